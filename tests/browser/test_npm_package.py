@@ -38,7 +38,8 @@ window.nameError = (error) => Object.entries({ JobCancelled, JobFailed, RequestR
 """
 
 TYPES = """
-import { ask, connect, job, JobFailed, type JobHandle, type JobItem, type Notification, type StreamState, stream } from "asyncsite-notifications";
+import { ask, connect, job, JobFailed, stream } from "asyncsite-notifications";
+import type { JobHandle, JobItem, Notification, StreamState } from "asyncsite-notifications";
 import "asyncsite-notifications/elements";
 
 const handle: JobHandle = ask("/reports/", { method: "POST", signal: AbortSignal.timeout(1000) });
@@ -80,7 +81,7 @@ def open_example(page, site, bundle, **options):
 
 
 def wait_until_connected(page):
-    page.wait_for_function("window.shown?.states.at(-1)?.connected")
+    page.wait_for_function("() => window.shown?.states.at(-1)?.connected")
 
 
 def test_version_is_that_of_the_python_package():
@@ -113,7 +114,7 @@ def test_ask_result_and_stream(site_server, page, core):
     wait_until_connected(page)
     result = page.evaluate("url => enqueue([url]).result", f"{site_server.url}/upstream/ok")
     assert result["ok"] == 1
-    page.wait_for_function("window.shown.notifications.length === 1 && window.shown.unseen === 1")
+    page.wait_for_function("() => window.shown.notifications.length === 1 && window.shown.unseen === 1")
     assert page.evaluate("[...shown.jobs].at(-1)") == "succeeded"
     assert page.evaluate("shown.states") == [
         {"connected": True, "reconnected": False, "restored": True, "signed_out": False}
@@ -166,7 +167,7 @@ def test_anonymous_page(site_server, page, core):
     sent = []
     page.on("request", lambda request: sent.append(request.url) if "/reports/" in request.url else None)
     open_example(page, site_server, core)
-    page.wait_for_function("window.shown")
+    page.wait_for_function("() => window.shown")
     for promise in ("accepted", "result"):
         [refused] = page.evaluate(f"enqueue([]).{promise}.catch(nameError)")
         assert refused == "RequestRefused: You are not signed in. Sign in and try again."
@@ -186,4 +187,4 @@ def test_page_without_the_tag(site_server, page, package):
     assert page.locator("notifications-bell").count() == 0
     result = page.evaluate("url => enqueue([url]).result", f"{site_server.url}/upstream/ok")
     assert result["ok"] == 1
-    page.wait_for_function("window.shown.notifications.length === 1")
+    page.wait_for_function("() => window.shown.notifications.length === 1")

@@ -137,7 +137,7 @@ def event_types(module, name):
 
 
 def test_every_member_of_the_objects_in_a_page_is_documented():
-    """Those of a job handle, of the stream and of a problem, what `notifications.ready` gives, the states of a client."""
+    """Those of a job handle, of the stream and of a problem, what `notifications.ready` gives, states."""
     handle = public_members("job_handle.js", "JobHandle") | event_types("job_handle.js", "JobEvents")
     assert first_cells("Job handles") == handle | {"type"}
 

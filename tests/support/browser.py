@@ -9,6 +9,8 @@ ARGUMENTS = [
     "--no-sandbox",  # Chromium refuses to run as root with it.
     "--disable-quic",
     "--disable-background-networking",
+    # A page that a test composes has no address, and would not be let connect to a server on loopback.
+    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
 ]
 
 #: Timeout of each expectation about a page.

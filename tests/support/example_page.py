@@ -44,7 +44,9 @@ class ExamplePage:
         tag = found[0] if found and self._tag != "none" else ""
         if self._tag == "data":
             tag = re.sub(r'<link rel="modulepreload"[^>]*>', "", tag)
-            tag = re.sub(r'type="module" src="[^"]*" (?=data-notifications)', 'type="application/json" ', tag)
+            tag = re.sub(
+                r'type="module" src="[^"]*"(?=[^>]* data-notifications)', 'type="application/json"', tag
+            )
         html = render(self._html, **self._context())
         if "<body>" not in html:
             return DOCUMENT.format(tag + html)

@@ -46,7 +46,7 @@ export function connect(modules, data) {
     clock,
     origin: location.origin,
     csrf: {
-      header: data.csrfHeader ?? "",
+      header: data.csrfHeader ?? "X-CSRFToken",
       getToken: () => readCookie(data.csrfCookie) ?? data.csrfToken ?? "",
     },
   });

@@ -37,7 +37,8 @@ async function importModules(urls) {
 const script = /** @type {HTMLScriptElement|null} */ (
   document.querySelector("script[data-notifications][src]")
 );
-if (script && !("notifications" in globalThis)) {
+// An element with the id "notifications" is a property of the window too.
+if (script && !("ready" in /** @type {any} */ ((globalThis).notifications ?? {}))) {
   /** @type {ReturnType<typeof load>|null} */
   let ready = null;
   const notifications = {
