@@ -38,7 +38,7 @@ const script = /** @type {HTMLScriptElement|null} */ (
   document.querySelector("script[data-notifications][src]")
 );
 // An element with the id "notifications" is a property of the window too.
-if (script && !("ready" in /** @type {any} */ ((globalThis).notifications ?? {}))) {
+if (script && !("ready" in /** @type {any} */ (globalThis.notifications ?? {}))) {
   /** @type {ReturnType<typeof load>|null} */
   let ready = null;
   const notifications = {
