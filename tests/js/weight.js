@@ -24,7 +24,7 @@ const weigh = (names) => gzipSync(names.map(minify).join(""), { level: 9 }).leng
 
 for (const [what, names, budget] of [
   ["core", core, 6_000],
-  ["all JavaScript", all, 15_500],
+  ["all JavaScript", all, 16_000],
   ["style sheet", ["notifications.css"], 5_000],
 ]) {
   const bytes = weigh(names);

@@ -37,8 +37,9 @@ async function importModules(urls) {
 const script = /** @type {HTMLScriptElement|null} */ (
   document.querySelector("script[data-notifications][src]")
 );
-// An element with the id "notifications" is a property of the window too.
-if (script && !("ready" in /** @type {any} */ (globalThis.notifications ?? {}))) {
+const page = /** @type {{notifications?: object}} */ (globalThis);
+// An element with the id "notifications" is a property of the window, too.
+if (script && !("ready" in (page.notifications ?? {}))) {
   /** @type {ReturnType<typeof load>|null} */
   let ready = null;
   const notifications = {
@@ -47,7 +48,7 @@ if (script && !("ready" in /** @type {any} */ (globalThis.notifications ?? {})))
       return ready;
     },
   };
-  Object.assign(globalThis, { notifications });
+  page.notifications = notifications;
   // On an anonymous page the modules are loaded when they are used first.
   if (script.dataset.sync) void notifications.ready;
 }
