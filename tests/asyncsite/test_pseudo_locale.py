@@ -134,3 +134,27 @@ def test_the_admin(person, name):
     make_job(person.user, "running")
     notify(person.user, "7")
     expect_translated(person.get(reverse(f"admin:notifications_{name}")))
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "failed"])
+def test_the_admin_of_a_job(person, state):
+    error = json.dumps({"type": "error", "title": "7", "detail": "7"}) if state == "failed" else None
+    job = make_job(person.user, state, progress_current=3, progress_total=9, error=error)
+    # The names of these two fields would need a migration.
+    fields = ["Id:", "Deadline:", str(job.id)]
+    expect_translated(person.get(reverse("admin:notifications_job_change", args=[job.id])), fields)
+
+
+def test_the_admin_of_the_site(person, make_report):
+    report = make_report(owner=person.user, ok=[12], failed=1, title="7")
+    report.calls.exclude(error="").update(error="7")
+    for name, key in (("report", report.pk), ("call", report.calls.first().pk)):
+        expect_translated(person.get(reverse(f"admin:asyncsite_{name}_changelist")))
+        expect_translated(person.get(reverse(f"admin:asyncsite_{name}_change", args=[key])))
+
+
+def test_muted_categories(person):
+    notify(person.user, "7", category="7")
+    expect_translated(person.get(reverse("notifications:muted")))
+    expect_translated(person.get("/notifications/?view=done"))
+    expect_translated(person.get("/notifications/?q=7"))
