@@ -10,7 +10,7 @@
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
-.PHONY: run worker test test-slow faults docs lint lint-js messages types help venv-dev
+.PHONY: run worker test test-slow faults docs lint messages lint-js types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt

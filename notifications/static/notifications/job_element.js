@@ -195,7 +195,8 @@ export function describeJob(item, localization) {
   const reason = item.state === "failed" && (item.error?.detail || item.error?.title);
   const outcome = reason || (item.state === "queued" ? "" : message);
   const text = [state, outcome, progress, attempt].filter(Boolean).join(" · ");
-  return { state, progress, attempt, outcome, text, pace: localization.formatPace(item) };
+  const pace = localization.formatPace(item);
+  return { state, progress, attempt, outcome, text, pace };
 }
 
 /**
