@@ -240,3 +240,11 @@ def keep_screenshots(contexts, name):
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     for number, page in enumerate(page for context in contexts for page in context.pages):
         page.screenshot(path=ARTIFACTS / f"{name}-{number}.png", full_page=True)
+
+
+@pytest.fixture
+def patient_marking():
+    """Have requests change a whole inbox themselves, however busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("notifications.streams.marking.REQUEST_SECONDS", 60)
+        yield

@@ -11,7 +11,11 @@ from notifications.models import Notification
 from notifications.streams import changes, inbox, marking, recount
 from tests.data.rows import unnumbered
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.usefixtures("patient_marking"),
+]
 
 #: Notifications of the user: more than two chunks.
 MANY = 250

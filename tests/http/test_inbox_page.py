@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.models import Notification
 from notifications.streams import changes, inbox, pages
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
 
 INBOX = "/notifications/"
 MARK = "/notifications/mark/"
