@@ -176,8 +176,8 @@ def test_each_attempt_is_a_span(finished):
 def test_a_worker_that_stops_ends_the_spans_of_its_jobs(start_worker, finished):
     """They are queued again."""
     worker = start_worker()
-    tasks.hold.enqueue()
-    wait_until(lambda: Job.objects.filter(state="running").exists(), what="the job to run")
+    tasks.hold.enqueue("stopped")
+    wait_until(lambda: "stopped" in tasks.held, what="the task to begin")
     worker.stop()
     [execute] = finished("execute")
     assert execute.attributes["messaging.notifications.state"] == "queued"
