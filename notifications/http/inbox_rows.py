@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
@@ -61,7 +61,8 @@ def group_by_day(rows: Sequence[Notification]) -> list[Day]:
     reasons = _read_reasons(rows)
 
     def day_of(row: Notification) -> date:
-        return timezone.localtime(times.as_utc(row.created_at)).date()
+        # A damaged row may have no time.
+        return timezone.localtime(times.as_utc(row.created_at)).date() if row.created_at else today
 
     return [
         Day(
@@ -88,20 +89,25 @@ def read_actions(row: Notification) -> list[dict[str, str]]:
 def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
     """Return the reasons of notifications by their ids, in at most one query for jobs and two for broadcasts."""
     alias = database()
-    job_ids = {row.job for row in rows if row.job}
+    job_ids = _ids(row.job for row in rows)
     own_jobs = Job.objects.using(alias).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
     jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule")} if job_ids else {}
-    broadcast_ids = {row.broadcast for row in rows if row.broadcast}
+    broadcast_ids = _ids(row.broadcast for row in rows)
     broadcasts = Broadcast.objects.using(alias).filter(pk__in=broadcast_ids).values_list("pk", "sender_id")
     senders = dict(broadcasts) if broadcast_ids else {}
     names = _read_names(set(filter(None, senders.values())))
     reasons: dict[UUID, Reason] = {}
     for row in rows:
-        if row.broadcast:
+        if row.broadcast in broadcast_ids:
             reasons[row.pk] = Reason(sender=names.get(senders.get(row.broadcast)) or gettext("the staff"))
         elif row.job in jobs:
             reasons[row.pk] = Reason(job=jobs[row.job])
     return reasons
+
+
+def _ids(values: Iterable[Any]) -> set[UUID]:
+    """Return the ids among the values of a column: those of damaged rows may be something else."""
+    return {value for value in values if isinstance(value, UUID)}
 
 
 def _read_names(users: set[Any]) -> dict[Any, str]:

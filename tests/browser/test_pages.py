@@ -136,7 +136,7 @@ def test_ask_rejects_with_the_servers_problem(site_server, new_page):
             catch (error) { return { name: error.name, status: error.status, message: error.message }; }
         }"""
     )
-    assert refused["name"] == "Problem"
+    assert refused["name"] == "RequestRefused"
     assert refused["status"] == 422
     assert refused["message"]
 
