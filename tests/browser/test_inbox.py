@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.parts import expect_unread, open_bell, visit, wait_until_live
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -94,6 +95,19 @@ def test_keyboard(inbox_page):
     page.go_back()
     expect(row(page, "Number 2")).to_be_visible()
     expect(unread_rows(page)).to_have_count(3)
+
+
+def test_selection_during_a_request_is_kept(inbox_page):
+    """The response to a change clears nothing that was selected since the request."""
+    page, sent = inbox_page, []
+    page.route("**/notifications/read/**", lambda route: sent.append(route))
+    page.keyboard.press("j")
+    page.keyboard.press("Shift+I")
+    wait_until(lambda: page.wait_for_timeout(20) or sent, what="the request")
+    page.keyboard.press("x")
+    sent[0].continue_()
+    expect(message(page)).to_contain_text("1 marked as read.")
+    expect(page.get_by_role("checkbox", name="Select: Number 5", exact=True)).to_be_checked()
 
 
 def test_list_of_shortcuts_and_turning_them_off(inbox_page):

@@ -68,9 +68,13 @@ export function define(page) {
       if (!changed.length) return;
       const next = this.#rowAfter(changed);
       const hadFocus = changed.some((row) => row.contains(document.activeElement));
+      // Before the response: what is selected meanwhile stays selected.
+      const boxes = this.#checkedBoxes(changed);
+      for (const box of boxes) box.checked = false;
       try {
         await page.mark(verb, changed.map(toItem));
       } catch {
+        for (const box of boxes) box.checked = true;
         this.#showMessage(localization.text("unsaved"));
         return;
       }
@@ -192,6 +196,13 @@ export function define(page) {
       return (verb === "unarchive") === isDone;
     }
 
+    /** @param {HTMLElement[]} rows */
+    #checkedBoxes(rows) {
+      return rows.flatMap((row) => [
+        .../** @type {NodeListOf<HTMLInputElement>} */ (row.querySelectorAll(":checked")),
+      ]);
+    }
+
     /**
      * Show rows as a verb has changed them: those that are in another view now are hidden.
      * @param {Verb} verb
@@ -200,8 +211,6 @@ export function define(page) {
     #render(verb, rows) {
       const isDone = this.getAttribute("view") === "done";
       for (const row of rows) {
-        const box = /** @type {HTMLInputElement|null} */ (row.querySelector("[name=id]"));
-        if (box) box.checked = false;
         if (verb === "archive") row.hidden = !isDone;
         else if (verb === "unarchive") row.hidden = isDone;
         else
