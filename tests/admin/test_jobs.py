@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db import OperationalError, connection
+from django.db import OperationalError, connections
 from django.urls import reverse
 from django.utils import timezone
 
@@ -56,7 +56,7 @@ def test_cancel(client, sign_in_staff, user):
 
 def test_cancelling_inside_the_transaction_of_a_request(client, sign_in_staff, user, monkeypatch):
     """``ATOMIC_REQUESTS`` puts it off until the answer is made: of what is done nothing is said."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     sign_in_staff("view_job", "change_job")
     done = tasks.noop.using(owner=user).enqueue().id
     run_jobs()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
@@ -28,7 +28,7 @@ def urls(settings, transactional_db):
 
 @pytest.fixture
 def atomic_requests(monkeypatch):
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
 
 
 def assert_accepted(response, owner):
@@ -107,7 +107,7 @@ def test_job_is_committed_without_atomic_requests(user_client):
 @pytest.mark.parametrize("atomic", [False, True])
 def test_exception_while_enqueueing_rolls_back(atomic, user_client, monkeypatch):
     """Neither a row of the project, nor the job, nor a ring is stored."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
     assert user_client.post("/fails/").status_code == 500
     assert_nothing_is_stored()
 

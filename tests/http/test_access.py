@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
 from django.test import Client
 
 from notifications import streams
@@ -130,7 +130,7 @@ def test_session_cannot_be_read(user_client, monkeypatch):
 
 def test_exempt_from_atomic_requests(user_client, user, monkeypatch):
     """The response shows committed rows, and waiting holds no transaction."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     in_transaction = []
     monkeypatch.setattr(
         api_views.reader, "number_if_needed", lambda users: in_transaction.append(connection.in_atomic_block)

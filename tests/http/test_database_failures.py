@@ -2,7 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import connection, connections
 from django.test import Client
 
 from notifications.models import Job
@@ -48,7 +48,7 @@ def test_commit_without_an_answer(path, user_client):
 
 def test_commit_of_the_project_without_an_answer(user_client, monkeypatch):
     """The COMMIT is the project's, and so is the 500. A repeated request finds the job by the key."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     lose_commit_response(connection)
     assert post(user_client).status_code == 500
     assert count_rows() == (1, 1)

@@ -6,7 +6,7 @@ from threading import Barrier, Event
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import connection, connections
 
 from notifications.http import acceptance
 from notifications.http.idempotency import IdempotencyKey
@@ -92,7 +92,7 @@ def test_second_request_with_another_body(concurrent_enqueue, post_concurrently)
 @pytest.mark.parametrize("atomic", [False, True])
 def test_unique_row_conflicts_before_the_key(atomic, monkeypatch, post_concurrently, user_client):
     """Both insert an equal unique row. The IntegrityError of the second one must not hide the replay."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
     barrier, calls = Barrier(2), count()
 
     def enqueue():
@@ -170,7 +170,7 @@ def test_unique_row_that_an_older_snapshot_does_not_see(
     isolation, monkeypatch, post_concurrently, user_client
 ):
     """503 in a transaction of the project. Sent again, the request is a replay."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     barrier, calls = Barrier(2), count()
 
     def enqueue():
@@ -192,7 +192,7 @@ def test_in_a_transaction_of_the_project(
     isolation, monkeypatch, concurrent_enqueue, post_concurrently, user_client
 ):
     """With an older snapshot the second request gets 503. Sent again, it is a replay."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     first, second = post_concurrently("a", "a")
     assert first.status_code == 202 and "Idempotency-Replayed" not in first
     if isolation:
