@@ -15,6 +15,7 @@ from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.signals import notification_recording
 from notifications.streams import changes, inbox
+from notifications.streams.marking_seen import mark_seen
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
@@ -71,12 +72,14 @@ def test_changes_are_in_the_transaction(by_itself, user):
     job = tasks.noop.using(owner=user).enqueue()
     transaction.commit()
     elsewhere(streams.number_pending)
+    mark_seen(user.pk, 1)
     inbox.mark(user.pk, "read", 1)
     manual.cancel([job.id], by=user.pk)
     if connection.vendor == "postgresql":
         assert elsewhere(Notification.objects.filter(read_at=None).count) == 1
     transaction.commit()
     assert elsewhere(Notification.objects.filter(read_at=None).count) == 0
+    assert elsewhere(lambda: changes.position(user.pk).seen) == 1
     assert elsewhere(Job.objects.get).state == "cancelled"
     assert connection.run_on_commit == []
 

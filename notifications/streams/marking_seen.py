@@ -28,8 +28,13 @@ def mark_seen(user: Any, up_to: int) -> None:
     Raises ``django.db.OperationalError`` when the database stays busy.
     """
     if in_callers_transaction():
-        on_commit(lambda: mark_seen(user, up_to))
-    elif changes.position(user).seen < up_to:
+        on_commit(lambda: _mark_seen(user, up_to))
+    else:
+        _mark_seen(user, up_to)
+
+
+def _mark_seen(user: Any, up_to: int) -> None:
+    if changes.position(user).seen < up_to:
         retrying_atomic(lambda: _move(user, up_to))
 
 
