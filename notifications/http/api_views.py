@@ -69,7 +69,7 @@ def _position_of(user: Any, id: UUID) -> RowPosition:
     )
     created_at = found or created_at_of(id)
     if created_at is None:
-        raise Problem(422, "after names a job that was deleted. Begin with the first page.", field="after")
+        raise Problem(404, "after names no job of yours. Begin with the first page.", field="after")
     return RowPosition((created_at, id))
 
 

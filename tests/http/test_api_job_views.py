@@ -77,13 +77,13 @@ class TestList:
         assert pages == [str(row.pk) for row in (old, new, middle)]
 
     def test_after_a_deleted_job(self, user_client, user):
-        """The page begins where its id was created. An id without a time is refused with a remedy."""
+        """The page begins where its id was created. For an id without a time it is 404, with a remedy."""
         row, deleted_id = job(user), job(user).pk
         Job.objects.filter(pk=deleted_id).delete()
         data = user_client.get(JOBS, {"after": deleted_id}).json()
         assert [item["id"] for item in data["items"]] == [str(row.pk)]
         for id in (uuid4(), UUID(int=0xFFFF << 112 | 7 << 76 | 2 << 62)):
-            problem = assert_problem(user_client.get(JOBS, {"after": id}), 422)
+            problem = assert_problem(user_client.get(JOBS, {"after": id}), 404)
             assert problem["errors"][0]["field"] == "after" and "first page" in problem["detail"]
 
     def test_limits(self, user_client, user):

@@ -85,6 +85,7 @@ JOBS: Part = {
                 "A page of the list.", ref("Jobs"), links=links_to_job("$response.body#/items/0/id")
             )
         },
+        "NotFound",
         "WrongValue",
         parameters=[STATE, LIMIT, query_parameter("after", ID, "The value of next in the previous page.")],
     ),
