@@ -110,4 +110,7 @@ STORAGES = {
 }
 
 TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
-NOTIFICATIONS = {"EMBEDDED_WORKER": os.environ.get("HOST_WORKER") == "embedded"}
+NOTIFICATIONS = {
+    "EMBEDDED_WORKER": os.environ.get("HOST_WORKER") == "embedded",
+    "ALERTS": {"interval": None},  # jobs fail in these tests, which count the notifications of a superuser
+}
