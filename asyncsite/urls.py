@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from asyncsite import check, views
+from asyncsite.style.view import style
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="reports"), name="home"),
@@ -17,6 +18,7 @@ urlpatterns = [
     path("reports/<int:pk>/report.csv", views.report_csv, name="report-csv"),
     path("reports/<int:pk>/report.json", views.report_json, name="report-json"),
     path("check/", check.check, name="check"),
+    path("style/", style, name="style"),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("language/", set_language, name="set_language"),

@@ -228,9 +228,11 @@ export function define(page) {
       const node = dom.createElement("div", "notifications-toast");
       node.dataset.level = items.length === 1 ? items[0].level : isError ? "error" : "info";
       const toast = { items, node, timer: /** @type {any} */ (null) };
+      const actions = items.length === 1 && dom.createActions(items[0], page.getActionUrl);
       node.append(
         items.length === 1 ? dom.createSummary(items[0], page) : this.#createCount(items.length),
         this.#createCloseButton(toast),
+        ...(actions ? [actions] : []),
       );
       if (!this.#toasts.length)
         node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));

@@ -1,0 +1,37 @@
+"""The view of the page ``/style/``."""
+
+from django.conf import settings
+from django.http import Http404
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from asyncsite.style import samples
+from asyncsite.style.tokens import read_tokens
+
+
+@require_safe
+def style(request):
+    """Show the parts of the site and of the app in all their states. Outside development the page does not exist."""
+    if not settings.DEBUG:
+        raise Http404
+    context = {
+        "tokens": read_tokens(),
+        "bells": samples.build_bells(),
+        "toasts": samples.build_toasts(),
+        "inbox_rows": samples.build_inbox_rows(),
+        "notifications_position": {"unread": 4},
+        "inbox_query": {"view": "inbox", "is_filtered": False},
+        "empty_queries": [
+            {"view": "unread"},
+            {"view": "done"},
+            {"view": "inbox", "is_filtered": True},
+            {"view": "inbox", "after": 1},
+        ],
+        "levels": [("info", "Info"), ("success", "Success"), ("warning", "Warning"), ("error", "Error")],
+        "jobs": samples.build_jobs(),
+        "report_states": samples.build_report_states(),
+        "report_rows": samples.build_report_rows(),
+        **samples.build_report(),
+        **samples.build_forms(),
+    }
+    return render(request, "asyncsite/style/page.html", context)

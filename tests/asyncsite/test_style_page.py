@@ -1,0 +1,54 @@
+"""The page /style/, which shows the tokens and the parts of the pages in all their states."""
+
+import pytest
+
+from asyncsite.models import Report
+from asyncsite.style.tokens import read_tokens
+from notifications.models import Job, Notification
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_it_exists_in_development_only(client, user_client, settings, debug):
+    settings.DEBUG = debug
+    for browser in (client, user_client):
+        assert browser.get("/style/").status_code == (200 if debug else 404)
+
+
+def test_no_page_links_to_it(user_client, development):
+    for path in ("/reports/", "/check/", "/notifications/"):
+        assert "/style/" not in user_client.get(path).content.decode()
+
+
+def test_it_has_every_state(client, development):
+    """The states of jobs, the levels of notifications, and the texts of an outage and of errors."""
+    html = client.get("/style/").content.decode()
+    for state in Job.State.values:
+        assert f'data-state="{state}"' in html
+    for level in Notification.Level.values:
+        assert f'data-level="{level}"' in html
+    for text in (
+        "99+",
+        "Queued, retry at",
+        "Can&#x27;t reach the server",
+        "Nothing is unread.",
+        "Line 3 has no host name",
+    ):
+        assert text in html.replace("Can't", "Can&#x27;t"), text  # fmt: skip
+
+
+def test_its_samples_are_not_stored(client, development, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        client.get("/style/")
+    assert not any(model.objects.exists() for model in (Job, Notification, Report))
+
+
+def test_the_tokens_are_those_of_the_style_sheets():
+    tokens = {group: {token.name: token.value for token in found} for group, found in read_tokens().items()}
+    assert tokens["colors"]["accent"] == "#1d5fd0 / #7eb0ff"
+    assert tokens["spaces"]["space-16"] == "16px"
+    assert tokens["radii"] == {"radius": "6px"}
+    assert tokens["sizes"] == {"small": "0.875rem", "large": "1.25rem", "huge": "1.75rem"}
+    # Both sheets have one palette, so that the app's parts fit into the site.
+    assert set(tokens["app_colors"]) == set(tokens["colors"])

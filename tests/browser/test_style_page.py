@@ -1,0 +1,112 @@
+"""The page /style/ in Chromium: light, dark, narrow, from right to left, and at twice the size of text.
+
+SCREENSHOTS=folder keeps a picture of each, to be looked at.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.browser.parts import open_bell, visit
+from tests.support import pseudo_locale
+from tests.support.axe import find_violations
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(480)]
+
+WINDOWS = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"viewport": {"width": 380, "height": 800}},
+    "rtl": {"locale": pseudo_locale.CODE},
+    # The breakpoints of the style sheet follow the browser's setting, which a test cannot change: a window of 640 px.
+    "large": {"viewport": {"width": 640, "height": 800}},
+}
+
+#: Elements that reach over an edge of the page, by which a user would have to scroll.
+FIND_WIDE = """() => {
+    const width = document.documentElement.clientWidth;
+    const isHidden = (node) => node.closest(".skip, .notifications-hidden") || node.tagName === "TSPAN";
+    const reaches = ({ left, right }) => right > width + 1 || left < -1;
+    const isClipped = (node) => node.parentElement.closest("thead, .chart, .whole");
+    return [...document.querySelectorAll("body *")]
+        .filter((node) => !isHidden(node) && !isClipped(node) && reaches(node.getBoundingClientRect()))
+        .map((node) => node.outerHTML.slice(0, 120));
+}"""
+
+#: The tags, classes and levels below an element, without what only screen readers get.
+DESCRIBE = """(root) => {
+    const describe = (node) => {
+        const children = [...node.children].filter((child) => !child.matches(".notifications-hidden, [hidden]"));
+        return [node.tagName, node.className, node.dataset.level ?? "", children.map(describe)];
+    };
+    return describe(root);
+}"""
+
+#: Show the notifications of the bell as a toast, and describe it before it disappears.
+SHOW_TOAST = f"""async () => {{
+    const {{ client }} = await notifications.ready;
+    const region = document.querySelector("notifications-toasts");
+    region.show([...client.stream.notifications.values()]);
+    return ({DESCRIBE})(region.querySelector(".notifications-toast"));
+}}"""
+
+
+@pytest.fixture(scope="module")
+def style_site(sites, tmp_path_factory):
+    """A running site with the language of tests, whose pages are read only."""
+    site = sites.make()
+    site.environment["TEST_LOCALE_PATH"] = str(pseudo_locale.write_catalog(tmp_path_factory.mktemp("locale")))
+    site.start_web()
+    yield site
+    site.close()
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_the_page_fits_and_is_accessible(style_site, new_page, window):
+    page = new_page(**WINDOWS[window])
+    page.goto(f"{style_site.url}/style/")
+    page.evaluate("document.fonts.ready")
+    if window == "large":
+        page.evaluate(
+            "document.adoptedStyleSheets = [new CSSStyleSheet()];"
+            "document.adoptedStyleSheets[0].replaceSync('html { font-size: 200% }')"
+        )
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"style-{window}.png", full_page=True)
+    width, available = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert width <= available
+    assert page.evaluate(FIND_WIDE) == []
+    assert find_violations(page) == []
+
+
+def test_its_bell_and_toasts_are_built_as_the_script_builds_them(site_server, page):
+    """The script creates them, so the page has copies of their markup."""
+    site_server.python(
+        "from django.contrib.auth import get_user_model\n"
+        "from notifications.api import notify\n"
+        "actions = [{'label': 'Approve', 'url': '/check/'}, {'label': 'View request', 'url': '/check/'}]\n"
+        "notify(get_user_model().objects.get(username='demo'), 'Ada requests access', actions=actions)"
+    )
+    visit(page, site_server.url, "/check/")
+    panel = open_bell(page)
+    panel.get_by_role("link", name="Approve").wait_for()
+    live_toast = page.evaluate(SHOW_TOAST)
+    live_row = panel.locator(".notifications-item").first.evaluate(DESCRIBE)
+    live_parts = panel.evaluate(
+        "(panel) => [...panel.children].map((node) => [node.tagName, node.className])"
+    )
+    page.goto(f"{site_server.url}/style/")
+    assert page.locator(".notifications-toast", has_text="Ada").evaluate(DESCRIBE) == live_toast
+    sample = page.locator(".notifications-panel").first
+    assert sample.locator(".notifications-item", has_text="Ada").evaluate(DESCRIBE) == live_row
+    sample_parts = sample.evaluate(
+        "(panel) => [...panel.children].map((node) => [node.tagName, node.className])"
+    )
+    hidden_parts = [
+        ["P", "notifications-note"],
+        ["BUTTON", "notifications-quiet"],
+    ]  # of an empty list, after an error
+    assert [part for part in live_parts if part not in hidden_parts] == sample_parts
