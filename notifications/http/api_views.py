@@ -19,6 +19,8 @@ from notifications.http.decorators import api_view, async_api_view, exempt_from_
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response
 from notifications.http.negotiation import is_not_modified, wait_seconds
 from notifications.http.parsing import (
+    check_category,
+    check_level,
     parse_integer,
     parse_json_object,
     parse_limit,
@@ -34,6 +36,7 @@ from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub, reader
 from notifications.streams import changes, inbox, listing
+from notifications.streams.marking_filtered import mark_filtered
 from notifications.streams.marking_seen import mark_seen
 
 #: Items on a page of a list.
@@ -154,26 +157,25 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     archived = parse_query_integer(request, "archived", maximum=1)
     limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     after = parse_query_integer(request, "after")
-    category = request.GET.get("category")
-    if "\0" in (category or ""):
-        raise Problem(422, "category must not contain NUL characters.", field="category")
+    category, level = request.GET.get("category"), request.GET.get("level")
     reader.number_if_needed([user])
     epoch, position = streams.epoch(), changes.position(user)
-    page = listing.read_newest(
+    page = listing.read_page(
         user,
-        limit + 1,
+        limit,
         head=position.head,
         after=after,
         filters=listing.Filters(
-            archived=bool(archived), read=None if unread is None else not unread, category=category
+            archived=bool(archived),
+            read=None if unread is None else not unread,
+            category=None if category is None else check_category(category),
+            level="" if level is None else check_level(level),
         ),
     )
-    has_more = len(page) > limit
-    del page[limit:]
     return _json_response(
         serializers.encode_list(
-            page,
-            next=page[-1].raised if has_more else None,
+            page.rows,
+            next=page.after,
             epoch=epoch,
             seq=position.head,
             unread=position.unread,
@@ -186,14 +188,27 @@ def notification_list(request: HttpRequest) -> HttpResponse:
 def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
     """Mark notifications of the user up to position ``up_to``: all of them, or those in ``ids``.
 
+    ``category`` and ``level`` select some of them. A request with one of these ends after a bounded number of rows; the
+    ``next`` of its response is the ``after`` of the next request.
     ``verb`` is ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"``.
     """
     user = request.user.pk
     body = parse_json_object(request)
     up_to = _parse_up_to(user, body)
     ids = parse_uuids(body["ids"], "ids", MAX_IDS) if body.get("ids") is not None else None
-    has_more = inbox.mark(user, verb, up_to, ids)
-    return _marked_response(user, has_more=has_more)
+    category, level, after = body.get("category"), body.get("level"), body.get("after")
+    if category is None and level is None and after is None:
+        return _marked_response(user, has_more=inbox.mark(user, verb, up_to, ids))
+    position = mark_filtered(
+        user,
+        verb,
+        up_to,
+        ids,
+        after=0 if after is None else parse_integer(after, "after"),
+        category=None if category is None else check_category(category),
+        level="" if level is None else check_level(level),
+    )
+    return _marked_response(user, has_more=position is not None, next=position)
 
 
 @api_view("POST")
@@ -245,7 +260,7 @@ def _parse_up_to(user: Any, body: dict[str, Any]) -> int:
     return parse_integer(body.get("up_to"), "up_to", maximum=changes.position(user).head)
 
 
-def _marked_response(user: Any, *, has_more: bool) -> HttpResponse:
+def _marked_response(user: Any, *, has_more: bool, **values: Any) -> HttpResponse:
     position = changes.position(user)
     result = {
         "epoch": streams.epoch(),
@@ -253,6 +268,7 @@ def _marked_response(user: Any, *, has_more: bool) -> HttpResponse:
         "unread": position.unread,
         "unseen": position.unseen,
         "more": has_more,
+        **values,
     }
     return _json_response(serializers.encode(result))
 

@@ -12,8 +12,9 @@ from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOper
 from django.http import HttpRequest, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 
+from notifications.models.levels import NotificationLevel
 from notifications.problems import Problem
-from notifications.validators import MAX_INTEGER
+from notifications.validators import MAX_INTEGER, encodable
 
 #: Size of a body of the API.
 MAX_BODY_BYTES = 1024 * 1024
@@ -79,6 +80,20 @@ def parse_limit(request: HttpRequest, default: int, maximum: int) -> int:
     if value.isascii() and value.isdigit() and value.strip("0"):
         return min(int(value.lstrip("0")[:9]), maximum)
     raise Problem(422, "limit must be an integer of 1 or more.", field="limit")
+
+
+def check_category(value: Any) -> str:
+    """Return a category of a query string or a body. Raises Problem 422."""
+    if not isinstance(value, str) or "\0" in value or not encodable(value):
+        raise Problem(422, "category must be text without NUL characters.", field="category")
+    return value
+
+
+def check_level(value: Any) -> str:
+    """Return a level of a query string or a body. Raises Problem 422."""
+    if value not in NotificationLevel.values:
+        raise Problem(422, f"level must be one of {', '.join(NotificationLevel.values)}.", field="level")
+    return str(value)
 
 
 def check_content_length(request: HttpRequest) -> None:

@@ -46,10 +46,10 @@ class Notification(models.Model):
 
     Level = NotificationLevel
 
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = _user()
-    seq = models.BigIntegerField(null=True, editable=False)
-    raised = models.BigIntegerField(null=True, editable=False)
+    seq = models.BigIntegerField(_("position (seq)"), null=True, editable=False)
+    raised = models.BigIntegerField(_("first position (raised)"), null=True, editable=False)
     counted = models.BooleanField(default=False, editable=False)
     level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
     category = models.CharField(_("category"), max_length=100, blank=True, default="")
@@ -57,7 +57,7 @@ class Notification(models.Model):
     body = models.TextField(_("body"), max_length=2000, blank=True, default="")
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
     job = models.UUIDField(_("job"), null=True, blank=True)
-    data = models.TextField(default="{}", editable=False)
+    data = models.TextField(_("data"), default="{}", editable=False)
     key = models.CharField(_("key"), max_length=200, blank=True, default="")
     #: The broadcast that it was sent with, if any.
     broadcast = models.UUIDField(_("broadcast"), null=True, blank=True, editable=False)
@@ -137,7 +137,7 @@ class Job(models.Model):
         HANDED = "handed", _("Handed to an engine")
         OBSERVED = "observed", _("Observed")
 
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = _user(null=True, blank=True)
     seq = models.BigIntegerField(null=True, default=0, editable=False)
     version = models.BigIntegerField(default=1, editable=False)
@@ -161,7 +161,7 @@ class Job(models.Model):
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
-    deadline = MomentField(null=True, blank=True)
+    deadline = MomentField(_("deadline"), null=True, blank=True)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")

@@ -201,26 +201,26 @@ def create_chunk(
     return is_claimed
 
 
-def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = None) -> bool:
+def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = None, *, after: int = 0) -> bool:
     """Change notifications of a user (key) by ``verb``: ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"``.
 
-    Changes those that are not in that state yet and were raised up to ``up_to``; at most ``MAX_MARKED_ROWS``, those
-    raised first. Inside a caller's transaction this is deferred until after its commit. Otherwise all of them have
-    their number when it returns. Returns whether there may be more.
+    Changes those that are not in that state yet and were raised above ``after`` and up to ``up_to``; at most
+    ``MAX_MARKED_ROWS``, those raised first. Inside a caller's transaction this is deferred until after its commit.
+    Otherwise all of them have their number when it returns. Returns whether there may be more.
     Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
     """
     ids = None if ids is None else list(ids)
     if in_callers_transaction():
-        on_commit(lambda: _mark(user, verb, up_to, ids))
+        on_commit(lambda: _mark(user, verb, up_to, ids, after))
         return False
-    return _mark(user, verb, up_to, ids)
+    return _mark(user, verb, up_to, ids, after)
 
 
-def _mark(user: Any, verb: str, up_to: int, ids: list[uuid.UUID] | None) -> bool:
+def _mark(user: Any, verb: str, up_to: int, ids: list[uuid.UUID] | None, after: int) -> bool:
     # SQLite has one lock for all writers; PostgreSQL locks only these rows.
     chunk_rows = MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_MARKED_ROWS
     left, is_full = MAX_MARKED_ROWS, False
-    position: int | None = 0
+    position: int | None = after
     while left and position is not None:
         chunk = _Chunk(user, verb, up_to, ids, after=position, limit=min(left, chunk_rows))
         count, position = fair_atomic(chunk.mark)

@@ -73,20 +73,50 @@ class Filters:
 
 
 INBOX = Filters()
+#: Notifications that are read to find those of one page that narrow filters select.
+MAX_ROWS_SEARCHED = 5_000
 #: Compares text without regard to case; SQLite does so for ASCII only.
 LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
 
 
-def read_newest(
-    user: Any, limit: int, *, head: int, after: int | None = None, filters: Filters = INBOX
-) -> list[Notification]:
-    """Return at most ``limit`` notifications of a user (key) that were raised up to ``head``, newest first.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListPage:
+    """Notifications, newest first.
 
-    ``after`` is the ``raised`` of the last row of the previous page.
+    ``after``
+        Where the next page of older ones starts, None on the last page.
+    ``is_partial``
+        Whether the page is not full, because ``MAX_ROWS_SEARCHED`` notifications were searched for it.
+    """
+
+    rows: list[Notification]
+    after: int | None
+    is_partial: bool = False
+
+
+def read_page(
+    user: Any, size: int, *, head: int, after: int | None = None, filters: Filters = INBOX
+) -> ListPage:
+    """Return a page of ``size`` notifications of a user (key) that were raised up to ``head``, newest first.
+
+    ``after`` is that of the previous page. Narrow filters may select fewer than ``size`` of those that are searched,
+    even none, before the last page.
     """
     # One bound: of two upper bounds SQLite uses only one, and reads everything above the other.
-    bound = head + 1 if after is None else min(after, head + 1)
-    return read_between(user, limit, above=None, below=bound, filters=filters)
+    below = head + 1 if after is None else min(after, head + 1)
+    floor = None
+    if filters.is_narrow:
+        floor = find_window(user, MAX_ROWS_SEARCHED, above=0, below=below, filters=filters)
+    above = None if floor is None else floor - 1
+    rows = read_between(user, size + 1, above=above, below=below, filters=filters)
+    if len(rows) > size:
+        return ListPage(rows=rows[:size], after=rows[size - 1].raised)
+    return ListPage(rows=rows, after=floor, is_partial=floor is not None)
+
+
+def read_newest(user: Any, limit: int, *, head: int) -> list[Notification]:
+    """Return the ``limit`` newest notifications in the inbox of a user (key) that were raised up to ``head``."""
+    return read_between(user, limit, above=None, below=head + 1, filters=INBOX)
 
 
 def read_between(

@@ -12,8 +12,6 @@ from notifications.streams.listing import INBOX, Filters
 
 #: Notifications on one page of the inbox.
 PAGE_SIZE = 25
-#: Notifications that are read to find those of one page that filters or a search select.
-MAX_ROWS_SEARCHED = 5_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +33,7 @@ class InboxPage:
     ``before``
         Where the page of newer ones ends, None on the first page.
     ``is_partial``
-        Whether the page is not full, because ``MAX_ROWS_SEARCHED`` notifications were searched for it.
+        Whether the page is not full, because ``listing.MAX_ROWS_SEARCHED`` notifications were searched for it.
     """
 
     rows: list[Notification]
@@ -64,19 +62,11 @@ def read_inbox_page(
         return page
     if before is not None:
         after = None  # The page of the newest notifications, which is full.
-    bound = seq + 1 if after is None else min(after, seq + 1)
-    floor = 0
-    if filters.is_narrow:
-        floor = listing.find_window(user, MAX_ROWS_SEARCHED, above=0, below=bound, filters=filters) or 0
-    rows = listing.read_between(
-        user, PAGE_SIZE + 1, above=floor - 1 if floor else None, below=bound, filters=filters
-    )
-    is_full = len(rows) > PAGE_SIZE
-    next_after = rows[PAGE_SIZE - 1].raised if is_full else floor or None
-    newer = (rows[0].raised if rows else bound - 1) if after is not None else None
-    return InboxPage(
-        rows=rows[:PAGE_SIZE], after=next_after, before=newer, is_partial=not is_full and floor > 0
-    )
+    found = listing.read_page(user, PAGE_SIZE, head=seq, after=after, filters=filters)
+    newer = None
+    if after is not None:
+        newer = found.rows[0].raised if found.rows else min(after, seq + 1) - 1
+    return InboxPage(rows=found.rows, after=found.after, before=newer, is_partial=found.is_partial)
 
 
 def _read_newer(user: Any, seq: int, before: int, filters: Filters) -> InboxPage | None:
@@ -84,7 +74,7 @@ def _read_newer(user: Any, seq: int, before: int, filters: Filters) -> InboxPage
     ceiling = seq + 1
     if filters.is_narrow:
         end = listing.find_window(
-            user, MAX_ROWS_SEARCHED, above=before, below=seq + 1, filters=filters, oldest_first=True
+            user, listing.MAX_ROWS_SEARCHED, above=before, below=seq + 1, filters=filters, oldest_first=True
         )
         ceiling = ceiling if end is None else end + 1
     rows = listing.read_between(

@@ -140,9 +140,12 @@ def test_the_admin(person, name):
 def test_the_admin_of_a_job(person, state):
     error = json.dumps({"type": "error", "title": "7", "detail": "7"}) if state == "failed" else None
     job = make_job(person.user, state, progress_current=3, progress_total=9, error=error)
-    # The names of these two fields would need a migration.
-    fields = ["Id:", "Deadline:", str(job.id)]
-    expect_translated(person.get(reverse("admin:notifications_job_change", args=[job.id])), fields)
+    expect_translated(person.get(reverse("admin:notifications_job_change", args=[job.id])), [str(job.id)])
+
+
+def test_the_admin_of_a_notification(person):
+    (id,) = notify(person.user, "7", data={"7": 7})
+    expect_translated(person.get(reverse("admin:notifications_notification_change", args=[id])), [str(id)])
 
 
 def test_the_admin_of_the_site(person, make_report):

@@ -198,7 +198,7 @@ def test_everything_without_javascript(site_server, new_page):
     page.get_by_label("Category").select_option("reports")
     page.get_by_role("button", name="Apply").click()
     expect(rows(page)).to_have_count(3)
-    page.get_by_role("button", name="Move all matching to Done").click()
+    page.get_by_role("button", name="Move all in “reports” to Done").click()
     expect(page.get_by_text("3 moved to Done.")).to_be_visible()
     expect(rows(page)).to_have_count(0)
     page.get_by_role("button", name="Undo").click()

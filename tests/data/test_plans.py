@@ -21,7 +21,16 @@ from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, handing_over, manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
-from notifications.streams import changes, inbox, listing, marking, pages, purging, retention
+from notifications.streams import (
+    changes,
+    inbox,
+    listing,
+    marking,
+    marking_filtered,
+    pages,
+    purging,
+    retention,
+)
 from notifications.streams.marking_seen import COUNT_UNREAD_ABOVE, mark_seen
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows
@@ -264,11 +273,11 @@ OPERATIONS = {
     "unnumbered users": lambda user: changes.find_unnumbered_users([user]),
     "a page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 60),
     "the last page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 4),
-    "a page of the archive": lambda user: listing.read_newest(
-        user, 51, head=2 * ROWS_PER_USER, filters=listing.Filters(archived=True)
+    "a page of the archive": lambda user: listing.read_page(
+        user, 50, head=2 * ROWS_PER_USER, filters=listing.Filters(archived=True)
     ),
-    "a page of the unread": lambda user: listing.read_newest(
-        user, 51, head=2 * ROWS_PER_USER, filters=listing.Filters(read=False, category="")
+    "a page of the unread": lambda user: listing.read_page(
+        user, 50, head=2 * ROWS_PER_USER, filters=listing.Filters(read=False, category="")
     ),
     "a page of newer ones": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, before=60),
     "a search": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, filters=SEARCH),
@@ -277,6 +286,12 @@ OPERATIONS = {
     ),
     "categories": lambda user: listing.read_categories(
         user, below=2 * ROWS_PER_USER, filters=listing.Filters()
+    ),
+    "marking those of a category as read": lambda user: marking_filtered.mark_filtered(
+        user, "read", 90, category=""
+    ),
+    "marking those of a level as unread": lambda user: marking_filtered.mark_filtered(
+        user, "unread", 90, level="info"
     ),
     "marking all of a category": lambda user: marking.mark_all(user, "read", 90, category=""),
     "undoing": undo,
@@ -645,6 +660,44 @@ def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]
     assert pages_read(page) < MAX_READ_PER_PAGE[connection.vendor]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("filters", [{"category": "rare"}, {"level": "error"}], ids=str)
+def test_rare_notifications_are_searched_in_bounded_steps(full_inbox, analyzed, filters, monkeypatch):
+    """A list, or a change, of a category or level that is rare reads a bounded part of the inbox at once."""
+    monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 100)
+    monkeypatch.setattr(marking_filtered, "MAX_ROWS_EXAMINED", 100)
+    with connection.cursor() as cursor:
+        for raised in (2_050, INBOX_SIZE - 150):
+            cursor.execute(
+                "UPDATE notifications_notification SET category = 'rare', level = 'error' WHERE raised = %s",
+                [raised],
+            )
+        if analyzed:
+            cursor.execute("ANALYZE")
+    search, half = listing.Filters(**filters), INBOX_SIZE // 2
+    with CaptureQueriesContext(connection) as queries:
+        for after, found, next in (
+            (None, [], INBOX_SIZE - 99),
+            (INBOX_SIZE - 99, [INBOX_SIZE - 150], INBOX_SIZE - 199),
+            (half, [], half - 100),
+        ):
+            page = listing.read_page(full_inbox, 50, head=INBOX_SIZE, after=after, filters=search)
+            assert ([row.raised for row in page.rows], page.after) == (found, next)
+        for after in (0, half, 2_000):
+            end = marking_filtered.mark_filtered(full_inbox, "read", INBOX_SIZE, after=after, **filters)
+            assert end == after + 100
+    assert Notification.objects.exclude(read_at=None).get().raised == 2_050
+    reads = [
+        query["sql"]
+        for query in queries.captured_queries
+        if "SELECT" in query["sql"] and "notifications_notification" in query["sql"]
+    ]
+    assert len(reads) >= 12
+    with transaction.atomic():
+        for sql in reads:
+            assert pages_read(sql) < MAX_READ_PER_PAGE[connection.vendor], sql
 
 
 @pytest.mark.parametrize("full_inbox", ["nothing", "an empty table", "others"], indirect=True)

@@ -11,7 +11,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import changes, inbox
+from notifications.streams import changes, inbox, listing, marking_filtered
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -89,6 +89,29 @@ class TestList:
         assert (titles(category="x"), titles(category="x", unread=0)) == ("b", "")
         assert titles(category="") == "dc"
 
+    def test_level(self, user_client, user):
+        """``level`` can be combined with the other filters."""
+        for title, level, category in (("a", "info", "x"), ("b", "error", "x"), ("c", "error", "")):
+            notify(user, title, level=level, category=category)
+
+        def titles(**query):
+            return "".join(item["title"] for item in user_client.get(NOTIFICATIONS, query).json()["items"])
+
+        assert (titles(level="error"), titles(level="warning")) == ("cb", "")
+        assert titles(level="error", category="x", unread=1) == "b"
+
+    def test_rare_category(self, user_client, user, monkeypatch):
+        """Pages may have few items or none, because each searches a bounded number. The last one has no ``next``."""
+        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
+        for number in range(1, 12):
+            notify(user, f"note {number}", category="rare" if number in (2, 10) else "common")
+        found, query = [], {"category": "rare", "limit": 2}
+        while query.get("after", 0) is not None:
+            page = user_client.get(NOTIFICATIONS, query).json()
+            found.append([item["raised"] for item in page["items"]])
+            query["after"] = page["next"]
+        assert found == [[10], [], [2]]
+
     def test_limits(self, user_client, user):
         """The default is 50, the maximum 100."""
         notify(user, "first")
@@ -106,6 +129,9 @@ class TestList:
             ("unread", "true"),
             ("archived", ""),
             ("after", "-1"),
+            ("level", ""),
+            ("level", "fatal"),
+            ("category", "\0"),
         ],
     )
     def test_invalid_parameters(self, field, value, user_client):
@@ -160,6 +186,66 @@ class TestMark:
         notify(user, "note")
         assert post_read({"up_to": 1, "ids": []}).json()["unread"] == 1
 
+    @pytest.mark.parametrize(
+        ("fields", "marked"),
+        [
+            ({"category": "x"}, "bc"),
+            ({"category": ""}, "a"),
+            ({"level": "error"}, "bd"),
+            ({"category": "x", "level": "error"}, "b"),
+            ({"category": "x", "level": None}, "bc"),
+            ({"category": "none"}, ""),
+            ({"after": 2}, "cd"),
+        ],
+        ids=str,
+    )
+    def test_filters(self, fields, marked, post_read, user, other_user):
+        """Each verb changes what category and level select, of this user and up to the position, and nothing else."""
+        for title, category, level in (
+            *(("a", "", "info"), ("b", "x", "error"), ("c", "x", "info"), ("d", "y", "error")),
+            ("later", "x", "error"),
+        ):
+            notify([user, other_user], title, category=category, level=level)
+
+        def changed(**condition):
+            return "".join(
+                Notification.objects.exclude(**condition).order_by("raised").values_list("title", flat=True)
+            )
+
+        for verb, inverse, column in (
+            ("read", "unread", "read_at"),
+            ("archive", "unarchive", "archived_at"),
+        ):
+            data = post_read({"up_to": 4, **fields}, f"{NOTIFICATIONS}{verb}/").json()
+            assert changed(**{column: None}) == marked
+            assert (data["more"], data["next"]) == (False, None)
+            assert (data["unread"], data["seq"]) == (5 - len(marked), changes.position(user.pk).head)
+            post_read({"up_to": 4, **fields}, f"{NOTIFICATIONS}{inverse}/")
+            assert changed(**{column: None}) == ""
+        assert not Notification.objects.filter(seq=None).exists()
+
+    def test_filter_of_ids(self, post_read, user):
+        ids = [str(notify(user, "note", category=category)[0]) for category in ("x", "y", "x")]
+        data = post_read({"up_to": 3, "ids": ids[:2], "category": "x"}).json()
+        assert (data["unread"], data["next"]) == (2, None)
+        assert Notification.objects.get(pk=ids[0]).read_at is not None
+
+    def test_limit_of_one_filtered_request(self, post_read, user, monkeypatch):
+        """A request reads and changes a bounded number of rows. ``next`` is where the following one continues."""
+        monkeypatch.setattr(marking_filtered, "MAX_ROWS_EXAMINED", 4)
+        monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 2)
+        for number in range(1, 13):
+            notify(user, f"note {number}", category="x" if number in (1, 2, 3, 12) else "")
+        inbox.mark(user.pk, "archive", 12, [Notification.objects.get(raised=2).pk])
+        steps, body = [], {"up_to": 12, "category": "x"}
+        while body.get("after", 0) is not None:
+            data = post_read(body).json()
+            read = Notification.objects.exclude(read_at=None).order_by("raised")
+            steps.append((list(read.values_list("raised", flat=True)), data["next"]))
+            assert data["more"] is (data["next"] is not None)
+            body["after"] = data["next"]
+        assert steps == [([1, 2], 2), ([1, 2, 3], 6), ([1, 2, 3], 10), ([1, 2, 3, 12], None)]
+
     def test_notifications_after_up_to_stay_unread(self, post_read, user):
         """A notification that the client has not seen is not marked, even if it is named."""
         notify(user, "seen")
@@ -194,6 +280,13 @@ class TestMark:
             ({"up_to": 1, "ids": [1]}, "ids"),
             ({"up_to": 1, "ids": [str(uuid7())] * 201}, "ids"),
             ({"up_to": 1, "ids": {}}, "ids"),
+            ({"up_to": 1, "category": 1}, "category"),
+            ({"up_to": 1, "category": "\0"}, "category"),
+            ({"up_to": 1, "category": "\ud800"}, "category"),
+            ({"up_to": 1, "level": ""}, "level"),
+            ({"up_to": 1, "level": ["info"]}, "level"),
+            ({"up_to": 1, "after": "1"}, "after"),
+            ({"up_to": 1, "after": False}, "after"),
         ],
     )
     def test_invalid_values(self, body, field, post_read, user):

@@ -5,12 +5,14 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from notifications.api import notify
+from notifications.http.inbox_query import InboxQuery
 from notifications.models import Notification
-from notifications.streams import changes, inbox, pages
+from notifications.streams import changes, inbox, listing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
 
@@ -124,6 +126,17 @@ class TestFilters:
         assert re.findall(r"<option>(.*?)</option>", page) == ["reports"]
         assert "<option selected>gone</option>" in read_page(user_client, category="gone")
 
+    @pytest.mark.parametrize(
+        ("language", "words"),
+        [("en", ["All", "All"]), ("es", ["Todas", "Todos"]), ("fr", ["Toutes", "Tous"])],
+    )
+    def test_all_agrees_with_category_and_level(self, language, words):
+        with translation.override(language):
+            page = render_to_string(
+                "notifications/inbox_filters.html", {"query": InboxQuery(), "categories": ["c"]}
+            )
+        assert re.findall(r'<option value="">(.*?)</option>', page) == words
+
     def test_search(self, user_client, user):
         """Each word must be in the title or the body, in upper or lower case; signs of patterns have no meaning."""
         notify(user, "Export of 100% ready", body="12,400 rows")
@@ -144,7 +157,7 @@ class TestFilters:
 
     def test_search_reads_a_bounded_number_and_continues(self, user_client, user, monkeypatch):
         """What the first part does not find is found by a link, and none is found twice."""
-        monkeypatch.setattr(pages, "MAX_ROWS_SEARCHED", 4)
+        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
         for n in range(1, 11):
             notify(user, "wanted" if n in (2, 7) else f"other {n}")
         inbox.mark(user.pk, "read", 10, [Notification.objects.get(raised=8).pk])
@@ -160,7 +173,7 @@ class TestFilters:
         assert texts == [True, True, False]
 
     def test_search_towards_newer_ones(self, user_client, user, monkeypatch):
-        monkeypatch.setattr(pages, "MAX_ROWS_SEARCHED", 4)
+        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
         for n in range(1, 11):
             notify(user, f"wanted {n}" if n in (2, 7) else f"other {n}")
         assert titles(read_page(user_client, q="wanted", before=0)) == ["wanted 2"]
@@ -274,6 +287,29 @@ class TestChanges:
             "other 1",
             "other 2",
         ]
+
+    @pytest.mark.parametrize(
+        ("query", "read", "archive"),
+        [
+            ({}, "Mark all as read", "Move all to Done"),
+            ({"category": "c"}, "Mark all in “c” as read", "Move all in “c” to Done"),
+            (
+                {"level": "error"},
+                "Mark all with level “Error” as read",
+                "Move all with level “Error” to Done",
+            ),
+            (
+                {"category": "c", "level": "error"},
+                "Mark all matching as read",
+                "Move all matching to Done",
+            ),
+        ],
+        ids=str,
+    )
+    def test_buttons_for_all_name_the_filter(self, query, read, archive, user_client, user):
+        notify(user, "note", category="c", level="error")
+        buttons = re.findall(r'name="all" value="(\w+)">(.*?)</button>', read_page(user_client, **query))
+        assert dict(buttons) == {"read": read, "archive": archive}
 
     def test_undo_is_bound_to_its_user(self, user_client, client_of, three, other_user):
         page = post(user_client, three, all="archive")

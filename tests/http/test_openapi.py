@@ -133,7 +133,9 @@ def test_frames_match_their_schemas(jobs):
 def test_responses_match_their_schemas(user_client):
     """Of each list, a mark and a problem."""
     marked = user_client.post(
-        "/notifications/api/notifications/read/", {"up_to": 0}, content_type="application/json"
+        "/notifications/api/notifications/read/",
+        {"up_to": 0, "category": "", "level": "info", "after": 0},
+        content_type="application/json",
     )
     responses = {
         "Jobs": user_client.get("/notifications/api/jobs/"),
@@ -156,6 +158,7 @@ def test_choices_and_limits_match_the_code():
     assert limits == {"title": 200, "body": 2000, "url": 1000, "category": 100}
     for name, most in limits.items():
         assert Notification._meta.get_field(name).max_length == most
+    assert SCHEMAS["Mark"]["properties"]["level"]["enum"] == [*note["level"]["enum"], None]
     assert SCHEMAS["Mark"]["properties"]["ids"]["maxItems"] == api_views.MAX_IDS == 200
     assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == validators.MAX_INTEGER == 2**53 - 1
     parameters = DOCUMENT["components"]["parameters"]

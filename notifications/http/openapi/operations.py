@@ -13,9 +13,9 @@ from notifications.http.openapi.components import (
     query_parameter,
     response,
 )
-from notifications.http.openapi.schemas import EPOCH, ID, integer, ref, string
+from notifications.http.openapi.schemas import CATEGORY_PATTERN, EPOCH, ID, integer, ref, string
 from notifications.models import Job
-from notifications.streams.inbox import MAX_MARKED_ROWS, VERBS
+from notifications.streams.inbox import LEVELS, MAX_MARKED_ROWS, VERBS
 
 #: Problems of every GET and of every POST.
 GET_ERRORS = ("BadRequest", "SignedOut", "NotAcceptable", "Busy")
@@ -170,8 +170,11 @@ NOTIFICATIONS: Part = {
             ),
             query_parameter(
                 "category",
-                string(pattern="^[^\\x00]*$"),
+                string(pattern=CATEGORY_PATTERN),
                 "Notifications of this category only. Empty: those without a category.",
+            ),
+            query_parameter(
+                "level", {"type": "string", "enum": list(LEVELS)}, "Notifications of this level only."
             ),
             LIMIT,
             query_parameter("after", integer(), "The value of next in the previous page."),

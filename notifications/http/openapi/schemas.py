@@ -57,6 +57,7 @@ UNREAD = integer(description="Notifications that are neither read nor archived."
 UNSEEN = integer(
     description="Of these, the ones raised after the position up to which notifications are seen."
 )
+CATEGORY_PATTERN = "^[^\\x00]*$"
 POSITION = integer(description="The position of the stream, which was read before the items.")
 
 ERROR = object_of(
@@ -197,8 +198,21 @@ MARK = object_of(
             "maxItems": MAX_IDS,
             "description": "The notifications to mark. Absent or null: all.",
         },
+        "category": string(
+            nullable=True,
+            pattern=CATEGORY_PATTERN,
+            description="Notifications of this category only. Empty: those without a category.",
+        ),
+        "level": {
+            "type": ["string", "null"],
+            "enum": [*LEVELS, None],
+            "description": "Notifications of this level only.",
+        },
+        "after": integer(
+            nullable=True, description="The value of next in the previous response: where to continue."
+        ),
     },
-    optional=("ids",),
+    optional=("ids", "category", "level", "after"),
 )
 
 SEEN = object_of(
@@ -215,8 +229,16 @@ MARKED = object_of(
         "seq": POSITION,
         "unread": UNREAD,
         "unseen": UNSEEN,
-        "more": {**BOOLEAN, "description": "The limit of one request was reached: send it again."},
-    }
+        "more": {
+            **BOOLEAN,
+            "description": "The limit of one request was reached: send it again, with next as after if there is one.",
+        },
+        "next": integer(
+            nullable=True,
+            description="With category, level or after in the request: the value of after in the next one.",
+        ),
+    },
+    optional=("next",),
 )
 
 HEALTH = object_of({"status": {"const": "ok"}})
