@@ -17,6 +17,28 @@ def job_page(id: UUID) -> str:
     return job_path("job", id) or ""
 
 
+def inbox_page() -> str:
+    """Return the path of the inbox in ``LANGUAGE_CODE``, ``""`` if the project does not include the app's URLs."""
+    urlconf = getattr(settings, "ROOT_URLCONF", "")
+    if not urlconf:
+        return ""
+    return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, "notifications:inbox")
+
+
+def localize_link(url: str) -> str:
+    """Return a link of a notification for a page in the current language.
+
+    Stored links to the inbox and to pages of jobs are in ``LANGUAGE_CODE``. Other links are returned unchanged.
+    """
+    stored = inbox_page()
+    if not stored or (url != stored and not url.startswith(f"{stored}jobs/")):
+        return url
+    try:
+        return reverse("notifications:inbox") + url.removeprefix(stored)
+    except NoReverseMatch:
+        return url
+
+
 def overview_page() -> str:
     """Return the path of the overview in the admin, ``""`` if the project does not include the admin."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")

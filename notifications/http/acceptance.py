@@ -130,7 +130,7 @@ def _response(request: HttpRequest, accepted: AcceptedJob) -> HttpResponse:
     job = accepted.job
     job_path = paths.job_path("api-job", job.id)
     if prefers_html(request):
-        location = iri_to_uri(job.url) or paths.job_page(job.id)
+        location = iri_to_uri(job.url) or paths.localize_link(paths.job_page(job.id))
         response = prevent_caching(HttpResponse(status=303, headers={"Location": location}))
     elif job.done and accepted.seconds:
         response = job_response(job, headers={"Content-Location": job_path})

@@ -21,7 +21,7 @@ from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html
 from django.utils.translation import get_language, gettext
 
-from notifications import times
+from notifications import paths, times
 from notifications.http import csrf, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
@@ -125,6 +125,12 @@ def notifications_style(context: template.Context) -> str:
 
 
 @register.filter
+def localize_link(url: str) -> str:
+    """Return the link of a notification for a page in the current language, which matters with ``i18n_patterns``."""
+    return paths.localize_link(url)
+
+
+@register.filter
 def relative_time(moment: datetime | None) -> str:
     """Return a ``<time>`` element: "4 min ago" up to a day, then a date. Its title is the exact time.
 
@@ -189,6 +195,7 @@ def _urls(query: str) -> dict[str, Any]:
     return {
         "marks": {verb: reverse(f"notifications:api-notifications-{verb}") + query for verb in VERBS},
         "inbox": reverse("notifications:inbox"),
+        "default_inbox": paths.inbox_page(),
         "health": reverse("notifications:api-health-live"),
         "sync": reverse("notifications:api-sync") + query,
         "list": reverse("notifications:api-notifications") + query,

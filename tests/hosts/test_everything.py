@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 API = "/app/en/notifications/api/"
 PROGRAM, BROWSER = {"Accept": "application/json"}, {"Accept": "text/html"}
-#: Links have the project's default language, not that of a request: a worker has no request.
+#: Links in items have the project's default language, not that of a request: a worker has no request.
 LINKS = "/app/de/notifications/"
 VIEWS = ["function", "class", "async"]
 
@@ -69,19 +69,19 @@ async def test_job_and_notification(asgi, view):
 
 @pytest.mark.parametrize("view", VIEWS)
 async def test_browser_is_redirected_to_the_job(asgi, view):
-    """303 to its page, which shows the result in each language. The inbox links to it."""
+    """303 to its page, in the language of the request. The inbox links to it in its language."""
     async with asgi.signed_in_session() as session:
         status, headers, _ = await session.post(f"/app/en/export/{view}/1999/", **BROWSER)
-        assert status == 303 and headers["Location"].startswith(f"{LINKS}jobs/")
+        assert status == 303 and headers["Location"].startswith("/app/en/notifications/jobs/")
         page = headers["Location"]
         await until_done(session, page.replace("/jobs/", "/api/jobs/"))
-        status, _, html = await session.get(page.replace("/de/", "/en/"))
+        status, _, html = await session.get(page)
         assert status == 200 and "Succeeded" in html and "1999" in html
         status, headers, html = await session.get("/app/en/notifications/")
         assert status == 200 and f'href="{page}"' in html and '<a href="/app/">' in html
         assert re.search(r"<script[^>]* data-unread=\"1\"", html)
         assert_nonces_match_the_header(headers, html)
-        status, _, html = await session.get(page)
+        status, _, html = await session.get(page.replace("/en/", "/de/"))
         assert status == 200 and '<html lang="de"' in html
 
 

@@ -26,15 +26,16 @@ export function createElement(tag, className = "", text = "") {
  * @param {object} options
  * @param {Localization} options.localization
  * @param {string} options.inboxUrl the target of the title if the notification has no URL
+ * @param {import("./notifications.js").Page["localizeUrl"]} options.localizeUrl
  * @param {import("./notifications.js").Page["mark"]} options.mark called when the title is followed
  * @returns {HTMLElement}
  */
-export function createSummary(item, { localization, inboxUrl, mark }) {
+export function createSummary(item, { localization, inboxUrl, localizeUrl, mark }) {
   const summary = createElement("div", "notifications-summary");
   const title = createElement("a", "notifications-title", item.title);
   title.dir = "auto";
   title.append(createSeparator());
-  const link = parseLink(item.url, location.origin);
+  const link = parseLink(localizeUrl(item.url), location.origin);
   title.href = link?.href ?? inboxUrl;
   if (link?.isExternal) title.rel = "noopener noreferrer";
   // The page leaves for the notification's URL: there is no place for an error.

@@ -16,6 +16,7 @@
  *   getSignInUrl: () => string,
  *   loadLatest: (count: number) => Promise<void>,
  *   getActionUrl: (id: string, number: number) => string,
+ *   localizeUrl: (url: string|null) => string|null,
  *   defineShortcuts: typeof import("./shortcuts.js").defineShortcuts,
  *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
@@ -62,6 +63,13 @@ export function defineElements(modules, { name, client, jobs, clock }, data, { s
     ...watchOutages(client, clock),
     // The address of the action with the number 0.
     getActionUrl: (id, number) => action.replace(PLACEHOLDER_ID, id).replace(/0(?=\/[^/]*$)/, String(number)),
+    // Links in frames are the same for all readers: those to the app's own pages are in the project's default language.
+    localizeUrl: (url) => {
+      const { inbox, defaultInbox } = data;
+      if (!url || !defaultInbox) return url;
+      const isOwn = url === defaultInbox || url.startsWith(`${defaultInbox}jobs/`);
+      return isOwn ? `${inbox}${url.slice(defaultInbox.length)}` : url;
+    },
     defineShortcuts: modules.shortcuts.defineShortcuts,
     ...notificationActions(client, jobs, /** @type {Record<string, string>} */ (data), marks),
   };
