@@ -13,9 +13,9 @@ import * as shortcuts from "./modules/shortcuts.js";
 import * as toasts from "./modules/toasts.js";
 import { findScript, getConnection } from "./page.js";
 
-const modules = { bell, connect, dom, forms, inbox, job_element, localization, shortcuts, toasts };
+const modules = { bell, connect, dom, forms, job_element, localization, toasts };
 const script = findScript();
 if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
-  defineElements(modules, getConnection(), script.dataset, content);
+  defineElements(modules, getConnection(), script.dataset, content, async () => ({ inbox, shortcuts }));
 }

@@ -102,6 +102,7 @@ def build_jobs():
             "job": job,
             "is_done": job.is_done,
             "state": job.state_label,
+            "elapsed": job.elapsed_label,
             "pace": job.pace_label,
             "is_cancelled_by_owner": job.state == "cancelled",
             "can_retry": job.state in ("failed", "cancelled"),

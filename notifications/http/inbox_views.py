@@ -44,6 +44,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     categories = listing.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
     context = {
         "notifications_position": position,
+        "has_inbox": True,  # {% notifications %} preloads its modules
         "query": query,
         "query_string": inbox_query.encode(query),
         "views": [(name, _view_labels()[name], InboxQuery(view=name).url()) for name in VIEWS],

@@ -21,7 +21,7 @@ from notifications import serializers
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http.decorators import View, exempt_from_project
-from notifications.jobs.pace import describe_pace
+from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.states import describe_state
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -62,6 +62,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "notifications_position": position,
         "job": job,
         "state": describe_state(job),
+        "elapsed": describe_elapsed(job),
         "pace": describe_pace(job),
         "is_cancelled_by_owner": job.state == Job.State.CANCELLED and not job.cancelled_by_other,
         "can_retry": manual.can_retry(job),

@@ -15,7 +15,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.pace import describe_pace
+from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.states import describe_state
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ class JobInfo:
     def state_label(self) -> str:
         """The state in words, in the active language: "Running", or "Queued, retry at 14:05"."""
         return describe_state(self)
+
+    @property
+    def elapsed_label(self) -> str:
+        """How long the attempt has been running, "Running for 3 min"; ``""`` if the job is not running."""
+        return describe_elapsed(self)
 
     @property
     def pace_label(self) -> str:

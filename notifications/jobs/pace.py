@@ -1,7 +1,8 @@
-"""How fast a running job advances and how long it will still take, in words, as far as its progress says it."""
+"""How long a job has been running, how fast it advances and how long it will still take, in words."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.utils.formats import number_format
@@ -13,6 +14,22 @@ from notifications import times
 MIN_ELAPSED_SECONDS = 5
 
 
+def describe_elapsed(job: Any) -> str:
+    """Return how long the attempt of a ``Job`` or ``JobInfo`` has been running: "Running for 3 min", else ``""``.
+
+    The browser client computes it in the same way (``formatElapsed()``).
+    """
+    if job.state != "running" or not job.started_at:
+        return ""
+    # The clock of this process may be behind that of the worker's database.
+    seconds = max(_seconds_since(job.started_at), 0)
+    if seconds < 60:
+        return gettext("Running for {count} s").format(count=_round(int(seconds)))
+    if seconds < 3600:
+        return gettext("Running for {count} min").format(count=_round(int(seconds // 60)))
+    return gettext("Running for {count} h").format(count=_round(int(seconds // 3600)))
+
+
 def describe_pace(job: Any) -> str:
     """Return the pace of a ``Job`` or ``JobInfo``: "4.2 per second, about 2 min left", or ``""`` if it is not known.
 
@@ -22,7 +39,7 @@ def describe_pace(job: Any) -> str:
     current, total = job.progress_current, job.progress_total
     if job.state != "running" or job.attempt != 1 or not current or total is None or current >= total:
         return ""
-    elapsed = (times.now() - times.as_utc(job.started_at)).total_seconds() if job.started_at else 0.0
+    elapsed = _seconds_since(job.started_at) if job.started_at else 0.0
     if elapsed < MIN_ELAPSED_SECONDS:
         return ""
     per_second = current / elapsed
@@ -30,6 +47,10 @@ def describe_pace(job: Any) -> str:
     return gettext("{rate}, {time}").format(
         rate=_describe_rate(per_second), time=_describe_rest(seconds_left)
     )
+
+
+def _seconds_since(moment: datetime) -> float:
+    return (times.now() - times.as_utc(moment)).total_seconds()
 
 
 def _describe_rate(per_second: float) -> str:

@@ -53,12 +53,12 @@ MODULES = (
     "localization",
     "dom",
     "bell",
-    "inbox",
-    "shortcuts",
     "toasts",
     "job_element",
     "forms",
 )
+#: Loaded with the others where the page has an inbox, and later if one is inserted.
+INBOX_MODULES = ("inbox", "shortcuts")
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
 #: Id in the URL of a job or a notification that the script replaces with the id of a real one.
@@ -95,13 +95,15 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
     if is_loaded:
         position = context.get("notifications_position") or (None if in_event_loop else _position(user.pk))
     modules = _module_urls(MODULES) if script else {}
+    inbox_modules = _module_urls(INBOX_MODULES) if script else {}
     return {
         "nonce": csp_nonce(context, request),
         "stylesheet": static(STYLESHEET),
         "entry_module": _module_url(ENTRY_MODULE) if script else "",
-        "preloads": modules.values(),
+        "preloads": [*modules.values(), *(inbox_modules.values() if context.get("has_inbox") else ())],
         "client_data": {
             "modules": modules,
+            "inbox_modules": inbox_modules,
             "strings": client_strings(),
             "marks": urls["marks"],
             "action": urls["action"],

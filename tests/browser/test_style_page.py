@@ -43,12 +43,11 @@ DESCRIBE = """(root) => {
     return describe(root);
 }"""
 
-#: Show the notifications of the bell as a toast, and describe it before it disappears.
-SHOW_TOAST = f"""async () => {{
-    const {{ client }} = await notifications.ready;
-    const region = document.querySelector("notifications-toasts");
-    region.show([...client.stream.notifications.values()]);
-    return ({DESCRIBE})(region.querySelector(".notifications-toast"));
+#: Describe the next toast when it is shown, before it disappears. The event is dispatched just before.
+RECORD_TOAST = f"""() => {{
+    window.nextToast = new Promise((resolve) => addEventListener("notifications:toast", () => setTimeout(
+        () => resolve(({DESCRIBE})(document.querySelector("notifications-toasts .notifications-toast"))),
+    )));
 }}"""
 
 
@@ -84,16 +83,17 @@ def test_the_page_fits_and_is_accessible(style_site, new_page, window):
 
 def test_its_bell_and_toasts_are_built_as_the_script_builds_them(site_server, page):
     """The script creates them, so the page has copies of their markup."""
+    visit(page, site_server.url, "/check/")
+    page.evaluate(RECORD_TOAST)
     site_server.python(
         "from django.contrib.auth import get_user_model\n"
         "from notifications.api import notify\n"
         "actions = [{'label': 'Approve', 'url': '/check/'}, {'label': 'View request', 'url': '/check/'}]\n"
         "notify(get_user_model().objects.get(username='demo'), 'Ada requests access', actions=actions)"
     )
-    visit(page, site_server.url, "/check/")
+    live_toast = page.evaluate("nextToast")
     panel = open_bell(page)
     panel.get_by_role("link", name="Approve").wait_for()
-    live_toast = page.evaluate(SHOW_TOAST)
     live_row = panel.locator(".notifications-item").first.evaluate(DESCRIBE)
     live_parts = panel.evaluate(
         "(panel) => [...panel.children].map((node) => [node.tagName, node.className])"

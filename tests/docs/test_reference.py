@@ -119,7 +119,7 @@ def test_every_event_and_attribute_of_the_elements_is_documented():
     element = (CLIENT / "job_element.js").read_text()
     events = set(re.findall(r'"(notifications:[\w-]+)"', sources))
     attributes = set(re.findall(r'(?:this|element)\.(?:get|has)Attribute\("([\w-]+)"', element))
-    parts = set(re.findall(r'#parts\("(\w+)"\)', element))
+    parts = set(re.findall(r'#(?:parts|hide)\("(\w+)"', element))
     [texts] = re.findall(r"return \{ (state, .*) \};", element)
     assert first_cells("Elements") == events | attributes | {"data-state"} | parts | set(texts.split(", "))
 

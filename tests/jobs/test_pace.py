@@ -1,4 +1,4 @@
-"""The pace of a running job in words."""
+"""The elapsed time and the pace of a running job in words."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 from django.utils import translation
 
 from notifications import times
-from notifications.jobs.pace import describe_pace
+from notifications.jobs.pace import describe_elapsed, describe_pace
 
 pytestmark = [pytest.mark.any_database]
 
@@ -66,3 +66,32 @@ def test_nothing_while_it_is_not_known(values):
 def test_it_is_in_the_active_language():
     with translation.override("de"):
         assert pace(42, 546, 10) == "4,2 pro Sekunde, noch etwa 2 Min."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "Running for 0 s"),
+        (59, "Running for 59 s"),
+        (60, "Running for 1 min"),
+        (239, "Running for 3 min"),
+        (3600, "Running for 1 h"),
+        (108_000, "Running for 30 h"),
+        (-20, "Running for 0 s"),
+    ],
+)
+def test_elapsed_time(seconds, words):
+    """The words are those of the client (tests/js/localization.test.js), also where the clock is behind."""
+    started_at = NOW - timedelta(seconds=seconds)
+    assert describe_elapsed(SimpleNamespace(state="running", started_at=started_at)) == words
+
+
+@pytest.mark.parametrize("values", [{"state": "queued"}, {"state": "succeeded"}, {"started_at": None}])
+def test_no_elapsed_time_unless_it_runs(values):
+    assert describe_elapsed(SimpleNamespace(**{"state": "running", "started_at": NOW, **values})) == ""
+
+
+def test_elapsed_time_is_in_the_active_language():
+    with translation.override("de"):
+        job = SimpleNamespace(state="running", started_at=NOW - timedelta(minutes=3))
+        assert describe_elapsed(job) == "Läuft seit 3 Min."

@@ -24,6 +24,7 @@ test("a running job has its state, its numbers and its message", () => {
     attempt: "",
     outcome: "1,200 ok",
     text: "Running · 1,200 ok · 1,200 of 4,000",
+    elapsed: "",
     pace: "",
   });
 });

@@ -78,6 +78,29 @@ test("the pace of a job is that of the server", () => {
   assert.equal(pace(3, 9, 60, { progress: null }), "");
 });
 
+test("how long a job has been running is said in the words of the server", () => {
+  const RUNNING = {
+    seconds_running: "Running for {count} s",
+    minutes_running: "Running for {count} min",
+    hours_running: "Running for {count} h",
+  };
+  const elapsed = (seconds, values = {}) =>
+    localize("en", RUNNING).formatElapsed({
+      state: "running",
+      started_at: new Date(now - seconds * 1000).toISOString(),
+      ...values,
+    });
+  assert.equal(elapsed(0), "Running for 0 s");
+  assert.equal(elapsed(59.9), "Running for 59 s");
+  assert.equal(elapsed(60), "Running for 1 min");
+  assert.equal(elapsed(239), "Running for 3 min");
+  assert.equal(elapsed(3600), "Running for 1 h");
+  assert.equal(elapsed(30 * 3600), "Running for 30 h");
+  assert.equal(elapsed(-20), "Running for 0 s"); // a clock that is behind the server's
+  assert.equal(elapsed(60, { state: "queued" }), "");
+  assert.equal(elapsed(60, { started_at: null }), "");
+});
+
 test("the state of a job is one word, with the time of a retry", () => {
   const localization = localize("en", {
     queued: "Queued",

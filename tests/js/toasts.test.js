@@ -1,28 +1,34 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { readStored, store } from "../../notifications/static/notifications/connect.js";
+import { isUnread } from "../../notifications/static/notifications/dom.js";
 import { ToastQueue } from "../../notifications/static/notifications/toasts.js";
 import { FakeClock, FakeLocks, notification } from "./fakes.js";
 
 const MINUTES = 60_000;
+
+/** Return what reads and writes a storage, in copies as localStorage does. */
+const storage = (stored) => ({
+  readStored: (key) => JSON.parse(stored.get(key) ?? "null"),
+  store: (key, value) => stored.set(key, JSON.stringify(value)),
+});
 
 /** Build a browser whose tabs share storage and locks. */
 function makeBrowser() {
   const clock = new FakeClock();
   const locks = new FakeLocks();
   const stored = new Map();
-  const storage = {
-    getItem: (key) => stored.get(key) ?? null,
-    setItem: (key, value) => stored.set(key, value),
-  };
   const open = (options = {}) => {
-    const tab = { visible: true, hasUnseen: true, shown: [] };
+    const tab = { visible: true, hasUnseen: true, shownByPage: new Set(), shown: [] };
     tab.queue = new ToastQueue({
       name: "u1",
-      getStorage: () => storage,
+      ...storage(stored),
       locks,
       clock,
       isVisible: () => tab.visible,
       hasUnseen: () => tab.hasUnseen,
+      isUnread,
+      isShown: ({ id }) => tab.shownByPage.has(id),
       show: (items) => tab.shown.push(items.map((item) => item.id)),
       ...options,
     });
@@ -112,14 +118,7 @@ test("a notification is shown once per browser, although two windows are visible
 
 test("a notification is shown once per browser, although a write to storage reaches the other tab late", async () => {
   const { clock, open, aged } = makeBrowser();
-  const separateStorage = () => {
-    const stored = new Map();
-    return () => ({
-      getItem: (key) => stored.get(key) ?? null,
-      setItem: (key, value) => stored.set(key, value),
-    });
-  };
-  const tabs = [open({ getStorage: separateStorage() }), open({ getStorage: separateStorage() })];
+  const tabs = [open(storage(new Map())), open(storage(new Map()))];
   tabs[0].queue.add(liveChange(aged("1", 0), aged("2", 0)));
   await clock.advance(1_000);
   tabs[1].queue.add(liveChange(aged("1", 0), aged("2", 0), aged("3", 0)));
@@ -191,10 +190,7 @@ test("what was seen on another device meanwhile is not shown", async () => {
 
 test("if storage is blocked, a tab shows each notification once", async () => {
   const { clock, open, aged } = makeBrowser();
-  const blocked = () => {
-    throw new DOMException("blocked", "SecurityError");
-  };
-  const tab = open({ getStorage: blocked, locks: undefined });
+  const tab = open({ readStored: () => null, store: () => undefined, locks: undefined });
   for (let time = 0; time < 2; time += 1) {
     tab.queue.add(liveChange(aged("1", 0)));
     await clock.advance(200);
@@ -204,16 +200,49 @@ test("if storage is blocked, a tab shows each notification once", async () => {
 
 test("if storage is full, a tab shows each notification once", async () => {
   const { clock, open, aged } = makeBrowser();
-  const full = {
-    getItem: () => JSON.stringify({ 7: clock.now() }),
-    setItem: () => {
-      throw new DOMException("full", "QuotaExceededError");
-    },
-  };
-  const tab = open({ getStorage: () => full });
+  const tab = open({ readStored: () => ({ 7: clock.now() }), store: () => undefined });
   for (let time = 0; time < 2; time += 1) {
     tab.queue.add(liveChange(aged("1", 0), aged("7", 0)));
     await clock.advance(10_000);
   }
   assert.deepEqual(tab.shown, [["1"]]);
+});
+
+test("what the page itself shows is no toast there, and may be one in another window", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const [page, other] = [open(), open()];
+  page.shownByPage.add("1");
+  for (const tab of [page, other]) tab.queue.add(liveChange(aged("1", 0)));
+  await clock.advance(200);
+  assert.deepEqual([page.shown, other.shown], [[], [["1"]]]);
+});
+
+test("what the page itself shows is no toast in another window either, once it is read", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const [page, other] = [open(), open()];
+  page.shownByPage.add("1");
+  other.visible = false;
+  for (const tab of [page, other]) {
+    tab.queue.add(liveChange(aged("1", 0)));
+    tab.queue.add(liveChange(aged("1", 0, { seq: 9, read_at: "2026-01-01T00:00:00Z" })));
+  }
+  other.visible = true;
+  other.queue.flush();
+  await clock.advance(200);
+  assert.deepEqual([page.shown, other.shown], [[], []]);
+});
+
+test("storage that is blocked, full or damaged is read as empty, and not written", () => {
+  const blocked = () => {
+    throw new DOMException("blocked", "SecurityError");
+  };
+  for (const getItem of [blocked, () => "{", () => null]) {
+    globalThis.localStorage = { getItem, setItem: blocked };
+    try {
+      store("key", { 1: 2 });
+      assert.equal(readStored("key"), null);
+    } finally {
+      delete globalThis.localStorage;
+    }
+  }
 });

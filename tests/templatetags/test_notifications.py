@@ -21,7 +21,13 @@ from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
 from notifications.streams.inbox import VERBS
-from notifications.templatetags.notifications import CORE_MODULES, ENTRY_MODULE, MODULES, WEBSOCKET_PATH
+from notifications.templatetags.notifications import (
+    CORE_MODULES,
+    ENTRY_MODULE,
+    INBOX_MODULES,
+    MODULES,
+    WEBSOCKET_PATH,
+)
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
 
@@ -94,7 +100,7 @@ def test_page_of_a_bundle(user):
     [data] = [each for each in elements.of("script") if "data-notifications" in each]
     assert "src" not in data
     assert data["data-sync"] == script(render(user))["data-sync"]
-    assert client_data(elements) == client_data(render(user)) | {"modules": {}}
+    assert client_data(elements) == client_data(render(user)) | {"modules": {}, "inbox_modules": {}}
 
 
 def test_position_is_rendered(user, django_assert_num_queries):
@@ -265,16 +271,29 @@ def test_strings_match_the_client(user):
     used = set()
     for module in STATIC.glob("*.js"):
         used |= set(re.findall(r'\.text\("(\w+)"', module.read_text()))
-    # Said by the name of a level, of a state of a job or of the connection, or of a verb.
+    # Said by the name of a level, of a state of a job or of the connection, of a verb, or of a unit of time.
     used |= {level for level in Notification.Level.values if level != "info"}
     used |= {*Job.State.values, "signed_out", "offline", *(f"did_{verb}" for verb in VERBS)}
+    used |= {f"{unit}_{suffix}" for unit in ("seconds", "minutes", "hours") for suffix in ("ago", "left", "running")}
+    used -= {"seconds_ago"}  # "just now"
     assert used == set(client_strings())
     assert client_data(render(user))["strings"] == client_strings()
 
 
 def test_modules_are_the_files():
     """The tag lists every module except the entry module."""
-    assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, ENTRY_MODULE}
+    assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, *INBOX_MODULES, ENTRY_MODULE}
+
+
+@pytest.mark.parametrize("has_inbox", [False, True])
+def test_the_modules_of_the_inbox_are_preloaded_on_its_page_only(user, has_inbox):
+    """Other pages know where they are, for an inbox that is inserted later."""
+    elements = render(user, has_inbox=has_inbox)
+    preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
+    data = client_data(elements)
+    assert list(data["inbox_modules"]) == list(INBOX_MODULES)
+    expected = [*data["modules"].values(), *(data["inbox_modules"].values() if has_inbox else ())]
+    assert preloads == expected
 
 
 def test_hashed_static_files(user, settings, tmp_path):
@@ -291,6 +310,7 @@ def test_hashed_static_files(user, settings, tmp_path):
     urls = [
         data["src"],
         *client_data(elements)["modules"].values(),
+        *client_data(elements)["inbox_modules"].values(),
         *(link["href"] for link in elements.of("link")),
     ]
     for url in urls:

@@ -59,19 +59,18 @@ function morphChildren(parent, wanted) {
       parent.insertBefore(node, current);
       continue;
     }
-    while (current !== match) {
-      const next = current.nextSibling;
-      current.remove();
-      current = next;
-    }
+    while (current !== match) current = removeAndNext(current);
     current = match.nextSibling;
     morph(match, node);
   }
-  while (current) {
-    const next = current.nextSibling;
-    current.remove();
-    current = next;
-  }
+  while (current) current = removeAndNext(current);
+}
+
+/** Remove a node unless the page keeps it, and return the next one. */
+function removeAndNext(node) {
+  const next = node.nextSibling;
+  if (!(node instanceof Element && node.hasAttribute("data-keep"))) node.remove();
+  return next;
 }
 
 function isSame(node, wanted) {
@@ -97,5 +96,5 @@ function morph(node, wanted) {
 
 if (root) {
   document.addEventListener("notifications:job-progress", () => refresh());
-  document.addEventListener("visibilitychange", () => root.querySelector("notifications-job") && refresh());
+  document.addEventListener("visibilitychange", () => root.querySelector(".running") && refresh());
 }

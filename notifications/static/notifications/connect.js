@@ -122,25 +122,36 @@ function createNoTransport({ onState }) {
  * @param {string} name
  */
 function startingPosition(data, name) {
-  const isKnown = data.seq !== undefined;
-  const start = {
-    epoch: data.epoch ?? null,
-    seq: isKnown ? Number(data.seq) : null,
-    unread: isKnown ? Number(data.unread) : null,
-    unseen: isKnown ? Number(data.unseen) : null,
-  };
-  const saved = readSavedPosition(name);
+  const parse = (/** @type {string|undefined} */ number) => (number === undefined ? null : Number(number));
+  const { epoch = null, seq, unread, unseen } = data;
+  const start = { epoch, seq: parse(seq), unread: parse(unread), unseen: parse(unseen) };
+  const saved = readStored(`${name}:position`);
   const isUsable = saved && Date.now() - saved.at < MAX_POSITION_AGE_MS && saved.epoch === start.epoch;
   if (isUsable && start.seq !== null && saved.seq < start.seq) start.seq = saved.seq;
   return start;
 }
 
-/** @param {string} name */
-function readSavedPosition(name) {
+/**
+ * Return a JSON value that store() has written in this browser, or null.
+ * @param {string} key
+ */
+export function readStored(key) {
   try {
-    return JSON.parse(localStorage.getItem(`${name}:position`) ?? "null");
+    return JSON.parse(localStorage.getItem(key) ?? "null");
   } catch {
     return null;
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {unknown} value
+ */
+export function store(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // Storage is blocked or full: the value holds for this page only.
   }
 }
 
@@ -149,12 +160,8 @@ function readSavedPosition(name) {
  * @param {import("./client.js").Stream} stream
  */
 function savePosition(name, { epoch, cursor }) {
-  if (cursor === null) return;
-  try {
-    localStorage.setItem(`${name}:position`, JSON.stringify({ epoch, seq: cursor, at: Date.now() }));
-  } catch {
-    // Storage is blocked or full: the next page starts from its own position.
-  }
+  // Otherwise the next page starts from its own position.
+  if (cursor !== null) store(`${name}:position`, { epoch, seq: cursor, at: Date.now() });
 }
 
 /**

@@ -21,6 +21,17 @@ export function createElement(tag, className = "", text = "") {
 }
 
 /**
+ * @param {string} className
+ * @param {string} text
+ * @param {string} href
+ */
+export function createLink(className, text, href) {
+  const link = createElement("a", className, text);
+  link.href = href;
+  return link;
+}
+
+/**
  * Return the nodes of one notification: its title as a link, its body, level and time.
  * @param {Notification} item
  * @param {object} options
@@ -32,11 +43,10 @@ export function createElement(tag, className = "", text = "") {
  */
 export function createSummary(item, { localization, inboxUrl, localizeUrl, mark }) {
   const summary = createElement("div", "notifications-summary");
-  const title = createElement("a", "notifications-title", item.title);
+  const link = parseLink(localizeUrl(item.url), location.origin);
+  const title = createLink("notifications-title", item.title, link?.href ?? inboxUrl);
   title.dir = "auto";
   title.append(createSeparator());
-  const link = parseLink(localizeUrl(item.url), location.origin);
-  title.href = link?.href ?? inboxUrl;
   if (link?.isExternal) title.rel = "noopener noreferrer";
   // The page leaves for the notification's URL: there is no place for an error.
   const markFollowed = () => mark("read", [item]).catch(() => undefined);
@@ -68,8 +78,7 @@ export function createActions({ id, title, data }, getActionUrl) {
     const { label, url, post } = Object(action);
     const link = parseLink(post ? getActionUrl(id, number) : (url ?? ""), location.origin);
     if (!link || typeof label !== "string") continue;
-    const node = createElement("a", "notifications-plainbutton", label);
-    node.href = link.href;
+    const node = createLink("notifications-plainbutton", label, link.href);
     if (link.isExternal) node.rel = "noopener noreferrer";
     node.ariaLabel = `${label}: ${title}`;
     list.append(node);
@@ -77,14 +86,31 @@ export function createActions({ id, title, data }, getActionUrl) {
   return list.hasChildNodes() ? list : null;
 }
 
+/** @param {Notification} item */
+export function isUnread(item) {
+  return item.read_at === null && item.archived_at === null;
+}
+
+/**
+ * Show in the rows of a list which notifications are unread.
+ * @param {Element} list
+ * @param {Notification[]} items
+ * @param {Localization} localization
+ */
+export function updateRows(list, items, localization) {
+  for (const item of items) {
+    const row = findRow(list, item.id);
+    if (row) updateUnreadMark(row, isUnread(item), localization);
+  }
+}
+
 /**
  * Show whether a row's notification is unread.
  * @param {HTMLElement} row
- * @param {Pick<Notification, "read_at"|"archived_at">} item
+ * @param {boolean} isUnread
  * @param {Localization} localization
  */
-export function updateUnreadMark(row, item, localization) {
-  const isUnread = item.read_at === null && item.archived_at === null;
+export function updateUnreadMark(row, isUnread, localization) {
   row.toggleAttribute("data-unread", isUnread);
   const mark = row.querySelector(".notifications-unread");
   if (isUnread && !mark) {

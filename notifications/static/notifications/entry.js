@@ -7,12 +7,16 @@
  */
 async function load(script) {
   const json = document.getElementById("notifications-data")?.textContent;
-  const { modules: moduleUrls, ...content } = JSON.parse(json ?? "");
-  const modules = await importModules(moduleUrls);
+  const { modules: urls, inbox_modules: inboxUrls, ...content } = JSON.parse(json ?? "");
+  const hasInbox = document.querySelector("notifications-inbox");
+  const modules = await importModules(hasInbox ? { ...urls, ...inboxUrls } : urls);
   const connection = /** @type {import("./connect.js").Connection} */ (
     modules.connect.connect(modules, script.dataset)
   );
-  if (content.strings) modules.notifications.defineElements(modules, connection, script.dataset, content);
+  // An inbox may be inserted later, for example by Turbo.
+  const loadInbox = () => importModules(inboxUrls);
+  if (content.strings)
+    modules.notifications.defineElements(modules, connection, script.dataset, content, loadInbox);
   connection.start();
   const { client, jobs, stream } = connection;
   const { Problem, RequestRefused, JobFailed, JobCancelled } = /** @type {typeof import("./requests.js")} */ (

@@ -6,7 +6,7 @@
 const PROBE_TIMEOUT_MS = 5_000;
 
 /** @param {Page} page */
-export function define({ clock, localization, healthUrl, dom }) {
+export function watchForms({ localization, healthUrl, dom }) {
   /** @type {WeakSet<EventTarget>} forms that are being sent */
   let sending = new WeakSet();
   /** The form whose next submit event is the one that sends it. */
@@ -39,14 +39,11 @@ export function define({ clock, localization, healthUrl, dom }) {
   });
 
   async function isReachable() {
-    const timeout = new AbortController();
-    const timer = clock.setTimeout(() => timeout.abort(), PROBE_TIMEOUT_MS);
     try {
-      return (await fetch(healthUrl, { cache: "no-store", signal: timeout.signal })).status < 500;
+      const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
+      return (await fetch(healthUrl, { cache: "no-store", signal })).status < 500;
     } catch {
       return false;
-    } finally {
-      clock.clearTimeout(timer);
     }
   }
 

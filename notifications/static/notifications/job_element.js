@@ -3,15 +3,16 @@
 
 /**
  * @typedef {import("./client.js").JobItem} JobItem
- * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./notifications.js").Page} Page
  */
 
 const DONE_STATES = new Set(["succeeded", "failed", "cancelled"]);
+/** Texts that change while the job does not are rendered again after this long. */
+const TIMES_INTERVAL_MS = 1_000;
 
 /** @param {Page} page */
-export function define(page) {
-  const { client, jobs, localization, dom } = page;
+export function defineJobElement(page) {
+  const { client, jobs, localization, dom, clock, shownIds } = page;
   /** @type {Map<string, Set<Job>>} the elements of the page, by the id of their job */
   const elements = new Map();
   let hasCaughtUp = false;
@@ -28,7 +29,7 @@ export function define(page) {
   }
 
   class Job extends HTMLElement {
-    #version = -1;
+    #item = /** @type {JobItem|null} */ (null);
     /** The last quarter that was announced to screen readers; -1: none. */
     #announcedQuarter = -1;
 
@@ -36,7 +37,7 @@ export function define(page) {
       const id = this.getAttribute("job");
       if (!id) throw new Error("<notifications-job> needs the attribute job.");
       if (!this.hasChildNodes() && !this.hasAttribute("row")) this.#createParts();
-      this.#version = -1;
+      this.#item = null;
       elements.set(id, (elements.get(id) ?? new Set()).add(this));
       this.showOutage(page.isOut());
       const item = client.stream.jobs.get(id);
@@ -68,24 +69,19 @@ export function define(page) {
 
     /** @param {JobItem} item */
     update(item) {
-      if (item.version <= this.#version) return;
+      if (this.#item && item.version <= this.#item.version) return;
       // A part of a page that is read again when its job is done has it as done: that must not have it read again.
-      const wasRenderedDone = this.#version < 0 && DONE_STATES.has(this.dataset.state ?? "");
-      this.#version = item.version;
+      const wasRenderedDone = !this.#item && DONE_STATES.has(this.dataset.state ?? "");
+      this.#item = item;
       const texts = describeJob(item, localization);
-      const isActive = !item.done;
       this.dataset.state = item.state;
-      for (const [name, text] of Object.entries(texts))
-        for (const part of this.#parts(name)) {
-          if (part.textContent !== text) part.textContent = text;
-          part.dataset.state = item.state;
-        }
-      for (const part of this.#parts("active")) part.hidden = item.done;
-      for (const part of this.#parts("done")) part.hidden = isActive;
+      for (const [name, text] of Object.entries(texts)) this.#showText(name, text, item);
+      this.#hide("active", item.done);
+      this.#hide("done", !item.done);
       for (const bar of this.#parts("bar")) this.#updateBar(/** @type {HTMLProgressElement} */ (bar), item);
       this.#announce(item, texts.text);
       this.#dispatch("notifications:job-progress", item);
-      if (isActive || wasRenderedDone) return;
+      if (!item.done || wasRenderedDone) return;
       this.#dispatch("notifications:job-done", item);
       if (this.hasAttribute("reload") && isFirstReload(`${page.name}:reloaded:${item.id}:${item.version}`)) {
         location.reload();
@@ -94,8 +90,37 @@ export function define(page) {
 
     /** @param {boolean} isOut whether the server cannot be reached */
     showOutage(isOut) {
-      for (const part of this.#parts("offline")) part.hidden = !isOut;
-      for (const part of this.#parts("online")) part.hidden = isOut;
+      this.#hide("offline", !isOut);
+      this.#hide("online", isOut);
+    }
+
+    /** Show how long the job has been running, and how long it will still take. */
+    updateTimes() {
+      const item = this.#item;
+      if (item?.state !== "running") return;
+      const { elapsed, pace } = describeJob(item, localization);
+      this.#showText("elapsed", elapsed, item);
+      this.#showText("pace", pace, item);
+    }
+
+    /**
+     * @param {string} name of parts
+     * @param {string} text
+     * @param {JobItem} item
+     */
+    #showText(name, text, { state }) {
+      for (const part of this.#parts(name)) {
+        if (part.textContent !== text) part.textContent = text;
+        part.dataset.state = state;
+      }
+    }
+
+    /**
+     * @param {string} name of parts
+     * @param {boolean} isHidden
+     */
+    #hide(name, isHidden) {
+      for (const part of this.#parts(name)) part.hidden = isHidden;
     }
 
     /**
@@ -143,36 +168,42 @@ export function define(page) {
     }
   }
 
-  /**
-   * Mark the notifications of jobs as read whose end the page shows.
-   * @param {Notification[]} items
-   */
-  function markShown(items) {
-    const shown = items.filter(
-      ({ job, read_at }) =>
-        !read_at &&
-        client.stream.jobs.get(job ?? "")?.done &&
-        [...(elements.get(job ?? "") ?? [])].some((element) => element.hasAttribute("marks-read")),
+  /** Mark the notifications of jobs as read whose end the page shows, each once. They become no toasts here. */
+  function markShown() {
+    const shown = [...client.stream.notifications.values()].filter(
+      (item) =>
+        dom.isUnread(item) &&
+        !shownIds.has(item.id) &&
+        client.stream.jobs.get(item.job ?? "")?.done &&
+        [...(elements.get(item.job ?? "") ?? [])].some((element) => element.hasAttribute("marks-read")),
     );
     if (!shown.length) return;
-    if (document.visibilityState === "visible") page.mark("read", shown).catch(() => undefined);
-    else
-      document.addEventListener("visibilitychange", () => page.mark("read", shown).catch(() => undefined), {
-        once: true,
-      });
+    for (const { id } of shown) shownIds.add(id);
+    const mark = () => page.mark("read", shown).catch(() => undefined);
+    if (document.visibilityState === "visible") mark();
+    else document.addEventListener("visibilitychange", mark, { once: true });
   }
 
-  client.on("change", ({ notifications, jobs: items, activeIds }) => {
-    markShown(notifications);
+  function updateTimes() {
+    clock.setTimeout(updateTimes, TIMES_INTERVAL_MS);
+    forEachElement((element) => element.updateTimes());
+  }
+
+  /** @param {(element: Job) => void} callback */
+  function forEachElement(callback) {
+    for (const each of elements.values()) each.forEach(callback);
+  }
+
+  client.on("change", ({ jobs: items, activeIds }) => {
+    markShown();
     for (const item of items) for (const element of elements.get(item.id) ?? []) element.update(item);
     if (!activeIds) return;
     hasCaughtUp = true;
     // A job that is not listed has ended, or the list was too long for a frame.
     for (const [id, [element]] of elements) if (!activeIds.has(id)) read(element);
   });
-  page.onOutage((isOut) => {
-    for (const each of elements.values()) for (const element of each) element.showOutage(isOut);
-  });
+  page.onOutage((isOut) => forEachElement((element) => element.showOutage(isOut)));
+  updateTimes();
 
   if (!customElements.get("notifications-job")) customElements.define("notifications-job", Job);
 }
@@ -185,18 +216,16 @@ export function define(page) {
 export function describeJob(item, localization) {
   const state = localization.formatState(item);
   const { current = 0, total = null, message = "" } = item.progress ?? {};
-  const counts = {
-    current: localization.formatNumber(current),
-    total: localization.formatNumber(total ?? 0),
-  };
-  const progress = item.state === "running" && total !== null ? localization.text("of", counts) : "";
+  const progress =
+    item.state === "running" && total !== null ? localization.text("of", { current, total }) : "";
   const attempts = { attempt: item.attempt, most: item.max_attempts };
   const attempt = item.attempt > 1 ? localization.text("attempt", attempts) : "";
   const reason = item.state === "failed" && (item.error?.detail || item.error?.title);
   const outcome = reason || (item.state === "queued" ? "" : message);
   const text = [state, outcome, progress, attempt].filter(Boolean).join(" · ");
+  const elapsed = localization.formatElapsed(item);
   const pace = localization.formatPace(item);
-  return { state, progress, attempt, outcome, text, pace };
+  return { state, progress, attempt, outcome, text, elapsed, pace };
 }
 
 /**

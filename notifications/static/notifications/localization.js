@@ -29,18 +29,16 @@ export class Localization {
   }
 
   /**
-   * Return a translated string with its placeholders filled in.
+   * Return a translated string with its placeholders filled in, and numbers in the language of the page.
    * @param {string} key
    * @param {Record<string, string|number>} [values]
    */
   text(key, values = {}) {
     const text = this.#strings[key] ?? key;
-    return text.replace(/\{(\w+)\}/g, (placeholder, name) => String(values[name] ?? placeholder));
-  }
-
-  /** @param {number} number */
-  formatNumber(number) {
-    return this.number.format(number);
+    return text.replace(/\{(\w+)\}/g, (placeholder, name) => {
+      const value = values[name] ?? placeholder;
+      return typeof value === "string" ? value : this.number.format(value);
+    });
   }
 
   /**
@@ -57,12 +55,19 @@ export class Localization {
    * @param {string} iso
    */
   formatRelative(iso) {
-    const seconds = (this.#now() - Date.parse(iso)) / 1000;
+    const seconds = this.#secondsSince(iso);
     if (seconds < MINUTE_SECONDS) return this.text("now");
-    if (seconds < HOUR_SECONDS)
-      return this.text("minutes_ago", { count: Math.trunc(seconds / MINUTE_SECONDS) });
-    if (seconds < DAY_SECONDS) return this.text("hours_ago", { count: Math.trunc(seconds / HOUR_SECONDS) });
+    if (seconds < DAY_SECONDS) return this.#formatSpan(seconds, "ago", Math.trunc);
     return this.date.format(Date.parse(iso));
+  }
+
+  /**
+   * Return for how long a job has been running, as `describe_elapsed()` does on the server, or "".
+   * @param {import("./client.js").JobItem} item
+   */
+  formatElapsed({ state, started_at }) {
+    if (state !== "running" || !started_at) return "";
+    return this.#formatSpan(Math.max(0, this.#secondsSince(started_at)), "running", Math.trunc);
   }
 
   /**
@@ -83,34 +88,49 @@ export class Localization {
   formatPace({ state, attempt, started_at, progress }) {
     const { current = 0, total = null } = progress ?? {};
     if (state !== "running" || attempt !== 1 || !started_at || !current || total === null) return "";
-    const elapsed = (this.#now() - Date.parse(started_at)) / 1000;
+    const elapsed = this.#secondsSince(started_at);
     if (current >= total || elapsed < MIN_PACE_SECONDS) return "";
     const perSecond = current / elapsed;
     const rate =
       perSecond >= 1
-        ? this.text("per_second", { count: this.#round(perSecond) })
-        : this.text("per_minute", { count: this.#round(perSecond * 60) });
-    return this.text("pace", { rate, time: this.#formatRest((total - current) / perSecond) });
+        ? this.text("per_second", { count: round(perSecond) })
+        : this.text("per_minute", { count: round(perSecond * 60) });
+    const time = this.#formatSpan((total - current) / perSecond, "left", (count, unit) =>
+      unit === "hours" ? round(count) : Math.max(1, Math.round(count)),
+    );
+    return this.text("pace", { rate, time });
   }
 
-  /** @param {number} seconds */
-  #formatRest(seconds) {
-    if (seconds < MINUTE_SECONDS)
-      return this.text("seconds_left", { count: this.#round(Math.max(1, Math.round(seconds))) });
-    if (seconds < HOUR_SECONDS)
-      return this.text("minutes_left", { count: this.#round(Math.round(seconds / MINUTE_SECONDS)) });
-    return this.text("hours_left", { count: this.#round(seconds / HOUR_SECONDS) });
+  /**
+   * Format a number of seconds in the largest unit of which there is at least one.
+   * @param {number} seconds
+   * @param {"ago"|"left"|"running"} suffix of the keys of the strings
+   * @param {(count: number, unit: string) => number} round
+   */
+  #formatSpan(seconds, suffix, round) {
+    const [unit, length] =
+      seconds < MINUTE_SECONDS
+        ? ["seconds", 1]
+        : seconds < HOUR_SECONDS
+          ? ["minutes", MINUTE_SECONDS]
+          : ["hours", HOUR_SECONDS];
+    return this.text(`${unit}_${suffix}`, { count: round(seconds / length, unit) });
   }
 
-  /** @param {number} number without decimals from 10 on, else with at most one */
-  #round(number) {
-    return this.formatNumber(number >= 10 ? Math.round(number) : Math.round(number * 10) / 10);
+  /** @param {string} iso */
+  #secondsSince(iso) {
+    return (this.#now() - Date.parse(iso)) / 1000;
   }
 
   /** @param {string} iso */
   formatExact(iso) {
     return this.dateTime.format(Date.parse(iso));
   }
+}
+
+/** @param {number} number without decimals from 10 on, else with at most one */
+function round(number) {
+  return number >= 10 ? Math.round(number) : Math.round(number * 10) / 10;
 }
 
 /** @param {string} language */

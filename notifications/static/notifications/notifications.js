@@ -13,14 +13,18 @@
  * @typedef {{name: string, inboxUrl: string, healthUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
- *   getSignInUrl: () => string,
+ *   createSignInLink: () => HTMLElement,
+ *   newerThan: (raised: number) => Notification[],
+ *   shownIds: Set<string>,
+ *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
  *   loadLatest: (count: number) => Promise<void>,
  *   getActionUrl: (id: string, number: number) => string,
  *   localizeUrl: (url: string|null) => string|null,
- *   defineShortcuts: typeof import("./shortcuts.js").defineShortcuts,
  *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
- *   markSeen: (raised: number) => Promise<void>}} Page what each element gets
+ *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
+ *   the archive that were raised later, `shownIds` are those of notifications about what the page itself shows
+ * @typedef {{inbox: typeof import("./inbox.js"), shortcuts: typeof import("./shortcuts.js")}} InboxModules
  */
 
 /** An outage shorter than this is not shown. */
@@ -35,9 +39,14 @@ const TIMES_INTERVAL_MS = 20_000;
  * @param {Connection} connection
  * @param {PageData} data
  * @param {PageContent} content
+ * @param {() => Promise<InboxModules>} loadInbox called where a page has an inbox
  */
-export function defineElements(modules, { name, client, jobs, clock }, data, { strings, marks, action }) {
-  const { PLACEHOLDER_ID } = /** @type {typeof import("./connect.js")} */ (modules.connect);
+export function defineElements(modules, connection, data, content, loadInbox) {
+  const { name, client, jobs, clock } = connection;
+  const { strings, marks, action } = content;
+  const { PLACEHOLDER_ID, readStored, store } = /** @type {typeof import("./connect.js")} */ (
+    modules.connect
+  );
   const localization = /** @type {Page["localization"]} */ (
     new modules.localization.Localization({
       strings,
@@ -55,11 +64,18 @@ export function defineElements(modules, { name, client, jobs, clock }, data, { s
     dom: modules.dom,
     localization,
     clock,
-    getSignInUrl: () => {
+    createSignInLink: () => {
       const url = new URL(data.signIn ?? "", location.href);
       if (data.signInNext) url.searchParams.set(data.signInNext, location.pathname + location.search);
-      return url.href;
+      return page.dom.createLink("", localization.text("sign_in"), url.href);
     },
+    newerThan: (raised) =>
+      [...client.stream.notifications.values()].filter(
+        (item) => item.raised > raised && item.archived_at === null,
+      ),
+    shownIds: new Set(),
+    readStored,
+    store,
     ...watchOutages(client, clock),
     // The address of the action with the number 0.
     getActionUrl: (id, number) => action.replace(PLACEHOLDER_ID, id).replace(/0(?=\/[^/]*$)/, String(number)),
@@ -70,15 +86,45 @@ export function defineElements(modules, { name, client, jobs, clock }, data, { s
       const isOwn = url === defaultInbox || url.startsWith(`${defaultInbox}jobs/`);
       return isOwn ? `${inbox}${url.slice(defaultInbox.length)}` : url;
     },
-    defineShortcuts: modules.shortcuts.defineShortcuts,
     ...notificationActions(client, jobs, /** @type {Record<string, string>} */ (data), marks),
   };
-  for (const element of ["bell", "inbox", "toasts", "job_element", "forms"]) modules[element].define(page);
+  for (const element of ["bell", "toasts"])
+    defineElement(`notifications-${element}`, (node, signal) =>
+      modules[element].connectElement(node, page, signal),
+    );
+  defineElement("notifications-inbox", async (node, signal) => {
+    const { inbox, shortcuts } = await loadInbox();
+    if (!signal.aborted) inbox.connectElement(node, page, signal, shortcuts.connectShortcuts);
+  });
+  modules.job_element.defineJobElement(page);
+  modules.forms.watchForms(page);
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);
     clock.setTimeout(updateTimes, TIMES_INTERVAL_MS);
   };
   updateTimes();
+}
+
+/**
+ * Define an element that is connected to the page each time that it is inserted.
+ * @param {string} tag
+ * @param {(element: HTMLElement, signal: AbortSignal) => unknown} connect the signal is aborted when it is removed
+ */
+function defineElement(tag, connect) {
+  class PageElement extends HTMLElement {
+    #connection = new AbortController();
+
+    connectedCallback() {
+      this.#connection = new AbortController();
+      connect(this, this.#connection.signal);
+    }
+
+    disconnectedCallback() {
+      this.#connection.abort();
+    }
+  }
+
+  if (!customElements.get(tag)) customElements.define(tag, PageElement);
 }
 
 /**

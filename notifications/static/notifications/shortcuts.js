@@ -2,9 +2,10 @@
 // that has the focus. They act only while the focus is not in a field, and a dialog lists them and turns them off.
 
 /**
+ * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Verb} Verb
- * @typedef {HTMLElement & {rows: HTMLElement[], selectedRows: HTMLElement[],
- *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Inbox
+ * @typedef {{getRows: () => HTMLElement[], getSelectedRows: () => HTMLElement[],
+ *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Rows
  */
 
 const IS_OFF = "notifications.v1:shortcuts-off";
@@ -12,18 +13,21 @@ const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable],
 
 /**
  * Listen to keys for an inbox, and show the parts of its page that need a script.
- * @param {Inbox} inbox
- * @returns {() => void} stops it
+ * @param {HTMLElement} inbox
+ * @param {Page} page
+ * @param {AbortSignal} signal aborted when the inbox is removed
+ * @param {Rows} rows
  */
-export function defineShortcuts(inbox) {
+export function connectShortcuts(inbox, page, signal, { getRows, getSelectedRows, change }) {
   const dialog = /** @type {HTMLDialogElement|null} */ (inbox.querySelector("dialog"));
   const button = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-shortcuts]"));
   const isOn = /** @type {HTMLInputElement|null|undefined} */ (dialog?.querySelector("[type=checkbox]"));
-  if (!dialog || !button || !isOn) return () => undefined;
+  if (!dialog || !button || !isOn) return;
   button.hidden = false;
   button.addEventListener("click", () => dialog.showModal());
-  isOn.checked = readSetting() !== "1";
-  isOn.addEventListener("change", () => saveSetting(isOn.checked ? "" : "1"));
+  isOn.checked = !page.readStored(IS_OFF);
+  isOn.addEventListener("change", () => page.store(IS_OFF, isOn.checked ? 0 : 1));
+  document.addEventListener("keydown", handleKey, { signal });
 
   /** @type {Record<string, (row: HTMLElement|undefined, rows: HTMLElement[]) => void>} */
   const actions = {
@@ -32,9 +36,9 @@ export function defineShortcuts(inbox) {
     x: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[name=id]"))?.click(),
     Enter: (row) =>
       /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.click(),
-    e: (_, rows) => void inbox.change("archive", rows),
-    u: (_, rows) => void inbox.change("unread", rows),
-    I: (_, rows) => void inbox.change("read", rows),
+    e: (_, rows) => void change("archive", rows),
+    u: (_, rows) => void change("unread", rows),
+    I: (_, rows) => void change("read", rows),
     "?": () => dialog.showModal(),
   };
 
@@ -43,7 +47,7 @@ export function defineShortcuts(inbox) {
    * @param {number} step
    */
   function move(row, step) {
-    const { rows } = inbox;
+    const rows = getRows();
     const next = row ? rows[rows.indexOf(row) + step] : rows[0];
     if (!next) return;
     next.tabIndex = -1;
@@ -56,31 +60,11 @@ export function defineShortcuts(inbox) {
     const action = actions[event.key];
     if (!action || !isOn?.checked || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.defaultPrevented || target.closest(FIELDS)) return;
-    const row = inbox.rows.find((row) => row.contains(target));
+    const row = getRows().find((row) => row.contains(target));
     // A link, a button or a checkbox that has the focus is activated by Enter itself.
     if (event.key === "Enter" && target !== row) return;
-    const selected = inbox.selectedRows;
+    const selected = getSelectedRows();
     event.preventDefault();
     action(row, selected.length ? selected : row ? [row] : []);
-  }
-
-  document.addEventListener("keydown", handleKey);
-  return () => document.removeEventListener("keydown", handleKey);
-}
-
-function readSetting() {
-  try {
-    return localStorage.getItem(IS_OFF);
-  } catch {
-    return null;
-  }
-}
-
-/** @param {string} value */
-function saveSetting(value) {
-  try {
-    localStorage.setItem(IS_OFF, value);
-  } catch {
-    // Storage is blocked or full: it holds for this page.
   }
 }
