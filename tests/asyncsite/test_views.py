@@ -236,6 +236,7 @@ def test_a_running_report_shows_its_progress(person, make_report):
     html = person.get(report.get_absolute_url()).content.decode()
     href = reverse("notifications:api-job", args=[job.pk])
     assert f'<notifications-job row job="{job.pk}" href="{href}" data-state="running"' in html
+    assert 'data-job-part="elapsed"></span>' in html and job.started_at is None
     assert 'max="8" value="3"' in html
     assert ">3 of 8<" in html and html.count('data-label="Outcome"') == 3 and "<svg" in html
     assert "You can leave this page. We'll notify you when it finishes." in html

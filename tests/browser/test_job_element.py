@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import create_report, find_bell, open_bell, visit, wait_for_state
-from tests.support.browser import sign_in
+from tests.support.browser import PAGE_TIMEOUT_MS, sign_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -213,3 +214,56 @@ def test_times_stay_true_while_the_page_is_open(site_server, page):
     page.clock.fast_forward("05:00")
     page.clock.run_for(30_000)
     expect(time).to_have_text("5 min ago")
+
+
+#: A page that reloads itself, and toasts that disappear after 8 s: the titles are kept in the browser.
+RECORD_TOASTS = """addEventListener("notifications:toast", ({ detail }) => {
+    const titles = detail.map(({ title }) => title).join();
+    localStorage.setItem("toasts", (localStorage.getItem("toasts") ?? "") + titles);
+})"""
+
+
+def open_before_the_job_runs(site, new_page, path, *, seconds):
+    """Start a site without a worker, and open the page of a queued job there. Return the page and that of a device."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.start_web()
+    device = visit(new_page(), site.url, "/check/")
+    page = visit(new_page(), site.url, "/check/")
+    job = enqueue(page, site, count=2, seconds=seconds)
+    [(report,)] = site.rows("SELECT id FROM asyncsite_report")
+    page.goto(site.url + path.format(job=job, report=report))
+    wait_for_state(page, "live")
+    return page, device
+
+
+@pytest.mark.parametrize(
+    ("path", "text_at_the_end"),
+    [("/reports/{report}/", "Download CSV"), ("/notifications/jobs/{job}/", "Finished")],
+)
+def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_page, path, text_at_the_end):
+    """Its notification is marked as read. The next one is a toast, there and on another device."""
+    page, device = open_before_the_job_runs(site, new_page, path, seconds=1)
+    for each in (page, device):
+        each.add_init_script(RECORD_TOASTS)
+        each.reload()
+        wait_for_state(each, "live")
+    site.start_worker()
+    expect(page.get_by_text(text_at_the_end, exact=True)).to_be_visible()
+    read = "SELECT count(*) FROM notifications_notification WHERE read_at IS NOT NULL"
+    wait_until(lambda: site.rows(read) == [(1,)], what="the page to mark the notification as read")
+    wait_for_state(page, "live")
+    site.manage("notify", "demo", "Hello")
+    for each in (page, device):
+        each.wait_for_function("localStorage.getItem('toasts')?.endsWith('Hello')", timeout=PAGE_TIMEOUT_MS)
+        expect(find_bell(each, 1)).to_be_visible()
+    assert page.evaluate("localStorage.getItem('toasts')") == "Hello"
+
+
+@pytest.mark.parametrize("path", ["/reports/{report}/", "/notifications/jobs/{job}/"])
+def test_the_elapsed_time_of_a_job_stays_true(site, new_page, path):
+    page, _ = open_before_the_job_runs(site, new_page, path, seconds=25)
+    elapsed = page.locator("[data-job-part=elapsed]")
+    expect(elapsed).to_be_empty()
+    site.start_worker()
+    expect(elapsed).to_have_text(re.compile(r"^Running for \d+ s$"))
+    expect(elapsed).not_to_have_text(elapsed.inner_text())

@@ -2,11 +2,13 @@
 
 import json
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from notifications.api import notify
 from notifications.http import inbox_views, page_views
@@ -257,7 +259,9 @@ def test_methods_and_caching(user_client):
 def test_running_job_shows_its_progress(user_client, user):
     """The page reloads without JavaScript, and is updated live with it."""
     job = make_job(user, state="running", attempt=2, max_attempts=3, progress_current=3, progress_total=8)
+    Job.objects.filter(pk=job.pk).update(started_at=timezone.now() - timedelta(minutes=3, seconds=20))
     page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
+    assert '<span data-job-part="elapsed">Running for 3 min</span>' in page
     assert '<progress data-job-part="bar" aria-label="Progress" max="8" value="3">' in page
     assert "3 of 8" in page
     assert "attempt 2 of 3" in page

@@ -5,9 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
-
-from tests.support.requirements import find_program
+from tests.support.requirements import find_program, skip_or_fail
 from tests.support.site import ROOT
 
 NODE_MODULES = ROOT / "node_modules"
@@ -23,9 +21,13 @@ export default {
 
 
 def require_node_modules():
-    """Skip the test if the development dependencies of package.json are not installed."""
+    """Skip the test if the development dependencies of package.json are not installed; with REQUIRE_NPM=1 it fails.
+
+    REQUIRE_SERVICES is not enough: whether npm can install them depends on a registry. .ci/run sets REQUIRE_NPM where
+    it has installed them.
+    """
     if not (NODE_MODULES / "vite").is_dir():
-        pytest.skip("The npm packages are not installed (npm install).")
+        skip_or_fail("The npm packages are not installed (npm install).", variable="REQUIRE_NPM")
 
 
 def run(*command, cwd):

@@ -20,7 +20,8 @@ def find_program(name, *, package, patterns=()):
     skip_or_fail(f"{name} is not installed (Debian: apt-get install {package}).")
 
 
-def skip_or_fail(reason):
-    if os.environ.get("REQUIRE_SERVICES", "0") not in ("", "0"):
-        pytest.fail(f"{reason} REQUIRE_SERVICES is set.", pytrace=False)
+def skip_or_fail(reason, *, variable="REQUIRE_SERVICES"):
+    """Skip the test; fail it if this environment variable is set."""
+    if os.environ.get(variable, "0") not in ("", "0"):
+        pytest.fail(f"{reason} {variable} is set.", pytrace=False)
     pytest.skip(reason)

@@ -274,7 +274,11 @@ def test_strings_match_the_client(user):
     # Said by the name of a level, of a state of a job or of the connection, of a verb, or of a unit of time.
     used |= {level for level in Notification.Level.values if level != "info"}
     used |= {*Job.State.values, "signed_out", "offline", *(f"did_{verb}" for verb in VERBS)}
-    used |= {f"{unit}_{suffix}" for unit in ("seconds", "minutes", "hours") for suffix in ("ago", "left", "running")}
+    used |= {
+        f"{unit}_{suffix}"
+        for unit in ("seconds", "minutes", "hours")
+        for suffix in ("ago", "left", "running")
+    }
     used -= {"seconds_ago"}  # "just now"
     assert used == set(client_strings())
     assert client_data(render(user))["strings"] == client_strings()

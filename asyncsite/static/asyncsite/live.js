@@ -5,6 +5,7 @@
 
 const MIN_INTERVAL_MS = 1_000;
 const RETRY_INTERVAL_MS = 5_000;
+const KEPT_JOB = "[data-keep]:is([data-state=queued], [data-state=running])";
 
 const root = document.querySelector("[data-live-url]");
 let etag = "";
@@ -66,10 +67,14 @@ function morphChildren(parent, wanted) {
   while (current) current = removeAndNext(current);
 }
 
-/** Remove a node unless the page keeps it, and return the next one. */
+/**
+ * Remove a node and return the next one. The element of a job stays until it has got the end of the job, which may come
+ * after the content that shows it: the element marks the notification about it as read.
+ */
 function removeAndNext(node) {
   const next = node.nextSibling;
-  if (!(node instanceof Element && node.hasAttribute("data-keep"))) node.remove();
+  const isKept = node.nodeType === Node.ELEMENT_NODE && node.matches(KEPT_JOB);
+  if (!isKept) node.remove();
   return next;
 }
 
@@ -96,5 +101,8 @@ function morph(node, wanted) {
 
 if (root) {
   document.addEventListener("notifications:job-progress", () => refresh());
+  document.addEventListener("notifications:job-done", ({ target }) => {
+    if (!root.querySelector(".running")) target.remove();
+  });
   document.addEventListener("visibilitychange", () => root.querySelector(".running") && refresh());
 }

@@ -187,7 +187,7 @@ export class Client extends EventTarget {
    * @param {Item[]} items
    */
   merge(items) {
-    this.#emitChange(this.stream.apply({ op: "jobs", items }));
+    this.#emit("change", this.stream.apply({ op: "jobs", items }));
   }
 
   /** @param {Frame} frame */
@@ -197,15 +197,10 @@ export class Client extends EventTarget {
     } else if (frame.op === "sync" || frame.op === "change" || frame.op === "jobs") {
       const { unseen } = this;
       const change = this.stream.apply(frame);
-      if (change) this.#emitChange(change);
+      if (change) this.#emit("change", change);
       else this.#transport.sync();
       if (unseen !== this.unseen) this.#emit("unseen", this.unseen);
     }
-  }
-
-  /** @param {Change|null} change */
-  #emitChange(change) {
-    this.#emit("change", change);
   }
 
   /**

@@ -98,20 +98,19 @@ export class JobHandle {
 }
 
 /** The state behind a handle: only Jobs, which makes it, changes it. */
-export class FollowedJob {
+export class FollowedJob extends EventTarget {
   acceptance = createDeferred();
   outcome = createDeferred();
   /** @type {string|null} */
   id = null;
   /** @type {JobItem|null} */
   item = null;
-  #events = new EventTarget();
-
   /**
    * @param {JobActions} actions
    * @param {AbortSignal|null} [signal] ends the waiting, not the job
    */
   constructor(actions, signal = null) {
+    super();
     this.signal = signal;
     this.handle = new JobHandle(this, actions);
     signal?.addEventListener("abort", () => this.reject(signal.reason), { once: true });
@@ -120,8 +119,8 @@ export class FollowedJob {
   /** @type {JobHandle["on"]} */
   on(type, listener) {
     const handler = (/** @type {Event} */ event) => listener(/** @type {CustomEvent} */ (event).detail);
-    this.#events.addEventListener(type, handler);
-    return () => this.#events.removeEventListener(type, handler);
+    this.addEventListener(type, handler);
+    return () => this.removeEventListener(type, handler);
   }
 
   /**
@@ -181,7 +180,7 @@ export class FollowedJob {
    * @param {unknown} detail
    */
   #emit(type, detail) {
-    this.#events.dispatchEvent(new CustomEvent(type, { detail }));
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 

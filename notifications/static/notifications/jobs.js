@@ -14,12 +14,7 @@
 const FIRST_CHANGE_TIMEOUT_MS = 5_000;
 
 export class Jobs {
-  #client;
-  #requests;
-  #errors;
-  #FollowedJob;
-  #clock;
-  #jobUrl;
+  #options;
   /** @type {Map<string, Set<FollowedJob>>} by job id, until the job is done */
   #followed = new Map();
   /** @type {Set<string>} ids of jobs that are being read */
@@ -40,13 +35,9 @@ export class Jobs {
    * @param {Clock} options.clock
    * @param {(id: string) => string} options.jobUrl
    */
-  constructor({ client, requests, errors, FollowedJob, clock, jobUrl }) {
-    this.#client = client;
-    this.#requests = requests;
-    this.#errors = errors;
-    this.#FollowedJob = FollowedJob;
-    this.#clock = clock;
-    this.#jobUrl = jobUrl;
+  constructor(options) {
+    this.#options = options;
+    const { client } = options;
     client.on("change", (change) => this.#handleChange(change));
     client.on("state", (state) => state === "signed_out" && this.#rejectAll());
   }
@@ -86,12 +77,12 @@ export class Jobs {
    * @returns {Promise<any>} the JSON of the response, or null; rejects with Problem
    */
   async send(url, init = {}) {
-    return this.#requests.parse(await this.#requests.send(url, init));
+    return this.#options.requests.parse(await this.#options.requests.send(url, init));
   }
 
   /** @param {AbortSignal|null} [signal] */
   #create(signal) {
-    return new this.#FollowedJob(this.#actions, signal);
+    return new this.#options.FollowedJob(this.#actions, signal);
   }
 
   /**
@@ -110,8 +101,8 @@ export class Jobs {
    * @param {RequestInit} init
    */
   async #request(job, url, init) {
-    const response = await this.#requests.sendIdempotently(url, init);
-    const body = await this.#requests.parse(response);
+    const response = await this.#options.requests.sendIdempotently(url, init);
+    const body = await this.#options.requests.parse(response);
     if (body?.kind === "job") {
       const href = response.headers.get("Location") ?? body.links.self;
       this.#follow(job, { id: body.id, href, item: body });
@@ -127,7 +118,7 @@ export class Jobs {
     const item = await job.getItem();
     if (item?.state === "cancelled") return;
     const href = this.#requireLink(item, "cancel");
-    this.#client.merge([await this.send(href, { method: "POST" })]);
+    this.#options.client.merge([await this.send(href, { method: "POST" })]);
   }
 
   /**
@@ -149,7 +140,12 @@ export class Jobs {
     const detail = item
       ? `It is not possible to ${action} the job: it is ${item.state}.`
       : "There is no job: the response was the result.";
-    throw new this.#errors.RequestRefused({ type: "about:blank", title: "Conflict", status: 409, detail });
+    throw new this.#options.errors.RequestRefused({
+      type: "about:blank",
+      title: "Conflict",
+      status: 409,
+      detail,
+    });
   }
 
   /**
@@ -160,8 +156,8 @@ export class Jobs {
     if (job.signal?.aborted) return;
     job.accept(id);
     this.#followed.set(id, (this.#followed.get(id) ?? new Set()).add(job));
-    if (item) this.#client.merge([item]);
-    const known = this.#client.stream.jobs.get(id);
+    if (item) this.#options.client.merge([item]);
+    const known = this.#options.client.stream.jobs.get(id);
     if (known) this.#update(known);
     if (!job.item) void this.read(id, href);
     else if (!job.item.done) this.#readIfUnchanged(job, href);
@@ -174,12 +170,17 @@ export class Jobs {
   async #readResult(item, signal) {
     if (item.state !== "succeeded") {
       const title = item.state === "cancelled" ? "Cancelled" : "Failed";
-      throw new this.#errors[`Job${title}`](item.error ?? { type: "about:blank", title }, { job: item });
+      throw new this.#options.errors[`Job${title}`](item.error ?? { type: "about:blank", title }, {
+        job: item,
+      });
     }
-    if (item.links.result) return this.#requests.read(item.links.result, signal);
+    if (item.links.result) return this.#options.requests.read(item.links.result, signal);
     // Without the app's URLs in the project, a job has no address.
     const detail = "The result of this job has no address.";
-    throw new this.#errors.Problem({ type: "about:blank", title: "No result", detail }, { job: item });
+    throw new this.#options.errors.Problem(
+      { type: "about:blank", title: "No result", detail },
+      { job: item },
+    );
   }
 
   /** @param {Change} change */
@@ -200,9 +201,9 @@ export class Jobs {
    * @param {Set<string>} activeIds
    */
   async #readMissing(activeIds) {
-    const active = [...this.#client.stream.jobs.values()].filter((job) => !job.done);
+    const active = [...this.#options.client.stream.jobs.values()].filter((job) => !job.done);
     const links = new Map(active.map((job) => [job.id, job.links.self]));
-    for (const id of this.#followed.keys()) if (!links.has(id)) links.set(id, this.#jobUrl(id));
+    for (const id of this.#followed.keys()) if (!links.has(id)) links.set(id, this.#options.jobUrl(id));
     for (const [id, href] of links) if (!activeIds.has(id)) await this.read(id, href);
   }
 
@@ -213,7 +214,7 @@ export class Jobs {
    */
   #readIfUnchanged(job, href) {
     const version = job.item?.version;
-    this.#clock.setTimeout(() => {
+    this.#options.clock.setTimeout(() => {
       if (job.item?.version === version && !job.signal?.aborted)
         void this.read(/** @type {string} */ (job.id), href);
     }, FIRST_CHANGE_TIMEOUT_MS);
@@ -228,10 +229,10 @@ export class Jobs {
     if (this.#reading.has(id)) return;
     this.#reading.add(id);
     try {
-      this.#client.merge([await this.#requests.read(href ?? this.#jobUrl(id))]);
+      this.#options.client.merge([await this.#options.requests.read(href ?? this.#options.jobUrl(id))]);
     } catch (error) {
       // While the server or the network is away, the job stays followed: the next catch-up reads it again.
-      if (error instanceof this.#errors.Problem && error.status < 500 && error.status !== 429)
+      if (error instanceof this.#options.errors.Problem && error.status < 500 && error.status !== 429)
         this.#reject(id, error);
     } finally {
       this.#reading.delete(id);
@@ -243,13 +244,13 @@ export class Jobs {
    * @param {Error} error
    */
   #reject(id, error) {
-    this.#client.stream.jobs.delete(id);
+    this.#options.client.stream.jobs.delete(id);
     for (const job of this.#followed.get(id) ?? []) job.reject(error);
     this.#followed.delete(id);
   }
 
   #rejectAll() {
-    for (const id of [...this.#followed.keys()]) this.#reject(id, this.#errors.createSignedOut());
+    for (const id of [...this.#followed.keys()]) this.#reject(id, this.#options.errors.createSignedOut());
   }
 }
 

@@ -61,10 +61,7 @@ function firstFieldError({ errors }) {
 }
 
 export class Requests {
-  #fetch;
-  #clock;
-  #origin;
-  #csrf;
+  #options;
 
   /**
    * @param {object} options
@@ -73,11 +70,8 @@ export class Requests {
    * @param {string} options.origin of the page: only requests to it carry the CSRF token
    * @param {{header: string, getToken: () => string}} options.csrf
    */
-  constructor({ fetch, clock, origin, csrf }) {
-    this.#fetch = fetch;
-    this.#clock = clock;
-    this.#origin = origin;
-    this.#csrf = csrf;
+  constructor(options) {
+    this.#options = options;
   }
 
   /**
@@ -88,8 +82,9 @@ export class Requests {
   send(url, init = {}) {
     const headers = new Headers(init.headers);
     if (!headers.has("Accept")) headers.set("Accept", "application/json");
-    if (this.#isUnsafeSameOrigin(url, init)) headers.set(this.#csrf.header, this.#csrf.getToken());
-    return this.#fetch(url, { credentials: "same-origin", ...init, headers });
+    if (this.#isUnsafeSameOrigin(url, init))
+      headers.set(this.#options.csrf.header, this.#options.csrf.getToken());
+    return this.#options.fetch(url, { credentials: "same-origin", ...init, headers });
   }
 
   /**
@@ -155,12 +150,12 @@ export class Requests {
    */
   #isUnsafeSameOrigin(url, init) {
     if (SAFE_METHODS.has((init.method ?? "GET").toUpperCase())) return false;
-    return new URL(url, this.#origin).origin === this.#origin;
+    return new URL(url, this.#options.origin).origin === this.#options.origin;
   }
 
   /** @param {number} ms */
   #sleep(ms) {
-    return new Promise((resolve) => this.#clock.setTimeout(() => resolve(undefined), ms));
+    return new Promise((resolve) => this.#options.clock.setTimeout(() => resolve(undefined), ms));
   }
 }
 

@@ -1,0 +1,44 @@
+// Shows the page in the theme that the user has chosen, and offers the choice in the footer. A blocking script in the head:
+// a module would run after the page was painted in the other theme. Django's admin keeps its choice under the same key.
+
+(() => {
+  const KEY = "theme";
+  const root = document.documentElement;
+
+  function readTheme() {
+    try {
+      return localStorage.getItem(KEY);
+    } catch {
+      return null;
+    }
+  }
+
+  /** Without data-theme, or with "auto" as the admin writes it, the page follows the system. */
+  function show(theme) {
+    const isChosen = theme === "light" || theme === "dark";
+    if (isChosen) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+    for (const button of document.querySelectorAll("[data-choose-theme]"))
+      button.ariaPressed = String(button.dataset.chooseTheme === (isChosen ? theme : "auto"));
+  }
+
+  function choose(theme) {
+    try {
+      localStorage.setItem(KEY, theme);
+    } catch {
+      // Storage is blocked: the choice holds for this page.
+    }
+    show(theme);
+  }
+
+  show(readTheme());
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const group of document.querySelectorAll("[data-themes]")) group.hidden = false;
+    for (const button of document.querySelectorAll("[data-choose-theme]"))
+      button.addEventListener("click", () => choose(button.dataset.chooseTheme));
+    show(readTheme());
+  });
+  // Another tab, or the admin, has changed it; the back-forward cache may hold a page that has missed that.
+  addEventListener("storage", (event) => event.key === KEY && show(event.newValue));
+  addEventListener("pageshow", (event) => event.persisted && show(readTheme()));
+})();
