@@ -224,16 +224,14 @@ RECORD_TOASTS = """addEventListener("notifications:toast", ({ detail }) => {
 
 
 def open_before_the_job_runs(site, new_page, path, *, seconds):
-    """Start a site without a worker, and open the page of a queued job there. Return the page and that of a device."""
+    """Start a site without a worker, and open the page of a queued job there."""
     site.environment["EMBEDDED_WORKER"] = "0"
     site.start_web()
-    device = visit(new_page(), site.url, "/check/")
     page = visit(new_page(), site.url, "/check/")
     job = enqueue(page, site, count=2, seconds=seconds)
     [(report,)] = site.rows("SELECT id FROM asyncsite_report")
     page.goto(site.url + path.format(job=job, report=report))
-    wait_for_state(page, "live")
-    return page, device
+    return wait_for_state(page, "live")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +240,8 @@ def open_before_the_job_runs(site, new_page, path, *, seconds):
 )
 def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_page, path, text_at_the_end):
     """Its notification is marked as read. The next one is a toast, there and on another device."""
-    page, device = open_before_the_job_runs(site, new_page, path, seconds=1)
+    page = open_before_the_job_runs(site, new_page, path, seconds=1)
+    device = visit(new_page(), site.url, "/check/")
     for each in (page, device):
         each.add_init_script(RECORD_TOASTS)
         each.reload()
@@ -261,9 +260,10 @@ def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_pa
 
 @pytest.mark.parametrize("path", ["/reports/{report}/", "/notifications/jobs/{job}/"])
 def test_the_elapsed_time_of_a_job_stays_true(site, new_page, path):
-    page, _ = open_before_the_job_runs(site, new_page, path, seconds=25)
+    page = open_before_the_job_runs(site, new_page, path, seconds=25)
     elapsed = page.locator("[data-job-part=elapsed]")
     expect(elapsed).to_be_empty()
-    site.start_worker()
+    worker = site.start_worker()
     expect(elapsed).to_have_text(re.compile(r"^Running for \d+ s$"))
     expect(elapsed).not_to_have_text(elapsed.inner_text())
+    worker.kill()  # It would wait for the job.
