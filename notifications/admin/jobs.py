@@ -168,7 +168,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         if job.progress_current is None:
             return "-"
         total = "" if job.progress_total is None else f" / {job.progress_total}"
-        return f"{job.progress_current}{total} {job.progress_message}".strip()
+        return " · ".join(filter(None, (f"{job.progress_current}{total}", job.progress_message)))
 
     @admin.display(description=_("attempt"))
     def attempts_of(self, job: Job) -> str:
