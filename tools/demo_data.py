@@ -86,8 +86,8 @@ def create_statistics():
                     wait_4=count // 2,
                     wait_5=count - count // 2,
                     run_9=count // 3,
-                    run_10=count - count // 3 - count // 20,
-                    run_12=count // 20,
+                    run_10=count - count // 3 - max(1, count // 20),
+                    run_12=max(1, count // 20),
                 )
             )
     JobStatistics.objects.bulk_create(rows)

@@ -289,6 +289,16 @@ def test_done_job_shows_its_outcome(user_client, user, fields, shown):
     assert "<notifications-job" not in page
 
 
+@pytest.mark.parametrize("detail", ["No answer.", "Give support this ID: {id}", None])
+def test_a_failed_job_names_its_id_once(user_client, user, detail):
+    """The default text of an error names it already."""
+    job = make_job(user, seq=1, state="failed")
+    error = {"title": "Failed", "detail": detail and detail.format(id=job.pk)}
+    Job.objects.filter(pk=job.pk).update(error=json.dumps(error))
+    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
+    assert page.count(f"support this ID: {job.pk}") == 1
+
+
 def test_jobs_of_other_users_are_not_found(user_client, other_user):
     """404, as for a job that does not exist."""
     job = make_job(other_user)
