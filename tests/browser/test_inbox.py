@@ -187,6 +187,21 @@ def test_actions(site_server, page):
     assert "login" in page.url
 
 
+@pytest.mark.parametrize("width", [320, 1000])
+def test_long_category_does_not_widen_the_page(site_server, page, width):
+    """The name of a category without spaces is broken in the buttons that contain it."""
+    category = "W" * 100
+    site_server.python(
+        "from django.contrib.auth import get_user_model; from notifications.api import notify; "
+        f"notify(get_user_model().objects.get(username='demo'), 'Ready', category={category!r})"
+    )
+    page.set_viewport_size({"width": width, "height": 800})
+    visit(page, site_server.url, f"/notifications/?category={category}")
+    expect(page.get_by_role("button", name="Mute")).to_be_attached()
+    expect(page.get_by_role("button", name="Mark all in")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_everything_without_javascript(site_server, new_page):
     """Views, filters, selection, all, undo and muting are links and forms."""
     site_server.python(CREATE.format(count=5))
