@@ -224,12 +224,12 @@ def test_a_running_report_grows_without_a_reload(site_server, page):
     page.evaluate("window.isKept = true")
     page.locator(".calls tbody tr").first.wait_for()
     assert page.get_by_role("button", name="Cancel").is_visible()
-    page.get_by_label("Search in URLs and errors").fill("typed")
+    page.get_by_role("searchbox", name="Search in URLs and errors").fill("typed")
     page.locator("svg .bar.failed").wait_for()
     page.get_by_role("link", name="Download CSV").wait_for()
     assert page.locator(".calls tbody tr").count() == 13
     assert page.locator(".outcome").first.inner_text() == "failed"
-    assert page.get_by_label("Search in URLs and errors").input_value() == "typed"
+    assert page.get_by_role("searchbox", name="Search in URLs and errors").input_value() == "typed"
     assert page.evaluate("document.activeElement.name") == "q"
     assert page.evaluate("window.isKept"), "The page was reloaded."
     times = page.evaluate(
