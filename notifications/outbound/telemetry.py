@@ -19,8 +19,11 @@ from .request import Request
 
 def is_active() -> bool:
     """Return whether OpenTelemetry is installed and set up."""
-    trace = sys.modules.get("opentelemetry.trace")
-    return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if "opentelemetry.trace" not in sys.modules:
+        return False
+    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]  # waits while a thread imports it
+
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def start_span(call: Call, request: Request) -> tuple[Any, CIMultiDictProxy[str]]:

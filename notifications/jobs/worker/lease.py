@@ -141,11 +141,13 @@ class Lease:
 
 
 def _outbound_overview() -> str:
-    """Return the state of this process's outbound calls as JSON, "" if it makes none."""
-    outbound = sys.modules.get(
-        "notifications.outbound"
-    )  # importing it for this would take a third of a second
-    return outbound.overview.as_json() if outbound else ""
+    """Return the state of this process's outbound calls as JSON, "" if it makes none.
+
+    Nothing is imported for it, which would take a third of a second. While another thread imports it, the module is
+    there without its functions.
+    """
+    as_json = getattr(sys.modules.get("notifications.outbound.overview"), "as_json", None)
+    return as_json() if as_json else ""
 
 
 def find_dead_neighbors() -> list[UUID]:

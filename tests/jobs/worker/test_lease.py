@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from datetime import timedelta
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def test_a_lease_is_a_row_that_is_renewed(lease):
     lease.end()
     assert not Worker.objects.exists()
     assert "notifications-lease" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_it_is_renewed_while_another_thread_imports_the_http_client(lease, monkeypatch, caplog):
+    """Its modules are there then, without their functions."""
+    for name in ("notifications.outbound", "notifications.outbound.overview"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    lease.start()
+    wait_until(lambda: Worker.objects.get().load == 3, what="a renewal")
+    assert Worker.objects.get().outbound == ""
+    assert "Could not renew" not in caplog.text
 
 
 def test_it_is_renewed_before_it_is_over(lease, settings):
