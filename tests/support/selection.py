@@ -104,10 +104,12 @@ PATHS_BY_MARKER = {
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Add the markers of each test's file and folders."""
+    """Add the markers of each test's file and folders, and that of tests with a browser."""
     for item in items:
         path = item.path.relative_to(TESTS)
         path_and_parents = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
         for marker, paths in PATHS_BY_MARKER.items():
             if not path_and_parents.isdisjoint(paths):
                 item.add_marker(marker)
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
