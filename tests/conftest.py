@@ -27,8 +27,8 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import translation
 
-from tests.support import browser as chromium_browser
 from tests.support import plugin, selection
+from tests.support.browser import PAGE_TIMEOUT_MS, collect_errors, start_browser
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
@@ -136,9 +136,13 @@ def canary():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Chromium for the tests of one module. Ended with it, because its event loop disturbs other tests."""
-    with chromium_browser.chromium() as browser:
+def browser(request, tmp_path_factory):
+    """A browser for the tests of one module: Chromium, or the one that a test names by an indirect parameter.
+
+    It is ended with the module, because its event loop disturbs other tests.
+    """
+    name = getattr(request, "param", "chromium")
+    with start_browser(name, tmp_path_factory.mktemp("browser")) as browser:
         yield browser
 
 
@@ -149,11 +153,11 @@ def new_page(browser, request):
 
     def open_page(*, errors=True, **options):
         context = browser.new_context(**options)
-        context.set_default_timeout(chromium_browser.PAGE_TIMEOUT_MS)
+        context.set_default_timeout(PAGE_TIMEOUT_MS)
         contexts.append(context)
         page = context.new_page()
         if errors:
-            watched.append(chromium_browser.collect_errors(page))
+            watched.append(collect_errors(page))
         return page
 
     yield open_page

@@ -2,9 +2,15 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import PAGE_TIMEOUT_MS, sign_in
+
+#: Decorates journeys that hold in every browser.
+in_each_browser = pytest.mark.parametrize(
+    "browser", ["chromium", pytest.param("firefox", marks=pytest.mark.slow)], indirect=True
+)
 
 
 def find_bell(page, unread=None):

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import expect_unread, open_bell, visit, wait_until_live
+from tests.browser.parts import expect_unread, in_each_browser, open_bell, visit, wait_until_live
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
@@ -73,6 +73,7 @@ def test_range_and_selection(inbox_page):
     expect(unread_rows(page)).to_have_count(5)
 
 
+@in_each_browser
 def test_keyboard(inbox_page):
     """Rows are moved between, selected, read, made unread and done without a mouse."""
     page = inbox_page
@@ -149,6 +150,7 @@ def test_keys_change_nothing_that_is_done(site_server, inbox_page):
     assert [url for url in posts if "/seen/" not in url] == []
 
 
+@in_each_browser
 def test_signed_out_elsewhere(site_server, inbox_page):
     """The rows go, and a link leads to sign-in and back."""
     page = inbox_page

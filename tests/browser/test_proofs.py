@@ -10,6 +10,7 @@ from tests.browser.parts import (
     expect_unread,
     find_bell,
     find_toasts,
+    in_each_browser,
     open_bell,
     read_stored_titles,
     read_toast_count,
@@ -30,6 +31,7 @@ def read_job(site):
     return site.rows("SELECT state, attempt FROM notifications_job ORDER BY id DESC")[0]
 
 
+@in_each_browser
 def test_a_report_notifies_on_another_page_and_opens_from_the_bell(site_server, new_page):
     """The toast and the unread count appear on the page that the user visits meanwhile, and not for another user."""
     site = site_server
@@ -95,6 +97,7 @@ def test_a_killed_worker_is_replaced_and_the_user_is_notified_once(site, new_pag
     assert recorded_calls(site) == 40
 
 
+@in_each_browser
 def test_a_page_survives_a_killed_web_server(site, new_page):
     """The web process is killed during the job. The open page reconnects by itself and shows the result."""
     site.environment["EMBEDDED_WORKER"] = "0"
@@ -118,6 +121,7 @@ def test_a_page_survives_a_killed_web_server(site, new_page):
     )
 
 
+@in_each_browser
 def test_a_job_that_ends_during_an_outage_notifies_after_it(site_server, proxy, new_page):
     """The connection is cut while the job ends. After it is restored there is one toast."""
     site = site_server

@@ -10,6 +10,7 @@ from tests.browser.parts import (
     expect_unseen,
     find_bell,
     find_toasts,
+    in_each_browser,
     open_bell,
     read_toast_count,
     start_counting_toasts,
@@ -27,6 +28,7 @@ def count_posts(page):
     return urls
 
 
+@in_each_browser
 def test_opening_the_bell_clears_the_badge_on_all_devices(site_server, new_page):
     """Two browsers of one user, one of them with two tabs. One request is sent, and the rows stay unread."""
     for title in ("First", "Second"):

@@ -1,8 +1,9 @@
-"""Chromium, controlled by Playwright."""
+"""Chromium and Firefox, controlled by Playwright."""
 
 import shutil
 from contextlib import contextmanager
 
+from tests.support.firefox import firefox
 from tests.support.requirements import find_program, skip_or_fail
 
 ARGUMENTS = [
@@ -18,25 +19,33 @@ PAGE_TIMEOUT_MS = 40_000
 
 
 @contextmanager
-def chromium():
-    """Start Chromium and yield Playwright's Browser.
+def start_browser(name, folder):
+    """Start "chromium" or "firefox" and yield Playwright's Browser. `folder` is a pathlib.Path for its files.
 
     Meanwhile Playwright runs an event loop in this thread, where async tests and Django's ORM fail.
     """
-    path = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or find_program("chromium", package="chromium")
-    )
     try:
         from playwright.sync_api import expect, sync_playwright
     except ImportError:
         skip_or_fail("playwright is not installed (pip install -r requirements-dev.txt).")
     expect.set_options(timeout=PAGE_TIMEOUT_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
+        started = chromium(playwright) if name == "chromium" else firefox(playwright, folder)
+        with started as browser:
+            yield browser
+
+
+@contextmanager
+def chromium(playwright):
+    """Start Chromium and yield Playwright's Browser."""
+    path = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or find_program("chromium", package="chromium")
+    )
+    browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    yield browser
+    browser.close()
 
 
 def sign_in(page, site_url, username="demo", password=None):
