@@ -6,11 +6,6 @@ from pathlib import Path
 
 from django.contrib.staticfiles import finders
 
-#: ``--name: value;`` at the root of the site's style sheet.
-SITE_TOKEN = re.compile(r"--([\w-]+): ([^;]+);")
-#: ``--name: var(--notifications-name, value);`` in the app's: a project may set the property.
-APP_TOKEN = re.compile(r"--([\w-]+): var\(--notifications-\1, ([^;]+)\);")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
@@ -22,9 +17,14 @@ class Token:
 
 def read_tokens():
     """Return lists of tokens: ``colors``, ``spaces``, ``radii`` and ``sizes`` of the site, and ``app_colors``."""
-    root = re.search(r":root \{(.*?)\}", read_sheet("asyncsite/site.css"), re.S)[1]
-    tokens = [Token(name=name, value=describe(value)) for name, value in SITE_TOKEN.findall(root)]
-    app = APP_TOKEN.findall(read_sheet("notifications/notifications.css"))
+    root = read_sheet("asyncsite/site.css").partition(":root {")[2].partition("}")[0]
+    tokens = [Token(name=name, value=describe(value)) for name, value in declarations(root)]
+    # The app's are ``--name: var(--notifications-name, value);``, so that a project may set them.
+    app = [
+        (name, value.removeprefix(f"var(--notifications-{name}, ").removesuffix(")"))
+        for name, value in declarations(read_sheet("notifications/notifications.css"))
+        if value.startswith(f"var(--notifications-{name}, ")
+    ]
     return {
         "colors": [token for token in tokens if "#" in token.value],
         "spaces": [token for token in tokens if token.name.startswith("space-")],
@@ -32,6 +32,12 @@ def read_tokens():
         "sizes": [token for token in tokens if token.value.endswith("rem")],
         "app_colors": [Token(name=name, value=describe(value)) for name, value in app],
     }
+
+
+def declarations(css):
+    """Return the name, without ``--``, and the value of each custom property that has a line of its own."""
+    pairs = (line.strip().partition(": ") for line in css.splitlines() if line.strip().startswith("--"))
+    return [(name.removeprefix("--"), value.removesuffix(";")) for name, _, value in pairs]
 
 
 def read_sheet(name):
