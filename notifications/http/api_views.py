@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import serializers, streams
+from notifications import serializers
 from notifications.db.keyset import RowPosition
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
@@ -159,7 +159,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     after = parse_query_integer(request, "after")
     category, level = request.GET.get("category"), request.GET.get("level")
     reader.number_if_needed([user])
-    epoch, position = streams.epoch(), changes.position(user)
+    epoch, position = changes.epoch_and_position(user)
     page = listing.read_page(
         user,
         limit,
@@ -261,9 +261,9 @@ def _parse_up_to(user: Any, body: dict[str, Any]) -> int:
 
 
 def _marked_response(user: Any, *, has_more: bool, **values: Any) -> HttpResponse:
-    position = changes.position(user)
+    epoch, position = changes.epoch_and_position(user)
     result = {
-        "epoch": streams.epoch(),
+        "epoch": epoch,
         "seq": position.head,
         "unread": position.unread,
         "unseen": position.unseen,

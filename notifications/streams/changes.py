@@ -19,7 +19,7 @@ from notifications.db.damaged_rows import read_rows
 from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Job, Notification, Stream
-from notifications.streams import listing
+from notifications.streams import epochs, listing
 
 #: Rows that one read returns at most, of both kinds together.
 MAX_ROWS_PER_READ = 200
@@ -87,6 +87,23 @@ class MissedChanges:
 def position(user: Any) -> Position:
     """Return the position of the stream of one user (key), in one query."""
     return positions([user])[user]
+
+
+def epoch_and_position(user: Any) -> tuple[str, Position]:
+    """Return the epoch and the position of the stream of one user (key), of one moment, in one query."""
+    names = [field.name for field in fields(Position)]
+    sql = (
+        f"SELECT {', '.join(names)}, {epochs.columns()} FROM notifications_epoch "
+        f"LEFT JOIN {_table(Stream)} ON user_id = %s WHERE notifications_epoch.id = 1"
+    )
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [to_db(user)])
+        row = cursor.fetchone()
+    if row is None:
+        return epochs.epoch(), position(user)
+    columns = row[: len(names)]
+    found = NO_STREAM if columns[0] is None else Position(**dict(zip(names, columns, strict=True)))
+    return epochs.from_columns(row[len(names) :]), found
 
 
 def positions(users: Iterable[Any]) -> dict[Any, Position]:

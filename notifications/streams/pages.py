@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from notifications import streams
 from notifications.models import Notification
 from notifications.streams import changes, listing
 from notifications.streams.listing import INBOX, Filters
@@ -43,8 +42,8 @@ class InboxPage:
 
 
 def read_stream_position(user: Any) -> StreamPosition:
-    """Return the position of the stream of a user (key). Read it before the rows that a page lists."""
-    epoch, position = streams.epoch(), changes.position(user)
+    """Return the position of the stream of a user (key), in one query. Read it before the rows that a page lists."""
+    epoch, position = changes.epoch_and_position(user)
     return StreamPosition(epoch=epoch, seq=position.head, unread=position.unread, unseen=position.unseen)
 
 

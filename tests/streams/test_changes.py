@@ -5,7 +5,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
-from notifications.models import Stream
+from notifications.models import Epoch, Stream
 from notifications.streams import changes, inbox
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
@@ -30,6 +30,21 @@ def test_position_is_read_by_one_query(user):
     with CaptureQueriesContext(connection) as queries:
         assert changes.position(user.pk) == changes.Position(head=5, unread=2, seen=2, unseen=1)
     assert len(queries) == 1
+
+
+def test_epoch_and_position_are_read_by_one_query(user, other_user):
+    """They equal those that are read by themselves, also without a stream, and without a row of the epoch."""
+    rows.notices(user, 3)
+    inbox.mark(user.pk, "read", 1)
+    streams.epoch()  # makes the row
+    for each in (user, other_user):
+        with CaptureQueriesContext(connection) as queries:
+            found = changes.epoch_and_position(each.pk)
+        assert found == (streams.epoch(), changes.position(each.pk))
+        assert len(queries) == 1
+    Epoch.objects.all().delete()
+    epoch, position = changes.epoch_and_position(user.pk)
+    assert (epoch, position) == (streams.epoch(), changes.position(user.pk))
 
 
 def test_missed_changes_of_several_cursors_and_users(user, other_user):

@@ -104,11 +104,11 @@ def test_page_of_a_bundle(user):
 
 
 def test_position_is_rendered(user, django_assert_num_queries):
-    """Epoch, seq and counts of the stream are read in two queries."""
+    """Epoch, seq and counts of the stream are read in one query."""
     for title in ("One", "Two"):
         notify(user, title)
     position = pages.read_stream_position(user.pk)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1):
         elements = render(user)
     data = script(elements)
     assert (data["data-epoch"], data["data-seq"]) == (position.epoch, "2")
