@@ -2,6 +2,7 @@
 # make worker     run jobs in a separate process, beside EMBEDDED_WORKER=0 make run
 # make test       run all tests but the long ones, in parallel; ARGS="-k word" selects
 # make test-slow  run the long tests: killed processes, thousands of clients, models, the built wheel
+# make test-alone run the slow tests that need the machine to themselves
 # make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       check format, lint, types, imports and translations, as required before a commit
@@ -10,7 +11,7 @@
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
-.PHONY: run worker test test-slow faults docs lint messages lint-js types help venv-dev
+.PHONY: run worker test test-slow test-alone faults docs lint messages lint-js types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -34,7 +35,10 @@ test: venv-dev
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: venv-dev
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) -m "slow and not alone" $(ARGS)
+
+test-alone: venv-dev
+	$(PYTEST) -n 0 -m alone $(ARGS)
 
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \

@@ -1,4 +1,4 @@
-"""Markers for whole folders and files of tests: those that `make test` skips, and those that CI runs only once."""
+"""Markers for files of tests: those that `make test` skips, that run alone, and that CI runs only once."""
 
 from pathlib import Path
 
@@ -31,6 +31,10 @@ PATHS_BY_MARKER = {
         "jobs/engines/celery/test_rabbitmq.py",
         "jobs/engines/celery/test_run_rabbitmq.py",
         "realtime/doorbell/test_transports.py",
+    ],
+    "alone": [
+        "conformance/test_server.py",
+        "jobs/engines/celery/test_run_rabbitmq.py",
     ],
     "any_database": [
         "asyncsite",

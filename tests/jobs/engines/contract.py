@@ -22,6 +22,12 @@ class EngineContract:
         finally:
             site.close()
 
+    @pytest.fixture(autouse=True)
+    def log(self, project, request):
+        """Show the end of the log of the site's processes when a test fails."""
+        yield
+        request.node.add_report_section("teardown", "site", project.site.log()[-20_000:])
+
     def test_jobs_run_once_and_notify(self, project):
         ids = project.call("enqueue", task="add", args=[1, 2], owner="demo", title="Sum", count=20)
         assert {row["result"] for row in ended(project, ids)} == {"3"}
