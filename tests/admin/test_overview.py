@@ -298,7 +298,7 @@ def test_only_so_many_processes_are_read(monkeypatch):
 
 
 def test_number_of_queries(admin_client):
-    """It does not grow with the jobs, queues and workers."""
+    """It does not grow with the jobs, queues and workers. On PostgreSQL one of them reads the clock."""
     for number in range(5):
         tasks.noop.using(queue_name="other" if number % 2 else "default").enqueue()
         add_worker()
@@ -306,7 +306,7 @@ def test_number_of_queries(admin_client):
     admin_client.get(PAGE)  # content types are cached
     with CaptureQueriesContext(connection) as queries:
         assert admin_client.get(PAGE).status_code == 200
-    assert len(queries) <= MAX_QUERIES_OF_PAGE
+    assert len(queries) <= MAX_QUERIES_OF_PAGE + (connection.vendor == "postgresql")
 
 
 def test_fragment_with_an_etag(admin_client):
