@@ -42,6 +42,15 @@ def pytest_collection_modifyitems(items):
     selection.mark(items)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of the database
+def pytest_runtest_setup():
+    """Close connections that the test before broke: one failure stays one."""
+    for broken in connections.all(initialized_only=True):
+        if getattr(broken.connection, "closed", False):
+            broken.close()
+            broken.in_atomic_block = False
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """A PostgreSQL cluster: the one of --database postgres, else one of its own."""

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from time import monotonic
 from typing import Any
 
@@ -55,6 +55,17 @@ def limit_this_thread(seconds: float | None = None) -> None:
     """
     set_options_of_this_thread()
     _thread.seconds = ANSWER_SECONDS if seconds is None else seconds
+
+
+@contextlib.contextmanager
+def limited_answers(seconds: float | None = None) -> Iterator[None]:
+    """Limit a thread of somebody else's, as ``limit_this_thread()`` does, for the time of this block."""
+    before = _thread.seconds
+    limit_this_thread(seconds)
+    try:
+        yield
+    finally:
+        _thread.seconds = before
 
 
 def set_options_of_this_thread() -> None:

@@ -23,7 +23,7 @@ for _ in range({reports}):
 
 @pytest.fixture
 def cluster():
-    cluster = Postgres()
+    cluster = Postgres(fsync=True)
     yield cluster
     cluster.stop()
 

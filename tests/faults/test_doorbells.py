@@ -44,7 +44,7 @@ def broker():
 @pytest.fixture
 def cluster():
     """A PostgreSQL cluster for this test only."""
-    server = Postgres()
+    server = Postgres(fsync=True)
     yield server
     server.stop()
 

@@ -10,6 +10,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.http import api_views
 from notifications.models import Job
+from notifications.streams import changes
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem, job_url
 
@@ -108,7 +109,12 @@ def test_csrf_token_in_an_unreadable_form(user_client):
 )
 def test_database_unavailable(error, user_client, monkeypatch, caplog):
     """503 with Retry-After, and the error is logged."""
-    monkeypatch.setattr(streams, "epoch", lambda: (_ for _ in ()).throw(error))
+
+    def raise_error(*args):
+        raise error
+
+    monkeypatch.setattr(streams, "epoch", raise_error)
+    monkeypatch.setattr(changes, "epoch_and_position", raise_error)
     for url in (SYNC, NOTIFICATIONS):
         response = user_client.get(url)
         assert_problem(response, 503)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.db.deadlines import limit_this_thread
+from notifications.db.deadlines import limited_answers
 from notifications.jobs.readiness import Missing, find_missing
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
 
@@ -18,9 +18,9 @@ REMEDIES = {
 
 def check_readiness() -> Finding:
     """Check that the database answers, that the migrations are applied, and that a worker is alive."""
-    limit_this_thread()
     try:
-        found = find_missing()
+        with limited_answers():
+            found = find_missing()
     except (DatabaseError, InterfaceError):
         raise
     except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything

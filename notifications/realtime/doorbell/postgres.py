@@ -225,8 +225,9 @@ class PostgresListener:
                 pgconn.consume_input()
                 while notification := pgconn.notifies():
                     self._handle(notification.extra)
+                # The answer may have arrived before select() waited for it.
                 while not pgconn.is_busy() and pgconn.get_result():
-                    pass
+                    is_probed = False
 
     def _handle(self, payload: bytes) -> None:
         try:

@@ -158,3 +158,35 @@ connection.close()
 connection.close_pool()
 """
     ring(postgres_site, pooled)
+
+
+def test_an_answer_to_the_probe_that_is_there_at_once(postgres_site):
+    """The answer may be read together with what came before: the connection works, and is not made again."""
+    code = """
+import logging, threading
+from notifications.realtime.doorbell import postgres
+postgres.PROBE_SECONDS, postgres.PROBE_ANSWER_SECONDS = 0.05, 0.2
+
+class SlowConnection:
+    probes = 0
+    def __init__(self, pgconn):
+        self._pgconn = pgconn
+    def __getattr__(self, name):
+        return getattr(self._pgconn, name)
+    def flush(self):
+        self._pgconn.flush()
+        time.sleep(0.1)
+        SlowConnection.probes += 1
+
+receive, connections = postgres.PostgresListener._receive, []
+def receive_slowly(self, pgconn):
+    connections.append(pgconn)
+    receive(self, SlowConnection(pgconn))
+postgres.PostgresListener._receive = receive_slowly
+listener = postgres.PostgresListener("here", lambda *args, **kwargs: None)
+while SlowConnection.probes < 5:
+    time.sleep(0.01)
+listener.stop()
+assert len(connections) == 1, connections
+"""
+    ring(postgres_site, code)

@@ -123,10 +123,13 @@ class ObservedExecution(Execution):
         """Have it recorded that the message went back to the broker."""
         self._end_by(lambda: observed.requeue(self.job, check_at))
 
-    def store_progress(self) -> None:
-        """Store what the task has reported, if its start was recorded."""
-        if self.attempt.is_begun and not self.attempt.is_void:
+    def store_progress(self) -> bool:
+        """Store what the task has reported. Return False if its start is not recorded yet."""
+        if self.attempt.is_void:
+            return True
+        if self.attempt.is_begun:
             running.store_progress([self.job])
+        return self.attempt.is_begun
 
     def _record(self, wait: float) -> None:
         if self._is_inline:

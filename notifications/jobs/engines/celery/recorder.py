@@ -101,8 +101,9 @@ class Recorder:
         self._locked: dict[ObservedAttempt, float] = {}
         self._publisher = _Publisher()
         #: The latest report of progress of each task: when it is due (monotonic), and the call that stores it.
-        self._progress: dict[Any, tuple[float, Callable[[], Any]]] = {}
+        self._progress: dict[Any, tuple[float, Callable[[], bool]]] = {}
         self._stored_progress_at: dict[Any, float] = {}
+        self._progress_lock = threading.Lock()
 
     def call(self, function: Callable[[], Any], *, wait: float = MAX_WAIT_SECONDS) -> None:
         """Run a call on the thread, and wait until it has run, at most ``wait`` seconds. Raises nothing."""
@@ -126,18 +127,23 @@ class Recorder:
         ended = time.monotonic()
         self._publisher.waits_from = ended + (ended - started) * (1 / MAX_PUBLISHER_SHARE - 1)
 
-    def report(self, key: Any, store: Callable[[], Any]) -> None:
-        """Run ``store`` soon, but once in ``PROGRESS_INTERVAL_SECONDS`` for a key, and then the latest one."""
-        due = self._stored_progress_at.get(key, 0.0) + PROGRESS_INTERVAL_SECONDS
-        is_first = key not in self._progress
-        self._progress[key] = due, store
+    def report(self, key: Any, store: Callable[[], bool]) -> None:
+        """Run ``store`` soon, but once in ``PROGRESS_INTERVAL_SECONDS`` for a key, and then the latest one.
+
+        While it returns False, or the database is away, it is run again.
+        """
+        with self._progress_lock:
+            due = self._stored_progress_at.get(key, 0.0) + PROGRESS_INTERVAL_SECONDS
+            is_first = key not in self._progress
+            self._progress[key] = due, store
         if is_first:
             self.call(lambda: None, wait=0)  # wakes the thread, which then waits until the report is due
 
     def forget(self, key: Any) -> None:
         """Drop a report that was not stored: the task has ended."""
-        self._progress.pop(key, None)
-        self._stored_progress_at.pop(key, None)
+        with self._progress_lock:
+            self._progress.pop(key, None)
+            self._stored_progress_at.pop(key, None)
 
     def drain(self, seconds: float) -> None:
         """Wait until all that was added is recorded, and its signals are sent, at most this long."""
@@ -290,17 +296,35 @@ class Recorder:
 
     def _store_progress(self) -> None:
         now = time.monotonic()
-        for key, (due, store) in list(self._progress.items()):
-            if due <= now and self._progress.pop(key, None) is not None:  # the task may just have ended
+        for key, (due, _) in list(self._progress.items()):
+            if due > now:
+                continue
+            with self._progress_lock:
+                report = self._progress.pop(key, None)
+                if report is None:  # the task has just ended
+                    continue
                 self._stored_progress_at[key] = now
-                try:
-                    check_connections()
-                    store()
-                except DATABASE_UNAVAILABLE as exc:
-                    logger.warning("Could not store the progress of a Celery task: %s", exc)
-                    connections.close_all()
-                except Exception:
-                    logger.exception("Could not store the progress of a Celery task")
+            _, store = report
+            if not self._is_stored(store):
+                with self._progress_lock:
+                    if key in self._stored_progress_at:  # the task has not ended
+                        self._progress.setdefault(key, (now + PROGRESS_INTERVAL_SECONDS, store))
+
+    def _is_stored(self, store: Callable[[], bool]) -> bool:
+        try:
+            check_connections()
+            is_stored = store()
+            self._is_away = False
+            return is_stored
+        except DATABASE_UNAVAILABLE as exc:
+            if not self._is_away:
+                logger.warning("Could not store the progress of a Celery task, which is tried again: %s", exc)
+            self._is_away = True
+            connections.close_all()
+            return False
+        except Exception:
+            logger.exception("Could not store the progress of a Celery task")
+            return True
 
 
 def _is_start(entry: _Entry) -> bool:

@@ -1,5 +1,6 @@
 """Celery's signals move the jobs of observed tasks, on a real worker with two child processes."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,22 @@ def test_progress_and_notify_work_inside(tasks, user, tmp_path):
     job = until_ended(result)
     assert (job.progress_current, job.progress_message) == (10, "all")
     assert [title for title, *_ in bell_of(user)] == ["From inside", "Reports"]
+
+
+def test_progress_while_another_transaction_holds_the_row_of_the_job(tasks, user, tmp_path):
+    """It is stored when the start is, which waits for the row."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks no single rows.")
+    path = tmp_path / "gate"
+    result = tasks.report.apply_async((user.pk, str(path)), countdown=1)
+    with transaction.atomic():
+        Job.objects.select_for_update().get(id=result.id)
+        wait_until(Path(f"{path}.started").exists, what="the task to wait")
+        time.sleep(0.5)  # the recorder finds the row locked
+    job = until_row(result, progress_current=3)
+    assert (job.state, job.progress_message) == ("running", "third")
+    path.touch()
+    until_ended(result)
 
 
 def test_a_child_inherits_the_owner(tasks, user):

@@ -90,7 +90,7 @@ def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder):
     key = object()
     started = time.monotonic()
     for number in range(50):
-        recorder.report(key, lambda number=number: stored.append((number, time.monotonic())))
+        recorder.report(key, lambda number=number: stored.append((number, time.monotonic())) is None)
         time.sleep(0.02)
     wait_until(lambda: stored and stored[-1][0] == 49, what="the latest report")
     assert len(stored) <= (time.monotonic() - started) / module.PROGRESS_INTERVAL_SECONDS + 1
@@ -98,12 +98,42 @@ def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder):
 
 def test_a_report_of_a_task_that_has_ended_is_dropped(recorder):
     stored = []
-    recorder.report("task", lambda: stored.append(1))
+    recorder.report("task", lambda: stored.append(1) is None)
     wait_until(lambda: stored == [1], what="the first report")
-    recorder.report("task", lambda: stored.append(2))
+    recorder.report("task", lambda: stored.append(2) is None)
     recorder.forget("task")
     recorder.drain(5)
     assert stored == [1]
+
+
+def test_a_report_is_stored_although_the_database_was_away(recorder, monkeypatch, caplog):
+    monkeypatch.setattr(module, "PROGRESS_INTERVAL_SECONDS", 0.01)
+    tries = []
+
+    def store():
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("away")
+        return True
+
+    recorder.report("task", store)
+    wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the report to be stored")
+    assert caplog.text.count("which is tried again") == 1
+
+
+def test_a_report_that_cannot_be_stored_is_dropped_with_its_task(recorder, monkeypatch):
+    monkeypatch.setattr(module, "PROGRESS_INTERVAL_SECONDS", 0.01)
+    is_stored = threading.Event()
+
+    def store():
+        recorder.forget("task")  # as the task's thread does when it ends meanwhile
+        is_stored.set()
+        return False
+
+    recorder.report("task", store)
+    assert is_stored.wait(10)
+    recorder.drain(5)
+    assert not recorder._progress
 
 
 def make_attempt(user):
