@@ -85,10 +85,12 @@ class TestActions:
 
 class TestReason:
     def test_job(self, user_client, user):
+        """The job is named where the title of the row does not name it."""
         finish_job(row := job(user), uuid7())
-        assert re.search(
-            rf'From your job <a dir="auto" href="/notifications/jobs/{row.pk}/">', read_page(user_client)
-        )
+        link = f'href="/notifications/jobs/{row.pk}/">'
+        assert f"<a {link}From your job</a>" in read_page(user_client)
+        Notification.objects.update(title="Your report is ready")
+        assert f'From your job <a dir="auto" {link}{row.title}</a>' in read_page(user_client)
 
     def test_schedule(self, user_client, user):
         finish_job(row := job(user), uuid7())
