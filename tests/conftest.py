@@ -57,7 +57,7 @@ def postgres():
     if plugin.cluster:
         yield plugin.cluster
         return
-    cluster = Postgres()
+    cluster = Postgres(fsync=False)
     yield cluster
     cluster.stop()
 

@@ -23,7 +23,7 @@ for _ in range({reports}):
 
 @pytest.fixture
 def cluster():
-    cluster = Postgres(fsync=True)
+    cluster = Postgres()
     yield cluster
     cluster.stop()
 

@@ -17,7 +17,7 @@ LEASE, WORKERS, WAITING_JOBS = 3, 3, 9
 
 @pytest.fixture
 def engine(tmp_path):
-    cluster = Postgres(fsync=True)
+    cluster = Postgres()
     engine = Engine(Sites(tmp_path, cluster).make(), "away", lease=LEASE)
     engine.cluster = cluster
     yield engine

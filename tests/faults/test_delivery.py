@@ -55,7 +55,7 @@ def deployment(request, tmp_path):
     if KINDS.isdisjoint(faults) and KINDS:
         pytest.skip("FAULT_KINDS has no fault of this deployment.")
     rng = random.Random(f"{SEED} {request.param}")
-    cluster = Postgres(fsync=True) if request.param == "postgres" else None
+    cluster = Postgres() if request.param == "postgres" else None
     redis = Redis() if request.param in LAYERS else None
     deployment = Deployment(Sites(tmp_path, cluster).make(), rng, cluster, redis, LAYERS.get(request.param))
     deployment.faults = [fault for fault in faults if not KINDS or fault in KINDS]

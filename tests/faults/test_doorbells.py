@@ -44,7 +44,7 @@ def broker():
 @pytest.fixture
 def cluster():
     """A PostgreSQL cluster for this test only."""
-    server = Postgres(fsync=True)
+    server = Postgres()
     yield server
     server.stop()
 

@@ -31,7 +31,7 @@ def pytest_load_initial_conftests(early_config):
         test_folder = os.environ["TEST_DIR"] = tempfile.mkdtemp(prefix="asyncsite-tests-")
     if early_config.known_args_namespace.database == "postgres" and "PYTEST_XDIST_WORKER" not in os.environ:
         try:
-            cluster = Postgres()
+            cluster = Postgres(fsync=False)
         except (pytest.skip.Exception, pytest.fail.Exception) as reason:
             raise pytest.UsageError(f"--database postgres: {reason}") from None
         cluster.create("tests")

@@ -20,12 +20,11 @@ class Postgres:
 
     crash() stops it as pg_ctl stop -m immediate does, and start() starts it again.
 
-    fsync is off, because on a slow disk it makes tests time out. A crash of the server loses nothing without it, only
-    one of the machine does. Tests of kills turn it on, as in production: the time of a commit decides which races
-    occur.
+    Without `fsync` a crash of the server loses nothing, only one of the machine does, and tests do not time out on a
+    slow disk. With it, as in production, the time of a commit decides which races occur.
     """
 
-    def __init__(self, *, fsync=False):
+    def __init__(self, *, fsync=True):
         initdb = self._program("initdb")
         server = self._program("postgres")
         self.psql = self._program("psql", package="postgresql-client")
