@@ -89,7 +89,7 @@ class TestReason:
         finish_job(row := job(user), uuid7())
         link = f'href="/notifications/jobs/{row.pk}/">'
         assert f"<a {link}From your job</a>" in read_page(user_client)
-        Notification.objects.update(title="Your report is ready")
+        Notification.objects.update(title="Your file is ready")
         assert f'From your job <a dir="auto" {link}{row.title}</a>' in read_page(user_client)
 
     def test_schedule(self, user_client, user):
