@@ -13,6 +13,9 @@ from tests.support.processes import Process, child_pids
 from tests.support.requirements import find_program
 from tests.support.waiting import wait_until
 
+#: It takes a minute to start on a busy machine, and more beside others.
+START_SECONDS = 180
+
 
 class RabbitMQ:
     """A running server at `url`. After kill() and start() it has what it had stored."""
@@ -49,7 +52,9 @@ class RabbitMQ:
         self.process = Process(
             [self.program], log=self.folder / "server.log", env=self.environment, cwd=self.folder
         )
-        self.process.wait_until(lambda: is_listening(self.port), what="RabbitMQ to accept connections")
+        self.process.wait_until(
+            lambda: is_listening(self.port), what="RabbitMQ to accept connections", timeout=START_SECONDS
+        )
 
     def kill(self):
         # The program is a script, and the server its child.

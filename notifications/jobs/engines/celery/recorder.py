@@ -31,6 +31,7 @@ from notifications.db.threads import (
     keep_connections,
     start_thread,
 )
+from notifications.jobs.engines.celery.progress_reports import ProgressReports, Store
 from notifications.jobs.transitions import observed_groups, signal_queue
 from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.jobs.transitions.signal_queue import SignalQueue
@@ -63,8 +64,6 @@ MAX_PUBLISHER_SHARE = 0.1
 MAX_LOCKED_SECONDS, LOCKED_PAUSE_SECONDS = 10.0, 0.02
 #: Seconds after which an idle thread closes its connection.
 IDLE_SECONDS = 5.0
-#: Seconds between two writes of one task's progress.
-PROGRESS_INTERVAL_SECONDS = 0.5
 #: Seconds that the exit of a process waits for what is not recorded yet.
 EXIT_SECONDS = 5.0
 
@@ -100,10 +99,7 @@ class Recorder:
         #: Attempts whose rows are locked by others, since when (monotonic).
         self._locked: dict[ObservedAttempt, float] = {}
         self._publisher = _Publisher()
-        #: The latest report of progress of each task: when it is due (monotonic), and the call that stores it.
-        self._progress: dict[Any, tuple[float, Callable[[], bool]]] = {}
-        self._stored_progress_at: dict[Any, float] = {}
-        self._progress_lock = threading.Lock()
+        self._progress = ProgressReports()
 
     def call(self, function: Callable[[], Any], *, wait: float = MAX_WAIT_SECONDS) -> None:
         """Run a call on the thread, and wait until it has run, at most ``wait`` seconds. Raises nothing."""
@@ -127,23 +123,17 @@ class Recorder:
         ended = time.monotonic()
         self._publisher.waits_from = ended + (ended - started) * (1 / MAX_PUBLISHER_SHARE - 1)
 
-    def report(self, key: Any, store: Callable[[], bool]) -> None:
-        """Run ``store`` soon, but once in ``PROGRESS_INTERVAL_SECONDS`` for a key, and then the latest one.
+    def report(self, key: Any, store: Store) -> None:
+        """Run ``store`` soon, but at most twice a second for a key, and then the latest one.
 
         While it returns False, or the database is away, it is run again.
         """
-        with self._progress_lock:
-            due = self._stored_progress_at.get(key, 0.0) + PROGRESS_INTERVAL_SECONDS
-            is_first = key not in self._progress
-            self._progress[key] = due, store
-        if is_first:
+        if self._progress.add(key, store):
             self.call(lambda: None, wait=0)  # wakes the thread, which then waits until the report is due
 
     def forget(self, key: Any) -> None:
         """Drop a report that was not stored: the task has ended."""
-        with self._progress_lock:
-            self._progress.pop(key, None)
-            self._stored_progress_at.pop(key, None)
+        self._progress.drop(key)
 
     def drain(self, seconds: float) -> None:
         """Wait until all that was added is recorded, and its signals are sent, at most this long."""
@@ -199,7 +189,7 @@ class Recorder:
                 self._run_until_done(partial(self._record, list(self._locked)))
             if not entries and not self._progress and not self._locked:
                 close_connections()
-            self._store_progress()
+            self._progress.store_due(self._store_progress)
             self._count_busy_seconds(started)
 
     def _take(self) -> list[_Entry]:
@@ -291,26 +281,10 @@ class Recorder:
     def _seconds_to_next(self) -> float:
         if self._locked:
             return LOCKED_PAUSE_SECONDS
-        due = min((due for due, _ in list(self._progress.values())), default=None)
+        due = self._progress.next_due()
         return IDLE_SECONDS if due is None else max(due - time.monotonic(), 0.0)
 
-    def _store_progress(self) -> None:
-        now = time.monotonic()
-        for key, (due, _) in list(self._progress.items()):
-            if due > now:
-                continue
-            with self._progress_lock:
-                report = self._progress.pop(key, None)
-                if report is None:  # the task has just ended
-                    continue
-                self._stored_progress_at[key] = now
-            _, store = report
-            if not self._is_stored(store):
-                with self._progress_lock:
-                    if key in self._stored_progress_at:  # the task has not ended
-                        self._progress.setdefault(key, (now + PROGRESS_INTERVAL_SECONDS, store))
-
-    def _is_stored(self, store: Callable[[], bool]) -> bool:
+    def _store_progress(self, store: Store) -> bool:
         try:
             check_connections()
             is_stored = store()

@@ -8,6 +8,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from notifications import times
+from notifications.jobs.engines.celery import progress_reports
 from notifications.jobs.engines.celery import recorder as module
 from notifications.jobs.engines.celery.recorder import Recorder
 from notifications.jobs.policies import Policy
@@ -93,7 +94,7 @@ def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder):
         recorder.report(key, lambda number=number: stored.append((number, time.monotonic())) is None)
         time.sleep(0.02)
     wait_until(lambda: stored and stored[-1][0] == 49, what="the latest report")
-    assert len(stored) <= (time.monotonic() - started) / module.PROGRESS_INTERVAL_SECONDS + 1
+    assert len(stored) <= (time.monotonic() - started) / progress_reports.INTERVAL_SECONDS + 1
 
 
 def test_a_report_of_a_task_that_has_ended_is_dropped(recorder):
@@ -107,7 +108,7 @@ def test_a_report_of_a_task_that_has_ended_is_dropped(recorder):
 
 
 def test_a_report_is_stored_although_the_database_was_away(recorder, monkeypatch, caplog):
-    monkeypatch.setattr(module, "PROGRESS_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(progress_reports, "INTERVAL_SECONDS", 0.01)
     tries = []
 
     def store():
@@ -122,7 +123,7 @@ def test_a_report_is_stored_although_the_database_was_away(recorder, monkeypatch
 
 
 def test_a_report_that_cannot_be_stored_is_dropped_with_its_task(recorder, monkeypatch):
-    monkeypatch.setattr(module, "PROGRESS_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(progress_reports, "INTERVAL_SECONDS", 0.01)
     is_stored = threading.Event()
 
     def store():

@@ -3,12 +3,12 @@
 import pytest
 
 from tests.jobs.engines.contract import EngineContract, ended
-from tests.support.rabbitmq import RabbitMQ
+from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
-#: RabbitMQ takes a minute to start on a busy machine, and one test starts it twice.
-pytestmark = pytest.mark.timeout(480)
+#: One test starts RabbitMQ twice.
+pytestmark = pytest.mark.timeout(2 * START_SECONDS + 480)
 
 #: After this time a job has ended whose message RabbitMQ lost: it is handed over again after at most 12.5 s.
 LOST_MESSAGE_SECONDS = 240
