@@ -18,7 +18,7 @@ from notifications.jobs.alerts.episodes import open_alerts
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.engines import label_of
 from notifications.jobs.tasks import has_job_tasks
-from notifications.jobs.transitions.guards import database_now
+from notifications.jobs.transitions.guards import estimated_database_now
 from notifications.models import Alert, Schedule, ServerProcess
 from notifications.realtime import doorbell
 
@@ -96,7 +96,7 @@ class OverviewFigures:
 
 def read_figures(period: str) -> OverviewFigures:
     """Return the figures for one of ``PERIODS``. The number of queries and of rows read is bounded."""
-    now = database_now()
+    now = estimated_database_now()
     since = now - PERIODS[period].length
     past = history.read_history(period, now)
     current = {queue.name: queue for queue in queues.read_queues(now)}
