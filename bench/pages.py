@@ -19,8 +19,8 @@ from typing import Any
 WARM_UP_ROUNDS = 2
 
 
-def pages(user: Any) -> dict[str, str]:
-    """Return the address of each measured page by its name; those of the inbox are to be opened by ``user``."""
+def build_paths(user: Any) -> dict[str, str]:
+    """Return the path of each measured page by its name; those of the inbox are to be opened by ``user``."""
     from django.apps import apps
     from django.urls import reverse
 
@@ -79,15 +79,15 @@ def main() -> None:
     clients["user"].force_login(user)
     print(f"{job.objects.count():,} jobs, {notification.objects.count():,} notifications, ", end="")
     print(f"{notification.objects.filter(user=user).count():,} of them in the inbox")
-    for name, path in pages(user).items():
+    for name, path in build_paths(user).items():
         client = clients["user" if name == "inbox" else "admin"]
-        times = [milliseconds(client, path) for _ in range(WARM_UP_ROUNDS + arguments.rounds)][
+        times = [measure_milliseconds(client, path) for _ in range(WARM_UP_ROUNDS + arguments.rounds)][
             WARM_UP_ROUNDS:
         ]
         print(f"{name:28}{statistics.median(times):8.1f} ms (worst {max(times):.1f})", flush=True)
 
 
-def milliseconds(client: Any, path: str) -> float:
+def measure_milliseconds(client: Any, path: str) -> float:
     started = time.perf_counter()
     response = client.get(path)
     elapsed = time.perf_counter() - started

@@ -47,8 +47,8 @@ def pytest_runtest_setup():
     """Close connections that the test before broke: one failure stays one."""
     for broken in connections.all(initialized_only=True):
         if getattr(broken.connection, "closed", False):
+            broken.in_atomic_block = broken.closed_in_transaction = False  # else it would stay
             broken.close()
-            broken.in_atomic_block = False
 
 
 @pytest.fixture(scope="session")

@@ -58,8 +58,11 @@ def limit_this_thread(seconds: float | None = None) -> None:
 
 
 @contextlib.contextmanager
-def limited_answers(seconds: float | None = None) -> Iterator[None]:
-    """Limit a thread of somebody else's, as ``limit_this_thread()`` does, for the time of this block."""
+def limit_answers(seconds: float | None = None) -> Iterator[None]:
+    """Limit the answers to a thread of the project inside this block, as ``limit_this_thread()`` does.
+
+    The options of its connections stay.
+    """
     before = _thread.seconds
     limit_this_thread(seconds)
     try:

@@ -10,6 +10,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import outbound
+from notifications.db import deadlines
 from notifications.jobs import readiness
 from notifications.jobs.claiming import queues
 from notifications.jobs.worker import lease
@@ -287,6 +288,7 @@ def test_a_probe(live_worker, monkeypatch):  # noqa: F811
     live_worker()
     assert list(diagnose("--live")) == ["ready"]
     assert not Job.objects.exists()
+    assert deadlines._thread.seconds is None, "The thread that called the command is limited."
     monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
     found = diagnose("--live", failed=["ready"])["ready"]
     assert "notifications.0009_more" in found["message"] and found["remedy"] == "Run manage.py migrate."

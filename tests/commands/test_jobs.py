@@ -215,6 +215,17 @@ class TestTail:
         assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
         assert changes.read() == ([], False)
 
+    def test_ids_in_another_order_than_the_jobs(self, monkeypatch):
+        """The id of an observed task is Celery's, which is random."""
+        monkeypatch.setattr(job_changes, "MAX_JOBS_PER_READ", 2)
+        for _ in range(3):
+            tasks.noop.enqueue()
+        changes = JobChanges()
+        changes.read()
+        new = tasks.noop.enqueue().id
+        Job.objects.filter(id=new).update(id=(small := uuid.UUID(int=5)))
+        assert [job.id for job in changes.read()[0]] == [small]
+
     def test_more_changes_than_are_read(self, monkeypatch):
         monkeypatch.setattr(job_changes, "MAX_JOBS_PER_READ", 2)
         changes = JobChanges()

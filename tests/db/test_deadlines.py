@@ -7,7 +7,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, connections
 
 from notifications.db import deadlines
-from notifications.db.deadlines import OPTIONS, limit_this_thread, limited_answers
+from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread
 from notifications.db.threads import DaemonExecutor
 
 
@@ -45,7 +45,7 @@ def test_the_limit_of_a_block_ends_with_it(on_postgresql):
     """A thread of the project's, as the one of ``call_command("notifications", "doctor", "--live")``, keeps none."""
 
     def work():
-        with pytest.raises(OperationalError, match="did not answer"), limited_answers(0.3):
+        with pytest.raises(OperationalError, match="did not answer"), limit_answers(0.3):
             sleep(30)
         connection.close_if_unusable_or_obsolete()
         return sleep(0.6)

@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.support.waiting import wait_until
 
 
-def run(*command, **options):
+def run(*command, timeout=120, **options):
     """Run a program and return its output; fail with the output if its exit code is not 0."""
     command = [str(part) for part in command]
-    completed = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
     assert completed.returncode == 0, (
         f"{command}: exit {completed.returncode}\n{completed.stdout}{completed.stderr}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.db.deadlines import limited_answers
+from notifications.db.deadlines import limit_answers
 from notifications.jobs.readiness import Missing, find_missing
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
 
@@ -19,7 +19,7 @@ REMEDIES = {
 def check_readiness() -> Finding:
     """Check that the database answers, that the migrations are applied, and that a worker is alive."""
     try:
-        with limited_answers():
+        with limit_answers():
             found = find_missing()
     except (DatabaseError, InterfaceError):
         raise

@@ -38,7 +38,7 @@ class JobChanges:
         changed: dict[UUID, Job] = {}
         is_cut = False
         for found in (
-            rows.order_by("-id")[:MAX_JOBS_PER_READ],
+            rows.order_by("-created_at", "-id")[:MAX_JOBS_PER_READ],
             rows.filter(finished_at__gte=since).order_by("-finished_at")[:MAX_JOBS_PER_READ],
             rows.filter(state=Job.State.RUNNING).order_by("worker", "id")[:MAX_JOBS_PER_READ],
             rows.filter(id__in=list(active)),

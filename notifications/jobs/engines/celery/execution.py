@@ -124,7 +124,10 @@ class ObservedExecution(Execution):
         self._end_by(lambda: observed.requeue(self.job, check_at))
 
     def store_progress(self) -> bool:
-        """Store what the task has reported. Return False if its start is not recorded yet."""
+        """Store what the task has reported. Return False if its start is not recorded yet.
+
+        A start that could not be recorded for long is recorded with the end.
+        """
         if self.attempt.is_void:
             return True
         if self.attempt.is_begun:
@@ -196,5 +199,5 @@ def _report_progress(execution: Execution) -> None:
     assert isinstance(execution, ObservedExecution)
     if execution._is_inline:
         execution.store_progress()
-    else:
+    elif not execution.is_over:  # else it would never be forgotten
         recorder().report(execution, execution.store_progress)

@@ -28,14 +28,14 @@ class ProgressReports:
         return len(self._reports)
 
     def add(self, key: Any, store: Store) -> bool:
-        """Keep the report of a task instead of its last one. Return whether it had none that was not stored yet."""
+        """Replace the pending report of a task. Return whether none was pending."""
         with self._lock:
             is_first = key not in self._reports
             self._reports[key] = self._tried_at.get(key, 0.0) + INTERVAL_SECONDS, store
             return is_first
 
-    def drop(self, key: Any) -> None:
-        """Drop the report of a task that has ended."""
+    def forget(self, key: Any) -> None:
+        """Forget the report of a task that has ended."""
         with self._lock:
             self._reports.pop(key, None)
             self._tried_at.pop(key, None)
@@ -58,4 +58,4 @@ class ProgressReports:
             if not call(report[1]):
                 with self._lock:
                     if key in self._tried_at:  # the task has not ended
-                        self._reports.setdefault(key, (now + INTERVAL_SECONDS, report[1]))
+                        self._reports.setdefault(key, (time.monotonic() + INTERVAL_SECONDS, report[1]))

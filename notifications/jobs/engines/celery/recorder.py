@@ -100,6 +100,7 @@ class Recorder:
         self._locked: dict[ObservedAttempt, float] = {}
         self._publisher = _Publisher()
         self._progress = ProgressReports()
+        self._is_progress_failing = False
 
     def call(self, function: Callable[[], Any], *, wait: float = MAX_WAIT_SECONDS) -> None:
         """Run a call on the thread, and wait until it has run, at most ``wait`` seconds. Raises nothing."""
@@ -132,8 +133,8 @@ class Recorder:
             self.call(lambda: None, wait=0)  # wakes the thread, which then waits until the report is due
 
     def forget(self, key: Any) -> None:
-        """Drop a report that was not stored: the task has ended."""
-        self._progress.drop(key)
+        """Forget a report that was not stored: the task has ended."""
+        self._progress.forget(key)
 
     def drain(self, seconds: float) -> None:
         """Wait until all that was added is recorded, and its signals are sent, at most this long."""
@@ -288,17 +289,18 @@ class Recorder:
         try:
             check_connections()
             is_stored = store()
-            self._is_away = False
-            return is_stored
         except DATABASE_UNAVAILABLE as exc:
-            if not self._is_away:
+            if not self._is_progress_failing:
                 logger.warning("Could not store the progress of a Celery task, which is tried again: %s", exc)
-            self._is_away = True
+            self._is_progress_failing = True
             connections.close_all()
             return False
         except Exception:
             logger.exception("Could not store the progress of a Celery task")
             return True
+        if is_stored:
+            self._is_progress_failing = False
+        return is_stored
 
 
 def _is_start(entry: _Entry) -> bool:

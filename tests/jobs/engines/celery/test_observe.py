@@ -124,7 +124,8 @@ def test_progress_while_another_transaction_holds_the_row_of_the_job(tasks, user
     if connection.vendor == "sqlite":
         pytest.skip("SQLite locks no single rows.")
     path = tmp_path / "gate"
-    result = tasks.report.apply_async((user.pk, str(path)), countdown=1)
+    result = tasks.report.apply_async((user.pk, str(path)), countdown=5)
+    until_row(result)
     with transaction.atomic():
         Job.objects.select_for_update().get(id=result.id)
         wait_until(Path(f"{path}.started").exists, what="the task to wait")

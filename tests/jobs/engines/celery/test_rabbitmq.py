@@ -9,10 +9,12 @@ from notifications import times
 from notifications.models import Attempt, Job
 from tests.jobs.engines.celery.conftest import bell_of, until_ended, until_row
 from tests.support.celery_worker import CeleryWorker
-from tests.support.rabbitmq import RabbitMQ
+from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 from tests.support.waiting import wait_until
 
 celery = pytest.importorskip("celery", reason="Celery is not installed.")
+
+pytestmark = pytest.mark.timeout(START_SECONDS + 300)
 
 
 @pytest.fixture(scope="module")
