@@ -41,8 +41,8 @@ MAX_JOBS_PER_TRANSACTION = 50
 #: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
-#: Jobs that are sent again at a time although the engine seems to come to them.
-MAX_UNSUSPECTED_JOBS = 10
+#: Jobs that each process sends again a second although the engine seems to come to them.
+MAX_UNSUSPECTED_JOBS = 1
 #: A job is overtaken if the engine has begun one that was handed over so many seconds later.
 OVERTAKEN_SECONDS = 5.0
 #: By how much of itself each interval is longer or shorter, at random.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
@@ -17,6 +18,7 @@ from notifications.jobs.transitions import claims, handing_over
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT
 from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
 from notifications.jobs.worker.writer import Writer
 from notifications.models import Job
@@ -98,12 +100,20 @@ class HandedJobs:
         self._unclaimed: dict[UUID, None] = {}
         #: Jobs in slots: those that run or are to be claimed, without the ones that wait for other jobs.
         self._in_slots: set[UUID] = set()
+        #: What callers have given that the event loop has not taken in yet: ids, what their callers wait for, and
+        #: whether they have a slot. With the lock, because nothing is given any more after the end.
+        self._given: deque[tuple[UUID, WaitFor, Future[HandedJobEnd], bool]] = deque()
+        self._lock = threading.Lock()
+        self._free_slots = concurrency
+        #: ``run()`` waits for the next id. Otherwise it takes in by itself what was given meanwhile.
+        self._is_idle = True
         #: Callers that wait for a slot.
         self._waiting: dict[UUID, Future[HandedJobEnd]] = {}
         #: Ids that came while their jobs were here. One may stand for a retry, whose attempt began meanwhile.
         self._doubled: set[UUID] = set()
         #: How often jobs could not be claimed because another process had locked their rows, or their limits.
         self._lock_tries: Counter[UUID] = Counter()
+        self._delay = GroupDelay()
         self._has_ended = False
 
     def add(
@@ -111,47 +121,84 @@ class HandedJobs:
     ) -> Future[HandedJobEnd]:
         """Have a job claimed and run, and return the future of what its caller waits for; from any thread."""
         future: Future[HandedJobEnd] = Future()
-        call_in_loop(lambda: self._add(id, wait_for, future))
+        with self._lock:
+            if self._has_ended:
+                future.set_result(HandedJobEnd.STOPPED)
+                return future
+            has_slot = wait_for == WaitFor.SLOT and self._free_slots > 0
+            if has_slot:
+                self._free_slots -= 1
+                future.set_result(HandedJobEnd.ACCEPTED)
+            self._given.append((id, wait_for, future, has_slot))
+        if self._is_idle:
+            call_in_loop(self._take_given)
         return future
 
-    def _add(self, id: UUID, wait_for: WaitFor, future: Future[HandedJobEnd]) -> None:
+    def _take_given(self) -> None:
+        while self._given:
+            self._add(*self._given.popleft())
+
+    def _add(self, id: UUID, wait_for: WaitFor, future: Future[HandedJobEnd], has_slot: bool) -> None:
         is_known = id in self._callers or id in self._unclaimed or id in self._in_slots or id in self._waiting
-        if self._has_ended:
-            future.set_result(HandedJobEnd.STOPPED)
-        elif is_known:  # the engine has doubled the id
+        if is_known:  # the engine has doubled the id
             self._doubled.add(id)
-            future.set_result(HandedJobEnd.NOT_CLAIMED)
+            if has_slot:
+                self._free_slot()
+            else:
+                future.set_result(HandedJobEnd.NOT_CLAIMED)
         elif wait_for != WaitFor.SLOT:
             self._callers[id] = wait_for, future
-            self._unclaimed[id] = None
-            self._wake.set()
+            self._set_unclaimed(id)
+        elif has_slot:
+            self._in_slots.add(id)
+            self._set_unclaimed(id)
         else:
             self._waiting[id] = future
             self._fill_slots()
 
+    def _set_unclaimed(self, id: UUID) -> None:
+        self._unclaimed[id] = None
+        self._wake.set()
+
+    def _free_slot(self) -> None:
+        with self._lock:
+            self._free_slots += 1
+        self._fill_slots()
+
     def _fill_slots(self) -> None:
-        while self._waiting and len(self._in_slots) < self._concurrency:
+        while self._waiting:
+            with self._lock:
+                if not self._free_slots:
+                    return
+                self._free_slots -= 1
             id = next(iter(self._waiting))
             self._waiting.pop(id).set_result(HandedJobEnd.ACCEPTED)
             self._in_slots.add(id)
-            self._unclaimed[id] = None
-            self._wake.set()
+            self._set_unclaimed(id)
 
     async def run(self) -> None:
         """Claim and start jobs until the worker stops."""
         while not self._is_stopping():
+            self._is_idle = False
             self._wake.clear()
+            self._take_given()
+            if self._unclaimed and not self._unclaimed.keys() & self._callers.keys():
+                await self._delay.wait()
+                self._take_given()
             children = self._find_awaited_children()
             ids = [*children, *list(self._unclaimed)[: MAX_CLAIM_BATCH - len(children)]]
             if not ids:
+                self._is_idle = True
+                self._take_given()
                 # While too many jobs wait for others, also for children that other processes have enqueued.
                 await loops.wait_for(self._wake, POLL_INTERVAL_SECONDS)
                 continue
             try:
-                jobs, locked = await loops.retry_while_unavailable(
-                    lambda ids=ids: self._writer.run(self._claim, ids),  # type: ignore[misc]
-                    self._is_stopping,
-                )
+                with self._delay.transaction():
+                    jobs, locked = await loops.retry_while_unavailable(
+                        lambda ids=ids: self._writer.run(self._claim, ids),  # type: ignore[misc]
+                        self._is_stopping,
+                    )
             except Exception as exc:
                 logger.warning(
                     "Could not claim jobs: %r", exc, exc_info=not isinstance(exc, loops.DATABASE_UNAVAILABLE)
@@ -185,6 +232,7 @@ class HandedJobs:
 
     def withdraw(self, id: UUID) -> None:
         """Release the caller of a job that was not claimed within ``MAX_CLAIM_WAIT_SECONDS``."""
+        self._take_given()
         if id in self._unclaimed or id in self._waiting:
             self._unclaimed.pop(id, None)
             if future := self._waiting.pop(id, None):
@@ -197,17 +245,23 @@ class HandedJobs:
         if wait_for == WaitFor.END:
             self._release(job.id, HandedJobEnd.ENDED)
 
+    def may_record_later(self, job: Job) -> bool:
+        """Return whether no caller waits until the outcome of a job is stored."""
+        wait_for, _ = self._callers.get(job.id, (WaitFor.SLOT, None))
+        return wait_for in (WaitFor.SLOT, WaitFor.END)
+
     def slot_freed(self, job: Job) -> None:
         """Release the caller and the slot of a job whose outcome is stored."""
         if job.id in self._doubled:
             self._doubled.discard(job.id)
-            self._unclaimed[job.id] = None
-            self._wake.set()
+            self._set_unclaimed(job.id)
         self._release(job.id, HandedJobEnd.RECORDED)
 
     def end(self) -> list[UUID]:
         """Release all callers: the worker has stopped. Returns the ids that were taken in and not claimed."""
-        self._has_ended = True
+        with self._lock:
+            self._has_ended = True
+        self._take_given()
         for _, future in self._callers.values():
             future.set_result(HandedJobEnd.STOPPED)
         for future in self._waiting.values():
@@ -238,7 +292,7 @@ class HandedJobs:
             future.set_result(end)
         if id in self._in_slots:
             self._in_slots.discard(id)
-            self._fill_slots()
+            self._free_slot()
 
     def _claim(self, ids: Sequence[UUID]) -> tuple[list[ClaimedJob], set[UUID]]:
         """Claim jobs on the writer's thread, and return them, and the ids that are to be tried again.

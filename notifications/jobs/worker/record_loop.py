@@ -13,6 +13,7 @@ from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker import loops
+from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.writer import Writer
 
 logger = logging.getLogger("notifications.jobs")
@@ -23,10 +24,20 @@ MAX_RECORD_BATCH = 50
 
 
 class RecordLoop:
-    """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void."""
+    """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void.
 
-    def __init__(self, writer: Writer, on_settled: Callable[[Claim], None]) -> None:
+    ``may_record_later`` says of an outcome that it may be delayed to be recorded with others; none may by default.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        on_settled: Callable[[Claim], None],
+        may_record_later: Callable[[Outcome], bool] = lambda outcome: False,
+    ) -> None:
         self._writer = writer
+        self._may_record_later = may_record_later
+        self._delay = GroupDelay()
         self._on_settled = on_settled
         self._outcomes: list[Outcome] = []
         self._has_new = asyncio.Event()
@@ -49,10 +60,13 @@ class RecordLoop:
         while True:
             if not self._outcomes:
                 await self._has_new.wait()
+            if all(map(self._may_record_later, self._outcomes)):
+                await self._delay.wait()
             self._has_new.clear()
             # Outcomes stay in the list until they are settled, so that no error loses one.
             group = self._outcomes[:MAX_RECORD_BATCH]
-            settled = await self._record(group)
+            with self._delay.transaction():
+                settled = await self._record(group)
             for claim in settled:
                 self._on_settled(claim)
             # Outcomes whose rows are locked go to the end of the list, so that they delay no other.

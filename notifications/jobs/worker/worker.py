@@ -108,7 +108,7 @@ class JobWorker:
         # An engine decides itself how many jobs it runs in this process.
         sync_threads = job_runner.MAX_SYNC_THREADS
         sync_threads = max(sync_threads, self.concurrency) if engine else min(sync_threads, self.concurrency)
-        self._record_loop = RecordLoop(self._writer, self._remove)
+        self._record_loop = RecordLoop(self._writer, self._remove, self._may_record_later)
         self._progress_loop = ProgressLoop(self._writer, self._executions, self._call_in_loop)
         self._cancel_loop = CancelLoop(self.lease.worker, self._writer, self._executions)
         self._job_runner = JobRunner(
@@ -242,6 +242,10 @@ class JobWorker:
         self._record_loop.add(outcome)
         if self._handed_jobs:
             self._handed_jobs.ended(outcome.job)
+
+    def _may_record_later(self, outcome: Outcome) -> bool:
+        # The built-in worker's slot is free again when the outcome is stored.
+        return self._handed_jobs is not None and self._handed_jobs.may_record_later(outcome.job)
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         """Take a ring of the doorbell, from any thread. Rings of streams do not matter to a worker."""

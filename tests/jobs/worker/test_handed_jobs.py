@@ -1,5 +1,7 @@
 """A worker in a process of an engine: it runs the jobs that it is given, and its callers wait for as long as needed."""
 
+import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,6 +10,7 @@ from django.db import OperationalError
 from notifications.ids import uuid7
 from notifications.jobs.worker import handed_jobs
 from notifications.jobs.worker import worker as worker_module
+from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
 from notifications.models import Job
 from tests.jobs import tasks
@@ -154,12 +157,17 @@ def test_children_run_although_many_parents_wait(start_worker, settings, callers
     until_succeeded(*parents)
 
 
-def test_caller_does_not_wait_long_for_a_claim(engine_worker, monkeypatch):
-    """As while the database is away: an engine that limits the time of its tasks would kill the process."""
+def test_caller_does_not_wait_long_for_a_claim(engine_worker, callers, monkeypatch):
+    """As while the database is away: an engine that limits the time of its tasks would kill the process.
+
+    Nor does one that comes while the claim of another job is tried again.
+    """
     monkeypatch.setattr(worker_module, "MAX_CLAIM_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(engine_worker._handed_jobs, "_claim", fail_for_ever)
-    job = enqueue(tasks.noop)
-    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.STOPPED
+    first = callers.submit(engine_worker.run_handed_job, enqueue(tasks.noop).id)
+    wait_until(lambda: engine_worker._handed_jobs._unclaimed, what="the first claim")
+    second = callers.submit(engine_worker.run_handed_job, enqueue(tasks.noop).id)
+    assert [first.result(30), second.result(30)] == [HandedJobEnd.STOPPED] * 2
 
 
 def fail_for_ever(ids):
@@ -177,3 +185,45 @@ def test_id_of_a_retry_that_comes_early(engine_worker, callers, gate):
     gate.set()
     assert end.result(30) == HandedJobEnd.RECORDED
     wait_until(lambda: not handed._doubled and not handed._unclaimed, what="the id to be claimed again")
+
+
+class TestDelayOfABusyProcess:
+    """Transactions are delayed, so that they cover more jobs, if no caller waits for them."""
+
+    @pytest.fixture
+    def delayed(self, start_worker, monkeypatch):
+        """A worker whose transactions are delayed until ``go`` is set, and a list of how many jobs each claimed."""
+        go, claimed = threading.Event(), []
+        claim = handed_jobs.claims.claim_handed_jobs
+
+        async def wait(delay):
+            await asyncio.to_thread(go.wait, 30)
+
+        def claim_handed_jobs(worker, ids, timeouts):
+            claimed.append(len(ids))
+            return claim(worker, ids, timeouts)
+
+        monkeypatch.setattr(GroupDelay, "wait", wait)
+        monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
+        worker = start_worker(engine="tests").worker
+        yield worker, go, claimed
+        go.set()
+
+    def test_jobs_are_claimed_in_groups(self, delayed):
+        worker, go, claimed = delayed
+        jobs = [enqueue(tasks.noop) for _ in range(10)]
+        for job in jobs:
+            assert worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+        assert claimed == []
+        go.set()
+        until_succeeded(*jobs)
+        assert sum(claimed) == 10 and len(claimed) <= 2
+
+    @pytest.mark.parametrize(
+        ("wait_for", "end"), [(WaitFor.END, HandedJobEnd.ENDED), (WaitFor.RECORD, HandedJobEnd.RECORDED)]
+    )
+    def test_a_caller_that_waits_is_not_delayed(self, delayed, wait_for, end):
+        """Not until its job has ended, or is recorded: a child process has no other job until then."""
+        worker, _, claimed = delayed
+        assert worker.run_handed_job(enqueue(tasks.noop_sync).id, wait_for) == end
+        assert claimed == [1]
