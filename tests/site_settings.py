@@ -6,6 +6,7 @@ TEST_ENGINE is the option "engine" of the backend: "alias:db" (django-tasks-db) 
 Redis of TEST_RQ_URL), whose apps are then installed.
 TEST_SPANS is a file to which spans of OpenTelemetry are written: tests/support/span_file.py.
 TEST_LOCALE_PATH is the folder of a catalog for the language "he".
+TEST_GATE is a file: tests/support/gate.py.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
@@ -30,6 +31,11 @@ if os.environ.get("TEST_RINGS_ONLY"):
 
 if os.environ.get("TEST_DEADLINES"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_deadlines.ShortDeadlines"]
+
+if path := os.environ.get("TEST_GATE"):
+    from tests.support.gate import add_gate
+
+    add_gate(path)
 
 if path := os.environ.get("TEST_SPANS"):
     from tests.support.span_file import write_spans

@@ -217,8 +217,8 @@ def test_uploading_a_file(site_server, new_page, tmp_path):
 def test_a_running_report_grows_without_a_reload(site_server, page):
     """Calls appear as they end, at most once a second. What is typed and focused stays."""
     sign_in(page, site_server.url)
-    urls = [f"{site_server.url}/upstream/slow?s={seconds / 2}" for seconds in range(1, 13)]
-    page.get_by_label("URLs", exact=True).fill("\n".join([*urls, f"{site_server.url}/upstream/status/404"]))
+    urls = [f"{site_server.url}/upstream/status/404", *site_server.held_urls(12)]
+    page.get_by_label("URLs", exact=True).fill("\n".join(urls))
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
     page.evaluate("window.isKept = true")
@@ -226,6 +226,10 @@ def test_a_running_report_grows_without_a_reload(site_server, page):
     assert page.get_by_role("button", name="Cancel").is_visible()
     page.get_by_role("searchbox", name="Search in URLs and errors").fill("typed")
     page.locator("svg .bar.failed").wait_for()
+    for count in (4, 8):
+        site_server.release(count)
+        page.locator(".calls tbody tr").nth(count).wait_for()
+    site_server.release()
     page.get_by_role("link", name="Download CSV").wait_for()
     assert page.locator(".calls tbody tr").count() == 13
     assert page.locator(".outcome").first.inner_text() == "failed"
@@ -242,15 +246,15 @@ def test_a_running_report_grows_without_a_reload(site_server, page):
 
 def test_the_list_of_reports_is_live(site_server, page):
     sign_in(page, site_server.url)
-    page.get_by_label("URLs", exact=True).fill(
-        "\n".join(f"{site_server.url}/upstream/slow?s={seconds}" for seconds in (1, 4, 5))
-    )
+    page.get_by_label("URLs", exact=True).fill("\n".join(site_server.held_urls(3)))
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
     page.get_by_role("link", name="Reports", exact=True).first.click()
     page.evaluate("window.isKept = true")
     row = page.locator(".reports tbody tr")
+    site_server.release(1)
     row.filter(has_text="Running").filter(has_text="1 of 3").wait_for()
+    site_server.release()
     row.filter(has_text="Succeeded").filter(has_text="3 ok").wait_for()
     assert page.evaluate("window.isKept")
 

@@ -37,9 +37,9 @@ ADD_ROWS = """(id) => {
 }"""
 
 
-def enqueue(page, site, *, count=8, seconds=1, title="Live"):
-    urls = [f"{site.url}/upstream/slow?s={seconds}&n={number}" for number in range(count)]
-    return page.evaluate(ENQUEUE, {"urls": urls, "title": title})
+def enqueue(page, site, *, title="Live"):
+    """Enqueue a report of eight calls that respond when the site releases them."""
+    return page.evaluate(ENQUEUE, {"urls": site.held_urls(8), "title": title})
 
 
 def test_200_rows_are_live_without_a_request_for_each(site_server, page):
@@ -51,7 +51,9 @@ def test_200_rows_are_live_without_a_request_for_each(site_server, page):
     page.evaluate(ADD_ROWS, job)
     row = page.locator("#many tr").nth(100)
     expect(row).to_contain_text("Running")
-    expect(row).to_contain_text(re.compile(r"\d of 8"))
+    site_server.release(3)
+    expect(row).to_contain_text("3 of 8")
+    site_server.release()
     expect(row.locator("[data-job-part=state]")).to_have_text("Succeeded")
     expect(row.locator("[data-job-part=state]")).to_have_attribute("data-state", "succeeded")
     expect(row.locator("[data-job-part=outcome]")).to_have_text("8 ok")
@@ -73,7 +75,9 @@ def test_an_element_without_content_shows_a_bar_and_a_text(site_server, page):
     )
     element = page.locator("notifications-job")
     expect(element.get_by_role("progressbar", name="Progress")).to_have_attribute("max", "8")
-    expect(element.locator("[data-job-part=text]")).to_have_text(re.compile(r"^Running · (.* · )?\d of 8$"))
+    site_server.release(3)
+    expect(element.locator("[data-job-part=text]")).to_have_text(re.compile(r"^Running · (.* · )?3 of 8$"))
+    site_server.release()
     expect(element.locator("[data-job-part=text]")).to_have_text("Succeeded · 8 ok")
     expect(element.get_by_role("status")).to_have_text("Succeeded · 8 ok")
 
@@ -82,8 +86,7 @@ def test_an_outage_is_shown_on_the_page_of_a_running_job_and_at_the_closed_bell(
     """A form that cannot be sent keeps the page. When the server is back, the page goes on."""
     page = new_page(errors=False)
     visit(page, proxy.url, "/check/")
-    urls = [f"{site_server.url}/upstream/slow?s=20"]
-    address = create_report(page, proxy.url, urls, "Outage")
+    address = create_report(page, proxy.url, site_server.held_urls(1), "Outage")
     wait_for_state(page, "live")
     expect(page.get_by_text("You can leave this page.")).to_be_visible()
     proxy.cut()
@@ -223,12 +226,12 @@ RECORD_TOASTS = """addEventListener("notifications:toast", ({ detail }) => {
 })"""
 
 
-def open_before_the_job_runs(site, new_page, path, *, seconds):
+def open_before_the_job_runs(site, new_page, path):
     """Start a site without a worker, and open the page of a queued job there."""
     site.environment["EMBEDDED_WORKER"] = "0"
     site.start_web()
     page = visit(new_page(), site.url, "/check/")
-    job = enqueue(page, site, count=2, seconds=seconds)
+    job = enqueue(page, site)
     [(report,)] = site.rows("SELECT id FROM asyncsite_report")
     page.goto(site.url + path.format(job=job, report=report))
     return wait_for_state(page, "live")
@@ -240,7 +243,8 @@ def open_before_the_job_runs(site, new_page, path, *, seconds):
 )
 def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_page, path, text_at_the_end):
     """Its notification is marked as read. The next one is a toast, there and on another device."""
-    page = open_before_the_job_runs(site, new_page, path, seconds=1)
+    page = open_before_the_job_runs(site, new_page, path)
+    site.release()
     device = visit(new_page(), site.url, "/check/")
     for each in (page, device):
         each.add_init_script(RECORD_TOASTS)
@@ -260,7 +264,7 @@ def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_pa
 
 @pytest.mark.parametrize("path", ["/reports/{report}/", "/notifications/jobs/{job}/"])
 def test_the_elapsed_time_of_a_job_stays_true(site, new_page, path):
-    page = open_before_the_job_runs(site, new_page, path, seconds=25)
+    page = open_before_the_job_runs(site, new_page, path)
     elapsed = page.locator("[data-job-part=elapsed]")
     expect(elapsed).to_be_empty()
     worker = site.start_worker()

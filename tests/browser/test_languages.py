@@ -139,12 +139,14 @@ def test_a_report_is_printed_without_controls(site_server, page):
 def test_a_report_that_is_watched_until_its_end_is_read(site_server, page, new_page):
     """And one that ends in another report's page is not."""
     visit(page, site_server.url)
-    urls = [f"{site_server.url}/upstream/slow?s=1&n={number}" for number in range(4)]
-    create_report(page, site_server.url, urls, "Watched")
+    create_report(page, site_server.url, site_server.held_urls(4), "Watched")
+    site_server.release()
     page.get_by_role("link", name="Download CSV").wait_for()
     expect(page.get_by_role("button", name=re.compile("none unread"))).to_be_visible()
     other = new_page()
     visit(other, site_server.url)
-    create_report(other, site_server.url, urls, "Left")
+    site_server.release(0)
+    create_report(other, site_server.url, site_server.held_urls(4), "Left")
     other.goto(f"{site_server.url}/check/")
+    site_server.release()
     expect(other.get_by_role("button", name=re.compile(r"1 new, 1 unread$"))).to_be_visible()

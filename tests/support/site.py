@@ -40,6 +40,7 @@ class Site:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.notifications = {}
+        self._gate = self.folder / "gate"
         self.environment = {
             "DJANGO_SETTINGS_MODULE": "tests.site_settings",
             "DATABASE_URL": database_url,
@@ -49,6 +50,7 @@ class Site:
             "PORT": str(self.port),
             "EMBEDDED_WORKER": "1",
             "PYTHONUNBUFFERED": "1",
+            "TEST_GATE": str(self._gate),
         }
         self.web = None
         self.processes = []
@@ -110,6 +112,16 @@ class Site:
     def python(self, code):
         """Run code in the site's `manage.py shell` and return its output."""
         return self.manage("shell", "--no-imports", "-c", code)
+
+    def held_urls(self, count):
+        """Return URLs of the web process that respond when release() lets them."""
+        return [f"{self.url}/upstream/gate/{number}" for number in range(count)]
+
+    def release(self, count=1000):
+        """Let the first ones of the held URLs respond, also to later requests."""
+        new = self._gate.with_suffix(".new")
+        new.write_text(str(count))
+        new.replace(self._gate)
 
     def rows(self, sql, parameters=()):
         """Return the rows of a query on the site's database as tuples, without Django. `?` marks a parameter.

@@ -146,7 +146,7 @@ export function defineJobElement(page) {
      */
     #announce(item, text) {
       if (!this.#parts("bar").length) return;
-      let status = this.querySelector("[role=status]");
+      let status = this.querySelector("[role=status]:not([data-job-part])");
       if (!status) {
         status = this.appendChild(dom.createElement("span", "notifications-hidden"));
         status.role = "status";
