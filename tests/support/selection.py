@@ -1,5 +1,6 @@
 """Markers for files of tests: those that `make test` skips, that run alone, and that CI runs only once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -107,13 +108,25 @@ PATHS_BY_MARKER = {
 }
 
 
+#: Fixtures that start other processes.
+PROCESS_FIXTURES = {"broker", "browser", "postgres", "rabbitmq", "redis", "sites"}
+
+
 def mark(items: list[pytest.Item]) -> None:
-    """Add the markers of each test's file and folders, and that of tests with a browser."""
+    """Add the markers of each test's file and folders, and that of tests with a browser.
+
+    In CI a failed test that starts other processes runs once more, because these miss their deadlines on a machine that
+    stands still for seconds. pytest lists such tests as RERUN. No other test runs again.
+    """
+    is_ci = os.environ.get("CI") == "true"
     for item in items:
         path = item.path.relative_to(TESTS)
         path_and_parents = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
         for marker, paths in PATHS_BY_MARKER.items():
             if not path_and_parents.isdisjoint(paths):
                 item.add_marker(marker)
-        if "browser" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "browser" in fixtures:
             item.add_marker("browser")
+        if is_ci and (fixtures & PROCESS_FIXTURES or item.get_closest_marker("slow")):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))

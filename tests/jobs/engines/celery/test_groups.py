@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 from django.db import transaction
+from django.db.models import Q
 
 from notifications.api import requester
 from notifications.models import Job, Notification
@@ -25,25 +26,31 @@ def tasks():
     return tasks
 
 
-def batches():
-    return Job.objects.filter(task_path=BATCH)
+def jobs_of(*users):
+    """Return the jobs of these users, and of their batches. A job of an earlier test may be recorded late."""
+    own = Job.objects.filter(user__in=users)
+    return Job.objects.filter(Q(id__in=own.values("id")) | Q(batch__in=own.values("id")))
+
+
+def batch_of(user):
+    return Job.objects.get(user=user, task_path=BATCH)
 
 
 def members_of(batch):
     return Job.objects.filter(batch=batch)
 
 
-def until_all_ended(count, timeout=90):
-    """Wait until this many batches and jobs are there, and all are done."""
+def until_all_ended(count, *users, timeout=90):
+    """Wait until these users have this many batches and jobs, and all are done."""
 
     def ended():
-        jobs = list(Job.objects.all())
+        jobs = list(jobs_of(*users))
         return jobs if len(jobs) == count and all(job.done for job in jobs) else None
 
     try:
         return wait_until(ended, timeout=timeout, what=f"{count} jobs to end")
     except AssertionError as error:
-        rows = Job.objects.values_list("id", "state", "worker", "deadline", "batch", "progress_current")
+        rows = jobs_of(*users).values_list("id", "state", "worker", "deadline", "batch", "progress_current")
         raise AssertionError(f"{error} {list(rows)}") from None
 
 
@@ -81,9 +88,9 @@ def test_each_owner_has_a_batch_of_the_own_tasks(tasks, user, other_user):
     result = group(
         tasks.export.s(user.pk, 1), tasks.export.s(other_user.pk, 2), tasks.export.s(other_user.pk, 3)
     )()
-    jobs = until_all_ended(5)
+    jobs = until_all_ended(5, user, other_user)
     assert {job.user_id for job in jobs if job.task_path == BATCH} == {user.pk, other_user.pk}
-    assert str(batches().get(user=user).id) == result.id
+    assert str(batch_of(user).id) == result.id
     assert bell_of(user) == [("Export 1", "Succeeded.", "success")]
     assert bell_of(other_user) == [("Export: 2 jobs", "All 2 jobs succeeded.", "success")]
 
@@ -101,8 +108,8 @@ def test_a_batch_stays_open_while_its_group_is_published(tasks, user):
     def publish_slowly():
         yield tasks.export.s(user.pk, 1)
         yield tasks.export.s(user.pk, 2)
-        wait_until(lambda: Job.objects.filter(state="succeeded").exists(), what="the first task")
-        seen.append((batches().get().state, bell_of(user)))
+        wait_until(lambda: jobs_of(user).filter(state="succeeded").exists(), what="the first task")
+        seen.append((batch_of(user).state, bell_of(user)))
         yield tasks.export.s(user.pk, 3)
 
     result = group(publish_slowly())()
@@ -120,7 +127,7 @@ def test_a_group_whose_publishing_fails_has_the_jobs_that_were_published(tasks, 
 
     with pytest.raises(OSError, match="no more"):
         group(publish_until_error())()
-    [batch] = [job for job in until_all_ended(3) if job.task_path == BATCH]
+    [batch] = [job for job in until_all_ended(3, user) if job.task_path == BATCH]
     assert (batch.state, batch.progress_total) == ("succeeded", 2)
     assert len(bell_of(user)) == 1
 
@@ -128,7 +135,8 @@ def test_a_group_whose_publishing_fails_has_the_jobs_that_were_published(tasks, 
 def test_a_group_without_an_owner_notifies_no_one(tasks):
     result = group(tasks.add.s(1, 1), tasks.add.s(2, 2))()
     assert until_ended(result.id).user_id is None
-    assert not Notification.objects.exists()
+    jobs = [result.id, *(child.id for child in result)]
+    assert not Notification.objects.filter(job__in=jobs).exists()
 
 
 def test_the_body_of_a_chord_is_the_last_job_of_its_batch(tasks, user):
@@ -161,7 +169,7 @@ def test_silent_tasks_with_an_observed_body_notify_of_the_body(tasks, user):
     """As without batches: this is how a chord was made to notify once."""
     result = chord([tasks.silent.s(user.pk), tasks.silent.s(user.pk)], tasks.export.si(user.pk, 9))()
     until_ended(result.id)
-    assert not batches().exists()
+    assert not jobs_of(user).filter(task_path=BATCH).exists()
     assert bell_of(user) == [("Export 9", "Succeeded.", "success")]
 
 
@@ -174,8 +182,7 @@ def test_chains_nested_groups_and_chords_in_a_group_are_one_batch(tasks, user):
         )()
     batch = until_ended(result.id)
     assert (batch.state, members_of(batch.id).count(), batch.progress_total) == ("succeeded", 7, 7)
-    # Not all jobs: that of another test's task may be recorded late.
-    assert not Job.objects.filter(task_path__endswith=".add").exclude(batch=batch.id).exists()
+    assert set(jobs_of(user)) == {batch, *members_of(batch.id)}
     assert bell_of(user) == [("Add: 7 jobs", "All 7 jobs succeeded.", "success")]
 
 
@@ -183,7 +190,7 @@ def test_a_group_at_the_end_of_a_chain(tasks, user):
     """Celery publishes it before the task in front of it has ended, so that either may be the first to end."""
     with requester(user):
         chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)))()
-    until_all_ended(4)
+    until_all_ended(4, user)
     assert sorted(bell_of(user)) == [
         ("Add 1 and 1", "Succeeded.", "success"),
         ("Add: 2 jobs", "All 2 jobs succeeded.", "success"),
@@ -193,7 +200,7 @@ def test_a_group_at_the_end_of_a_chain(tasks, user):
 def test_chunks_keep_working(tasks, user):
     with requester(user):
         assert tasks.add.chunks([(1, 1), (2, 2), (3, 3)], 2)().get(timeout=30) == [[2, 4], [6]]
-    assert not Job.objects.exists()
+    assert not jobs_of(user).exists()
 
 
 def test_retries_and_replaced_tasks_stay_in_the_batch(tasks, user):
@@ -205,8 +212,8 @@ def test_retries_and_replaced_tasks_stay_in_the_batch(tasks, user):
 
 def test_what_a_member_enqueues_belongs_to_the_owner_but_not_to_the_batch(tasks, user):
     result = group(tasks.enqueue_child.s(user.pk), tasks.export.s(user.pk, 1))()
-    until_all_ended(4)
-    child = Job.objects.get(title="Add 20 and 22")
+    until_all_ended(4, user)
+    child = jobs_of(user).get(title="Add 20 and 22")
     assert (child.batch, child.user_id) == (None, user.pk)
     assert members_of(result.id).count() == 2
     assert len(bell_of(user)) == 2
@@ -267,6 +274,6 @@ def test_a_task_with_the_id_of_a_batch_does_not_take_it(worker, tasks, user, tmp
 
 def test_a_group_with_an_id_that_is_no_uuid(tasks, user):
     group(tasks.export.s(user.pk, 1), tasks.export.s(user.pk, 2)).apply_async(task_id="mine")
-    until_all_ended(3)
-    assert isinstance(batches().get().id, uuid.UUID)
+    until_all_ended(3, user)
+    assert isinstance(batch_of(user).id, uuid.UUID)
     assert len(bell_of(user)) == 1

@@ -91,7 +91,7 @@ def test_a_queued_task_has_a_row_before_a_worker_takes_it(tasks, user):
 def test_inside_a_transaction_the_row_comes_after_the_commit(tasks, user):
     with transaction.atomic():
         result = tasks.add.delay(4, 4)
-        assert not Job.objects.exists()
+        assert not Job.objects.filter(id=result.id).exists()
         if connection.vendor == "postgresql":
             # The worker inserts the row if it is faster, and neither waits for the other.
             assert until_ended(result).result == "8"
@@ -201,8 +201,9 @@ def test_a_task_with_the_id_of_another_job_leaves_that_job_alone(worker, tasks, 
 
 
 def test_a_task_that_is_not_observed_has_no_row(tasks):
-    assert tasks.plain.delay(3).get(timeout=30) == 3
-    assert not Job.objects.exists()
+    result = tasks.plain.delay(3)
+    assert result.get(timeout=30) == 3
+    assert not Job.objects.filter(id=result.id).exists()
 
 
 def test_chains_and_chords_keep_working(tasks, user):
