@@ -162,14 +162,22 @@ def build_calls():
 
 
 def build_report_states():
-    """Return the contexts of ``report_state.html``: running, failed, and cancelled."""
+    """Return the contexts of ``report_state.html``: running, while the server is away too, failed, and cancelled."""
     totals = compute_totals(build_calls())
     shared = {"report": Report(pk=1, size=40), "totals": totals, "missing": 40 - totals.calls}
     jobs = {sample["caption"]: sample["job"] for sample in build_jobs()}
     return [
-        {**shared, "caption": caption, "job": job, "state": job.state, "is_active": not job.is_done}
+        {
+            **shared,
+            "caption": caption,
+            "job": job,
+            "state": job.state,
+            "is_active": not job.is_done,
+            "is_outage": caption.endswith("server away"),
+        }
         for caption, job in [
             ("Running", jobs["Running with a total"]),
+            ("Running, server away", jobs["Running, server away"]),
             ("Failed", jobs["Failed"]),
             ("Cancelled by its owner", jobs["Cancelled"]),
             ("Cancelled by another user", replace(jobs["Cancelled"], cancelled_by_other=True)),

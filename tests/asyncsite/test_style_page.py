@@ -34,6 +34,8 @@ def test_it_has_every_state(client, development):
         "Can&#x27;t reach the server",
         "Nothing is unread.",
         "Line 3 has no host name",
+        "The report goes on, and this page continues",
+        "Delete this report and 24 recorded calls?",
     ):
         assert text in html.replace("Can't", "Can&#x27;t"), text  # fmt: skip
 
