@@ -125,7 +125,8 @@ class HandedJobs:
             if self._has_ended:
                 future.set_result(HandedJobEnd.STOPPED)
                 return future
-            has_slot = wait_for == WaitFor.SLOT and self._free_slots > 0
+            # An idle process claims the job first, because it may be stopped after each job.
+            has_slot = wait_for == WaitFor.SLOT and not self._is_idle and self._free_slots > 0
             if has_slot:
                 self._free_slots -= 1
                 future.set_result(HandedJobEnd.ACCEPTED)
