@@ -25,8 +25,8 @@ from notifications.streams.inbox import VERBS, mark_some
 from notifications.streams.marking import TooManyPendingMarks, mark_all, pending_marks, undo_mark
 from notifications.streams.marking_seen import mark_seen
 
-#: The parameter that describes the last change.
-CHANGED = "changed"
+#: The parameters that describe the last change, and have all rows of the page selected.
+CHANGED, SELECTED = "changed", "selected"
 #: Seconds after which a request that had too many changes in the background is worth another try.
 PENDING_RETRY_SECONDS = 10
 
@@ -49,6 +49,10 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "query_string": inbox_query.encode(query),
         "views": [(name, _view_labels()[name], InboxQuery(view=name).url()) for name in VIEWS],
         "categories": sorted({*categories, *filter(None, [query.category])}),
+        "is_page_selected": SELECTED in request.GET,
+        "select_url": query.url()
+        if SELECTED in request.GET
+        else _add_parameter(query.url(), SELECTED, "page"),
         "levels": NotificationLevel.choices,
         "level_label": NotificationLevel(query.level).label if query.level else "",
         "unfiltered_url": InboxQuery(view=query.view).url(),
@@ -166,8 +170,11 @@ def _describe_change(text: str) -> dict[str, str]:
 
 
 def _redirect(query: InboxQuery, changed: str) -> HttpResponse:
-    url = query.url()
-    return HttpResponseRedirect(f"{url}{'&' if '?' in url else '?'}{CHANGED}={changed}", status=303)
+    return HttpResponseRedirect(_add_parameter(query.url(), CHANGED, changed), status=303)
+
+
+def _add_parameter(url: str, name: str, value: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{name}={value}"
 
 
 def _parse_uuid(text: str) -> UUID:

@@ -243,6 +243,20 @@ class TestChanges:
         undo(user_client, page)
         assert states(three) == before
 
+    @pytest.mark.parametrize("query", ["", "view=done", "category=c&q=a+b"])
+    def test_selecting_the_page(self, user_client, three, query):
+        """By a link that keeps the filters, and one that undoes it. Forms return to the page without a selection."""
+        notify(three, "a b", category="c")
+        url = f"{INBOX}?{query}".rstrip("?")
+        selected = f"{url}{'&' if query else '?'}selected=page"
+        page = user_client.get(url).content.decode()
+        assert f'href="{html.escape(selected)}">Select page<' in page
+        assert " checked" not in page
+        page = user_client.get(selected).content.decode()
+        assert f'href="{html.escape(url)}">Clear selection<' in page
+        assert page.count(" checked") == page.count('name="id"') > 0
+        assert set(re.findall(r'name="query" value="(.*?)"', page)) == {html.escape(query)}
+
     def test_one(self, user_client, three):
         """Its button has no effect on the ones that are checked."""
         form = {"one": f"archive.{row_of('read').pk}", "verb": "read", "id": [str(row_of("unread").pk)]}
