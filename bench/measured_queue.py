@@ -177,6 +177,7 @@ def drain(
             raise RuntimeError(
                 f"{queue.name}: {queued} jobs are still queued after 180 s.\n{queue.read_log()}"
             )
-        time.sleep(0.1)  # Counting takes CPU from the workers.
+        # Counting takes CPU from the workers.
+        time.sleep(0.1 if queued + running > number / 10 else 0.02)
     elapsed, done = now - first[0], first[2]
     return Drained(done / elapsed, (workers.cpu() - first[1]) / done * 1e6, elapsed, workers.memory())

@@ -43,8 +43,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures of the database
-def pytest_runtest_setup():
-    """Close connections that the test before broke: one failure stays one."""
+def pytest_runtest_setup(item):
+    """Close connections that the test before broke: one failure stays one. In CI it may be the second run of a test."""
+    item.stash[FAILED] = False
     for broken in connections.all(initialized_only=True):
         if getattr(broken.connection, "closed", False):
             broken.in_atomic_block = broken.closed_in_transaction = False  # else it would stay

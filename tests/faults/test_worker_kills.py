@@ -136,9 +136,8 @@ def test_worker_frozen_past_its_lease(workers):
 
     After SIGCONT the stale worker writes nothing.
     """
-    workers.notifications["LEASE"] = (
-        8  # shorter than the pauses of a busy machine, a successor would lose its own
-    )
+    # If it were shorter than the pauses of a busy machine, a successor would lose its own.
+    workers.notifications["LEASE"] = 8
     first = workers.start_worker()
     enqueue_waiting(workers)
     enqueue_waiting(workers, "write_and_wait_sync")

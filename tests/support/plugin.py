@@ -39,7 +39,8 @@ def pytest_load_initial_conftests(early_config):
     return (yield)
 
 
-def pytest_configure():
+def pytest_configure(config):
+    config.option.rerun_show_tracebacks = True  # of tests that run once more in CI
     # A shell ignores SIGINT in background jobs, and every process that the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -114,7 +114,7 @@ class Site:
         return self.manage("shell", "--no-imports", "-c", code)
 
     def held_urls(self, count):
-        """Return URLs of the web process that respond when release() lets them."""
+        """Return URLs of the web process that respond when release() lets them, within the 30 s of a report's call."""
         return [f"{self.url}/upstream/gate/{number}" for number in range(count)]
 
     def release(self, count=1000):

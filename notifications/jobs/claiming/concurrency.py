@@ -174,7 +174,7 @@ class RunningLimits:
             rows = cursor.fetchall()
         if not all(is_fresh for *_, is_fresh in rows):
             old = {(backend, queue) for _, queue, _, backend, is_fresh in rows if not is_fresh}
-            self._stalled = old - read_activity(now).keys()
+            self._stalled = old - read_activity(now).newest.keys()
         return [
             (key, queue, path)
             for key, queue, path, backend, is_fresh in rows

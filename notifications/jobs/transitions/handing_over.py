@@ -41,8 +41,9 @@ MAX_JOBS_PER_TRANSACTION = 50
 #: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
-#: Jobs that each process sends again a second although the engine seems to come to them.
-MAX_UNSUSPECTED_JOBS = 1
+#: How many jobs each process sends again per second although the engine seems to come to them: while it runs jobs of
+#: their queue, and while it has only finished some lately, and the ids of the others may be lost.
+MAX_UNSUSPECTED_JOBS, MAX_UNSUSPECTED_JOBS_OF_IDLE = 1, 10
 #: A job is overtaken if the engine has begun one that was handed over so many seconds later.
 OVERTAKEN_SECONDS = 5.0
 #: By how much of itself each interval is longer or shorter, at random.
@@ -107,14 +108,16 @@ def hand_over_again(unreachable: Collection[str] = ()) -> list[Job]:
         for job in jobs:
             if job.backend not in unreachable:
                 (lost if _is_lost(job, activity) else others).append(job)
-        sent += lost + others[:MAX_UNSUSPECTED_JOBS]
+        is_busy = any((job.backend, job.queue_name) in activity.running for job in others)
+        most = MAX_UNSUSPECTED_JOBS if is_busy else MAX_UNSUSPECTED_JOBS_OF_IDLE
+        sent += lost + others[:most]
         for job in sent:
             job.handed_over_at = job.handed_over_at or now
         _mark_handed(sent, now)
         guarded_update(
             "hand_over_at=%s",
             [
-                *(((_next_hand_over(now, job),), job) for job in others[MAX_UNSUSPECTED_JOBS:]),
+                *(((_next_hand_over(now, job),), job) for job in others[most:]),
                 *(((next_hand_over(now),), job) for job in unsent),
             ],
             state="queued",
@@ -221,7 +224,7 @@ def _choose_trials(jobs: Sequence[Job], unreachable: Collection[str]) -> tuple[l
 
 def _is_lost(job: Job, activity: Activity) -> bool:
     """Return whether the engine has begun jobs that were handed over well after this one, or none of its queue."""
-    newest = activity.get((job.backend, job.queue_name))
+    newest = activity.newest.get((job.backend, job.queue_name))
     since = job.handed_over_at
     if newest is None or since is None:
         return True

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from notifications.jobs.worker import loops
+
 #: The share of the time that transactions may take before they are delayed.
 BUSY_SHARE = 0.1
 #: Seconds of transactions that follow a quiet time without a delay.
@@ -24,20 +26,26 @@ class GroupDelay:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        #: Seconds of transactions, less the share that the time since then allows.
-        self._seconds = 0.0
+        #: Seconds that transactions took, less the share that the time since then allows.
+        self._excess_seconds = 0.0
         self._counted_at = clock()
+        self._has_ended = asyncio.Event()
 
     @property
-    def seconds(self) -> float:
-        """Seconds that the next transaction is to wait."""
+    def delay_seconds(self) -> float:
+        """How long the next transaction is to be delayed."""
         self._count(0.0)
-        return max(0.0, self._seconds - BURST_SECONDS) / BUSY_SHARE
+        return max(0.0, self._excess_seconds - BURST_SECONDS) / BUSY_SHARE
 
     async def wait(self) -> None:
-        """Wait until the next transaction may begin."""
-        if seconds := self.seconds:
-            await asyncio.sleep(seconds)
+        """Wait until the next transaction may begin, or ``end()``."""
+        if seconds := self.delay_seconds:
+            self._has_ended.clear()
+            await loops.wait_for(self._has_ended, seconds)
+
+    def end(self) -> None:
+        """End the current delay, because somebody waits for the transaction."""
+        self._has_ended.set()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -50,6 +58,6 @@ class GroupDelay:
 
     def _count(self, seconds: float) -> None:
         now = self._clock()
-        left = max(0.0, self._seconds - (now - self._counted_at) * BUSY_SHARE)
-        self._seconds = min(left + seconds, BURST_SECONDS + MAX_DELAY_SECONDS * BUSY_SHARE)
+        left = max(0.0, self._excess_seconds - (now - self._counted_at) * BUSY_SHARE)
+        self._excess_seconds = min(left + seconds, BURST_SECONDS + MAX_DELAY_SECONDS * BUSY_SHARE)
         self._counted_at = now

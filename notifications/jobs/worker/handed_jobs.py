@@ -100,10 +100,11 @@ class HandedJobs:
         self._unclaimed: dict[UUID, None] = {}
         #: Jobs in slots: those that run or are to be claimed, without the ones that wait for other jobs.
         self._in_slots: set[UUID] = set()
-        #: What callers have given that the event loop has not taken in yet: ids, what their callers wait for, and
-        #: whether they have a slot. With the lock, because nothing is given any more after the end.
-        self._given: deque[tuple[UUID, WaitFor, Future[HandedJobEnd], bool]] = deque()
+        #: Guards the next two and ``_has_ended``, because nothing is given any more after the end.
         self._lock = threading.Lock()
+        #: What callers have given that the event loop has not taken in yet: ids, what their callers wait for, and
+        #: whether they have a slot.
+        self._given: deque[tuple[UUID, WaitFor, Future[HandedJobEnd], bool]] = deque()
         self._free_slots = concurrency
         #: ``run()`` waits for the next id. Otherwise it takes in by itself what was given meanwhile.
         self._is_idle = True
@@ -125,13 +126,14 @@ class HandedJobs:
             if self._has_ended:
                 future.set_result(HandedJobEnd.STOPPED)
                 return future
-            # An idle process claims the job first, because it may be stopped after each job.
+            # In an idle process the event loop takes the job in, and claims it at once. The engine may stop the process
+            # after this call, as Celery does with max_tasks_per_child.
             has_slot = wait_for == WaitFor.SLOT and not self._is_idle and self._free_slots > 0
             if has_slot:
                 self._free_slots -= 1
                 future.set_result(HandedJobEnd.ACCEPTED)
             self._given.append((id, wait_for, future, has_slot))
-        if self._is_idle:
+        if self._is_idle or not has_slot:
             call_in_loop(self._take_given)
         return future
 
@@ -150,12 +152,14 @@ class HandedJobs:
         elif wait_for != WaitFor.SLOT:
             self._callers[id] = wait_for, future
             self._set_unclaimed(id)
+            self._delay.end()
         elif has_slot:
             self._in_slots.add(id)
             self._set_unclaimed(id)
         else:
             self._waiting[id] = future
             self._fill_slots()
+            self._delay.end()
 
     def _set_unclaimed(self, id: UUID) -> None:
         self._unclaimed[id] = None
@@ -183,7 +187,7 @@ class HandedJobs:
             self._is_idle = False
             self._wake.clear()
             self._take_given()
-            if self._unclaimed and not self._unclaimed.keys() & self._callers.keys():
+            if self._may_claim_later():
                 await self._delay.wait()
                 self._take_given()
             children = self._find_awaited_children()
@@ -222,6 +226,11 @@ class HandedJobs:
             elif not jobs:
                 await asyncio.sleep(UNCLAIMED_PAUSE_SECONDS if children else 0)
 
+    def _may_claim_later(self) -> bool:
+        """Return whether no caller waits until a job is claimed, and a later claim may be one of more jobs."""
+        is_full = len(self._unclaimed) >= MAX_CLAIM_BATCH or not self._free_slots
+        return bool(self._unclaimed) and not is_full and not self._unclaimed.keys() & self._callers.keys()
+
     def wake(self) -> None:
         """Release the callers of jobs that wait for others, and see whether the worker stops."""
         if not self._has_many_joining():
@@ -231,12 +240,16 @@ class HandedJobs:
                     self._release(execution.job.id, HandedJobEnd.JOINING)
         self._wake.set()
 
-    def withdraw(self, id: UUID) -> None:
-        """Release the caller of a job that was not claimed within ``MAX_CLAIM_WAIT_SECONDS``."""
+    def withdraw(self, id: UUID, future: Future[HandedJobEnd]) -> None:
+        """Release the caller of a job that was not claimed within ``MAX_CLAIM_WAIT_SECONDS``.
+
+        ``future`` is the caller's, because another caller may have given the same id, and have been told that it is
+        taken in.
+        """
         self._take_given()
-        if id in self._unclaimed or id in self._waiting:
+        if not future.done() and (id in self._unclaimed or id in self._waiting):
             self._unclaimed.pop(id, None)
-            if future := self._waiting.pop(id, None):
+            if self._waiting.pop(id, None):
                 future.set_result(HandedJobEnd.STOPPED)
             self._release(id, HandedJobEnd.STOPPED)
 
@@ -247,9 +260,9 @@ class HandedJobs:
             self._release(job.id, HandedJobEnd.ENDED)
 
     def may_record_later(self, job: Job) -> bool:
-        """Return whether no caller waits until the outcome of a job is stored."""
+        """Return whether no caller waits until the outcome of a job is stored, or for its slot."""
         wait_for, _ = self._callers.get(job.id, (WaitFor.SLOT, None))
-        return wait_for in (WaitFor.SLOT, WaitFor.END)
+        return wait_for in (WaitFor.SLOT, WaitFor.END) and not self._waiting
 
     def slot_freed(self, job: Job) -> None:
         """Release the caller and the slot of a job whose outcome is stored."""

@@ -26,7 +26,7 @@ MAX_RECORD_BATCH = 50
 class RecordLoop:
     """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void.
 
-    ``may_record_later`` says of an outcome that it may be delayed to be recorded with others; none may by default.
+    ``may_record_later`` returns whether an outcome may wait to be recorded with others; by default none may.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class RecordLoop:
     def add(self, outcome: Outcome) -> None:
         """Take an outcome to be recorded, on the event loop."""
         self._outcomes.append(outcome)
+        if not self._may_record_later(outcome):
+            self._delay.end()
         self._has_new.set()
 
     async def run(self) -> None:
@@ -60,7 +62,7 @@ class RecordLoop:
         while True:
             if not self._outcomes:
                 await self._has_new.wait()
-            if all(map(self._may_record_later, self._outcomes)):
+            if len(self._outcomes) < MAX_RECORD_BATCH and all(map(self._may_record_later, self._outcomes)):
                 await self._delay.wait()
             self._has_new.clear()
             # Outcomes stay in the list until they are settled, so that no error loses one.

@@ -223,7 +223,7 @@ class JobWorker:
                 return future.result(timeout=1)
             except TimeoutError:
                 if time.monotonic() > withdraw_at:  # of no effect on a job that runs
-                    self._call_in_loop(lambda: handed_jobs.withdraw(id))
+                    self._call_in_loop(lambda: handed_jobs.withdraw(id, future))
                 if self._loop is None or self._loop.is_closed():  # it failed, and calls nothing any more
                     return HandedJobEnd.STOPPED
 

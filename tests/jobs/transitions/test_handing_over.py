@@ -131,6 +131,16 @@ def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
     finish(first)
 
 
+def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
+    """A broker that lost a backlog: the engine has just finished the last job that it got, and waits for others."""
+    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS_OF_IDLE", 3)
+    jobs = [enqueue() for _ in range(6)]
+    finish(*claim(jobs[0]))
+    Job.objects.filter(pk=jobs[0].pk).update(finished_at=handing_over.database_now() + timedelta(seconds=11))
+    clock.advance(timedelta(seconds=11))
+    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk for job in jobs[1:4]]
+
+
 def test_clock_of_the_database_counts(monkeypatch):
     """A server whose clock is behind does not have its jobs handed over again at once."""
     clock.advance(timedelta(hours=1))

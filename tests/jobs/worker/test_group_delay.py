@@ -1,5 +1,7 @@
 """Transactions of a busy process of an engine are delayed, so that each covers more jobs."""
 
+import asyncio
+
 import pytest
 
 from notifications.jobs.worker.group_delay import BURST_SECONDS, MAX_DELAY_SECONDS, GroupDelay
@@ -25,7 +27,7 @@ def delay(clock):
 
 def run_transaction(delay, clock, seconds):
     """Return how long the transaction is delayed."""
-    waited = delay.seconds
+    waited = delay.delay_seconds
     clock.now += waited
     with delay.transaction():
         clock.now += seconds
@@ -55,11 +57,25 @@ def test_the_delay_has_a_limit(delay, clock):
     """Also after a transaction that waited for a lock."""
     for seconds in (0.03, 20, 0.03, 0.03):
         assert run_transaction(delay, clock, seconds) <= MAX_DELAY_SECONDS + 1e-9
-    assert delay.seconds == pytest.approx(MAX_DELAY_SECONDS)
+    assert delay.delay_seconds == pytest.approx(MAX_DELAY_SECONDS)
 
 
 def test_an_error_counts_as_well(delay, clock):
     with pytest.raises(OSError, match="away"), delay.transaction():
         clock.now += 1
         raise OSError("away")
-    assert delay.seconds == pytest.approx(MAX_DELAY_SECONDS)
+    assert delay.delay_seconds == pytest.approx(MAX_DELAY_SECONDS)
+
+
+async def test_waiting(delay, clock):
+    """For the delay, or until somebody ends it. Without a delay there is nothing to wait for."""
+    await asyncio.wait_for(delay.wait(), 0.01)
+    with delay.transaction():
+        clock.now += 1
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(delay.wait(), MAX_DELAY_SECONDS / 50)
+    await asyncio.wait_for(delay.wait(), 30)
+    waiting = asyncio.ensure_future(delay.wait())
+    await asyncio.sleep(0)
+    delay.end()
+    await asyncio.wait_for(waiting, MAX_DELAY_SECONDS / 2)

@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from django.db import OperationalError
 
 from notifications.ids import uuid7
-from notifications.jobs.worker import handed_jobs
+from notifications.jobs.worker import handed_jobs, record_loop
 from notifications.jobs.worker import worker as worker_module
 from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
@@ -191,39 +191,124 @@ class TestDelayOfABusyProcess:
     """Transactions are delayed, so that they cover more jobs, if no caller waits for them."""
 
     @pytest.fixture
-    def delayed(self, start_worker, monkeypatch):
-        """A worker whose transactions are delayed until ``go`` is set, and a list of how many jobs each claimed."""
-        go, claimed = threading.Event(), []
-        claim = handed_jobs.claims.claim_handed_jobs
-
-        async def wait(delay):
-            await asyncio.to_thread(go.wait, 30)
+    def transactions(self, monkeypatch):
+        """How many jobs each transaction has claimed, and recorded."""
+        counts = {"claimed": [], "recorded": []}
+        claim, finish = handed_jobs.claims.claim_handed_jobs, record_loop.finish_jobs
 
         def claim_handed_jobs(worker, ids, timeouts):
-            claimed.append(len(ids))
+            counts["claimed"].append(len(ids))
             return claim(worker, ids, timeouts)
 
-        monkeypatch.setattr(GroupDelay, "wait", wait)
-        monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
-        worker = start_worker(engine="tests").worker
-        yield worker, go, claimed
-        go.set()
+        def finish_jobs(outcomes):
+            counts["recorded"].append(len(outcomes))
+            return finish(outcomes)
 
-    def test_jobs_are_claimed_in_groups(self, delayed):
-        worker, go, claimed = delayed
+        monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
+        monkeypatch.setattr(record_loop, "finish_jobs", finish_jobs)
+        return counts
+
+    @pytest.fixture
+    def delays(self, start_worker, monkeypatch):
+        """Have each transaction delayed, until the fixture is set or the delay is ended, without a limit."""
+        is_over = threading.Event()
+
+        async def wait(delay):
+            delay._has_ended.clear()
+            while not is_over.is_set() and not delay._has_ended.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+        monkeypatch.setattr(GroupDelay, "wait", wait)
+        yield is_over
+        is_over.set()
+
+    @pytest.fixture
+    def worker(self, delays, transactions, start_worker):
+        return start_worker(engine="tests").worker
+
+    def test_jobs_are_claimed_and_recorded_in_groups(self, worker, delays, transactions, monkeypatch):
         jobs = [enqueue(tasks.noop) for _ in range(10)]
         for job in jobs:
             assert worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
-        assert claimed == []
-        go.set()
+        assert transactions["claimed"] == []
+        delays.set()
         until_succeeded(*jobs)
-        assert sum(claimed) == 10 and len(claimed) <= 2
+        assert transactions["claimed"] == [10]
+
+    def test_outcomes_are_recorded_in_groups(self, worker, delays, transactions):
+        """The callers have been released."""
+        jobs = [enqueue(tasks.noop_sync) for _ in range(5)]
+        for job in jobs:
+            assert worker.run_handed_job(job.id, WaitFor.END) == HandedJobEnd.ENDED
+        assert transactions["recorded"] == []
+        delays.set()
+        until_succeeded(*jobs)
+        assert transactions["recorded"] == [5]
 
     @pytest.mark.parametrize(
-        ("wait_for", "end"), [(WaitFor.END, HandedJobEnd.ENDED), (WaitFor.RECORD, HandedJobEnd.RECORDED)]
+        ("wait_for", "end"),
+        [
+            (WaitFor.END, HandedJobEnd.ENDED),
+            (WaitFor.RECORD, HandedJobEnd.RECORDED),
+            (WaitFor.RECORD_BEFORE_EXIT, HandedJobEnd.RECORDED),
+        ],
     )
-    def test_a_caller_that_waits_is_not_delayed(self, delayed, wait_for, end):
-        """Not until its job has ended, or is recorded: a child process has no other job until then."""
-        worker, _, claimed = delayed
-        assert worker.run_handed_job(enqueue(tasks.noop_sync).id, wait_for) == end
-        assert claimed == [1]
+    @pytest.mark.parametrize("others", [0, 3])
+    def test_a_caller_that_waits_ends_the_delay(self, worker, callers, transactions, wait_for, end, others):
+        """Of what it waits for. A child process has no other job until then."""
+        for _ in range(others):
+            worker.run_handed_job(enqueue(tasks.noop).id, WaitFor.SLOT)
+        assert transactions["claimed"] == []
+        job = enqueue(tasks.noop_sync)
+        assert callers.submit(worker.run_handed_job, job.id, wait_for).result(30) == end
+        assert transactions["claimed"] == [1 + others]
+
+    def test_a_caller_that_waits_for_a_slot_ends_the_delay(self, worker, callers):
+        worker._handed_jobs._free_slots = 2
+        for job in [enqueue(tasks.noop) for _ in range(3)]:
+            assert (
+                callers.submit(worker.run_handed_job, job.id, WaitFor.SLOT).result(30)
+                == HandedJobEnd.ACCEPTED
+            )
+
+    def test_a_doubled_id_takes_no_slot(self, worker, delays):
+        handed = worker._handed_jobs
+        before = handed._free_slots
+        job = enqueue(tasks.noop)
+        for _ in range(3):
+            worker.run_handed_job(job.id, WaitFor.SLOT)
+        delays.set()
+        until_succeeded(job)
+        wait_until(lambda: handed._free_slots == before, what="the slot to be free")
+
+    def test_a_stop_hands_back_what_is_taken_in(self, delays, transactions, start_worker):
+        local = start_worker(engine="tests")
+        jobs = [enqueue(tasks.hold, str(number)) for number in range(3)]
+        for job in jobs:
+            assert local.worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+        local.worker.stop(0)
+        delays.set()
+        local.stop()
+        assert set(Job.objects.values_list("state", "lane", "attempt")) == {("queued", "engine", 0)}
+
+
+def test_withdrawing_a_doubled_id_leaves_the_job_to_the_caller_that_was_told(
+    engine_worker, callers, monkeypatch
+):
+    """Its job is taken in, and waits for the database."""
+    monkeypatch.setattr(worker_module, "MAX_CLAIM_WAIT_SECONDS", 0.1)
+    claim = engine_worker._handed_jobs._claim
+    monkeypatch.setattr(engine_worker._handed_jobs, "_claim", fail_for_ever)
+    job = enqueue(tasks.noop)
+    assert engine_worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+    second = callers.submit(engine_worker.run_handed_job, job.id, WaitFor.END)
+    assert second.result(30) == HandedJobEnd.NOT_CLAIMED
+    engine_worker._handed_jobs.withdraw(job.id, done_future())
+    monkeypatch.setattr(engine_worker._handed_jobs, "_claim", claim)
+    until_succeeded(job)
+
+
+def done_future():
+    future = Future()
+    future.set_result(HandedJobEnd.NOT_CLAIMED)
+    return future
