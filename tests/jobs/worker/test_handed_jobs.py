@@ -304,6 +304,7 @@ def test_withdrawing_a_doubled_id_leaves_the_job_to_the_caller_that_was_told(
     second = callers.submit(engine_worker.run_handed_job, job.id, WaitFor.END)
     assert second.result(30) == HandedJobEnd.NOT_CLAIMED
     engine_worker._handed_jobs.withdraw(job.id, done_future())
+    assert job.id in engine_worker._handed_jobs._unclaimed
     monkeypatch.setattr(engine_worker._handed_jobs, "_claim", claim)
     until_succeeded(job)
 
