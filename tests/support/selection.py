@@ -108,9 +108,10 @@ PATHS_BY_MARKER = {
 }
 
 
-#: Fixtures that start other processes, and what must not fail even once.
+#: Fixtures that start other processes.
 PROCESS_FIXTURES = {"broker", "browser", "postgres", "rabbitmq", "redis", "sites"}
-NEVER_AGAIN = {"conformance", "faults", "model"}
+#: Where a test must not fail even once.
+FOLDERS_WITHOUT_RERUNS = {"conformance", "faults", "model"}
 
 
 def mark(items: list[pytest.Item]) -> None:
@@ -134,6 +135,6 @@ def mark(items: list[pytest.Item]) -> None:
         if (
             is_ci
             and fixtures & PROCESS_FIXTURES
-            and (measures_time or path_and_parents.isdisjoint(NEVER_AGAIN))
+            and (measures_time or path_and_parents.isdisjoint(FOLDERS_WITHOUT_RERUNS))
         ):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))

@@ -41,8 +41,8 @@ MAX_JOBS_PER_TRANSACTION = 50
 #: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
-#: How many jobs each process sends again per second although the engine seems to come to them: while it runs jobs of
-#: their queue, and while it has only finished some lately, and the ids of the others may be lost.
+#: How many jobs each process sends again per second although the engine seems to come to them: those of queues of
+#: which it runs jobs, and those of queues of which it has only finished jobs lately, so that their ids may be lost.
 MAX_UNSUSPECTED_JOBS, MAX_UNSUSPECTED_JOBS_OF_IDLE = 1, 10
 #: A job is overtaken if the engine has begun one that was handed over so many seconds later.
 OVERTAKEN_SECONDS = 5.0
@@ -103,21 +103,25 @@ def hand_over_again(unreachable: Collection[str] = ()) -> list[Job]:
         overdue = rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id")
         jobs = list(lock_query(overdue)[:MAX_JOBS_PER_TRANSACTION])
         sent, unsent = _choose_trials(jobs, unreachable)
-        lost: list[Job] = []
-        others: list[Job] = []
+        behind_others: list[Job] = []
+        of_idle: list[Job] = []
         for job in jobs:
-            if job.backend not in unreachable:
-                (lost if _is_lost(job, activity) else others).append(job)
-        is_busy = any((job.backend, job.queue_name) in activity.running for job in others)
-        most = MAX_UNSUSPECTED_JOBS if is_busy else MAX_UNSUSPECTED_JOBS_OF_IDLE
-        sent += lost + others[:most]
+            if job.backend in unreachable:
+                continue
+            if _is_lost(job, activity):
+                sent.append(job)
+            else:
+                is_busy = (job.backend, job.queue_name) in activity.running
+                (behind_others if is_busy else of_idle).append(job)
+        sent += behind_others[:MAX_UNSUSPECTED_JOBS] + of_idle[:MAX_UNSUSPECTED_JOBS_OF_IDLE]
+        postponed = behind_others[MAX_UNSUSPECTED_JOBS:] + of_idle[MAX_UNSUSPECTED_JOBS_OF_IDLE:]
         for job in sent:
             job.handed_over_at = job.handed_over_at or now
         _mark_handed(sent, now)
         guarded_update(
             "hand_over_at=%s",
             [
-                *(((_next_hand_over(now, job),), job) for job in others[most:]),
+                *(((_next_hand_over(now, job),), job) for job in postponed),
                 *(((next_hand_over(now),), job) for job in unsent),
             ],
             state="queued",

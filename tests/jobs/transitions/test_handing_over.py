@@ -132,13 +132,20 @@ def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
 
 
 def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
-    """A broker that lost a backlog: the engine has just finished the last job that it got, and waits for others."""
+    """A broker that lost a backlog: the engine has just finished the last job that it got, and waits for others.
+
+    It sends as many although the engine runs a job of another queue.
+    """
     monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS_OF_IDLE", 3)
     jobs = [enqueue() for _ in range(6)]
     finish(*claim(jobs[0]))
     Job.objects.filter(pk=jobs[0].pk).update(finished_at=handing_over.database_now() + timedelta(seconds=11))
     clock.advance(timedelta(seconds=11))
-    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk for job in jobs[1:4]]
+    running, *behind_it = [enqueue(queue_name="slow") for _ in range(4)]
+    Job.objects.filter(pk__in=[job.pk for job in behind_it]).update(hand_over_at=handing_over.database_now())
+    claim(running)
+    sent = {row.pk for row in handing_over.hand_over_again()}
+    assert sent == {job.pk for job in [*jobs[1:4], behind_it[0]]}
 
 
 def test_clock_of_the_database_counts(monkeypatch):
