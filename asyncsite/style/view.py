@@ -20,7 +20,8 @@ def style(request):
         "toasts": samples.build_toasts(),
         "inbox_rows": samples.build_inbox_rows(),
         "notifications_position": {"unread": 4},
-        "select_url": "#inbox",
+        "selected_url": "#inbox",
+        "unselected_url": "#inbox",
         "inbox_query": {"view": "inbox", "is_filtered": False},
         "empty_queries": [
             {"view": "unread"},

@@ -50,9 +50,8 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "views": [(name, _view_labels()[name], InboxQuery(view=name).url()) for name in VIEWS],
         "categories": sorted({*categories, *filter(None, [query.category])}),
         "is_page_selected": SELECTED in request.GET,
-        "select_url": query.url()
-        if SELECTED in request.GET
-        else _add_parameter(query.url(), SELECTED, "page"),
+        "selected_url": _add_parameter(query.url(), SELECTED, "page"),
+        "unselected_url": query.url(),
         "levels": NotificationLevel.choices,
         "level_label": NotificationLevel(query.level).label if query.level else "",
         "unfiltered_url": InboxQuery(view=query.view).url(),
