@@ -47,10 +47,12 @@ RETRY_SECONDS, MAX_PAUSE_SECONDS = 30.0, 2.0
 #: Entries that may wait. Further ones are dropped, and the reconciler finds out what became of their tasks.
 MAX_QUEUED_CALLS = 1_000
 #: Entries that may wait before those who add one wait for it.
-MAX_LAG = 100
+MAX_LAG = 300
 #: Attempts that one transaction records at most. Each end numbers a job and a notification: 100 rows, which is a full
 #: pass of numbering on SQLite.
 MAX_GROUP = 50
+#: Entries behind the first one that wait for no others: the start and the end of each attempt of a transaction.
+FULL_GROUP = 2 * MAX_GROUP - 1
 #: The share of its time for which the thread writes while nobody waits for it, and seconds that it may write without
 #: a pause after a quiet time.
 MAX_BUSY_SHARE, BURST_SECONDS = 0.1, 0.05
@@ -92,8 +94,10 @@ class Recorder:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_away = False
-        #: Set when somebody waits, so that nothing gathers any longer.
-        self._is_awaited = threading.Event()
+        #: Entries that somebody waits for and that are still in the queue.
+        self._awaited: set[threading.Event | None] = set()
+        #: Set when somebody waits, or enough for a transaction has come, so that nothing gathers any longer.
+        self._is_due = threading.Event()
         #: When the next transaction keeps ``MAX_BUSY_SHARE`` (monotonic).
         self._ready_at = 0.0
         #: Attempts whose rows are locked by others, since when (monotonic).
@@ -153,9 +157,11 @@ class Recorder:
         if waiting >= MAX_LAG and isinstance(work, ObservedAttempt | list):
             wait = wait or MAX_WAIT_SECONDS
         done = threading.Event() if wait and not is_away else None
-        self._calls.put(_Entry(work, done))
         if done:
-            self._is_awaited.set()
+            self._awaited.add(done)
+        if done or waiting + 1 >= FULL_GROUP:
+            self._is_due.set()
+        self._calls.put(_Entry(work, done))
         if self._ensure_thread() and done:
             done.wait(wait)
 
@@ -200,20 +206,25 @@ class Recorder:
         except queue.Empty:
             return []
         first_at = time.monotonic()
-        if self._calls.qsize() < MAX_GROUP and not entries[0].done:
+        if self._calls.qsize() < FULL_GROUP and not self._awaited:
             pause = min(self._ready_at - first_at, MAX_GATHER_SECONDS)
             if pause > 0:
-                self._is_awaited.wait(pause)
-        self._is_awaited.clear()
+                self._is_due.wait(pause)
+        self._is_due.clear()
         # The end of a short task follows its start at once.
         until = first_at + START_DELAY_SECONDS
-        while len(entries) < MAX_GROUP:
-            has_only_starts = all(_is_start(entry) for entry in entries)
+        has_only_starts = _is_start(entries[0])
+        works = {id(entries[0].work)}
+        while len(works) < MAX_GROUP:
             try:
                 seconds = max(until - time.monotonic(), 0.0) if has_only_starts else 0.0
-                entries.append(self._calls.get(block=seconds > 0, timeout=seconds or None))
+                entry = self._calls.get(block=seconds > 0, timeout=seconds or None)
             except queue.Empty:
                 break
+            entries.append(entry)
+            works.add(id(entry.work))
+            has_only_starts = has_only_starts and _is_start(entry)
+        self._awaited.difference_update(entry.done for entry in entries)
         return entries
 
     def _calls_for(self, entries: Sequence[_Entry]) -> Iterator[Callable[[], Any]]:

@@ -170,6 +170,42 @@ def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, monk
     assert max(groups) >= 19  # the first one may be taken with the call
 
 
+@pytest.fixture
+def groups(recorder, user, monkeypatch):
+    """Have the recorder gather for minutes from now on, and return the sizes of the groups that it records."""
+    recorder.call(lambda: None)
+    monkeypatch.setattr(module, "MAX_GATHER_SECONDS", 600)
+    recorder._ready_at = time.monotonic() + 600
+    sizes, record = [], observed_groups.record
+    monkeypatch.setattr(observed_groups, "record", lambda group: sizes.append(len(group)) or record(group))
+    return sizes
+
+
+def test_a_full_group_does_not_wait_for_more(recorder, user, groups, monkeypatch):
+    """A group is full with so many attempts: the start and the end of a task are one."""
+    monkeypatch.setattr(module, "MAX_GROUP", 10)
+    monkeypatch.setattr(module, "FULL_GROUP", 19)
+    for number in range(10):
+        attempt = make_attempt(user)
+        for _ in ("start", "end"):
+            recorder.record(attempt)
+        if number == 0:
+            wait_until(lambda: recorder._calls.qsize() == 1, what="the recorder to take the first entry")
+    until_succeeded(10)
+    assert groups == [10]
+
+
+def test_who_waits_behind_more_than_a_group_waits_for_no_others(recorder, user, groups, monkeypatch):
+    """The first group does not contain what is awaited, and the second one must not gather until it is full."""
+    monkeypatch.setattr(module, "MAX_GROUP", 3)
+    for _ in range(4):
+        recorder.record(make_attempt(user))
+    started = time.monotonic()
+    recorder.record(make_attempt(user), wait=50)
+    assert time.monotonic() - started < 40  # it would gather for minutes
+    assert groups == [3, 2]
+
+
 def test_a_receiver_that_hangs_does_not_keep_others_from_being_recorded(recorder, user):
     """Nor the rows of published messages, or the calls of the reconciler."""
     gate, received = threading.Event(), threading.Event()
