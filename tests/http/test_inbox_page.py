@@ -252,8 +252,8 @@ class TestChanges:
         page = user_client.get(url).content.decode()
         assert f'href="{html.escape(selected)}">Select page<' in page
         assert " checked" not in page
-        page = user_client.get(selected).content.decode()
         assert f'href="{html.escape(url)}">Clear selection<' in page
+        page = user_client.get(selected).content.decode()
         assert page.count(" checked") == page.count('name="id"') > 0
         assert set(re.findall(r'name="query" value="(.*?)"', page)) == {html.escape(query)}
 

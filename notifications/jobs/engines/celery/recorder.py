@@ -3,8 +3,9 @@
 A connection of its own is not closed with each task, as Celery does with those of its threads, and is in no transaction
 of a task. What waits for a database that is away is recorded when it is back, while the tasks go on.
 
-Tasks do not wait for their starts and ends. All that waits is recorded in one transaction, and while more comes
-than the thread can record in ``MAX_BUSY_SHARE`` of its time, it lets that gather for up to ``MAX_GATHER_SECONDS``.
+Tasks do not wait for their starts and ends. Up to ``MAX_GROUP`` attempts are recorded in one transaction. While more
+comes than the thread can record in ``MAX_BUSY_SHARE`` of its time, it waits for up to ``MAX_GATHER_SECONDS``, until
+there is enough for a transaction.
 """
 
 from __future__ import annotations
@@ -45,14 +46,12 @@ MAX_WAIT_SECONDS = 2.0
 #: Seconds for which a call is tried again while the database is away, and between two tries at most.
 RETRY_SECONDS, MAX_PAUSE_SECONDS = 30.0, 2.0
 #: Entries that may wait. Further ones are dropped, and the reconciler finds out what became of their tasks.
-MAX_QUEUED_CALLS = 1_000
-#: Entries that may wait before those who add one wait for it.
-MAX_LAG = 300
-#: Attempts that one transaction records at most. Each end numbers a job and a notification: 100 rows, which is a full
-#: pass of numbering on SQLite.
+MAX_QUEUED_CALLS = 2_000
+#: Entries that may wait before threads that add attempts or rows wait for those.
+MAX_LAG = 200
+#: Attempts that one transaction records, beside those that were locked. Each end numbers a job and a notification: 100
+#: rows, which is a full pass of numbering on SQLite.
 MAX_GROUP = 50
-#: Entries behind the first one that wait for no others: the start and the end of each attempt of a transaction.
-FULL_GROUP = 2 * MAX_GROUP - 1
 #: The share of its time for which the thread writes while nobody waits for it, and seconds that it may write without
 #: a pause after a quiet time.
 MAX_BUSY_SHARE, BURST_SECONDS = 0.1, 0.05
@@ -94,9 +93,9 @@ class Recorder:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_away = False
-        #: Entries that somebody waits for and that are still in the queue.
-        self._awaited: set[threading.Event | None] = set()
-        #: Set when somebody waits, or enough for a transaction has come, so that nothing gathers any longer.
+        #: ``done`` of the entries in the queue for which somebody waits.
+        self._awaited: set[threading.Event] = set()
+        #: Ends the gathering: somebody waits, or there is enough for a transaction.
         self._is_due = threading.Event()
         #: When the next transaction keeps ``MAX_BUSY_SHARE`` (monotonic).
         self._ready_at = 0.0
@@ -112,17 +111,17 @@ class Recorder:
 
     def record(self, attempt: ObservedAttempt, *, wait: float = 0.0) -> None:
         """Record what is known of an attempt, soon. Waits for that at most ``wait`` seconds, and raises nothing."""
-        self._put(attempt, wait)
+        self._put(attempt, wait, MAX_WAIT_SECONDS)
 
     def insert(self, rows: list[Job], *, wait: bool = True) -> None:
         """Insert the rows of a published message, but those that exist. Raises nothing.
 
         With ``wait``, waits for that at most ``MAX_WAIT_SECONDS``, but for no more than ``MAX_PUBLISHER_SHARE`` of this
-        thread's time.
+        thread's time, unless ``MAX_LAG`` entries wait.
         """
         started = time.monotonic()
         if not wait or started < self._publisher.waits_from:
-            self._put(rows, 0.0)
+            self._put(rows, 0.0, MAX_WAIT_SECONDS if wait else 0.0)
             return
         self._put(rows, MAX_WAIT_SECONDS)
         ended = time.monotonic()
@@ -148,22 +147,39 @@ class Recorder:
             self.call(lambda: None, wait=seconds)
         self.signals.wait(until - time.monotonic())
 
-    def _put(self, work: Callable[[], Any] | ObservedAttempt | list[Job], wait: float) -> None:
+    def _put(
+        self, work: Callable[[], Any] | ObservedAttempt | list[Job], wait: float, lag_wait: float = 0.0
+    ) -> None:
+        """Add an entry, and wait until it is done, at most ``wait`` seconds.
+
+        If ``MAX_LAG`` entries wait already, wait at most ``lag_wait`` seconds, if that is longer.
+        """
         waiting = self._calls.qsize()
         if waiting >= MAX_QUEUED_CALLS:
             logger.error("Dropped what is to be recorded of a Celery task: %d calls wait", MAX_QUEUED_CALLS)
             return
-        is_away = self._is_away
-        if waiting >= MAX_LAG and isinstance(work, ObservedAttempt | list):
-            wait = wait or MAX_WAIT_SECONDS
-        done = threading.Event() if wait and not is_away else None
-        if done:
-            self._awaited.add(done)
-        if done or waiting + 1 >= FULL_GROUP:
-            self._is_due.set()
-        self._calls.put(_Entry(work, done))
+        if waiting >= MAX_LAG:
+            wait = max(wait, lag_wait)
+        done = threading.Event() if wait and not self._is_away else None
+        # In this order: the thread clears _is_due before it looks at the others, and nobody is overlooked.
+        try:
+            if done:
+                self._awaited.add(done)
+            self._calls.put(_Entry(work, done))
+            if done or self._has_enough():
+                self._is_due.set()
+        except (
+            BaseException
+        ):  # a time limit of the task; an entry that is not in the queue must not be waited for
+            if done:
+                self._awaited.discard(done)
+            raise
         if self._ensure_thread() and done:
             done.wait(wait)
+
+    def _has_enough(self) -> bool:
+        """Return whether the queue, behind the entry that was taken, has the starts and ends for a transaction."""
+        return self._calls.qsize() >= 2 * MAX_GROUP - 1
 
     def _ensure_thread(self) -> bool:
         if self._thread is not None and self._thread.is_alive():
@@ -206,11 +222,11 @@ class Recorder:
         except queue.Empty:
             return []
         first_at = time.monotonic()
-        if self._calls.qsize() < FULL_GROUP and not self._awaited:
+        self._is_due.clear()
+        if not self._has_enough() and not self._awaited:
             pause = min(self._ready_at - first_at, MAX_GATHER_SECONDS)
             if pause > 0:
                 self._is_due.wait(pause)
-        self._is_due.clear()
         # The end of a short task follows its start at once.
         until = first_at + START_DELAY_SECONDS
         has_only_starts = _is_start(entries[0])
@@ -224,7 +240,7 @@ class Recorder:
             entries.append(entry)
             works.add(id(entry.work))
             has_only_starts = has_only_starts and _is_start(entry)
-        self._awaited.difference_update(entry.done for entry in entries)
+        self._awaited.difference_update(entry.done for entry in entries if entry.done)
         return entries
 
     def _calls_for(self, entries: Sequence[_Entry]) -> Iterator[Callable[[], Any]]:

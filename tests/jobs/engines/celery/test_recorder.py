@@ -26,6 +26,7 @@ def recorder():
     recorder = Recorder()
     yield recorder
     recorder.drain(10)
+    assert not recorder._awaited
 
 
 def test_a_call_has_run_when_it_returns(recorder):
@@ -173,8 +174,8 @@ def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, monk
 @pytest.fixture
 def groups(recorder, user, monkeypatch):
     """Have the recorder gather for minutes from now on, and return the sizes of the groups that it records."""
-    recorder.call(lambda: None)
     monkeypatch.setattr(module, "MAX_GATHER_SECONDS", 600)
+    monkeypatch.setattr(recorder, "_count_busy_seconds", lambda started: None)
     recorder._ready_at = time.monotonic() + 600
     sizes, record = [], observed_groups.record
     monkeypatch.setattr(observed_groups, "record", lambda group: sizes.append(len(group)) or record(group))
@@ -184,7 +185,6 @@ def groups(recorder, user, monkeypatch):
 def test_a_full_group_does_not_wait_for_more(recorder, user, groups, monkeypatch):
     """A group is full with so many attempts: the start and the end of a task are one."""
     monkeypatch.setattr(module, "MAX_GROUP", 10)
-    monkeypatch.setattr(module, "FULL_GROUP", 19)
     for number in range(10):
         attempt = make_attempt(user)
         for _ in ("start", "end"):
@@ -292,6 +292,31 @@ def test_those_who_add_more_than_can_be_recorded_wait(recorder, user, monkeypatc
     gate.set()
     thread.join(30)
     until_succeeded(7)
+
+
+def test_an_event_loop_does_not_wait_at_a_lag(recorder, user, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LAG", 1)
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+    gate = threading.Event()
+    recorder.call(gate.wait, wait=0)
+    started = time.monotonic()
+    for _ in range(5):
+        recorder.insert([make_attempt(user).job], wait=False)
+    assert time.monotonic() - started < 20
+    gate.set()
+    wait_until(lambda: Job.objects.count() == 5, what="the rows")
+
+
+def test_a_task_that_is_interrupted_while_it_adds_leaves_nobody_waiting(recorder, monkeypatch):
+    """``_awaited`` would keep all later entries from gathering."""
+
+    def interrupt():
+        raise SystemExit
+
+    monkeypatch.setattr(recorder._is_due, "set", interrupt)
+    with pytest.raises(SystemExit):
+        recorder.call(lambda: None)
+    assert not recorder._awaited
 
 
 def test_the_connection_is_kept_for_the_next_call(recorder):
