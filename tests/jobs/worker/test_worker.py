@@ -79,7 +79,7 @@ class TestGracefulShutdown:
         result = tasks.hold.enqueue("first")
         wait_until(lambda: tasks.held, what="the job to run")
         worker.worker.stop(grace=20)
-        worker.call(worker.worker._writer.run(int))  # a claim that was under way has ended
+        worker.call(worker.worker._claim_writer.run(int))  # a claim that was under way has ended
         unclaimed = tasks.noop.enqueue()
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
