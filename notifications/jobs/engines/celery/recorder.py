@@ -3,9 +3,7 @@
 A connection of its own is not closed with each task, as Celery does with those of its threads, and is in no transaction
 of a task. What waits for a database that is away is recorded when it is back, while the tasks go on.
 
-Tasks do not wait for their starts and ends. Up to ``MAX_GROUP`` attempts are recorded in one transaction. While more
-comes than the thread can record in ``MAX_BUSY_SHARE`` of its time, it waits for up to ``MAX_GATHER_SECONDS``, until
-there is enough for a transaction.
+Tasks do not wait for their starts and ends, which are recorded in groups.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,6 +29,7 @@ from notifications.db.threads import (
     start_thread,
 )
 from notifications.jobs.engines.celery.progress_reports import ProgressReports, Store
+from notifications.jobs.engines.celery.record_queue import Entry, RecordQueue, Work
 from notifications.jobs.transitions import observed_groups, signal_queue
 from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.jobs.transitions.signal_queue import SignalQueue
@@ -49,16 +46,6 @@ RETRY_SECONDS, MAX_PAUSE_SECONDS = 30.0, 2.0
 MAX_QUEUED_CALLS = 2_000
 #: Entries that may wait before threads that add attempts or rows wait for those.
 MAX_LAG = 200
-#: Attempts that one transaction records, beside those that were locked. Each end numbers a job and a notification: 100
-#: rows, which is a full pass of numbering on SQLite.
-MAX_GROUP = 50
-#: The share of its time for which the thread writes while nobody waits for it, and seconds that it may write without
-#: a pause after a quiet time.
-MAX_BUSY_SHARE, BURST_SECONDS = 0.1, 0.05
-#: Seconds for which entries gather at most.
-MAX_GATHER_SECONDS = 0.2
-#: Seconds for which a start waits for the end of its task, to be recorded with it.
-START_DELAY_SECONDS = 0.01
 #: The share of its time for which a publishing thread waits for the rows of its tasks.
 MAX_PUBLISHER_SHARE = 0.1
 #: Seconds for which a row may be locked by another transaction.
@@ -67,14 +54,6 @@ MAX_LOCKED_SECONDS, LOCKED_PAUSE_SECONDS = 10.0, 0.02
 IDLE_SECONDS = 5.0
 #: Seconds that the exit of a process waits for what is not recorded yet.
 EXIT_SECONDS = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """What is to be done: a call, an attempt to be recorded, or the rows of a published message to be inserted."""
-
-    work: Callable[[], Any] | ObservedAttempt | list[Job]
-    done: threading.Event | None = None
 
 
 class _Publisher(threading.local):
@@ -89,16 +68,10 @@ class Recorder:
     def __init__(self) -> None:
         #: Sends the signals of finished jobs, on a thread of its own: a receiver that hangs delays only others.
         self.signals = SignalQueue()
-        self._calls: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
+        self._queue = RecordQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_away = False
-        #: ``done`` of the entries in the queue for which somebody waits.
-        self._awaited: set[threading.Event] = set()
-        #: Ends the gathering: somebody waits, or there is enough for a transaction.
-        self._is_due = threading.Event()
-        #: When the next transaction keeps ``MAX_BUSY_SHARE`` (monotonic).
-        self._ready_at = 0.0
         #: Attempts whose rows are locked by others, since when (monotonic).
         self._locked: dict[ObservedAttempt, float] = {}
         self._publisher = _Publisher()
@@ -147,39 +120,21 @@ class Recorder:
             self.call(lambda: None, wait=seconds)
         self.signals.wait(until - time.monotonic())
 
-    def _put(
-        self, work: Callable[[], Any] | ObservedAttempt | list[Job], wait: float, lag_wait: float = 0.0
-    ) -> None:
+    def _put(self, work: Work, wait: float, lag_wait: float = 0.0) -> None:
         """Add an entry, and wait until it is done, at most ``wait`` seconds.
 
         If ``MAX_LAG`` entries wait already, wait at most ``lag_wait`` seconds, if that is longer.
         """
-        waiting = self._calls.qsize()
+        waiting = len(self._queue)
         if waiting >= MAX_QUEUED_CALLS:
             logger.error("Dropped what is to be recorded of a Celery task: %d calls wait", MAX_QUEUED_CALLS)
             return
         if waiting >= MAX_LAG:
             wait = max(wait, lag_wait)
         done = threading.Event() if wait and not self._is_away else None
-        # In this order: the thread clears _is_due before it looks at the others, and nobody is overlooked.
-        try:
-            if done:
-                self._awaited.add(done)
-            self._calls.put(_Entry(work, done))
-            if done or self._has_enough():
-                self._is_due.set()
-        except (
-            BaseException
-        ):  # a time limit of the task; an entry that is not in the queue must not be waited for
-            if done:
-                self._awaited.discard(done)
-            raise
+        self._queue.put(work, done=done)
         if self._ensure_thread() and done:
             done.wait(wait)
-
-    def _has_enough(self) -> bool:
-        """Return whether the queue, behind the entry that was taken, has the starts and ends for a transaction."""
-        return self._calls.qsize() >= 2 * MAX_GROUP - 1
 
     def _ensure_thread(self) -> bool:
         if self._thread is not None and self._thread.is_alive():
@@ -201,7 +156,7 @@ class Recorder:
             if time.monotonic() - opened > MAX_CONNECTION_SECONDS:
                 close_connections()
                 opened = time.monotonic()
-            entries = self._take()
+            entries = self._queue.take(self._seconds_to_next())
             started = time.monotonic()
             for call in self._calls_for(entries):
                 self._run_until_done(call)
@@ -213,37 +168,9 @@ class Recorder:
             if not entries and not self._progress and not self._locked:
                 close_connections()
             self._progress.store_due(self._store_progress)
-            self._count_busy_seconds(started)
+            self._queue.add_busy_seconds(time.monotonic() - started)
 
-    def _take(self) -> list[_Entry]:
-        """Wait for entries, let them gather, and return them in order; none when something else is due."""
-        try:
-            entries = [self._calls.get(timeout=self._seconds_to_next())]
-        except queue.Empty:
-            return []
-        first_at = time.monotonic()
-        self._is_due.clear()
-        if not self._has_enough() and not self._awaited:
-            pause = min(self._ready_at - first_at, MAX_GATHER_SECONDS)
-            if pause > 0:
-                self._is_due.wait(pause)
-        # The end of a short task follows its start at once.
-        until = first_at + START_DELAY_SECONDS
-        has_only_starts = _is_start(entries[0])
-        works = {id(entries[0].work)}
-        while len(works) < MAX_GROUP:
-            try:
-                seconds = max(until - time.monotonic(), 0.0) if has_only_starts else 0.0
-                entry = self._calls.get(block=seconds > 0, timeout=seconds or None)
-            except queue.Empty:
-                break
-            entries.append(entry)
-            works.add(id(entry.work))
-            has_only_starts = has_only_starts and _is_start(entry)
-        self._awaited.difference_update(entry.done for entry in entries if entry.done)
-        return entries
-
-    def _calls_for(self, entries: Sequence[_Entry]) -> Iterator[Callable[[], Any]]:
+    def _calls_for(self, entries: Sequence[Entry]) -> Iterator[Callable[[], Any]]:
         """Yield the calls that do what entries say: rows first, then attempts, in groups, and calls in their order."""
         if rows := [row for entry in entries if isinstance(entry.work, list) for row in entry.work]:
             yield lambda: observed_groups.insert(rows)
@@ -301,11 +228,6 @@ class Recorder:
             time.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def _count_busy_seconds(self, started: float) -> None:
-        now = time.monotonic()
-        earliest = started - BURST_SECONDS / MAX_BUSY_SHARE
-        self._ready_at = max(self._ready_at, earliest) + (now - started) / MAX_BUSY_SHARE
-
     def _seconds_to_next(self) -> float:
         if self._locked:
             return LOCKED_PAUSE_SECONDS
@@ -328,11 +250,6 @@ class Recorder:
         if is_stored:
             self._is_progress_failing = False
         return is_stored
-
-
-def _is_start(entry: _Entry) -> bool:
-    """Return whether an entry is the start of a task that has not ended yet, for which nobody waits."""
-    return isinstance(entry.work, ObservedAttempt) and entry.work.outcome is None and entry.done is None
 
 
 _recorder = Recorder()

@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from notifications import times
-from notifications.jobs.engines.celery import progress_reports
+from notifications.jobs.engines.celery import progress_reports, record_queue
 from notifications.jobs.engines.celery import recorder as module
 from notifications.jobs.engines.celery.recorder import Recorder
 from notifications.jobs.policies import Policy
@@ -26,7 +26,7 @@ def recorder():
     recorder = Recorder()
     yield recorder
     recorder.drain(10)
-    assert not recorder._awaited
+    assert not recorder._queue._awaited
 
 
 def test_a_call_has_run_when_it_returns(recorder):
@@ -79,7 +79,7 @@ def test_calls_beyond_the_bound_are_dropped(recorder, monkeypatch, caplog):
     monkeypatch.setattr(module, "MAX_QUEUED_CALLS", 3)
     gate, ran = threading.Event(), []
     recorder.call(gate.wait, wait=0)
-    wait_until(lambda: recorder._calls.qsize() == 0, what="the first call to run")
+    wait_until(lambda: len(recorder._queue) == 0, what="the first call to run")
     for number in range(5):
         recorder.call(lambda number=number: ran.append(number), wait=0)
     gate.set()
@@ -174,9 +174,9 @@ def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, monk
 @pytest.fixture
 def groups(recorder, user, monkeypatch):
     """Have the recorder gather for minutes from now on, and return the sizes of the groups that it records."""
-    monkeypatch.setattr(module, "MAX_GATHER_SECONDS", 600)
-    monkeypatch.setattr(recorder, "_count_busy_seconds", lambda started: None)
-    recorder._ready_at = time.monotonic() + 600
+    monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
+    monkeypatch.setattr(recorder._queue, "add_busy_seconds", lambda seconds: None)
+    recorder._queue._ready_at = time.monotonic() + 600
     sizes, record = [], observed_groups.record
     monkeypatch.setattr(observed_groups, "record", lambda group: sizes.append(len(group)) or record(group))
     return sizes
@@ -184,20 +184,20 @@ def groups(recorder, user, monkeypatch):
 
 def test_a_full_group_does_not_wait_for_more(recorder, user, groups, monkeypatch):
     """A group is full with so many attempts: the start and the end of a task are one."""
-    monkeypatch.setattr(module, "MAX_GROUP", 10)
+    monkeypatch.setattr(record_queue, "MAX_GROUP", 10)
     for number in range(10):
         attempt = make_attempt(user)
         for _ in ("start", "end"):
             recorder.record(attempt)
         if number == 0:
-            wait_until(lambda: recorder._calls.qsize() == 1, what="the recorder to take the first entry")
+            wait_until(lambda: len(recorder._queue) == 1, what="the recorder to take the first entry")
     until_succeeded(10)
     assert groups == [10]
 
 
 def test_who_waits_behind_more_than_a_group_waits_for_no_others(recorder, user, groups, monkeypatch):
     """The first group does not contain what is awaited, and the second one must not gather until it is full."""
-    monkeypatch.setattr(module, "MAX_GROUP", 3)
+    monkeypatch.setattr(record_queue, "MAX_GROUP", 3)
     for _ in range(4):
         recorder.record(make_attempt(user))
     started = time.monotonic()
@@ -277,7 +277,7 @@ def test_those_who_add_more_than_can_be_recorded_wait(recorder, user, monkeypatc
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
     gate, added = threading.Event(), []
     recorder.call(gate.wait, wait=0)
-    wait_until(lambda: recorder._calls.qsize() == 0, what="the call to run")
+    wait_until(lambda: len(recorder._queue) == 0, what="the call to run")
 
     def add():
         for number in range(7):
@@ -286,7 +286,7 @@ def test_those_who_add_more_than_can_be_recorded_wait(recorder, user, monkeypatc
 
     thread = threading.Thread(target=add)
     thread.start()
-    wait_until(lambda: recorder._calls.qsize() == 6, what="six attempts to wait")
+    wait_until(lambda: len(recorder._queue) == 6, what="six attempts to wait")
     thread.join(0.3)
     assert len(added) == 5
     gate.set()
@@ -313,10 +313,10 @@ def test_a_task_that_is_interrupted_while_it_adds_leaves_nobody_waiting(recorder
     def interrupt():
         raise SystemExit
 
-    monkeypatch.setattr(recorder._is_due, "set", interrupt)
+    monkeypatch.setattr(recorder._queue._is_due, "set", interrupt)
     with pytest.raises(SystemExit):
         recorder.call(lambda: None)
-    assert not recorder._awaited
+    assert not recorder._queue._awaited
 
 
 def test_the_connection_is_kept_for_the_next_call(recorder):

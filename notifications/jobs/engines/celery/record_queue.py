@@ -1,0 +1,112 @@
+"""The queue of what a process of Celery, or a publisher, has to record of observed tasks. It is taken in groups.
+
+Up to ``MAX_GROUP`` attempts are taken for one transaction. While more comes than one thread can record in
+``MAX_BUSY_SHARE`` of its time, it gathers for up to ``MAX_GATHER_SECONDS``, until there is enough for a transaction.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.models import Job
+
+#: Attempts that one transaction records, beside those that were locked. Each end numbers a job and a notification: 100
+#: rows, which is a full pass of numbering on SQLite.
+MAX_GROUP = 50
+#: The share of its time for which the thread writes while nobody waits for it, and seconds that it may write without
+#: a pause after a quiet time.
+MAX_BUSY_SHARE, BURST_SECONDS = 0.1, 0.05
+#: Seconds for which entries gather at most.
+MAX_GATHER_SECONDS = 0.2
+#: Seconds for which a start waits for the end of its task, to be recorded with it.
+START_DELAY_SECONDS = 0.01
+
+#: A call, an attempt to be recorded, or the rows of a published message to be inserted.
+Work = Callable[[], Any] | ObservedAttempt | list[Job]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What is to be done. ``done`` is set then, if somebody waits for it."""
+
+    work: Work
+    done: threading.Event | None = None
+
+
+class RecordQueue:
+    """Entries are put by any thread, and taken by one."""
+
+    def __init__(self) -> None:
+        self._entries: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        #: ``done`` of the entries in the queue for which somebody waits.
+        self._awaited: set[threading.Event] = set()
+        #: Ends the gathering: somebody waits, or there is enough for a transaction.
+        self._is_due = threading.Event()
+        #: When the next transaction keeps ``MAX_BUSY_SHARE`` (monotonic).
+        self._ready_at = 0.0
+
+    def __len__(self) -> int:
+        return self._entries.qsize()
+
+    def put(self, work: Work, *, done: threading.Event | None = None) -> None:
+        """Add an entry. With ``done`` somebody waits for it, so that nothing gathers until it is taken."""
+        # In this order: take() clears _is_due before it looks at the others, and overlooks nobody.
+        try:
+            if done:
+                self._awaited.add(done)
+            self._entries.put(Entry(work, done))
+            if done or self._has_enough():
+                self._is_due.set()
+        # As by a time limit of the task: what is not in the queue must not keep others from gathering.
+        except BaseException:
+            if done:
+                self._awaited.discard(done)
+            raise
+
+    def take(self, timeout: float) -> list[Entry]:
+        """Wait for entries, let them gather, and return them in order; none after ``timeout`` seconds without any."""
+        try:
+            entries = [self._entries.get(timeout=timeout)]
+        except queue.Empty:
+            return []
+        first_at = time.monotonic()
+        self._is_due.clear()
+        if not self._has_enough() and not self._awaited:
+            pause = min(self._ready_at - first_at, MAX_GATHER_SECONDS)
+            if pause > 0:
+                self._is_due.wait(pause)
+        # The end of a short task follows its start at once.
+        until = first_at + START_DELAY_SECONDS
+        has_only_starts = _is_start(entries[0])
+        works = {id(entries[0].work)}
+        while len(works) < MAX_GROUP:
+            try:
+                seconds = max(until - time.monotonic(), 0.0) if has_only_starts else 0.0
+                entry = self._entries.get(block=seconds > 0, timeout=seconds or None)
+            except queue.Empty:
+                break
+            entries.append(entry)
+            works.add(id(entry.work))
+            has_only_starts = has_only_starts and _is_start(entry)
+        self._awaited.difference_update(entry.done for entry in entries if entry.done)
+        return entries
+
+    def add_busy_seconds(self, seconds: float) -> None:
+        """Count for how long what was taken has been worked on, until now."""
+        earliest = time.monotonic() - seconds - BURST_SECONDS / MAX_BUSY_SHARE
+        self._ready_at = max(self._ready_at, earliest) + seconds / MAX_BUSY_SHARE
+
+    def _has_enough(self) -> bool:
+        """Return whether the queue, behind the entry that was taken, has the starts and ends for a transaction."""
+        return len(self) >= 2 * MAX_GROUP - 1
+
+
+def _is_start(entry: Entry) -> bool:
+    """Return whether an entry is the start of a task that has not ended yet, for which nobody waits."""
+    return isinstance(entry.work, ObservedAttempt) and entry.work.outcome is None and entry.done is None
