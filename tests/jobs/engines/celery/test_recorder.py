@@ -159,9 +159,15 @@ def until_succeeded(number):
     wait_until(lambda: Job.objects.filter(state="succeeded").count() == number, what="the jobs")
 
 
-def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, monkeypatch):
-    groups, record = [], observed_groups.record
-    monkeypatch.setattr(observed_groups, "record", lambda group: groups.append(len(group)) or record(group))
+@pytest.fixture
+def groups(monkeypatch):
+    """Return the sizes of the groups that are recorded."""
+    sizes, record = [], observed_groups.record
+    monkeypatch.setattr(observed_groups, "record", lambda group: sizes.append(len(group)) or record(group))
+    return sizes
+
+
+def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, groups):
     gate = threading.Event()
     recorder.call(gate.wait, wait=0)
     for _ in range(20):
@@ -172,17 +178,27 @@ def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, monk
 
 
 @pytest.fixture
-def groups(recorder, user, monkeypatch):
-    """Have the recorder gather for minutes from now on, and return the sizes of the groups that it records."""
+def gathering(recorder, monkeypatch):
+    """Have the recorder gather for minutes."""
     monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
     monkeypatch.setattr(recorder._queue, "add_busy_seconds", lambda seconds: None)
     recorder._queue._ready_at = time.monotonic() + 600
-    sizes, record = [], observed_groups.record
-    monkeypatch.setattr(observed_groups, "record", lambda group: sizes.append(len(group)) or record(group))
-    return sizes
 
 
-def test_a_full_group_does_not_wait_for_more(recorder, user, groups, monkeypatch):
+def test_a_start_waits_for_the_end_of_its_task(recorder, user, groups, monkeypatch):
+    """For a moment, so that a short task is recorded at once."""
+    monkeypatch.setattr(record_queue, "START_DELAY_SECONDS", 60)
+    attempt = make_attempt(user)
+    attempt.outcome, outcome = None, attempt.outcome
+    recorder.record(attempt)
+    wait_until(lambda: len(recorder._queue) == 0, what="the start to be taken")
+    attempt.outcome = outcome
+    recorder.record(attempt)
+    until_succeeded(1)
+    assert groups == [1]
+
+
+def test_a_full_group_does_not_wait_for_more(recorder, user, groups, gathering, monkeypatch):
     """A group is full with so many attempts: the start and the end of a task are one."""
     monkeypatch.setattr(record_queue, "MAX_GROUP", 10)
     for number in range(10):
@@ -195,7 +211,9 @@ def test_a_full_group_does_not_wait_for_more(recorder, user, groups, monkeypatch
     assert groups == [10]
 
 
-def test_who_waits_behind_more_than_a_group_waits_for_no_others(recorder, user, groups, monkeypatch):
+def test_who_waits_behind_more_than_a_group_waits_for_no_others(
+    recorder, user, groups, gathering, monkeypatch
+):
     """The first group does not contain what is awaited, and the second one must not gather until it is full."""
     monkeypatch.setattr(record_queue, "MAX_GROUP", 3)
     for _ in range(4):
