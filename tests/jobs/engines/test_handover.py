@@ -109,6 +109,8 @@ def test_failure_of_an_engine_is_logged_once(sending, caplog, monkeypatch):
     monkeypatch.setattr(engine, "hand_over", fail)
     tasks.noop.enqueue()
     wait_until(lambda: len(calls) == 1, what="the first call")
+    # A job that comes while the failure is handled is postponed without a call.
+    senders.wait_for_senders()
     tasks.noop.enqueue()
     wait_until(lambda: len(calls) == 2, what="the second call")
     monkeypatch.undo()
