@@ -24,9 +24,8 @@ FAULTS_BY_WEIGHT = (
     *("kill_child", "kill_child", "kill_worker", "kill_worker"),
     *("kill_broker", "kill_results", "kill_results", "flush_results", "revoke"),
 )
-#: Seconds until every job must have ended. The reconciler waits for the visibility timeout of Redis, 5 s here, and a
-#: minute more, before it takes a message for lost.
-END_SECONDS = 150
+#: Seconds until every job must have ended.
+END_SECONDS = 60
 
 
 @pytest.fixture

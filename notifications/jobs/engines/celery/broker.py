@@ -22,6 +22,8 @@ logger = logging.getLogger("notifications.jobs")
 INSPECT_TIMEOUT_SECONDS = 1.0
 #: Seconds after which Redis delivers again what a lost worker had not acknowledged, if the settings do not say.
 DEFAULT_VISIBILITY_TIMEOUT_SECONDS = 3600
+#: Kombu calls the function that looks for such messages at this interval, and it looks in one of so many calls.
+DEFAULT_RESTORE_INTERVAL_SECONDS, DEFAULT_RESTORE_THROTTLE = 10, 10
 
 
 def read_meta(app: Any, id: str) -> dict[str, Any] | None:
@@ -108,10 +110,18 @@ def _count_in_queue(connection: Any, name: str) -> int | None:
     return count
 
 
-def visibility_timeout(app: Any) -> float:
-    """Return the seconds after which Redis delivers again what a lost worker had not acknowledged."""
+def redelivery_seconds(app: Any) -> float:
+    """Return the seconds after which Redis has delivered again what a lost worker had not acknowledged.
+
+    Kombu's workers look for such messages at intervals, of 100 s if the project sets no others.
+    """
     options = app.conf.broker_transport_options or {}
-    return float(options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT_SECONDS))
+    timeout = options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT_SECONDS)
+    interval = float(options.get("unacked_restore_interval", 0))
+    throttle = float(options.get("unacked_restore_throttle", DEFAULT_RESTORE_THROTTLE))
+    if interval <= 0:
+        interval = DEFAULT_RESTORE_INTERVAL_SECONDS
+    return float(timeout) + interval * max(throttle, 1.0)
 
 
 def is_delivered_again(app: Any, name: str) -> bool:

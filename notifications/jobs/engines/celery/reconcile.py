@@ -51,8 +51,8 @@ MISSING_SECONDS = RETRY_SECONDS + 5
 RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 60.0, 10.0
 #: Seconds for which a message must not have been found before it is lost.
 LOST_SECONDS = 8.0
-#: Seconds beyond the visibility timeout of Redis. Its workers look for such messages from time to time.
-VISIBILITY_MARGIN_SECONDS = 60.0
+#: Seconds beyond the time at which Redis should have delivered a message again.
+REDELIVERY_MARGIN_SECONDS = 10.0
 #: Seconds that a job may wait whose message may be in a queue, or in a worker that does not answer.
 MAX_WAIT_SECONDS = 24 * 3600.0
 #: Seconds between two requests to terminate a task whose cancellation was requested, and how often it is requested.
@@ -183,7 +183,7 @@ class Reconciler:
         all_answered = answers >= live.count()
         lost_after = LOST_SECONDS
         if may_come_back:
-            lost_after = broker.visibility_timeout(self._app) + VISIBILITY_MARGIN_SECONDS
+            lost_after = broker.redelivery_seconds(self._app) + REDELIVERY_MARGIN_SECONDS
         for job in jobs:
             if task_id(job) in in_workers:
                 continue  # it is checked again

@@ -17,6 +17,10 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     task_publish_retry=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    broker_transport_options={"visibility_timeout": 5},
+    broker_transport_options={
+        "visibility_timeout": 5,
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 1,
+    },
 )
 app.set_default()

@@ -197,15 +197,39 @@ def test_a_message_in_its_queue(reconciler, celery_app, make_job):
 
 
 @pytest.mark.usefixtures("all_answer")
-def test_messages_that_redis_delivers_again_later(reconciler, celery_app, make_job):
+def test_messages_that_redis_delivers_again_later(reconciler, reconcile, celery_app, make_job):
+    from notifications.jobs.engines.celery import broker
+
     with celery_app.connection_for_read() as connection:
         connection.channel().client.hset("unacked", "tag", "{}")
-    job = make_job(hand_over_at=times.now() - timedelta(seconds=60))
+    seconds = broker.redelivery_seconds(celery_app) + reconcile.REDELIVERY_MARGIN_SECONDS
+    job = make_job(hand_over_at=times.now() - timedelta(seconds=seconds - 5))
     reconciler.run_round()
     assert problem(job) == ("queued", "")
-    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=70))
+    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=seconds + 1))
     reconciler.run_round()
     assert problem(job) == ("failed", "never-started")
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        (None, 3700),
+        ({"visibility_timeout": 600}, 700),
+        ({"visibility_timeout": 5, "unacked_restore_interval": 2, "unacked_restore_throttle": 3}, 11),
+        ({"visibility_timeout": 5, "unacked_restore_interval": 2, "unacked_restore_throttle": 0}, 7),
+        ({"visibility_timeout": 5, "unacked_restore_interval": -1}, 105),
+    ],
+)
+def test_time_after_which_redis_has_delivered_again(options, seconds):
+    """Kombu takes 0 and less for its own interval, and a throttle of 0 for 1."""
+    from celery import Celery
+
+    from notifications.jobs.engines.celery import broker
+
+    app = Celery("shop", set_as_current=False)
+    app.conf.broker_transport_options = options
+    assert broker.redelivery_seconds(app) == seconds
 
 
 def test_a_worker_that_does_not_answer_may_have_it(reconciler, make_job):
