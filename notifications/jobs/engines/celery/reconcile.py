@@ -48,7 +48,7 @@ MAX_JOBS_PER_ROUND = 100
 #: record its end.
 MISSING_SECONDS = RETRY_SECONDS + 5
 #: Seconds between two checks of a queued job whose message was found, and of one whose message was not.
-RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 60.0, 10.0
+RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 30.0, 10.0
 #: Seconds for which a message must not have been found before it is lost.
 LOST_SECONDS = 8.0
 #: Seconds beyond the time at which Redis should have delivered a message again.

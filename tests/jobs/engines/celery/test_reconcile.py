@@ -190,7 +190,7 @@ def test_a_message_in_its_queue(reconciler, celery_app, make_job):
     reconciler.run_round()
     job.refresh_from_db()
     assert (job.state, job.hand_over_at) == ("queued", None)
-    assert job.deadline > times.now() + timedelta(seconds=30)
+    assert job.deadline > times.now() + timedelta(seconds=20)
     Job.objects.update(deadline=times.now(), queued_at=times.now() - timedelta(days=2))
     reconciler.run_round()
     assert problem(job) == ("failed", "never-started")
