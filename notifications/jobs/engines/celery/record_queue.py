@@ -19,8 +19,8 @@ from notifications.models import Job
 #: Attempts that one transaction records, beside those that were locked. Each end numbers a job and a notification: 100
 #: rows, which is a full pass of numbering on SQLite.
 MAX_GROUP = 50
-#: The share of its time for which the thread writes while nobody waits for it, and seconds that it may write without
-#: a pause after a quiet time.
+#: The share of its time for which the thread writes while no thread waits for it, and seconds that it may write
+#: without a pause after a quiet time.
 MAX_BUSY_SHARE, BURST_SECONDS = 0.1, 0.05
 #: Seconds for which entries gather at most.
 MAX_GATHER_SECONDS = 0.2
@@ -33,7 +33,7 @@ Work = Callable[[], Any] | ObservedAttempt | list[Job]
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """What is to be done. ``done`` is set then, if somebody waits for it."""
+    """Work, and the event that is set when it is done, if a thread waits for that."""
 
     work: Work
     done: threading.Event | None = None
@@ -44,9 +44,9 @@ class RecordQueue:
 
     def __init__(self) -> None:
         self._entries: queue.SimpleQueue[Entry] = queue.SimpleQueue()
-        #: ``done`` of the entries in the queue for which somebody waits.
+        #: ``done`` of the entries in the queue for which threads wait.
         self._awaited: set[threading.Event] = set()
-        #: Ends the gathering: somebody waits, or there is enough for a transaction.
+        #: Ends the gathering: a thread waits, or there is enough for a transaction.
         self._is_due = threading.Event()
         #: When the next transaction keeps ``MAX_BUSY_SHARE`` (monotonic).
         self._ready_at = 0.0
@@ -55,15 +55,15 @@ class RecordQueue:
         return self._entries.qsize()
 
     def put(self, work: Work, *, done: threading.Event | None = None) -> None:
-        """Add an entry. With ``done`` somebody waits for it, so that nothing gathers until it is taken."""
-        # In this order: take() clears _is_due before it looks at the others, and overlooks nobody.
+        """Add an entry. With ``done`` a thread waits for it, so that nothing gathers until it is taken."""
+        # In this order: take() clears _is_due, and then reads the others, so that it misses no entry.
         try:
             if done:
                 self._awaited.add(done)
             self._entries.put(Entry(work, done))
             if done or self._has_enough():
                 self._is_due.set()
-        # As by a time limit of the task: what is not in the queue must not keep others from gathering.
+        # A time limit of the task may raise here. What is not in the queue must not end the gathering for ever.
         except BaseException:
             if done:
                 self._awaited.discard(done)
@@ -98,9 +98,12 @@ class RecordQueue:
         return entries
 
     def add_busy_seconds(self, seconds: float) -> None:
-        """Count for how long what was taken has been worked on, until now."""
-        earliest = time.monotonic() - seconds - BURST_SECONDS / MAX_BUSY_SHARE
-        self._ready_at = max(self._ready_at, earliest) + seconds / MAX_BUSY_SHARE
+        """Count how long the thread has worked on what it took, until now."""
+        now = time.monotonic()
+        earliest = now - seconds - BURST_SECONDS / MAX_BUSY_SHARE
+        ready_at = max(self._ready_at, earliest) + seconds / MAX_BUSY_SHARE
+        # Without this bound the first tasks after a long load would gather too.
+        self._ready_at = min(ready_at, now + MAX_GATHER_SECONDS)
 
     def _has_enough(self) -> bool:
         """Return whether the queue, behind the entry that was taken, has the starts and ends for a transaction."""
@@ -108,5 +111,5 @@ class RecordQueue:
 
 
 def _is_start(entry: Entry) -> bool:
-    """Return whether an entry is the start of a task that has not ended yet, for which nobody waits."""
+    """Return whether an entry is the start of a task that has not ended yet, and no thread waits for it."""
     return isinstance(entry.work, ObservedAttempt) and entry.work.outcome is None and entry.done is None

@@ -3,6 +3,7 @@
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError, connection
@@ -211,9 +212,7 @@ def test_a_full_group_does_not_wait_for_more(recorder, user, groups, gathering, 
     assert groups == [10]
 
 
-def test_who_waits_behind_more_than_a_group_waits_for_no_others(
-    recorder, user, groups, gathering, monkeypatch
-):
+def test_an_awaited_entry_behind_a_full_group_does_not_gather(recorder, user, groups, gathering, monkeypatch):
     """The first group does not contain what is awaited, and the second one must not gather until it is full."""
     monkeypatch.setattr(record_queue, "MAX_GROUP", 3)
     for _ in range(4):
@@ -222,6 +221,22 @@ def test_who_waits_behind_more_than_a_group_waits_for_no_others(
     recorder.record(make_attempt(user), wait=50)
     assert time.monotonic() - started < 40  # it would gather for minutes
     assert groups == [3, 2]
+
+
+def test_nothing_gathers_after_a_quiet_time(monkeypatch, user):
+    """However long the load before it was."""
+    now = 1_000.0
+    monkeypatch.setattr(record_queue, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
+    waits = []
+    queue = record_queue.RecordQueue()
+    monkeypatch.setattr(queue._is_due, "wait", waits.append)
+    for seconds in (0, 601):
+        queue.add_busy_seconds(300)
+        now += seconds
+        queue.put(make_attempt(user))
+        assert len(queue.take(0)) == 1
+    assert waits == [600]
 
 
 def test_a_receiver_that_hangs_does_not_keep_others_from_being_recorded(recorder, user):
@@ -325,8 +340,8 @@ def test_an_event_loop_does_not_wait_at_a_lag(recorder, user, monkeypatch):
     wait_until(lambda: Job.objects.count() == 5, what="the rows")
 
 
-def test_a_task_that_is_interrupted_while_it_adds_leaves_nobody_waiting(recorder, monkeypatch):
-    """``_awaited`` would keep all later entries from gathering."""
+def test_an_interrupted_put_does_not_end_the_gathering_for_ever(recorder, monkeypatch):
+    """As by a time limit of a task. What stays in ``_awaited`` would keep all later entries from gathering."""
 
     def interrupt():
         raise SystemExit
