@@ -21,10 +21,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def isolation(request):
-    """Set the isolation level of the project on PostgreSQL, for connections that are opened from now on."""
+    """Set the isolation level of the project on PostgreSQL, for threads that start from now on."""
     if request.param and connection.vendor != "postgresql":
         pytest.skip("SQLite has one isolation level.")
-    options = connection.settings_dict["OPTIONS"]
+    # A command that ran in this thread may have given its connection options of its own: notifications/db/deadlines.py.
+    options = connections.settings["default"]["OPTIONS"]
     before = dict(options)
     if request.param:
         from django.db.backends.postgresql.psycopg_any import IsolationLevel
