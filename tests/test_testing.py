@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from datetime import timedelta
+from unittest import mock
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -200,6 +201,12 @@ class RunUntilIdleTests(TestCase):
         self.assertEqual(run_until_idle(), 3)
         self.assertEqual(Job.objects.get(id=result.id).state, "failed")
         self.assertEqual(Attempt.objects.count(), 4)
+
+    def test_a_job_that_becomes_due_after_the_claim(self):
+        """The next job is looked for after the last claim has found none."""
+        tasks.noop.using(run_after=clock.now() + timedelta(seconds=30)).enqueue()
+        with mock.patch("notifications.streams.number_pending", side_effect=lambda: clock.advance(60)):
+            self.assertEqual(run_until_idle(), 1)
 
     def test_jobs_of_a_paused_queue_are_not_run(self):
         with self.captureOnCommitCallbacks(execute=True):

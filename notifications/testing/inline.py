@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -36,10 +37,12 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     run = _Run(limit, raise_errors)
     before = clock.ahead
     try:
-        run.run_due_jobs()
-        while (pause := _time_until_next_job()) is not None:
-            clock.advance(pause)
+        while True:
+            started = clock.now()
             run.run_due_jobs()
+            if (next_at := _next_run_after(started)) is None:
+                break
+            clock.advance(max(next_at - clock.now(), timedelta()))
     finally:
         clock.ahead = before
     return run.count
@@ -121,17 +124,19 @@ class _Run:
         await sync_to_async(finish_jobs)([outcome])
 
 
-def _time_until_next_job() -> Any:
-    """Return the time until the next job is due, None if no job can become due."""
+def _next_run_after(after: datetime) -> datetime | None:
+    """Return when the next job is due that was not due at a time, None without one.
+
+    What is held back although it was due is held back for another reason than its ``run_after``.
+    """
     from django.db.models import Min
 
     from notifications.db.transactions import database
     from notifications.jobs.claiming.queues import paused_queues
     from notifications.models import Job
 
-    queued = (
-        Job.objects.using(database()).filter(state=Job.State.QUEUED).exclude(queue_name__in=paused_queues())
-    )
-    next_at = queued.aggregate(at=Min("run_after"))["at"]
-    pause = next_at - clock.now() if next_at else None
-    return pause if pause and pause.total_seconds() > 0 else None
+    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__gt=after)
+    next_at: datetime | None = queued.exclude(queue_name__in=paused_queues()).aggregate(at=Min("run_after"))[
+        "at"
+    ]
+    return next_at

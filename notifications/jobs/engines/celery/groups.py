@@ -7,7 +7,7 @@ inserts the batch with it. The batch is open, which means that it does not end, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -35,8 +35,6 @@ from notifications.jobs.observations import Observation, label_of
 from notifications.jobs.transitions import observed_batches
 from notifications.jobs.worker.current import current_execution
 from notifications.models import Job
-
-Record = Callable[[Callable[[], None]], None]
 
 
 def add_batch(
@@ -78,8 +76,8 @@ def rows_of(job: Job, message: Message, observation: Observation, body: Any = ()
     return [build_batch(message, observation), job] if is_new else [job]
 
 
-def extend(message: Message, record: Record) -> None:
-    """Keep the batch of a message open if its group takes long to publish."""
+def extend(message: Message, record: Callable[[Sequence[Callable[[], None]]], None]) -> None:
+    """Keep the batch of a message open if its group takes long to publish. ``record`` makes the calls it is given."""
     publishing = current_publishing()
     if publishing is None or message.header is None or not message.header.batch:
         return
@@ -88,13 +86,12 @@ def extend(message: Message, record: Record) -> None:
     if now - batch.extended_at > EXTEND_INTERVAL_SECONDS:
         batch.extended_at = now
         id = UUID(batch.id)
-        record(lambda: observed_batches.extend(id, times.now() + timedelta(seconds=OPEN_SECONDS)))
+        record([lambda: observed_batches.extend(id, times.now() + timedelta(seconds=OPEN_SECONDS))])
 
 
-def close(publishing: GroupPublishing, record: Record) -> None:
-    """Let the batches of a group end, whose publishing is over, when their jobs are done."""
-    for batch in publishing.batches:
-        record(_closing(batch))
+def closings(publishing: GroupPublishing) -> list[Callable[[], None]]:
+    """Return calls that let the batches of a group end, whose publishing is over, when their jobs are done."""
+    return [_closing(batch) for batch in publishing.batches]
 
 
 def _closing(batch: PublishedBatch) -> Callable[[], None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -91,14 +91,22 @@ def insert_published(
 
 def close_group(publishing: GroupPublishing) -> None:
     """Let the batches of a group end when their jobs are done: all its messages are published."""
-    groups.close(
-        publishing, lambda function: function() if publishing.is_eager else _record_published(function)
-    )
+    closings = groups.closings(publishing)
+    if publishing.is_eager:
+        for close in closings:
+            close()
+    elif closings:
+        _record_published(closings)
 
 
-def _record_published(function: Callable[[], None]) -> None:
-    """Record what was published, after the commit inside a caller's transaction."""
-    _add_published(lambda is_awaited: recorder().call(function, wait=MAX_WAIT_SECONDS if is_awaited else 0.0))
+def _record_published(calls: Sequence[Callable[[], None]]) -> None:
+    """Record what was published, after the commit inside a caller's transaction. Waits for the last call only."""
+
+    def add(is_awaited: bool) -> None:
+        for call in calls:
+            recorder().call(call, wait=MAX_WAIT_SECONDS if is_awaited and call is calls[-1] else 0.0)
+
+    _add_published(add)
 
 
 def _add_published(add: Callable[[bool], None]) -> None:

@@ -95,6 +95,24 @@ def test_each_owner_has_a_batch_of_the_own_tasks(tasks, user, other_user):
     assert bell_of(other_user) == [("Export: 2 jobs", "All 2 jobs succeeded.", "success")]
 
 
+def test_publisher_waits_once_for_all_batches_of_a_group(tasks, monkeypatch, django_user_model):
+    """Not for one after another: a group may have tasks of many owners."""
+    from notifications.jobs.engines.celery.recorder import MAX_WAIT_SECONDS, Recorder
+
+    waits, call = [], Recorder.call
+
+    def record_wait(self, function, *, wait=MAX_WAIT_SECONDS):
+        waits.append(wait)
+        call(self, function, wait=wait)
+
+    monkeypatch.setattr(Recorder, "call", record_wait)
+    users = [django_user_model.objects.create_user(f"member {number}") for number in range(5)]
+    group(tasks.export.s(each.pk, 1) for each in users)()
+    assert waits == [0, 0, 0, 0, MAX_WAIT_SECONDS]
+    jobs = until_all_ended(10, *users)
+    assert {job.state for job in jobs} == {"succeeded"}
+
+
 def test_one_task_in_a_group_reads_as_by_itself(tasks, user):
     result = group(tasks.exceed_soft_limit.s(user.pk))()
     assert until_ended(result.id).state == "failed"
