@@ -27,7 +27,7 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import translation
 
-from tests.support import plugin, selection
+from tests.support import empty_tables, plugin, selection
 from tests.support.browser import PAGE_TIMEOUT_MS, collect_errors, start_browser
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
@@ -35,6 +35,8 @@ from tests.support.redis_server import Redis
 from tests.support.site import ROOT, Sites
 
 ARTIFACTS = ROOT / "var" / "test-failures"
+
+empty_tables.install()
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects

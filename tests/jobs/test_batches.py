@@ -304,18 +304,6 @@ def test_no_worker_claims_a_batch(user, transactional_db):
     assert row(b).worker is None
 
 
-def test_ten_thousand_jobs(start_worker, user):
-    """One in five fails: the counts add up, and there is one notification."""
-    start_worker()
-    with batch(owner=user, title="Many") as b:
-        for number in range(10_000):
-            tasks.one_in_five_fails.enqueue(number)
-    with pytest.raises(JobFailed, match=r"^2000 of 10000 failed.$"):
-        join(b, timeout=100)
-    assert [note.title for note in notifications_of(user)] == ["Many"]
-    assert (row(b).progress_current, row(b).progress_total) == (10_000, 10_000)
-
-
 class InATestCase(TestCase):
     @pytest.fixture(autouse=True)
     def set_user(self, user):

@@ -21,6 +21,7 @@ PATHS_BY_MARKER = {
         "jobs/engines/test_backend.py",
         "jobs/engines/celery/test_adoption.py",
         "jobs/engines/celery/test_run.py",
+        "jobs/test_large_batches.py",
         "data/test_crowd.py",
         "data/test_plans.py",
         "data/test_two_hundred.py",
