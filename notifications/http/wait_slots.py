@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from notifications.problems import Problem
 
@@ -14,34 +14,35 @@ MAX_WAITING_REQUESTS = 4
 RETRY_AFTER_SECONDS = 5
 
 _lock = threading.Lock()
-_slots: dict[Any, WeakSet[WaitSlot]] = {}
+#: The slots of each user, as long as one of them is held.
+_slots: WeakValueDictionary[Any, WeakSet[WaitSlot]] = WeakValueDictionary()
 
 
 class WaitSlot:
-    """The permission of one request to wait. Slots are held weakly: a forgotten one ends with its request."""
+    """The permission of one request to wait. It is held weakly: a forgotten one ends with its request."""
 
-    __slots__ = ("__weakref__", "user")
+    __slots__ = ("__weakref__", "_slots_of_user")
 
-    def __init__(self, user: Any) -> None:
-        self.user = user
+    def __init__(self, slots_of_user: WeakSet[WaitSlot]) -> None:
+        self._slots_of_user: WeakSet[WaitSlot] | None = slots_of_user
 
     def release(self) -> None:
         """Free the slot for another request. Repeated calls have no effect."""
         with _lock:
-            slots = _slots.get(self.user)
+            slots, self._slots_of_user = self._slots_of_user, None
             if slots is not None:
                 slots.discard(self)
-                if not slots:
-                    del _slots[self.user]
 
 
 def acquire_wait_slot(user: Any) -> WaitSlot | None:
     """Return a slot for a request of this user (key), or None if all of them are taken."""
-    slot = WaitSlot(user)
     with _lock:
-        slots = _slots.setdefault(user, WeakSet())
+        slots = _slots.get(user)
+        if slots is None:
+            slots = _slots[user] = WeakSet()
         if len(slots) >= MAX_WAITING_REQUESTS:
             return None
+        slot = WaitSlot(slots)
         slots.add(slot)
     return slot
 

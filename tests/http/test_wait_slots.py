@@ -47,6 +47,7 @@ def test_lost_wait_slot_is_released():
     assert wait_slots.acquire_wait_slot("bob")
     slots.pop()
     gc.collect()
+    assert "bob" not in wait_slots._slots
     slots.append(wait_slots.acquire_wait_slot("ada"))
     assert slots[-1] and wait_slots.acquire_wait_slot("ada") is None
     for slot in slots:
