@@ -76,7 +76,7 @@ def mark(request: HttpRequest) -> HttpResponse:
 
     ``one`` is a verb and an id; ``all`` a verb for all that the page's filters select; ``verb`` is for the ``id`` that
     are checked. ``seen`` is the newest one on the page with the form. Without JavaScript it is marked as seen here and
-    not when the page is read, because a GET must not write: a prefetched or restored page was shown to nobody.
+    not when the page is read, because a GET must not write: a prefetched or restored page may not have been seen.
     """
     user = request.user.pk
     query = inbox_query.parse(QueryDict(request.POST.get("query", "")))

@@ -133,7 +133,7 @@ def note_success(row: Schedule) -> None:
     if not row.problem:
         return
     row.problem, row.problem_since, row.problem_job = "", None, None
-    # A problem of which nobody was notified yet needs no end.
+    # A problem of which no user was notified yet needs no end.
     was_announced = not row.announcement
     _announce(
         row, RECOVERED if was_announced else "", _("The last run has succeeded.") if was_announced else ""

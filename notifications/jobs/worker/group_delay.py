@@ -44,7 +44,7 @@ class GroupDelay:
             await loops.wait_for(self._has_ended, seconds)
 
     def end(self) -> None:
-        """End the current delay, because somebody waits for the transaction."""
+        """End the current delay, because a caller waits for the transaction."""
         self._has_ended.set()
 
     @contextmanager

@@ -9,8 +9,8 @@
  * @typedef {import("./jobs.js").Jobs} Jobs
  * @typedef {import("./stream.js").UserStream} UserStream
  * @typedef {{name: string, clock: Clock, client: Client, jobs: Jobs, stream: UserStream, start: () => void}} Connection
- * @typedef {Record<string, string|undefined>} PageData the `data-` attributes of the script; without `sync` nobody is
- *   signed in
+ * @typedef {Record<string, string|undefined>} PageData the `data-` attributes of the script; without `sync` no user
+ *   is signed in
  * @typedef {{client: typeof import("./client.js"), connection: typeof import("./connection.js"),
  *   polling: typeof import("./polling.js"), tabs: typeof import("./tabs.js"),
  *   requests: typeof import("./requests.js"), job_handle: typeof import("./job_handle.js"),

@@ -1,7 +1,8 @@
 """Batches for groups and chords of Celery's: the jobs of one owner in a group are a batch with the group's id.
 
-A message's signed header names its batch. Whoever inserts a job first, its publisher or the worker that begins it,
-inserts the batch with it. The batch is open, which means that it does not end, until its publisher has published all.
+A message's signed header names its batch. The process that inserts a job first, its publisher or the worker that begins
+it, inserts the batch with it. The batch is open, which means that it does not end, until its publisher has published
+all.
 """
 
 from __future__ import annotations
