@@ -38,11 +38,11 @@ class ObservedExecution(Execution):
 
     __slots__ = (
         "_has_lease",
-        "_is_inline",
         "_restore",
         "_wait_seconds",
         "attempt",
         "is_ended",
+        "is_inline",
         "is_republished",
         "message",
         "policy",
@@ -58,7 +58,7 @@ class ObservedExecution(Execution):
         attempt: int,
         keeps_result: bool,
     ) -> None:
-        self._is_inline, self._has_lease = worker is None, False
+        self.is_inline, self._has_lease = worker is None, False
         if worker is None:
             worker, self._has_lease = eager_process().enter()
         row = build_job(app, message, observation)
@@ -96,7 +96,7 @@ class ObservedExecution(Execution):
 
     def wait_for_start(self) -> None:
         """Wait until the start is recorded, before another message with the id of this task is published."""
-        if not self.attempt.is_begun and not self._is_inline:
+        if not self.attempt.is_begun and not self.is_inline:
             recorder().call(self._ensure_begun)
 
     def leave(self) -> None:
@@ -135,7 +135,7 @@ class ObservedExecution(Execution):
         return self.attempt.is_begun
 
     def _record(self, wait: float) -> None:
-        if self._is_inline:
+        if self.is_inline:
             _record_unlocked(self.attempt)
         else:
             recorder().record(self.attempt, wait=wait)
@@ -149,7 +149,7 @@ class ObservedExecution(Execution):
             if self.attempt.is_begun and not self.attempt.is_void:
                 change()
 
-        if self._is_inline:
+        if self.is_inline:
             call()
         else:
             recorder().call(call, wait=self._wait_seconds)
@@ -197,7 +197,7 @@ def policy_of(observation: Observation | None) -> Policy:
 
 def _report_progress(execution: Execution) -> None:
     assert isinstance(execution, ObservedExecution)
-    if execution._is_inline:
+    if execution.is_inline:
         execution.store_progress()
     elif not execution.is_over:  # else it would never be forgotten
         recorder().report(execution, execution.store_progress)

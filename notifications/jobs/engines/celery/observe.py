@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +19,7 @@ from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import current_app, states
+from celery.exceptions import Retry
 from celery.result import AsyncResult
 
 from notifications import times
@@ -51,6 +53,9 @@ from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
+
+#: How often a row is read at most, which changes before the end of its job is recorded.
+MAX_READS = 3
 
 
 def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
@@ -150,10 +155,19 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
     try:
         if execution.is_ended:
             return
+        exc = sys.exception()
         if state == states.IGNORED and not execution.is_republished:
             _finish_ignored(execution, task)
         elif state == states.IGNORED or (state == states.REJECTED and getattr(retval, "requeue", False)):
             execution.requeue(_check_at())
+        elif state == states.REJECTED:
+            _finish_failed(execution, retval)
+        elif execution.is_inline and exc is not None:  # Celery raises it to the caller, and sends no signal
+            # The caller gets Retry in place of another attempt.
+            _finish_failed(execution, exc.exc if isinstance(exc, Retry) and exc.exc else exc)
+        elif exc is not None and not isinstance(exc, Exception):
+            # This process ends, and the main process records how. It may read the row before its start is recorded.
+            execution.wait_for_start()
     finally:
         execution.leave()
 
@@ -165,14 +179,17 @@ def succeed(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
         execution.finish(lambda job: task_ends.succeeded(job, policy, result))
 
 
-def fail(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
+def fail(
+    sender: Any = None, task_id: str = "", exception: Any = None, request: Any = None, **kwargs: Any
+) -> None:
     """Record a failure: of a task in this process, or of one whose process was killed or took too long."""
     exc = exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
     if execution := current_observed(task_id):
         if not execution.is_ended:
-            policy = execution.policy
-            execution.finish(lambda job: task_ends.failed(job, policy, exc))
+            _finish_failed(execution, exc)
         return
+    if isinstance(request, dict) and request.get("is_eager"):
+        return  # end() has recorded it
     _finish_by_id(sender, task_id, lambda job, policy: task_ends.failed(job, policy, exc))
 
 
@@ -228,12 +245,19 @@ def _finish_row(
     """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
     if missing:
         observed_groups.insert([missing])
-    job = observed.read(job_id(id))
-    if job is None:
-        return
-    if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
-        return  # the message was delivered again, to another worker
-    finish_unlocked(make(job, policy or policy_of(None)))
+    # The child may record the start after the row was read, which voids the end that was made for it.
+    for _ in range(MAX_READS):
+        job = observed.read(job_id(id))
+        if job is None:
+            return
+        if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
+            return  # the message was delivered again, to another worker
+        finish_unlocked(make(job, policy or policy_of(None)))
+
+
+def _finish_failed(execution: ObservedExecution, exc: Any) -> None:
+    policy = execution.policy
+    execution.finish(lambda job: task_ends.failed(job, policy, exc))
 
 
 def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
@@ -244,10 +268,10 @@ def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
     except Exception as exc:
         logger.warning("Could not read the state of Celery task %s: %s", execution.message.id, exc)
         state, value = states.SUCCESS, None
-    policy = execution.policy
     if state == states.FAILURE:
-        execution.finish(lambda job: task_ends.failed(job, policy, value))
+        _finish_failed(execution, value)
     else:
+        policy = execution.policy
         result = value if state == states.SUCCESS else None
         execution.finish(lambda job: task_ends.succeeded(job, policy, result))
 

@@ -72,6 +72,12 @@ def kill_itself(user_id):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@shared_task
+@observed(title="Exits", owner="user_id")
+def exit_process(user_id):
+    raise SystemExit(3)
+
+
 @shared_task(time_limit=1)
 @observed(title="Hard limit", owner="user_id")
 def exceed_hard_limit(user_id):

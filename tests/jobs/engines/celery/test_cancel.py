@@ -1,13 +1,10 @@
-"""Canceling and retrying the jobs of observed tasks, and tasks that are called eagerly."""
+"""Canceling and retrying the jobs of observed tasks."""
 
 from pathlib import Path
 
 import pytest
 
-from notifications import times
-from notifications.api import requester
 from notifications.jobs.transitions import manual
-from notifications.models import Job, Worker
 from tests.jobs.engines.celery.conftest import bell_of, until_ended, until_row
 from tests.support.waiting import wait_until
 
@@ -61,40 +58,3 @@ def test_it_cannot_be_retried_by_hand(worker, tasks, user, user_client):
     assert (response.status_code, "Celery task" in response.json()["detail"]) == (409, True)
     assert manual.retry([job.id]) == []
     assert b"Retry" not in user_client.get(f"/notifications/jobs/{job.id}/").content
-
-
-@pytest.fixture
-def eager(celery_app):
-    celery_app.conf.task_always_eager = True
-    yield
-    celery_app.conf.task_always_eager = False
-
-
-@pytest.mark.django_db
-@pytest.mark.usefixtures("eager")
-def test_an_eager_task_is_recorded_in_the_transaction_of_its_caller(tasks, user):
-    with requester(user):
-        result = tasks.add.delay(3, 4)
-    job = Job.objects.get(id=result.id)
-    assert (job.state, job.result, job.user_id, job.queue_name) == ("succeeded", "7", user.pk, "eager")
-    assert bell_of(user) == [("Add 3 and 4", "Succeeded.", "success")]
-    failed = tasks.fail.delay(user.pk)
-    assert Job.objects.get(id=failed.id).state == "failed"
-    assert tasks.plain.delay(1).get() == 1
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("eager")
-def test_an_eager_task_has_a_worker_while_it_runs(tasks, user, monkeypatch):
-    """So that its job is ended if the process is killed."""
-    found = []
-
-    def find_worker(path):
-        job = Job.objects.get(state="running")
-        found.append(Worker.objects.filter(id=job.worker, lease_until__gt=times.now()).exists())
-
-    monkeypatch.setattr(tasks, "held", find_worker)
-    result = tasks.hold.apply((user.pk, ""))
-    assert (result.state, found) == ("SUCCESS", [True])
-    assert Job.objects.get(id=result.id).state == "succeeded"
-    assert not Worker.objects.filter(queues="engine:eager").exists()

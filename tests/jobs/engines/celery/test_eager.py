@@ -1,0 +1,115 @@
+"""Observed tasks that their publisher calls itself: ``task_always_eager`` and ``apply()``."""
+
+import pytest
+
+from notifications import times
+from notifications.api import requester
+from notifications.models import Attempt, Job, Worker
+from tests.jobs.engines.celery.conftest import bell_of
+
+pytest.importorskip("celery", reason="Celery is not installed.")
+
+
+@pytest.fixture
+def tasks():
+    from tests.jobs.engines.celery import tasks
+
+    return tasks
+
+
+@pytest.fixture
+def eager(celery_app):
+    celery_app.conf.task_always_eager = True
+    yield
+    celery_app.conf.task_always_eager = False
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("eager")
+def test_an_eager_task_is_recorded_in_the_transaction_of_its_caller(tasks, user):
+    with requester(user):
+        result = tasks.add.delay(3, 4)
+    job = Job.objects.get(id=result.id)
+    assert (job.state, job.result, job.user_id, job.queue_name) == ("succeeded", "7", user.pk, "eager")
+    assert bell_of(user) == [("Add 3 and 4", "Succeeded.", "success")]
+    failed = tasks.fail.delay(user.pk)
+    assert Job.objects.get(id=failed.id).state == "failed"
+    assert tasks.plain.delay(1).get() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+def test_an_eager_task_has_a_worker_while_it_runs(tasks, user, monkeypatch):
+    """So that its job is ended if the process is killed."""
+    found = []
+
+    def find_worker(path):
+        job = Job.objects.get(state="running")
+        found.append(Worker.objects.filter(id=job.worker, lease_until__gt=times.now()).exists())
+
+    monkeypatch.setattr(tasks, "held", find_worker)
+    result = tasks.hold.apply((user.pk, ""))
+    assert (result.state, found) == ("SUCCESS", [True])
+    assert Job.objects.get(id=result.id).state == "succeeded"
+    assert not Worker.objects.filter(queues="engine:eager").exists()
+
+
+@pytest.fixture
+def propagating(eager, celery_app):
+    celery_app.conf.task_eager_propagates = True
+    yield
+    celery_app.conf.task_eager_propagates = False
+
+
+def assert_failed_once(job, user, caplog):
+    assert (job.state, Attempt.objects.filter(job_id=job.id).count()) == ("failed", 1)
+    assert [level for *_, level in bell_of(user)] == ["error"]
+    assert "Could not record" not in caplog.text and "is not recorded" not in caplog.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("call", ["delay", "apply"])
+def test_an_exception_that_its_caller_gets(call, eager, celery_app, tasks, user, caplog):
+    """Celery sends no signal of it, but one of an internal error, with ``task_eager_propagates`` and ``throw``."""
+    celery_app.conf.task_eager_propagates = call == "delay"
+    try:
+        with pytest.raises(ValueError, match="broken"):
+            tasks.fail.delay(user.pk) if call == "delay" else tasks.fail.apply((user.pk,), throw=True)
+    finally:
+        celery_app.conf.task_eager_propagates = False
+    assert_failed_once(Job.objects.get(), user, caplog)
+    assert "ValueError: broken" in Attempt.objects.get().traceback
+
+
+@pytest.mark.django_db
+def test_a_rejected_eager_task_has_failed(eager, tasks, user, caplog):
+    tasks.reject.delay(user.pk)
+    assert_failed_once(Job.objects.get(), user, caplog)
+
+
+@pytest.mark.django_db
+def test_a_retry_that_its_caller_gets(propagating, tasks, user, caplog):
+    """Celery does not try again then."""
+    from celery.exceptions import Retry
+
+    with pytest.raises(Retry):
+        tasks.retried.delay(user.pk, 1)
+    assert_failed_once(Job.objects.get(), user, caplog)
+    assert Attempt.objects.get().exception_class_path == "builtins.OSError"
+
+
+@pytest.mark.django_db
+def test_a_retry_of_an_eager_task(eager, tasks, user):
+    assert tasks.retried.delay(user.pk, 1).get() == 1
+    job = Job.objects.get()
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert bell_of(user) == [("Retried", "Succeeded.", "success")]
+
+
+@pytest.mark.django_db
+def test_an_eager_task_succeeds_while_its_caller_handles_an_exception(propagating, tasks, user):
+    try:
+        raise LookupError
+    except LookupError:
+        tasks.export.delay(user.pk, 2026)
+    assert Job.objects.get().state == "succeeded"
