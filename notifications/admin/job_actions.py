@@ -74,7 +74,9 @@ class JobActionsMixin(_ModelAdmin):
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         if _is_for_all(request):
             return bulk_changes.respond(self, request, "retry")
-        before = list(queryset.filter(state__in=manual.RETRYABLE_STATES).values_list("pk", "fence"))
+        retryable = queryset.filter(state__in=manual.RETRYABLE_STATES)
+        before = list(retryable.exclude(lane=OBSERVED).values_list("pk", "fence"))
+        has_observed = retryable.filter(lane=OBSERVED).exists()
         try:
             queued = manual.retry([id for id, fence in before])
         except TooManyJobs as exc:
@@ -86,8 +88,11 @@ class JobActionsMixin(_ModelAdmin):
                 "%(count)d job was queued again.", "%(count)d jobs were queued again.", len(queued)
             )
             self.message_user(request, text % {"count": len(queued)}, messages.SUCCESS)
-        elif not before:
+        elif not before and not has_observed:
             text = _("No job was queued again, because none of them has failed or was cancelled.")
+            self.message_user(request, text, messages.WARNING)
+        if has_observed:
+            text = _("Executions of Celery tasks are not retried here. Publish their tasks again.")
             self.message_user(request, text, messages.WARNING)
         return None
 

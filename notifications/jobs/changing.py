@@ -81,6 +81,8 @@ def _select(change: str, conditions: JobFilter) -> tuple[Any, Any]:
     is_exact = True
     if change == "run_now":
         rows, is_exact = rows.filter(run_after__isnull=False), False
+    elif change == "retry":  # only Celery can run its tasks
+        rows, is_exact = rows.exclude(lane=Job.Lane.OBSERVED), False
     return conditions.narrow(rows, is_exact=is_exact and not conditions.finished_until)
 
 

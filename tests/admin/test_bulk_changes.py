@@ -135,6 +135,17 @@ def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
     assert json.loads(bulk_job().result)["changed"] == 3
 
 
+def test_retry_leaves_out_executions_of_celery_tasks(staff, change_all):
+    """They are not counted either: only Celery can run them."""
+    ids = [tasks.fail.enqueue().id for _ in range(3)]
+    run_jobs()
+    Job.objects.filter(pk=ids[0]).update(lane="observed")
+    assert "<h1>Retry 2 jobs?</h1>" in change_all("retry_jobs").text
+    change_all("retry_jobs", confirm=True)
+    run_jobs()
+    assert json.loads(bulk_job().result)["text"] == "2 queued again, 0 skipped."
+
+
 def test_nothing_is_begun_where_no_job_matches(staff, change_all):
     tasks.noop.enqueue()
     assert said(change_all("retry_jobs")) == [

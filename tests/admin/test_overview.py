@@ -170,6 +170,20 @@ def test_retry_asks_first(staff_client):
     assert set(Job.objects.values_list("state", flat=True)) == {"failed"}
 
 
+def test_retry_is_not_offered_for_executions_of_celery_tasks(staff_client):
+    """They are counted as failures: only Celery can run them again."""
+    client = staff_client("view_overview", "change_job")
+    fail_jobs(3)
+    observed = Job.objects.values_list("pk", flat=True)[:2]
+    Job.objects.filter(pk__in=list(observed)).update(lane="observed")
+    [group] = figures.read_figures("hour").failures.groups
+    assert (group.count, group.retryable) == (3, 1)
+    assert "Retry 1 job<" in client.get(PAGE).text
+    assert "<h1>Retry 1 job?</h1>" in client.get(RETRY, retry_fields(client)).text
+    Job.objects.update(lane="observed")
+    assert "tests.jobs.tasks.fail" in client.get(PAGE).text and RETRY not in client.get(PAGE).text
+
+
 BULK = "notifications.admin.bulk_changes.change_matching_jobs"
 
 

@@ -159,7 +159,8 @@ def test_a_task_that_ends_its_process(site, tmp_path, task):
     site.start_worker()
     wait_until(lambda: site.rows("SELECT state FROM notifications_job") == [("failed",)], what="the end")
     ((error,),) = site.rows("SELECT error FROM notifications_job")
-    detail = f"The work was interrupted {max_attempts} times and is not tried again."
+    times = "2 times " if max_attempts == 2 else ""
+    detail = f"The work was interrupted {times}and is not tried again."
     assert json.loads(error) == {"type": "worker-lost", "title": "Failed", "detail": detail}
     assert site.rows("SELECT body FROM notifications_notification") == [(detail,)]
 

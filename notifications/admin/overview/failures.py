@@ -19,13 +19,15 @@ MAX_GROUPS = 20
 class FailureGroup:
     """Failed jobs of one task with the same exception at the same location.
 
-    ``exception`` and ``location`` are "" where the task raised nothing, as when its worker was lost.
+    ``exception`` and ``location`` are "" where the task raised nothing, as when its worker was lost. ``retryable`` of
+    the ``count`` jobs are not executions of Celery tasks, which only Celery can run.
     """
 
     task_path: str
     exception: str
     location: str
     count: int
+    retryable: int
     first_at: datetime | None
     last_at: datetime | None
 
@@ -43,7 +45,7 @@ def read_failures(since: datetime) -> Failures:
     """Return the jobs that failed since a time and were not retried, grouped, in one query."""
     sql = f"""
         SELECT task_path, coalesce(exception_class_path, ''), coalesce(location, ''),
-            count(*), min(finished_at), max(finished_at)
+            count(*), count(CASE WHEN lane <> 'observed' THEN 1 END), min(finished_at), max(finished_at)
         FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
         GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3
     """
@@ -55,20 +57,21 @@ def read_failures(since: datetime) -> Failures:
                 exception=exception,
                 location=location,
                 count=count,
+                retryable=retryable,
                 first_at=read_moment(first_at),
                 last_at=read_moment(last_at),
             )
-            for task_path, exception, location, count, first_at, last_at in cursor.fetchall()
+            for task_path, exception, location, count, retryable, first_at, last_at in cursor.fetchall()
         ]
     count = sum(group.count for group in groups)
     return Failures(groups=groups[:MAX_GROUPS], count=count, is_capped=count >= MAX_FAILED_READ)
 
 
 def count_jobs(since: datetime, task_path: str, exception: str, location: str) -> tuple[int, bool]:
-    """Return how many jobs a group has, and whether there may be more: only ``MAX_FAILED_READ`` jobs are read."""
+    """Return how many jobs of a group can be retried, and whether there may be more: ``MAX_FAILED_READ`` are read."""
     sql = f"""
         SELECT count(*), count(CASE WHEN task_path = %s AND coalesce(exception_class_path, '') = %s
-            AND coalesce(location, '') = %s THEN 1 END)
+            AND coalesce(location, '') = %s AND lane <> 'observed' THEN 1 END)
         FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
     """
     with connection().cursor() as cursor:
@@ -81,7 +84,7 @@ def _failed_jobs() -> str:
     # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
     by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
     return f"""
-        SELECT id, task_path, attempt, finished_at FROM notifications_job{by_index}
+        SELECT id, task_path, lane, attempt, finished_at FROM notifications_job{by_index}
         WHERE state = 'failed' AND finished_at >= %s ORDER BY finished_at DESC LIMIT {MAX_FAILED_READ}
     """
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from notifications import paths, validators
 from notifications.compat import normalize_json
@@ -130,9 +130,11 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
 def lost(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a job whose worker was lost during its last attempt."""
     with _language(job):
-        detail = _("The work was interrupted %(times)s times and is not tried again.") % {
-            "times": job.attempt
-        }
+        detail = ngettext(
+            "The work was interrupted and is not tried again.",
+            "The work was interrupted %(times)s times and is not tried again.",
+            job.attempt,
+        ) % {"times": job.attempt}
     return _failed(job, policy, "worker-lost", detail, attempt=Attempt.Outcome.LOST)
 
 

@@ -13,6 +13,7 @@ from notifications.management.diagnosis import (
     database,
     engines,
     jobs,
+    observed,
     processes,
     readiness,
 )
@@ -47,6 +48,8 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         return
     for check in checks:
         yield run_check(check)
+    if observed.is_needed():
+        yield run_check(observed.check_observed_tasks)
     pings = engines.ping_engines()
     for alias, ping in pings.items():
         yield run_check(partial(engines.check_engine, alias, ping))

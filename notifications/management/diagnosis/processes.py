@@ -26,6 +26,7 @@ from notifications.jobs.probe import probe
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
+from notifications.management.diagnosis.observed import live_observers
 from notifications.models import Job, Worker
 from notifications.realtime import doorbell
 from notifications.realtime.auth import origin
@@ -117,11 +118,8 @@ def check_workers() -> Finding:
         return Finding(
             check="workers", state=OK, message="None is needed: engines run all jobs.", figures=figures
         )
-    observers = Worker.objects.using(database()).filter(lease_until__gte=now, concurrency=0).count()
-    if observers and not figures["due"]:
-        message = (
-            f"Workers of Celery that observe its tasks: {observers}. No worker runs jobs, and none waits."
-        )
+    if live_observers().exists() and not figures["due"]:
+        message = "None runs jobs, and none waits: workers of Celery observe its tasks."
         return Finding(check="workers", state=OK, message=message, figures=figures)
     return Finding(
         check="workers",
@@ -197,6 +195,8 @@ def check_round_trip(timeout: float) -> Finding:
     if served and queue is None:
         queue = min(served[0])
     if queue is None or queue in paused_queues():
+        if queue is None and live_observers().exists():
+            return Finding(check="round trip", state=OK, message="Skipped: no worker runs jobs.")
         reason = f"the queue {queue} is paused" if queue else "there is no worker"
         return Finding(
             check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See workers above."

@@ -66,6 +66,6 @@ class TestClaimedByAnotherWorker:
         start_worker(queues=["default"])
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "worker-lost"
-        assert notifications_of(user)[0].body == "The work was interrupted 1 times and is not tried again."
+        assert notifications_of(user)[0].body == "The work was interrupted and is not tried again."
         assert Attempt.objects.get().outcome == "lost"
         wait_until(lambda: finished == [(result.id, "failed")], what="the signal")

@@ -1,0 +1,87 @@
+"""The check of Celery's workers that observe its tasks."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError
+from django.db.models import Count, Min, Q
+from django.db.models.functions import Coalesce, Greatest
+
+from notifications import times
+from notifications.db.transactions import database
+from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
+from notifications.jobs.transitions.guards import database_now
+from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.models import Job, Worker
+
+#: Before each queue that a worker of Celery consumes, in its row.
+QUEUE_PREFIX = "celery:"
+
+
+def is_needed() -> bool:
+    """Return whether there are live workers that observe tasks, or tasks that wait for one."""
+    with suppress(DatabaseError, InterfaceError):  # which the other checks report
+        return live_observers().exists() or bool(_due_tasks())
+    return False
+
+
+def check_observed_tasks() -> Finding:
+    """Check that live workers of Celery consume the queues of observed tasks that wait."""
+    live = list(live_observers().values_list("queues", flat=True))
+    queued = _due_tasks()
+    count = sum(queue["count"] for queue in queued)
+    oldest = max((_seconds_since(queue["since"]) for queue in queued), default=0.0)
+    consumed = {name.removeprefix(QUEUE_PREFIX) for queues in live for name in queues.split(",")}
+    absent = [
+        queue["queue_name"]
+        for queue in queued
+        if queue["queue_name"] not in consumed and _seconds_since(queue["since"]) > MIN_WAIT_SECONDS
+    ]
+    figures = {
+        "workers": len(live),
+        "due": count,
+        "oldest_waits_seconds": round(oldest, 1),
+        "unconsumed_queues": absent if live else [queue["queue_name"] for queue in queued],
+    }
+    waiting = f"{count} observed tasks wait" + (f", the oldest for {oldest:.0f} s." if count else ".")
+    if not live:
+        return Finding(
+            check="celery",
+            state=ERROR if oldest > MIN_WAIT_SECONDS else WARNING,
+            message=f"No worker of Celery that observes tasks is alive; {waiting}",
+            remedy="Start one: celery -A PROJECT worker. Its celery.py must import notifications.celery.",
+            figures=figures,
+        )
+    if absent:
+        return Finding(
+            check="celery",
+            state=WARNING,
+            message=f"No live worker consumes a queue named {', '.join(absent)}; {waiting}",
+            remedy=f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
+            "queues, tasks may only wait behind others.",
+            figures=figures,
+        )
+    return Finding(
+        check="celery", state=OK, message=f"{len(live)} workers observe tasks; {waiting}", figures=figures
+    )
+
+
+def live_observers() -> Any:
+    """Return a queryset of the live workers that observe tasks of Celery."""
+    return Worker.objects.using(database()).filter(
+        lease_until__gte=database_now(), queues__startswith=QUEUE_PREFIX
+    )
+
+
+def _due_tasks() -> list[dict[str, Any]]:
+    """Return the queues of queued tasks that may start now, at most 10: name, count, and since when the first waits."""
+    tasks = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane=Job.Lane.OBSERVED)
+    due = tasks.filter(Q(run_after=None) | Q(run_after__lte=database_now()))
+    since = Min(Greatest("queued_at", Coalesce("run_after", "queued_at")))
+    return list(due.order_by("queue_name").values("queue_name").annotate(count=Count("id"), since=since)[:10])
+
+
+def _seconds_since(moment: Any) -> float:
+    return max(0.0, (times.now() - moment).total_seconds())
