@@ -68,7 +68,8 @@ def observed(
     ``notify``
         As in ``policy``.
 
-    Raises TypeError, and ValueError if ``title``, ``owner`` or ``url`` names an argument that the task lacks.
+    Raises TypeError, and below ``@shared_task`` ValueError if ``title``, ``owner`` or ``url`` names an argument that
+    the task lacks. Above it that is an error of ``manage.py check`` (``notifications.E008``), which workers log.
     """
     observation = Observation(title=title, owner=owner, url=url, notify=notify)
 

@@ -244,11 +244,14 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             observations.from_options(options)
         except TypeError as exc:
             problems[name] = str(exc)
-    if tasks and is_imported:
-        from notifications.jobs.engines.celery import configured_tasks
+    declared: dict[str, str] = {}
+    if is_imported:
+        from notifications.jobs.engines.celery import configured_tasks, declarations
 
-        configured_tasks.import_task_modules()
-        problems |= configured_tasks.find_wrong_arguments()
+        if tasks:
+            configured_tasks.import_task_modules()
+            problems |= configured_tasks.find_wrong_arguments()
+        declared = declarations.find_wrong_declarations()
     found: list[CheckMessage] = [
         Error(
             f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {problem}",
@@ -256,6 +259,14 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="notifications.E008",
         )
         for name, problem in problems.items()
+    ]
+    found += [
+        Error(
+            f"@observed of Celery task {name}: {problem}",
+            hint='Write @observed(title="Export {year}", owner="user_id").',
+            id="notifications.E008",
+        )
+        for name, problem in declared.items()
     ]
     if tasks and not is_imported:
         found.append(

@@ -11,7 +11,7 @@ from typing import Any
 from celery import current_app
 
 from notifications.jobs import observations
-from notifications.jobs.policies import refuse_unknown_names
+from notifications.jobs.engines.celery.declarations import find_wrong_declarations, wrong_argument
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -41,6 +41,7 @@ def find_wrong_arguments() -> dict[str, str]:
 
 def log_problems(known: Iterable[str]) -> None:
     """Log the names in the settings that match none of a worker's tasks, and options that name no argument."""
+    find_wrong_declarations()  # logs them
     used = {observations.configured_key(name) for name in known}
     for name in observations.configured_tasks():
         if name not in used:
@@ -54,13 +55,4 @@ def _wrong_argument(options: Any, task: Any) -> str:
         observation = observations.from_options(options)
     except TypeError:  # which the system check reports
         return ""
-    try:
-        for option in ("title", "url"):
-            refuse_unknown_names(option, getattr(observation, option), task.run)
-        if isinstance(observation.owner, str):
-            refuse_unknown_names("owner", f"{{{observation.owner}}}", task.run)
-    except ValueError as exc:
-        return str(exc)
-    except TypeError:  # a task whose function has no signature
-        pass
-    return ""
+    return wrong_argument(observation, task)

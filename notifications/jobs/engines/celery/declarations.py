@@ -27,6 +27,8 @@ _ATTRIBUTE = "_notifications_observation"
 #: Tasks with ``@observed`` above ``@shared_task``. Reading the name of one would finalize the app, so it is read when a
 #: task is looked up.
 _pending: list[tuple[Any, Observation]] = []
+#: What is wrong with those that were declared, by the names of their tasks.
+_problems: dict[str, str] = {}
 #: Held while they are declared. Reentrant: finalizing an app may run code of the project, which publishes a task.
 _pending_lock = threading.RLock()
 
@@ -52,15 +54,29 @@ _RECEIVERS = {
 def add(task: Any, observation: Observation) -> None:
     """Observe a task: its function, below ``@shared_task``, or the task itself. Raises TypeError or ValueError."""
     if isfunction(task):
-        for option in ("title", "url"):
-            refuse_unknown_names(option, getattr(observation, option), task)
-        if isinstance(observation.owner, str):
-            refuse_unknown_names("owner", f"{{{observation.owner}}}", task)
+        _refuse_unknown_names(observation, task)
         setattr(task, _ATTRIBUTE, observation)
     elif isinstance(task, staticmethod | classmethod | type) or not callable(task):
         raise TypeError("@observed stands above or below @shared_task or @app.task.")
     else:
         _pending.append((task, observation))
+
+
+def wrong_argument(observation: Observation, task: Any) -> str:
+    """Return what is wrong if an option names something that is no argument of a task, else ""."""
+    try:
+        _refuse_unknown_names(observation, task.run)
+    except ValueError as exc:
+        return str(exc)
+    except (TypeError, AttributeError):  # a task without a function, or one that has no signature
+        pass
+    return ""
+
+
+def find_wrong_declarations() -> dict[str, str]:
+    """Return what is wrong with declarations above ``@shared_task``, by the names of their tasks."""
+    _declare_pending()
+    return dict(_problems)
 
 
 def connect() -> None:
@@ -74,6 +90,13 @@ def connect() -> None:
 
     close_group = _receiver("observe.close_group")
     publishing.wrap_groups(lambda group: close_group(publishing=group))
+
+
+def _refuse_unknown_names(observation: Observation, function: Callable[..., Any]) -> None:
+    for option in ("title", "url"):
+        refuse_unknown_names(option, getattr(observation, option), function)
+    if isinstance(observation.owner, str):
+        refuse_unknown_names("owner", f"{{{observation.owner}}}", function)
 
 
 def _receiver(path: str) -> Callable[..., None]:
@@ -123,4 +146,7 @@ def _declare_pending() -> None:
         declared = list(_pending)
         for task, observation in declared:
             observations.declare(task.name, observation)
+            if problem := wrong_argument(observation, task):
+                _problems[task.name] = problem
+                logger.error("Wrong @observed of Celery task %s: %s", task.name, problem)
         _pending[:] = [item for item in _pending if all(item is not done for done in declared)]

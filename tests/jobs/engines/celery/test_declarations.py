@@ -44,6 +44,28 @@ def test_a_name_that_is_no_argument_is_refused(observed, options):
             pass
 
 
+def test_a_name_that_is_no_argument_above_the_task(observed, monkeypatch, caplog):
+    """Its name is not known when it is declared, so that it is an error of ``check`` and of the log."""
+    from celery import shared_task
+
+    from notifications.jobs.engines.celery import declarations
+
+    monkeypatch.setattr(declarations, "_problems", {})
+
+    @observed(title="Export {year}", owner="usr")
+    @shared_task(name="wrong.export")
+    def export(user, year):
+        pass
+
+    [error] = checks.check_celery(None)
+    problem = "The owner '{usr}' of task export names 'usr'. It may name: user, year."
+    assert (error.id, error.msg) == (
+        "notifications.E008",
+        f"@observed of Celery task wrong.export: {problem}",
+    )
+    assert f"Wrong @observed of Celery task wrong.export: {problem}" in caplog.text
+
+
 @pytest.mark.parametrize("options", [{"title": 3}, {"owner": 3}, {"url": 3}, {"notify": "yes"}])
 def test_a_value_of_the_wrong_type_is_refused(observed, options):
     with pytest.raises(TypeError):
