@@ -278,6 +278,15 @@ def test_retry_of_an_unknown_group(admin_client, fields):
         assert text.startswith(("This group is unknown.", "No job was queued again"))
 
 
+def test_workers_that_observe_tasks_have_no_slots(admin_client):
+    """What they run is not counted against the slots of others."""
+    add_worker(queues="celery:celery", concurrency=0, load=2)
+    text = text_of(admin_client.get(PAGE))
+    assert "nothing; observes Celery" in text and "of 0" not in text
+    add_worker(load=3)
+    assert "3 of 8 slots" in text_of(admin_client.get(PAGE))
+
+
 def test_workers_servers_and_circuits(admin_client):
     """Live workers with load and lease, lost ones, web processes with sockets, and an open circuit."""
     outbound = (

@@ -30,6 +30,7 @@ from notifications.db.threads import (
 )
 from notifications.jobs.engines.celery.progress_reports import ProgressReports, Store
 from notifications.jobs.engines.celery.record_queue import Entry, RecordQueue, Work
+from notifications.jobs.engines.celery.unknown_owners import log_unknown_owners
 from notifications.jobs.transitions import observed_groups, signal_queue
 from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.jobs.transitions.signal_queue import SignalQueue
@@ -173,7 +174,7 @@ class Recorder:
     def _calls_for(self, entries: Sequence[Entry]) -> Iterator[Callable[[], Any]]:
         """Yield the calls that do what entries say: rows first, then attempts, in groups, and calls in their order."""
         if rows := [row for entry in entries if isinstance(entry.work, list) for row in entry.work]:
-            yield lambda: observed_groups.insert(rows)
+            yield partial(_insert, rows)
         # Those that were locked by others are tried again first: a second attempt at a job follows its first one.
         group = {attempt.job.id: attempt for attempt in self._locked}
         for entry in entries:
@@ -250,6 +251,11 @@ class Recorder:
         if is_stored:
             self._is_progress_failing = False
         return is_stored
+
+
+def _insert(rows: list[Job]) -> None:
+    observed_groups.insert(rows)
+    log_unknown_owners(rows)
 
 
 _recorder = Recorder()

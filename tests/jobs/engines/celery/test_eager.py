@@ -37,6 +37,13 @@ def test_an_eager_task_is_recorded_in_the_transaction_of_its_caller(tasks, user)
     assert tasks.plain.delay(1).get() == 1
 
 
+@pytest.mark.django_db
+def test_a_test_captures_the_notification_of_an_eager_task(eager, tasks, user, capture_notifications):
+    with capture_notifications(user) as captured:
+        tasks.export.delay(user.pk, 2026)
+    assert [note.title for note in captured] == ["Export 2026"]
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("eager")
 def test_an_eager_task_has_a_worker_while_it_runs(tasks, user, monkeypatch):
