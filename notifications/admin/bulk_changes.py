@@ -56,7 +56,7 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
     conditions = changing.conditions_until(change, job_filters.read_filter(changelist), times.now())
     count, is_partial = changing.count_jobs(change, conditions)
     if not count and not is_partial:
-        model_admin.message_user(request, _none_applies(change), messages.WARNING)
+        model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
         return None
     if "confirmed" not in request.POST:
         return _ask(model_admin, request, change, count, is_partial)
@@ -151,7 +151,9 @@ def _log(by: Any, ids: list[Any], text: str) -> None:
         LogEntry.objects.log_actions(by, jobs, CHANGE, text)  # type: ignore[arg-type]
 
 
-def _none_applies(change: str) -> str:
+def _none_applies(change: str, conditions: JobFilter) -> str:
+    if change == "retry" and changing.has_observed_jobs(conditions):
+        return _("Executions of Celery tasks are not retried here. Publish their tasks again.")
     return {
         "retry": _("No job was queued again, because none of them has failed or was cancelled."),
         "cancel": _("No job was cancelled, because none of them is queued or running."),

@@ -47,6 +47,12 @@ def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
     return total, is_partial
 
 
+def has_observed_jobs(conditions: JobFilter) -> bool:
+    """Return whether executions of Celery tasks are among the jobs that a retry would apply to."""
+    rows = conditions.apply(Job.objects.using(database()))
+    return bool(rows.filter(lane=Job.Lane.OBSERVED, state__in=manual.RETRYABLE_STATES).exists())
+
+
 def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> JobFilter:
     """Return the conditions of jobs that a change applies to at a moment: later ones are not meant."""
     until = min(conditions.created_until or moment, moment)

@@ -144,6 +144,10 @@ def test_retry_leaves_out_executions_of_celery_tasks(staff, change_all):
     change_all("retry_jobs", confirm=True)
     run_jobs()
     assert json.loads(bulk_job().result)["text"] == "2 queued again, 0 skipped."
+    Job.objects.exclude(pk=ids[0]).delete()
+    assert said(change_all("retry_jobs")) == [
+        "Executions of Celery tasks are not retried here. Publish their tasks again."
+    ]
 
 
 def test_nothing_is_begun_where_no_job_matches(staff, change_all):

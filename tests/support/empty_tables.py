@@ -17,12 +17,20 @@ MAX_DELETED_BYTES = 10 * 8192
 
 EMPTY_ON_POSTGRES = """
 DO $$
-DECLARE name regclass;
+DECLARE
+    names regclass[] := %s;
+    name regclass;
 BEGIN
-    FOREACH name IN ARRAY %s::regclass[] LOOP
+    -- Waits for transactions that threads have left open: their rows would appear in the next test.
+    EXECUTE format('LOCK TABLE %%s IN SHARE ROW EXCLUSIVE MODE', array_to_string(names, ', '));
+    -- In this order: a table with rows that were deleted in the transaction cannot be truncated.
+    FOREACH name IN ARRAY names LOOP
         IF pg_relation_size(name) > {limit} OR (SELECT reltuples >= 0 FROM pg_class WHERE oid = name) THEN
             EXECUTE format('TRUNCATE %%s CASCADE', name);
-        ELSIF pg_relation_size(name) > 0 THEN
+        END IF;
+    END LOOP;
+    FOREACH name IN ARRAY names LOOP
+        IF pg_relation_size(name) > 0 THEN
             EXECUTE format('DELETE FROM %%s', name);
         END IF;
     END LOOP;

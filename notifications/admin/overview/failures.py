@@ -19,8 +19,8 @@ MAX_GROUPS = 20
 class FailureGroup:
     """Failed jobs of one task with the same exception at the same location.
 
-    ``exception`` and ``location`` are "" where the task raised nothing, as when its worker was lost. ``retryable`` of
-    the ``count`` jobs are not executions of Celery tasks, which only Celery can run.
+    ``exception`` and ``location`` are "" where the task raised nothing, as when its worker was lost. ``retryable`` is
+    how many of them this app can run again: not executions of Celery tasks.
     """
 
     task_path: str

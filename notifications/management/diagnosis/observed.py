@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.db.transactions import database
+from notifications.jobs.claiming.lanes import EAGER_QUEUE
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
@@ -18,6 +19,8 @@ from notifications.models import Job, Worker
 
 #: Before each queue that a worker of Celery consumes, in its row.
 QUEUE_PREFIX = "celery:"
+#: Queues that a message names at most.
+MAX_NAMES = 10
 
 
 def is_needed() -> bool:
@@ -45,7 +48,7 @@ def check_observed_tasks() -> Finding:
         "oldest_waits_seconds": round(oldest, 1),
         "unconsumed_queues": absent if live else [queue["queue_name"] for queue in queued],
     }
-    waiting = f"{count} observed tasks wait" + (f", the oldest for {oldest:.0f} s." if count else ".")
+    waiting = f"observed tasks that wait: {count}" + (f", the oldest for {oldest:.0f} s." if count else ".")
     if not live:
         return Finding(
             check="celery",
@@ -58,13 +61,16 @@ def check_observed_tasks() -> Finding:
         return Finding(
             check="celery",
             state=WARNING,
-            message=f"No live worker consumes a queue named {', '.join(absent)}; {waiting}",
+            message=f"No live worker consumes a queue named {', '.join(absent[:MAX_NAMES])}; {waiting}",
             remedy=f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
             "queues, tasks may only wait behind others.",
             figures=figures,
         )
     return Finding(
-        check="celery", state=OK, message=f"{len(live)} workers observe tasks; {waiting}", figures=figures
+        check="celery",
+        state=OK,
+        message=f"Workers that observe tasks: {len(live)}; {waiting}",
+        figures=figures,
     )
 
 
@@ -76,11 +82,11 @@ def live_observers() -> Any:
 
 
 def _due_tasks() -> list[dict[str, Any]]:
-    """Return the queues of queued tasks that may start now, at most 10: name, count, and since when the first waits."""
+    """Return the queues of queued tasks that may start now: name, count, and since when the first waits."""
     tasks = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane=Job.Lane.OBSERVED)
-    due = tasks.filter(Q(run_after=None) | Q(run_after__lte=database_now()))
+    due = tasks.filter(Q(run_after=None) | Q(run_after__lte=database_now())).exclude(queue_name=EAGER_QUEUE)
     since = Min(Greatest("queued_at", Coalesce("run_after", "queued_at")))
-    return list(due.order_by("queue_name").values("queue_name").annotate(count=Count("id"), since=since)[:10])
+    return list(due.order_by("queue_name").values("queue_name").annotate(count=Count("id"), since=since))
 
 
 def _seconds_since(moment: Any) -> float:

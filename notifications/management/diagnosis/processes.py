@@ -196,7 +196,12 @@ def check_round_trip(timeout: float) -> Finding:
         queue = min(served[0])
     if queue is None or queue in paused_queues():
         if queue is None and live_observers().exists():
-            return Finding(check="round trip", state=OK, message="Skipped: no worker runs jobs.")
+            return Finding(
+                check="round trip",
+                state=WARNING,
+                message="Skipped: no worker runs jobs.",
+                remedy="None is needed if all tasks are Celery's. Else start one: manage.py run_jobs.",
+            )
         reason = f"the queue {queue} is paused" if queue else "there is no worker"
         return Finding(
             check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See workers above."

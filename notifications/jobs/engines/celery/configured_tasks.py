@@ -11,7 +11,7 @@ from typing import Any
 from celery import current_app
 
 from notifications.jobs import observations
-from notifications.jobs.engines.celery.declarations import find_wrong_declarations, wrong_argument
+from notifications.jobs.engines.celery.declarations import find_wrong_argument, find_wrong_declarations
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -55,4 +55,4 @@ def _wrong_argument(options: Any, task: Any) -> str:
         observation = observations.from_options(options)
     except TypeError:  # which the system check reports
         return ""
-    return wrong_argument(observation, task)
+    return find_wrong_argument(observation, task)

@@ -62,7 +62,7 @@ def add(task: Any, observation: Observation) -> None:
         _pending.append((task, observation))
 
 
-def wrong_argument(observation: Observation, task: Any) -> str:
+def find_wrong_argument(observation: Observation, task: Any) -> str:
     """Return what is wrong if an option names something that is no argument of a task, else ""."""
     try:
         _refuse_unknown_names(observation, task.run)
@@ -75,7 +75,8 @@ def wrong_argument(observation: Observation, task: Any) -> str:
 
 def find_wrong_declarations() -> dict[str, str]:
     """Return what is wrong with declarations above ``@shared_task``, by the names of their tasks."""
-    _declare_pending()
+    with suppress(RuntimeError):  # an app with autofinalize=False that is not ready
+        _declare_pending()
     return dict(_problems)
 
 
@@ -146,7 +147,7 @@ def _declare_pending() -> None:
         declared = list(_pending)
         for task, observation in declared:
             observations.declare(task.name, observation)
-            if problem := wrong_argument(observation, task):
+            if problem := find_wrong_argument(observation, task):
                 _problems[task.name] = problem
                 logger.error("Wrong @observed of Celery task %s: %s", task.name, problem)
         _pending[:] = [item for item in _pending if all(item is not done for done in declared)]

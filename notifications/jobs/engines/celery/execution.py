@@ -166,14 +166,17 @@ def _record_unlocked(attempt: ObservedAttempt) -> None:
         time.sleep(0.01)
 
 
-def finish_unlocked(outcome: Outcome) -> None:
-    """Record an end, or a failed attempt that another one follows.
+def finish_unlocked(outcome: Outcome) -> bool:
+    """Record an end, or a failed attempt that another one follows. Return False if the row stays locked.
 
     It is tried again while another transaction holds the row, as the one that stores a batch's progress.
     """
     give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
-    while not _record(outcome) and time.monotonic() < give_up_at:
+    while not _record(outcome):
+        if time.monotonic() > give_up_at:
+            return False
         time.sleep(0.01)
+    return True
 
 
 def _record(outcome: Outcome) -> bool:

@@ -90,7 +90,7 @@ def extend(message: Message, record: Callable[[Sequence[Callable[[], None]]], No
         record([lambda: observed_batches.extend(id, times.now() + timedelta(seconds=OPEN_SECONDS))])
 
 
-def closings(publishing: GroupPublishing) -> list[Callable[[], None]]:
+def make_closings(publishing: GroupPublishing) -> list[Callable[[], None]]:
     """Return calls that let the batches of a group end, whose publishing is over, when their jobs are done."""
     return [_closing(batch) for batch in publishing.batches]
 

@@ -54,9 +54,6 @@ from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
-#: How often a row is read at most, which changes before the end of its job is recorded.
-MAX_READS = 3
-
 
 def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
     """Add the job's header to a message before it is published."""
@@ -96,7 +93,7 @@ def insert_published(
 
 def close_group(publishing: GroupPublishing) -> None:
     """Let the batches of a group end when their jobs are done: all its messages are published."""
-    closings = groups.closings(publishing)
+    closings = groups.make_closings(publishing)
     if publishing.is_eager:
         for close in closings:
             close()
@@ -105,11 +102,16 @@ def close_group(publishing: GroupPublishing) -> None:
 
 
 def _record_published(calls: Sequence[Callable[[], None]]) -> None:
-    """Record what was published, after the commit inside a caller's transaction. Waits for the last call only."""
+    """Record what was published, after the commit inside a caller's transaction.
+
+    Waits for the last call, and for those before it only while many entries wait, so that none is dropped.
+    """
 
     def add(is_awaited: bool) -> None:
-        for call in calls:
-            recorder().call(call, wait=MAX_WAIT_SECONDS if is_awaited and call is calls[-1] else 0.0)
+        wait = MAX_WAIT_SECONDS if is_awaited else 0.0
+        for call in calls[:-1]:
+            recorder().call(call, wait=0.0, lag_wait=wait)
+        recorder().call(calls[-1], wait=wait)
 
     _add_published(add)
 
@@ -158,7 +160,7 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
         exc = sys.exception()
         if state == states.IGNORED and not execution.is_republished:
             _finish_ignored(execution, task)
-        elif state == states.IGNORED or (state == states.REJECTED and getattr(retval, "requeue", False)):
+        elif state == states.IGNORED or (state == states.REJECTED and _is_requeued(execution, task, retval)):
             execution.requeue(_check_at())
         elif state == states.REJECTED:
             _finish_failed(execution, retval)
@@ -166,7 +168,7 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
             # The caller gets Retry in place of another attempt.
             _finish_failed(execution, exc.exc if isinstance(exc, Retry) and exc.exc else exc)
         elif exc is not None and not isinstance(exc, Exception):
-            # This process ends, and the main process records how. It may read the row before its start is recorded.
+            # This process may end. The main process records how, and should read the row with its start.
             execution.wait_for_start()
     finally:
         execution.leave()
@@ -245,14 +247,22 @@ def _finish_row(
     """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
     if missing:
         observed_groups.insert([missing])
-    # The child may record the start after the row was read, which voids the end that was made for it.
-    for _ in range(MAX_READS):
+    was_queued = True
+    while was_queued:
         job = observed.read(job_id(id))
         if job is None:
             return
         if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
             return  # the message was delivered again, to another worker
-        finish_unlocked(make(job, policy or policy_of(None)))
+        was_queued = job.state == Job.State.QUEUED
+        if not finish_unlocked(make(job, policy or policy_of(None))):
+            return
+        # The child may have recorded the start after the row was read, which voids the end. Then it is read again.
+
+
+def _is_requeued(execution: ObservedExecution, task: Any, reject: Any) -> bool:
+    """Return whether the broker delivers a rejected message again: not if it was acknowledged before the task ran."""
+    return bool(getattr(reject, "requeue", False) and task.acks_late and not execution.is_inline)
 
 
 def _finish_failed(execution: ObservedExecution, exc: Any) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connections, reset_queries
+from django.db import Error, InterfaceError, OperationalError, connections, reset_queries
 
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import (
@@ -79,9 +79,14 @@ class Recorder:
         self._progress = ProgressReports()
         self._is_progress_failing = False
 
-    def call(self, function: Callable[[], Any], *, wait: float = MAX_WAIT_SECONDS) -> None:
-        """Run a call on the thread, and wait until it has run, at most ``wait`` seconds. Raises nothing."""
-        self._put(function, wait)
+    def call(
+        self, function: Callable[[], Any], *, wait: float = MAX_WAIT_SECONDS, lag_wait: float = 0.0
+    ) -> None:
+        """Run a call on the thread, and wait until it has run, at most ``wait`` seconds. Raises nothing.
+
+        If ``MAX_LAG`` entries wait already, wait at most ``lag_wait`` seconds, if that is longer.
+        """
+        self._put(function, wait, lag_wait)
 
     def record(self, attempt: ObservedAttempt, *, wait: float = 0.0) -> None:
         """Record what is known of an attempt, soon. Waits for that at most ``wait`` seconds, and raises nothing."""
@@ -255,7 +260,10 @@ class Recorder:
 
 def _insert(rows: list[Job]) -> None:
     observed_groups.insert(rows)
-    log_unknown_owners(rows)
+    try:
+        log_unknown_owners(rows)
+    except Error as exc:  # the users may be in another database, which is away
+        logger.warning("Could not read the owners of Celery tasks: %s", exc)
 
 
 _recorder = Recorder()

@@ -138,8 +138,14 @@ def add_slowly(a, b):
 
 @shared_task(acks_late=True)
 @observed(title="Rejected", owner="user_id")
-def reject(user_id):
-    raise Reject("no", requeue=False)
+def reject(user_id, requeue=False):
+    raise Reject("no", requeue=requeue)
+
+
+@shared_task
+@observed(title="Rejected early", owner="user_id")
+def reject_early(user_id):
+    raise Reject("no", requeue=True)
 
 
 @shared_task

@@ -66,6 +66,20 @@ def test_a_name_that_is_no_argument_above_the_task(observed, monkeypatch, caplog
     assert f"Wrong @observed of Celery task wrong.export: {problem}" in caplog.text
 
 
+@pytest.mark.usefixtures("celery_app")
+def test_an_app_that_is_not_finalized_yet(monkeypatch):
+    """With ``autofinalize=False`` the names of its tasks cannot be read."""
+    from notifications.jobs.engines.celery import declarations
+
+    class Task:
+        @property
+        def name(self):
+            raise RuntimeError("Contract breach: app not finalized")
+
+    monkeypatch.setattr(declarations, "_pending", [(Task(), Observation())])
+    assert checks.check_celery(None) == []
+
+
 @pytest.mark.parametrize("options", [{"title": 3}, {"owner": 3}, {"url": 3}, {"notify": "yes"}])
 def test_a_value_of_the_wrong_type_is_refused(observed, options):
     with pytest.raises(TypeError):

@@ -89,8 +89,10 @@ def test_an_exception_that_its_caller_gets(call, eager, celery_app, tasks, user,
 
 
 @pytest.mark.django_db
-def test_a_rejected_eager_task_has_failed(eager, tasks, user, caplog):
-    tasks.reject.delay(user.pk)
+@pytest.mark.parametrize("requeue", [False, True])
+def test_a_rejected_eager_task_has_failed(requeue, eager, tasks, user, caplog):
+    """No broker delivers its message again."""
+    tasks.reject.delay(user.pk, requeue)
     assert_failed_once(Job.objects.get(), user, caplog)
 
 
