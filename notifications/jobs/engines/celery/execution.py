@@ -94,10 +94,10 @@ class ObservedExecution(Execution):
         set_current_execution(self)
         enter_attempt(self.claimed.owner, self.job.id)
 
-    def wait_for_start(self) -> None:
-        """Wait until the start is recorded, before another message with the id of this task is published."""
+    def wait_for_start(self, seconds: float = MAX_WAIT_SECONDS) -> None:
+        """Wait until the start is recorded, so that what another process records of this task comes after it."""
         if not self.attempt.is_begun and not self.is_inline:
-            recorder().call(self._ensure_begun)
+            recorder().call(self._ensure_begun, wait=seconds)
 
     def leave(self) -> None:
         """Make the execution current again that was so before ``begin()``."""

@@ -169,7 +169,7 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
             _finish_failed(execution, exc.exc if isinstance(exc, Retry) and exc.exc else exc)
         elif exc is not None and not isinstance(exc, Exception):
             # This process may end. The main process records how, and should read the row with its start.
-            execution.wait_for_start()
+            execution.wait_for_start(main_process.DRAIN_SECONDS)
     finally:
         execution.leave()
 
