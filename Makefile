@@ -7,7 +7,7 @@
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       check format, lint, types, imports and translations, as required before a commit
 # make messages   update the message catalogs from the code; needs gettext
-# make lint-js    lint the browser client, check its types and its weight (Biome, TypeScript, esbuild); needs npm
+# make lint-js    lint the browser client, check its types, bundles and weight (Biome, TypeScript, Vite); needs npm
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
@@ -67,7 +67,7 @@ messages: venv-dev
 lint-js:
 	@if ! command -v npm >/dev/null; then echo "Skipped lint-js: npm is not installed."; \
 	elif ! npm install --no-save --no-audit --no-fund --silent; then echo "Skipped lint-js: npm could not install Biome and TypeScript."; \
-	else npm run --silent lint && npm run --silent types && npm run --silent weight; fi
+	else npm run --silent lint && npm run --silent types && npm run --silent bundle -- --check && npm run --silent weight; fi
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bench.database import USERS, execute, prepare, users  # noqa: F401
+from bench.guard_pages import weigh  # noqa: F401
+from bench.sessions import create_users_with_sessions  # noqa: F401
 
 
 def enqueue(number: int, name: str = "nothing", owners: int = USERS) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.latency import free_port
+from bench.measured_queue import process_cpu
 
 #: With a large backlog: Daphne's default is 50, and the kernel repeats others a second later. And with a long
 #: timeout for handshakes: Daphne's 5 s are too short for thousands of stock sockets.
@@ -26,14 +27,16 @@ SERVERS = {
 
 
 class Server:
-    """``with Server("daphne", core=0) as server``. The environment configures it."""
+    """``with Server("daphne", core=0) as server``. The environment configures it; ``options`` are those of Popen."""
 
-    def __init__(self, name: str, core: int | None, application: str = "bench.asgi:application") -> None:
+    def __init__(
+        self, name: str, core: int | None, application: str = "bench.asgi:application", **options: Any
+    ) -> None:
         self.port = free_port()
         command = [part.format(port=self.port, application=application) for part in SERVERS[name]]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the server)
         self._process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=self._errors
+            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=self._errors, **options
         )
         if core is not None:
             os.sched_setaffinity(self._process.pid, {core})
@@ -57,8 +60,7 @@ class Server:
 
     def cpu(self) -> float:
         """Return the CPU seconds of the process (user and system, all threads), to the nanosecond."""
-        # The clock of another process, as clock_getcpuclockid(3) names it.
-        return time.clock_gettime((~self._process.pid << 3) | 2)
+        return process_cpu(self._process.pid)
 
     def memory(self) -> float:
         """Return the resident memory of the process in KB."""

@@ -5,7 +5,10 @@ In the project's ``asgi.py``, import ``get_asgi_application`` from here instead 
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -15,13 +18,16 @@ from django.core.asgi import get_asgi_application as get_django_application
 from notifications.compat import is_test_runner
 from notifications.http import server_task
 from notifications.jobs import traces
+from notifications.jobs.worker.watchdog import ServerWatchdog, restart_when_stuck
 from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.servers import daphne as daphne_server
-from notifications.realtime.servers import daphne_writer, request_limits, uvicorn_writer
+from notifications.realtime.servers import daphne_writer, overload, request_limits, uvicorn_writer
 from notifications.realtime.servers import uvicorn as uvicorn_server
 
 #: Commands of manage.py that are servers. Others may import the ASGI module, and must not start a worker.
 SERVING_COMMANDS = {"runserver"}
+#: Set in a process that serves.
+is_serving = threading.Event()
 
 
 def get_asgi_application() -> Application:
@@ -46,8 +52,12 @@ class Application:
         self.hub = hub
         self.websocket_routes = websocket_urlpatterns
         self.has_prepared_server = False
+        self.watchdog: ServerWatchdog | None = None
+        overload.prepare()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.watchdog is None and is_serving.is_set():
+            self.watchdog = ServerWatchdog(asyncio.get_running_loop())
         if scope["type"] == "lifespan":
             if uvicorn := uvicorn_server.running_server():
                 uvicorn_server.use_bounded_protocols(uvicorn)
@@ -58,22 +68,29 @@ class Application:
             self.has_prepared_server = True
             if daphne:
                 daphne_writer.is_supported()  # Daphne has no lifespan events, so a fallback is logged now
-                daphne_server.call_before_shutdown(daphne, self.hub.close_current_hub)
+                daphne_server.call_before_shutdown(daphne, self.close)
             elif uvicorn := uvicorn_server.running_server():
-                uvicorn_server.call_before_shutdown(uvicorn, self.hub.close_current_hub)
+                uvicorn_server.call_before_shutdown(uvicorn, self.close)
                 uvicorn_server.use_bounded_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
         traces.set_from_headers(scope.get("headers", ()))
         self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
         if scope["type"] != "websocket":
             server_task.remember_server_task()
-            return await request_limits.call_bounded(self.django_application, scope, receive, send)
+            bounded = partial(request_limits.call_bounded, self.django_application)
+            return await overload.call_or_refuse(bounded, scope, receive, send)
         path = path_below_root(scope).removeprefix("/")
         for route in self.websocket_routes:
             if route.pattern.match(path):
                 return await route.callback(scope, receive, send)
         await receive()
         await send({"type": "websocket.close", "code": 4404})
+
+    async def close(self) -> None:
+        """Close the connections of all clients, because the server stops. Its loop may stand still from now on."""
+        if self.watchdog is not None:
+            self.watchdog.stop()
+        await self.hub.close_current_hub()
 
     async def handle_lifespan(self, receive: Receive, send: Send) -> None:
         """Close the hub, and with it all clients' connections, when the server announces its shutdown.
@@ -87,7 +104,7 @@ class Application:
             if message["type"] == "lifespan.startup":
                 self.hub.forget_closed_hub()
             if message["type"] == "lifespan.shutdown":
-                await self.hub.close_current_hub()
+                await self.close()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return
@@ -119,15 +136,20 @@ def is_management_script(script: str) -> bool:
     return path.name in names or path.parts[-2:] == ("django", "__main__.py")
 
 
-def begin_serving() -> None:
+def begin_serving(*, restarts: bool = False) -> None:
     """Log which doorbell connects the processes, and start the embedded worker or the hand-over to engines, as set.
 
     Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it.
+    With ``restarts``, a process whose event loop has not run for 30 s starts itself again, for a command without a
+    supervisor. Otherwise it ends.
     """
     from notifications.conf import settings
     from notifications.jobs.engines import handover
     from notifications.realtime import doorbell
 
+    is_serving.set()
+    if restarts:
+        restart_when_stuck()
     doorbell.doorbell.log_transport()
     handover.start()
     if settings.EMBEDDED_WORKER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import Any
 
 from django.apps import apps
@@ -15,9 +16,10 @@ from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
 from notifications.compat import task_backends
-from notifications.jobs import spans
+from notifications.jobs import policy_settings, spans
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.engines import engine_of
+from notifications.jobs.policies import Policy
 from notifications.jobs.worker.lease import RENEWALS
 
 #: The recommended options of a SQLite database, as in the quick start.
@@ -25,6 +27,8 @@ SQLITE_OPTIONS = (
     '{"transaction_mode": "IMMEDIATE", "timeout": 20, '
     '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}'
 )
+#: The options of ``@policy``, which ``policies`` of the settings have too.
+POLICY_OPTIONS = tuple(field.name for field in fields(Policy))
 
 
 @register("notifications")
@@ -176,7 +180,7 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W003: TASKS has no backend of this app. E006: the limits of its queues. E007: its engine."""
+    """W003: TASKS has no backend of this app. E006: the limits of its queues. E007: its engine. E009: its policies."""
     from django.utils.module_loading import import_string
 
     from notifications.jobs.backend import JobBackend
@@ -196,7 +200,11 @@ def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="notifications.W003",
             )
         ]
-    found = [error for alias, params in backends.items() for error in _check_limits(alias, params)]
+    found = [
+        error
+        for alias, params in backends.items()
+        for error in [*_check_limits(alias, params), *_check_policies(alias, params)]
+    ]
     return found + [message for message in _check_engines(backends) if message.level >= WARNING]
 
 
@@ -229,6 +237,30 @@ def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
         else:
             continue
         yield Error(f"TASKS[{alias!r}] {problem}", hint=hint, id="notifications.E006")
+
+
+def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
+    policies = params.get("OPTIONS", {}).get("policies", {})
+    label = f"TASKS[{alias!r}]['OPTIONS']['policies']"
+    if not isinstance(policies, dict):
+        yield Error(
+            f"{label} is not a dict.", hint=f"Write {policy_settings.EXAMPLE}.", id="notifications.E009"
+        )
+        return
+    for pattern, options in policies.items():
+        problem = ""
+        if not isinstance(pattern, str) or "." not in pattern:
+            problem = "The key is no path of tasks."
+        elif isinstance(options, dict) and (unknown := [key for key in options if key not in POLICY_OPTIONS]):
+            problem = f"The option {unknown[0]!r} is unknown."
+        else:
+            try:
+                Policy(**policy_settings.imported(options))
+            except (TypeError, ValueError) as exc:
+                problem = str(exc)
+        if problem:
+            hint = f"Write {policy_settings.EXAMPLE}. Options: {', '.join(POLICY_OPTIONS)}."
+            yield Error(f"{label}[{pattern!r}]: {problem}", hint=hint, id="notifications.E009")
 
 
 @register("notifications")
@@ -282,12 +314,12 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E020 to E025: wrong declarations of schedules."""
+    """W020 to W025: wrong declarations of schedules, each of which disables itself only."""
     from notifications.jobs.schedules.declarations import wrong_declarations
     from notifications.jobs.schedules.tasks import find_wrong_tasks
 
     wrong = [*wrong_declarations(), *find_wrong_tasks()]
-    return [Error(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
+    return [Warning(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too

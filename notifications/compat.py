@@ -1,4 +1,4 @@
-"""What differs between versions of Django, or is private to it.
+"""What differs between versions of Django or is private to it, and the package that has the same name as this one.
 
 The Tasks API is part of Django from 6.0 on, and of the package ``django-tasks`` on 5.2.
 """
@@ -7,9 +7,22 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django
+from django.core.exceptions import ImproperlyConfigured
+
+# django-notifications-hq has the same import name: pip writes the files of both into one folder, where each has some of
+# the other's modules. Its first migration, which this app never has, shows that, whichever was installed last.
+if (Path(__file__).parent / "migrations/0001_initial.py").exists():
+    raise ImproperlyConfigured(
+        "django-notifications-hq and asyncsite-notifications are both installed. Both are imported as 'notifications', "
+        "so that pip has mixed their files in one folder. Uninstall both, then install the one in use:\n"
+        "    pip uninstall --yes django-notifications-hq asyncsite-notifications\n"
+        '    pip install "asyncsite-notifications[daphne]"\n'
+        "If django-notifications-hq was removed before, its files may have stayed: the same two commands delete them."
+    )
 
 if TYPE_CHECKING or django.VERSION >= (6, 0):  # type checkers read the first branch only
     from django.tasks import (
@@ -30,8 +43,6 @@ else:
     try:
         import django_tasks  # noqa: F401
     except ImportError as exc:
-        from django.core.exceptions import ImproperlyConfigured
-
         raise ImproperlyConfigured(
             "Django 5.2 does not include Tasks. "
             'Install the package django-tasks: pip install "asyncsite-notifications[django52]".'

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 DEFAULTS: dict[str, Any] = {
     "ACTIVE_JOBS_PER_USER": 1000,
     "ALERTS": {},
+    "AUTHENTICATORS": [],
     "JOBS_PER_MINUTE": 1200,
     "CELERY": {},
     "CONCURRENCY": 100,
@@ -46,6 +47,7 @@ class Settings:
 
     ACTIVE_JOBS_PER_USER: int
     ALERTS: dict[str, Any]
+    AUTHENTICATORS: list[Any]
     JOBS_PER_MINUTE: int
     CELERY: dict[str, Any]
     CONCURRENCY: int
@@ -132,6 +134,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a dict of limits above 0: interval, stalled, wait, no_worker, window and clear in seconds (at most a week), "
         "failure_rate of at most 1, min_failures; None turns stalled, wait, failure_rate or no_worker off, and all "
         "alerts as the interval",
+    ),
+    "AUTHENTICATORS": (
+        lambda value: all(isinstance(each, str) or callable(each) for each in value),
+        "a list of dotted paths or callables",
     ),
     "CELERY": (_is_celery, "{'tasks': {name of a task: options}}"),
     "CONCURRENCY": (_is_positive, "1 or more"),

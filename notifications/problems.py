@@ -10,13 +10,12 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext
 
-from notifications.db.threads import NoThread
+from notifications.db.unavailable import is_unavailable
 
 logger = logging.getLogger("notifications")
 
@@ -78,27 +77,25 @@ def log_database_error(exc: Exception) -> None:
 
 
 def exceptions_as_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Return a view that converts ``HANDLED_EXCEPTIONS`` into problem documents."""
+    """Return a view whose exceptions become problem documents, as far as ``error_response`` knows them."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
-        except HANDLED_EXCEPTIONS as exc:
+        except Exception as exc:
             return error_response(exc)
 
     return wrapped
 
 
 def error_response(exc: Exception) -> HttpResponse:
-    """Return the problem document for one of ``HANDLED_EXCEPTIONS``."""
+    """Return the problem document for an exception. Raises it again if there is none."""
     if isinstance(exc, Problem):
         return exc.response()
-    if isinstance(exc, OperationalError | InterfaceError | NoThread):
+    if is_unavailable(exc):
         log_database_error(exc)
         return database_unavailable().response()
-    return Problem(400, "The request cannot be read. Send fewer and simpler parameters.").response()
-
-
-#: Exceptions that become problem documents. For the last two Django itself would return an HTML page.
-HANDLED_EXCEPTIONS = (Problem, OperationalError, InterfaceError, NoThread, SuspiciousOperation, BadRequest)
+    if isinstance(exc, SuspiciousOperation | BadRequest):  # for which Django would return an HTML page
+        return Problem(400, "The request cannot be read. Send fewer and simpler parameters.").response()
+    raise exc

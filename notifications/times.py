@@ -7,7 +7,7 @@ longer or expire at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,19 @@ from django.utils import timezone
 def now() -> datetime:
     """Return the current time of this machine."""
     # With USE_TZ = False timezone.now() is a local time, which is ambiguous in the hour after clocks are set back.
-    return timezone.now() if settings.USE_TZ else datetime.now(UTC)
+    return datetime.now(UTC)
+
+
+#: By how much clocks of several machines may differ.
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
+
+def latest_possible(now: datetime, longest: timedelta = timedelta(0)) -> datetime:
+    """Return the latest time that can have been stored until now, of one that is at most an interval ahead.
+
+    A later one was stored while a clock was wrong, and must not stop anything until then.
+    """
+    return now + longest + CLOCK_TOLERANCE
 
 
 def as_utc(moment: datetime) -> datetime:
@@ -31,6 +43,8 @@ def as_utc(moment: datetime) -> datetime:
 
 def to_db(moment: datetime, db: Any) -> Any:
     """Return an aware time as a parameter for the database."""
+    if db.vendor == "sqlite" and moment.tzinfo is UTC and db.timezone is UTC:
+        return str(moment.replace(tzinfo=None))  # as adapt_datetimefield_value() does, in a fifth of its time
     if settings.USE_TZ or db.vendor != "sqlite":
         return db.ops.adapt_datetimefield_value(moment)
     return str(moment.astimezone(UTC).replace(tzinfo=None))

@@ -31,6 +31,8 @@ MAX_RESULT_BYTES = 1024 * 1024
 MAX_INTEGER = 2**53 - 1
 
 _FORBIDDEN_IN_LINKS = re.compile(r"[\x00-\x20\x7f\\]")
+#: json.dumps() makes a new encoder for each call with these arguments.
+_STRICT_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def text(name: str, value: Any, limit: int, *, required: bool = False) -> str:
@@ -47,7 +49,7 @@ def text(name: str, value: Any, limit: int, *, required: bool = False) -> str:
         raise ValueError(f"{name} is empty. Pass a short text.")
     if len(value) > limit:
         raise ValueError(f"{name} has {len(value)} characters. At most {limit} are allowed. Shorten it.")
-    if "\0" in value or not encodable(value):
+    if "\0" in value or not (value.isascii() or encodable(value)):
         raise ValueError(f"{name} contains NUL or a lone surrogate, which cannot be stored. Remove it.")
     return value
 
@@ -129,14 +131,15 @@ def json_text(name: str, value: Any, limit: int) -> str:
     Raises TypeError or ValueError.
     """
     try:
-        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        encoded = _STRICT_JSON.encode(value)
     except (TypeError, ValueError, RecursionError) as exc:
         raise type(exc)(
             f"{name} cannot be written as JSON: {exc}. Pass ids, numbers, strings, lists and dicts."
         ) from exc
-    if ("\\u0000" in encoded and _has_nul(value)) or not encodable(encoded):
+    is_ascii = encoded.isascii()
+    if ("\\u0000" in encoded and _has_nul(value)) or not (is_ascii or encodable(encoded)):
         raise ValueError(f"{name} contains NUL or a lone surrogate, which cannot be stored. Remove it.")
-    size = len(encoded.encode())
+    size = len(encoded if is_ascii else encoded.encode())
     if size > limit:
         raise ValueError(
             f"{name} has {size} bytes of JSON. At most {limit} are allowed. Store it elsewhere and pass its id."

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from tests.support.npm import require_node_modules
 from tests.support.requirements import find_program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,3 +21,16 @@ def test_javascript():
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_bundles_are_those_of_the_modules():
+    """The committed scripts that pages load are built from the modules as they are now: npm run bundle."""
+    require_node_modules()
+    done = subprocess.run(
+        [find_program("node", package="nodejs"), "js/bundle.js", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
@@ -22,12 +20,13 @@ from notifications.admin.arguments import describe_arguments
 from notifications.admin.job_attempts import read_attempts
 from notifications.db.transactions import database
 from notifications.models import Job, Notification
+from notifications.streams import listing
 from notifications.templatetags.notifications import csp_nonce
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
-#: From when until when, seen from the end of a job, its notification is created.
-NOTIFICATION_WINDOW = (timedelta(seconds=-60), timedelta(seconds=10))
+#: How far the number of a job's notification may be from that of its end: they are numbered in one transaction.
+MAX_NUMBERS_BETWEEN = 500
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
@@ -80,9 +79,7 @@ class JobDetailsMixin(_ModelAdmin):
         # The permission is the request's, and the functions that show the fields get the job only.
         if obj is not None:
             obj.has_shown_arguments = request.user.has_perm("notifications.view_job_arguments")
-            obj.has_notification_link = self.admin_site.is_registered(Notification) and request.user.has_perm(
-                "notifications.view_notification"
-            )
+            obj.has_shown_notification = request.user.has_perm("notifications.view_notification")
         return super().get_readonly_fields(request, obj)
 
     @admin.display(description=_("arguments"))
@@ -112,22 +109,32 @@ class JobDetailsMixin(_ModelAdmin):
         """Return the newest notification of the end of the job, and when it was read."""
         if job.user_id is None:
             return _("None: the job has no owner.")
+        if not getattr(job, "has_shown_notification", False):
+            return _("Shown with the permission to view notifications.")
         if job.finished_at is None:
             return "-"
-        # By the time in its id, because the rows of an inbox have no index by job.
-        first, last = (
-            UUID(int=int((job.finished_at + offset).timestamp() * 1000) << 80)
-            for offset in NOTIFICATION_WINDOW
-        )
-        notes = Notification.objects.using(database()).filter(pk__range=(first, last), job=job.pk)
-        found = notes.filter(user_id=job.user_id).order_by("-pk").first()
+        found = _find_notification(job)
         if found is None:
             return "-"
         read = _("not read")
         if found.read_at:
             moment = formats.date_format(template_localtime(found.read_at), "DATETIME_FORMAT")
             read = _("read %(time)s") % {"time": moment}
-        if not getattr(job, "has_notification_link", False):
+        if not self.admin_site.is_registered(Notification):
             return f"{found.title}, {read}"
         name = f"{self.admin_site.name}:notifications_notification_change"
         return format_html('<a href="{}">{}</a>, {}', reverse(name, args=[found.pk]), found.title, read)
+
+
+def _find_notification(job: Job) -> Notification | None:
+    """Return the newest notification of the end of a job, by its number, because no index of them is by job."""
+    if not job.seq:
+        return None
+    numbers = (job.seq - MAX_NUMBERS_BETWEEN, job.seq + MAX_NUMBERS_BETWEEN)
+    notes = Notification.objects.using(database()).filter(
+        user_id=job.user_id, raised__range=numbers, job=job.pk
+    )
+    found = [
+        note for partition in listing.partitions() for note in notes.filter(partition).order_by("-raised")[:1]
+    ]
+    return max(found, key=lambda note: note.raised or 0, default=None)

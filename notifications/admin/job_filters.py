@@ -204,8 +204,9 @@ def read_filter(changelist: Any) -> JobFilter:
 
 
 def other_parameters(changelist: Any) -> list[str]:
-    """Return the names of parameters of a list that are lookups of Django, not filters of this module."""
-    known = {name for spec in changelist.filter_specs for name in spec.expected_parameters()}
+    """Return the names of parameters of a list that are not those of filters of this module."""
+    specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
+    known = {name for spec in specs for name in spec.expected_parameters()}
     return sorted(set(changelist.get_filters_params()) - known)
 
 

@@ -101,6 +101,13 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         """Return whether the list without filters has all jobs: a subclass may show some of them only."""
         return type(self).get_queryset is JobAdmin.get_queryset
 
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Return the filters; the one by exceptions shows what only staff who may view attempts see."""
+        filters = super().get_list_filter(request)
+        if request.user.has_perm("notifications.view_attempt"):
+            return filters
+        return [spec for spec in filters if spec is not job_filters.ErrorGroupFilter]
+
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = list(super().get_list_display(request))
         if has_runners():

@@ -109,14 +109,20 @@ class NotificationUserFilter(job_filters.UserFilter):
 
 
 class BroadcastFilter(admin.SimpleListFilter):
-    """Filters notifications by the broadcast that they were sent with. The choices are the newest broadcasts."""
+    """Filters notifications by the broadcast that they were sent with.
+
+    The choices are the newest broadcasts, for staff who may view them.
+    """
 
     title = _("broadcast")
     parameter_name = "broadcast"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        newest = Broadcast.objects.using(database()).order_by("-id").values_list("id", "title")
-        choices = [(str(id), title) for id, title in newest[:MAX_BROADCASTS]]
+        choices = []
+        site = model_admin.admin_site
+        if site.is_registered(Broadcast) and site.get_model_admin(Broadcast).has_view_permission(request):
+            newest = Broadcast.objects.using(database()).order_by("-id").values_list("id", "title")
+            choices = [(str(id), title) for id, title in newest[:MAX_BROADCASTS]]
         value = self.value()
         return choices if not value or value in dict(choices) else [*choices, (value, value)]
 

@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from notifications.admin.mixins import FilteredChangeList
 from notifications.db.keyset import Order, Page, RowPosition, count_rows, estimate_rows, read_page
 from notifications.db.transactions import connection
 from notifications.jobs.matching import parse_id
@@ -26,7 +27,7 @@ OLDER_VAR, NEWER_VAR = "older", "newer"
 MAX_ROWS_COUNTED = 10_000
 
 
-class KeysetChangeList(ChangeList):
+class KeysetChangeList(FilteredChangeList):
     """A list of the admin whose pages begin after a row of the table, not at a number."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:

@@ -157,6 +157,8 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             return _("Failing since %(when)s") % {"when": moment(row.problem_since)}
         if row.problem == Schedule.Problem.MISSED:
             return _("Missed since %(when)s") % {"when": moment(row.problem_since)}
+        if row.problem == Schedule.Problem.SKIPPED:
+            return _("Skipped since %(when)s") % {"when": moment(row.problem_since)}
         return _("Active")
 
     @admin.display(description=_("next run"), ordering="next_tick")

@@ -21,21 +21,29 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=models.Model)
 
 
+class ColumnNotRead(RuntimeError):
+    """The column of an attribute was not read by ``read_rows``. Django would load it with one query for each row."""
+
+
 def read_rows(model: type[M], columns: Sequence[str], sql: str, params: Sequence[Any]) -> list[M]:
     """Return the rows of a query, which selects at least these columns, as instances of the model.
 
     A value that cannot be read is replaced by the default of its field, and the row is logged. No row is left out,
-    because limits and positions depend on the number of rows.
+    because limits and positions depend on the number of rows. An attribute of a column that was not read raises
+    ``ColumnNotRead``.
     """
     try:
-        return list(_raw(model, sql, params))
+        rows = list(_raw(model, sql, params))
     except Exception as exc:
         if not is_damage(exc):
             raise
-    with connection().cursor() as cursor:
-        cursor.execute(f"SELECT id FROM ({sql}) AS found", params)
-        ids = [id for (id,) in cursor.fetchall()]
-    return [row for id in ids if (row := _read_row(model, columns, id))]
+        with connection().cursor() as cursor:
+            cursor.execute(f"SELECT id FROM ({sql}) AS found", params)
+            ids = [id for (id,) in cursor.fetchall()]
+        rows = [row for id in ids if (row := _read_row(model, columns, id))]
+    for row in rows:
+        row.refresh_from_db = _refuse_load  # type: ignore[method-assign]
+    return rows
 
 
 def is_damage(exc: Exception) -> bool:
@@ -81,6 +89,13 @@ def _read_column(model: type[M], column: str, id: Any) -> Any:
 def _select(model: type[M], columns: Any, id: Any) -> Any:
     table = connection().ops.quote_name(model._meta.db_table)
     return _raw(model, f"SELECT {', '.join(columns)} FROM {table} WHERE id = %s", [id])
+
+
+def _refuse_load(*, fields: Sequence[str], **options: Any) -> None:
+    """Replace ``refresh_from_db``, which Django calls to load deferred columns."""
+    raise ColumnNotRead(
+        f"The columns {', '.join(fields)} were not read. Add them to those that are selected."
+    )
 
 
 def _raw(model: type[M], sql: str, params: Sequence[Any]) -> Any:

@@ -75,12 +75,12 @@ def set_options_of_this_thread() -> None:
     """Set ``OPTIONS`` for the connections to all databases that this thread opens from now on."""
     if _thread.has_options:
         return
-    _thread.has_options = True
     for alias in connections:
         with contextlib.suppress(
             ImproperlyConfigured
         ):  # its driver is not installed, so the alias is not used
             set_options(connections[alias])
+    _thread.has_options = True
 
 
 def set_options(db: BaseDatabaseWrapper) -> None:

@@ -1,21 +1,24 @@
 """Read long tables in pages, each from the last row of the page before it (keyset paging).
 
 An OFFSET would read all rows before the page. And a page of rows that no index selects would read the whole table if
-few rows match. So such a page is read in slices of an index, and stops after ``MAX_ROWS_READ`` rows.
+few rows match. So such a page is read in slices of an index, and stops after ``MAX_ROWS_READ`` rows. A slice is a
+subquery with a LIMIT in the place of the table: whatever index the database prefers for the other conditions, such as
+one of all rows of a user, it reads the rows of the slice only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import EmptyResultSet
 from django.db.models import Q
+from django.db.models.sql.datastructures import BaseTable
 
 #: Rows of one slice, and of all slices of one page.
-ROWS_PER_SLICE, MAX_ROWS_READ = 10_000, 50_000
+ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 10_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -79,12 +82,19 @@ class Order:
         """Return the rows that follow a position, with ``inclusive`` the row at it too; all rows for None."""
         return rows if position is None else rows.filter(self._beyond(position, self.is_ascending, inclusive))
 
-    def until(self, rows: Any, position: RowPosition | None) -> Any:
-        """Return the rows before a position and the one at it; all rows for None."""
-        return rows if position is None else rows.filter(self._beyond(position, not self.is_ascending, True))
-
-    def read(self, rows: Any, limit: int) -> list[RowPosition]:
+    def read(self, rows: Any, limit: int, *, among: Any = None) -> list[RowPosition]:
+        """Return the positions of the first rows, with ``among`` of those that are in this queryset too."""
         values = self.sort(rows).values_list(*self.fields)[:limit]
+        if among is not None:
+            table = values.query.get_initial_alias()
+            try:
+                sql, _ = values.query.get_compiler(values.db).as_sql()
+            except EmptyResultSet:
+                return []
+            # SQLite would copy all columns of each row, large texts too.
+            fields = values.model._meta.concrete_fields
+            among = among.values(*(field.attname for field in fields if f'"{table}"."{field.column}"' in sql))
+            values.query.alias_map[table] = _Rows(values.model._meta.db_table, table, among)
         return [RowPosition(tuple(row)) for row in values]
 
     def _beyond(self, position: RowPosition, upwards: bool, inclusive: bool) -> Q:
@@ -109,32 +119,40 @@ def read_page(
     ``rows``
         A queryset of the rows that match.
     ``slices_of``
-        A queryset of all rows that an index yields in this order, ``rows`` among them, if no index yields ``rows``.
+        A queryset of all rows that an index yields in this order, ``rows`` among them, if no index yields ``rows``. At
+        most ``MAX_ROWS_READ`` of them are read.
     """
     if slices_of is None:
         found = order.read(order.after(rows, after), limit + 1)
         return Page(positions=found[:limit], has_more=len(found) > limit)
     found = []
-    for start, end in _slices(slices_of, order, after):
-        found += order.read(order.until(order.after(rows, start), end), limit + 1 - len(found))
+    for _ in range(MAX_ROWS_READ // ROWS_PER_SLICE):
+        # Where the slice ends is read before its rows: of rows that leave or enter the slice in between, none moves the
+        # end, so that no other row is passed over or found twice.
+        remaining = order.sort(order.after(slices_of, after))
+        ends = remaining.values_list(*order.fields)[ROWS_PER_SLICE - 1 : ROWS_PER_SLICE]
+        end = next((RowPosition(tuple(row)) for row in ends), None)
+        rows_of_slice = order.reversed().after(remaining, end, inclusive=True)
+        # The limit leaves room for rows that have entered. Without one the database would choose another index.
+        found += order.read(rows, limit + 1 - len(found), among=rows_of_slice[: 2 * ROWS_PER_SLICE])
         if len(found) > limit:
             return Page(positions=found[:limit], has_more=True)
         if end is None:
             return Page(positions=found)
-        stopped_at = end
-    return Page(positions=found, stopped_at=stopped_at)
+        after = end
+    return Page(positions=found, stopped_at=after)
 
 
-def _slices(
-    rows: Any, order: Order, start: RowPosition | None
-) -> Iterator[tuple[RowPosition | None, RowPosition | None]]:
-    """Yield start (exclusive) and end (inclusive) of slices of an index; the end is None for the last rows."""
-    for _ in range(MAX_ROWS_READ // ROWS_PER_SLICE):
-        remaining = order.sort(order.after(rows, start)).values_list(*order.fields)
-        ends = [RowPosition(tuple(row)) for row in remaining[ROWS_PER_SLICE - 1 : ROWS_PER_SLICE]]
-        end = ends[0] if ends else None
-        yield start, end
-        start = end
+class _Rows(BaseTable):
+    """The rows of a queryset with a limit, in the place of its table in another query."""
+
+    def __init__(self, table_name: str, alias: str, rows: Any) -> None:
+        super().__init__(table_name, alias)
+        self.rows = rows
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        sql, params = self.rows.query.get_compiler(connection=connection).as_sql()
+        return f"({sql}) {connection.ops.quote_name(self.table_alias)}", params
 
 
 def count_rows(rows: Any, limit: int) -> int:

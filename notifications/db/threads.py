@@ -75,6 +75,7 @@ class DaemonExecutor(Executor):
         #: Number of calls that are not done, without those written off.
         self._open = 0
         self._written_off: set[Future[Any]] = set()
+        self._running: set[Future[Any]] = set()
         self._lent: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._ended = False
@@ -113,16 +114,21 @@ class DaemonExecutor(Executor):
             try:
                 self._ensure_thread()
             except NoThread as exc:
-                while not self._calls.empty():
-                    if call := self._calls.get():
-                        self._open -= 1
-                        if call[0].set_running_or_notify_cancel():
-                            call[0].set_exception(exc)
+                self._fail_queued_calls(exc)
         return True
 
     def abandon(self, future: Future[Any], error: BaseException) -> None:
         """Fail a running call with ``error``, and replace the thread that is in it."""
         if self.write_off(future):
+            with contextlib.suppress(InvalidStateError):  # it has just ended
+                future.set_exception(error)
+
+    def abandon_all(self, error: BaseException) -> None:
+        """Shut down, and fail all calls with ``error``, those that run and those that are queued."""
+        with self._lock:
+            self._fail_queued_calls(error)
+        self.end()
+        for future in list(self._running):
             with contextlib.suppress(InvalidStateError):  # it has just ended
                 future.set_exception(error)
 
@@ -182,21 +188,52 @@ class DaemonExecutor(Executor):
         with contextlib.suppress(NoThread):  # queued calls wait, and the next submit raises
             self._ensure_thread()
 
+    def _fail_queued_calls(self, error: BaseException) -> None:
+        while not self._calls.empty():
+            if call := self._calls.get():
+                self._open -= 1
+                if call[0].set_running_or_notify_cancel():
+                    call[0].set_exception(error)
+
     def _run(self) -> None:
         _thread_local.executor = self
-        set_options_of_this_thread()
+        try:
+            self._take_calls()
+        except BaseException as exc:  # no memory, between two calls
+            self._replace_this_thread(exc)
+        finally:
+            close_connections()
+
+    def _replace_this_thread(self, error: BaseException) -> None:
+        """Start another thread in place of this one, which fails. Without one, queued calls would wait for ever."""
+        with self._lock:
+            self._threads.discard(threading.current_thread())
+            try:
+                self._ensure_thread()
+            except NoThread:
+                self._fail_queued_calls(error)
+        logger.error("A thread failed, and was replaced: %s", self._name, exc_info=error)
+
+    def _take_calls(self) -> None:
         opened = time.monotonic()
         while call := self._next():
             if self._keep_connections and time.monotonic() - opened > MAX_CONNECTION_SECONDS:
                 close_connections()
                 opened = time.monotonic()
             future, work = call
-            if future.set_running_or_notify_cancel():
-                self._call(future, work)
-            if self._is_surplus(future):
+            try:
+                if future.set_running_or_notify_cancel():
+                    self._call(future, work)
+            except BaseException as exc:
+                with contextlib.suppress(InvalidStateError):
+                    future.set_exception(exc)
+                raise
+            finally:
+                self._running.discard(future)
+                is_surplus = self._is_surplus(future)
+            if is_surplus:
                 break
             del call, future, work
-        close_connections()
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         if self._keep_connections:
@@ -223,18 +260,18 @@ class DaemonExecutor(Executor):
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
         _thread_local.call = future
+        self._running.add(future)
         result: Any = None
         error: BaseException | None = None
         try:
+            set_options_of_this_thread()
             check_connections()
             result = work()
             if any(map(in_transaction, connections.all(initialized_only=True))):
                 raise transaction.TransactionManagementError(
                     "The call left a transaction open, which was rolled back. Use `with transaction.atomic():`."
                 )
-        except (
-            StopIteration
-        ) as exc:  # asyncio's futures refuse it, so that a waiting coroutine would never resume
+        except StopIteration as exc:  # asyncio's futures refuse it: a waiting coroutine would never resume
             error = RuntimeError(f"The call raised {exc!r}.")
             error.__cause__ = exc
         except BaseException as exc:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri
 
@@ -16,6 +15,7 @@ from notifications import paths
 from notifications.compat import TaskResult
 from notifications.db.threads import NoThread
 from notifications.db.transactions import database
+from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.http import job_waiting
 from notifications.http.idempotent_enqueue import enqueue_once
@@ -89,7 +89,9 @@ def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], TaskResult]) 
         return Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}).response()
     except IdempotencyKeyConflict as exc:
         return Problem(422, str(exc)).response()
-    except (OperationalError, InterfaceError) as exc:
+    except Exception as exc:
+        if not is_unavailable(exc):
+            raise
         log_database_error(exc)
         return database_unavailable().response()
     if request.method in SAFE_METHODS and not is_replay:
@@ -150,6 +152,6 @@ def _reread(job: Job) -> Job:
     """Return a job as it is now, or ``job`` if it cannot be read: the request has been accepted in any case."""
     try:
         return Job.objects.using(database()).filter(pk=job.id).first() or job
-    except (OperationalError, InterfaceError) as exc:
+    except UNAVAILABLE as exc:
         log_database_error(exc)
         return job

@@ -8,6 +8,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.translation import gettext
 
 from notifications.http import csrf
+from notifications.http.authentication import authenticate, is_authenticated_without_session
 from notifications.http.negotiation import preferred_media_type
 from notifications.http.parsing import body_errors_as_problems, check_content_length
 from notifications.problems import Problem
@@ -19,6 +20,7 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
 
     Raises Problem: 401, 405, 406, 400, 413 or 403, the first that applies.
     """
+    authenticate(request)
     if not is_signed_in(request):
         raise Problem(401, gettext("You are not signed in. Sign in and try again."))
     if not page_user.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
@@ -33,7 +35,8 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
         )
     if method != "GET":
         check_content_length(request)
-        _check_csrf_token(request)
+        if not is_authenticated_without_session(request):
+            _check_csrf_token(request)
 
 
 def is_signed_in(request: HttpRequest) -> bool:

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.http.access import check_request
-from notifications.problems import HANDLED_EXCEPTIONS, error_response, exceptions_as_problems
+from notifications.problems import error_response, exceptions_as_problems
 
 View = Callable[..., HttpResponse]
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
@@ -42,7 +42,7 @@ def async_api_view(view: AsyncView) -> AsyncView:
     async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             return await view(request, *args, **kwargs)
-        except HANDLED_EXCEPTIONS as exc:
+        except Exception as exc:
             return error_response(exc)
 
     return exempt_from_project(wrapped)

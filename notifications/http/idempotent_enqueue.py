@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.http import HttpRequest
 
 from notifications.compat import TaskResult
 from notifications.db.transactions import begin_with_write, connection, database
+from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.http.idempotency import IdempotencyKey, IdempotencyKeyTaken, read_idempotency_key
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.jobs.enqueueing.owners import owner_from_request, owner_key
@@ -86,7 +87,7 @@ def _find_job_of_other_request(key: IdempotencyKey, owner: Any, exc: Exception) 
 
     Raises Problem 503 if only other connections see that job: the snapshot of a caller's transaction is older.
     """
-    if isinstance(exc, (OperationalError, InterfaceError)) and not _is_retryable(exc):
+    if is_unavailable(exc) and not _is_retryable(exc):
         return None
     try:
         job = key.find_job(owner)
@@ -95,7 +96,7 @@ def _find_job_of_other_request(key: IdempotencyKey, owner: Any, exc: Exception) 
                 if executor.submit(_exists_for_new_connection, key, owner).result():
                     raise _concurrent_request()
         return job
-    except (OperationalError, InterfaceError) as error:
+    except UNAVAILABLE as error:
         log_database_error(error)
         return None
 

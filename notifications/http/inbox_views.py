@@ -91,11 +91,7 @@ def mark(request: HttpRequest) -> HttpResponse:
         try:
             change = _mark_all(user, all_verb, up_to, query)
         except TooManyPendingMarks:
-            return text_response(
-                gettext("Earlier changes continue in the background. Go back, wait a moment, and try again."),
-                status=429,
-                retry_after=PENDING_RETRY_SECONDS,
-            )
+            return _refuse_change()
     elif verb not in VERBS:
         raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
     elif ids:
@@ -117,7 +113,10 @@ def undo(request: HttpRequest) -> HttpResponse:
             "The change to undo is not valid. Open the inbox and change the notifications there."
         )
     if isinstance(change, AllChanged):
-        undo_mark(user, change.verb, change.marked.moment, change.marked.after, change.up_to)
+        try:
+            undo_mark(user, change.verb, change.marked.moment, change.marked.after, change.up_to)
+        except TooManyPendingMarks:
+            return _refuse_change()
     else:
         up_to = pages.read_stream_position(user).seq
         mark_some(user, INVERSE_VERBS[change.verb], up_to, change.ids)
@@ -181,3 +180,11 @@ def _parse_uuid(text: str) -> UUID:
         return UUID(text)
     except ValueError as exc:
         raise BadRequest("An id must be a UUID.") from exc
+
+
+def _refuse_change() -> HttpResponse:
+    return text_response(
+        gettext("Earlier changes continue in the background. Go back, wait a moment, and try again."),
+        status=429,
+        retry_after=PENDING_RETRY_SECONDS,
+    )

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.views import redirect_to_login
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -19,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from notifications import serializers
 from notifications.db.transactions import database
+from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
 from notifications.http.decorators import View, exempt_from_project
 from notifications.jobs.pace import describe_elapsed, describe_pace
@@ -41,7 +41,9 @@ def page_view(view: View) -> View:
         try:
             if getattr(request, "user", None) and request.user.is_authenticated:
                 return protected(request, *args, **kwargs)
-        except (OperationalError, InterfaceError) as exc:
+        except Exception as exc:
+            if not is_unavailable(exc):
+                raise
             log_database_error(exc)
             return _database_unavailable_page()
         is_get = request.method in ("GET", "HEAD")

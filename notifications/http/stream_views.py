@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext
 
 from notifications.http.access import check_request, is_signed_in
+from notifications.http.authentication import authenticate
 from notifications.http.decorators import async_api_view
 from notifications.http.negotiation import if_none_match, is_not_modified, wait_seconds
 from notifications.http.parsing import parse_query_integer
@@ -92,6 +93,7 @@ def _parse_sync_request(request: HttpRequest) -> StreamRequest:
 
 
 def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
+    authenticate(request)
     if request.method in ("GET", "HEAD") and not is_signed_in(request):
         return None
     check_request(request, "GET", "text/event-stream")

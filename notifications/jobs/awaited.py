@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
-
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import check_connections, close_connections, keep_connections, start_thread
 from notifications.db.transactions import database
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.models import Job
 
@@ -174,7 +173,7 @@ class JobWaits:
                 ends = self._read_ends(chunk)
                 keep_connections()
                 check_connections()
-            except (OperationalError, InterfaceError) as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not read %d awaited jobs: %s", len(chunk), exc)
             except Exception as exc:  # Raised in the waiting calls, which would otherwise wait forever.
                 self._set_ends(dict.fromkeys(chunk, exc))

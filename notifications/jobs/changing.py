@@ -10,15 +10,14 @@ from uuid import UUID
 
 from notifications.db import keyset
 from notifications.db.transactions import database
-from notifications.exceptions import TooManyJobs
 from notifications.jobs.matching import NEWEST_FIRST, JobFilter
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 
 #: Jobs that are changed between two reports of progress.
-JOBS_PER_CHUNK = 200
+JOBS_PER_CHUNK = 1_000
 #: Jobs are counted up to this number before they are changed.
-MAX_JOBS_COUNTED = 10_000
+MAX_JOBS_COUNTED = 1_000_000
 
 #: The states of the jobs that each change applies to.
 STATES: dict[str, Any] = {
@@ -38,13 +37,11 @@ class ChangedJobs:
 
 def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
     """Return how many jobs a change applies to, and whether there may be more: they are counted up to a limit."""
-    total, is_partial = 0, False
+    total = 0
     for part in _parts(change, conditions):
-        rows, slices_of = _select(change, part)
-        page = keyset.read_page(rows, NEWEST_FIRST, limit=MAX_JOBS_COUNTED, slices_of=slices_of)
-        total += len(page.positions)
-        is_partial = is_partial or page.has_more or page.stopped_at is not None
-    return total, is_partial
+        for rows in part.selections():
+            total += keyset.count_rows(_filter(change, part, rows), MAX_JOBS_COUNTED + 1 - total)
+    return min(total, MAX_JOBS_COUNTED), total > MAX_JOBS_COUNTED
 
 
 def has_observed_jobs(conditions: JobFilter) -> bool:
@@ -71,10 +68,9 @@ def change_jobs(change: str, conditions: JobFilter, *, by: Any) -> Iterator[Chan
     because a changed job has left the states that it applies to.
     """
     apply = _APPLY[change]
-    full_users: set[Any] = set()
     for part in _parts(change, conditions):
         for ids in _read_ids(change, part):
-            yield ChangedJobs(found=ids, changed=apply(ids, by, full_users))
+            yield ChangedJobs(found=ids, changed=apply(ids, by))
 
 
 def _parts(change: str, conditions: JobFilter) -> list[JobFilter]:
@@ -82,14 +78,18 @@ def _parts(change: str, conditions: JobFilter) -> list[JobFilter]:
     return [replace(conditions, state=state) for state in STATES[change] if conditions.state in ("", state)]
 
 
-def _select(change: str, conditions: JobFilter) -> tuple[Any, Any]:
-    rows = conditions.apply(Job.objects.using(database()))
-    is_exact = True
+def _filter(change: str, conditions: JobFilter, rows: Any) -> Any:
+    rows = conditions.apply(rows)
     if change == "run_now":
-        rows, is_exact = rows.filter(run_after__isnull=False), False
-    elif change == "retry":  # only Celery can run its tasks
-        rows, is_exact = rows.exclude(lane=Job.Lane.OBSERVED), False
-    return conditions.narrow(rows, is_exact=is_exact and not conditions.finished_until)
+        return rows.filter(run_after__isnull=False)
+    return (
+        rows.exclude(lane=Job.Lane.OBSERVED) if change == "retry" else rows
+    )  # only Celery can run its tasks
+
+
+def _select(change: str, conditions: JobFilter) -> tuple[Any, Any]:
+    rows = _filter(change, conditions, Job.objects.using(database()))
+    return conditions.narrow(rows, is_exact=change == "cancel" and not conditions.finished_until)
 
 
 def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
@@ -104,27 +104,8 @@ def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
         position = page.positions[-1] if page.has_more else page.stopped_at
 
 
-def _retry(ids: list[UUID], by: Any, full_users: set[Any]) -> list[UUID]:
-    fences = dict(Job.objects.using(database()).filter(pk__in=ids).values_list("pk", "fence"))
-    try:
-        return manual.retry(ids)
-    except TooManyJobs:
-        # The chunks of manual.retry() before the one that raised are committed.
-        rows = Job.objects.using(database()).filter(pk__in=ids).order_by("id")
-        changed = []
-        for id, fence, user in list(rows.values_list("pk", "fence", "user_id")):
-            if fence != fences.get(id):
-                changed.append(id)
-            elif user not in full_users:
-                try:
-                    changed += manual.retry([id])
-                except TooManyJobs:
-                    full_users.add(user)
-        return changed
-
-
-_APPLY: dict[str, Callable[[list[UUID], Any, set[Any]], list[UUID]]] = {
-    "retry": _retry,
-    "cancel": lambda ids, by, full_users: list(manual.cancel(ids, by=by)),
-    "run_now": lambda ids, by, full_users: manual.run_now(ids),
+_APPLY: dict[str, Callable[[list[UUID], Any], list[UUID]]] = {
+    "retry": lambda ids, by: manual.retry(ids, passes_over_full=True),
+    "cancel": lambda ids, by: list(manual.cancel(ids, by=by)),
+    "run_now": lambda ids, by: manual.run_now(ids),
 }

@@ -130,16 +130,21 @@ class JobFilter:
         selections: list[list[Any]] = []
         if self.user:
             selections.append([NEWEST_FIRST.sort(jobs.filter(user_id=_user_key(self.user)))])
-        if self.state == Job.State.RUNNING:
-            selections.append([jobs.filter(state=self.state).order_by("worker", "id")])
-        if self.state == Job.State.QUEUED:
-            queued = jobs.filter(state=self.state)
-            ready = [
-                queued.filter(run_after=None, lane=lane).order_by("-priority", "id")
-                for lane in Job.Lane.values
-            ]
-            selections.append([*ready, queued.filter(run_after__isnull=False).order_by("run_after", "id")])
+        if self.state in ACTIVE_STATES:
+            selections.append(self.selections())
         return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
+
+    def selections(self) -> list[Any]:
+        """Return querysets of all jobs in this state, which indexes yield: one, or several of different jobs."""
+        jobs = Job.objects.using(database()).filter(state=self.state)
+        if self.state == Job.State.RUNNING:
+            return [jobs.order_by("worker", "id")]
+        if self.state == Job.State.QUEUED:
+            ready = [
+                jobs.filter(run_after=None, lane=lane).order_by("-priority", "id") for lane in Job.Lane.values
+            ]
+            return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
+        return [jobs]
 
     def _created(self) -> Q:
         conditions = Q()

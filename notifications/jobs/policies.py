@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.core.signals import setting_changed
+
 from notifications import validators
+from notifications.jobs import policy_settings
+
+logger = logging.getLogger("notifications.jobs")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -152,10 +159,28 @@ def policy(
     return attach
 
 
+@lru_cache(maxsize=1_000)
 def policy_of(function: Callable[..., Any]) -> Policy:
-    """Return the policy of a task's function, the default one if it has none."""
+    """Return the policy of a task's function: its own or the default one, changed by ``policies`` of the settings.
+
+    Options that a system check refuses are logged and ignored.
+    """
     found: Policy = getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY)
+    path = f"{function.__module__}.{function.__qualname__}"
+    try:
+        for options in policy_settings.options_for(path):
+            found = replace(found, **options)
+    except (TypeError, ValueError) as exc:
+        logger.error("Ignored wrong policies in TASKS: task %s: %s", path, exc)
     return found
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKS":
+        policy_of.cache_clear()
+
+
+setting_changed.connect(_forget)
 
 
 def job_title(

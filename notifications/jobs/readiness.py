@@ -9,7 +9,9 @@ from django.db.migrations.executor import MigrationExecutor
 
 from notifications.compat import task_backends
 from notifications.db.transactions import connection
+from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.claiming.stranded import claiming_workers
+from notifications.jobs.engines import configured_engines, waiting
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import database_now
 
@@ -31,11 +33,40 @@ def find_missing() -> tuple[Missing, str] | None:
     try:
         if pending := pending_migrations():
             return Missing.MIGRATIONS, f"not applied: {', '.join(pending)}"
-        if needs_worker() and not claiming_workers().filter(lease_until__gte=database_now()).exists():
-            return Missing.WORKER, "no worker, and no process of an engine, is alive"
+        if needs_worker() and (reason := _find_missing_worker()):
+            return Missing.WORKER, reason
     except (DatabaseError, InterfaceError) as exc:
         return Missing.DATABASE, " ".join(str(exc).split())[:300] or type(exc).__name__
     return None
+
+
+def _find_missing_worker() -> str:
+    """Return why jobs do not run, "" if they do or that is not known."""
+    now = database_now()
+    if claiming_workers().filter(lease_until__gte=now).exists():
+        return ""
+    if builtin_aliases():
+        return "no worker, and no process of an engine, is alive"
+    for engine in configured_engines().values():
+        if waiting.has_processes(engine, now) is False:
+            return f"no process of {engine.label} is alive"
+    return "jobs wait, and no process of an engine takes them" if waiting.unserved_jobs().exists() else ""
+
+
+def worker_advice() -> str:
+    """Return one sentence on how to start what runs jobs."""
+    if builtin_aliases():
+        return "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI."
+    return " ".join(engine.start_advice() for engine in configured_engines().values())
+
+
+def builtin_aliases() -> list[str]:
+    """Return the backends of ``TASKS`` whose jobs the built-in worker runs."""
+    return [
+        alias
+        for alias in task_backends.settings
+        if has_job_tasks(task_backends[alias]) and not has_engine(alias)
+    ]
 
 
 def pending_migrations() -> list[str]:

@@ -1,15 +1,20 @@
-"""The base class of the app's management commands: examples in ``--help``, exit codes, Ctrl-C and closed pipes."""
+"""The base class of the app's management commands: examples in ``--help``, exit codes, output, errors and Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import sys
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.color import no_style
+from django.db import Error
 
 from notifications.db.transactions import turn_autocommit_on
+from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
 INTERRUPTED, CLOSED_PIPE = 130, 141
@@ -32,6 +37,27 @@ class ManagementCommand(BaseCommand):
     """
 
     examples: ClassVar[tuple[str, ...]] = ()
+    style: Any  # Style of Django, or no_style()
+    _stdout: EscapingOutput
+    _stderr: EscapingOutput
+
+    @property
+    def stdout(self) -> EscapingOutput:  # type: ignore[override]
+        """Standard output, which escapes control characters."""
+        return self._stdout
+
+    @stdout.setter
+    def stdout(self, output: Any) -> None:
+        self._stdout = escaping(output)
+
+    @property
+    def stderr(self) -> EscapingOutput:  # type: ignore[override]
+        """Standard error, which escapes control characters and colors what is written by ``write()`` red."""
+        return self._stderr
+
+    @stderr.setter
+    def stderr(self, output: Any) -> None:
+        self._stderr = escaping(output)
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Return the parser, with the examples below the options."""
@@ -44,22 +70,98 @@ class ManagementCommand(BaseCommand):
         lines = (f"  manage.py {name} {example}".rstrip() for example in self.examples)
         return "\n".join(["Examples:", *lines]) if self.examples else ""
 
+    def add_examples(self, verbs: Any) -> None:
+        """Show in the help of each verb, of what ``add_subparsers`` returned, the examples that begin with it."""
+        for verb, parser in verbs.choices.items():
+            calls = [
+                f"{parser.prog[: -len(verb)]}{example}"
+                for example in self.examples
+                if example.split()[0] == verb
+            ]
+            parser.formatter_class = HelpFormatter
+            parser.epilog = "\n".join(
+                ["Examples:", *(f"  manage.py {call.removeprefix('manage.py ')}" for call in calls)]
+            )
+
     def run_from_argv(self, argv: list[str]) -> None:
         """Run the command with the arguments of the command line, and exit if it is interrupted."""
+        if sys.stderr is None:  # 2>&-
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+            self.stderr = sys.stderr
+        if sys.stdout is None:  # >&-
+            self.stderr.write("Standard output is closed.")
+            sys.exit(1)
         try:
-            super().run_from_argv(argv)
+            try:
+                super().run_from_argv(argv)
+            finally:
+                flush_output()
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
-            # Python writes what is buffered at its exit, which would fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             sys.exit(CLOSED_PIPE)
+        except OutputFailed as exc:
+            discard_output()
+            self.stderr.write(f"The output could not be written: {exc}.")
+            sys.exit(1)
+
+    def check(self, *args: Any, **options: Any) -> Any:
+        """Run system checks. Their issues have no color: Django adds it before they are written and so escaped."""
+        with self._without_style():
+            return super().check(*args, **options)
+
+    def check_migrations(self) -> None:
+        """Write which migrations are not applied, without color for the same reason."""
+        with self._without_style():
+            super().check_migrations()
+
+    @contextmanager
+    def _without_style(self) -> Iterator[None]:
+        style = self.style
+        self.style = no_style()
+        try:
+            yield
+        finally:
+            self.style = style
 
     def execute(self, *args: Any, **options: Any) -> Any:
         """Run the command, in a project with ``AUTOCOMMIT = False`` with autocommit if it is its own process."""
         if self._called_from_command_line:
             turn_autocommit_on()
-        return super().execute(*args, **options)
+        try:
+            return super().execute(*args, **options)
+        except Error as exc:
+            raise CommandError(f"Database error: {explain_error(exc)}") from exc
+
+
+def flush_output() -> None:
+    """Write what is buffered. Raises ``OutputFailed``, and ``BrokenPipeError`` when its reader has ended."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise OutputFailed(exc.strerror or str(exc)) from exc
+
+
+def discard_output() -> None:
+    """Discard what is buffered: Python writes it at its exit, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def explain_error(exc: Error) -> str:
+    """Return what the database has said, with the remedy."""
+    reason = " ".join(str(exc).split())[:300] or type(exc).__name__
+    remedy = "Run manage.py migrate." if is_not_migrated(exc) else "Try again."
+    return f"{reason.rstrip('.')}. {remedy}"
+
+
+def is_not_migrated(exc: BaseException) -> bool:
+    """Return whether a table or a column does not exist."""
+    if sqlstate := getattr(exc.__cause__, "sqlstate", None):
+        return sqlstate in ("42P01", "42703")
+    return str(exc).startswith(("no such table", "no such column")) or "has no column named" in str(exc)
 
 
 def common_options() -> CommandParser:

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import contextmanager
 
-from django.db import migrations
+from django.db import OperationalError, migrations
 from django.db.transaction import atomic
 
 logger = logging.getLogger("notifications")
@@ -16,6 +16,11 @@ logger = logging.getLogger("notifications")
 ADVISORY_LOCK = 7_214_550_902
 POLL_INTERVAL_SECONDS = 0.1
 POLLS_BETWEEN_LOGS = 100
+#: For how long a statement waits for a lock on a whole table on PostgreSQL. All others wait behind it meanwhile.
+LOCK_TIMEOUT = "2s"
+#: Tries to lock a table, and seconds between two, in which those that have waited go on.
+MAX_LOCK_TRIES, LOCK_PAUSE_SECONDS = 100, 1.0
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 class CreateModel(migrations.CreateModel):
@@ -35,7 +40,10 @@ class CreateModel(migrations.CreateModel):
 
 
 class AddField(migrations.AddField):
-    """Add a field, on SQLite without a copy of the table if it has a default in the database."""
+    """Add a field, on SQLite without a copy of the table if it has a default in the database.
+
+    On PostgreSQL it locks the table for a moment, for which it waits briefly and repeatedly.
+    """
 
     def database_forwards(self, app_label, schema_editor, from_state, to_state):
         db = schema_editor.connection
@@ -54,7 +62,12 @@ class AddField(migrations.AddField):
                     f"DEFAULT '{field.db_default}' NOT NULL"
                 )
             else:
-                super().database_forwards(app_label, schema_editor, from_state, to_state)
+                add = super().database_forwards
+                lock_briefly(schema_editor, lambda: add(app_label, schema_editor, from_state, to_state))
+
+    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+        remove = super().database_backwards
+        lock_briefly(schema_editor, lambda: remove(app_label, schema_editor, from_state, to_state))
 
 
 class AddIndex(migrations.AddIndex):
@@ -124,7 +137,7 @@ class ReplaceIndex(AddIndex):
             drop_index(schema_editor, new_index.name)  # what an interrupted migration has left
             add_index(schema_editor, model, new_index)
             drop_index(schema_editor, index.name)
-            schema_editor.rename_index(model, new_index, index)
+            lock_briefly(schema_editor, lambda: schema_editor.rename_index(model, new_index, index))
 
 
 @contextmanager
@@ -159,6 +172,31 @@ def exclusively(schema_editor):
         finally:
             if db.is_usable():
                 advisory_lock(db, "pg_advisory_unlock")
+
+
+def lock_briefly(schema_editor, alter):
+    """Run statements that lock a whole table. On PostgreSQL they are given up after 2 s, and tried again.
+
+    A statement that waits for an ACCESS EXCLUSIVE lock, behind a report that reads the table for an hour for example,
+    stops all readers and writers that come after it.
+    """
+    db = schema_editor.connection
+    if schema_editor.collect_sql or db.vendor != "postgresql":
+        alter()
+        return
+    for tries_left in reversed(range(MAX_LOCK_TRIES)):
+        try:
+            with atomic(db.alias):
+                schema_editor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                alter()
+            return
+        except OperationalError as exc:
+            if not tries_left or getattr(exc.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            logger.warning(
+                "Another transaction holds a table that is to be changed, which is tried again: %s", exc
+            )
+        time.sleep(LOCK_PAUSE_SECONDS)
 
 
 def advisory_lock(db, function):

@@ -15,7 +15,9 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
+from notifications import compat as compat  # first: it names a package that replaces modules of this one
 from notifications.ids import uuid7
+from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.epochs import Epoch as Epoch
 from notifications.models.levels import NotificationLevel
@@ -135,6 +137,7 @@ class Job(models.Model):
         SUSPECT = "suspect", _("Suspect")
         ENGINE = "engine", _("For an engine")
         HANDED = "handed", _("Handed to an engine")
+        ISOLATED = "isolated", _("Suspect")
         OBSERVED = "observed", _("Observed")
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
@@ -148,7 +151,7 @@ class Job(models.Model):
     queue_name = models.CharField(_("queue"), max_length=100)
     # The default in the database is for rows that a previous version of the app inserts during a rolling deploy.
     lane = models.CharField(max_length=10, choices=Lane, default=Lane.SYNC, db_default="sync", editable=False)
-    #: While the job is in the lane "handed": when its id is handed to the engine again.
+    #: While the job is handed to its engine (lanes "handed" and "isolated"): when its id is handed to the engine again.
     hand_over_at = MomentField(null=True, blank=True, editable=False)
     #: Since when its engine has its id, which may be lost. NULL: it could not be sent yet.
     handed_over_at = MomentField(_("handed over since"), null=True, blank=True, editable=False)

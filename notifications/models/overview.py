@@ -44,7 +44,9 @@ class Alert(models.Model):
     kind = models.CharField(_("kind"), max_length=20, choices=Kind)
     #: The queue or schedule; "" for an alert about the whole project.
     subject = models.CharField(_("subject"), max_length=200, blank=True, default="")
+    #: In ``LANGUAGE_CODE``. People read the text that ``jobs/alerts/texts.py`` makes from the facts, a JSON object.
     detail = models.CharField(_("detail"), max_length=500, blank=True, default="")
+    facts = models.TextField(default="{}", db_default="{}", editable=False)
     opened_at = MomentField(_("opened"))
     #: When the condition was last found true.
     seen_at = MomentField(_("last seen"))
@@ -55,7 +57,7 @@ class Alert(models.Model):
         verbose_name_plural = _("alerts")
         default_permissions = ("view",)
         permissions = (("receive_alerts", "Can receive alerts"),)
-        # Several processes may find the same condition: the first to insert the row notifies.
+        # Several processes may find the same condition: the first inserts the row.
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "subject"],

@@ -15,6 +15,7 @@ class Schedule(models.Model):
     class Problem(models.TextChoices):
         FAILED = "failed", _("Failed")
         MISSED = "missed", _("Missed")
+        SKIPPED = "skipped", _("Skipped")
 
     name = models.CharField(_("schedule"), max_length=100, primary_key=True)
     #: As declared when the row was last written: the text of a ``Timing``.
@@ -31,7 +32,9 @@ class Schedule(models.Model):
     problem_since = MomentField(null=True, blank=True)
     #: The job of the last failure.
     problem_job = models.UUIDField(null=True, blank=True)
-    #: What the owner or group is still to be notified of: a ``Problem`` or "recovered", "" if nothing.
+    #: What the text about the problem is made from, a JSON object: see ``jobs/announcing/schedules.py``.
+    problem_facts = models.TextField(default="{}", db_default="{}", editable=False)
+    # Always "". Processes of the previous version read and write these two during a rolling deploy.
     announcement = models.CharField(max_length=10, blank=True, default="")
     announcement_text = models.CharField(max_length=500, blank=True, default="")
 

@@ -16,9 +16,11 @@ from weakref import WeakSet
 
 from notifications import streams
 from notifications.jobs.alerts import evaluation
+from notifications.jobs.announcing.announcer import Announcer
 from notifications.jobs.claiming import stranded
 from notifications.jobs.engines import waiting
-from notifications.realtime import close_reasons, doorbell
+from notifications.jobs.project_threads import ProjectThreads
+from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
 from notifications.realtime.clock import HubClock
@@ -49,6 +51,8 @@ class Hub:
         self.auth_pool = ThreadPool("auth", 2)
         # Separate, because writes may wait for a lock for as long as the database allows; handshakes must not.
         self.write_pool = ThreadPool("numbers", 1)
+        self._project_threads = ProjectThreads()
+        self._announcer = Announcer()
         self.session_lookup = SessionLookup(self.auth_pool)
         self.users = WatchedUsers()
         #: Tasks of requests that wait for a job. They are answered when the server stops.
@@ -64,6 +68,7 @@ class Hub:
             write_pool=self.write_pool,
             handle_guards=self._handle_guards,
         )
+        self._freed_memory = freed_memory.FreedMemory()
         self._clock = HubClock(loop, self._handle_tick)
 
     def join(self, subscriber: Subscriber) -> Bye | None:
@@ -75,6 +80,7 @@ class Hub:
             return close_reasons.GOING_AWAY
         if bye := self.users.add(subscriber):
             return bye
+        self._session_checker.start_searching()
         if self.users[subscriber.user].guard is not None:
             self._session_checker.schedule([subscriber])
         if self._stop_listening is None:
@@ -85,6 +91,7 @@ class Hub:
         """Remove a subscriber. Has no effect on one that has left."""
         if not self.users.remove(subscriber):
             return
+        self._freed_memory.count_closed()
         self._delivery.forget(subscriber)
         if not self.users and self._stop_listening:
             # In a thread, because it waits for the listening thread.
@@ -125,6 +132,7 @@ class Hub:
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
         for thread in [*self.query_pool.close(), *self.auth_pool.close(), *self.write_pool.close()]:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._project_threads.end(max(0.0, deadline - time.monotonic()))
 
     def _handle_ring_in_thread(self, users: frozenset[Any], queue: bool) -> None:
         # The loop may have been closed without close(); the next hub of this process then ends this one.
@@ -180,6 +188,7 @@ class Hub:
                 error_message="Could not evaluate alerts: %s",
                 level=logging.WARNING,
             )
+            self._project_threads.start(self._announcer.run_round, "Could not announce alerts and schedules")
         if ticks % POSITION_CHECK_TICKS == 0:
             for warn in (stranded.warn_of_unserved_jobs, waiting.warn_of_unserved_jobs):
                 run_in(self.auth_pool, warn, error_message="Could not look for stranded jobs: %s")
@@ -192,6 +201,9 @@ class Hub:
                     error_message="Could not check positions: %s",
                     level=logging.WARNING,
                 )
+        if self._freed_memory.is_due():
+            message = "Could not give free memory back: %s"
+            run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
             self._session_checker.check(self.subscribers())
 

@@ -140,7 +140,10 @@ def _user_key(user: Any) -> Any:
     if isinstance(user, Model) and not isinstance(user, field.related_model):
         raise TypeError(f"{user!r} is not a user. Pass a saved user or its primary key.")
     try:
-        return field.target_field.to_python(getattr(user, "pk", user))
+        key = field.target_field.to_python(getattr(user, "pk", user))
+        if not isinstance(user, Model):  # 10**30 would fail all rows of a group in the database
+            field.target_field.run_validators(key)
+        return key
     except ValidationError as exc:
         raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc
 

@@ -140,8 +140,12 @@ def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) ->
         The rows were raised above the first and up to the second.
 
     A notification that a newer one with its key has replaced stays archived.
-    Raises ``django.db.OperationalError`` when the database stays busy.
+    Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
     """
+    # The change itself, and an undo of it that is pending, are stopped or continued.
+    others = [mark for _, mark in pending_marks(user) if mark.moment != moment]
+    if len(others) >= MAX_PENDING_MARKS_PER_USER:
+        raise TooManyPendingMarks
     marks = PendingMark.objects.using(database()).filter(user=user, moment=moment)
     retrying_atomic(lambda: marks.filter(verb=verb).delete())
     return _mark_for_a_second(

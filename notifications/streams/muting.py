@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from notifications import times
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import bulk
+from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.db.user_keys import from_db, to_db
 from notifications.models import MutedCategory, Notification
 
 #: Categories that one user can mute.
@@ -25,13 +27,19 @@ def mark_muted(rows: Sequence[Notification]) -> None:
     categorized = [row for row in rows if row.category]
     if not categorized:
         return
-    muted = set(
-        MutedCategory.objects.using(database())
-        .filter(
-            user__in={row.user_id for row in categorized}, category__in={row.category for row in categorized}
-        )
-        .values_list("user_id", "category")
+    # Without a queryset, which prepares each user anew and made the recording of outcomes a tenth slower.
+    of_users, users = bulk.where_in(
+        MutedCategory, "user_id", sorted({to_db(row.user_id) for row in categorized})
     )
+    of_categories, categories = bulk.where_in(
+        MutedCategory, "category", sorted({row.category for row in categorized})
+    )
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT user_id, category FROM notifications_mutedcategory WHERE {of_users} AND {of_categories}",
+            [*users, *categories],
+        )
+        muted = {(from_db(user), category) for user, category in cursor.fetchall()}
     for row in categorized:
         row.read_at = row.created_at if (row.user_id, row.category) in muted else None
 

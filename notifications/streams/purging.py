@@ -49,7 +49,7 @@ def purge_chunk(user: Any) -> int:
                     cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
                 cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
                 return len(ids)
-        for table in ("pendingmark", "mutedcategory", "stream"):
+        for table in ("pendingmark", "mutedcategory", "announcedstate", "stream"):
             cursor.execute(f"DELETE FROM notifications_{table} WHERE user_id = %s", [key])
     ring([user])
     return 0

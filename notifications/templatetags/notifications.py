@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from django import template
@@ -57,8 +59,9 @@ MODULES = (
     "job_element",
     "forms",
 )
-#: Loaded with the others where the page has an inbox, and later if one is inserted.
+#: Loaded where the page has an inbox, and later if one is inserted.
 INBOX_MODULES = ("inbox", "shortcuts")
+MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
 #: Id in the URL of a job or a notification that the script replaces with the id of a real one.
@@ -94,13 +97,13 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
     position = None
     if is_loaded:
         position = context.get("notifications_position") or (None if in_event_loop else _position(user.pk))
-    modules = _module_urls(MODULES) if script else {}
-    inbox_modules = _module_urls(INBOX_MODULES) if script else {}
+    entry_module, modules, inbox_modules = _scripts() if script else ("", {}, {})
+    preloads = [*modules.values(), *(inbox_modules.values() if context.get("has_inbox") else ())]
     return {
         "nonce": csp_nonce(context, request),
         "stylesheet": static(STYLESHEET),
-        "entry_module": _module_url(ENTRY_MODULE) if script else "",
-        "preloads": [*modules.values(), *(inbox_modules.values() if context.get("has_inbox") else ())],
+        "entry_module": entry_module,
+        "preloads": [url for url in preloads if url != entry_module],
         "client_data": {
             "modules": modules,
             "inbox_modules": inbox_modules,
@@ -170,11 +173,31 @@ def notifications_site() -> str:
 
 def _anonymous(nonce: str) -> dict[str, Any]:
     """Return what the script needs to give an anonymous page the same names, whose requests are refused."""
-    return {
-        "nonce": nonce,
-        "entry_module": _module_url(ENTRY_MODULE),
-        "client_data": {"modules": _module_urls(CORE_MODULES)},
-    }
+    if _uses_modules():
+        entry_module, modules = _module_url(ENTRY_MODULE), _module_urls(CORE_MODULES)
+    else:
+        entry_module, modules = _module_url("bundle/entry"), _module_urls(["bundle/page"])
+    return {"nonce": nonce, "entry_module": entry_module, "client_data": {"modules": modules}}
+
+
+def _scripts() -> tuple[str, dict[str, str], dict[str, str]]:
+    """Return the URLs of the entry module, of the other modules and of those of the inbox.
+
+    A bundle contains the entry module and the others; the entry module then imports the script that it is in.
+    """
+    if _uses_modules():
+        return _module_url(ENTRY_MODULE), _module_urls(MODULES), _module_urls(INBOX_MODULES)
+    return _module_url("bundle/page"), _module_urls(["bundle/page"]), _module_urls(["bundle/inbox"])
+
+
+def _uses_modules() -> bool:
+    """Return whether pages load the modules themselves, so that a change of one needs no build: in development."""
+    return settings.DEBUG and _has_modules()
+
+
+@cache
+def _has_modules() -> bool:
+    return (MODULE_FOLDER / f"{ENTRY_MODULE}.js").exists()  # a checkout; the wheel has only the bundles
 
 
 def _module_urls(names: Iterable[str]) -> dict[str, str]:

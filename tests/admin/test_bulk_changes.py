@@ -9,6 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from notifications.admin.jobs import JobAdmin
+from notifications.db import keyset
 from notifications.jobs import changing
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
@@ -135,6 +136,18 @@ def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
     assert json.loads(bulk_job().result)["changed"] == 3
 
 
+def test_many_are_counted_exactly(staff, user, change_all, monkeypatch):
+    """However few rows a page of the list may read."""
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 1)
+    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 2)
+    ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(5)]
+    Job.objects.filter(pk__in=ids).update(state="failed", finished_at=timezone.now())
+    assert "<h1>Retry 5 jobs?</h1>" in change_all("retry_jobs").text
+    change_all("retry_jobs", confirm=True)
+    run_jobs()
+    assert (bulk_job().progress_current, bulk_job().progress_total) == (5, 5)
+
+
 def test_retry_leaves_out_executions_of_celery_tasks(staff, change_all):
     """They are not counted either: only Celery can run them."""
     ids = [tasks.fail.enqueue().id for _ in range(3)]
@@ -158,7 +171,9 @@ def test_nothing_is_begun_where_no_job_matches(staff, change_all):
     assert Job.objects.count() == 1
 
 
-def test_filter_that_a_job_cannot_carry_is_refused(staff, change_all):
+def test_filter_that_a_job_cannot_carry_is_refused(staff, change_all, monkeypatch):
+    """A project's admin may have filters of its own, of which the job that changes them all knows nothing."""
+    monkeypatch.setattr(JobAdmin, "list_filter", (*JobAdmin.list_filter, "priority"))
     tasks.noop.enqueue()
     [text] = said(change_all("cancel_jobs", "?priority=0", confirm=True))
     assert text.startswith("All jobs that match cannot be changed with the filter “priority”.")

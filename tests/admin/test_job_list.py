@@ -114,7 +114,6 @@ SHOWN = {
     "?q=RENDER": "other-error mail",
     "?q=ow+send": "owned",
     "?state__exact=failed&queue_name=default&q=other": "other-error",
-    "?priority=7": "mail",
 }
 
 

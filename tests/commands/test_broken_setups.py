@@ -57,6 +57,16 @@ def a_misspelled_setting(fixture):
     configure(fixture, CONCURENCY=5)
 
 
+@case("schedules", "error", "Write either")
+def a_schedule_without_a_time(fixture):
+    configure(fixture, SCHEDULES={"nightly": {"task": "tests.jobs.tasks.noop"}})
+
+
+@case("schedules", "error", "dotted path")
+def a_schedule_of_a_missing_task(fixture):
+    configure(fixture, SCHEDULES={"nightly": {"task": "tests.jobs.tasks.missing", "cron": "0 3 * * *"}})
+
+
 @case("settings", "error", "notifications.E003")
 def a_setting_of_the_wrong_type(fixture):
     configure(fixture, CONCURRENCY="many")
@@ -88,11 +98,6 @@ def urls_that_cannot_be_imported(fixture):
 @case("settings", "warning", "include(")
 def urls_that_are_not_mounted(fixture):
     fixture("settings").ROOT_URLCONF = __name__
-
-
-@case("settings", "error", "")
-def a_schedule_without_a_time(fixture):
-    configure(fixture, SCHEDULES={"nightly": {"task": "tests.jobs.tasks.noop"}})
 
 
 @case("database", "error", "Check DATABASES")

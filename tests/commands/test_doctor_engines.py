@@ -62,6 +62,28 @@ def test_no_process_is_alive(idle_engine):  # noqa: F811
     assert diagnose(failed=["engine"])["engine"]["remedy"] == "Start a process of Idle."
 
 
+def test_an_idle_engine_whose_processes_are_not_known(idle_engine):  # noqa: F811
+    """RQ has a process for each job: a job that does nothing asks it, and one that waited for long is an error."""
+    idle_engine.idle = None
+    assert diagnose("--live")["ready"]["state"] == "ok"
+    findings = diagnose("--timeout", "0.1", failed=["round trip"])
+    assert findings["engine"]["state"] == "ok"
+    assert "whether its workers are alive is known only while they run jobs." in findings["engine"]["message"]
+    assert "by Idle" in findings["round trip"]["message"]
+    wait_long()
+    assert diagnose("--live", failed=["ready"])["ready"]["remedy"] == "Start a process of Idle."
+    assert diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]["state"] == "error"
+
+
+def test_a_probe_without_processes_of_the_engine(idle_engine, engine_process):  # noqa: F811
+    """The remedy is the engine's."""
+    found = diagnose("--live", failed=["ready"])["ready"]
+    assert "no process of Idle is alive" in found["message"]
+    assert found["remedy"] == "Start a process of Idle."
+    engine_process()
+    assert diagnose("--live")["ready"]["state"] == "ok"
+
+
 def test_a_queue_that_no_process_takes(idle_engine, engine_process):  # noqa: F811
     engine_process()
     idle_engine.taken = {"mail"}

@@ -5,6 +5,8 @@ import re
 import pytest
 from django.core.management import CommandError, call_command
 
+from notifications.models import Job
+from tests.jobs import tasks
 from tests.support.driver import driver
 from tests.support.waiting import wait_until
 
@@ -58,3 +60,12 @@ def test_it_hands_jobs_over_to_engines(site):
         assert project.call("rows", ids=[id])[0]["lane"] == "engine"
         site.start_worker()
         wait_until(lambda: project.call("rows", ids=[id])[0]["lane"] == "handed", what="the hand-over")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_until_idle_runs_the_backlog_of_a_removed_engine(capsys):
+    """The jobs are moved before the worker finds that it has none."""
+    for lane in ("engine", "handed"):
+        Job.objects.filter(id=tasks.noop.enqueue().id).update(lane=lane)
+    call_command("run_jobs", "--until-idle")
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
@@ -193,3 +194,16 @@ def test_number_of_pending_marks_of_a_user_is_limited(monkeypatch, user):
         marking.mark_all(user.pk, "read", MANY, category=str(n))
     with pytest.raises(marking.TooManyPendingMarks):
         marking.mark_all(user.pk, "read", MANY, category="one more")
+
+
+def test_undo_beside_too_many_pending_changes(monkeypatch, user):
+    """It is refused as a change is, and it may continue what is pending itself."""
+    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    inbox.create_notifications(user, "One")
+    categories = [f"c{number}" for number in range(marking.MAX_PENDING_MARKS_PER_USER)]
+    marked = [marking.mark_all(user.pk, "read", 1, category=category) for category in categories]
+    assert all(change.is_pending for change in marked)
+    with pytest.raises(marking.TooManyPendingMarks):
+        marking.undo_mark(user.pk, "read", timezone.now(), 0, 1)
+    assert marking.undo_mark(user.pk, "read", marked[0].moment, 0, 1).is_pending
+    assert len(marking.pending_marks(user.pk)) == marking.MAX_PENDING_MARKS_PER_USER

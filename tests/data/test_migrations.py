@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import connection, connections, migrations, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
 from notifications.ids import uuid7
 from notifications.migrations import _operations
+from notifications.models import Job
+from tests.support.waiting import wait_until
 
 FIRST, OBSERVED = "0001_streams", "0004_observed_jobs"
 LATEST = max(path.stem for path in Path(_operations.__file__).parent.glob("0*.py"))
@@ -150,6 +153,39 @@ def test_two_processes_migrate_concurrently(migrated_to_first, monkeypatch):
         for migration in [threads.submit(migrate_and_close) for _ in range(2)]:
             migration.result(60)
     assert_latest()
+
+
+def test_migrations_lock_tables_briefly():
+    """All that add columns or indexes use operations of the app, outside a transaction that would keep their locks."""
+    plain = (migrations.AddField, migrations.AddIndex, migrations.RemoveIndex, migrations.CreateModel)
+    loader = MigrationLoader(None)
+    for (app, name), migration in loader.disk_migrations.items():
+        if app == "notifications" and name != FIRST:
+            assert not [operation for operation in migration.operations if type(operation) in plain], name
+            assert not migration.atomic or not [op for op in migration.operations if isinstance(op, plain)], (
+                name
+            )
+
+
+def test_a_locked_table_is_tried_again(on_postgresql, migrated_to_first, monkeypatch, caplog):
+    """Behind a long reader the ALTER TABLE gives up, so that those behind it can read, and is made later."""
+    monkeypatch.setattr(_operations, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(_operations, "LOCK_PAUSE_SECONDS", 0.2)
+
+    def migrate_in_thread():
+        try:
+            migrate("0002_job_lanes")
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor() as pool:
+        with transaction.atomic():
+            Job.objects.values_list("id").first()
+            migrated = pool.submit(migrate_in_thread)
+            wait_until(lambda: caplog.text.count("is tried again") >= 2, timeout=60, what="two tries")
+            assert not migrated.done()
+        migrated.result(60)
+    assert not Job.objects.filter(lane="handed").exists()
 
 
 def test_index_with_interrupted_build_is_built_again(on_postgresql, migrated_to_first):

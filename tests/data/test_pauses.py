@@ -6,6 +6,7 @@ A transaction writes at most 100 rows.
 import time
 from functools import partial
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -16,10 +17,12 @@ from django.utils import timezone
 from notifications import streams
 from notifications.db import transactions
 from notifications.jobs.broadcasts import starting
+from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification, Stream
 from notifications.streams import inbox, purging, retention
 from notifications.testing import run_jobs
 from tests.data.rows import job, unnumbered
+from tests.jobs import tasks
 
 pytestmark = pytest.mark.database_law
 
@@ -124,6 +127,18 @@ def withdraw_broadcast(user):
     run_jobs(raise_errors=True)
 
 
+def cancel_and_retry(user):
+    """Cancel ``MANY`` jobs that nothing has claimed, which are numbered as they are written, and retry them."""
+    ids = [tasks.noop.enqueue().id for _ in range(MANY)]
+    Job.objects.filter(id__in=ids).update(user_id=user.pk)
+    manual.cancel(map(UUID, ids), by=None)
+    manual.retry(map(UUID, ids))
+
+
+def count_cancelled():
+    return Job.objects.filter(state="cancelled").count()
+
+
 def count_archived():
     return Notification.objects.exclude(archived_at=None).count()
 
@@ -141,6 +156,7 @@ WRITES = {
         lambda user: [send_broadcast(user), withdraw_broadcast(user)],
         lambda: Notification.objects.count() + count_archived(),
     ),
+    "cancelling and retrying": (cancel_and_retry, count_cancelled),
     "notifying many": (lambda user: inbox.create_notifications(range(1, MANY), "Hello"), count_rows),
 }
 

@@ -19,7 +19,16 @@ from notifications.jobs.claiming import candidates, claim_queries, queues, stran
 from notifications.jobs.engines import waiting
 from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import claims, handing_over, manual, outcomes, reaping, recording, running
+from notifications.jobs.transitions import (
+    claims,
+    handing_over,
+    isolating,
+    manual,
+    outcomes,
+    reaping,
+    recording,
+    running,
+)
 from notifications.models import Job, Notification, Worker
 from notifications.streams import (
     changes,
@@ -43,8 +52,8 @@ STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
 SMALL_INDEXES = (
     r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|handed|running)"
 )
-#: Tables with one row per process or queue, or a single row.
-SMALL_TABLES = "worker|epoch|queue"
+#: Tables with one row per process, queue, or problem and its reader, or a single row.
+SMALL_TABLES = "worker|epoch|queue|announcedstate"
 
 #: Lines of a plan that looks up delayed jobs by their time.
 LOOKUP_PATTERNS = {
@@ -237,6 +246,8 @@ def hand_jobs_over(user):
         job(user, lane="engine", concurrency_key="a")
     handing_over.hand_over_due_jobs()
     handing_over.hand_over_again()
+    job(user, lane="isolated")
+    isolating.hand_over_isolated_jobs()
     claims.claim_handed_jobs(uuid7(), [handed[0].pk])
     handing_over.take_back([handed[1].pk])
     handing_over.move_to_configured_lanes()

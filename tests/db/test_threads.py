@@ -224,3 +224,52 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
     assert executor.submit(use).result(60)[0] is not second
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")
+
+
+def test_a_thread_that_fails_between_two_calls_is_replaced(executor, monkeypatch):
+    """Otherwise calls would wait for ever, because the executor would still count it."""
+    take_next = executor._next
+
+    def fail():
+        monkeypatch.setattr(executor, "_next", take_next)
+        raise MemoryError
+
+    gate = threading.Event()
+    first = executor.submit(gate.wait, 30)
+    monkeypatch.setattr(executor, "_next", fail)
+    gate.set()
+    assert first.result(60)
+    wait_until(lambda: executor._next is take_next, what="the thread to fail")
+    assert [executor.submit(int, number).result(60) for number in range(3)] == [0, 1, 2]
+
+
+def test_calls_fail_when_a_failed_thread_cannot_be_replaced(monkeypatch):
+    executor = DaemonExecutor(1, "under-test")
+    gate = threading.Event()
+    first = executor.submit(gate.wait, 30)
+    waiting = executor.submit(int)
+    scarcity = fail_thread_starts(monkeypatch, prefix="under-test")
+
+    def fail():
+        raise MemoryError
+
+    monkeypatch.setattr(executor, "_next", fail)
+    gate.set()
+    assert first.result(60)
+    assert isinstance(waiting.exception(60), MemoryError)
+    monkeypatch.undo()
+    scarcity.end()
+    assert executor.submit(int).result(60) == 0
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the threads to end")
+
+
+def test_all_calls_are_abandoned(executor):
+    """Those that run and those that are queued fail, and the threads end when their calls do."""
+    gate = threading.Event()
+    futures = [executor.submit(gate.wait, 30) for _ in range(3)]
+    wait_until(lambda: all(future.running() for future in futures[:2]), what="two to run")
+    executor.abandon_all(OSError("given up"))
+    assert {str(future.exception(60)) for future in futures} == {"given up"}
+    gate.set()
+    wait_until(lambda: not names(), what="the threads to end")

@@ -8,9 +8,8 @@ from uuid import uuid4
 
 import pytest
 from channels.testing import WebsocketCommunicator
-from django.urls import path
+from django.urls import include, path
 
-from asyncsite.calls import CallResult
 from asyncsite.service_urls import SQLITE_OPTIONS
 from notifications import api
 from notifications.api import jobs_of, notify
@@ -58,7 +57,9 @@ class Report:
 def test_sqlite_options_are_those_of_the_site():
     """The options that the tests run with."""
     for page, heading in (("install.md", "SQLite"), ("production-one-machine.md", "Settings")):
-        [options] = re.findall(r'"OPTIONS": (\{.*?\})', code(f"how-to/{page}", heading), re.S)
+        [options] = re.findall(
+            r'"OPTIONS": (\{\s+"init_command".*?\})', code(f"how-to/{page}", heading), re.S
+        )
         assert ast.literal_eval(options) == SQLITE_OPTIONS
 
 
@@ -138,13 +139,15 @@ def test_notify_function_changes_or_omits_the_notification(user, execute, run_jo
 
 
 @pytest.mark.django_db
-def test_test_of_a_view_passes(client, user, monkeypatch):
-    """Nothing is imported besides what the example imports."""
-
-    async def call_url(url):
-        return CallResult(outcome="ok", status=200, elapsed_ms=1)
-
-    monkeypatch.setattr("asyncsite.tasks.call_url", call_url)
+def test_test_of_a_view_passes(client, user, settings, execute, monkeypatch):
+    """The task and the view are those of the page that it names."""
+    monkeypatch.setattr(Report, "pk", 1)
+    page = "how-to/enqueue.md"
+    view = execute(
+        code(page, "Declare the task") + code(page, "Enqueue it"), Report=Report, urls=["http://10.0.0.1/"]
+    ).reports
+    urls = [path("reports/", view), path("notifications/", include("notifications.urls"))]
+    settings.ROOT_URLCONF = execute("", urlpatterns=urls).__name__
     names = {}
     exec(code("how-to/testing.md", "Test a view"), names)
     names["test_report_notifies_its_owner"](client, user)

@@ -2,6 +2,7 @@
 
 OBSERVED_ROUNDS=50 python -m pytest tests/faults/test_observed_celery.py -s      more rounds
 OBSERVED_SEED=…                                                                   other choices
+FAULT_ROUNDS=100 python -m pytest tests/faults/test_observed_celery.py -k suspended -s       rounds for each broker
 """
 
 import os
@@ -12,9 +13,14 @@ from collections import Counter
 from contextlib import closing, suppress
 
 import pytest
+from django.db import OperationalError
 
+from notifications import times
+from notifications.jobs.transitions import outcomes
 from notifications.models import Job, Notification
 from tests.jobs.engines.celery.conftest import broker, celery_app, start_celery  # noqa: F401
+from tests.support.celery_worker import CeleryWorker
+from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 from tests.support.redis_server import Redis
 from tests.support.waiting import wait_until
 
@@ -38,7 +44,7 @@ def results():
 
 @pytest.mark.timeout(900 + 20 * ROUNDS)
 def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, results, user):  # noqa: F811
-    from kombu.exceptions import OperationalError
+    from kombu.exceptions import OperationalError as BrokerError
     from redis import Redis as Client
 
     from tests.jobs.engines.celery import tasks
@@ -52,7 +58,7 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, resul
     def publish():
         kind = chance.choice(["export", "export", "slow", "slow_late", "retried", "fail"])
         arguments = (1,) if kind in ("export", "retried") else ()
-        with suppress(OperationalError, OSError):  # the broker may be away: nothing was published
+        with suppress(BrokerError, OSError):  # the broker may be away: nothing was published
             published.append(getattr(tasks, kind).delay(user.pk, *arguments))
 
     def kill_child():
@@ -120,3 +126,102 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, resul
     print(f"{ROUNDS} rounds: {dict(counts)}")
     print(f"{len(ids)} tasks, the last end after {seconds:.0f} s: {Counter(job.state for job in jobs)}")
     assert {job.id: told[job.id] for job in jobs} == {job.id: 1 for job in jobs}
+
+
+#: Seconds for which a worker is suspended: its lease of 4 s ends, and others find its jobs missing.
+SUSPENDED_SECONDS = (4.0, 20.0)
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def broker_url(request, broker):  # noqa: F811
+    if request.param == "redis":
+        yield broker.url
+        return
+    server = RabbitMQ()
+    yield server.url
+    server.stop()
+
+
+@pytest.mark.timeout(START_SECONDS + 600 + 60 * int(os.environ.get("FAULT_ROUNDS", "2")))
+def test_no_task_that_ran_is_lost_when_workers_are_suspended_or_killed(
+    broker_url,
+    celery_app,  # noqa: F811
+    results,
+    user,
+    tmp_path,
+    transactional_db,
+    request,
+):
+    from tests.jobs.engines.celery import tasks
+
+    rounds = int(os.environ.get("FAULT_ROUNDS", "2"))
+    chance = random.Random(int(os.environ.get("OBSERVED_SEED", "1")))
+    ran = tmp_path / "ran"
+    ran.touch()
+    environment = {"CELERY_RESULT_BACKEND": results.url, "OBSERVED_RAN": str(ran)}
+    pool = ("--pool", "prefork", "--concurrency", 2)
+    workers = [CeleryWorker(tmp_path, broker_url, *pool, environment=environment) for _ in range(2)]
+    request.addfinalizer(lambda: [worker.stop() for worker in workers])
+    for worker in workers:
+        worker.start()
+    counts = Counter()
+    published = []
+
+    def publish():
+        kind = chance.choice(["export", "slow", "slow", "slow_late", "retried", "fail"])
+        arguments = (1,) if kind in ("export", "retried") else ()
+        with celery_app.connection_for_write(broker_url) as connection:
+            options = {"connection": connection}
+            published.append(getattr(tasks, kind).apply_async((user.pk, *arguments), **options).id)
+
+    def suspend(worker):
+        pids = [worker.pid, *worker.children()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            ends_at = time.monotonic() + chance.uniform(*SUSPENDED_SECONDS)
+            while time.monotonic() < ends_at:
+                time.sleep(1)
+                # Half a minute must not pass before each is looked for.
+                with suppress(OperationalError):  # the suspended worker may hold SQLite's lock
+                    Job.objects.filter(state="queued").update(deadline=times.now())
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def kill_child(worker):
+        for pid in worker.children()[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill_worker(worker):
+        worker.kill()
+        worker.start()
+
+    faults = {"suspend": suspend, "kill_child": kill_child, "kill_worker": kill_worker}
+    for _ in range(rounds):
+        for _ in range(TASKS_PER_ROUND):
+            publish()
+        time.sleep(chance.random())
+        fault = chance.choice(["suspend", "suspend", *faults])
+        counts[fault] += 1
+        faults[fault](chance.choice(workers))
+        for worker in workers:
+            if not worker.process.running:
+                worker.start()
+    active = Job.objects.filter(id__in=published, state__in=["queued", "running"])
+    wait_until(
+        lambda: Job.objects.filter(id__in=published).count() == len(published) and not active.exists(),
+        timeout=180,
+        every=0.2,
+        what="all jobs to end",
+    )
+    jobs = Job.objects.filter(id__in=published)
+    ended = {line.partition(" ")[0] for line in ran.read_text().splitlines()}
+    told = list(Notification.objects.filter(user=user).values_list("job", "archived_at"))
+    corrected = [worker.output.count("Corrected a guess") for worker in workers]
+    states = Counter((job.state, outcomes.error_type(job.error)) for job in jobs)
+    print(f"{rounds} rounds: {dict(counts)}; {len(published)} tasks: {dict(states)}; corrected: {corrected}")
+    assert [str(job.id) for job in jobs if outcomes.is_guess(job) and str(job.id) in ended] == []
+    shown = Counter(job for job, archived_at in told if archived_at is None)
+    assert {job.id: shown[job.id] for job in jobs} == {job.id: 1 for job in jobs}

@@ -1,6 +1,7 @@
 """Schedules beside killed workers and wrong clocks: one job for each tick, and no tick is lost."""
 
 import random
+import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from tests.support.waiting import wait_until
 
 WORKERS, TICKS = 10, 1_000 if ROUNDS else 200
 TIMEOUT_SECONDS = 600
+#: Freezes and kills, in turns.
+FAULTS = 20 if ROUNDS else 2
 TICKS_OF = (
     "SELECT due_at, first_due_at, count, outcome, job, recorded_at FROM notifications_tick ORDER BY due_at"
 )
@@ -102,3 +105,43 @@ def test_clocks_of_two_machines(schedule_site, tmp_path):
     ticks = assert_one_job_a_tick(schedule_site, timedelta(seconds=1))
     if not schedule_site.database_url.startswith("sqlite"):
         assert all(moment(due_at) <= moment(recorded_at) for due_at, *_, recorded_at in ticks)
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_lateness_of_many_schedules(schedule_site):
+    """Forty schedules of each 2 s in four workers, of which one is frozen and one killed: prints how late ticks are."""
+    every = timedelta(seconds=2)
+    schedule_site.environment |= {"TEST_EVERY": "2", "TEST_SCHEDULES": "40"}
+    workers = [schedule_site.start_worker() for _ in range(4)]
+    for number in range(FAULTS):
+        at = count_ticks(schedule_site) + 200
+        wait_until(lambda at=at: count_ticks(schedule_site) >= at, timeout=TIMEOUT_SECONDS, what="more ticks")
+        if number % 2:
+            workers.pop(1).kill()
+            workers.append(schedule_site.start_worker())
+        else:
+            workers[0].popen.send_signal(signal.SIGSTOP)
+            at += 400
+            wait_until(
+                lambda at=at: count_ticks(schedule_site) >= at,
+                timeout=TIMEOUT_SECONDS,
+                what="ticks without it",
+            )
+            workers[0].popen.send_signal(signal.SIGCONT)
+    at = count_ticks(schedule_site) + 200
+    wait_until(lambda: count_ticks(schedule_site) >= at, timeout=TIMEOUT_SECONDS, what="the last ticks")
+    for worker in workers:
+        worker.kill()
+    sql = "SELECT schedule_id, due_at, recorded_at, count, outcome FROM notifications_tick ORDER BY schedule_id, due_at"
+    late, missed, last = [], 0, {}
+    for schedule, due_at, recorded_at, count, outcome in schedule_site.rows(sql):
+        due, recorded = moment(due_at), moment(recorded_at)
+        assert schedule not in last or due - count * every == last[schedule], f"A gap before {due}."
+        last[schedule] = due
+        missed += count if outcome == "missed" else 0
+        late.append((recorded - due).total_seconds())
+    assert len(last) == 40
+    late.sort()
+    p50, p99 = late[len(late) // 2], late[len(late) * 99 // 100]
+    figures = f"late p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, worst {late[-1]:.2f} s"
+    print(f"{len(late)} ticks, {missed} missed; {figures}")

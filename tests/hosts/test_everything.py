@@ -96,7 +96,7 @@ async def test_bell_is_on_every_page(asgi):
             modules = json.loads(re.search(r'id="notifications-data"[^>]*>([^<]+)<', html)[1])["modules"]
             entry = re.search(r'<script type="module" src="([^"]+)"', html)[1]
             for url in (entry, *modules.values()):
-                assert re.fullmatch(r"/app/static/notifications/\w+\.[0-9a-f]{12}\.js", url)
+                assert re.fullmatch(r"/app/static/notifications/bundle/\w+\.[0-9a-f]{12}\.js", url)
                 assert (await boss.get(url))[0] == 200
         assert "The office" in html
 

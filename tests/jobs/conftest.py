@@ -55,7 +55,7 @@ def without_engine(settings):
 def live_worker(db):
     """live_worker(seconds) returns the id of a worker whose lease ends that many seconds from now."""
 
-    def make(seconds=20):
+    def make(seconds=20, **fields):
         now = timezone.now()
         row = WorkerRow.objects.create(
             started_at=now,
@@ -63,6 +63,7 @@ def live_worker(db):
             concurrency=1,
             process="",
             host="elsewhere",
+            **fields,
         )
         return row.id
 

@@ -7,6 +7,7 @@ import pytest
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
+from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.transitions import (
     batch_completion,
     manual,
@@ -159,6 +160,26 @@ def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(user, settings, t
     with pytest.raises(TooManyJobs):
         manual.retry([b.id])
     assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
+
+
+def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(
+    user, settings, transactional_db, monkeypatch
+):
+    """A request enqueues the last allowed job after the count: a second count would end the retry of all jobs."""
+    with batch(owner=user) as b:
+        tasks.fail.enqueue()
+    run_jobs()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+    read_places = active_limit.read_places
+
+    def read_and_fill(users):
+        places = read_places(users)
+        monkeypatch.undo()
+        tasks.noop.using(owner=user).enqueue()
+        return places
+
+    monkeypatch.setattr(active_limit, "read_places", read_and_fill)
+    assert manual.retry([b.id], passes_over_full=True) == [b.id]
 
 
 def test_a_retry_while_its_batch_ends(user, transactional_db, monkeypatch):

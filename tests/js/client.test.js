@@ -240,3 +240,18 @@ test("signing out drops all data of the user", () => {
   assert.equal(page.client.stream.notifications.size, 0);
   assert.equal(page.client.unread, null);
 });
+
+test("a page holds the 500 newest notifications and finished jobs, and all active jobs", () => {
+  const page = livePage();
+  const { stream } = page.client;
+  const ids = (held) => [...held.values()].map((item) => item.seq).sort((a, b) => a - b);
+  page.client.merge([job(1, { id: "active" })]);
+  for (let seq = 42; seq < 642; seq += 1) {
+    const done = job(1, { id: `j${seq}`, seq, state: "succeeded" });
+    page.last().receive(change(seq - 1, seq, [notification(`n${seq}`, seq), done], { n: seq }));
+  }
+  assert.equal(stream.notifications.size, 500);
+  assert.deepEqual([ids(stream.notifications)[0], ids(stream.notifications).at(-1)], [142, 641]);
+  assert.equal(stream.jobs.size, 501);
+  assert.deepEqual([ids(stream.jobs)[0], ids(stream.jobs)[1], ids(stream.jobs).at(-1)], [0, 142, 641]);
+});

@@ -31,6 +31,7 @@ export function makePage({
       openSocket,
       clock,
       random,
+      hasUser: true,
       callbacks,
       poller: new Poller({ url: pollUrl, fetch: net.fetch, clock, callbacks }),
     });

@@ -134,3 +134,59 @@ test("on focus one tab becomes the leader, and the other one follows it", async 
   assert.deepEqual([leader.client.state, follower.client.state], ["live", "live"]);
   assert.equal(follower.transport.isLeader, false);
 });
+
+test("while the server confirms the user nothing is received, and then the page goes on where it was", async () => {
+  let answer = (_response) => undefined;
+  const page = livePage({ routes: { [SYNC]: () => new Promise((resolve) => (answer = resolve)) } });
+  page.states.length = 0;
+  const socket = page.last();
+  void page.client.confirmUser();
+  await settled();
+  assert.equal(socket.closed, true);
+  socket.receive({ op: "change", n: 9, prev: 41, seq: 42, unread: 7, items: [] });
+  assert.equal(page.client.unread, 2);
+  answer(SIGNED_IN);
+  await settled();
+  page.last().open();
+  assert.deepEqual(page.last().sent[0], { op: "hello", epoch: "e1", seq: 41 });
+  page.last().receive({ op: "welcome", n: 1, subscriber: "s1", protocol: 1, beat: 25 });
+  assert.deepEqual(page.states, ["connecting", "live"]);
+});
+
+for (const [condition, answer] of Object.entries({
+  "another user is signed in": UNAUTHORIZED,
+  "the server cannot be asked": new TypeError("failed to fetch"),
+})) {
+  test(`if ${condition}, the page is signed out`, async () => {
+    const page = livePage({ routes: { [SYNC]: answer } });
+    await page.client.confirmUser();
+    assert.equal(page.client.state, "signed_out");
+    assert.equal(page.client.unread, null);
+    assert.equal(page.sockets.length, 1);
+  });
+}
+
+test("a page that leaves and returns during the check is started by its result", async () => {
+  let answer = (_response) => undefined;
+  const page = livePage({ routes: { [SYNC]: () => new Promise((resolve) => (answer = resolve)) } });
+  void page.client.confirmUser();
+  page.client.stop();
+  page.client.start();
+  await settled();
+  assert.equal(page.sockets.length, 1);
+  answer(SIGNED_IN);
+  await settled();
+  assert.equal(page.sockets.length, 2);
+});
+
+test("on focus the server confirms the user, although the socket of the earlier session is open", async () => {
+  const page = livePage({ routes: { [SYNC]: UNAUTHORIZED } });
+  page.client.checkConnection();
+  await settled();
+  assert.equal(page.client.state, "signed_out");
+  const { leader, follower } = await twoTabs();
+  follower.net.routes["GET /sync/"] = UNAUTHORIZED;
+  follower.client.checkConnection();
+  await settled();
+  assert.deepEqual([leader.client.state, follower.client.state], ["live", "signed_out"]);
+});

@@ -23,7 +23,7 @@ export function makeBrowser(
   const createSharedChannel = fakeChannels();
   const clock = new FakeClock();
   const open = (name = NAME, seq = 41) => {
-    const tab = { sockets: [], net: fakeFetch(routes) };
+    const tab = { sockets: [], net: fakeFetch(routes), isVisible: true };
     const createTransport = (callbacks) => {
       const poller = new Poller({ url: "/sync/", fetch: tab.net.fetch, clock, callbacks });
       const createConnection = (callbacks) =>
@@ -31,6 +31,7 @@ export function makeBrowser(
           url: "ws://site.test/ws/",
           clock,
           random: () => 0,
+          hasUser: true,
           callbacks,
           poller: new Poller({ url: "/sync/", fetch: tab.net.fetch, clock, callbacks }),
           openSocket: (...args) => {
@@ -49,6 +50,7 @@ export function makeBrowser(
         createConnection,
         poller,
         clock,
+        isVisible: () => tab.isVisible,
         callbacks,
       });
       return tab.transport;

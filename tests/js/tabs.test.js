@@ -83,14 +83,30 @@ test("when the leader is killed, the next tab takes over", async () => {
 test("a frozen leader that holds the lock is replaced, and becomes a follower when it wakes", async () => {
   const { leader, follower, clock } = await twoTabs();
   leader.channel.isFrozen = true;
-  await clock.advance(29_000);
+  await clock.advance(3_000);
   assert.equal(follower.transport.isLeader, false);
-  await clock.advance(5_000);
+  await clock.advance(1_500);
   assert.equal(follower.transport.isLeader, true);
   leader.channel.isFrozen = false;
   await settled();
   assert.equal(leader.transport.isLeader, false);
   assert.equal(leader.sockets[0].closed, true);
+});
+
+test("a hidden tab notices a frozen leader when a beat is missing, or at once when it becomes visible", async () => {
+  const { leader, follower, browser, clock } = await twoTabs();
+  const shown = browser.open();
+  follower.isVisible = shown.isVisible = false;
+  await clock.advance(2_000); // the time limits are those of hidden tabs from the next message on
+  leader.sockets[0].receive({ op: "beat", seq: 41 });
+  await settled();
+  leader.channel.isFrozen = true;
+  await clock.advance(20_000);
+  assert.deepEqual([follower.transport.isLeader, shown.transport.isLeader], [false, false]);
+  shown.isVisible = true;
+  shown.client.checkConnection();
+  await clock.advance(3_000);
+  assert.equal(shown.transport.isLeader, true);
 });
 
 test("a silent leader that answers stays the leader", async () => {

@@ -19,7 +19,7 @@ function makeBrowser() {
   const locks = new FakeLocks();
   const stored = new Map();
   const open = (options = {}) => {
-    const tab = { visible: true, hasUnseen: true, shownByPage: new Set(), shown: [] };
+    const tab = { visible: true, hasUnseen: true, shownByPage: new Set(), shown: [], cursor: 10 };
     tab.queue = new ToastQueue({
       name: "u1",
       ...storage(stored),
@@ -29,6 +29,7 @@ function makeBrowser() {
       hasUnseen: () => tab.hasUnseen,
       isUnread,
       isShown: ({ id }) => tab.shownByPage.has(id),
+      getPosition: () => ({ epoch: "e1", cursor: tab.cursor }),
       show: (items) => tab.shown.push(items.map((item) => item.id)),
       ...options,
     });
@@ -39,7 +40,8 @@ function makeBrowser() {
       created_at: new Date(clock.now() - minutes * MINUTES).toISOString(),
       ...values,
     });
-  return { clock, open, aged };
+  const position = () => JSON.parse(stored.get("u1:position")).seq;
+  return { clock, open, aged, position };
 }
 
 const liveChange = (...notifications) => ({
@@ -124,6 +126,44 @@ test("a notification is shown once per browser, although a write to storage reac
   tabs[1].queue.add(liveChange(aged("1", 0), aged("2", 0), aged("3", 0)));
   await clock.advance(1_000);
   assert.deepEqual([tabs[0].shown, tabs[1].shown], [[["1", "2"]], [["3"]]]);
+});
+
+test("the position that the browser remembers is the one up to which it has shown everything", async () => {
+  const { clock, open, aged, position } = makeBrowser();
+  const tab = open();
+  tab.queue.add(liveChange(aged("8", 0), aged("9", 0), aged("10", 500)));
+  assert.equal(position(), 7);
+  tab.queue.savePosition(); // the page is left within the 0.1 s in which toasts are collected
+  assert.equal(position(), 7);
+  const next = open({ isVisible: () => true });
+  next.queue.add(missedChange(aged("8", 0), aged("9", 0)));
+  await clock.advance(50);
+  assert.equal(position(), 7);
+  await clock.advance(200);
+  assert.deepEqual([...tab.shown, ...next.shown].flat().sort(), ["10", "8", "9"]);
+  assert.equal(position(), 10);
+});
+
+test("a notification is claimed only as it is shown", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const leaving = open({ locks: { request: () => new Promise(() => undefined) } });
+  leaving.queue.add(liveChange(aged("1", 0)));
+  await clock.advance(200);
+  const next = open();
+  next.queue.add(missedChange(aged("1", 0)));
+  await clock.advance(200);
+  assert.deepEqual([leaving.shown, next.shown], [[], [["1"]]]);
+});
+
+test("what a hidden tab has not shown within five minutes holds the position no longer", async () => {
+  const { clock, open, aged, position } = makeBrowser();
+  const tab = open();
+  tab.visible = false;
+  tab.queue.add(missedChange(aged("8", 4)));
+  assert.equal(position(), 7);
+  await clock.advance(2 * MINUTES);
+  tab.queue.add(missedChange(aged("10", 0)));
+  assert.equal(position(), 9);
 });
 
 test("a hidden tab shows nothing until it is visible, and then only recent notifications", async () => {

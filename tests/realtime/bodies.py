@@ -43,8 +43,10 @@ async def echo(receive, send):
     """Send each message back; "close" closes with 4000."""
     await receive()
     await send({"type": "websocket.accept"})
+    is_closed = False
     while (message := await receive())["type"] == "websocket.receive":
         if message.get("text") == "close":
+            is_closed = True
             await send({"type": "websocket.close", "code": 4000})
-        else:
+        elif not is_closed:
             await send({"type": "websocket.send", "text": message["text"]})

@@ -1,11 +1,14 @@
 """Reads of streams: positions, missed changes, snapshots and active jobs, with few queries that use indexes."""
 
+import json
+
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from notifications import streams
-from notifications.models import Epoch, Stream
+from notifications import serializers, streams
+from notifications.db.damaged_rows import ColumnNotRead
+from notifications.models import Epoch, Job, Stream
 from notifications.streams import changes, inbox
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
@@ -213,3 +216,24 @@ def test_no_query_scans(user):
                 if step.startswith("SCAN") and not {"ranges", "CONSTANT", "part"} & set(step.split())
             ]
             assert not scans, (query["sql"], plan)
+
+
+@pytest.mark.parametrize("state", Job.State.values)
+@pytest.mark.parametrize("count", [10, 210])
+def test_items_are_made_of_what_was_read(user, state, count):
+    """Encoding takes no query, in no state: the links of 100 failed jobs took 100. 210 are further than one read."""
+    jobs = rows.jobs(user, count)
+    if state in (Job.State.QUEUED, Job.State.RUNNING):
+        Job.objects.update(state=state)
+        found = list(changes.read_active_jobs(changes.read_active_versions([user.pk])[user.pk]).values())
+    else:
+        for job in jobs:
+            rows.finish(job, state)
+        found = changes.read_missed({user.pk: [0]})[user.pk, 0].rows
+    assert len(found) == min(count, 100 if state in (Job.State.QUEUED, Job.State.RUNNING) else 200)
+    with CaptureQueriesContext(connection) as queries:
+        for row in found:
+            assert json.loads(serializers.encode_item(row))["state"] == state
+    assert len(queries) == 0
+    with pytest.raises(ColumnNotRead, match="The columns args were not read"):
+        _ = found[0].args

@@ -90,6 +90,7 @@ def test_no_users(transactional_db):
         (AnonymousUser(), ValueError, "Pass a saved user"),
         (lambda: get_user_model()(username="new"), ValueError, "Pass a saved user"),
         ("ada", ValueError, "is not a primary key of a user"),
+        (10**30, ValueError, "is not a primary key of a user"),
         (lambda: Group.objects.create(name="staff"), TypeError, "is not a user"),
     ],
 )

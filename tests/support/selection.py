@@ -25,6 +25,7 @@ PATHS_BY_MARKER = {
         "data/test_crowd.py",
         "data/test_plans.py",
         "data/test_two_hundred.py",
+        "docs/test_deploy.py",
         "docs/test_engines.py",
         "docs/test_from_django_celery_results.py",
         "docs/test_tutorial.py",

@@ -21,6 +21,7 @@ from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
 from notifications.streams.inbox import VERBS
+from notifications.templatetags import notifications as notifications_tag
 from notifications.templatetags.notifications import (
     CORE_MODULES,
     ENTRY_MODULE,
@@ -79,6 +80,12 @@ def user(user, transactional_db):
     return user
 
 
+@pytest.fixture
+def development(settings):
+    """A checkout with DEBUG, whose pages load the modules themselves."""
+    settings.DEBUG = True
+
+
 def test_anonymous_user():
     """Only the script, which loads nothing by itself. No session, token or address is in the page."""
     request = RequestFactory().get("/")
@@ -86,7 +93,7 @@ def test_anonymous_user():
     assert [tag for tag, _ in elements.all] == ["script", "script"]
     assert set(script(elements)) == {"type", "src", "data-notifications"}
     assert list(client_data(elements)) == ["modules"]
-    assert list(client_data(elements)["modules"]) == list(CORE_MODULES)
+    assert list(client_data(elements)["modules"]) == ["bundle/page"]
     assert "CSRF_COOKIE" not in request.META
     assert render(tag="notifications script=False").all == []
 
@@ -192,7 +199,7 @@ def test_users_have_different_marks(user, other_user):
 
 
 @pytest.mark.parametrize("where", ["context", "django", "django-csp"])
-def test_nonce_is_on_every_element_that_loads(user, where):
+def test_nonce_is_on_every_element_that_loads(user, development, where):
     """The nonce comes from the context, from Django's middleware or from django-csp."""
     request, context = RequestFactory().get("/"), {}
     if where == "context":
@@ -289,8 +296,29 @@ def test_modules_are_the_files():
     assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, *INBOX_MODULES, ENTRY_MODULE}
 
 
+def test_modules_are_loaded_in_development(user, development):
+    """A change of a module is seen without a build. An anonymous page knows the modules without elements."""
+    data = client_data(render(user))
+    assert list(data["modules"]) == list(MODULES) and list(data["inbox_modules"]) == list(INBOX_MODULES)
+    assert script(render(user))["src"] == "/static/notifications/entry.js"
+    assert list(client_data(render(AnonymousUser()))["modules"]) == list(CORE_MODULES)
+
+
+@pytest.mark.parametrize("is_checkout", [True, False])
+def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
+    """The wheel has no modules; a checkout without DEBUG, as in production, loads the bundles too."""
+    settings.DEBUG = not is_checkout
+    monkeypatch.setattr(notifications_tag, "_has_modules", lambda: is_checkout)
+    elements = render(user, has_inbox=True)
+    assert script(elements)["src"] == "/static/notifications/bundle/page.js"
+    assert client_data(elements)["modules"] == {"bundle/page": "/static/notifications/bundle/page.js"}
+    # The script itself needs no preload.
+    preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
+    assert preloads == ["/static/notifications/bundle/inbox.js"]
+
+
 @pytest.mark.parametrize("has_inbox", [False, True])
-def test_the_modules_of_the_inbox_are_preloaded_on_its_page_only(user, has_inbox):
+def test_the_modules_of_the_inbox_are_preloaded_on_its_page_only(user, development, has_inbox):
     """Other pages know where they are, for an inbox that is inserted later."""
     elements = render(user, has_inbox=has_inbox)
     preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
@@ -322,7 +350,7 @@ def test_hashed_static_files(user, settings, tmp_path):
         assert (tmp_path / url.removeprefix(settings.STATIC_URL)).is_file()
     sheet = next(tmp_path.glob("notifications/notifications.????????????.css")).read_text()
     assert re.search(r'url\("bell\.[0-9a-f]{12}\.svg"\)', sheet)
-    for module in STATIC.glob("*.js"):
+    for module in STATIC.glob("**/*.js"):
         assert not re.search(r"^(import|export .* from)\b", module.read_text(), re.MULTILINE), module.name
 
 

@@ -71,7 +71,7 @@ class Command(BaseCommand):
 
         from asyncsite.asgi import application
 
-        begin_serving()
+        begin_serving(restarts=True)
         endpoints = build_endpoint_description_strings(host=settings.HOST, port=settings.PORT)
         server = Server(
             application=application,
@@ -92,7 +92,7 @@ class Command(BaseCommand):
 
         from asyncsite.asgi import application
 
-        begin_serving()
+        begin_serving(restarts=True)
         server = uvicorn.Server(uvicorn.Config(application, **UVICORN_OPTIONS))
         start = server.startup
 

@@ -23,7 +23,7 @@ class Command(BaseCommand):
                 self.stdout.flush()
                 reported = reason
             time.sleep(POLL_INTERVAL_SECONDS)
-        call_command("run_jobs")
+        call_command("run_jobs", restarts=True)
 
 
 def find_wait_reason():

@@ -10,7 +10,6 @@ import django
 from django.contrib import messages
 from django.contrib.admin import helpers
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -20,6 +19,7 @@ from django.utils.translation import ngettext
 
 from notifications import times, validators
 from notifications.admin.broadcasts.forms import FIELD_OF_KIND, ComposerForm
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
 from notifications.jobs.broadcasts import starting
@@ -67,7 +67,7 @@ class ComposerMixin(_ModelAdmin):
         except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
             self.message_user(request, str(exc), messages.ERROR)
             return None
-        except (OperationalError, InterfaceError) as exc:
+        except UNAVAILABLE as exc:
             log_database_error(exc)
             text = _("The database is unavailable, so nothing was sent. Try again in a moment.")
             self.message_user(request, text, messages.ERROR)

@@ -9,7 +9,6 @@ import django
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -23,6 +22,7 @@ from notifications.admin.notification_filters import LevelFilter
 from notifications.admin.paging import KeysetMixin
 from notifications.db.keyset import count_rows
 from notifications.db.transactions import database
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.jobs.broadcasts import starting
 from notifications.jobs.matching import ACTIVE_STATES
@@ -146,7 +146,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
             self.message_user(request, str(exc), messages.ERROR)
             return False
-        except (OperationalError, InterfaceError) as exc:
+        except UNAVAILABLE as exc:
             log_database_error(exc)
             text = _("The database is unavailable, so nothing was withdrawn. Try again in a moment.")
             self.message_user(request, text, messages.ERROR)

@@ -59,7 +59,7 @@ class OverviewFigures:
 
     @property
     def is_capped(self) -> bool:
-        """Whether more jobs wait than were counted."""
+        """Whether more jobs are due than were counted."""
         return any(row.now.is_capped for row in self.queues)
 
     @property

@@ -7,7 +7,6 @@ from typing import Any
 import django
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -17,6 +16,7 @@ from notifications.admin.mixins import ReadOnlyMixin
 from notifications.admin.overview import changes, retry
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.models import Alert, Overview
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
@@ -88,7 +88,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         figures: OverviewFigures | None
         try:
             figures = read_figures(period)
-        except (OperationalError, InterfaceError) as exc:
+        except UNAVAILABLE as exc:
             log_database_error(exc)
             figures = None
         return {

@@ -12,13 +12,15 @@ from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_ru
 class QueueState:
     """One queue: ``due`` jobs may start now, ``delayed`` ones later, ``running`` ones are with a worker.
 
-    With ``is_capped`` there may be more that wait. ``wait_seconds`` is how long the oldest due job has waited.
+    With ``is_capped`` more are due, with ``is_delayed_capped`` more are delayed. ``wait_seconds`` is how long the
+    oldest due job has waited.
     """
 
     name: str
     due: int = 0
     delayed: int = 0
     is_capped: bool = False
+    is_delayed_capped: bool = False
     is_paused: bool = False
     running: int = 0
     wait_seconds: float | None = None
@@ -43,6 +45,7 @@ def _queue(name: str, depth: QueueDepth | None, running: int, now: datetime) -> 
         due=depth.due,
         delayed=depth.delayed,
         is_capped=depth.is_capped,
+        is_delayed_capped=depth.is_delayed_capped,
         is_paused=depth.is_paused,
         running=running,
         wait_seconds=max(0.0, (now - since).total_seconds()) if since else None,

@@ -7,7 +7,6 @@ from typing import Any
 
 import django
 from django.contrib import messages
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -17,6 +16,7 @@ from django.utils.translation import gettext as _
 from notifications import times
 from notifications.admin import bulk_changes
 from notifications.admin.overview import failures
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import changing
 from notifications.jobs.matching import JobFilter, failure_of
 from notifications.problems import log_database_error
@@ -48,7 +48,7 @@ def respond(model_admin: Any, request: HttpRequest, *, overview_url: str) -> Htt
         else:
             text = _("No job was queued again, because none of this group is failed any more.")
             model_admin.message_user(request, text, messages.WARNING)
-    except (OperationalError, InterfaceError) as exc:
+    except UNAVAILABLE as exc:
         log_database_error(exc)
         text = _("The database is unavailable. No job was queued again. Try again.")
         model_admin.message_user(request, text, messages.ERROR)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from notifications.compat import task_backends
 from notifications.db.transactions import database
@@ -34,7 +31,8 @@ class Condition:
 
     kind: Any  # Alert.Kind
     subject: str = ""
-    detail: str = ""
+    #: What the text of the alert is made from: see ``texts``.
+    facts: dict[str, Any]
 
 
 def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Condition]:
@@ -71,12 +69,8 @@ def _stalled(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterato
     ended = {figures.queue for figures in _figures(now, limits.stalled) if figures.ended} if old else set()
     for name, (count, age) in old.items():
         if name not in ended:
-            text = ngettext(
-                "%(count)d job runs, for %(age)s.", "%(count)d jobs run, the oldest for %(age)s.", count
-            )
-            detail = text % {"count": count, "age": in_words(age)}
-            detail += " " + _("None has ended for %(limit)s.") % {"limit": in_words(limits.stalled)}
-            yield Condition(kind=Kind.STALLED, subject=name, detail=detail)
+            facts = {"count": count, "age": age, "limit": limits.stalled}
+            yield Condition(kind=Kind.STALLED, subject=name, facts=facts)
 
 
 def _is_blocked(depth: QueueDepth, now: datetime, limit: float) -> bool:
@@ -109,14 +103,13 @@ def _waiting(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterato
             continue
         waited = (now - depth.oldest_since).total_seconds()
         if waited >= limits.wait:
-            count = f"{depth.due}+" if depth.is_capped else str(depth.due)
-            text = ngettext(
-                "%(count)s job waits, for %(age)s. The limit is %(limit)s.",
-                "%(count)s jobs wait, the oldest for %(age)s. The limit is %(limit)s.",
-                depth.due,
-            )
-            detail = text % {"count": count, "age": in_words(waited), "limit": in_words(limits.wait)}
-            yield Condition(kind=Kind.WAIT, subject=depth.name, detail=detail)
+            facts = {
+                "count": depth.due,
+                "is_capped": depth.is_capped,
+                "age": waited,
+                "limit": limits.wait,
+            }
+            yield Condition(kind=Kind.WAIT, subject=depth.name, facts=facts)
 
 
 def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
@@ -125,15 +118,13 @@ def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
     for figures in _figures(now, limits.window):
         rate = figures.failure_rate
         if figures.failed >= limits.min_failures and rate is not None and rate > limits.failure_rate:
-            detail = _(
-                "%(failed)d of %(ended)d jobs failed within %(window)s. The limit is %(limit)g %%."
-            ) % {
+            facts = {
                 "failed": figures.failed,
                 "ended": figures.succeeded + figures.failed,
-                "window": in_words(limits.window),
-                "limit": 100 * limits.failure_rate,
+                "window": limits.window,
+                "limit": limits.failure_rate,
             }
-            yield Condition(kind=Kind.FAILURES, subject=figures.queue, detail=detail)
+            yield Condition(kind=Kind.FAILURES, subject=figures.queue, facts=facts)
 
 
 def _without_worker(
@@ -145,35 +136,37 @@ def _without_worker(
     absent = (now - state.worker_seen_at).total_seconds()
     if absent >= limits.no_worker:
         due = sum(depth.due for depth in depths)
-        text = ngettext("%(count)d job waits.", "%(count)d jobs wait.", due) % {"count": due}
-        detail = _("No worker has been alive for %(age)s.") % {"age": in_words(absent)}
-        yield Condition(kind=Kind.NO_WORKER, detail=f"{detail} {text}")
+        yield Condition(kind=Kind.NO_WORKER, facts={"age": absent, "due": due})
 
 
 def _missed(now: datetime, limits: Limits) -> Iterator[Condition]:
-    """Yield the schedules of which ticks were recently missed, or could not be enqueued."""
+    """Yield schedules of which ticks were recently missed, or could not be enqueued, and that have not run since."""
     rows = Tick.objects.using(database()).filter(
         recorded_at__gte=now - timedelta(seconds=limits.window),
         outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED),
     )
-    ticks = rows.order_by("-recorded_at").values_list("schedule", "count", "due_at", "detail")
-    missed: dict[str, tuple[int, datetime, str]] = {}
-    for name, count, due_at, detail in ticks[:MAX_TICKS_READ]:
-        before, last, text = missed.get(name, (0, due_at, detail))
-        missed[name] = (before + count, max(last, due_at), text)
-    for name, (count, last, text) in missed.items():
-        detail = ngettext(
-            "%(count)d run was missed, the last one due at %(last)s UTC.",
-            "%(count)d runs were missed, the last one due at %(last)s UTC.",
-            count,
-        ) % {"count": count, "last": f"{last.astimezone(UTC):%Y-%m-%d %H:%M}"}
-        yield Condition(kind=Kind.SCHEDULE, subject=name, detail=f"{detail} {text}".strip())
+    missed: dict[str, list[Tick]] = {}
+    for tick in rows.order_by("-recorded_at")[:MAX_TICKS_READ]:
+        missed.setdefault(tick.schedule_id, []).append(tick)
+    for name, ticks in missed.items():
+        if not _has_run_since(name, ticks[0].recorded_at):
+            facts = {
+                "count": sum(tick.count for tick in ticks),
+                "last": max(tick.due_at for tick in ticks).isoformat(),
+                "detail": ticks[0].detail,
+            }
+            yield Condition(kind=Kind.SCHEDULE, subject=name, facts=facts)
+
+
+def _has_run_since(schedule: str, recorded_at: datetime) -> bool:
+    """Return whether a schedule was run by a later round. One round records missed ticks and enqueues the newest."""
+    newest = Tick.objects.using(database()).filter(schedule_id=schedule).order_by("-due_at").first()
+    return bool(newest and newest.outcome == Tick.Outcome.ENQUEUED and newest.recorded_at > recorded_at)
 
 
 def _lost(now: datetime, limits: Limits, state: AlertState) -> Iterator[Condition]:
     if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < limits.window:
-        detail = _("%(worker)s ended, or was suspended, without releasing its jobs. They are run again.")
-        yield Condition(kind=Kind.LEASE, detail=detail % {"worker": state.lost_worker})
+        yield Condition(kind=Kind.LEASE, facts={"worker": state.lost_worker})
 
 
 def has_live_worker(now: datetime) -> bool:
@@ -190,12 +183,3 @@ def _needs_worker() -> bool:
 
 def _figures(now: datetime, seconds: float) -> list[reading.Figures]:
     return reading.read_figures(timedelta(seconds=seconds), now=now)
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in whole seconds, minutes or hours."""
-    if seconds < 120:
-        return _("%(count)d s") % {"count": seconds}
-    if seconds < 7200:
-        return _("%(count)d min") % {"count": seconds / 60}
-    return _("%(count)d h") % {"count": seconds / 3600}

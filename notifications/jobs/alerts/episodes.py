@@ -1,20 +1,19 @@
-"""Open and close alerts. The row is inserted or closed in the transaction that notifies, so each is notified once."""
+"""Open and close alerts. ``jobs/announcing/`` notifies of them."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError
-from django.utils.translation import gettext as _
+from django.utils import translation
 
-from notifications import paths
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs import notifying
-from notifications.jobs.alerts.conditions import Condition, in_words
-from notifications.jobs.alerts.recipients import read_recipients
+from notifications.jobs.alerts import texts
+from notifications.jobs.alerts.conditions import Condition
 from notifications.models import Alert
 
 logger = logging.getLogger("notifications.alerts")
@@ -23,14 +22,18 @@ logger = logging.getLogger("notifications.alerts")
 MAX_OPEN_ALERTS = 100
 #: The closed alerts that one call deletes at most.
 MAX_ALERTS_DELETED = 100
-CATEGORY = "alert"
 
 
 def record_conditions(found: Iterable[Condition], now: datetime, *, clear_seconds: float) -> None:
     """Open an alert for each new condition, and close those whose condition has been absent long enough.
 
-    Whichever processes call this at the same time, each episode is notified once when it begins and once when it ends.
+    Any number of processes may call this at the same time. Details are stored and logged in ``LANGUAGE_CODE``.
     """
+    with translation.override(settings.LANGUAGE_CODE):
+        _record_conditions(found, now, clear_seconds)
+
+
+def _record_conditions(found: Iterable[Condition], now: datetime, clear_seconds: float) -> None:
     conditions = {(str(condition.kind), condition.subject): condition for condition in found}
     rows = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("id")[:MAX_OPEN_ALERTS]
     open_alerts = {(alert.kind, alert.subject): alert for alert in rows}
@@ -45,9 +48,12 @@ def record_conditions(found: Iterable[Condition], now: datetime, *, clear_second
 
 
 def open_alerts() -> list[Alert]:
-    """Return the open alerts, the oldest first."""
+    """Return the open alerts, the oldest first, with their details in the active language."""
     rows = Alert.objects.using(database()).filter(closed_at__isnull=True)
-    return list(rows.order_by("opened_at", "id")[:MAX_OPEN_ALERTS])
+    alerts = list(rows.order_by("opened_at", "id")[:MAX_OPEN_ALERTS])
+    for alert in alerts:
+        alert.detail = texts.detail_of(alert)
+    return alerts
 
 
 def delete_old_alerts(before: datetime) -> None:
@@ -60,59 +66,35 @@ def delete_old_alerts(before: datetime) -> None:
 
 def _update(alert: Alert, condition: Condition, now: datetime) -> None:
     rows = Alert.objects.using(database()).filter(id=alert.id, closed_at__isnull=True)
-    retrying_atomic(lambda: rows.update(seen_at=now, detail=condition.detail[:500]))
+    retrying_atomic(lambda: rows.update(seen_at=now, **_texts(condition)))
 
 
 def _open(condition: Condition, now: datetime) -> None:
     alert = Alert(
         kind=condition.kind,
         subject=condition.subject[:200],
-        detail=condition.detail[:500],
         opened_at=now,
         seen_at=now,
+        **_texts(condition),
     )
 
-    def write() -> bool:
+    def write() -> None:
         alert.pk = None
         alert.save(using=database(), force_insert=True)
-        return True
 
     try:
-        _write_and_notify(alert, write, str(alert), alert.detail, "error")
+        retrying_atomic(write)
     except IntegrityError:  # another process has opened it
         return
     logger.error("Alert opened: %s. %s", alert, alert.detail)
 
 
+def _texts(condition: Condition) -> dict[str, str]:
+    detail = texts.describe(condition.kind, condition.facts)
+    return {"facts": json.dumps(condition.facts), "detail": detail[:500]}
+
+
 def _close(alert: Alert, now: datetime) -> None:
     rows = Alert.objects.using(database()).filter(id=alert.id, closed_at__isnull=True)
-    title = _("Over: %(alert)s") % {"alert": alert}
-    detail = _("It lasted %(time)s.") % {"time": in_words((alert.seen_at - alert.opened_at).total_seconds())}
-
-    def write() -> bool:
-        return bool(rows.update(closed_at=now))
-
-    if _write_and_notify(alert, write, title, detail, "success"):
+    if retrying_atomic(lambda: rows.update(closed_at=now)):
         logger.info("Alert closed: %s", alert)
-
-
-def _write_and_notify(alert: Alert, write: Callable[[], bool], title: str, body: str, level: str) -> bool:
-    """Change the row, and if this changed it, notify the recipients in the same transaction."""
-    recipients: list[Any] = read_recipients()  # before the transaction: users may be in another database
-    key = f"alert:{alert.kind}:{alert.subject}"[:200]
-
-    def write_both() -> bool:
-        is_changed = write()
-        if is_changed and recipients:
-            notifying.notify(
-                recipients,
-                title[:200],
-                body=body,
-                url=paths.overview_page(),
-                level=level,
-                category=CATEGORY,
-                key=key,
-            )
-        return is_changed
-
-    return retrying_atomic(write_both)

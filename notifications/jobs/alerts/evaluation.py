@@ -42,9 +42,10 @@ def _take_turn(now: datetime, interval: float) -> AlertState | None:
         row = AlertState(evaluated_at=now - timedelta(seconds=interval), worker_seen_at=now)
         retrying_atomic(lambda: rows.bulk_create([row], ignore_conflicts=True))
         state = rows.get(id=1)
-    if now - state.evaluated_at < timedelta(seconds=interval):
+    is_possible = state.evaluated_at <= times.latest_possible(now)
+    if is_possible and now - state.evaluated_at < timedelta(seconds=interval):
         return None
-    worker_seen_at = now if conditions.has_live_worker(now) else state.worker_seen_at
+    worker_seen_at = now if conditions.has_live_worker(now) else min(state.worker_seen_at, now)
     is_first = rows.filter(id=1, evaluated_at=state.evaluated_at)
     if not retrying_atomic(lambda: is_first.update(evaluated_at=now, worker_seen_at=worker_seen_at)):
         return None

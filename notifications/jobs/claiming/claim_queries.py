@@ -38,7 +38,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.lanes import ENGINE_LANES, Lanes
+from notifications.jobs.claiming.lanes import ENGINE, HANDED, Lanes
 from notifications.jobs.transitions.guards import database_now_sql, lock_sql
 
 #: A query and its parameters.
@@ -166,13 +166,12 @@ def first_jobs_of_queues(
 
 
 def handed_jobs(ids: Collection[UUID]) -> Query:
-    """Return the query that locks those of these jobs that an engine may run now, on PostgreSQL."""
+    """Return the query that locks those of these jobs that an engine may run now, on PostgreSQL, without suspects."""
     now, now_param = database_now_sql()
-    lanes = ", ".join(f"'{lane}'" for lane in ENGINE_LANES)
     # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
     sql = f"""
         SELECT id, concurrency_key, deadline FROM notifications_job
-        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ({lanes})
+        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{HANDED}')
             AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({_PAUSED_QUEUES})
         ORDER BY id{lock_sql()}"""
     return sql, [list(ids), now_param]

@@ -26,14 +26,15 @@ MAX_OLDEST_READ = 100
 class QueueDepth:
     """The queued jobs of one queue.
 
-    ``due`` jobs may start now, ``delayed`` ones later. With ``is_capped`` there may be more of both. ``oldest_since``
-    is when the job that waits longest became due.
+    ``due`` jobs may start now, ``delayed`` ones later. With ``is_capped`` there are more that are due, with
+    ``is_delayed_capped`` more that are delayed. ``oldest_since`` is when the job that waits longest became due.
     """
 
     name: str
     due: int
     delayed: int
     is_capped: bool
+    is_delayed_capped: bool
     is_paused: bool
     oldest_since: datetime | None
 
@@ -64,9 +65,10 @@ def queue_depths() -> list[QueueDepth]:
             moments.append(before.oldest_since)
         found[name] = QueueDepth(
             name=name,
-            due=ready + late + (before.due if before else 0),
-            delayed=delayed + (before.delayed if before else 0),
-            is_capped=max(ready, late, delayed) >= limit or bool(before and before.is_capped),
+            due=min(ready, limit) + min(late, limit) + (before.due if before else 0),
+            delayed=min(delayed, limit) + (before.delayed if before else 0),
+            is_capped=max(ready, late) > limit or bool(before and before.is_capped),
+            is_delayed_capped=delayed > limit or bool(before and before.is_delayed_capped),
             is_paused=bool(is_paused),
             oldest_since=min(moments, default=None),
         )
@@ -111,7 +113,7 @@ def _depths_query() -> tuple[str, list[Any]]:
     now, now_param = database_now_sql()
     jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_lane"
     limit = "(SELECT most FROM bound)"
-    count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit}) AS counted)"
+    count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
     lowest = (
         f"(SELECT priority {jobs} AND run_after IS NULL ORDER BY run_after DESC, priority, id DESC LIMIT 1)"
     )

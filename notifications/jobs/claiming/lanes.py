@@ -12,6 +12,9 @@
     run. The built-in worker claims none of them.
 ``handed``
     Queued jobs whose ids were handed to their engine. A process of the engine claims a job by its id.
+``isolated``
+    Jobs of an engine that were running when their process was lost: what the lane "suspect" is to the built-in worker.
+    They stay in it while they are queued, handed over and running. A process of an engine runs one of them at a time.
 ``observed``
     Executions of Celery tasks that are not jobs of this app. They are never claimed.
 
@@ -31,7 +34,9 @@ from notifications.jobs.results import find_task
 
 #: The values of ``Job.Lane`` that the built-in worker claims from.
 ASYNC, SYNC, SUSPECT = LANES = ("async", "sync", "suspect")
-ENGINE, HANDED = ENGINE_LANES = ("engine", "handed")
+ENGINE, HANDED, ISOLATED = ENGINE_LANES = ("engine", "handed", "isolated")
+#: The lanes of jobs of which one may have ended a process.
+SUSPECT_LANES = (SUSPECT, ISOLATED)
 OBSERVED = "observed"
 #: The queue of observed tasks that their publisher calls itself (``task_always_eager``). Celery does not deliver them
 #: again, and only this app knows when their process has ended.
@@ -54,6 +59,11 @@ def has_engine(backend: str) -> bool:
 def first_lane(path: str, backend: str) -> str:
     """Return the lane of a job of this task that is queued again."""
     return ENGINE if has_engine(backend) else lane_at(path)
+
+
+def suspect_lane(lane: str) -> str:
+    """Return the lane of a job that was running in this lane when its worker was lost."""
+    return ISOLATED if lane in ENGINE_LANES else SUSPECT
 
 
 def lane_at(path: str) -> str:

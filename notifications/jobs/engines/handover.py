@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import Error, InterfaceError, OperationalError, connections
+from django.db import Error, connections
 
 from notifications.conf import settings
 from notifications.db.threads import start_thread
@@ -25,15 +25,19 @@ from notifications.jobs import engines
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import has_engines, senders
+from notifications.jobs.engines.upkeep import Upkeep, has_no_lasting_worker
 from notifications.jobs.schedules import ticks
-from notifications.jobs.transitions import finishing, handing_over, manual, reaping
-from notifications.jobs.worker.lease import find_dead_neighbors
+from notifications.jobs.transitions import handing_over, isolating
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two rounds of a ``HandoverLoop`` if no ring comes, and at least.
 ROUND_INTERVAL_SECONDS, MIN_ROUND_INTERVAL_SECONDS = 1.0, 0.05
+#: Seconds that a duty of the upkeep may take in one round: ids of due jobs wait meanwhile.
+MAX_DUTY_SECONDS = 0.05
+#: Seconds that the end of a loop waits for code of the project.
+END_TIMEOUT_SECONDS = 2.0
 
 
 def prepare(job: Job) -> None:
@@ -66,6 +70,7 @@ def run_round() -> bool:
     if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
         _last_search = time.monotonic()
         lost = handing_over.hand_over_again(senders.unreachable_backends())
+        due += isolating.hand_over_isolated_jobs()
     if lost:
         logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
     senders.send([*due, *lost])
@@ -73,10 +78,7 @@ def run_round() -> bool:
 
 
 class HandoverLoop:
-    """Runs rounds on a thread of a server process.
-
-    It also takes jobs away from lost processes of engines, because all of them may be lost.
-    """
+    """Runs rounds on a thread of a server process, and the upkeep, because no other process may last."""
 
     def __init__(self) -> None:
         self._wake = threading.Event()
@@ -84,6 +86,11 @@ class HandoverLoop:
         #: Since when (monotonic) each maintenance has come in time and reached the database.
         self._unbroken_since = time.monotonic()
         self._last_maintenance = 0.0
+        self._upkeep = Upkeep(
+            seconds=MAX_DUTY_SECONDS,
+            may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
+            is_chosen=has_no_lasting_worker,
+        )
 
     def run(self) -> None:
         """Run rounds until ``stop()``."""
@@ -111,6 +118,7 @@ class HandoverLoop:
         finally:
             if unsubscribe:
                 unsubscribe()
+            self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
             connections.close_all()
 
     def stop(self) -> None:
@@ -128,16 +136,9 @@ class HandoverLoop:
         if elapsed > settings.LEASE / 2:
             self._unbroken_since = now
         self._last_maintenance = now
-        reaping.reap_jobs(find_dead_neighbors(), expired=now - self._unbroken_since >= settings.LEASE)
-        manual.resume_batch_cancellations()
-        finishing.finish_remaining_batches()
+        self._upkeep.run_round()
         # Where no process of an engine lives while there are no jobs, nothing else enqueues those of schedules.
-        try:
-            ticks.run_round()
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:
-            logger.exception("Could not enqueue jobs of schedules, which is tried again")
+        self._upkeep.project_threads.start(ticks.run_round, "Could not enqueue jobs of schedules")
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         if queue:

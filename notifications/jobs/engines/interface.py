@@ -80,6 +80,13 @@ class Engine(ABC):
         """Return the queues of jobs that live processes of the engine take, None if that is not known."""
         return None
 
+    def has_idle_processes(self) -> bool | None:
+        """Return whether processes of the engine are alive of which none has a row in the table of workers.
+
+        None if that is not known, as of an engine whose processes have a row only while they run a job.
+        """
+        return None
+
     def start_advice(self, queue: str | None = None) -> str:
         """Return one sentence on how to start a process of the engine, or one that takes the jobs of a queue."""
         return f"Start a process of {self.label}" + (f" that takes the queue {queue}." if queue else ".")

@@ -35,6 +35,11 @@ def live_processes(engine_name: str, now: datetime) -> Any:
     return rows.filter(queues=f"engine:{engine_name}", lease_until__gte=now).order_by("id")
 
 
+def has_processes(engine: Engine, now: datetime) -> bool | None:
+    """Return whether a process of an engine is alive, None if that is not known."""
+    return bool(live_processes(engine.process_name, now).exists()) or engine.has_idle_processes()
+
+
 def due_jobs(alias: str, now: datetime) -> Any:
     """Return a queryset of the queued jobs of a backend with an engine that may run now, at limits or not."""
     queued = Job.objects.using(database()).filter(

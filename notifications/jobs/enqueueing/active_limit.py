@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 from notifications.conf import settings
@@ -75,13 +76,28 @@ def insert_within_limit(job: Job) -> None:
 
 def raise_if_exceeded(user: Any, new_jobs: int = 1) -> None:
     """Raise ``TooManyJobs`` if a user (key) may not have so many more active jobs. The caller then adds them."""
-    limit = settings.ACTIVE_JOBS_PER_USER
-    with _lock:
-        _unchecked.pop((connection().alias, user, limit), None)
-    if _count_active(user, limit) + new_jobs > limit:
-        raise TooManyJobs(limit)
+    if read_places([user])[user] < new_jobs:
+        raise TooManyJobs(settings.ACTIVE_JOBS_PER_USER)
     rate_limit.raise_if_exceeded(user)
     rate_limit.admit(user)
+
+
+def read_places(users: Collection[Any]) -> dict[Any, int]:
+    """Return how many more active jobs each user (key) may have. The caller then adds them."""
+    limit = settings.ACTIVE_JOBS_PER_USER
+    with _lock:
+        for user in users:
+            _unchecked.pop((connection().alias, user, limit), None)
+    keys = {to_db(user): user for user in users}
+    condition, params = bulk.where_in(Job, "user_id", list(keys))
+    places = dict.fromkeys(users, limit)
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT user_id, count(*) FROM notifications_job WHERE {condition} AND seq = 0 GROUP BY user_id",
+            params,
+        )
+        places |= {keys[key]: max(limit - count, 0) for key, count in cursor.fetchall()}
+    return places
 
 
 def _take_unchecked(key: CacheKey) -> int:

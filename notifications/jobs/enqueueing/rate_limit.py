@@ -23,7 +23,7 @@ from notifications.models import Job
 #: The minute in which jobs count.
 WINDOW = timedelta(minutes=1)
 
-_RECENT_JOBS = "notifications_job WHERE user_id = %s AND created_at > %s"
+_RECENT_JOBS = "notifications_job WHERE user_id = %s AND created_at > %s AND created_at <= %s"
 _IS_BELOW_LIMIT = f" AND (SELECT 1 FROM {_RECENT_JOBS} LIMIT 1 OFFSET %s) IS NULL"
 #: The oldest of the jobs that fill the limit: when it leaves the window, another one is allowed.
 _BLOCKING_JOB = f"SELECT created_at FROM {_RECENT_JOBS} ORDER BY created_at DESC LIMIT 1 OFFSET %s"
@@ -75,9 +75,10 @@ def raise_if_exceeded(user: Any) -> None:
 
 
 def _params(user: Any) -> list[Any]:
-    db = connection()
+    db, now = connection(), times.now()
     return [
         Job._meta.get_field("user").get_db_prep_value(user, db),
-        times.to_db(times.now() - WINDOW, db),
+        times.to_db(now - WINDOW, db),
+        times.to_db(times.latest_possible(now), db),
         settings.JOBS_PER_MINUTE - 1,
     ]

@@ -83,7 +83,8 @@ def job_with_key(user: Any, key: str) -> Job | None:
     if not found:
         return None
     [job] = found
-    if job.idempotency_expires_at is None or job.idempotency_expires_at <= times.now():
+    now, expires_at = times.now(), job.idempotency_expires_at
+    if expires_at is None or not now < expires_at <= times.latest_possible(now, KEY_LIFETIME):
         rows = Job.objects.using(database()).filter(id=job.id, idempotency_key=key)
         rows.update(idempotency_key="", idempotency_hash="")
         return None
@@ -102,8 +103,11 @@ def store_key(job: Job, key: str, hash: str) -> None:
         cursor.execute(
             "UPDATE notifications_job "
             "SET idempotency_key = %s, idempotency_hash = %s, idempotency_expires_at = %s "
-            "WHERE id = %s AND (idempotency_key = '' OR idempotency_expires_at <= %s)",
-            [key, hash, time(now + KEY_LIFETIME), Job._meta.pk.get_db_prep_value(job.id, db), time(now)],
+            "WHERE id = %s AND (idempotency_key = '' OR idempotency_expires_at <= %s OR idempotency_expires_at > %s)",
+            [
+                *(key, hash, time(now + KEY_LIFETIME), Job._meta.pk.get_db_prep_value(job.id, db)),
+                *(time(now), time(times.latest_possible(now, KEY_LIFETIME))),
+            ],
         )
 
 

@@ -124,17 +124,17 @@ def _problems(name: Any, options: Any) -> Iterator[WrongDeclaration]:
     label = f"NOTIFICATIONS['SCHEDULES'][{name!r}]"
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         yield WrongDeclaration(
-            "notifications.E020",
+            "notifications.W020",
             f"{label}: the name of a schedule has 1 to 100 letters, digits and . : _ - and begins with a letter or "
             "digit.",
             'Write a name like "nightly-report".',
         )
     elif not isinstance(options, dict):
-        yield WrongDeclaration("notifications.E020", f"{label} is not a dict.", f"Write {EXAMPLE}.")
+        yield WrongDeclaration("notifications.W020", f"{label} is not a dict.", f"Write {EXAMPLE}.")
     else:
         if unknown := [key for key in options if key not in KEYS]:
             yield WrongDeclaration(
-                "notifications.E020",
+                "notifications.W020",
                 f"{label} has an unknown key {unknown[0]!r}.",
                 f"Known keys: {', '.join(KEYS)}.",
             )
@@ -156,7 +156,7 @@ def _task_problems(options: Mapping[str, Any]) -> Problems:
     path = options.get("task")
     if not isinstance(path, str) or not re.fullmatch(r"\w+(\.\w+)+", path) or len(path) > 500:
         yield (
-            "notifications.E021",
+            "notifications.W021",
             f"task is {path!r}.",
             'Write the dotted path of a task: "task": "shop.tasks.report".',
         )
@@ -166,7 +166,7 @@ def _timing_problems(options: Mapping[str, Any]) -> Problems:
     if ("cron" in options) == ("every" in options):
         found = "both cron and every" if "cron" in options else "neither cron nor every"
         yield (
-            "notifications.E022",
+            "notifications.W022",
             f"it has {found}.",
             'Write either "cron": "0 3 * * *" or "every": timedelta(minutes=10).',
         )
@@ -174,14 +174,14 @@ def _timing_problems(options: Mapping[str, Any]) -> Problems:
         every = options["every"]
         if not isinstance(every, timedelta) or not timing.MIN_INTERVAL <= every <= timing.MAX_INTERVAL:
             yield (
-                "notifications.E022",
+                "notifications.W022",
                 f"every is {every!r}.",
                 f"Write a timedelta of {timing.MIN_INTERVAL.total_seconds():g} second to "
                 f"{timing.MAX_INTERVAL.days} days.",
             )
         if "timezone" in options:
             yield (
-                "notifications.E022",
+                "notifications.W022",
                 "timezone has no effect with every.",
                 "Remove it, or write cron in place of every.",
             )
@@ -194,22 +194,22 @@ def _cron_problems(cron: Any, zone: Any) -> Problems:
         ZoneInfo(timezone.get_default_timezone_name() if zone is None else zone)
     except Exception:  # KeyError for an unknown name; others for a path, a folder or another type
         yield (
-            "notifications.E022",
+            "notifications.W022",
             f"timezone is {zone!r}, which is unknown.",
             'Write a name of the IANA database, such as "Europe/Berlin". Where the system has no time zones, install '
             "the package tzdata.",
         )
     hint = 'Write five fields: minute, hour, day of month, month, day of week. "0 3 * * *" is 3 o\'clock each night.'
     if not isinstance(cron, str) or len(cron) > timing.MAX_CRON_LENGTH or len(cron.split()) != 5:
-        yield "notifications.E022", f"cron is {str(cron)[:100]!r}, which does not have five fields.", hint
+        yield "notifications.W022", f"cron is {str(cron)[:100]!r}, which does not have five fields.", hint
         return
     try:
         first = timing.Timing(cron=cron, zone="UTC").next_tick(datetime.now(UTC))
     except Exception as exc:  # cronsim's own errors, and an AssertionError
-        yield "notifications.E022", f"cron is {cron!r}: {exc or 'it cannot be read'}.", hint
+        yield "notifications.W022", f"cron is {cron!r}: {exc or 'it cannot be read'}.", hint
     else:
         if first is None:
-            yield "notifications.E022", f"cron is {cron!r}, which is never due.", hint
+            yield "notifications.W022", f"cron is {cron!r}, which is never due.", hint
 
 
 def _argument_problems(options: Mapping[str, Any]) -> Problems:
@@ -219,13 +219,13 @@ def _argument_problems(options: Mapping[str, Any]) -> Problems:
     ):
         value = options.get(key, kinds[0]())
         if not isinstance(value, kinds) or (key == "kwargs" and not all(isinstance(k, str) for k in value)):
-            yield "notifications.E023", f"{key} is {value!r}.", f"Write {what}."
+            yield "notifications.W023", f"{key} is {value!r}.", f"Write {what}."
             continue
         try:
             validators.json_text(limit, normalize_json(kinds[0](value)), validators.MAX_ARGUMENTS_BYTES)
         except (TypeError, ValueError, RecursionError) as exc:
             yield (
-                "notifications.E023",
+                "notifications.W023",
                 f"{key} is not JSON: {exc}",
                 "Use strings, numbers, booleans, None, lists and dicts.",
             )
@@ -235,10 +235,10 @@ def _reader_problems(options: Mapping[str, Any]) -> Problems:
     for key, what in (("owner", "the name by which a user logs in"), ("group", "the name of a group")):
         value = options.get(key, "-")
         if not isinstance(value, str) or not 1 <= len(value) <= 255:
-            yield "notifications.E024", f"{key} is {value!r}.", f"Write {what}, a string."
+            yield "notifications.W024", f"{key} is {value!r}.", f"Write {what}, a string."
     if "owner" in options and "group" in options:
         yield (
-            "notifications.E024",
+            "notifications.W024",
             "it has both owner and group.",
             "Keep owner if the jobs work for one user, or group if several people should learn of failures.",
         )
@@ -251,12 +251,12 @@ def _other_problems(options: Mapping[str, Any]) -> Problems:
     )
     if not isinstance(queue, str) or not 1 <= len(queue) <= validators.MAX_QUEUE_LENGTH:
         yield (
-            "notifications.E025",
+            "notifications.W025",
             f"queue is {queue!r}.",
             f"Write a name of at most {validators.MAX_QUEUE_LENGTH} characters.",
         )
     if overlap not in OVERLAPS:
-        yield "notifications.E025", f"overlap is {overlap!r}.", 'Write "skip" (the default) or "allow".'
+        yield "notifications.W025", f"overlap is {overlap!r}.", 'Write "skip" (the default) or "allow".'
     if (
         isinstance(grace, bool)
         or not isinstance(grace, int | float)
@@ -264,7 +264,7 @@ def _other_problems(options: Mapping[str, Any]) -> Problems:
         or not 1 <= grace <= MAX_GRACE_SECONDS
     ):
         yield (
-            "notifications.E025",
+            "notifications.W025",
             f"grace is {grace!r}.",
             f"Write a number of seconds from 1 to {MAX_GRACE_SECONDS:,}.",
         )

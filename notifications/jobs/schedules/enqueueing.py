@@ -37,11 +37,11 @@ class ScheduledCall:
         self._owner = find_owner(declaration)
 
     def enqueue(
-        self, schedule: Schedule, due_at: datetime, now: datetime, *, is_manual: bool = False
+        self, schedule: Schedule, due_at: datetime, now: datetime, active: int, *, is_manual: bool = False
     ) -> Tick:
         """Enqueue the job and insert the tick, inside a transaction that holds the schedule locked. Return the tick.
 
-        The caller saves the schedule.
+        ``active`` is how many jobs of the schedule are active. The caller saves the schedule.
         """
 
         def record(outcome: Any, detail: str = "", job: UUID | None = None) -> Tick:
@@ -49,18 +49,22 @@ class ScheduledCall:
                 schedule.name, due_at, outcome, now, detail=detail, job=job, is_manual=is_manual
             )
 
-        active = runs.count_active(schedule.name)
+        reason = ""
         if active and not self._declaration.allows_overlap:
-            return record(Tick.Outcome.SKIPPED, "The previous run is still active.")
-        if active >= runs.MAX_ACTIVE_RUNS:
-            return record(
-                Tick.Outcome.SKIPPED, f"{active} runs are active, as many as one schedule may have."
-            )
+            reason = "The previous run is still active."
+        elif active >= runs.MAX_ACTIVE_RUNS:
+            reason = f"{active} runs are active, as many as one schedule may have."
+        if reason:
+            if not is_manual:
+                runs.note_skipped(schedule, now)
+            return record(Tick.Outcome.SKIPPED, reason)
         error = self._error
         if not error:
             try:
                 with transaction.atomic(using=database()):
-                    return record(Tick.Outcome.ENQUEUED, job=self._insert_job())
+                    job = self._insert_job()
+                    runs.note_enqueued(schedule)
+                    return record(Tick.Outcome.ENQUEUED, job=job)
             except Error:
                 raise
             except Exception as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.schedules import ticks
+from notifications.jobs.schedules import runs, ticks
 from notifications.jobs.schedules.declarations import declared_schedules
 from notifications.jobs.schedules.enqueueing import ScheduledCall
 from notifications.jobs.transitions.guards import database_now, lock_query
@@ -70,7 +70,8 @@ def run_now(name: str) -> Tick:
         rows = Schedule.objects.using(database()).filter(name=name)
         row = lock_query(rows, skip_locked=False).get()
         now = database_now()
-        tick = call.enqueue(row, now, now, is_manual=True)
+        active = runs.count_active([name]).get(name, 0)
+        tick = call.enqueue(row, now, now, active, is_manual=True)
         row.save(using=database())
         return tick
 

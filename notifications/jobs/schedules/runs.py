@@ -1,33 +1,22 @@
-"""How the jobs of schedules ended: record it, and notify the owner or group of a problem once, and of its end.
+"""How the jobs of schedules ended, and which problems began or ended with them. ``jobs/announcing/`` notifies of these.
 
-A problem begins with a run that failed or was missed, and ends with the next one that succeeds. Notifications are
-created in transactions of their own, because they call receivers of the project, which must not delay ticks.
+A problem begins with a run that failed or was missed, and ends with the next one that succeeds. Or it begins when
+several ticks in a row are skipped, and ends when two in a row are not.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.transaction import TransactionManagementError
-from django.utils.formats import date_format
-from django.utils.timezone import template_localtime
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
-
-from notifications import paths, validators
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.notifying import notify
-from notifications.jobs.schedules.declarations import ScheduleDeclaration
-from notifications.jobs.schedules.users import find_notified_users
 from notifications.jobs.transitions.guards import database_now, lock_query
 from notifications.models import Job, Schedule, Tick
-from notifications.streams.inbox import create_notifications
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -35,14 +24,13 @@ logger = logging.getLogger("notifications.jobs")
 MAX_ACTIVE_RUNS = 100
 #: Active runs of all schedules that one round reads at most.
 MAX_READ_RUNS = 1_000
-MAX_ANNOUNCEMENT_LENGTH = 500
+#: Ticks in a row that are skipped when this becomes a problem. A run may be long once.
+SKIPPED_TICKS = 3
 
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 #: The state of a run whose job does not exist any more.
 DELETED = "deleted"
-RECOVERED = "recovered"
-FAILED, MISSED = "failed", "missed"  # of Schedule.Problem
-LEVELS = {FAILED: "error", MISSED: "warning", RECOVERED: "success"}
+FAILED, MISSED, SKIPPED = "failed", "missed", "skipped"  # of Schedule.Problem
 
 
 def open_ticks(schedules: Iterable[str]) -> Any:
@@ -52,11 +40,11 @@ def open_ticks(schedules: Iterable[str]) -> Any:
     )
 
 
-def count_active(schedule: str) -> int:
-    """Return how many jobs of a schedule are queued or running."""
-    jobs = open_ticks([schedule]).values_list("job", flat=True)[: MAX_ACTIVE_RUNS * 2]
-    active = Job.objects.using(database()).filter(pk__in=list(jobs), state__in=ACTIVE_STATES)
-    return active.count()
+def count_active(schedules: Iterable[str]) -> Counter[str]:
+    """Return how many jobs of each of these schedules are queued or running."""
+    names = dict(open_ticks(schedules).values_list("job", "schedule_id"))
+    active = Job.objects.using(database()).filter(pk__in=list(names), state__in=ACTIVE_STATES)
+    return Counter(names[job] for job in active.values_list("pk", flat=True))
 
 
 def record_ends(schedules: Iterable[Schedule]) -> None:
@@ -106,77 +94,51 @@ def _record_ends_of(schedule: str, runs: list[tuple[int | None, UUID, str, str |
     retrying_atomic(write)
 
 
-def note_failure(row: Schedule, job: UUID | None, text: str, now: datetime) -> None:
+def note_failure(row: Schedule, job: UUID | None, detail: str, now: datetime) -> None:
     """Note that a run has failed, or that its job could not be enqueued. The caller holds the row and saves it."""
     if row.problem != FAILED:
-        row.problem, row.problem_since = FAILED, row.problem_since or now
-        _announce(row, FAILED, text or _("Its job could not be enqueued."))
+        _note_problem(row, FAILED, now, detail=detail)
     row.problem_job = job
 
 
 def note_missed(row: Schedule, count: int, last: datetime, now: datetime) -> None:
     """Note that runs were missed. The caller holds the row and saves it."""
-    if row.problem:
-        return
-    row.problem, row.problem_since = MISSED, now
-    text = ngettext(
-        "%(count)d run was missed, due %(when)s.",
-        "%(count)d runs were missed, the last one due %(when)s.",
-        count,
-    )
-    when = date_format(template_localtime(last), "DATETIME_FORMAT")
-    _announce(row, MISSED, text % {"count": count, "when": when})
+    if not row.problem:
+        _note_problem(row, MISSED, now, count=count, due=last.isoformat())
+
+
+def note_skipped(row: Schedule, now: datetime) -> None:
+    """Note that a tick is skipped, before it is recorded. The caller holds the row and saves it."""
+    before = _last_outcomes(row, SKIPPED_TICKS - 1)
+    if not row.problem and before == [Tick.Outcome.SKIPPED] * (SKIPPED_TICKS - 1):
+        _note_problem(row, SKIPPED, now)
+
+
+def note_enqueued(row: Schedule) -> None:
+    """Note that a tick is enqueued, before it is recorded. The caller holds the row and saves it."""
+    # One between two long runs is no sign that the schedule is run when it is due.
+    if row.problem == SKIPPED and _last_outcomes(row, 1) == [Tick.Outcome.ENQUEUED]:
+        _note_end(row)
 
 
 def note_success(row: Schedule) -> None:
     """Note that a run has succeeded, which ends a problem. The caller holds the row and saves it."""
-    if not row.problem:
-        return
-    row.problem, row.problem_since, row.problem_job = "", None, None
-    # A problem of which no user was notified yet needs no end.
-    was_announced = not row.announcement
-    _announce(
-        row, RECOVERED if was_announced else "", _("The last run has succeeded.") if was_announced else ""
-    )
+    if row.problem != SKIPPED:
+        _note_end(row)
 
 
-def _announce(row: Schedule, announcement: str, text: str) -> None:
-    row.announcement = announcement
-    row.announcement_text = validators.shortened(text, MAX_ANNOUNCEMENT_LENGTH)
+def _note_problem(row: Schedule, problem: str, now: datetime, **facts: Any) -> None:
+    row.problem, row.problem_since = problem, row.problem_since or now
+    row.problem_facts = json.dumps(facts)
 
 
-def send_announcement(row: Schedule, declaration: ScheduleDeclaration) -> None:
-    """Notify the owner or group of a schedule of what was noted."""
-    users = find_notified_users(declaration)
-    name, announcement = row.name, row.announcement
-    title = {
-        FAILED: _("%(schedule)s has failed"),
-        MISSED: _("%(schedule)s was not run"),
-        RECOVERED: _("%(schedule)s runs again"),
-    }[announcement] % {"schedule": name}
-    fields = {
-        "body": row.announcement_text,
-        "level": LEVELS[announcement],
-        "category": "schedule",
-        "key": f"schedule:{name}",
-        # The page of a job is for its owner.
-        "url": paths.job_page(row.problem_job) if declaration.owner and row.problem_job else "",
-    }
+def _note_end(row: Schedule) -> None:
+    row.problem, row.problem_since, row.problem_job, row.problem_facts = "", None, None, "{}"
 
-    def write(create: Any) -> None:
-        rows = Schedule.objects.using(database()).filter(name=name, announcement=announcement)
-        locked = lock_query(rows).first()
-        if locked is None:
-            return
-        rows.update(announcement="", announcement_text="")
-        if users:
-            create(users, title, **fields)
 
-    try:
-        retrying_atomic(lambda: write(notify))
-    except TransactionManagementError:
-        logger.exception("Recorded without receivers of notification_recording: schedule %s", name)
-        retrying_atomic(lambda: write(create_notifications))
+def _last_outcomes(row: Schedule, count: int) -> list[str]:
+    ticks = Tick.objects.using(database()).filter(schedule_id=row.name, is_manual=False)
+    return list(ticks.order_by("-due_at").values_list("outcome", flat=True)[:count])
 
 
 def _detail(error: str | None) -> str:

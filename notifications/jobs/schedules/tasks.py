@@ -40,13 +40,13 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         task = find_task(path)
     except ImportError as exc:
         raise ScheduledTaskError(
-            "notifications.E021",
+            "notifications.W021",
             str(exc),
             "Write the dotted path of a function with @task; a coroutine function may be one.",
         ) from exc
     if not _stores_jobs(task.backend):
         raise ScheduledTaskError(
-            "notifications.E021",
+            "notifications.W021",
             f"the task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
             "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
         )
@@ -55,7 +55,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         signature.bind(*([None] if task.takes_context else []), *declaration.args, **declaration.kwargs)
     except TypeError as exc:
         raise ScheduledTaskError(
-            "notifications.E023",
+            "notifications.W023",
             f"{path}{signature} cannot be called with args and kwargs: {exc}.",
             "Correct args and kwargs.",
         ) from exc
@@ -65,7 +65,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         return task.using(queue_name=declaration.queue)
     except Exception as exc:  # InvalidTask, whose class depends on the version of Django
         raise ScheduledTaskError(
-            "notifications.E025",
+            "notifications.W025",
             f"queue is {declaration.queue!r}: {exc}",
             "Add it to QUEUES of the task's backend.",
         ) from exc

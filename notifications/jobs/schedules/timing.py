@@ -1,13 +1,24 @@
-"""When a schedule is due: pure functions of times, with a bounded cost for any expression."""
+"""When a schedule is due: pure functions of times, with a bounded cost for any expression.
+
+cronsim is given wall times only, without a zone, and this module maps them to moments by the rules of Debian's cron:
+around changes by half an hour, or at midnight, cronsim's own rules repeat and lose ticks.
+
+- An expression whose minutes and hours do not begin with ``*`` is due once for each wall time: the first time if it
+  comes twice, and right after the change if clocks skip it.
+- Any other one is due in real time, at each moment whose wall time it matches.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import dropwhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
+
+from notifications import times
 
 #: Ticks at an interval are multiples of it from this moment, a Monday, so that weekly ones are on Mondays.
 INTERVAL_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
@@ -17,8 +28,9 @@ MAX_CRON_LENGTH = 200
 MAX_COUNTED_TICKS = 1_000
 #: Cron expressions have no ticks that are closer.
 CRON_RESOLUTION = timedelta(minutes=1)
-#: Ticks that are skipped at most because clocks were set back: those of the repeated hour.
-MAX_REPEATED_TICKS = 200
+#: No zone changes its offset twice within this time.
+MIN_CHANGE_INTERVAL = timedelta(days=7)
+SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +48,35 @@ class Timing:
         """Return the first tick after a time, None if there is none within 50 years."""
         if self.every:
             return INTERVAL_ORIGIN + ((after - INTERVAL_ORIGIN) // self.every + 1) * self.every
-        ticks = CronSim(self.cron, after.astimezone(ZoneInfo(self.zone)))
-        # In the hour after clocks were set back, cronsim begins with ticks of the hour before.
-        for tick in islice(ticks, MAX_REPEATED_TICKS):
-            if (moment := tick.astimezone(UTC)) > after:
+        zone = ZoneInfo(self.zone)
+        if any(field.startswith("*") for field in self.cron.split()[:2]):
+            return self._next_real_time(after, zone)
+        # In the hour after clocks were set back, the wall times of the hour before come first.
+        moments = (_moment(wall, zone) for wall in self._wall_times(_wall_time(after, zone)))
+        return next(dropwhile(lambda moment: moment <= after, moments), None)
+
+    def _next_real_time(self, after: datetime, zone: ZoneInfo) -> datetime | None:
+        since = after
+        while True:
+            offset = _offset(since, zone)
+            wall = next(self._wall_times(after.replace(tzinfo=None) + offset), None)
+            if wall is None:
+                return None
+            moment = (wall - offset).replace(tzinfo=UTC)
+            change = _next_change(since, moment, zone)
+            if change is None:
                 return moment
-        return None
+            # Ticks at the very moment of the change included.
+            since, after = change, change - SECOND
+
+    def _wall_times(self, after: datetime) -> Iterator[datetime]:
+        return CronSim(self.cron, after)
+
+    def is_beyond_next(self, tick: datetime, now: datetime) -> bool:
+        """Return whether a tick that is stored as the next one lies beyond it, because a clock was wrong."""
+        latest = times.latest_possible(now)
+        following = self.next_tick(latest) if tick > latest else None
+        return following is not None and tick > following
 
     def newest_tick(self, after: datetime, until: datetime) -> datetime | None:
         """Return the last tick after a time, up to and including another one. None if there is none.
@@ -80,3 +115,35 @@ class Timing:
                 break
             after, count = tick, count + 1
         return count
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta(0)
+
+
+def _wall_time(moment: datetime, zone: ZoneInfo) -> datetime:
+    return moment.astimezone(zone).replace(tzinfo=None)
+
+
+def _moment(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first moment that a clock of the zone shows a wall time, or a later one if it skips that."""
+    moment = wall.replace(tzinfo=zone).astimezone(UTC)
+    shown = _wall_time(moment, zone)
+    if shown == wall:
+        return moment
+    # Python maps it to the moment at which the clock would show it without the change.
+    return _next_change(moment - (shown - wall), moment, zone) or moment
+
+
+def _next_change(after: datetime, until: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return the first moment with another offset after a moment and up to another one, None if there is none."""
+    offset = _offset(after, zone)
+    while after < until:
+        end = min(after + MIN_CHANGE_INTERVAL, until)
+        if _offset(end, zone) != offset:
+            while end - after > SECOND:
+                middle = after + (end - after) // 2
+                after, end = (middle, end) if _offset(middle, zone) == offset else (after, middle)
+            return end.replace(microsecond=0)
+        after = end
+    return None

@@ -17,7 +17,7 @@ from notifications.db.transactions import connection, database, execute_one, ret
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, LANES, Lanes
+from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, LANES, Lanes
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.guards import database_now, database_now_sql, update_locked_rows
 from notifications.models import Job
@@ -34,7 +34,11 @@ CLAIM_ASSIGNMENTS = (
     "version = version + 1",
 )
 #: A job that runs is not in the lane "handed": if it is queued again, it waits to be handed over again.
-HANDED_CLAIM_ASSIGNMENTS = (*CLAIM_ASSIGNMENTS, f"lane = '{ENGINE}'", "hand_over_at = NULL")
+HANDED_CLAIM_ASSIGNMENTS = (
+    *CLAIM_ASSIGNMENTS,
+    f"lane = CASE lane WHEN '{HANDED}' THEN '{ENGINE}' ELSE lane END",
+    "hand_over_at = NULL",
+)
 
 
 def claim_jobs(
@@ -90,13 +94,18 @@ def claim_jobs(
 
 
 def claim_handed_jobs(
-    worker: UUID, ids: Collection[UUID], timeouts: Mapping[str, float] | None = None
+    worker: UUID,
+    ids: Collection[UUID],
+    timeouts: Mapping[str, float] | None = None,
+    *,
+    suspects: int = 1,
 ) -> tuple[list[ClaimedJob], set[UUID]]:
     """Claim, for a worker in a process of an engine, those of these jobs that may run now.
 
     The others are left out: they run or are done already, their queue is paused or a limit is reached, or they are not
     due. Returns the claimed jobs, and the ids of jobs that another claim kept from being claimed, which was checking
-    the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``.
+    the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``, ``suspects`` how many jobs of the lane
+    "isolated" may be claimed.
     """
     timeouts = timeouts or {}
     ids = sorted(set(ids))
@@ -116,10 +125,11 @@ def claim_handed_jobs(
         or not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists()
     ):
         return claimed, set()  # the others run or are done: their ids were doubled
-    claimable = candidates.claimable_queues((), ENGINE_LANES)
+    lanes = {ENGINE: len(ids), HANDED: len(ids), ISOLATED: suspects}
+    lanes = {lane: count for lane, count in lanes.items() if count > 0}
+    claimable = candidates.claimable_queues((), lanes)
     if not claimable:
         return claimed, set()
-    lanes = dict.fromkeys(ENGINE_LANES, len(ids))
     more, contended = retrying_atomic(
         lambda: _lock_and_claim(worker, len(ids), timeouts, claimable, Q(id__in=ids), lanes, is_handed=True)
     )
@@ -143,7 +153,7 @@ def _lock_and_claim(
     claimed = [ClaimedJob(job, job.deadline, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
-        job.lane = ENGINE if is_handed else job.lane
+        job.lane = ENGINE if is_handed and job.lane == HANDED else job.lane
         job.worker = worker
         job.fence += 1
         job.attempt += 1

@@ -39,7 +39,10 @@ def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
     for outcome in void:
         # A batch has no worker: another process has ended it.
         if outcome.job.worker is not None:
-            logger.warning("Outcome is void: another worker has claimed job %s", outcome.job.id)
+            logger.warning(
+                "Outcome is void: another worker has claimed job %s, or its end is stored already",
+                outcome.job.id,
+            )
     return {claim_of(outcome.job) for outcome in (*stored, *void)}
 
 

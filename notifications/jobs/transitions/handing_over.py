@@ -23,7 +23,15 @@ from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claim_queries import Query
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.engine_activity import Activity, read_activity
-from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, HANDED, LANES, first_lane, has_engine
+from notifications.jobs.claiming.lanes import (
+    ENGINE,
+    ENGINE_LANES,
+    HANDED,
+    ISOLATED,
+    LANES,
+    first_lane,
+    has_engine,
+)
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.guards import (
     database_now,
@@ -31,6 +39,7 @@ from notifications.jobs.transitions.guards import (
     guarded_update,
     lock_query,
 )
+from notifications.jobs.transitions.isolating import REFUSED_RESEND_SECONDS
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -159,19 +168,22 @@ def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
 
 
 def take_back(ids: Collection[UUID]) -> set[UUID]:
-    """Move jobs that a process of an engine could not claim back to the lane "engine", if they are still queued.
+    """Have jobs that a process of an engine could not claim handed over again, if they are still queued.
 
-    A queue may have been paused, or a concurrency limit reached, since they were handed over. Returns the ids of jobs
-    that stay because another process holds their rows locked, perhaps only to defer their next hand-over.
+    A queue may have been paused, or a concurrency limit reached, since they were handed over; or the process runs
+    another suspect. Returns the ids of jobs that stay because another process holds their rows locked, perhaps only to
+    defer their next hand-over.
     """
-    rows = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED, lane=HANDED)
+    handed = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED)
+    rows = handed.filter(lane__in=(HANDED, ISOLATED))
     queued = set(rows.values_list("id", flat=True))
 
     def write() -> set[UUID]:
         jobs = list(lock_query(rows.order_by("id")))
+        resend_at = database_now() + timedelta(seconds=REFUSED_RESEND_SECONDS)
         guarded_update(
-            f"lane='{ENGINE}', hand_over_at=NULL, handed_over_at=NULL",
-            [((), job) for job in jobs],
+            "lane=%s, hand_over_at=%s, handed_over_at=NULL",
+            [((ISOLATED, resend_at) if job.lane == ISOLATED else (ENGINE, None), job) for job in jobs],
             state="queued",
         )
         return queued - {job.id for job in jobs}

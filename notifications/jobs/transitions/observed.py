@@ -6,7 +6,8 @@ raises the fence: of two executions of one message only the later one is recorde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from django.db.models import Q
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import finishing
+from notifications.jobs.transitions import finishing, observed_batches, outcomes
 from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.guards import (
     database_now,
@@ -30,6 +31,8 @@ from notifications.jobs.transitions.transaction_receivers import retry_lost_tran
 from notifications.models import Job
 
 LANE = Job.Lane.OBSERVED
+#: Jobs that one query reads by their ids.
+MAX_JOBS_PER_QUERY = 500
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 
 
@@ -96,14 +99,18 @@ def requeue_lost(job: Job, check_at: datetime) -> None:
     retrying_atomic(write)
 
 
-def take_overdue(now: datetime, check_at: datetime, limit: int) -> list[Job]:
+def take_overdue(
+    now: datetime, check_at: datetime, limit: int, *, other_brokers: Iterable[str] = ()
+) -> list[Job]:
     """Return queued jobs whose ``deadline`` is over, and set it to ``check_at``, so that no other process checks them.
 
-    The ``deadline`` of a queued job is when it is looked for if it was not started by then.
+    The ``deadline`` of a queued job is when it is looked for if it was not started by then. Jobs of other brokers are
+    left to their workers. ``idempotency_hash`` holds the broker of an observed task.
     """
 
     def write() -> list[Job]:
         rows = Job.objects.using(database()).filter(lane=LANE, state=Job.State.QUEUED, deadline__lt=now)
+        rows = rows.exclude(idempotency_hash__in=list(other_brokers))
         jobs = list(lock_query(rows.order_by("deadline", "id"))[:limit])
         guarded_update("deadline=%s", [((check_at,), job) for job in jobs], state="queued")
         return jobs
@@ -131,26 +138,40 @@ def finish(outcome: Outcome) -> bool:
 
 
 def read(id: UUID) -> Job | None:
-    """Return a job of an observed task that is not done."""
-    rows = Job.objects.using(database()).filter(id=id, lane=LANE, state__in=ACTIVE_STATES)
-    rows = rows.exclude(task_path=BATCH)
-    found: Job | None = rows.first()
+    """Return a job of an observed task that is not done, or has failed by a guess."""
+    return next(iter(read_many([id])), None)
+
+
+def read_many(ids: Sequence[UUID]) -> list[Job]:
+    """Return those of these jobs of observed tasks that are not done, or have failed by a guess."""
+    found: list[Job] = []
+    for start in range(0, len(ids), MAX_JOBS_PER_QUERY):
+        rows = Job.objects.using(database()).filter(id__in=ids[start : start + MAX_JOBS_PER_QUERY], lane=LANE)
+        rows = rows.filter(state__in=(*ACTIVE_STATES, Job.State.FAILED)).exclude(task_path=BATCH)
+        found += [job for job in rows if not job.done or outcomes.is_guess(job)]
     return found
 
 
 def _finish_queued(outcome: Outcome) -> bool:
-    """Record the end of a job that was not started, or waited for its next attempt."""
+    """Record the end of a job that was not started, waited for its next attempt, or has failed by a guess."""
     job = outcome.job
     guard = _is_unchanged(job)
     stored: list[Outcome] = []
 
     def write() -> bool:
         stored.clear()
-        if not lock_query(Job.objects.using(database()).filter(guard), skip_locked=False).exists():
+        row = lock_query(Job.objects.using(database()).filter(guard), skip_locked=False).first()
+        if row is None:
             return False
+        ended = outcome
+        if outcomes.is_guess(row):
+            if outcomes.error_type(row.error) == outcomes.error_type(outcome.error):
+                return False  # nothing new for the owner
+            observed_batches.requeue_guesses([row])
+            ended = replace(outcome, job=row)
         tally = Tally()
-        write_ends([outcome], database_now(), tally, state="queued")
-        stored.append(outcome)
+        write_ends([ended], database_now(), tally, state="queued")
+        stored.append(ended)
         has_more_to_number = streams.number_in_transaction(owners_of(stored))
         tally.write()
         return has_more_to_number

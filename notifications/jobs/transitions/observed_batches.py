@@ -1,7 +1,12 @@
-"""The batches of Celery's groups: open while the group is published, and run again for a job that comes later."""
+"""The batches of Celery's groups: open while the group is published, and run again for a job that comes later.
+
+Also jobs that run again: those that have failed by a guess.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,10 +15,12 @@ from django.db.models import Count
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions import batch_completion, finishing
+from notifications.jobs.transitions import batch_completion, finishing, outcomes
 from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
 
 #: Batches whose progress one round compares with their jobs.
 MAX_BATCHES_PER_ROUND = 100
@@ -59,6 +66,26 @@ def reopen_in_transaction(id: UUID) -> None:
         if job.state in ENDED_STATES:
             _reopen(job)
             streams.ring([job.user_id])
+
+
+def requeue_guesses(jobs: Sequence[Job]) -> None:
+    """Queue jobs again that have failed by a guess, because their real ends are known. Changes them as their rows.
+
+    Inside a transaction that holds the rows locked. Their batches run again. The fence is raised, so that the next end
+    is no first one: its notification archives that of the guess.
+    """
+    guarded_update(
+        "state='queued', seq=0, version=version+1, fence=fence+1, worker=NULL, deadline=NULL, run_after=NULL, "
+        "hand_over_at=NULL, result=NULL, error=NULL, finished_at=NULL",
+        [((), job) for job in jobs],
+        state="failed",
+    )
+    for job in jobs:
+        logger.warning("Corrected a guess: job %s, %s", job.id, outcomes.error_type(job.error))
+        job.state, job.seq, job.worker, job.run_after, job.error = Job.State.QUEUED, 0, None, None, None
+        job.finished_at, job.fence, job.version = None, job.fence + 1, job.version + 1
+    for batch in sorted({job.batch for job in jobs if job.batch}):
+        reopen_in_transaction(batch)
 
 
 def store_progress() -> None:

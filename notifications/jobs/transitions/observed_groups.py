@@ -7,14 +7,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import Error, InterfaceError, OperationalError
+from django.db import Error
 
-from notifications import streams, times
+from notifications import streams
 from notifications.db import bulk
-from notifications.db.transactions import connection, retrying_atomic
+from notifications.db.transactions import retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.policies import Policy
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.statistics.recording import Tally
@@ -26,9 +26,9 @@ from notifications.jobs.transitions.guards import (
     lock_sql,
     prepare_id,
 )
+from notifications.jobs.transitions.observed_starts import write_starts
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
-from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.jobs.transitions.transaction_receivers import reset_lost_connection
 from notifications.models import Job
 
@@ -36,9 +36,6 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Rows that one transaction inserts at most.
 MAX_INSERTED_ROWS = 100
-_ROW_FIELDS = tuple(
-    column.attname for column in Job._meta.concrete_fields if column.attname not in PROGRESS_COLUMNS
-)
 #: What the owner reads of a job, which the outcome was made with.
 _SHOWN_FIELDS = ("user_id", "batch", "title", "url", "language")
 
@@ -72,6 +69,8 @@ class ObservedAttempt:
     started_at: float = field(default_factory=time.monotonic)
     #: The start is recorded.
     is_begun: bool = False
+    #: The fence of the recorded start. That of ``job`` is raised before the commit, which may fail.
+    fence: int = 0
     #: The job is done already, runs elsewhere, or is not one of an observed task. Nothing is recorded any more.
     is_void: bool = False
     #: The end is recorded.
@@ -83,7 +82,11 @@ class ObservedAttempt:
 
 
 def insert(rows: Sequence[Job]) -> None:
-    """Insert the queued jobs of published messages, and their batches, but those that exist. Rings for their owners."""
+    """Insert the queued jobs of published messages, and their batches, but those that exist. Rings for their owners.
+
+    A row that the database refuses is logged. Raises ``django.db.OperationalError`` or ``InterfaceError`` while the
+    database is away.
+    """
     ordered = _in_order(rows)
 
     def write(chunk: Sequence[Job]) -> None:
@@ -92,8 +95,20 @@ def insert(rows: Sequence[Job]) -> None:
         bulk.insert(chunk, ignore_conflicts=True)
         streams.ring([job.user_id for job in chunk])
 
+    def insert_chunk(chunk: Sequence[Job]) -> None:
+        try:
+            retrying_atomic(lambda: write(chunk))
+        except UNAVAILABLE:
+            raise
+        except Exception:  # SQLite raises OverflowError for a number that is too large
+            if len(chunk) == 1:
+                logger.exception("Could not insert the job of a Celery task: job %s", chunk[0].id)
+            else:
+                for row in chunk:
+                    insert_chunk([row])
+
     for start in range(0, len(ordered), MAX_INSERTED_ROWS):
-        retrying_atomic(lambda start=start: write(ordered[start : start + MAX_INSERTED_ROWS]))  # type: ignore[misc]
+        insert_chunk(ordered[start : start + MAX_INSERTED_ROWS])
 
 
 def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
@@ -131,7 +146,7 @@ def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     """
     try:
         return record(group)
-    except (OperationalError, InterfaceError):
+    except UNAVAILABLE:
         raise
     except Exception as exc:
         if len(group) == 1:
@@ -144,7 +159,7 @@ def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     for attempt in group:
         try:
             locked += record_or_refuse([attempt])
-        except (OperationalError, InterfaceError):
+        except UNAVAILABLE:
             raise
         except Exception:
             logger.exception("Could not record job %s", attempt.job.id)
@@ -169,6 +184,7 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
         rows = _lock_rows([attempt for attempt, _ in recorded])
         now = database_now()
         starts: list[tuple[ObservedAttempt, Job]] = []
+        guesses: list[Job] = []
         for attempt, outcome in recorded:
             row = rows.get(attempt.job.id)
             if row is None:
@@ -177,12 +193,18 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
             if not _may_record(attempt, row):
                 void.append(attempt)
                 continue
-            if not attempt.is_begun:
+            if outcomes.is_guess(row):
+                # The start may be that of a child process which was killed since, and which records its last tasks.
+                if outcome is None and outcomes.error_type(row.error) not in outcomes.NOT_STARTED:
+                    continue
+                guesses.append(row)
+            if not attempt.is_begun or row.state != Job.State.RUNNING:
                 starts.append((attempt, row))
             if outcome is not None:
                 ended.append((attempt, _outcome_for(row, attempt, outcome)))
         tally = Tally()
-        _write_starts(starts, now, tally)
+        observed_batches.requeue_guesses(guesses)
+        write_starts(starts, now, tally)
         begun.extend(attempt for attempt, _ in starts)
         insert_attempts(((o.job, o, now) for _, o in ended if o.attempt), tally)
         if ended:
@@ -194,11 +216,8 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
     if not recorded:
         return []
     retrying_atomic(write)
-    stored = [outcome for _, outcome in ended]
-    if has_more_to_number:
-        streams.number(owners_of(stored))
     for attempt in begun:
-        attempt.is_begun = True
+        attempt.fence, attempt.is_begun = attempt.job.fence, True
     for attempt in void:
         attempt.is_void = True
         logger.warning(
@@ -207,6 +226,9 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
         )
     for attempt, _ in ended:
         attempt.is_ended = True
+    stored = [outcome for _, outcome in ended]
+    if has_more_to_number:
+        streams.number(owners_of(stored))
     finishing.send_signals(stored)
     finishing.finish_batches(outcome.job.batch for outcome in stored if outcome.job.batch)
     return locked
@@ -257,13 +279,15 @@ def _queued_row(job: Job) -> Job:
 def _may_record(attempt: ObservedAttempt, row: Job) -> bool:
     """Return whether the row is still that of an attempt, or can be started by it.
 
-    A publisher may choose the id of a task, also that of another job.
+    A job whose worker seemed to be lost was queued again, or has failed by a guess. A worker that was only suspended
+    then goes on with it. A publisher may choose the id of a task, also that of another job.
     """
+    is_guess = outcomes.is_guess(row)
     if attempt.is_begun:
-        return (row.fence, row.state) == (attempt.job.fence, Job.State.RUNNING)
+        return row.fence == attempt.fence and (not row.done or is_guess)
     # After an outage the start of an attempt may be recorded when its retry runs already.
-    is_older = row.state == Job.State.RUNNING and row.attempt > attempt.number
-    return not (row.done or is_older or is_batch(row)) and row.lane == Job.Lane.OBSERVED
+    is_older = (is_guess or row.state == Job.State.RUNNING) and row.attempt > attempt.number
+    return not ((row.done and not is_guess) or is_older or is_batch(row)) and row.lane == Job.Lane.OBSERVED
 
 
 def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome) -> Outcome:
@@ -278,54 +302,3 @@ def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome) -> Outcom
         else:
             outcome = replace(outcome, notification=None)
     return outcome if outcome.job is job else replace(outcome, job=job)
-
-
-def _write_starts(starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, tally: Tally) -> None:
-    """Start the attempts whose rows are locked, and complete their jobs by what the rows say."""
-    if not starts:
-        return
-    prepare, db = prepare_id(), connection()
-    # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
-    interrupted = [
-        (row, None, now)
-        for attempt, row in starts
-        if row.state == Job.State.RUNNING and row.attempt >= attempt.number
-    ]
-    insert_attempts(interrupted, tally)
-    updates = []
-    for attempt, row in starts:
-        guards = (prepare(row.id), row.fence, str(row.state))
-        seconds = max(time.monotonic() - attempt.started_at, 0.0)
-        row.state, row.worker, row.run_after = Job.State.RUNNING, attempt.worker, None
-        row.started_at = now - timedelta(seconds=seconds)
-        row.fence += 1
-        row.version += 1
-        row.attempt, row.max_attempts = attempt.number, max(row.max_attempts, attempt.number)
-        updates.append(
-            (
-                prepare(attempt.worker),
-                times.to_db(row.started_at, db),
-                row.attempt,
-                row.max_attempts,
-                *guards,
-            )
-        )
-        attempt.job.__dict__.update({name: row.__dict__[name] for name in _ROW_FIELDS})
-    bulk.update(
-        Job,
-        ("worker", "started_at", "attempt", "max_attempts"),
-        ("id", "fence", "state"),
-        updates,
-        assignments=(
-            "state = 'running'",
-            "fence = fence + 1",
-            "version = version + 1",
-            "run_after = NULL",
-            "deadline = NULL",
-            "hand_over_at = NULL",
-            "progress_current = NULL",
-            "progress_total = NULL",
-            "progress_message = ''",
-        ),
-    )
-    streams.ring([row.user_id for _, row in starts])

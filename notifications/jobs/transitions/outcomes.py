@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from traceback import format_exception
 from typing import Any, TypeVar
 
@@ -44,6 +45,10 @@ ENGINE_ERRORS = {
     "timed-out": gettext_lazy("It took longer than it may take."),
     "worker-lost": gettext_lazy("The worker process that ran the job ended unexpectedly."),
 }
+#: The types of failures that were inferred because nothing was found. A real end that is reported later corrects them.
+GUESSES = ("expired", "never-started", "outcome-unknown", "worker-lost")
+#: Those of tasks that were not started, which a start corrects.
+NOT_STARTED = ("expired", "never-started")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +84,8 @@ def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
         result = _encode(value)
     except BaseException as exc:  # the value may be of a class of the project, which may raise anything
         return refused(job, policy, exc)
-    with _language(job):
+    # Activating the language and translating the text took as long as the rest of a notification.
+    with _language(job) if callable(policy.notify) else nullcontext():
         notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, notification=notification)
 
@@ -167,6 +173,19 @@ def ended_by_engine(job: Job, policy: Policy, kind: str, exc: BaseException | No
     with _language(job):
         detail = str(ENGINE_ERRORS[kind])
     return _failed(job, policy, kind, detail, exc, attempt=attempt)
+
+
+def is_guess(job: Job) -> bool:
+    """Return whether a job has failed by a guess, which a real end corrects."""
+    return job.state == Job.State.FAILED and error_type(job.error) in GUESSES
+
+
+def error_type(error: str | None) -> str:
+    """Return the type of an error as it is stored, "" if it has none."""
+    try:
+        return str(json.loads(error or "{}").get("type", ""))
+    except (ValueError, AttributeError):  # a damaged row
+        return ""
 
 
 def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
@@ -269,7 +288,7 @@ def _notification(
         return None
     fields: dict[str, Any] = {
         "title": job.title,
-        "body": error["detail"] if error else body or _("Succeeded."),
+        "body": error["detail"] if error else body or _succeeded_text(job.language),
         "level": LEVELS[state],
         "category": "job",
         "url": job.url or paths.job_page(job.id),
@@ -309,6 +328,12 @@ def _language(job: Job) -> Any:
     """Return a context manager that activates the language of the job's owner."""
     language = job.language or None
     return nullcontext() if translation.get_language() == language else translation.override(language)
+
+
+@lru_cache(maxsize=128)
+def _succeeded_text(language: str) -> str:
+    with translation.override(language or None):
+        return _("Succeeded.")
 
 
 def _path(kind: type) -> str:

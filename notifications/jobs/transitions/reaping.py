@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming.lanes import EAGER_QUEUE, ENGINE, OBSERVED, SUSPECT
+from notifications.jobs.claiming.lanes import EAGER_QUEUE, OBSERVED, suspect_lane
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, outcomes
@@ -46,8 +46,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         tally = Tally()
         insert_attempts(((job, None, now) for job in requeued), tally)
         alive = set(_live_workers(now)) - set(dead_workers)
-        # An engine has its own ways to keep a job that kills processes from others.
-        lanes = [job.lane if job.worker in alive or job.lane == ENGINE else SUSPECT for job in requeued]
+        lanes = [job.lane if job.worker in alive else suspect_lane(job.lane) for job in requeued]
         guarded_update(
             "state='queued', lane=%s, worker=NULL, deadline=NULL, version=version+1",
             [((lane,), job) for lane, job in zip(lanes, requeued, strict=True)],

@@ -13,6 +13,7 @@ from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.lanes import OBSERVED
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
@@ -167,5 +168,9 @@ def _can_number_in_place(ended: Sequence[Outcome]) -> bool:
     Then no receiver may run afterwards, and no job may have a notification of an earlier end, which is archived as the
     new one is numbered.
     """
-    is_first_claim = all(outcome.job.fence == 1 and outcome.job.worker for outcome in ended)
-    return is_first_claim and not notification_recording.receivers
+    is_first_end = all(
+        (job.fence == 1 and job.worker)
+        or (job.fence == 0 and job.lane != OBSERVED)  # cancelled before its first claim
+        for job in (outcome.job for outcome in ended)
+    )
+    return is_first_end and not notification_recording.receivers

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.transitions import manual
 from notifications.jobs.worker import loops
@@ -43,7 +44,7 @@ class CancelLoop:
                 continue
             try:
                 requests = await self._writer.run(manual.cancellations_requested, self._worker)
-            except loops.DATABASE_UNAVAILABLE as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not read cancellation requests: %s", exc)
                 requests = []
             for id, fence, by_other in requests:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from notifications.db.threads import DaemonExecutor
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.transitions import queueing, running
-from notifications.jobs.worker import loops
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.writer import Writer
 
@@ -61,7 +61,7 @@ class ClaimCheckLoop:
             try:
                 await self._check_claims()
                 await self._extend_deadlines()
-            except loops.DATABASE_UNAVAILABLE as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not check the claims of running jobs: %s", exc)
 
     async def _check_claims(self) -> None:

@@ -10,13 +10,19 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import spans
-from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob
+from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import ASYNC, LANES
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.worker import loops
-from notifications.jobs.worker.capacity import Capacity, exhausted_lanes, lanes_freed_by, subtract
-from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.capacity import (
+    Capacity,
+    Executions,
+    exhausted_lanes,
+    lanes_freed_by,
+    subtract,
+)
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
 from notifications.jobs.worker.run_limit import RunLimit
 from notifications.jobs.worker.writer import Writer
@@ -42,7 +48,7 @@ class ClaimLoop:
         self,
         worker: UUID,
         writer: Writer,
-        executions: Mapping[Claim, Execution],
+        executions: Executions,
         capacity: Capacity,
         timeouts: dict[str, float],
         *,
@@ -66,9 +72,37 @@ class ClaimLoop:
         #: Lanes that the last claim found full, so that there may be more jobs for them.
         self._exhausted_lanes: set[str] = set()
         self._last_over_limit_claim = time.monotonic()
+        #: When a job was claimed last (monotonic).
+        self.last_claim_at = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Claim and start jobs until the worker stops."""
+        try:
+            while self._task is None or self._task.cancelled():
+                self._task = asyncio.create_task(self._claim_until_stop())
+                await asyncio.wait({self._task})
+            self._task.result()
+        finally:
+            if self._task:
+                self._task.cancel()
+
+    def restart(self) -> None:
+        """Give up the claim that is under way, and begin anew on a new thread with a new connection.
+
+        Jobs that it claims all the same are released by the claim check loop.
+        """
+        self._writer.replace_thread()
+        if self._task:
+            self._task.cancel()
+
+    def free_lanes(self) -> dict[str, int]:
+        """Return how many jobs of each lane may be claimed now, none if only jobs for which others wait may be."""
+        if self._is_stopping() or self._capacity.has_many_waiting() or not self._run_limit.reduce(1):
+            return {}
+        return self._capacity.free()
+
+    async def _claim_until_stop(self) -> None:
         while not self._is_stopping():
             self._wake.clear()
             # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.
@@ -79,11 +113,11 @@ class ClaimLoop:
                 )
             except Exception as exc:
                 # Running jobs must not lose their worker, nor at a stop their grace period.
-                logger.warning(
-                    "Could not claim jobs: %r", exc, exc_info=not isinstance(exc, loops.DATABASE_UNAVAILABLE)
-                )
+                logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
                 await asyncio.sleep(0 if self._is_stopping() else loops.RETRY_INTERVAL_SECONDS)
                 continue
+            if jobs:
+                self.last_claim_at = time.monotonic()
             self._run_limit.add_started(len(jobs))
             for claimed in jobs:
                 self._start(claimed)
@@ -114,9 +148,7 @@ class ClaimLoop:
             return [], set(LANES)
         limit = min(free[ASYNC], MAX_CLAIM_BATCH)
         # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
-        joined = {
-            id for execution in list(self._executions.values()) for id in list(execution.joined_jobs.values())
-        }
+        joined = self._executions.joined_jobs()
         jobs: list[ClaimedJob] = []
         if joined:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))

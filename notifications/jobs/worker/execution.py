@@ -63,7 +63,7 @@ class Execution:
         self,
         claimed: ClaimedJob,
         on_progress: Callable[[Execution], None],
-        on_join: Callable[[], None] = lambda: None,
+        on_join: Callable[[Execution], None] = lambda execution: None,
         run_inline: Callable[[Any], None] | None = None,
     ) -> None:
         self.claimed = claimed
@@ -237,7 +237,7 @@ def release_slot(execution: Execution | None, future: Future[Any], id: UUID) -> 
     execution.joined_jobs[future] = id
     if execution.is_over or (execution.is_cancelling and execution.thread_call):
         future.cancel()
-    execution.on_join()
+    execution.on_join(execution)
     try:
         if execution.sync_threads and execution.thread_call:
             with execution.sync_threads.lend_thread(execution.thread_call):

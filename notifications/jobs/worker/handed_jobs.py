@@ -7,17 +7,18 @@ import logging
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 from uuid import UUID
 
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import spans
-from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.claiming.lanes import SUSPECT
 from notifications.jobs.transitions import claims, handing_over
 from notifications.jobs.worker import loops
-from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT
-from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT, Executions
 from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
 from notifications.jobs.worker.writer import Writer
@@ -62,7 +63,8 @@ class HandedJobEnd(StrEnum):
     RECORDED = "recorded"
     #: The job waits for other jobs in ``join()``, and goes on in this process: its caller may run another job.
     JOINING = "joining"
-    #: The job may not run now: it runs or is done already, a limit is reached, or its queue is paused.
+    #: The job may not run now: it runs or is done already, a limit is reached, its queue is paused, or it is a suspect
+    #: beside another one.
     NOT_CLAIMED = "not claimed"
     #: The worker has stopped. If the job was running, it is queued again.
     STOPPED = "stopped"
@@ -79,7 +81,7 @@ class HandedJobs:
         self,
         worker: UUID,
         writer: Writer,
-        executions: Mapping[Claim, Execution],
+        executions: Executions,
         timeouts: dict[str, float],
         *,
         concurrency: int,
@@ -205,9 +207,7 @@ class HandedJobs:
                         self._is_stopping,
                     )
             except Exception as exc:
-                logger.warning(
-                    "Could not claim jobs: %r", exc, exc_info=not isinstance(exc, loops.DATABASE_UNAVAILABLE)
-                )
+                logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
                 await asyncio.sleep(0 if self._is_stopping() else loops.RETRY_INTERVAL_SECONDS)
                 continue
             claimed_ids = {claimed.row.id for claimed in jobs}
@@ -234,7 +234,7 @@ class HandedJobs:
     def wake(self) -> None:
         """Release the callers of jobs that wait for others, and see whether the worker stops."""
         if not self._has_many_joining():
-            for execution in self._joining():
+            for execution in self._executions.joining():
                 wait_for, _ = self._callers.get(execution.job.id, (WaitFor.RECORD, None))
                 if wait_for != WaitFor.RECORD_BEFORE_EXIT:
                     self._release(execution.job.id, HandedJobEnd.JOINING)
@@ -285,20 +285,15 @@ class HandedJobs:
         self._waiting.clear()
         return left
 
-    def _joining(self) -> list[Execution]:
-        """Return the executions that wait for other jobs."""
-        return [execution for execution in list(self._executions.values()) if execution.joined_jobs]
-
     def _has_many_joining(self) -> bool:
-        return len(self._joining()) >= MAX_WAITING_PER_SLOT * self._concurrency
+        return len(self._executions.joining()) >= MAX_WAITING_PER_SLOT * self._concurrency
 
     def _find_awaited_children(self) -> list[UUID]:
         """Return jobs for which running ones wait, if too many wait. Their own ids are behind those of more parents."""
         if not self._has_many_joining():
             return []
         running = {execution.job.id for execution in list(self._executions.values())}
-        joined = {id for execution in self._joining() for id in list(execution.joined_jobs.values())}
-        return sorted(joined - running - self._unclaimed.keys())[: self._concurrency]
+        return sorted(self._executions.joined_jobs() - running - self._unclaimed.keys())[: self._concurrency]
 
     def _release(self, id: UUID, end: HandedJobEnd) -> None:
         _, future = self._callers.pop(id, (None, None))
@@ -315,7 +310,9 @@ class HandedJobs:
         again.
         """
         started = spans.start_time()
-        jobs, contended = claims.claim_handed_jobs(self._worker, ids, self._timeouts)
+        jobs, contended = claims.claim_handed_jobs(
+            self._worker, ids, self._timeouts, suspects=1 - self._executions.count_active()[SUSPECT]
+        )
         spans.record_claim(started, jobs)
         contended = {id for id in contended if self._lock_tries[id] < MAX_LOCK_TRIES}
         not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - contended

@@ -11,10 +11,11 @@ from typing import TypeVar
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
-from notifications.jobs.claiming.lanes import SUSPECT
+from notifications.jobs.claiming.lanes import SUSPECT_LANES
 from notifications.jobs.transitions import outcomes, queueing
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker import loops
+from notifications.jobs.worker.capacity import Executions
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.subtasks import name_for
 from notifications.jobs.worker.writer import Writer
@@ -45,13 +46,13 @@ class JobRunner:
     def __init__(
         self,
         writer: Writer,
-        executions: dict[Claim, Execution],
+        executions: Executions,
         timeouts: dict[str, float],
         *,
         sync_threads: int,
         on_outcome: Callable[[Outcome], None],
         on_progress: Callable[[Execution], None],
-        on_join: Callable[[], None],
+        on_join: Callable[[Execution], None],
         remove: Callable[[Claim], None],
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -73,7 +74,7 @@ class JobRunner:
     def start(self, claimed: ClaimedJob) -> None:
         """Begin to execute a job, on the event loop."""
         job = claimed.row
-        if job.lane == SUSPECT:
+        if job.lane in SUSPECT_LANES:
             logger.warning(
                 "Running a suspect job apart from others: job %s (%s), attempt %d of %d, was running when its worker "
                 "was lost.",
@@ -83,7 +84,7 @@ class JobRunner:
                 job.max_attempts,
             )
         execution = Execution(claimed, self._on_progress, self._on_join)
-        self._executions[claim_of(job)] = execution
+        self._executions.add(execution)
         # In a new context, so that nothing leaks into it from the worker or from another job.
         execution.asyncio_task = asyncio.get_running_loop().create_task(
             self._execute(execution), context=contextvars.Context(), name=name_for(job)

@@ -42,10 +42,15 @@ class Lease:
         The id of the worker.
     ``load``
         Returns how many jobs the worker runs, which each renewal stores.
+    ``broker``
+        From which it takes the messages of observed tasks.
     """
 
-    def __init__(self, *, queues: Sequence[str], concurrency: int, load: Callable[[], int]) -> None:
+    def __init__(
+        self, *, queues: Sequence[str], concurrency: int, load: Callable[[], int], broker: str = ""
+    ) -> None:
         self.worker: UUID = uuid7()
+        self.broker = broker
         self._queues = ",".join(queues)
         self._concurrency = concurrency
         self._load = load
@@ -97,6 +102,7 @@ class Lease:
             lease_until=until,
             queues=self._queues[:1000],
             concurrency=self._concurrency,
+            broker=self.broker,
         )
         # The row may exist: its lease is over, or the answer to its insertion was lost.
         rows = Worker.objects.using(database())

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from django.db import Error, InterfaceError, OperationalError
+from django.db import Error
 
-from notifications.db.threads import NoThread
+from notifications.db.unavailable import UNAVAILABLE
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -17,9 +17,6 @@ T = TypeVar("T")
 
 #: Seconds until the next try while the database is unavailable, and after a step failed.
 RETRY_INTERVAL_SECONDS = 0.5
-#: The database is away or busy, or this process can get no thread or memory now (SQLite reports a lack of memory as
-#: Python's MemoryError). Other errors mean that the database refuses what it is given.
-DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, NoThread, MemoryError)
 
 
 async def run_forever(step: Callable[[], Awaitable[None]]) -> None:
@@ -41,7 +38,7 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
     while True:
         try:
             return await call()
-        except (Error, *DATABASE_UNAVAILABLE) as exc:
+        except (Error, *UNAVAILABLE) as exc:
             if is_stopping():
                 raise
             if str(exc) != last_error:

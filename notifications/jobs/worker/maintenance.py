@@ -8,13 +8,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs import stored_times
 from notifications.jobs.alerts import evaluation
+from notifications.jobs.announcing import announcer
 from notifications.jobs.claiming.stranded import claiming_workers
+from notifications.jobs.project_threads import ProjectThreads
 from notifications.jobs.schedules import tasks as scheduled_tasks
 from notifications.jobs.schedules import ticks
 from notifications.jobs.schedules.declarations import declared_schedules
@@ -57,30 +59,36 @@ class Maintenance:
         self._lease = lease
         self._write = write
         self._on_requeued = on_requeued
+        self._project_threads = ProjectThreads()
+        self._announcer = announcer.Announcer()
 
     async def run_rounds(self) -> None:
         """Once a second, complete what other processes have left. All workers do so, without harm to one another."""
         while True:
             try:
                 await self._write(streams.number_pending)
+                await self._write(stored_times.correct_wrong_times)
                 if await self._write(self._reap_jobs):
                     self._on_requeued()
                 await self._write(manual.resume_batch_cancellations)
                 await self._write(finishing.finish_remaining_batches)
-            except (OperationalError, InterfaceError) as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not run maintenance, which is tried again: %s", exc)
             await asyncio.sleep(ROUND_INTERVAL_SECONDS)
 
     async def run_schedules(self) -> None:
         """Enqueue the jobs of schedules when they are due. All workers do so: a tick is recorded once."""
-        if declared_schedules():
-            # Importing the modules of tasks may take seconds, for which no outcome could be recorded.
-            await asyncio.to_thread(lambda: list(scheduled_tasks.find_wrong_tasks()))
+        has_imported_tasks = not declared_schedules()
         while True:
             pause, started = ROUND_INTERVAL_SECONDS, time.monotonic()
             try:
-                pause = await self._write(ticks.run_round)
-            except (OperationalError, InterfaceError) as exc:
+                if not has_imported_tasks:
+                    # Importing the modules of tasks may take seconds, for which no outcome could be recorded.
+                    await self._call_project(lambda: list(scheduled_tasks.find_wrong_tasks()))
+                    has_imported_tasks = True
+                # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
+                pause = await self._call_project(ticks.run_round)
+            except UNAVAILABLE as exc:
                 logger.warning("Could not enqueue jobs of schedules, which is tried again: %s", exc)
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(pause - elapsed, MIN_TICK_PAUSE_SECONDS))
@@ -92,7 +100,7 @@ class Maintenance:
             has_more = False
             try:
                 has_more = await self._write(continue_marking, 0, retrying_atomic)
-            except (OperationalError, InterfaceError) as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not mark notifications as read: %s", exc)
             pause = max(time.monotonic() - started, MIN_MARK_PAUSE_SECONDS)
             await asyncio.sleep(pause if has_more else ROUND_INTERVAL_SECONDS)
@@ -103,8 +111,25 @@ class Maintenance:
             await asyncio.sleep(evaluation.CHECK_INTERVAL_SECONDS)
             try:
                 await self._write(evaluation.evaluate_if_due)
-            except (OperationalError, InterfaceError) as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not evaluate alerts, which is tried again: %s", exc)
+
+    async def announce(self) -> None:
+        """Notify readers of what has changed. All workers do so: each reader is notified once."""
+        while True:
+            await asyncio.sleep(announcer.ROUND_INTERVAL_SECONDS)
+            try:
+                await self._call_project(self._announcer.run_round)
+            except UNAVAILABLE as exc:
+                logger.warning("Could not announce alerts and schedules, which is tried again: %s", exc)
+
+    async def end(self, seconds: float) -> None:
+        """End the threads on which code of the project is called. Wait for calls that run, at most this long."""
+        # Not on a thread of the event loop: the embedded worker ends while the interpreter does, which starts none.
+        if calls := self._project_threads.close():
+            done, _ = await asyncio.wait([asyncio.wrap_future(call) for call in calls], timeout=seconds)
+            for call in done:
+                call.exception()
 
     async def prune(self) -> None:
         """Delete rows past their retention once an hour, on the oldest live worker."""
@@ -117,7 +142,7 @@ class Maintenance:
                 while (count := await self._write(self._prune_chunk, pruning)) is not None:
                     deleted += count
                     await asyncio.sleep(PRUNE_CHUNK_PAUSE_SECONDS)
-            except (OperationalError, InterfaceError) as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not prune old rows, which is tried again: %s", exc)
             if deleted:
                 logger.info("Pruned rows past their retention: %d", deleted)
@@ -133,7 +158,7 @@ class Maintenance:
                 while has_more:
                     has_more = bool(await self._write(self._fold_chunk))
                     await asyncio.sleep(FOLD_CHUNK_PAUSE_SECONDS)
-            except (OperationalError, InterfaceError) as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not fold statistics, which is tried again: %s", exc)
 
     def reap_dead_neighbors(self) -> int:
@@ -154,7 +179,7 @@ class Maintenance:
                 if moved := await self._write(self._move_jobs, is_start):
                     logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
                 is_start = False
-            except (OperationalError, InterfaceError) as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not move jobs to their engines, which is tried again: %s", exc)
             await asyncio.sleep(ROUND_INTERVAL_SECONDS if is_start else MOVE_INTERVAL_SECONDS)
 
@@ -165,6 +190,9 @@ class Maintenance:
             if live.values_list("id", flat=True).first() != self._lease.worker:
                 return 0
         return handing_over.move_to_configured_lanes()
+
+    async def _call_project(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.wrap_future(self._project_threads.submit(function))
 
     def _prune_chunk(self, pruning: Pruning) -> int | None:
         # Checked before each chunk. Two workers that prune at once would delete nothing twice, but wait for each other.

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.transitions import running
-from notifications.jobs.worker import loops
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.writer import Writer
 
@@ -49,7 +49,7 @@ class ProgressLoop:
             jobs = [execution.job for execution in reported if claim_of(execution.job) in self._executions]
             try:
                 await self._writer.run(running.store_progress, jobs)
-            except loops.DATABASE_UNAVAILABLE as exc:
+            except UNAVAILABLE as exc:
                 logger.warning(
                     "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
                 )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.recording_receivers import TransactionLost
@@ -82,7 +83,7 @@ class RecordLoop:
     async def _record(self, group: list[Outcome]) -> set[Claim]:
         try:
             return await self._writer.run(finish_jobs, group)
-        except loops.DATABASE_UNAVAILABLE as exc:
+        except UNAVAILABLE as exc:
             logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
             await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
             return set()
@@ -99,7 +100,7 @@ class RecordLoop:
                 try:
                     settled |= await self._record_one(replacement(job, policy) if replacement else outcome)
                     break
-                except loops.DATABASE_UNAVAILABLE:
+                except UNAVAILABLE:
                     break  # it stays in the list
                 except Exception:
                     logger.exception("Could not store the outcome of job %s", job.id)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from notifications.jobs.worker.current import current_execution
-from notifications.models import Job
+
+if TYPE_CHECKING:
+    from notifications.models import Job
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     """Make an asyncio task: the task factory of the worker's loop. A task that a job starts cannot end the loop."""
     execution = current_execution()
     return asyncio.Task(_ContainedCoroutine(coro, execution.job) if execution else coro, loop=loop, **options)
+
+
+def is_subtask(task: asyncio.Task[Any]) -> bool:
+    """Return whether a job started this asyncio task."""
+    return isinstance(task.get_coro(), _ContainedCoroutine)
 
 
 def name_of(task: asyncio.Task[Any]) -> str:

@@ -15,15 +15,17 @@ from django.db import Error
 
 from notifications.conf import settings
 from notifications.db.transactions import connection
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.transitions import handing_over, queueing
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.jobs.worker import job_runner, loops
 from notifications.jobs.worker.cancel_loop import CancelLoop
-from notifications.jobs.worker.capacity import Capacity
+from notifications.jobs.worker.capacity import Capacity, Executions
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
 from notifications.jobs.worker.claim_loop import ClaimLoop
+from notifications.jobs.worker.claim_watchdog import ClaimWatchdog
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.handed_jobs import MAX_CLAIM_WAIT_SECONDS, HandedJobEnd, HandedJobs, WaitFor
 from notifications.jobs.worker.job_runner import JobRunner
@@ -32,7 +34,7 @@ from notifications.jobs.worker.maintenance import Maintenance
 from notifications.jobs.worker.progress_loop import ProgressLoop
 from notifications.jobs.worker.record_loop import RecordLoop
 from notifications.jobs.worker.run_limit import RunLimit
-from notifications.jobs.worker.subtasks import make_task
+from notifications.jobs.worker.subtasks import is_subtask, make_task
 from notifications.jobs.worker.watchdog import Watchdog
 from notifications.jobs.worker.writer import Writer
 
@@ -63,6 +65,8 @@ class JobWorker:
         ``run_handed_job()``, as many at once as there are callers.
     ``hand_over``
         Called once a second, and when the queue rings, on the thread of the worker's transactions.
+    ``is_process``
+        Whether the process is there for this worker only, and ends if the event loop does not come back.
 
     A job that is claimed is executed by the job runner, which passes its outcome to the record loop; its slot is free
     again when the outcome is stored. The parts do not know one another: they share ``_executions``, and call what they
@@ -78,6 +82,7 @@ class JobWorker:
         run_limit: RunLimit | None = None,
         engine: str = "",
         hand_over: Callable[[], object] | None = None,
+        is_process: bool = False,
     ) -> None:
         # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
         # the queues of the built-in worker.
@@ -89,7 +94,9 @@ class JobWorker:
         self._listen = listen
         self._hand_over = hand_over
         self._hand_over_wake = asyncio.Event()
+        self._is_process = is_process
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._run_limit = run_limit or RunLimit()
         self._stopping = threading.Event()
         self._grace = 0.0
         self._stop_deadline = 0.0
@@ -102,7 +109,7 @@ class JobWorker:
         has_one_writer = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool") or engine
         self._claim_writer = self._writer if has_one_writer else Writer(self._signals)
         #: The jobs that run or whose outcome is not stored yet, by claim.
-        self._executions: dict[Claim, Execution] = {}
+        self._executions = Executions()
         #: Seconds that tasks may take, by path, of the tasks that this worker has met.
         timeouts: dict[str, float] = {}
         # An engine decides itself how many jobs it runs in this process.
@@ -118,11 +125,12 @@ class JobWorker:
             sync_threads=sync_threads,
             on_outcome=self._on_outcome,
             on_progress=self._progress_loop.add,
-            on_join=lambda: self._call_in_loop(self._claim_loop.wake),
+            on_join=self._on_join,
             remove=self._remove,
             is_stopping=self._stopping.is_set,
         )
         self._claim_loop: ClaimLoop | HandedJobs
+        self._claim_watchdog: ClaimWatchdog | None = None
         self._handed_jobs: HandedJobs | None = None
         if engine:
             self._claim_loop = self._handed_jobs = HandedJobs(
@@ -135,7 +143,7 @@ class JobWorker:
                 is_stopping=self._stopping.is_set,
             )
         else:
-            self._claim_loop = ClaimLoop(
+            self._claim_loop = claim_loop = ClaimLoop(
                 self.lease.worker,
                 self._claim_writer,
                 self._executions,
@@ -144,8 +152,14 @@ class JobWorker:
                 queues=self.queues,
                 start=self._job_runner.start,
                 is_stopping=self._stopping.is_set,
-                run_limit=run_limit or RunLimit(),
+                run_limit=self._run_limit,
                 stop=self.stop,
+            )
+            self._claim_watchdog = ClaimWatchdog(
+                self.queues,
+                free_lanes=claim_loop.free_lanes,
+                last_claim_at=lambda: claim_loop.last_claim_at,
+                restart=claim_loop.restart,
             )
         self._claim_check_loop = ClaimCheckLoop(
             self.lease.worker,
@@ -166,10 +180,13 @@ class JobWorker:
         try:
             await self._retry_write(self.lease.start)
             await self._retry_write(maintenance.reap_dead_neighbors)
-        except (Error, *loops.DATABASE_UNAVAILABLE):  # stopped while the database was away
+            if self._run_limit.ends_by_itself:
+                # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
+                await self._retry_write(handing_over.move_to_configured_lanes)
+        except (Error, *UNAVAILABLE):  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.concurrency)
-        watchdog = Watchdog(self._loop)
+        watchdog = Watchdog(self._loop, self._may_end_process)
         unsubscribe = self._listen(self._on_ring) if self._listen else None
         background = [
             asyncio.create_task(loops.run_forever(step))
@@ -182,10 +199,12 @@ class JobWorker:
                 maintenance.run_schedules,
                 maintenance.mark_read,
                 maintenance.evaluate_alerts,
+                maintenance.announce,
                 maintenance.move_jobs,
                 maintenance.prune,
                 maintenance.fold_statistics,
                 *([self._hand_over_due] if self._hand_over else []),
+                *([self._claim_watchdog.run] if self._claim_watchdog else []),
             )
         ]
         try:
@@ -198,6 +217,7 @@ class JobWorker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
             await self._end()
 
     def stop(self, grace: float | None = None) -> None:
@@ -232,10 +252,15 @@ class JobWorker:
 
     def _remove(self, claim: Claim) -> None:
         """Free the slot of a claim, on the event loop."""
-        execution = self._executions.pop(claim, None)
+        execution = self._executions.remove(claim)
         self._slot_freed.set()
         if execution:
             self._claim_loop.slot_freed(execution.job)
+
+    def _on_join(self, execution: Execution) -> None:
+        """Claim again while the task of an execution waits for another job; from any thread."""
+        self._executions.add_joining(execution)
+        self._call_in_loop(self._claim_loop.wake)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of an execution, on the event loop."""
@@ -258,6 +283,13 @@ class JobWorker:
         self._cancel_loop.wake()
         self._slot_freed.set()
 
+    def _may_end_process(self, task: asyncio.Task[object] | None) -> bool:
+        """Return whether to end the process when this task has blocked the event loop for long: not for a job."""
+        is_job = task is not None and (
+            is_subtask(task) or any(task is execution.asyncio_task for execution in self._executions.values())
+        )
+        return self._is_process and not is_job
+
     def _call_in_loop(self, function: Callable[[], object]) -> None:
         """Call a function on the event loop, from any thread; not at all before ``run()`` and after its end."""
         if self._loop and not self._loop.is_closed():
@@ -269,7 +301,7 @@ class JobWorker:
         while True:
             try:
                 await self._writer.run(self._hand_over)
-            except loops.DATABASE_UNAVAILABLE as exc:
+            except UNAVAILABLE as exc:
                 logger.warning("Could not hand over jobs, which is tried again: %s", exc)
             await asyncio.sleep(MIN_HAND_OVER_INTERVAL_SECONDS)
             await loops.wait_for(
@@ -300,7 +332,7 @@ class JobWorker:
             if unclaimed:
                 await self._writer.run(handing_over.take_back, unclaimed)
             await self._writer.run(self.lease.end)
-        except (Error, *loops.DATABASE_UNAVAILABLE) as exc:
+        except (Error, *UNAVAILABLE) as exc:
             logger.warning(
                 "Could not release %d jobs, which are reaped when the lease is over: %s", len(unfinished), exc
             )
@@ -309,4 +341,6 @@ class JobWorker:
         self._signals.end()
         self._writer.end()
         self._claim_writer.end()
+        if self._claim_watchdog:
+            self._claim_watchdog.end()
         logger.info("Worker %s has ended; jobs released: %d", self.lease.worker, len(unfinished))

@@ -27,6 +27,7 @@ class Command(ManagementCommand):
     """
 
     help = "Examine and operate background jobs and notifications."
+    examples = ("doctor", "jobs list --state failed", "jobs --help")
     subcommands: ClassVar[dict[str, type[ManagementCommand]]] = {
         "doctor": DoctorCommand,
         "jobs": JobsCommand,

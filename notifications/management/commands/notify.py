@@ -12,7 +12,7 @@ from django.db import Error
 
 from notifications.api import notify
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION
-from notifications.management.management_command import ManagementCommand
+from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.management.progress_line import ProgressLine
 from notifications.management.recipients import find_members, find_named_users
 from notifications.models import Notification
@@ -56,7 +56,7 @@ class Command(ManagementCommand):
             if is_audience:
                 users = list(dict.fromkeys([*users, *find_members(options["group"], staff=options["staff"])]))
         except Error as exc:
-            raise CommandError(f"Nothing was sent: {exc}. Try again.") from exc
+            raise CommandError(f"Nothing was sent: {explain_error(exc)}") from exc
         if not users:
             raise CommandError("Nothing was sent: no active user is in these groups.")
         fields = {name: options[name] for name in ("body", "url", "level", "key")}
@@ -85,7 +85,7 @@ class Command(ManagementCommand):
             raise CommandError(f"Nothing was sent. {exc}") from exc
         except (Error, KeyboardInterrupt) as exc:
             if not sent and isinstance(exc, Error):
-                raise CommandError(f"Nothing was sent: {exc}. Try again.") from exc
+                raise CommandError(f"Nothing was sent: {explain_error(exc)}") from exc
             self.stderr.write(f"Only {sent:,} of {len(users):,} users were notified.")
             if isinstance(exc, KeyboardInterrupt):
                 raise

@@ -12,6 +12,7 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings as django_settings
 from django.core.management.base import CommandError
 from django.utils import autoreload
 
@@ -19,6 +20,7 @@ from notifications.conf import settings
 from notifications.db.threads import start_thread
 from notifications.jobs.claiming.queues import check_queue_name
 from notifications.jobs.worker.run_limit import RunLimit
+from notifications.jobs.worker.watchdog import restart_when_stuck
 from notifications.management.management_command import ManagementCommand
 from notifications.management.worker_processes import Supervisor
 
@@ -69,11 +71,15 @@ class Command(ManagementCommand):
         )
         # Of the processes of a supervisor: to end when it has been killed.
         parser.add_argument("--stop-with-stdin", action="store_true", help=SUPPRESS)
+        # Of a command without a supervisor that calls this one: see notifications.asgi.begin_serving().
+        parser.add_argument("--restarts", action="store_true", help=SUPPRESS)
 
     def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
         for name, value in (("concurrency", concurrency), ("max-jobs", options["max_jobs"])):
             if value is not None and value < 1:
                 raise CommandError(f"--{name} is {value}. It must be 1 or more.")
+        if options["restarts"]:
+            restart_when_stuck()
         processes = options["processes"]
         if processes is not None and not 1 <= processes <= MAX_PROCESSES:
             raise CommandError(f"--processes is {processes}. It must be 1 to {MAX_PROCESSES}.")
@@ -135,6 +141,7 @@ class Command(ManagementCommand):
             concurrency=concurrency or settings.CONCURRENCY,
             run_limit=limit,
             hand_over=handover.run_round if has_engines() else None,
+            is_process=not django_settings.DEBUG,
         )
 
     def announce(self, worker: JobWorker) -> None:

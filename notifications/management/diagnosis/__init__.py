@@ -7,6 +7,7 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
+from notifications.jobs.readiness import builtin_aliases
 from notifications.management.diagnosis import (
     alerts,
     configuration,
@@ -16,6 +17,7 @@ from notifications.management.diagnosis import (
     observed,
     processes,
     readiness,
+    schedules,
 )
 from notifications.management.diagnosis.finding import ERROR, Finding
 
@@ -28,12 +30,14 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
     """
     checks = (
         database.check_clock,
+        database.check_stored_times,
         database.check_numbering,
         database.check_unread_counts,
         processes.check_doorbell,
         processes.check_workers,
         jobs.check_paused_queues,
         jobs.check_lost_jobs,
+        schedules.check_schedules,
         processes.check_outbound,
         alerts.check_alerts,
     )
@@ -55,7 +59,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         yield run_check(partial(engines.check_engine, alias, ping))
     if page is not None:
         yield processes.check_origin(page)
-    if processes.builtin_aliases() or not pings:
+    if builtin_aliases() or not pings:
         yield run_check(lambda: processes.check_round_trip(timeout))
     for alias, ping in engines.runnable(pings).items():
         yield run_check(partial(engines.check_round_trip, alias, ping, timeout))

@@ -8,7 +8,7 @@ from notifications.compat import task_backends
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 
 #: Checks whose finding another check of doctor has, with what waits because of it.
-FOUND_ELSEWHERE = {"notifications.E007"}
+FOUND_ELSEWHERE = {"notifications.E007", *(f"notifications.W02{digit}" for digit in range(6))}
 
 
 def check_settings() -> Finding:

@@ -12,6 +12,7 @@ from django.apps import apps
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.transactions import begins_with_lock, connection, database
 from notifications.jobs.readiness import pending_migrations
+from notifications.jobs.stored_times import find_wrong_times
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.models import Job, Notification
@@ -21,6 +22,8 @@ from notifications.streams import recount
 MAX_CLOCK_SKEW_SECONDS = 2.0
 #: Seconds within which some process must number pending changes.
 NUMBERING_SECONDS = 3.0
+#: Times that a message names.
+MAX_TIMES_NAMED = 5
 #: Users with a wrong unread count that are named.
 MAX_USERS_NAMED = 10
 
@@ -113,6 +116,21 @@ def check_clock() -> Finding:
         message="The clock of the database agrees with the clock of this machine.",
         figures=figures,
     )
+
+
+def check_stored_times() -> Finding:
+    """Check that no stored time lies further ahead than it can, because a clock was wrong."""
+    wrong = [str(found) for found in find_wrong_times()]
+    if wrong:
+        others = f", and {len(wrong) - MAX_TIMES_NAMED} more" if len(wrong) > MAX_TIMES_NAMED else ""
+        return Finding(
+            check="times",
+            state=ERROR,
+            message=f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}.",
+            remedy="Start a worker, which corrects them within a minute: manage.py run_jobs.",
+            figures={"wrong": wrong},
+        )
+    return Finding(check="times", state=OK, message="No stored time lies further ahead than it can.")
 
 
 def check_numbering() -> Finding:

@@ -21,7 +21,7 @@ from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.engines import engine_of
 from notifications.jobs.engines.interface import Engine
-from notifications.jobs.engines.waiting import due_jobs, live_processes, untaken_queues
+from notifications.jobs.engines.waiting import due_jobs, has_processes, live_processes, untaken_queues
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.processes import measure_round_trip
@@ -141,7 +141,13 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
             remedy="Start its broker, or correct the address. Queued jobs are kept, and handed over when it answers.",
             figures=figures,
         )
-    if not counts["processes"]:
+    is_known = bool(counts["processes"]) or engine.has_idle_processes() is not None
+    if not is_known and waiting.oldest_seconds <= MIN_WAIT_SECONDS:
+        message += "no job runs; whether its workers are alive is known only while they run jobs. "
+        return Finding(
+            check="engine", state=OK, message=f"{message}{waiting} {ping.answer}".strip(), figures=figures
+        )
+    if not counts["processes"] and not engine.has_idle_processes():
         return Finding(
             check="engine",
             state=ERROR if waiting.oldest_seconds > MIN_WAIT_SECONDS else WARNING,
@@ -197,7 +203,7 @@ def check_round_trip(alias: str, ping: Ping, timeout: float) -> Finding:
     reason = ""
     if ping.problem:
         reason = f"{ping.engine.label} does not answer"
-    elif not live_processes(ping.engine.process_name, now).exists():
+    elif has_processes(ping.engine, now) is False:
         reason = f"no process of {ping.engine.label} is alive"
     elif queue in paused_queues():
         reason = f"the queue {queue} is paused"

@@ -18,11 +18,12 @@ from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs.claiming.lanes import LANES, has_engine
+from notifications.jobs.claiming.lanes import LANES
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
+from notifications.jobs.readiness import builtin_aliases
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
@@ -123,7 +124,8 @@ def check_workers() -> Finding:
         return Finding(check="workers", state=OK, message=message, figures=figures)
     return Finding(
         check="workers",
-        state=ERROR if waits > MIN_WAIT_SECONDS else WARNING,
+        # As readiness says, by which a load balancer decides: workers of an engine may take jobs, if there is one.
+        state=WARNING if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else ERROR,
         message=f"No worker is alive; {figures['due']} jobs waiting"
         + (f", the oldest for {waits:.0f} s." if figures["due"] else "."),
         remedy="Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
@@ -209,18 +211,14 @@ def check_round_trip(timeout: float) -> Finding:
     return measure_round_trip(builtin_aliases()[0], queue, timeout)
 
 
+def live_claimers() -> Any:
+    """Return a queryset of the live workers that run jobs: built-in ones, and processes of engines."""
+    return claiming_workers().filter(lease_until__gte=database_now())
+
+
 def builtin_workers() -> Any:
     """Return a queryset of the workers that claim jobs by themselves, which those in processes of engines do not."""
     return claiming_workers().exclude(queues__startswith="engine:")
-
-
-def builtin_aliases() -> list[str]:
-    """Return the backends of ``TASKS`` whose jobs the built-in worker runs."""
-    return [
-        alias
-        for alias in task_backends.settings
-        if has_job_tasks(task_backends[alias]) and not has_engine(alias)
-    ]
 
 
 def measure_round_trip(alias: str, queue: str, timeout: float, by: str = "") -> Finding:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from django.db import DatabaseError, InterfaceError
 
 from notifications.db.deadlines import limit_answers
-from notifications.jobs.readiness import Missing, find_missing
+from notifications.jobs.readiness import Missing, find_missing, worker_advice
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
 
 REMEDIES = {
     Missing.DATABASE: "Check DATABASES, and whether the database server runs.",
     Missing.MIGRATIONS: "Run manage.py migrate.",
-    Missing.WORKER: "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
     Missing.SETTINGS: "Correct TASKS or NOTIFICATIONS, then run manage.py check.",
 }
 
@@ -31,8 +30,8 @@ def check_readiness() -> Finding:
             check="ready",
             state=ERROR,
             message=f"Not ready because of the {missing}: {reason}.",
-            remedy=REMEDIES[missing],
+            remedy=worker_advice() if missing == Missing.WORKER else REMEDIES[missing],
             figures={"missing": missing},
         )
-    message = "The database answers, the migrations are applied, and a worker is alive."
+    message = "The database answers, the migrations are applied, and no worker is known to be missing."
     return Finding(check="ready", state=OK, message=message)

@@ -13,7 +13,7 @@ from django.db import Error
 
 from notifications.management.diagnosis import database, diagnose, diagnose_readiness
 from notifications.management.diagnosis.finding import ERROR, Finding
-from notifications.management.management_command import ManagementCommand
+from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.streams.recount import find_wrong_counts, recount
 
 
@@ -79,9 +79,8 @@ class DoctorCommand(ManagementCommand):
 
     def print_finding(self, finding: Finding) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "error": self.style.ERROR}
-        self.stdout.write(
-            f"{style[finding.state](f'{finding.state:<7}')}  {finding.check:<10}  {finding.message}"
-        )
+        self.stdout.write(f"{finding.state:<7}", style[finding.state], ending="")
+        self.stdout.write(f"  {finding.check:<10}  {finding.message}")
         if finding.remedy:
             self.stdout.write(f"{'':21}{finding.remedy}")
 
@@ -91,9 +90,9 @@ class DoctorCommand(ManagementCommand):
                 raise CommandError(f"Nothing was corrected. {tables.message} {tables.remedy}")
             for user, (stored, expected) in find_wrong_counts().items():
                 recount(user)
-                self.stderr.write(
+                self.stderr.write_plain(
                     f"Corrected the counts of user {user} from {stored.unread} unread and {stored.unseen} unseen "
                     f"to {expected.unread} and {expected.unseen}."
                 )
         except Error as exc:
-            raise CommandError(f"Not all counts were corrected: {exc}. Try again.") from exc
+            raise CommandError(f"Not all counts were corrected: {explain_error(exc)}") from exc

@@ -11,10 +11,11 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
-from django.db import Error, InterfaceError, OperationalError, connections
+from django.db import connections
 
 from notifications import serializers
 from notifications.db.transactions import database
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
@@ -23,7 +24,8 @@ from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.statistics import read_figures
 from notifications.jobs.transitions import manual
-from notifications.management.management_command import ManagementCommand, common_options
+from notifications.management.management_command import ManagementCommand, common_options, is_not_migrated
+from notifications.management.subcommands import bulk_changes
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Attempt, Job
@@ -41,7 +43,10 @@ class JobsCommand(ManagementCommand):
         "list --state failed --queue mail --limit 10",
         "show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
+        "retry --state failed --queue mail",
+        "cancel --queue mail --user ada",
         "pause mail",
+        "resume mail",
         "tail --queue mail",
         "stats --last day --by-task",
     )
@@ -63,7 +68,8 @@ class JobsCommand(ManagementCommand):
             ("retry", "queue failed or cancelled jobs again"),
         ):
             parser = verbs.add_parser(verb, help=help_text, parents=inherited)
-            parser.add_argument("ids", nargs="+", type=job_id, metavar="ID")
+            parser.add_argument("ids", nargs="*", type=job_id, metavar="ID")
+            bulk_changes.add_arguments(parser)
         for verb, help_text in (
             ("pause", "stop starting jobs of a queue; running ones go on"),
             ("resume", "start jobs of a queue again"),
@@ -78,14 +84,12 @@ class JobsCommand(ManagementCommand):
         stats.add_argument("--last", choices=WINDOWS, default="hour", help="how far back (hour)")
         stats.add_argument("--by-task", action="store_true", help="a line for each task")
         stats.add_argument("--queue")
+        self.add_examples(verbs)
         for subparser in verbs.choices.values():
             subparser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        try:
-            getattr(self, verb)(**options)
-        except Error as exc:
-            raise CommandError(f"Database error: {exc}. Try again.") from exc
+        getattr(self, verb)(**options)
 
     def list(
         self, state: str | None, queue: str | None, user: str | None, limit: int, **options: Any
@@ -165,7 +169,7 @@ class JobsCommand(ManagementCommand):
         stop = doorbell.listen(lambda users, queue: rung.set())
         try:
             changes.read()  # What is there is not a change.
-            self.stderr.write("Changes of jobs from now on. Ctrl-C ends it.")
+            self.stderr.write_plain("Changes of jobs from now on. Ctrl-C ends it.")
             self.stderr.flush()
             while True:
                 rung.wait(POLL_INTERVAL_SECONDS)
@@ -181,7 +185,9 @@ class JobsCommand(ManagementCommand):
         """Print the jobs that have changed, of one queue and user if they are given."""
         try:
             jobs, is_cut = changes.read()
-        except (OperationalError, InterfaceError) as exc:
+        except UNAVAILABLE as exc:
+            if is_not_migrated(exc):
+                raise
             self.stderr.write(f"Could not read the database, trying again: {exc}")
             connections.close_all()
             return
@@ -190,7 +196,7 @@ class JobsCommand(ManagementCommand):
                 self.stdout.write(json.dumps(item(job)) if options["json"] else change_line(job))
         self.stdout.flush()
         if is_cut:
-            self.stderr.write("More jobs have changed than were read. Some changes are not shown.")
+            self.stderr.write_plain("More jobs have changed than were read. Some changes are not shown.")
 
     def stats(self, last: str, by_task: bool, queue: str | None, **options: Any) -> None:
         figures = read_figures(WINDOWS[last], by_task=by_task, queue=queue)
@@ -198,6 +204,8 @@ class JobsCommand(ManagementCommand):
             self.stdout.write(line)
 
     def cancel(self, ids: Any, **options: Any) -> None:
+        if bulk_changes.is_filtered(ids, options, "cancel"):
+            return self.report_bulk("cancel", "cancelled, or requested to end", options)
         became = manual.cancel(ids)
         for id, what in became.items():
             text = "cancellation requested" if what == "asked" else what
@@ -205,6 +213,8 @@ class JobsCommand(ManagementCommand):
         self.fail_for(set(ids) - became.keys(), "Only a queued or running job can be cancelled.")
 
     def retry(self, ids: Any, **options: Any) -> None:
+        if bulk_changes.is_filtered(ids, options, "retry"):
+            return self.report_bulk("retry", "queued again", options)
         try:
             queued = manual.retry(ids)
         except TooManyJobs as exc:
@@ -224,7 +234,18 @@ class JobsCommand(ManagementCommand):
             change(queue)
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
+        if became == "paused" and not bulk_changes.is_queue_used(queue):
+            self.stderr.write_plain(
+                f"No job is in the queue {queue}, and TASKS does not name it. Is it misspelled?"
+            )
         self.report(options, f"Queue {queue} is {became}.", queue=queue, paused=became == "paused")
+
+    def report_bulk(self, verb: str, became: str, options: Any) -> None:
+        """Change the jobs that the options select, and print how many."""
+        changed, found = bulk_changes.change(verb, options, user_key_of)
+        skipped = f" {found - changed:,} were skipped." if found > changed else ""
+        text = f"{changed:,} {'job' if changed == 1 else 'jobs'} {became}.{skipped}"
+        self.report(options, text, changed=changed, skipped=found - changed)
 
     def report(self, options: Any, text: str, **fields: Any) -> None:
         self.stdout.write(json.dumps(fields) if options["json"] else text)

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications import streams
-from notifications.management.management_command import ManagementCommand
+from notifications.management.management_command import ManagementCommand, explain_error
 
 
 class NewEpochCommand(ManagementCommand):
@@ -23,4 +23,4 @@ class NewEpochCommand(ManagementCommand):
         try:
             self.stdout.write(streams.begin_epoch())
         except Error as exc:
-            raise CommandError(f"The epoch was not changed: {exc}. Try again.") from exc
+            raise CommandError(f"The epoch was not changed: {explain_error(exc)}") from exc

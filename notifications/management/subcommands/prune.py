@@ -11,7 +11,7 @@ from django.db import Error
 
 from notifications import times
 from notifications.conf import settings
-from notifications.management.management_command import ManagementCommand
+from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.management.progress_line import ProgressLine
 from notifications.streams import prunable, retention
 
@@ -36,15 +36,19 @@ class PruneCommand(ManagementCommand):
             self.print_prunable(kept) if options["dry_run"] else self.prune(kept)
         except Error as exc:
             what = "Not all rows were counted" if options["dry_run"] else "Not all rows were deleted"
-            raise CommandError(f"{what}: {exc}. Try again.") from exc
+            raise CommandError(f"{what}: {explain_error(exc)}") from exc
 
     def prune(self, kept: timedelta | None) -> None:
         """Delete rows that ended longer ago than ``kept``, by default the setting, and print how many."""
         pruning, deleted = retention.Pruning(self.limit(kept)), 0
-        with ProgressLine("rows deleted") as progress:
-            while (count := pruning.prune_chunk()) is not None:
-                deleted += count
-                progress.add(count)
+        try:
+            with ProgressLine("rows deleted") as progress:
+                while (count := pruning.prune_chunk()) is not None:
+                    deleted += count
+                    progress.add(count)
+        except (Error, KeyboardInterrupt):
+            self.print_deleted(deleted, "row")
+            raise
         self.print_deleted(deleted, "row")
 
     def print_prunable(self, kept: timedelta | None) -> None:

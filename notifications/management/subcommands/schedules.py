@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import Error
 
 from notifications.db.transactions import database
 from notifications.jobs.schedules import operating
@@ -34,14 +33,12 @@ class SchedulesCommand(ManagementCommand):
             verbs.add_parser(verb, help=help_text, parents=inherited).add_argument(
                 "names", nargs="+", metavar="NAME"
             )
+        self.add_examples(verbs)
         for subparser in verbs.choices.values():
             subparser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        try:
-            getattr(self, verb)(**options)
-        except Error as exc:
-            raise CommandError(f"Database error: {exc}. Try again.") from exc
+        getattr(self, verb)(**options)
 
     def list(self, **options: Any) -> None:
         operating.insert_declared()

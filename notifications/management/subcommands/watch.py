@@ -9,9 +9,10 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 
-from notifications.management.management_command import ManagementCommand
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.management.management_command import ManagementCommand, is_not_migrated
 from notifications.realtime import doorbell, frames, reader
 
 #: Seconds between two reads while no ring comes.
@@ -56,7 +57,9 @@ class WatchCommand(ManagementCommand):
             pass
         finally:
             stop()
-        self.stderr.write(f"Resume with: manage.py notifications watch {username} --since {epoch}:{seq}")
+        self.stderr.write_plain(
+            f"Resume with: manage.py notifications watch {username} --since {epoch}:{seq}"
+        )
 
     def show(
         self, user: Any, epoch: str | None, seq: int | None, shown: Shown, as_json: bool
@@ -64,7 +67,9 @@ class WatchCommand(ManagementCommand):
         """Print the changes after a position; return the new position, and whether there are more."""
         try:
             text = frames.encode_unnumbered(reader.read_sync(user, epoch, seq).frame)
-        except (OperationalError, InterfaceError) as exc:
+        except UNAVAILABLE as exc:
+            if is_not_migrated(exc):
+                raise
             self.stderr.write(f"Could not read the database, trying again: {exc}")
             connections.close_all()
             return epoch, seq, False

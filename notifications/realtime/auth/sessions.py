@@ -30,7 +30,7 @@ from django.utils.crypto import constant_time_compare
 
 #: Characters of the session keys that Django generates.
 SESSION_KEY_LENGTH = 32
-MAX_USERS_PER_QUERY = 500
+MAX_KEYS_PER_QUERY = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,11 +99,31 @@ def check_sign_ins(sign_ins: Sequence[SignIn]) -> list[bool]:
     ]
 
 
+def find_ended(session_keys: Sequence[str]) -> set[str]:
+    """Return those of these session keys that the session store does not have: deleted, replaced or expired.
+
+    Cheaper than ``check_sign_ins()``: no session is decoded and no user is read where sessions are in Django's table,
+    which takes one query per 500. Another store loads each session, and an outage of a cache looks like the end of all.
+    """
+    store: Any = _session_store()
+    if store.load is not DatabaseSession.load:
+        return {key for key in session_keys if store(key).get(SESSION_KEY) is None}
+    stored = (
+        store().model.objects.filter(expire_date__gt=timezone.now()).values_list("session_key", flat=True)
+    )
+    ended = set(session_keys)
+    for start in range(0, len(session_keys), MAX_KEYS_PER_QUERY):
+        ended.difference_update(
+            stored.filter(session_key__in=session_keys[start : start + MAX_KEYS_PER_QUERY])
+        )
+    return ended
+
+
 def find_deleted(users: Sequence[Any]) -> list[Any]:
     """Return those of these user keys that do not exist, with one query per 500."""
     existing: set[Any] = set()
-    for start in range(0, len(users), MAX_USERS_PER_QUERY):
-        chunk = users[start : start + MAX_USERS_PER_QUERY]
+    for start in range(0, len(users), MAX_KEYS_PER_QUERY):
+        chunk = users[start : start + MAX_KEYS_PER_QUERY]
         existing.update(get_user_model()._base_manager.filter(pk__in=chunk).values_list("pk", flat=True))
     return [user for user in users if user not in existing]
 

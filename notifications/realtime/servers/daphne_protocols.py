@@ -197,7 +197,14 @@ def _receive_from(body_file: Any, receive: Receive) -> Receive:
 
 
 class DaphneWebSocket(ws_protocol.WebSocketProtocol):
-    """A WebSocket that is dropped when it exceeds the limits of ``FrameCounter``."""
+    """A WebSocket that is dropped when it exceeds the limits of ``FrameCounter``.
+
+    After the server's close it is not dropped, because that would discard the close with what else is not sent yet.
+    """
+
+    #: autobahn's second is too short for a client that first reads what was sent before the close.
+    closeHandshakeTimeout = LINGER_SECONDS
+    is_discarding = False
 
     def makeConnection(self, transport: Any) -> None:
         transport.bufferSize = READ_BYTES
@@ -206,9 +213,21 @@ class DaphneWebSocket(ws_protocol.WebSocketProtocol):
 
     def onFrameBegin(self) -> None:
         super().onFrameBegin()
+        if self.is_discarding:
+            return
         is_closing = self.state != self.STATE_OPEN
         frame = self.current_frame
         if not self.frame_counter.allows(frame.opcode, frame.length, is_closing=is_closing):
             logger.info("Dropped a WebSocket that sent too many frames: %s", self.peer)
             self.wasClean, self.wasNotCleanReason = False, "too many frames"
-            self.dropConnection(abort=True)
+            if is_closing:
+                self.discard_input()
+            else:
+                self.dropConnection(abort=True)
+
+    def discard_input(self) -> None:
+        """Send what is buffered, and read what the client sends without looking at it, until the close times out."""
+        self.is_discarding = True
+        self.dataReceived = lambda data: None
+        if hasattr(self.transport, "loseWriteConnection"):  # not with TLS
+            self.transport.loseWriteConnection()

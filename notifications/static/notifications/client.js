@@ -19,12 +19,14 @@
  * @typedef {{epoch: string|null, seq: number|null}} Position
  * @typedef {{getPosition: () => Position, onFrame: (frame: Frame) => void, onState: (state: string) => void}} Callbacks
  * @typedef {{start: () => void, stop: () => void, sync: () => void, refresh: () => void,
- *   checkConnection: () => void, isSignedIn: () => Promise<boolean>,
+ *   checkConnection: () => Promise<unknown>|void, isSignedIn: () => Promise<boolean>,
  *   watchOtherTabs: (onLive: () => void) => void}} Transport
  * @typedef {{op: string, reset: boolean, notifications: Notification[], jobs: JobItem[],
  *   activeIds: Set<string>|null}} Change activeIds: the ids of all active jobs, in the last frame of a catch-up
  */
 
+/** A page holds this many notifications, those raised last, and as many finished jobs; active jobs are all held. */
+const MAX_HELD = 500;
 const FINAL_STATES = new Set(["signed_out", "refused"]);
 
 /** The part of a user's stream that a page holds: position, counts, notifications and jobs by id. */
@@ -66,20 +68,22 @@ export class Stream {
 
   /** @param {Frame} frame */
   #reset(frame) {
-    this.notifications.clear();
-    this.jobs.clear();
+    const knownJobs = this.jobs;
+    this.notifications = new Map();
+    this.jobs = new Map();
     this.epoch = frame.epoch ?? null;
     this.cursor = frame.seq ?? null;
     this.unread = frame.unread ?? null;
     this.unseen = frame.unseen ?? null;
-    return this.#upsert(frame);
+    return this.#upsert(frame, knownJobs);
   }
 
   /**
    * @param {Frame} frame
+   * @param {Map<string, JobItem>} [knownJobs] those of which the listeners have got a version
    * @returns {Change}
    */
-  #upsert(frame) {
+  #upsert(frame, knownJobs = this.jobs) {
     /** @type {Change} */
     const change = {
       op: frame.op,
@@ -93,10 +97,12 @@ export class Stream {
         this.notifications.set(item.id, item);
         change.notifications.push(item);
       } else if (item.kind === "job" && isCurrent(item, this.jobs, "version")) {
+        if (item.version !== knownJobs.get(item.id)?.version) change.jobs.push(item);
         this.jobs.set(item.id, item);
-        change.jobs.push(item);
       }
     }
+    dropOldest(this.notifications, "raised");
+    dropOldest(this.jobs, "seq");
     if (frame.op === "sync" && !frame.more)
       change.activeIds = new Set((frame.jobs ?? []).map((job) => job.id));
     return change;
@@ -110,7 +116,8 @@ export class Stream {
 export class Client extends EventTarget {
   /** @type {Transport} */
   #transport;
-  #isCheckingSession = false;
+  #isRunning = false;
+  #isConfirming = false;
 
   /**
    * @param {object} options
@@ -138,30 +145,34 @@ export class Client extends EventTarget {
   }
 
   start() {
-    this.#transport.start();
+    this.#isRunning = true;
+    if (!this.#isConfirming) this.#transport.start();
   }
 
   stop() {
+    this.#isRunning = false;
     this.#transport.stop();
     this.#setState("stopped");
   }
 
   /**
-   * Reconnect now if the client waits to do so, and test a connection that is open. Called when the browser reports
-   * that the network is back, and when the page gets the focus. A client that was signed out asks the server once
-   * whether its user is signed in again, and starts from a snapshot if so.
+   * Reconnect now if the client waits to do so, test a connection that is open, and have the server confirm the user.
+   * Called when the browser reports that the network is back, and when the page gets the focus. A client that was signed
+   * out starts from a snapshot if its user is signed in again.
    */
   checkConnection() {
-    if (this.state === "signed_out") void this.#restartIfSignedIn();
-    else this.#transport.checkConnection();
+    return this.state === "signed_out" ? this.confirmUser() : this.#transport.checkConnection();
   }
 
-  async #restartIfSignedIn() {
-    if (this.#isCheckingSession) return;
-    this.#isCheckingSession = true;
+  /** Receive nothing more until the server has confirmed that the user of the page is the one who is signed in. */
+  async confirmUser() {
+    if (this.#isConfirming) return;
+    this.#isConfirming = true;
+    if (this.state !== "signed_out") this.#transport.stop();
     const isSignedIn = await this.#transport.isSignedIn();
-    this.#isCheckingSession = false;
-    if (!isSignedIn || this.state !== "signed_out") return;
+    this.#isConfirming = false;
+    if (!this.#isRunning) return;
+    if (!isSignedIn) return this.#setState("signed_out");
     this.#setState("connecting");
     this.#transport.start();
   }
@@ -235,4 +246,15 @@ export class Client extends EventTarget {
 function isCurrent(item, held, order) {
   const known = held.get(item.id);
   return known === undefined || item[order] >= known[order];
+}
+
+/**
+ * Drop the oldest items, but no active job, if too many are held.
+ * @param {Map<string, any>} held
+ * @param {string} order
+ */
+function dropOldest(held, order) {
+  const items = [...held.values()].filter((item) => item.done !== false);
+  items.sort((a, b) => b[order] - a[order]);
+  for (const { id } of items.slice(MAX_HELD)) held.delete(id);
 }

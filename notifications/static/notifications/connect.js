@@ -59,7 +59,7 @@ export function connect(modules, data) {
     jobUrl: (id) => data.job?.replace(PLACEHOLDER_ID, id) ?? "",
   });
   const stream = new modules.stream.UserStream(client);
-  return { name, clock, client, jobs, stream, start: () => startClient(client, name) };
+  return { name, clock, client, jobs, stream, start: () => startClient(client, data) };
 }
 
 /**
@@ -79,6 +79,7 @@ function transportFactory({ connection, polling, tabs }, { data, name, clock }) 
       openSocket: (/** @type {string} */ url, /** @type {string[]} */ protocols) =>
         new WebSocket(url, protocols),
       poller: createPoller(callbacks),
+      hasUser: Boolean(data.user),
       clock,
       random: Math.random,
       callbacks,
@@ -93,6 +94,7 @@ function transportFactory({ connection, polling, tabs }, { data, name, clock }) 
       createConnection,
       poller: createPoller(callbacks),
       clock,
+      isVisible: () => document.visibilityState === "visible",
       callbacks,
     });
 }
@@ -116,8 +118,8 @@ function createNoTransport({ onState }) {
 }
 
 /**
- * Return the position at which the page was rendered, or the one that this browser had a few minutes ago, if it is
- * lower. So notifications that were raised between two pages become toasts too.
+ * Return the position at which the page was rendered, or the one up to which this browser had shown everything a
+ * few minutes ago (toasts.js stores it), if it is lower. So notifications that were raised between two pages become toasts too.
  * @param {PageData} data
  * @param {string} name
  */
@@ -156,32 +158,45 @@ export function store(key, value) {
 }
 
 /**
- * @param {string} name
- * @param {import("./client.js").Stream} stream
- */
-function savePosition(name, { epoch, cursor }) {
-  // Otherwise the next page starts from its own position.
-  if (cursor !== null) store(`${name}:position`, { epoch, seq: cursor, at: Date.now() });
-}
-
-/**
  * Start the client; stop it while the page is in the back-forward cache, and check its connection when the network or
  * the user comes back.
  * @param {Client} client
- * @param {string} name
+ * @param {PageData} data
  */
-function startClient(client, name) {
+function startClient(client, data) {
   for (const event of ["online", "focus"]) addEventListener(event, () => client.checkConnection());
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") client.checkConnection();
   });
-  addEventListener("pagehide", () => {
-    savePosition(name, client.stream);
-    client.stop();
-  });
+  addEventListener("pagehide", () => client.stop());
   addEventListener("pageshow", (event) => event.persisted && client.start());
-  client.on("change", () => savePosition(name, client.stream));
+  if (data.user && "BroadcastChannel" in globalThis) watchUser(client, data);
   client.start();
+}
+
+/**
+ * Tell the other tabs which user the server has confirmed, and have it confirm the user of this page when another one
+ * has told that of a different user: this page's connection may belong to a session that is no longer the browser's.
+ * @param {Client} client
+ * @param {PageData} data
+ */
+function watchUser(client, { user, socket }) {
+  // Sites with different paths on one origin have users of their own.
+  const name = `notifications.v1:${new URL(socket ?? "", location.href).pathname}`;
+  const createChannel = () => {
+    const channel = new BroadcastChannel(name);
+    channel.onmessage = ({ data }) => data !== user && client.state !== "signed_out" && client.confirmUser();
+    return channel;
+  };
+  // An open channel would keep the page out of the back-forward cache.
+  let channel = createChannel();
+  addEventListener("pagehide", () => channel.close());
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) channel = createChannel();
+  });
+  client.on("state", (state) => {
+    if (state === "live" || state === "polling") channel.postMessage(user);
+  });
 }
 
 /** @param {string|undefined} name */

@@ -44,6 +44,7 @@ export class Connection {
    * @param {string} options.url
    * @param {(url: string, protocols: string[]) => WebSocket} options.openSocket
    * @param {Poller} options.poller reads the stream while no socket can be opened
+   * @param {boolean} options.hasUser whether `sync/` answers the poller for the user of the page only
    * @param {Clock} options.clock
    * @param {() => number} options.random returns a number from 0 to 1
    * @param {Callbacks} options.callbacks
@@ -91,6 +92,9 @@ export class Connection {
     } else if (this.#liveSince !== null) {
       this.#send({ op: "ping" });
       this.#expectFrame(PING_TIMEOUT_MS);
+      // The socket belongs to the session that opened it; the cookie may be another user's meanwhile. Without the mark
+      // of a user, the answer could be of the other one.
+      if (this.#options.hasUser) return this.#poller.read();
     }
   }
 

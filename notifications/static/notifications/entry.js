@@ -1,5 +1,6 @@
 // Entry module of the template tag: reads the attributes and the JSON that the tag wrote, imports the other modules by their (hashed)
 // URLs, and connects them. The modules do not import one another, because hashed static files do not rewrite their imports.
+// In a bundle (js/bundle) this module and the others are one file, which then imports itself.
 
 /**
  * Import the modules, define the elements of a signed-in user's page, and connect.
@@ -8,8 +9,7 @@
 async function load(script) {
   const json = document.getElementById("notifications-data")?.textContent;
   const { modules: urls, inbox_modules: inboxUrls, ...content } = JSON.parse(json ?? "");
-  const hasInbox = document.querySelector("notifications-inbox");
-  const modules = await importModules(hasInbox ? { ...urls, ...inboxUrls } : urls);
+  const modules = await importModules(urls);
   const connection = /** @type {import("./connect.js").Connection} */ (
     modules.connect.connect(modules, script.dataset)
   );
@@ -27,15 +27,15 @@ async function load(script) {
 }
 
 /**
- * @param {Record<string, string>} urls by module name
+ * @param {Record<string, string>} urls by module name, or of one bundle
  * @returns {Promise<Record<string, any>>} modules by name
  */
 async function importModules(urls) {
-  const entries = Object.entries(urls).map(async ([name, url]) => [
-    name,
-    await import(new URL(url, document.baseURI).href),
-  ]);
-  return Object.fromEntries(await Promise.all(entries));
+  const entries = Object.entries(urls).map(async ([name, url]) => {
+    const module = await import(new URL(url, document.baseURI).href);
+    return module.modules ?? { [name]: module };
+  });
+  return Object.assign({}, ...(await Promise.all(entries)));
 }
 
 const script = /** @type {HTMLScriptElement|null} */ (

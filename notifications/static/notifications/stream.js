@@ -24,8 +24,6 @@ export class UserStream {
   #wasConnected = false;
   /** Whether a snapshot has replaced what the page held since it was connected last. */
   #isReset = false;
-  /** @type {Map<string, number>} the versions of the jobs that listeners have got */
-  #versions = new Map();
 
   /** @param {Client} client */
   constructor(client) {
@@ -70,11 +68,7 @@ export class UserStream {
     this.#isReset ||= reset;
     // A snapshot, or a list that was read over HTTP, is what there is, not what has happened.
     if (op !== "jobs" && !reset) for (const item of notifications) this.#emit("notification", item);
-    for (const item of jobs) {
-      if (item.version <= (this.#versions.get(item.id) ?? -1)) continue;
-      this.#versions.set(item.id, item.version);
-      this.#emit("job", item);
-    }
+    for (const item of jobs) this.#emit("job", item);
     // The first frame after a connect tells whether something was missed.
     if (op !== "jobs" && (this.#state.connected || this.#client.state === "live")) this.#connect();
   }
@@ -94,7 +88,6 @@ export class UserStream {
 
   /** @param {boolean} signed_out */
   #disconnect(signed_out) {
-    if (signed_out) this.#versions.clear();
     if (this.#state.connected || this.#state.signed_out !== signed_out)
       this.#setState({ ...DISCONNECTED, signed_out });
   }

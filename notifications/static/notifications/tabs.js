@@ -9,8 +9,12 @@
  * @typedef {{frame?: Frame, state?: string, requestState?: true}} Message requestState: asks the leader to post its state
  */
 
-/** The server sends a beat every 25 s, so a leader that relays nothing for this long is asked whether it is alive. */
-const LEADER_SILENCE_MS = 30_000;
+/**
+ * A leader that relays nothing for this long is asked whether it is alive: often by a tab that people see; by a hidden
+ * one only when the server's beat of every 25 s is missing.
+ */
+const LEADER_SILENCE_MS = 1_000;
+const HIDDEN_LEADER_SILENCE_MS = 30_000;
 const LEADER_ANSWER_TIMEOUT_MS = 3_000;
 
 /** The transport of one tab: its own connection while it is the leader, the leader's messages otherwise. */
@@ -39,6 +43,7 @@ export class SharedConnection {
    * @param {{read: () => Promise<unknown>, isSignedIn: () => Promise<boolean>}} options.poller catches up over HTTP
    *   when a follower misses a frame
    * @param {Clock} options.clock
+   * @param {() => boolean} options.isVisible
    * @param {Callbacks} options.callbacks
    */
   constructor(options) {
@@ -83,7 +88,9 @@ export class SharedConnection {
   }
 
   checkConnection() {
-    this.#connection?.checkConnection();
+    if (this.#connection) return this.#connection.checkConnection();
+    if (this.#isRunning) this.#checkLeader();
+    return this.#options.poller.read();
   }
 
   isSignedIn() {
@@ -169,13 +176,14 @@ export class SharedConnection {
       if (message.requestState) this.#post({ state: this.#state });
       return;
     }
-    if (message.requestState) return;
+    if (message.requestState || !this.#isRunning) return;
     // Perhaps only the leader's session has ended, as after a change of password: check with this tab's own session.
     if (message.state === "signed_out") return void this.#options.poller.read();
     if (message.state) this.#setState(message.state);
     if (message.frame) this.#options.callbacks.onFrame(message.frame);
     if (!this.#isRunning) return;
-    this.#expectLeader(LEADER_SILENCE_MS, () => this.#checkLeader());
+    const silence = this.#options.isVisible() ? LEADER_SILENCE_MS : HIDDEN_LEADER_SILENCE_MS;
+    this.#expectLeader(silence, () => this.#checkLeader());
     if (!this.#hasCaughtUp) this.#catchUp();
   }
 

@@ -42,6 +42,7 @@ export class ToastQueue {
    * @param {() => boolean} options.hasUnseen whether the user has notifications that no list has shown yet
    * @param {(item: Notification) => boolean} options.isUnread
    * @param {(item: Notification) => boolean} options.isShown whether the page itself shows what happened
+   * @param {() => {epoch: string|null, cursor: number|null}} options.getPosition up to which the page has received all
    * @param {(items: Notification[]) => void} options.show gets the oldest first
    */
   constructor(options) {
@@ -56,14 +57,28 @@ export class ToastQueue {
       // Read over HTTP for a list, which shows it: it is no toast, here or in another tab, when its frame arrives.
       if (op === "jobs" || !isUnread(item)) {
         this.#pending.delete(item.id);
-        if (isUnread(item)) void this.#claim(item.id);
+        if (isUnread(item)) void this.#lock(item.id).then((isLocked) => isLocked && this.#claim(item.id));
         continue;
       }
       // An old notification that is marked as unread moves in the stream too; its seq is above its raised then.
       const isLive = isShownLive && item.seq === item.raised;
       if (isLive || this.#isRecent(item)) this.#pending.set(item.id, { item, isLive });
     }
+    // A tab may be hidden for days.
+    for (const { item, isLive } of this.#pending.values())
+      if (!isLive && !this.#isRecent(item)) this.#pending.delete(item.id);
     this.flush();
+    this.savePosition();
+  }
+
+  /** Remember up to where this browser has shown everything: the next page starts from there. */
+  savePosition() {
+    const { clock, name, store, getPosition } = this.#options;
+    const { epoch, cursor } = getPosition();
+    const pending = [...this.#pending.values()].map(({ item }) => item.seq - 1);
+    // Otherwise the next page starts from its own position.
+    if (cursor !== null)
+      store(`${name}:position`, { epoch, seq: Math.min(cursor, ...pending), at: clock.now() });
   }
 
   /** Show what is pending. Also called when the tab becomes visible. */
@@ -81,37 +96,43 @@ export class ToastQueue {
     // Meanwhile a list may have shown them, perhaps on another device.
     if (!hasUnseen()) this.#pending.clear();
     // What this page shows is not claimed: another window may show it until it is read.
-    const batch = [...this.#pending.values()]
+    const batch = [...this.#pending.values()];
+    const candidates = batch
       .filter(({ item, isLive }) => (isLive || this.#isRecent(item)) && !isShown(item))
       .map(({ item }) => item);
-    this.#pending.clear();
-    const claims = await Promise.all(batch.map((item) => this.#claim(item.id)));
-    const items = batch.filter((_, index) => claims[index]);
+    const locked = await Promise.all(candidates.map((item) => this.#lock(item.id)));
+    // Claimed and shown without a pause, in which the page might be left.
+    const items = candidates.filter(
+      ({ id }, index) => locked[index] && this.#pending.has(id) && this.#claim(id),
+    );
+    for (const entry of batch)
+      if (this.#pending.get(entry.item.id) === entry) this.#pending.delete(entry.item.id);
     if (items.length) show(items.sort((a, b) => a.raised - b.raised));
+    this.savePosition();
   }
 
   /**
-   * Claim a notification for this tab. The claim is written to localStorage, which another process may read late; so
-   * the tab also holds a lock for as long as that may take.
+   * Lock a notification for this tab, for as long as a claim in localStorage may take to reach the process of another.
    * @param {string} id
-   * @returns {Promise<boolean>} whether no tab of this browser has claimed it before
+   * @returns {Promise<boolean>} whether no other tab is about to claim it
    */
-  #claim(id) {
+  async #lock(id) {
     const { locks, name, clock } = this.#options;
-    if (!locks) return Promise.resolve(this.#claimInStorage(id));
+    if (!locks) return true;
     return new Promise((resolve) => {
-      const claim = (/** @type {unknown} */ lock) => {
-        const isFirst = lock !== null && this.#claimInStorage(id);
-        resolve(isFirst);
-        if (!isFirst) return null;
-        return new Promise((release) => clock.setTimeout(() => release(null), STORAGE_DELAY_MS));
+      const hold = (/** @type {unknown} */ lock) => {
+        resolve(lock !== null);
+        if (lock) return new Promise((release) => clock.setTimeout(() => release(null), STORAGE_DELAY_MS));
       };
-      locks.request(`${name}:toast:${id}`, { ifAvailable: true }, claim).catch(() => resolve(false));
+      locks.request(`${name}:toast:${id}`, { ifAvailable: true }, hold).catch(() => resolve(false));
     });
   }
 
-  /** @param {string} id */
-  #claimInStorage(id) {
+  /**
+   * @param {string} id
+   * @returns {boolean} whether no tab of this browser has claimed it before
+   */
+  #claim(id) {
     const { clock, name, readStored, store } = this.#options;
     const now = clock.now();
     // Where storage is blocked or full, the claims hold for this tab only.
@@ -148,13 +169,23 @@ export function connectElement(element, page, signal) {
     ...page,
     locks: navigator.locks,
     isVisible: () => document.visibilityState === "visible",
-    hasUnseen: () => client.unseen !== 0,
+    hasUnseen: () => Boolean(client.unseen), // null after a sign-out: the next user of the browser sees no toast
     isUnread: dom.isUnread,
     isShown: ({ id }) => page.shownIds.has(id),
+    getPosition: () => client.stream,
     show,
   });
-  document.addEventListener("visibilitychange", () => queue.flush(), { signal });
+  // What came while the tab was hidden is shown when the server has confirmed the user.
+  document.addEventListener(
+    "visibilitychange",
+    async () => {
+      await client.checkConnection();
+      queue.flush();
+    },
+    { signal },
+  );
   document.addEventListener("keydown", handleKey, { signal });
+  addEventListener("pagehide", () => queue.savePosition(), { signal });
   for (const stop of [
     client.on("change", handleChange),
     client.on("state", (state) => state === "signed_out" && clear()),

@@ -1,4 +1,4 @@
-"""Settings of workers with one schedule, at an interval of TEST_EVERY seconds, which may be shorter than a second."""
+"""Settings of workers with TEST_SCHEDULES schedules, at an interval of TEST_EVERY seconds, which may be below 1."""
 
 import os
 from datetime import timedelta
@@ -8,11 +8,13 @@ from tests.faults.support.engine_settings import *  # noqa: F403
 from tests.faults.support.engine_settings import NOTIFICATIONS
 
 timing.MIN_INTERVAL = timedelta(milliseconds=10)
+SCHEDULE = {
+    "task": "tests.jobs.tasks.noop",
+    "every": timedelta(seconds=float(os.environ.get("TEST_EVERY", "1"))),
+    "overlap": "allow",
+    "grace": 600,
+}
 NOTIFICATIONS["SCHEDULES"] = {
-    "poll": {
-        "task": "tests.jobs.tasks.noop",
-        "every": timedelta(seconds=float(os.environ.get("TEST_EVERY", "1"))),
-        "overlap": "allow",
-        "grace": 600,
-    }
+    "poll": SCHEDULE,
+    **{f"poll-{number}": SCHEDULE for number in range(1, int(os.environ.get("TEST_SCHEDULES", "1")))},
 }

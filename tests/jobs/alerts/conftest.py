@@ -3,6 +3,7 @@
 import pytest
 
 from notifications.jobs.alerts import evaluation
+from notifications.jobs.announcing.announcer import Announcer
 from notifications.models import Alert, Notification
 
 #: All limits are reached at once, and an alert is over as soon as its condition is.
@@ -32,8 +33,9 @@ class Alerts:
         self.settings.NOTIFICATIONS = {**self.settings.NOTIFICATIONS, "ALERTS": {**SHORT, **limits}}
 
     def evaluate(self):
-        """Evaluate once, and return kind and subject of the open alerts."""
+        """Evaluate and announce once, and return kind and subject of the open alerts."""
         assert evaluation.evaluate_if_due()
+        Announcer().run_round()
         return self.open()
 
     def open(self):

@@ -200,6 +200,32 @@ def test_schedule_missed(alerts, operator):
     assert alerts.notified(operator) == [title, f"Over: {title}"]
 
 
+def test_detail_of_the_newest_tick(alerts):
+    """It says why the last run could not be enqueued; the first reason may be gone."""
+    now = timezone.now()
+    for detail, seconds in (("the oldest reason", 60), ("the newest reason", 0)):
+        at = now - timedelta(seconds=seconds)
+        tick = {"due_at": at, "recorded_at": at, "outcome": "failed", "detail": detail}
+        Tick.objects.create(schedule_id="nightly", **tick)
+    assert alerts.evaluate() == [("schedule", "nightly")]
+    assert "the newest reason" in Alert.objects.get().detail
+
+
+def test_missed_schedules_that_run_again(alerts, operator):
+    """An alert is over when its schedule was run by a later round, long before the window has passed."""
+    now = timezone.now()
+    for number in range(38):
+        for outcome, seconds in (("missed", 0), ("enqueued", 1)):  # the round after an outage
+            due_at = now + timedelta(seconds=seconds)
+            Tick.objects.create(schedule_id=f"poll-{number}", due_at=due_at, outcome=outcome, recorded_at=now)
+    assert len(alerts.evaluate()) == 38
+    for number in range(38):
+        at = now + timedelta(seconds=10)
+        Tick.objects.create(schedule_id=f"poll-{number}", due_at=at, outcome="enqueued", recorded_at=at)
+    assert alerts.evaluate() == []
+    assert len(alerts.notified(operator)) == 76
+
+
 @pytest.mark.parametrize("limits", [{"wait": None}, {"stalled": None}])
 def test_none_turns_an_alert_off(alerts, limits):
     """And ends an open one."""

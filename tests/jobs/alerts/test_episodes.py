@@ -9,16 +9,19 @@ from django.utils import timezone
 from notifications.jobs.alerts import episodes, evaluation
 from notifications.jobs.alerts.conditions import Condition
 from notifications.jobs.alerts.recipients import read_recipients
+from notifications.jobs.announcing.announcer import Announcer
 from notifications.management.diagnosis.alerts import check_alerts
 from notifications.models import Alert, AlertState, Notification
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
-STALLED = Condition(kind="stalled", subject="mail", detail="1 job runs.")
+STALLED = Condition(kind="stalled", subject="mail", facts={"count": 1, "age": 400, "limit": 300})
+DETAIL = "1 job runs, for 6 min. None has ended for 5 min."
 
 
 def record(*conditions, seconds=0.0, clear=60):
     episodes.record_conditions(conditions, timezone.now() + timedelta(seconds=seconds), clear_seconds=clear)
+    Announcer().run_round()
 
 
 def test_many_processes(alerts, operator):
@@ -49,7 +52,7 @@ def test_log_lines(alerts, caplog):
     record(STALLED)
     record(seconds=61)
     assert [record.getMessage() for record in caplog.records] == [
-        "Alert opened: Queue finishes nothing: mail. 1 job runs.",
+        f"Alert opened: Queue finishes nothing: mail. {DETAIL}",
         "Alert closed: Queue finishes nothing: mail",
     ]
 
@@ -58,7 +61,7 @@ def test_notification(alerts, operator):
     """It leads to the overview; the one of the end replaces the unread one of the begin."""
     record(STALLED)
     begin = Notification.objects.get()
-    assert (begin.url, begin.level, begin.body) == ("/admin/notifications/overview/", "error", "1 job runs.")
+    assert (begin.url, begin.level, begin.body) == ("/admin/notifications/overview/", "error", DETAIL)
     record(seconds=61)
     end = Notification.objects.exclude(id=begin.id).get()
     assert (end.level, end.archived_at) == ("success", None)
@@ -90,7 +93,12 @@ def test_number_of_open_alerts_is_bounded(alerts, monkeypatch, operator):
     """However many queues a project has."""
     monkeypatch.setattr(episodes, "MAX_OPEN_ALERTS", 2)
     for _ in range(2):
-        record(*(Condition(kind="wait", subject=str(number)) for number in range(5)))
+        record(
+            *(
+                Condition(kind="no_worker", subject=str(number), facts={"age": 61, "due": 1})
+                for number in range(5)
+            )
+        )
     assert len(alerts.open()) == 2
     assert len(alerts.notified(operator)) == 2
 

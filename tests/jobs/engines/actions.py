@@ -23,6 +23,13 @@ def enqueue(task, args=(), owner=None, delay=None, count=1, **options):
         return [prepared.enqueue(*args).id for _ in range(count)]
 
 
+def enqueue_end_of_process(neighbors):
+    """Enqueue a job that ends its process, and others beside it, in one transaction; return the ids in this order."""
+    with transaction.atomic():
+        ids = [_task("engines.tasks.end_process").enqueue().id]
+        return ids + [_task("engines.tasks.wait_beside").enqueue().id for _ in range(neighbors)]
+
+
 def enqueue_and_roll_back(task):
     """Enqueue a job in a transaction that is rolled back, and return its id."""
     with transaction.atomic():
@@ -89,6 +96,6 @@ def _user(name):
 
 
 ACTIONS = (
-    *(enqueue, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
+    *(enqueue, enqueue_end_of_process, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
     *(rows, attempts, titles, notified_jobs),
 )

@@ -130,12 +130,29 @@ class EngineContract:
     def test_job_of_a_killed_process_runs_again(self, project, tmp_path):
         path = tmp_path / "killed"
         (id,) = project.call("enqueue", task="engines.tasks.kill_process_once", args=[str(path)])
-        self.restart_after_kill(project, path)
-        (row,) = ended(project, [id])
+        (row,) = self.ended_with_restarts(project, [id])
         assert (row["result"], row["attempt"]) == ('"survived"', 2)
 
-    def restart_after_kill(self, project, path):
-        """Start again what does not restart by itself."""
+    def test_job_that_ends_its_process_spares_its_neighbors(self, project):
+        """Each of them is lost with it once at most, and only the job itself fails."""
+        killer, *neighbors = project.call("enqueue_end_of_process", neighbors=20)
+        rows = self.ended_with_restarts(project, [killer, *neighbors])
+        ends = {row["id"]: (row["state"], row["attempt"]) for row in rows}
+        assert ends.pop(killer) == ("failed", 3)
+        assert {state for state, _ in ends.values()} == {"succeeded"}
+        assert {attempt for _, attempt in ends.values()} <= {1, 2}
+
+    def ended_with_restarts(self, project, ids):
+        """Wait until these jobs are done, restart what does not restart by itself, and return their rows."""
+
+        def done_rows():
+            self.restart_ended(project.site)
+            return find_ended(project, ids)
+
+        return wait_until(done_rows, what="the jobs to end", timeout=150)
+
+    def restart_ended(self, site):
+        """Start a worker that has ended, if the engine does not."""
 
     def test_batch_ends_with_its_jobs(self, project):
         id = project.call("enqueue_batch", task="echo", arguments=[1, 2, 3], owner="demo")
@@ -151,10 +168,11 @@ def states(project, ids):
 
 def ended(project, ids, timeout=60):
     """Wait until these jobs are done, and return their rows."""
+    return wait_until(lambda: find_ended(project, ids), what="the jobs to end", timeout=timeout)
 
-    def done_rows():
-        found = project.call("rows", ids=ids)
-        is_done = len(found) == len(ids) and all(row["state"] not in ("queued", "running") for row in found)
-        return is_done and found
 
-    return wait_until(done_rows, what="the jobs to end", timeout=timeout)
+def find_ended(project, ids):
+    """Return the rows of these jobs, or False if one is not done."""
+    found = project.call("rows", ids=ids)
+    is_done = len(found) == len(ids) and all(row["state"] not in ("queued", "running") for row in found)
+    return is_done and found

@@ -4,10 +4,12 @@ from notifications.jobs.engines.interface import Engine
 
 
 class IdleEngine(Engine):
-    """Answers as the test says: `error` is raised by ping(), `taken` is what taken_queues() returns."""
+    """Answers as the test says: `error` is raised by ping(), `taken` and `idle` are what its methods return."""
 
     error = None
     taken = None
+    #: What is known of its processes without a row.
+    idle = False
     wait = None
 
     @property
@@ -20,6 +22,9 @@ class IdleEngine(Engine):
 
     def hand_over(self, jobs):
         pass
+
+    def has_idle_processes(self):
+        return self.idle
 
     def taken_queues(self):
         return self.taken

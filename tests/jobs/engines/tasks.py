@@ -38,6 +38,20 @@ def enqueue_child():
 
 @task
 @policy(max_attempts=3)
+async def end_process():
+    """End the process in each attempt, once the jobs that are claimed with it run too."""
+    await asyncio.sleep(0.2)
+    os._exit(1)
+
+
+@task
+@policy(max_attempts=3)
+async def wait_beside():
+    await asyncio.sleep(0.8)
+
+
+@task
+@policy(max_attempts=3)
 def kill_process_once(path):
     """End the process that runs the first attempt, as the kernel does without memory."""
     try:

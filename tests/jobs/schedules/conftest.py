@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Group
 
+from notifications.jobs.announcing.announcer import Announcer
 from notifications.jobs.schedules import ticks
 from notifications.jobs.transitions import guards
 from notifications.models import Job, Notification, Schedule, Tick
@@ -19,6 +20,7 @@ class Schedules:
         self._monkeypatch = monkeypatch
         self.start = self.now = guards.database_now()
         self._monkeypatch.setattr(ticks, "database_now", lambda: self.now)
+        self._monkeypatch.setattr(ticks, "_declared_since", {})
 
     def declare(self, name="poll", task="tests.jobs.tasks.noop", every=timedelta(minutes=10), **options):
         """Declare a schedule in place of all others, and run the round that inserts its row."""
@@ -33,9 +35,11 @@ class Schedules:
         self._settings.NOTIFICATIONS = {**self._settings.NOTIFICATIONS, "SCHEDULES": {}}
 
     def round(self, at=None, **after):
-        """Run a round at a time, or so long after the last one."""
+        """Run a round at a time, or so long after the last one, and announce what it found."""
         self.now = at or self.now + timedelta(**after)
-        return ticks.run_round()
+        pause = ticks.run_round()
+        Announcer().run_round()
+        return pause
 
     def run_due(self, name="poll"):
         """Run the round of the next tick, its job, and the rounds that record its end and notify."""

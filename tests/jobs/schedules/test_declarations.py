@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import call_command
 
 from notifications.compat import BaseTaskBackend
 from notifications.jobs.results import find_task
@@ -64,44 +65,44 @@ def test_valid_declarations(declare, settings):
 @pytest.mark.parametrize(
     ("options", "id"),
     [
-        ("0 3 * * *", "E020"),
-        ({**GOOD, "crom": 1}, "E020"),
-        ({"cron": "0 3 * * *"}, "E021"),
-        ({**GOOD, "task": "no dots"}, "E021"),
-        ({**GOOD, "task": "tests.jobs.tasks.missing"}, "E021"),
-        ({**GOOD, "task": "tests.jobs.tasks.NotSerializable"}, "E021"),
-        ({**GOOD, "every": timedelta(hours=1)}, "E022"),
-        ({"task": GOOD["task"]}, "E022"),
-        ({"task": GOOD["task"], "every": 60}, "E022"),
-        ({"task": GOOD["task"], "every": timedelta(0)}, "E022"),
-        ({"task": GOOD["task"], "every": timedelta(days=-1)}, "E022"),
-        ({"task": GOOD["task"], "every": timedelta(days=400)}, "E022"),
-        ({"task": GOOD["task"], "every": timedelta(hours=1), "timezone": "UTC"}, "E022"),
-        ({**GOOD, "cron": "61 * * * *"}, "E022"),
-        ({**GOOD, "cron": "0 0 30 2 *"}, "E022"),
-        ({**GOOD, "cron": "0 0 */31 2 MON#5"}, "E022"),
-        ({**GOOD, "cron": "* * * * * *"}, "E022"),
-        ({**GOOD, "cron": "@daily"}, "E022"),
-        ({**GOOD, "cron": "1," * 5000 + "1 * * * *"}, "E022"),
-        ({**GOOD, "cron": None}, "E022"),
-        ({**GOOD, "timezone": "Europe/Berlim"}, "E022"),
-        ({**GOOD, "timezone": "../../etc/passwd"}, "E022"),
-        ({**GOOD, "timezone": "Europe"}, "E022"),
-        ({**GOOD, "timezone": 1}, "E022"),
-        ({**GOOD, "args": "abc"}, "E023"),
-        ({**GOOD, "args": [object()]}, "E023"),
-        ({**GOOD, "args": [float("nan")]}, "E023"),
-        ({**GOOD, "kwargs": {1: 2}}, "E023"),
-        ({**GOOD, "task": "tests.jobs.tasks.add", "args": [1]}, "E023"),
-        ({**GOOD, "owner": 7}, "E024"),
-        ({**GOOD, "group": None}, "E024"),
-        ({**GOOD, "owner": "ada", "group": "Operators"}, "E024"),
-        ({**GOOD, "queue": 5}, "E025"),
-        ({**GOOD, "overlap": "wait"}, "E025"),
-        ({**GOOD, "overlap": []}, "E025"),
-        ({**GOOD, "grace": 0}, "E025"),
-        ({**GOOD, "grace": float("inf")}, "E025"),
-        ({**GOOD, "grace": "1h"}, "E025"),
+        ("0 3 * * *", "W020"),
+        ({**GOOD, "crom": 1}, "W020"),
+        ({"cron": "0 3 * * *"}, "W021"),
+        ({**GOOD, "task": "no dots"}, "W021"),
+        ({**GOOD, "task": "tests.jobs.tasks.missing"}, "W021"),
+        ({**GOOD, "task": "tests.jobs.tasks.NotSerializable"}, "W021"),
+        ({**GOOD, "every": timedelta(hours=1)}, "W022"),
+        ({"task": GOOD["task"]}, "W022"),
+        ({"task": GOOD["task"], "every": 60}, "W022"),
+        ({"task": GOOD["task"], "every": timedelta(0)}, "W022"),
+        ({"task": GOOD["task"], "every": timedelta(days=-1)}, "W022"),
+        ({"task": GOOD["task"], "every": timedelta(days=400)}, "W022"),
+        ({"task": GOOD["task"], "every": timedelta(hours=1), "timezone": "UTC"}, "W022"),
+        ({**GOOD, "cron": "61 * * * *"}, "W022"),
+        ({**GOOD, "cron": "0 0 30 2 *"}, "W022"),
+        ({**GOOD, "cron": "0 0 */31 2 MON#5"}, "W022"),
+        ({**GOOD, "cron": "* * * * * *"}, "W022"),
+        ({**GOOD, "cron": "@daily"}, "W022"),
+        ({**GOOD, "cron": "1," * 5000 + "1 * * * *"}, "W022"),
+        ({**GOOD, "cron": None}, "W022"),
+        ({**GOOD, "timezone": "Europe/Berlim"}, "W022"),
+        ({**GOOD, "timezone": "../../etc/passwd"}, "W022"),
+        ({**GOOD, "timezone": "Europe"}, "W022"),
+        ({**GOOD, "timezone": 1}, "W022"),
+        ({**GOOD, "args": "abc"}, "W023"),
+        ({**GOOD, "args": [object()]}, "W023"),
+        ({**GOOD, "args": [float("nan")]}, "W023"),
+        ({**GOOD, "kwargs": {1: 2}}, "W023"),
+        ({**GOOD, "task": "tests.jobs.tasks.add", "args": [1]}, "W023"),
+        ({**GOOD, "owner": 7}, "W024"),
+        ({**GOOD, "group": None}, "W024"),
+        ({**GOOD, "owner": "ada", "group": "Operators"}, "W024"),
+        ({**GOOD, "queue": 5}, "W025"),
+        ({**GOOD, "overlap": "wait"}, "W025"),
+        ({**GOOD, "overlap": []}, "W025"),
+        ({**GOOD, "grace": 0}, "W025"),
+        ({**GOOD, "grace": float("inf")}, "W025"),
+        ({**GOOD, "grace": "1h"}, "W025"),
     ],
 )
 def test_wrong_declaration(declare, options, id):
@@ -111,18 +112,37 @@ def test_wrong_declaration(declare, options, id):
     assert "good" in declared_schedules()
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("task", ["tests.jobs.tasks.missing", "no dots"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("migrate", "notifications"),
+        ("notifications", "prune"),
+        ("notify", "ada", "Hello"),
+        ("run_jobs", "--until-idle"),
+    ],
+    ids=str,
+)
+def test_commands_run_beside_a_wrong_declaration(declare, user, command, task, capsys):
+    """It is a warning: a command that checks the project first, as all do on the command line, goes on."""
+    declare({"wrong": {**GOOD, "task": task}})
+    call_command(*command, skip_checks=False)
+    assert "W021" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["", " nightly", "a" * 101, 7, "nightly/report", "x\n"])
 def test_wrong_name(declare, name):
     """Names stand in addresses and on command lines."""
     declare({name: GOOD})
-    assert ids() == ["E020"]
+    assert ids() == ["W020"]
 
 
 def test_queue_that_the_backend_lacks(declare, settings):
     """Enqueueing would raise InvalidTask."""
     settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": ["default"]}}
     declare({"queue": {**GOOD, "queue": "unknown"}})
-    assert ids() == ["E025"]
+    assert ids() == ["W025"]
 
 
 def test_task_of_another_backend(declare, settings, monkeypatch):
@@ -132,7 +152,7 @@ def test_task_of_another_backend(declare, settings, monkeypatch):
     monkeypatch.setattr(tasks, "noop", tasks.noop.using(backend="other"))
     find_task.cache_clear()
     declare({"other": GOOD})
-    assert ids() == ["E021"]
+    assert ids() == ["W021"]
     find_task.cache_clear()
 
 

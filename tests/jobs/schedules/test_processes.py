@@ -50,16 +50,16 @@ def test_worker_goes_on_after_an_error_of_one_schedule(each_second, start_worker
     """As of a cron expression that cronsim cannot compute, or of a module that raises."""
     from notifications.jobs.schedules import ticks
 
-    record = ticks._record_due_ticks
     failed = []
 
-    def fail_once(*args):
-        if not failed:
-            failed.append(1)
-            raise RuntimeError("once")
-        record(*args)
+    class FailsOnce(ticks.DueTicks):
+        def __init__(self, *args):
+            if not failed:
+                failed.append(1)
+                raise RuntimeError("once")
+            super().__init__(*args)
 
-    monkeypatch.setattr(ticks, "_record_due_ticks", fail_once)
+    monkeypatch.setattr(ticks, "DueTicks", FailsOnce)
     start_worker()
     wait_for_ticks()
     assert failed

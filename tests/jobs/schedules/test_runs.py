@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import translation
 
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification, Tick
@@ -70,6 +71,63 @@ def test_missed_runs(schedules, titles, user):
     assert titles(user) == ["poll was not run", "poll runs again"]
 
 
+def test_state_that_changes_several_times_between_announcements(schedules, titles, user):
+    """The owner was notified of a failure. Then runs succeed, fail and succeed before anyone looks: it runs again."""
+    schedules.declare(task=FAILING, owner="ada", overlap="allow")
+    schedules.run_due()
+    assert titles(user) == ["poll has failed"]
+    before = set(Tick.objects.values_list("job", flat=True))
+    for _ in range(3):
+        schedules.round(at=schedules.row().next_tick)
+    runs = list(Tick.objects.exclude(job__in=before).order_by("due_at").values_list("job", flat=True))
+    Job.objects.filter(id__in=[runs[0], runs[2]]).update(task_path=WORKING)
+    run_jobs()
+    schedules.round(), schedules.round()
+    assert titles(user) == ["poll has failed", "poll runs again"]
+
+
+def test_schedule_that_is_always_skipped(schedules, titles, user, jobs):
+    """Its owner is notified at the third tick in a row, and when two ticks in a row were enqueued again."""
+    row = schedules.declare(owner="ada")
+    for _ in range(3):
+        schedules.round(at=schedules.row().next_tick)
+    assert titles(user) == []
+    for _ in range(3):
+        schedules.round(at=schedules.row().next_tick)
+    assert titles(user) == ["poll is always skipped"]
+    assert schedules.row().problem == "skipped"
+    run_jobs()
+    schedules.round()
+    schedules.round(at=schedules.row().next_tick)
+    run_jobs()
+    schedules.round()
+    assert titles(user) == ["poll is always skipped"]
+    schedules.round(at=schedules.row().next_tick)
+    assert titles(user) == ["poll is always skipped", "poll runs again"]
+    assert schedules.row().problem == "" and row.name == "poll"
+
+
+def test_long_runs_are_one_problem(schedules, titles, user):
+    """Each run takes four ticks: the schedule is not run when it is due, however often a run succeeds."""
+    schedules.declare(owner="ada")
+    for _ in range(3):
+        for _ in range(4):
+            schedules.round(at=schedules.row().next_tick)
+        run_jobs()
+        schedules.round()
+    assert titles(user) == ["poll is always skipped"]
+
+
+def test_language_of_the_owner(schedules, titles, user, settings):
+    """Not that of the process."""
+    settings.LANGUAGE_CODE = "de"
+    schedules.declare(task=FAILING, owner="ada")
+    with translation.override("fr"):
+        schedules.run_due()
+    with translation.override("de"):
+        assert titles(user) == [translation.gettext("%(schedule)s has failed") % {"schedule": "poll"}]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_retry_by_hand_ends_a_problem(schedules, titles, user, monkeypatch):
     """The failed job is queued again and succeeds."""
@@ -119,7 +177,7 @@ def test_without_readers(schedules, jobs, options):
     schedules.declare(task=FAILING, **options)
     schedules.run_due(), schedules.run_due()
     assert [job.state for job in jobs()] == ["failed", "failed"]
-    assert not Notification.objects.exists() and schedules.row().announcement == ""
+    assert not Notification.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

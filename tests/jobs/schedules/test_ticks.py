@@ -81,9 +81,9 @@ def test_rounds_of_several_processes_enqueue_once(schedules, jobs):
     """A process that has read the row before another one recorded the tick changes nothing."""
     row = schedules.declare()
     schedules.now = row.next_tick
-    declaration = ticks.declared_schedules()["poll"]
-    ticks._record_due_ticks(row, declaration, schedules.now)
-    ticks._record_due_ticks(row, declaration, schedules.now)
+    declared = ticks.declared_schedules()
+    assert ticks._record_due_ticks([row], declared, schedules.now) == ticks.ROUND_INTERVAL_SECONDS
+    assert ticks._record_due_ticks([row], declared, schedules.now) == ticks.HELD_RETRY_SECONDS
     assert len(jobs()) == 1 and schedules.ticks() == [("enqueued", 1)]
 
 
@@ -127,7 +127,7 @@ def test_removed_schedule_stops(schedules, jobs):
     schedules.remove()
     schedules.round(hours=1)
     assert len(jobs()) == 1
-    assert schedules.row("old").next_tick == row.next_tick
+    assert schedules.row("old").next_tick is None
 
 
 def test_paused_schedule_stops(schedules, jobs):
@@ -139,12 +139,68 @@ def test_paused_schedule_stops(schedules, jobs):
     assert jobs() == []
 
 
-def test_changed_timing(schedules, jobs):
-    """The next tick is that of the new timing; what was due long before it is recorded as missed."""
+@pytest.mark.parametrize("every", [timedelta(minutes=10), timedelta(seconds=2)])
+def test_changed_timing_is_due_from_its_declaration_on(schedules, jobs, every):
+    """Neither what was due before by the old timing was missed, nor by the new one."""
     row = schedules.declare(every=timedelta(hours=1))
     schedules.now = row.next_tick + timedelta(minutes=33)
-    assert schedules.declare().next_tick == row.next_tick + timedelta(minutes=40)
-    assert jobs() == [] and schedules.ticks() == [("missed", 1)]
+    changed = schedules.declare(every=every, grace=1).next_tick
+    assert schedules.now < changed <= schedules.now + every
+    assert jobs() == [] and schedules.ticks() == []
+    schedules.round(at=changed)
+    assert schedules.ticks() == [("enqueued", 1)]
+
+
+def test_schedule_that_is_declared_again_is_due_from_then_on(schedules, jobs):
+    """What would have been due while it was removed was not missed, as the rounds of other processes find."""
+    row = schedules.declare()
+    schedules.remove()
+    schedules.round(at=row.next_tick + timedelta(minutes=2))
+    schedules.now = row.next_tick + timedelta(hours=20, minutes=3)
+    assert schedules.declare().next_tick == row.next_tick + timedelta(hours=20, minutes=10)
+    assert jobs() == [] and schedules.ticks() == []
+
+
+def test_two_timings_in_turns_miss_nothing(schedules, jobs):
+    """A process with the old timing was frozen in a rolling deployment: it enqueues the newest tick only."""
+    schedules.declare(every=timedelta(seconds=2), overlap="allow")
+    schedules.declare(every=timedelta(hours=1), overlap="allow")
+    schedules.now += timedelta(seconds=40)
+    schedules.declare(every=timedelta(seconds=2), overlap="allow")
+    schedules.round()
+    assert schedules.ticks() == [("enqueued", 1)]
+
+
+def test_several_schedules_are_claimed_together(schedules, jobs, settings, django_assert_max_num_queries):
+    """One statement locks all that are due; an error of one of them does not keep the others from running."""
+    task = {"task": "tests.jobs.tasks.noop", "every": TEN_MINUTES}
+    declared = {f"poll-{number}": task for number in range(ticks.MAX_CLAIMED)}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
+    ticks.run_round()
+    schedules.now = schedules.row("poll-0").next_tick
+    with django_assert_max_num_queries(12 + 6 * len(declared)) as queries:
+        assert ticks.run_round() == 0
+    claims = [q["sql"] for q in queries if "next_tick" in q["sql"] and "LIMIT" in q["sql"]]
+    assert len(claims) == 1 and len(jobs()) == len(declared)
+
+
+@pytest.mark.parametrize("error", [ValueError, ConnectionRefusedError])
+@pytest.mark.parametrize("step", ["__init__", "record"])
+def test_an_error_of_one_schedule_in_a_claim(schedules, jobs, settings, monkeypatch, step, error):
+    """Those that were claimed with it are recorded one by one. Both steps call code of the project."""
+    task = {"task": "tests.jobs.tasks.noop", "every": TEN_MINUTES}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": {"bad": task, "good": task}}
+    ticks.run_round()
+    call = getattr(ticks.DueTicks, step)
+
+    def fail(self, row, *args, **kwargs):
+        if row.name == "bad":
+            raise error("bad")
+        call(self, row, *args, **kwargs)
+
+    monkeypatch.setattr(ticks.DueTicks, step, fail)
+    schedules.round(at=schedules.row("good").next_tick)
+    assert [job.schedule for job in jobs()] == ["good"]
 
 
 def test_two_versions_of_a_timing_during_a_deployment(schedules, jobs):

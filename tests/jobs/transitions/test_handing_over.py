@@ -18,7 +18,6 @@ from notifications.jobs.transitions import (
     manual,
     outcomes,
     queueing,
-    reaping,
     recording,
 )
 from notifications.models import Job
@@ -404,18 +403,13 @@ def requeue_failed(row):
     clock.advance(timedelta(hours=1))
 
 
-def requeue_lost(row):
-    Job.objects.filter(pk=row.pk).update(max_attempts=2)
-    assert reaping.reap_jobs([row.worker]) == 1
-
-
 def requeue_by_hand(row):
     finish_as_failed = outcomes.failed(row, DEFAULT_POLICY, ValueError("broken"))
     recording.record_outcomes([finish_as_failed])
     manual.retry([row.pk])
 
 
-@pytest.mark.parametrize("requeue", [requeue_released, requeue_failed, requeue_lost, requeue_by_hand])
+@pytest.mark.parametrize("requeue", [requeue_released, requeue_failed, requeue_by_hand])
 def test_job_that_is_queued_again_is_handed_over_again(requeue):
     job = enqueue()
     (running,) = claim(job)

@@ -4,7 +4,8 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.exceptions import TooManyJobs
@@ -121,3 +122,25 @@ class TestRetry:
         manual.cancel([id], by=user.pk)
         manual.retry([id])
         assert run_jobs() == 1
+
+
+@pytest.mark.parametrize("change", ["retry", "run_now"])
+def test_many_jobs_take_as_many_statements_as_few(user, other_user, change):
+    """Of several owners and states: one statement counts the active jobs, and one for each state changes them."""
+    later = timezone.now() + timedelta(days=1)
+    ids = [
+        enqueue(owner=owner, run_after=later if change == "run_now" else None)
+        for owner in (user, other_user, None)
+        for _ in range(20)
+    ]
+    if change == "retry":
+        Job.objects.filter(id__in=ids).update(state="cancelled", seq=1)
+        Job.objects.filter(id__in=ids[::2]).update(state="failed", seq=1)
+    counts = []
+    for some in (ids[::7], [id for id in ids if id not in ids[::7]]):
+        with CaptureQueriesContext(connection) as queries:
+            assert sorted(getattr(manual, change)(some)) == sorted(some)
+        changed = [query["sql"] for query in queries if "UPDATE notifications_job" in query["sql"]]
+        counts.append((len(queries), len(changed)))
+    assert counts[0] == counts[1] and counts[0][1] <= 2
+    assert set(Job.objects.values_list("state", "run_after")) == {("queued", None)}

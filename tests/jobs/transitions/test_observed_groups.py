@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import times
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import observed_groups, outcomes
+from notifications.jobs.transitions import batch_completion, observed, observed_groups, outcomes
 from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.models import Attempt, Job, Notification
 from tests.support.threads import run_in_threads
@@ -200,3 +200,163 @@ def test_an_outcome_that_fails_has_its_attempt(user):
     observed_groups.record([attempt])
     assert Job.objects.get().state == "failed"
     assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
+
+
+def guess(job, kind="worker-lost"):
+    """Fail a job as the reconciler does when it finds no trace of its task."""
+    job = observed.read(job.id)
+    assert observed.finish(outcomes.ended_by_engine(job, POLICY, kind))
+    assert Job.objects.get(id=job.id).state == "failed"
+
+
+def bell(user):
+    """Return the body and whether it is archived of each notification, oldest first."""
+    rows = Notification.objects.filter(user=user).order_by("seq")
+    return [(row.body, row.archived_at is not None) for row in rows]
+
+
+GUESSED = ("The worker process that ran the job ended unexpectedly.", True)
+
+
+def test_an_end_corrects_the_guess_that_its_worker_was_lost(user):
+    """The worker was suspended for longer than its lease."""
+    row = new_row(user)
+    observed_groups.insert([row])
+    attempt = attempt_at(row, is_ended=False)
+    observed_groups.record([attempt])
+    guess(row)
+    before = Job.objects.get()
+    end(attempt, 3)
+    observed_groups.record([attempt])
+    job = Job.objects.get()
+    assert (job.state, job.result, job.error, job.attempt) == ("succeeded", "3", None, 1)
+    # failed -> queued -> running -> succeeded
+    assert (job.version - before.version, job.seq > before.seq) == (3, True)
+    assert bell(user) == [GUESSED, ("Succeeded.", False)]
+    assert attempt.is_ended
+
+
+def test_a_start_corrects_the_guess_that_the_message_was_lost(user):
+    row = new_row(user)
+    observed_groups.insert([row])
+    guess(row, "never-started")
+    attempt = attempt_at(row, is_ended=False)
+    observed_groups.record([attempt])
+    job = Job.objects.get()
+    assert (job.state, job.error, job.seq, job.finished_at) == ("running", None, 0, None)
+    end(attempt)
+    observed_groups.record([attempt])
+    assert Job.objects.get().state == "succeeded"
+    assert [is_archived for _, is_archived in bell(user)] == [True, False]
+
+
+def test_a_start_without_an_end_does_not_correct_the_guess_that_its_worker_was_lost(user):
+    """A child process that is killed may have its start recorded after the main process has recorded its end."""
+    row = new_row(user)
+    observed_groups.insert([row])
+    guess(row, "worker-lost")
+    attempt = attempt_at(row, is_ended=False)
+    assert observed_groups.record([attempt]) == []
+    assert (Job.objects.get().state, attempt.is_void) == ("failed", False)
+    end(attempt)
+    observed_groups.record([attempt])
+    assert Job.objects.get().state == "succeeded"
+    assert [is_archived for _, is_archived in bell(user)] == [True, False]
+
+
+def test_a_failure_corrects_a_guess(user):
+    row = new_row(user)
+    observed_groups.insert([row])
+    attempt = attempt_at(row, is_ended=False)
+    observed_groups.record([attempt])
+    guess(row, "outcome-unknown")
+    attempt.outcome = outcomes.failed(attempt.job, POLICY, ValueError("x"))
+    observed_groups.record([attempt])
+    assert outcomes.error_type(Job.objects.get().error) == "task-failed"
+    assert [is_archived for _, is_archived in bell(user)] == [True, False]
+
+
+def test_an_end_of_a_job_that_was_queued_again_for_its_lost_worker(user):
+    """The worker was suspended, and its broker does not deliver the message again, which was never unacknowledged."""
+    row = new_row(user)
+    observed_groups.insert([row])
+    attempt = attempt_at(row, is_ended=False)
+    observed_groups.record([attempt])
+    observed.requeue_lost(Job.objects.get(), times.now())
+    end(attempt)
+    observed_groups.record([attempt])
+    assert Job.objects.get().state == "succeeded"
+    assert bell(user) == [("Succeeded.", False)]
+
+
+@pytest.mark.parametrize("is_guessed", [True, False], ids=["failed by a guess", "queued again"])
+def test_an_end_is_kept_when_the_transaction_that_restarts_its_job_is_rolled_back(user, is_guessed):
+    """The database refuses the end of a neighbor in the group, so each is recorded by itself."""
+    row, neighbor = new_row(user), new_row(user)
+    observed_groups.insert([row, neighbor])
+    suspended = attempt_at(row, is_ended=False)
+    observed_groups.record([suspended])
+    if is_guessed:
+        guess(row)
+    else:
+        observed.requeue_lost(Job.objects.get(id=row.id), times.now())
+    end(suspended, 3)
+    refused = attempt_at(neighbor)
+    refused.outcome.notification.level = None
+    assert observed_groups.record_or_refuse([suspended, refused]) == []
+    job = Job.objects.get(id=row.id)
+    assert (job.state, job.result, suspended.is_void) == ("succeeded", "3", False)
+    assert Job.objects.get(id=neighbor.id).state == "failed"
+
+
+def test_what_celery_reports_corrects_a_guess_once(user):
+    row = new_row(user)
+    observed_groups.insert([row])
+    guess(row, "never-started")
+    for _ in range(2):
+        job = observed.read(row.id)
+        assert observed.finish(outcomes.ended_by_engine(job, POLICY, "expired"))
+    assert outcomes.error_type(Job.objects.get().error) == "expired"
+    assert [is_archived for _, is_archived in bell(user)] == [True, False]
+
+
+@pytest.mark.parametrize("value", [ValueError("x"), None])
+def test_a_real_end_is_corrected_by_nothing(user, value):
+    """The message was delivered twice."""
+    row = new_row(user)
+    observed_groups.insert([row])
+    first = attempt_at(row)
+    if value:
+        first.outcome = outcomes.failed(first.job, POLICY, value)
+    observed_groups.record([first])
+    before = Job.objects.values().get()
+    second = attempt_at(row)
+    observed_groups.record([second])
+    assert second.is_void
+    assert Job.objects.values().get() == before
+
+
+def test_a_corrected_guess_corrects_the_batch(user):
+    batch = batch_completion.new_batch(
+        id=uuid.uuid4(), user_id=user.pk, kwargs='{"notify": true}', backend="", lane="observed", title="All"
+    )
+    rows = [new_row(None, batch=batch.id) for _ in range(2)]
+    observed_groups.insert([batch, *rows])
+    observed_groups.record([attempt_at(rows[0])])
+    suspended = attempt_at(rows[1], is_ended=False)
+    observed_groups.record([suspended])
+    guess(rows[1])
+    assert Job.objects.get(id=batch.id).state == "failed"
+    end(suspended)
+    observed_groups.record([suspended])
+    assert Job.objects.get(id=batch.id).state == "succeeded"
+    assert bell(user)[-1] == ("All 2 jobs succeeded.", False)
+    assert [is_archived for _, is_archived in bell(user)] == [True, False]
+
+
+def test_a_row_that_the_database_refuses_harms_no_other(user, caplog):
+    rows = [new_row(user) for _ in range(4)]
+    rows[1].user_id = 10**30
+    observed_groups.insert(rows)
+    assert set(Job.objects.values_list("id", flat=True)) == {row.id for row in rows if row is not rows[1]}
+    assert f"Could not insert the job of a Celery task: job {rows[1].id}" in caplog.text

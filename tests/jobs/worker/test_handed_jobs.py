@@ -92,9 +92,9 @@ def test_claim_that_met_another_one_of_its_limit_is_tried_again(
     claim = handed_jobs.claims.claim_handed_jobs
     calls = []
 
-    def claim_handed_jobs(worker, ids, timeouts):
+    def claim_handed_jobs(worker, ids, timeouts, **options):
         calls.append(ids)
-        return ([], set(ids)) if len(calls) <= contended_claims else claim(worker, ids, timeouts)
+        return ([], set(ids)) if len(calls) <= contended_claims else claim(worker, ids, timeouts, **options)
 
     monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
     job = enqueue(tasks.noop)
@@ -196,9 +196,9 @@ class TestDelayOfABusyProcess:
         counts = {"claimed": [], "recorded": []}
         claim, finish = handed_jobs.claims.claim_handed_jobs, record_loop.finish_jobs
 
-        def claim_handed_jobs(worker, ids, timeouts):
+        def claim_handed_jobs(worker, ids, timeouts, **options):
             counts["claimed"].append(len(ids))
-            return claim(worker, ids, timeouts)
+            return claim(worker, ids, timeouts, **options)
 
         def finish_jobs(outcomes):
             counts["recorded"].append(len(outcomes))

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.signals import user_logged_out
@@ -13,6 +14,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.realtime import clock, hub
 from notifications.realtime.auth import handshakes, session_checker, sessions
+from notifications.realtime.auth.session_checker import SessionChecker
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
@@ -20,6 +22,7 @@ from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 
 #: The real delays, before a fixture shortens them.
 REAL_GUARD_DELAYS_SECONDS = session_checker.GUARD_DELAYS_SECONDS
+REAL_SEARCH_INTERVAL_SECONDS = session_checker.SEARCH_INTERVAL_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +32,7 @@ def shorten_delays(monkeypatch):
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05, 0.2))
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 10**9)
+    monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", 10**9)
 
 
 def session_of(cookie):
@@ -191,6 +195,92 @@ async def test_expired_session_is_closed(browser, monkeypatch):
     await browser.assert_connected()
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
     await browser.assert_signed_out()
+
+
+async def test_expired_session_is_found_by_the_search(only_search, browser):
+    """An expired session ends its clients as a deleted one does."""
+    await in_thread(session_of(browser.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
+    await browser.assert_signed_out()
+
+
+@pytest.fixture(params=["db", "cached_db", "cache", "file"])
+def engine(request, settings, tmp_path):
+    """The session engine, which is asked for sessions while nothing else checks them."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{request.param}"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+
+
+@pytest.fixture
+def only_search(monkeypatch):
+    """Only the search finds ended sessions: rings, guards and the check of all sessions do not."""
+    assert REAL_SEARCH_INTERVAL_SECONDS == 0.5
+    monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(SessionChecker, "handle_guard_changes", lambda self, users: None)
+
+
+def sign_in_over(cookie, other_user):
+    """Sign another user in, in the browser of the cookie: Django flushes the session without a sign-out."""
+    client = Client()
+    client.cookies.load(cookie)
+    client.force_login(other_user)
+
+
+def replace_key(cookie, other_user):
+    """Give the session a new key, as a change of one's own password does."""
+    client = Client()
+    client.cookies.load(cookie)
+    client.session.cycle_key()
+
+
+def delete_session(cookie, other_user):
+    client = Client()
+    client.cookies.load(cookie)
+    client.session.delete()
+
+
+@pytest.mark.parametrize("end", [sign_in_over, replace_key, delete_session])
+async def test_session_that_ends_without_a_signal(
+    engine, only_search, connect, send_request, user, other_user, end
+):
+    """The clients of a session whose key the store no longer has are closed; those of other sessions are not."""
+    browser = await Browser().open(connect, send_request, user)
+    other_browser = await Browser().open(connect, send_request, user)
+    await in_thread(end, browser.cookie, other_user)
+    await browser.assert_signed_out()
+    await other_browser.assert_connected()
+
+
+async def test_outage_of_the_session_store_closes_nothing(only_search, browser, monkeypatch):
+    """While the store cannot be asked no client is closed; the first search that succeeds closes what has ended."""
+    monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
+    real_search, failures = sessions.find_ended, [OperationalError("gone")] * 4
+
+    def fail_four_times(keys):
+        if failures:
+            raise failures.pop()
+        return real_search(keys)
+
+    monkeypatch.setattr(session_checker, "find_ended", fail_four_times)
+    await until(lambda: not failures)
+    await browser.assert_connected()
+    await in_thread(session_of(browser.cookie).delete)
+    await browser.assert_signed_out()
+
+
+async def test_search_pauses_in_proportion_to_its_cost(browser, monkeypatch):
+    """A search that takes 0.2 s of CPU time is repeated after 5 s, and none runs without clients."""
+    delays = []
+    checker = hub.current_hub()._session_checker
+    monkeypatch.setattr(session_checker, "_find_ended_and_measure", lambda keys: (set(), 0.2))
+    fake_loop = SimpleNamespace(call_later=lambda delay, *call: delays.append(delay), time=lambda: 0.0)
+    monkeypatch.setattr(checker, "_loop", fake_loop)
+    monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", REAL_SEARCH_INTERVAL_SECONDS)
+    checker._search()
+    await until(lambda: delays)
+    assert delays == [5.0]
+    monkeypatch.setattr(checker, "_find_subscribers", lambda users: [])
+    checker._search()
+    assert delays == [5.0] and not checker._is_searching
 
 
 @contextmanager

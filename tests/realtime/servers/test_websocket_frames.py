@@ -133,6 +133,12 @@ def test_invalid_utf8_after_the_close_is_dropped(client):
     assert client.until(b"never") == b""
 
 
+def test_a_flood_after_the_close_does_not_discard_the_close(client):
+    """The client gets the close code of the application, however much it has sent until it reads."""
+    client.send(frame(TEXT, b"close") + frame(TEXT, b"late") * 50_000)
+    assert b"\x88\x02\x0f\xa0" in client.until(b"\x88\x02\x0f\xa0")
+
+
 def test_fragments_of_a_large_message_are_not_counted():
     """Only small fragments are counted: clients may send a large message in pieces, and its size has its own limit."""
     counter = FrameCounter()

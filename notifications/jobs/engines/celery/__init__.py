@@ -15,10 +15,12 @@ publishing     which group of Celery's is published in a context
 groups         batches for groups and chords
 execution      an observed task while it runs
 eager          observed tasks that their publisher calls itself
+end_notes      how tasks of child processes have ended, for the main process
 task_ends      outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database, in groups
 main_process   the row of a Celery worker, and what it does for all jobs
 reconcile      finds out what became of tasks of which no signal came
+seen_workers   which workers live, and when one was lost
 broker         what the result backend, the workers and the broker know
 connections    connections to the broker that give it up if it does not answer
 bounded_calls  time limits for calls of clients that have none

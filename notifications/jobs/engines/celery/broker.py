@@ -6,7 +6,7 @@ The broker is asked on connections with a timeout. How long a result backend may
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from celery import states
@@ -20,10 +20,10 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that workers may take to answer which tasks they have.
 INSPECT_TIMEOUT_SECONDS = 1.0
-#: Seconds after which Redis delivers again what a lost worker had not acknowledged, if the settings do not say.
-DEFAULT_VISIBILITY_TIMEOUT_SECONDS = 3600
-#: Kombu calls the function that looks for such messages at this interval, and it looks in one of so many calls.
-DEFAULT_RESTORE_INTERVAL_SECONDS, DEFAULT_RESTORE_THROTTLE = 10, 10
+#: Messages in Redis that are read to find some, and how many at once. With more, it is not known who has them.
+MAX_READ_MESSAGES, READ_CHUNK = 1_000, 100
+#: The interval at which a worker and its broker look for each other, if the project sets none.
+DEFAULT_HEARTBEAT_SECONDS = 120.0
 
 
 def read_meta(app: Any, id: str) -> dict[str, Any] | None:
@@ -57,27 +57,60 @@ def find_in_workers(app: Any, ids: Sequence[str]) -> tuple[set[str], int]:
     return {id for reply in tasks for id in reply}, len(tasks)
 
 
-def count_messages(app: Any, routing_keys: Iterable[str]) -> tuple[dict[str, int | None], bool]:
-    """Return how many messages wait in the queues of routing keys, and whether others may come back to them later.
+def find_messages(app: Any, queues: Mapping[str, str]) -> dict[str, bool | None]:
+    """Return of each task whether the broker has its message, waiting or not acknowledged. None: that is not known.
 
-    None for a key of which no queue is known. Messages come back with Redis while a worker, or one that was lost, has
-    some that it has not acknowledged. Raises what the broker raises while it is away.
+    ``queues`` has the routing keys of the tasks by their ids. Redis lets its messages be read. Of other brokers only
+    the number of those that wait is known, and not who has received others. Raises what the broker raises while it is
+    away.
     """
     with new_connection(app, is_for_reading=True) as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
-        counts: dict[str, int | None] = {}
-        for key in routing_keys:
+        found: dict[str, bool | None] = {}
+        for key in set(queues.values()):
+            ids = [id for id, queue in queues.items() if queue == key]
             configured = _queues_of(app, key)
-            found = [_count_in_queue(connection, name) for name in configured or [key]]
+            counts = {name: _count_in_queue(connection, name) for name in configured or [key]}
             # A queue that does not exist is empty: the broker has lost it. A key with dots may be that of a topic
             # exchange, whose queues only the workers that consume them know.
-            is_unknown = not configured and found == [None] and "." in key
-            counts[key] = None if is_unknown else sum(count or 0 for count in found)
-        channel = connection.channel()
-        has_unacknowledged = hasattr(channel, "unacked_key") and bool(
-            channel.client.hlen(channel.unacked_key)
-        )
-        return counts, has_unacknowledged
+            is_unknown = not configured and counts == {key: None} and "." in key
+            channel = connection.channel()
+            if not is_unknown and hasattr(channel, "unacked_key"):
+                found |= _find_in_redis(channel, counts, ids)
+            else:
+                has_messages = any(counts.values())
+                found |= dict.fromkeys(ids, None if is_unknown or has_messages else False)
+            channel.close()
+        return found
+
+
+def _find_in_redis(
+    channel: Any, counts: Mapping[str, int | None], ids: Sequence[str]
+) -> dict[str, bool | None]:
+    """Return of each task whether its message is in one of these queues, or not acknowledged, in any of them."""
+    from redis import Redis
+
+    # Without Kombu's client, which prefixes the keys of some commands only.
+    client: Any = Redis(connection_pool=channel.client.connection_pool)
+    prefix = getattr(channel, "global_keyprefix", "") or ""
+    unacked_key = f"{prefix}{channel.unacked_key}"
+    if client.hlen(unacked_key) + sum(count or 0 for count in counts.values()) > MAX_READ_MESSAGES:
+        return dict.fromkeys(ids)
+    # In this order: a message that goes back to its queue meanwhile is found there.
+    texts = [value for _, value in client.hscan_iter(unacked_key, count=READ_CHUNK)]
+    found = _find_ids(texts, ids)
+    for name in counts:
+        for priority in channel.priority_steps:
+            queue = f"{prefix}{channel._q_for_pri(name, priority)}"
+            for start in range(0, client.llen(queue), READ_CHUNK):
+                found |= _find_ids(client.lrange(queue, start, start + READ_CHUNK - 1), ids)
+    return {id: id in found for id in ids}
+
+
+def _find_ids(texts: Iterable[bytes | str], ids: Sequence[str]) -> set[str]:
+    """Return which ids occur in messages. One that names another task, as its parent, has that id too."""
+    encoded = [text.encode() if isinstance(text, str) else text for text in texts]
+    return {id for id in ids if any(id.encode() in text for text in encoded)}
 
 
 def _queues_of(app: Any, key: str) -> list[str]:
@@ -111,17 +144,16 @@ def _count_in_queue(connection: Any, name: str) -> int | None:
 
 
 def redelivery_seconds(app: Any) -> float:
-    """Return the seconds after which Redis has delivered again what a lost worker had not acknowledged.
+    """Return the seconds after which the broker has delivered again what a lost worker had received.
 
-    Kombu's workers look for such messages at intervals, of 100 s if the project sets no others.
+    0 for Redis, whose messages are read. Another broker does so when a worker's connection has been silent for two
+    heartbeats, or after the visibility timeout that the project sets.
     """
+    if hasattr(getattr(app.connection_for_read().transport, "Channel", None), "unacked_key"):
+        return 0.0
     options = app.conf.broker_transport_options or {}
-    timeout = options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT_SECONDS)
-    interval = float(options.get("unacked_restore_interval", 0))
-    throttle = float(options.get("unacked_restore_throttle", DEFAULT_RESTORE_THROTTLE))
-    if interval <= 0:
-        interval = DEFAULT_RESTORE_INTERVAL_SECONDS
-    return float(timeout) + interval * max(throttle, 1.0)
+    heartbeat = float(app.conf.broker_heartbeat or DEFAULT_HEARTBEAT_SECONDS)
+    return float(options.get("visibility_timeout", 2 * heartbeat))
 
 
 def is_delivered_again(app: Any, name: str) -> bool:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from copy import copy
 from typing import Any
 
+logger = logging.getLogger("notifications.jobs")
+
 #: Seconds after which a broker that does not answer counts as away.
 ANSWER_SECONDS = 10.0
+#: Characters that are stored of the name of a broker.
+MAX_NAME_LENGTH = 64
+
+#: The names of brokers by their URLs.
+_names: dict[str, str] = {}
 
 
 def broker_url(app: Any) -> str:
     """Return the URL to which an app publishes, "" if there is none."""
     return str(app.conf.broker_write_url or app.conf.broker_url or "")
+
+
+def broker_name(app: Any) -> str:
+    """Return a name of the broker of an app without credentials, "" if its URL is wrong. Does not connect."""
+    url = broker_url(app)
+    if url not in _names:
+        try:
+            info = app.connection_for_write().info()
+            name = f"{info['transport']}://{info['hostname']}:{info['port']}/{info['virtual_host']}"
+        except Exception as exc:
+            logger.warning("Could not name the broker of Celery: %r", exc)
+            name = ""
+        prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix", "")
+        _names[url] = f"{name}{prefix}"[:MAX_NAME_LENGTH]
+    return _names[url]
 
 
 def new_connection(app: Any, *, is_for_reading: bool = False, seconds: float = ANSWER_SECONDS) -> Any:

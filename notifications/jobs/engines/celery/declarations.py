@@ -44,7 +44,7 @@ _RECEIVERS = {
     "task_retry": "observe.retry",
     "task_revoked": "observe.revoke",
     "task_unknown": "observe.fail_unknown",
-    "worker_init": "main_process.prepare",
+    "worker_init": "observe.prepare_worker",
     "worker_ready": "main_process.start",
     "worker_shutdown": "main_process.stop",
     "worker_process_shutdown": "main_process.drain",

@@ -120,6 +120,9 @@ class CeleryEngine(Engine):
             ]
         return []
 
+    def has_idle_processes(self) -> bool:
+        return False  # each has a row from its start
+
     def ping(self) -> str:
         with new_connection(celery_app()) as connection:
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)

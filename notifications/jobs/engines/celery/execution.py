@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.ids import uuid7
 from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.engines.celery import end_notes
 from notifications.jobs.engines.celery.eager import eager_process
 from notifications.jobs.engines.celery.messages import (
     FIRST_CHECK_SECONDS,
@@ -16,7 +19,12 @@ from notifications.jobs.engines.celery.messages import (
     build_job,
     owner_of,
 )
-from notifications.jobs.engines.celery.recorder import MAX_LOCKED_SECONDS, MAX_WAIT_SECONDS, recorder
+from notifications.jobs.engines.celery.recorder import (
+    MAX_LOCKED_SECONDS,
+    MAX_WAIT_SECONDS,
+    log_unrecorded,
+    recorder,
+)
 from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
 from notifications.jobs.observations import Observation
 from notifications.jobs.policies import Policy
@@ -60,7 +68,10 @@ class ObservedExecution(Execution):
     ) -> None:
         self.is_inline, self._has_lease = worker is None, False
         if worker is None:
-            worker, self._has_lease = eager_process().enter()
+            try:
+                worker, self._has_lease = eager_process().enter()
+            except UNAVAILABLE:  # it may be back when the task ends
+                worker = uuid7()
         row = build_job(app, message, observation)
         owner = row.user_id if row.batch is None else owner_of(message)
         super().__init__(ClaimedJob(row, owner=owner), _report_progress)
@@ -73,7 +84,8 @@ class ObservedExecution(Execution):
             policy=self.policy,
             make_batch=lambda: build_batch(message, observation),
         )
-        #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile.
+        #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile, unless the
+        #: main process does.
         self._wait_seconds = 0.0 if keeps_result else MAX_WAIT_SECONDS
         #: The end is recorded, or about to be.
         self.is_ended = False
@@ -113,7 +125,8 @@ class ObservedExecution(Execution):
         recorder().forget(self)
         self.attempt.remake = make
         self.attempt.outcome = make(self.job)
-        self._record(self._wait_seconds)
+        is_noted = bool(self._wait_seconds) and end_notes.note(self.message.id, self.attempt.outcome)
+        self._record(0.0 if is_noted else self._wait_seconds)
 
     def schedule_retry(self, outcome: Outcome) -> None:
         """Have a failed attempt recorded that another one follows."""
@@ -136,7 +149,11 @@ class ObservedExecution(Execution):
 
     def _record(self, wait: float) -> None:
         if self.is_inline:
-            _record_unlocked(self.attempt)
+            try:
+                _record_unlocked(self.attempt)
+            except UNAVAILABLE as exc:
+                if self.is_ended:  # else the start is recorded with the end, if the database is back then
+                    log_unrecorded(exc)
         else:
             recorder().record(self.attempt, wait=wait)
 

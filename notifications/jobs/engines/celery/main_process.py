@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -14,29 +13,25 @@ from uuid import UUID
 from celery.worker import state as worker_state
 from django.db import connections
 
-from notifications import streams, times
-from notifications.conf import settings
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.forks import keep_out_of_transactions
 from notifications.db.threads import check_connections, start_thread
-from notifications.db.transactions import retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.ids import uuid7
-from notifications.jobs.engines.celery import configured_tasks, reconcile
-from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, recorder
-from notifications.jobs.statistics import folding
-from notifications.jobs.transitions import finishing, manual, observed_batches, reaping, signal_queue
-from notifications.jobs.worker.lease import Lease, find_dead_neighbors
-from notifications.jobs.worker.maintenance import (
-    FOLD_INTERVAL_SECONDS,
-    PRUNE_INTERVAL_SECONDS,
-    is_oldest_worker,
-)
-from notifications.streams.retention import Pruning
+from notifications.jobs.engines.celery import configured_tasks, end_notes, reconcile
+from notifications.jobs.engines.celery.connections import broker_name
+from notifications.jobs.engines.celery.recorder import recorder
+from notifications.jobs.engines.upkeep import Upkeep
+from notifications.jobs.transitions import observed_batches, signal_queue
+from notifications.jobs.worker.lease import Lease
+from notifications.jobs.worker.maintenance import is_oldest_worker
 
 logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two rounds, of which a random part is added, so that the workers do not look at once.
 ROUND_INTERVAL_SECONDS, ROUND_JITTER_SECONDS = 3.0, 2.0
+#: Seconds that a duty of the upkeep may take in one round.
+MAX_DUTY_SECONDS = 1.0
 #: Seconds that the end of the process waits for what is not recorded yet.
 DRAIN_SECONDS = 5.0
 
@@ -54,15 +49,20 @@ class MainProcess:
             queues=[f"celery:{name}" for name in queues],
             concurrency=0,
             load=lambda: len(worker_state.active_requests),
+            broker=broker_name(app),
         )
         self._reconciler = reconcile.Reconciler(app, hostname, self.lease)
         self._stopped = threading.Event()
-        self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS * random.random()
-        self._fold_at = time.monotonic() + FOLD_INTERVAL_SECONDS
+        self._upkeep = Upkeep(
+            seconds=MAX_DUTY_SECONDS,
+            may_reap=self.lease.may_reap,
+            is_chosen=lambda: is_oldest_worker(self.lease),
+        )
 
     def start(self) -> None:
         """Begin the lease, and rounds, on a thread."""
         start_thread(self._run, "notifications-celery-main")
+        end_notes.start_reading()
 
     def stop(self) -> None:
         """End the lease, after the tasks of this worker have ended."""
@@ -70,6 +70,7 @@ class MainProcess:
             return
         self._stopped.set()
         recorder().drain(DRAIN_SECONDS)
+        self._upkeep.project_threads.end(0)
         self.lease.stop()
         recorder().call(self.lease.end, wait=DRAIN_SECONDS)
 
@@ -90,29 +91,14 @@ class MainProcess:
         connections.close_all()
 
     def _maintain(self) -> None:
-        streams.number_pending()
-        reaping.reap_jobs(find_dead_neighbors(), expired=self.lease.may_reap())
-        manual.resume_batch_cancellations()
-        finishing.finish_remaining_batches()
+        self._upkeep.run_round()
         observed_batches.store_progress()
-        if time.monotonic() > self._prune_at and is_oldest_worker(self.lease):
-            self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
-            pruning = Pruning(times.now() - settings.RETENTION, run=retrying_atomic)
-            while pruning.prune_chunk() is not None and not self._stopped.wait(0.05):
-                pass
-        self._fold_statistics()
-
-    def _fold_statistics(self) -> None:
-        if time.monotonic() > self._fold_at and is_oldest_worker(self.lease):
-            self._fold_at = time.monotonic() + FOLD_INTERVAL_SECONDS
-            while (folding.fold_chunk() or folding.delete_chunk()) and not self._stopped.wait(0.02):
-                pass
 
     def _try(self, function: Callable[[], object], what: str) -> bool:
         try:
             check_connections()
             function()
-        except DATABASE_UNAVAILABLE as exc:
+        except UNAVAILABLE as exc:
             logger.warning("Could not %s of a Celery worker, which is tried again: %s", what, exc)
             connections.close_all()
             return False
@@ -135,9 +121,7 @@ def worker_id() -> UUID:
 def prepare(sender: Any = None, **kwargs: Any) -> None:
     """Choose the id of the worker, before it starts its child processes."""
     global _main
-    # Child processes inherit it. Each would need a second for that in its first task.
-    from notifications.jobs.engines.celery import observe  # noqa: F401
-
+    end_notes.open_pipe()
     _main = MainProcess(sender.app, sender.hostname, sorted(sender.app.amqp.queues.consume_from))
 
 

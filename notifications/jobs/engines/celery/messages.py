@@ -19,6 +19,7 @@ from notifications.db import bulk
 from notifications.jobs import observations
 from notifications.jobs.claiming.lanes import EAGER_QUEUE
 from notifications.jobs.engines.celery import headers as job_headers
+from notifications.jobs.engines.celery.connections import broker_name
 from notifications.jobs.engines.celery.headers import JobHeader
 from notifications.jobs.engines.celery.publishing import OPEN_SECONDS
 from notifications.jobs.enqueueing.owners import owner_key
@@ -95,7 +96,6 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
     batch = batch_id(message)
     now = times.now()
     startable_at = max(now, message.eta or now)
-    check_at = max(message.expires or startable_at, startable_at)
     id = job_id(message.id)
     return bulk.new(
         Job,
@@ -111,9 +111,10 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
         lane="observed",
         run_after=message.eta if message.eta and message.eta > now else None,
         max_attempts=max_attempts_of(app, message.name),
-        # When the task expires. Other jobs have no such time, and no observed task has an idempotency key.
+        # The broker that has the message, and when the task expires. No observed task has an idempotency key.
+        idempotency_hash=broker_name(app),
         idempotency_expires_at=message.expires,
-        deadline=check_at + timedelta(seconds=FIRST_CHECK_SECONDS),
+        deadline=startable_at + timedelta(seconds=FIRST_CHECK_SECONDS),
         title=title,
         url=url,
         language=header.language if header else "",

@@ -55,6 +55,14 @@ from notifications.models import Job
 logger = logging.getLogger("notifications.jobs")
 
 
+def prepare_worker(**kwargs: Any) -> None:
+    """Prepare the main process of a worker.
+
+    Its child processes inherit this module. Each would need a second to load it in its first task.
+    """
+    main_process.prepare(**kwargs)
+
+
 def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
     """Add the job's header to a message before it is published."""
     name = str(sender)

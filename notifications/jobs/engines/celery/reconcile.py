@@ -5,7 +5,8 @@ it does not know ends as a failure, never as a job that waits for ever:
 
 running here, but not in this worker any more   after ``MISSING_SECONDS``
 running on a lost worker                        at once; a task with ``acks_late`` is queued and waits for its message
-queued, and not started when it could have been when neither a worker nor the queue has had it at two checks
+queued, and not started when it could have been when neither a worker nor the broker has had it at two checks, and the
+                                                broker has delivered again what lost workers had received
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.db.transactions import database
+from notifications.db.unavailable import is_unavailable
 from notifications.jobs.claiming.lanes import EAGER_QUEUE
-from notifications.jobs.engines.celery import broker, task_ends
+from notifications.jobs.engines.celery import broker, end_notes, task_ends
 from notifications.jobs.engines.celery.bounded_calls import BoundedCaller, NoAnswer
 from notifications.jobs.engines.celery.execution import finish_unlocked, policy_of
 from notifications.jobs.engines.celery.messages import (
     FIRST_CHECK_SECONDS,
+    job_id,
     observation_of,
     task_id,
 )
-from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, RETRY_SECONDS
+from notifications.jobs.engines.celery.recorder import RETRY_SECONDS
 from notifications.jobs.engines.celery.revoke import send_revoke
+from notifications.jobs.engines.celery.seen_workers import SeenWorkers
 from notifications.jobs.transitions import observed, outcomes
 from notifications.jobs.transitions.guards import database_now
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
@@ -51,8 +55,6 @@ MISSING_SECONDS = RETRY_SECONDS + 5
 RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 30.0, 10.0
 #: Seconds for which a message must not have been found before it is lost.
 LOST_SECONDS = 8.0
-#: Seconds beyond the time at which Redis should have delivered a message again.
-REDELIVERY_MARGIN_SECONDS = 10.0
 #: Seconds that a job may wait whose message may be in a queue, or in a worker that does not answer.
 MAX_WAIT_SECONDS = 24 * 3600.0
 #: Seconds between two requests to terminate a task whose cancellation was requested, and how often it is requested.
@@ -66,6 +68,7 @@ class Reconciler:
         self._app = app
         self._hostname = hostname
         self._lease = lease
+        self._workers = SeenWorkers(lease.broker)
         self._caller = BoundedCaller("notifications-celery-questions", NO_ANSWER_SECONDS)
         #: Since when (monotonic) running jobs of this worker are not among its tasks, by id and fence.
         self._missing: dict[tuple[Any, int], float] = {}
@@ -74,13 +77,28 @@ class Reconciler:
 
     def run_round(self) -> None:
         """Look once. Raises ``django.db.Error``; what the broker and the result backend raise is logged."""
-        for check in (self._check_own_tasks, self._check_lost_workers, self._check_queued):
+        self._workers.update(database_now())
+        for check in (
+            self._check_ended_children,
+            self._check_own_tasks,
+            self._check_lost_workers,
+            self._check_queued,
+        ):
             try:
                 check()
-            except DATABASE_UNAVAILABLE:
-                raise
             except Exception as exc:
+                if is_unavailable(exc):  # not every OSError: a broker that is away raises one, too
+                    raise
                 logger.warning("Could not reconcile observed tasks: %s: %r", check.__name__, exc)
+
+    def _check_ended_children(self) -> None:
+        """Record the ends of tasks whose child process was killed before it recorded them."""
+        for pid, notes in end_notes.read_of_ended_processes().items():
+            metas = {job_id(id): meta for id, meta in notes.items()}
+            for job in observed.read_many(list(metas)):
+                if job.state != Job.State.RUNNING or job.worker == self._lease.worker:
+                    self._for_one(lambda job, _: self._finish_from(job, metas[job.id]), job, "")  # noqa: B023
+            end_notes.forget(pid, notes)
 
     def _check_own_tasks(self) -> None:
         own = _running().filter(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
@@ -114,16 +132,17 @@ class Reconciler:
             live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
             lost |= ~Q(worker__in=live.values_list("id", flat=True))
         jobs = _running().filter(lost).exclude(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
+        jobs = jobs.exclude(idempotency_hash__in=self._workers.other_brokers)
         for job in jobs.order_by("worker", "id")[:MAX_JOBS_PER_ROUND]:
             self._for_one(self._end_running, job, "worker-lost")
 
-    def _for_one(self, end: Callable[[Job, str], None], job: Job, kind: str) -> None:
+    def _for_one(self, end: Callable[[Job, str], object], job: Job, kind: str) -> None:
         """End one job. An error, as of a result that cannot be read, must not keep the others waiting."""
         try:
             end(job, kind)
-        except (*DATABASE_UNAVAILABLE, NoAnswer):  # which all others would wait for too
-            raise
         except Exception as exc:
+            if isinstance(exc, NoAnswer) or is_unavailable(exc):  # which all others would wait for too
+                raise
             logger.warning("Could not reconcile an observed task: job %s: %r", job.id, exc)
 
     def _end_running(self, job: Job, kind: str) -> None:
@@ -154,7 +173,12 @@ class Reconciler:
 
     def _check_queued(self) -> None:
         now = database_now()
-        jobs = observed.take_overdue(now, now + timedelta(seconds=RECHECK_SECONDS), MAX_JOBS_PER_ROUND)
+        jobs = observed.take_overdue(
+            now,
+            now + timedelta(seconds=RECHECK_SECONDS),
+            MAX_JOBS_PER_ROUND,
+            other_brokers=self._workers.other_brokers,
+        )
         waiting: list[Job] = []
 
         def finish_or_add(job: Job, kind: str) -> None:
@@ -171,30 +195,29 @@ class Reconciler:
 
     def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
         """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""
-        counts, may_come_back = self._caller.call(
-            broker.count_messages, self._app, {job.queue_name for job in jobs}
+        has_messages = self._caller.call(
+            broker.find_messages, self._app, {task_id(job): job.queue_name for job in jobs}
         )
         # All workers answer this query, so it is skipped for jobs whose queue has a backlog.
-        absent = [task_id(job) for job in jobs if counts[job.queue_name] == 0]
+        absent = [id for id, is_found in has_messages.items() if is_found is False]
         in_workers, answers = set[str](), 0
         if absent:
             in_workers, answers = self._caller.call(broker.find_in_workers, self._app, absent)
-        live = Worker.objects.using(database()).filter(lease_until__gte=now, queues__startswith="celery:")
-        all_answered = answers >= live.count()
-        lost_after = LOST_SECONDS
-        if may_come_back:
-            lost_after = broker.redelivery_seconds(self._app) + REDELIVERY_MARGIN_SECONDS
+        all_answered = answers >= self._workers.live
+        redelivery = timedelta(seconds=self._caller.call(broker.redelivery_seconds, self._app))
         for job in jobs:
             if task_id(job) in in_workers:
                 continue  # it is checked again
-            if counts[job.queue_name] != 0 or not all_answered:
+            if has_messages[task_id(job)] is not False or not all_answered:
                 if (
                     now - max(job.queued_at, job.run_after or job.queued_at)
                 ).total_seconds() > MAX_WAIT_SECONDS:
                     self._fail(job, "never-started")
                 continue
+            if self._workers.may_have_lost(job, now - redelivery):
+                continue
             since = job.hand_over_at or now
-            if (now - since).total_seconds() >= lost_after:
+            if (now - since).total_seconds() >= LOST_SECONDS:
                 self._fail(job, "worker-lost" if job.attempt else "never-started")
             else:
                 observed.set_missing([job], since, now + timedelta(seconds=MISSING_RECHECK_SECONDS))

@@ -16,6 +16,8 @@ from typing import Any
 from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.models import Job
 
+#: Entries that may wait. Further ones are dropped, and the reconciler finds out what became of their tasks.
+MAX_QUEUED_CALLS = 2_000
 #: Attempts that one transaction records, beside those that were locked. Each end numbers a job and a notification: 100
 #: rows, which is a full pass of numbering on SQLite.
 MAX_GROUP = 50

@@ -9,6 +9,7 @@ Tasks do not wait for their starts and ends, which are recorded in groups.
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from django.db import Error, InterfaceError, OperationalError, connections, reset_queries
+from django.db import Error, connections, reset_queries
 
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import (
@@ -28,8 +29,9 @@ from notifications.db.threads import (
     keep_connections,
     start_thread,
 )
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.engines.celery.progress_reports import ProgressReports, Store
-from notifications.jobs.engines.celery.record_queue import Entry, RecordQueue, Work
+from notifications.jobs.engines.celery.record_queue import MAX_QUEUED_CALLS, Entry, RecordQueue, Work
 from notifications.jobs.engines.celery.unknown_owners import log_unknown_owners
 from notifications.jobs.transitions import observed_groups, signal_queue
 from notifications.jobs.transitions.observed_groups import ObservedAttempt
@@ -38,13 +40,10 @@ from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
-DATABASE_UNAVAILABLE = (OperationalError, InterfaceError)
 #: Seconds that a caller waits, unless the database is known to be away.
 MAX_WAIT_SECONDS = 2.0
 #: Seconds for which a call is tried again while the database is away, and between two tries at most.
 RETRY_SECONDS, MAX_PAUSE_SECONDS = 30.0, 2.0
-#: Entries that may wait. Further ones are dropped, and the reconciler finds out what became of their tasks.
-MAX_QUEUED_CALLS = 2_000
 #: Entries that may wait before threads that add attempts or rows wait for those.
 MAX_LAG = 200
 #: The share of its time for which a publishing thread waits for the rows of its tasks.
@@ -133,7 +132,7 @@ class Recorder:
         """
         waiting = len(self._queue)
         if waiting >= MAX_QUEUED_CALLS:
-            logger.error("Dropped what is to be recorded of a Celery task: %d calls wait", MAX_QUEUED_CALLS)
+            log_unrecorded(f"Dropped, {MAX_QUEUED_CALLS} calls wait")
             return
         if waiting >= MAX_LAG:
             wait = max(wait, lag_wait)
@@ -207,7 +206,7 @@ class Recorder:
             if attempt in locked and now - since < MAX_LOCKED_SECONDS:
                 self._locked[attempt] = since
             elif attempt in locked:
-                logger.error("Could not record a Celery task, its row is locked: job %s", attempt.job.id)
+                log_unrecorded(f"job {attempt.job.id}: its row is locked")
 
     def _run_until_done(self, function: Callable[[], Any]) -> None:
         give_up_at = time.monotonic() + RETRY_SECONDS
@@ -220,13 +219,13 @@ class Recorder:
                 reset_queries()
                 self._is_away = False
                 return
-            except DATABASE_UNAVAILABLE as exc:
+            except UNAVAILABLE as exc:
                 if not self._is_away:
                     logger.warning("Could not record a Celery task, which is tried again: %s", exc)
                 self._is_away = True
                 connections.close_all()
                 if time.monotonic() > give_up_at:
-                    logger.error("Could not record a Celery task: %s", exc)
+                    log_unrecorded(exc)
                     return
             except BaseException:
                 logger.exception("Could not record a Celery task")
@@ -244,7 +243,7 @@ class Recorder:
         try:
             check_connections()
             is_stored = store()
-        except DATABASE_UNAVAILABLE as exc:
+        except UNAVAILABLE as exc:
             if not self._is_progress_failing:
                 logger.warning("Could not store the progress of a Celery task, which is tried again: %s", exc)
             self._is_progress_failing = True
@@ -258,6 +257,11 @@ class Recorder:
         return is_stored
 
 
+def log_unrecorded(reason: object) -> None:
+    """Log that a record is given up, with how many this process has given up."""
+    logger.error("Could not record a Celery task: %s; records given up: %d", reason, next(_unrecorded))
+
+
 def _insert(rows: list[Job]) -> None:
     observed_groups.insert(rows)
     try:
@@ -267,6 +271,8 @@ def _insert(rows: list[Job]) -> None:
 
 
 _recorder = Recorder()
+#: Counts the records that this process has given up.
+_unrecorded = itertools.count(1)
 
 
 def recorder() -> Recorder:

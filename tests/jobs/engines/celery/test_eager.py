@@ -1,9 +1,11 @@
 """Observed tasks that their publisher calls itself: ``task_always_eager`` and ``apply()``."""
 
 import pytest
+from django.db import OperationalError
 
 from notifications import times
 from notifications.api import requester
+from notifications.jobs.transitions import observed_groups
 from notifications.models import Attempt, Job, Worker
 from tests.jobs.engines.celery.conftest import bell_of
 
@@ -122,3 +124,28 @@ def test_an_eager_task_succeeds_while_its_caller_handles_an_exception(propagatin
     except LookupError:
         tasks.export.delay(user.pk, 2026)
     assert Job.objects.get().state == "succeeded"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("is_back", [True, False])
+def test_an_eager_task_while_the_database_is_away(tasks, user, monkeypatch, caplog, is_back):
+    """Its job is recorded with its end if the database is back then. Else it is lost, which the log counts."""
+    from notifications.jobs.engines.celery.eager import EagerProcess
+
+    record = observed_groups.record_or_refuse
+
+    def is_away(*args):
+        raise OperationalError("away")
+
+    def come_back(path):
+        if is_back:
+            monkeypatch.setattr(observed_groups, "record_or_refuse", record)
+
+    monkeypatch.setattr(tasks, "held", come_back)
+    monkeypatch.setattr(observed_groups, "record_or_refuse", is_away)
+    monkeypatch.setattr(EagerProcess, "enter", is_away)
+    result = tasks.hold.delay(user.pk, "")
+    assert result.get() == "released"
+    assert list(Job.objects.values_list("state", flat=True)) == (["succeeded"] if is_back else [])
+    assert ("records given up: " in caplog.text) is not is_back

@@ -1,5 +1,6 @@
 """Workers that are killed, brokers that lose messages, a database that is away: each task ends on the bell once."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from django.db import connection
 
 from notifications import times
-from notifications.models import Attempt, Job, Worker
+from notifications.models import Attempt, Job, Notification, Worker
 from tests.jobs.engines.celery.conftest import bell_of, until_ended, until_row
 from tests.support.site import ROOT
 from tests.support.waiting import wait_until
@@ -163,3 +164,27 @@ def test_other_pools(start_celery, tasks, user, pool):
     results = [tasks.export.delay(user.pk, year) for year in range(4)] + [tasks.retried.delay(user.pk, 1)]
     assert [until_ended(result).state for result in results] == ["succeeded"] * 5
     assert len(bell_of(user)) == 5
+
+
+def test_a_killed_child_whose_ends_are_not_recorded(start_celery, tasks, user, tmp_path):
+    """Without a result the main process knows how its tasks have ended, so that none waits for its record."""
+    if connection.vendor != "sqlite":
+        pytest.skip("The lock of SQLite stands for a slow database.")
+    ran = tmp_path / "ran"
+    ran.touch()
+    worker = start_celery("--pool", "prefork", "--concurrency", 1, environment={"OBSERVED_RAN": str(ran)})
+    children = worker.children()
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
+        results = [tasks.export.apply_async((user.pk, year), ignore_result=True) for year in range(4)]
+        results.append(tasks.fail.apply_async((user.pk,), ignore_result=True))
+        wait_until(lambda: Job.objects.count() == 5, what="the rows")
+        until_ended(results[-1])
+        Notification.objects.all().delete()
+        writer.execute("BEGIN IMMEDIATE")
+        again = [tasks.export.apply_async((user.pk, year), ignore_result=True) for year in range(4)]
+        wait_until(lambda: len(ran.read_text().splitlines()) == 8, what="the tasks to run")
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        writer.execute("ROLLBACK")
+    assert {until_ended(result, timeout=30).state for result in again} == {"succeeded"}
+    assert len(bell_of(user)) == 4

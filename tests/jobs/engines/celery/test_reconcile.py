@@ -1,5 +1,6 @@
 """The reconciler ends jobs of which no signal came, by what the result backend, workers and the broker know."""
 
+import json
 import threading
 import time
 import uuid
@@ -9,7 +10,7 @@ import pytest
 
 from notifications import times
 from notifications.jobs.worker.lease import Lease
-from notifications.models import Attempt, Job, Notification
+from notifications.models import Attempt, Job, Notification, Worker
 from tests.jobs.engines.celery.conftest import bell_of
 from tests.support.network import Listener
 from tests.support.waiting import wait_until
@@ -185,8 +186,8 @@ def test_a_lost_message(reconciler, make_job, user, attempt, kind):
 @pytest.mark.usefixtures("all_answer")
 def test_a_message_in_its_queue(reconciler, celery_app, make_job):
     with celery_app.connection_for_read() as connection:
-        connection.channel().client.lpush("celery", "{}")
-    job = make_job()
+        job = make_job()
+        connection.channel().client.lpush("celery", json.dumps({"headers": {"id": str(job.id)}}))
     reconciler.run_round()
     job.refresh_from_db()
     assert (job.state, job.hand_over_at) == ("queued", None)
@@ -197,39 +198,95 @@ def test_a_message_in_its_queue(reconciler, celery_app, make_job):
 
 
 @pytest.mark.usefixtures("all_answer")
-def test_messages_that_redis_delivers_again_later(reconciler, reconcile, celery_app, make_job):
+def test_messages_that_redis_delivers_again_later(reconciler, celery_app, make_job):
+    """Those that a lost worker has not acknowledged. Other unacknowledged messages say nothing about a job."""
+    safe, lost = (make_job(hand_over_at=times.now() - timedelta(seconds=9)) for _ in range(2))
+    with celery_app.connection_for_read() as connection:
+        message = json.dumps([{"headers": {"id": str(safe.id)}}, "", "celery"])
+        connection.channel().client.hset("unacked", "tag", message)
+    reconciler.run_round()
+    assert problem(safe) == ("queued", "")
+    assert problem(lost) == ("failed", "never-started")
+
+
+@pytest.mark.usefixtures("all_answer")
+def test_message_in_a_long_queue_is_not_looked_for(reconciler, celery_app, make_job, monkeypatch):
     from notifications.jobs.engines.celery import broker
 
+    monkeypatch.setattr(broker, "MAX_READ_MESSAGES", 2)
+    job = make_job(hand_over_at=times.now() - timedelta(seconds=9))
     with celery_app.connection_for_read() as connection:
-        connection.channel().client.hset("unacked", "tag", "{}")
-    seconds = broker.redelivery_seconds(celery_app) + reconcile.REDELIVERY_MARGIN_SECONDS
-    job = make_job(hand_over_at=times.now() - timedelta(seconds=seconds - 5))
+        connection.channel().client.lpush("celery", *["{}"] * 3)
     reconciler.run_round()
     assert problem(job) == ("queued", "")
-    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=seconds + 1))
-    reconciler.run_round()
-    assert problem(job) == ("failed", "never-started")
 
 
 @pytest.mark.parametrize(
-    ("options", "seconds"),
+    ("url", "options", "seconds"),
     [
-        (None, 3700),
-        ({"visibility_timeout": 600}, 700),
-        ({"visibility_timeout": 5, "unacked_restore_interval": 2, "unacked_restore_throttle": 3}, 11),
-        ({"visibility_timeout": 5, "unacked_restore_interval": 2, "unacked_restore_throttle": 0}, 7),
-        ({"visibility_timeout": 5, "unacked_restore_interval": -1}, 105),
+        ("redis://h/0", {}, 0),
+        ("amqp://h//", {}, 240),
+        ("amqp://h//", {"broker_heartbeat": 10}, 20),
+        ("memory://", {"broker_transport_options": {"visibility_timeout": 600}}, 600),
     ],
 )
-def test_time_after_which_redis_has_delivered_again(options, seconds):
-    """Kombu takes 0 and less for its own interval, and a throttle of 0 for 1."""
+def test_time_after_which_a_broker_has_delivered_again(url, options, seconds):
     from celery import Celery
 
     from notifications.jobs.engines.celery import broker
 
-    app = Celery("shop", set_as_current=False)
-    app.conf.broker_transport_options = options
+    app = Celery("shop", broker=url, set_as_current=False)
+    app.conf.update(options)
     assert broker.redelivery_seconds(app) == seconds
+
+
+@pytest.mark.usefixtures("all_answer")
+def test_message_that_a_lost_worker_may_have(reconciler, make_job, live_worker, monkeypatch):
+    """RabbitMQ does not say who has received it. The worker may be suspended, and go on with it."""
+    from notifications.jobs.engines.celery import broker
+
+    monkeypatch.setattr(broker, "redelivery_seconds", lambda app: 60.0)
+    missing_since = times.now() - timedelta(seconds=9)
+    before = make_job(hand_over_at=missing_since)
+    reconciler.run_round()  # this process began after the job was queued
+    assert problem(before) == ("queued", "")
+    lost = Worker.objects.filter(id=live_worker(queues="celery:celery"))
+    reconciler.run_round()
+    now = times.now()
+    lost.update(lease_until=now + timedelta(seconds=0.5))
+    received, later = make_job(queued_at=now), make_job(queued_at=now + timedelta(seconds=2))
+    reconciler.run_round()
+    wait_until(lambda: times.now() > now + timedelta(seconds=0.5), what="the end of the lease")
+    lost.delete()
+    Job.objects.update(deadline=now, hand_over_at=missing_since)
+    reconciler.run_round()
+    assert problem(received) == ("queued", "")
+    assert problem(later) == ("failed", "never-started")
+    monkeypatch.setattr(broker, "redelivery_seconds", lambda app: 0.0)
+    Job.objects.filter(state="queued").update(deadline=now, hand_over_at=missing_since)
+    reconciler.run_round()
+    assert {problem(before), problem(received)} == {("failed", "never-started")}
+
+
+@pytest.mark.usefixtures("all_answer")
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_job_of_another_broker_is_left_to_its_workers(reconciler, make_job, live_worker, state, monkeypatch):
+    from notifications.jobs.engines.celery import seen_workers
+
+    worker = Worker.objects.filter(id=live_worker(queues="celery:celery"))
+    worker.update(broker="amqp://elsewhere:5672//")
+    job = make_job(
+        state=state,
+        idempotency_hash="amqp://elsewhere:5672//",
+        hand_over_at=times.now() - timedelta(seconds=9),
+    )
+    reconciler.run_round()
+    worker.delete()  # it may be suspended
+    reconciler.run_round()
+    assert problem(job) == (state, "")
+    monkeypatch.setattr(seen_workers, "OTHER_BROKER_SECONDS", 0.0)
+    reconciler.run_round()
+    assert problem(job)[0] == "failed"
 
 
 def test_a_worker_that_does_not_answer_may_have_it(reconciler, make_job):
@@ -267,16 +324,17 @@ def test_two_processes_do_not_look_for_the_same_job(make_job, reconciler):
     assert observed.take_overdue(now, now + timedelta(seconds=60), 10) == []
 
 
-def test_result_that_cannot_be_read_stops_no_other_job(reconciler, make_job, celery_app, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError("The result cannot be decoded."), FileNotFoundError("result")])
+def test_result_that_cannot_be_read_stops_no_other_job(reconciler, make_job, monkeypatch, error):
     """Neither of a lost worker nor of a lost message."""
     from notifications.jobs.engines.celery import broker
 
     def read_meta(app, id):
         if id == str(unreadable.id):
-            raise ValueError("The result cannot be decoded.")
+            raise error
 
-    unreadable = make_job(state="running", worker=uuid.uuid4(), fence=1, attempt=1)
-    lost = make_job(state="running", worker=uuid.uuid4(), fence=1, attempt=1)
+    unreadable = make_job(state="running", worker=uuid.UUID(int=1))
+    lost = make_job(state="running", worker=uuid.UUID(int=2))
     monkeypatch.setattr(broker, "read_meta", read_meta)
     reconciler.run_round()
     lost.refresh_from_db()
@@ -381,3 +439,16 @@ def test_broadcast_uses_no_connection_of_celerys_pool(celery_app, monkeypatch):
     monkeypatch.setattr(type(celery_app.amqp.producer_pool), "acquire", acquire)
     monkeypatch.setattr(type(celery_app.pool), "acquire", acquire)
     assert connections.broadcast(celery_app, "query_task", {"ids": ["x"]}, reply=True, timeout=0.1) == []
+
+
+def test_message_with_an_expiry_is_looked_for_as_soon_as_others(celery_app):
+    from notifications.jobs.engines.celery.messages import FIRST_CHECK_SECONDS, Message, build_job
+    from notifications.jobs.observations import Observation
+
+    expires = times.now() + timedelta(hours=6)
+    message = Message(id=str(uuid.uuid4()), name=TASK, args=(1, 2026), kwargs={}, expires=expires)
+    job = build_job(celery_app, message, Observation())
+    assert (job.deadline - job.created_at, job.idempotency_expires_at) == (
+        timedelta(seconds=FIRST_CHECK_SECONDS),
+        expires,
+    )

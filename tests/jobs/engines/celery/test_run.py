@@ -42,9 +42,9 @@ class TestThreads(EngineContract):
         site.use_celery(request.getfixturevalue("redis").url)
         site.start_celery("--pool", "threads", concurrency=4)
 
-    def restart_after_kill(self, project, path):
-        wait_until(lambda: not project.site.processes[-1].running, what="the worker to end")
-        project.site.start_celery("--pool", "threads", concurrency=4)
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            site.start_celery("--pool", "threads", concurrency=4)
 
 
 class TestSolo(EngineContract):
@@ -55,6 +55,6 @@ class TestSolo(EngineContract):
         site.use_celery(request.getfixturevalue("redis").url)
         site.start_celery("--pool", "solo", concurrency=1)
 
-    def restart_after_kill(self, project, path):
-        wait_until(lambda: not project.site.processes[-1].running, what="the worker to end")
-        project.site.start_celery("--pool", "solo", concurrency=1)
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            site.start_celery("--pool", "solo", concurrency=1)

@@ -1,0 +1,50 @@
+"""Policies in the settings, for tasks of other packages: ``OPTIONS["policies"]`` of a backend in ``TASKS``.
+
+The keys are paths of tasks, which may have the wildcards ``*``, ``?`` and ``[…]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from notifications.compat import task_backends
+
+EXAMPLE = '{"modelsearch.tasks.*": {"retry_on": "django.db.IntegrityError", "max_attempts": 5}}'
+
+
+def options_for(path: str) -> Iterator[dict[str, Any]]:
+    """Yield the options for a task, in the order of the settings.
+
+    Raises TypeError for options that are not a dict, and for names that cannot be imported.
+    """
+    for params in task_backends.settings.values():
+        patterns = params.get("OPTIONS", {}).get("policies", {})
+        for pattern, options in patterns.items() if isinstance(patterns, dict) else ():
+            if isinstance(pattern, str) and fnmatchcase(path, pattern):
+                yield imported(options)
+
+
+def imported(options: Any) -> dict[str, Any]:
+    """Return options with what ``retry_on`` and ``notify`` name by dotted paths. Settings cannot import all modules.
+
+    Raises TypeError.
+    """
+    if not isinstance(options, Mapping):
+        raise TypeError(f"The options are {options!r}. Write a dict of options of @policy.")
+    found = dict(options)
+    for name in {"retry_on", "notify"}.intersection(found):
+        value = found[name]
+        is_several = name == "retry_on" and isinstance(value, tuple | list)
+        found[name] = tuple(map(_imported, value)) if is_several else _imported(value)
+    return found
+
+
+def _imported(value: Any) -> Any:
+    try:
+        return import_string(value) if isinstance(value, str) else value
+    except ImportError as exc:
+        raise TypeError(f"{value!r} cannot be imported: {exc}") from exc

@@ -1,0 +1,74 @@
+"""Write the starts of observed tasks: each, also a redelivery of the same message, raises the fence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from notifications import streams, times
+from notifications.db import bulk
+from notifications.db.transactions import connection
+from notifications.jobs.statistics.recording import Tally
+from notifications.jobs.transitions.guards import insert_attempts, prepare_id
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS
+from notifications.models import Job
+
+if TYPE_CHECKING:
+    from notifications.jobs.transitions.observed_groups import ObservedAttempt
+
+_ROW_FIELDS = tuple(
+    column.attname for column in Job._meta.concrete_fields if column.attname not in PROGRESS_COLUMNS
+)
+
+
+def write_starts(starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, tally: Tally) -> None:
+    """Start the attempts whose rows are locked, and complete their jobs by what the rows say."""
+    if not starts:
+        return
+    prepare, db = prepare_id(), connection()
+    # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
+    interrupted = [
+        (row, None, now)
+        for attempt, row in starts
+        if row.state == Job.State.RUNNING and row.attempt >= attempt.number
+    ]
+    insert_attempts(interrupted, tally)
+    updates = []
+    for attempt, row in starts:
+        guards = (prepare(row.id), row.fence, str(row.state))
+        seconds = max(time.monotonic() - attempt.started_at, 0.0)
+        row.state, row.worker, row.run_after = Job.State.RUNNING, attempt.worker, None
+        row.started_at = now - timedelta(seconds=seconds)
+        row.fence += 1
+        row.version += 1
+        row.attempt, row.max_attempts = attempt.number, max(row.max_attempts, attempt.number)
+        updates.append(
+            (
+                prepare(attempt.worker),
+                times.to_db(row.started_at, db),
+                row.attempt,
+                row.max_attempts,
+                *guards,
+            )
+        )
+        attempt.job.__dict__.update({name: row.__dict__[name] for name in _ROW_FIELDS})
+    bulk.update(
+        Job,
+        ("worker", "started_at", "attempt", "max_attempts"),
+        ("id", "fence", "state"),
+        updates,
+        assignments=(
+            "state = 'running'",
+            "fence = fence + 1",
+            "version = version + 1",
+            "run_after = NULL",
+            "deadline = NULL",
+            "hand_over_at = NULL",
+            "progress_current = NULL",
+            "progress_total = NULL",
+            "progress_message = ''",
+        ),
+    )
+    streams.ring([row.user_id for _, row in starts])

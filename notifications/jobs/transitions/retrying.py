@@ -1,0 +1,161 @@
+"""Queue failed and cancelled jobs again, by hand: ``manual.retry()``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from notifications import streams, times
+from notifications.db.transactions import (
+    MAX_ROWS_PER_TRANSACTION,
+    connection,
+    database,
+    fair_atomic,
+    retrying_atomic,
+)
+from notifications.jobs.claiming.lanes import first_lane
+from notifications.jobs.enqueueing import active_limit
+from notifications.jobs.results import policy_at
+from notifications.jobs.transitions import batch_completion
+from notifications.jobs.transitions.finishing import finish_batches
+from notifications.jobs.transitions.guards import guarded_update, lock_query, update_locked_rows
+from notifications.models import Job
+
+RETRYABLE_STATES = (Job.State.FAILED, Job.State.CANCELLED)
+#: What is read of jobs that are retried, and what is set for all of them.
+RETRY_COLUMNS = ("id", "user_id", "task_path", "backend", "state", "attempt", "fence")
+RETRY_ASSIGNMENTS = (
+    *("state = 'queued'", "seq = 0", "version = version + 1", "fence = fence + 1", "run_after = NULL"),
+    *("worker = NULL", "deadline = NULL", "result = NULL", "error = NULL", "finished_at = NULL"),
+    *("cancel_requested_at = NULL", "cancelled_by_other = FALSE", "progress_current = NULL"),
+    *("progress_total = NULL", "progress_message = ''"),
+)
+
+
+def retry(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
+    """Queue jobs again, and the batches that they are of: see ``manual.retry``."""
+    queued = _retry_jobs(ids, passes_over_full)
+    # The batches of these jobs run again too, at any depth.
+    for chunk in chunks_of(queued):
+        jobs = chunk
+        while jobs := _batches_of(jobs):
+            for batch in jobs:
+                _reopen_batch(batch)
+    return queued
+
+
+def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
+    queued: list[UUID] = []
+    for chunk in chunks_of(ids):
+        rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE_STATES).order_by("id")
+        rows = rows.exclude(lane=Job.Lane.OBSERVED).only(*RETRY_COLUMNS)  # only Celery can run these
+        jobs = list(rows)
+        if batches := [job for job in jobs if batch_completion.is_batch(job)]:
+            rows = rows.exclude(id__in=[job.id for job in batches])
+            queued += [job.id for job in batches if _retry_batch(job, passes_over_full)]
+        # Reading a policy may import the task's module, so it is done before the transaction.
+        tasks = {
+            (path, backend): (policy_at(path).max_attempts, first_lane(path, backend))
+            for path, backend in {(job.task_path, job.backend) for job in jobs if job not in batches}
+        }
+        queued += fair_atomic(lambda rows=rows, tasks=tasks: _queue_again(rows, tasks, passes_over_full))  # type: ignore[misc]
+    return queued
+
+
+def _queue_again(
+    rows: Any, tasks: dict[tuple[str, str], tuple[int, str]], passes_over_full: bool
+) -> list[UUID]:
+    """Queue jobs again. ``tasks`` has, by task path and backend, the number of further attempts and the lane."""
+    limit_lock_wait()
+    now = times.to_db(times.now(), connection())
+    # Without instances of the model, which take half of the time for which SQLite's lock is held.
+    locked = lock_query(rows, skip_locked=False).values_list(*RETRY_COLUMNS, named=True)
+    jobs = [job for job in locked if (job.task_path, job.backend) in tasks]
+    owned = Counter(job.user_id for job in jobs if job.user_id is not None)
+    if passes_over_full:
+        places = active_limit.read_places(owned)
+        jobs = [job for job in jobs if job.user_id is None or _take_place(places, job.user_id)]
+    else:
+        for user, count in owned.items():
+            active_limit.raise_if_exceeded(user, count)
+    for state in map(str, RETRYABLE_STATES):
+        update_locked_rows(
+            ("max_attempts", "lane", "queued_at"),
+            [
+                ((job.attempt + attempts, lane, now), job)
+                for job in jobs
+                if job.state == state
+                for attempts, lane in (tasks[job.task_path, job.backend],)
+            ],
+            assignments=RETRY_ASSIGNMENTS,
+            state=state,
+        )
+    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+    return [job.id for job in jobs]
+
+
+def _take_place(places: dict[Any, int], user: Any) -> bool:
+    """Return whether a user may have one more active job, and count it."""
+    places[user] -= 1
+    return places[user] >= 0
+
+
+def _retry_batch(batch: Job, passes_over_full: bool) -> bool:
+    """Retry the failed and cancelled jobs of a batch, and have it run again. Returns whether it does."""
+    if batch.user_id is not None:
+        # Before a job of the batch is queued.
+        if not passes_over_full:
+            active_limit.raise_if_exceeded(batch.user_id)
+        elif not active_limit.read_places([batch.user_id])[batch.user_id]:
+            return False
+    jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE_STATES)
+    # The jobs first: a running batch without an active job is ended by any worker.
+    _retry_jobs(list(jobs.order_by("id").values_list("id", flat=True)), passes_over_full)
+    return _reopen_batch(batch.id)
+
+
+def _reopen_batch(batch: UUID) -> bool:
+    """Have a failed or cancelled batch run again, and end it if its jobs are done. Returns whether it ran again."""
+    now = times.now()
+
+    def write() -> bool:
+        limit_lock_wait()
+        rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE_STATES)
+        jobs = list(lock_query(rows, skip_locked=False))
+        for job in jobs:
+            guarded_update(
+                "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
+                "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "
+                "cancel_requested_at=NULL, cancelled_by_other=%s, progress_current=0, progress_message=''",
+                [((now, now, False), job)],
+                state=job.state,
+            )
+            streams.ring([job.user_id])
+        return bool(jobs)
+
+    is_reopened = retrying_atomic(write)
+    finish_batches([batch])
+    return is_reopened
+
+
+def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
+    batches = Job.objects.using(database()).filter(id__in=ids).values_list("batch", flat=True)
+    return sorted({batch for batch in batches if batch is not None})
+
+
+def chunks_of(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
+    """Yield ids in lists of which each is for one transaction."""
+    return (
+        list(ids[start : start + MAX_ROWS_PER_TRANSACTION])
+        for start in range(0, len(ids), MAX_ROWS_PER_TRANSACTION)
+    )
+
+
+def limit_lock_wait() -> None:
+    """Let PostgreSQL wait at most 5 s for a row that another transaction holds."""
+    db = connection()
+    if db.vendor == "postgresql":
+        with db.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")

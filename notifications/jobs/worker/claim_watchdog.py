@@ -1,0 +1,112 @@
+"""Notice that no job is claimed although some are ready, and begin to claim anew."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from notifications.db.deadlines import limit_this_thread
+from notifications.db.threads import DaemonExecutor, close_connections
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.waits import describe_sessions, describe_threads
+from notifications.jobs.claiming import candidates
+
+logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
+
+#: Seconds without a claim, while jobs are ready and slots are free, after which claiming is begun anew.
+STALLED_SECONDS = 10.0
+CHECK_INTERVAL_SECONDS = 5.0
+
+
+class ClaimWatchdog:
+    """Watches the claims of one worker, with a new database connection for each check.
+
+    Nothing is known to stop them for ever. When they do stop, the log has the stacks of all threads and the waits of
+    the database, and jobs run on.
+
+    ``free_lanes``
+        Returns how many jobs of each lane may be claimed now, none if the worker takes no job whatever is queued.
+    ``last_claim_at``
+        Returns when a job was claimed last (monotonic).
+    ``restart``
+        Gives up the connection and the loop that claim, and begins anew.
+    """
+
+    def __init__(
+        self,
+        queues: Sequence[str],
+        *,
+        free_lanes: Callable[[], Mapping[str, int]],
+        last_claim_at: Callable[[], float],
+        restart: Callable[[], None],
+    ) -> None:
+        self._queues = queues
+        self._free_lanes = free_lanes
+        self._last_claim_at = last_claim_at
+        self._restart = restart
+        self._executor = DaemonExecutor(1, "notifications-claim-watchdog")
+        #: Since when jobs have been ready at each check (monotonic); None if none were at the last one.
+        self._ready_since: float | None = None
+        self._has_logged_stacks = False
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_SECONDS)
+            try:
+                await self._check()
+            except UNAVAILABLE as exc:
+                self._ready_since = None
+                logger.info("Could not check whether jobs are claimed: %s", exc)
+
+    def end(self) -> None:
+        """End the thread when its call is done."""
+        self._executor.shutdown()
+
+    async def _check(self) -> None:
+        now = time.monotonic()
+        lanes = self._free_lanes()
+        if (
+            not lanes
+            or now - self._last_claim_at() < STALLED_SECONDS
+            or not await self._are_jobs_ready(lanes)
+        ):
+            self._ready_since = None
+            return
+        if self._ready_since is None:
+            self._ready_since = now
+        if now - max(self._ready_since, self._last_claim_at()) < STALLED_SECONDS:
+            return
+        self._ready_since = None
+        logger.error(
+            "No job was claimed for %.0f s although jobs are ready and slots are free: claiming begins anew on a new "
+            "connection",
+            now - self._last_claim_at(),
+        )
+        try:
+            if not self._has_logged_stacks:
+                self._has_logged_stacks = True
+                logger.error("Threads of the worker that claims no job:\n%s", describe_threads())
+                logger.error("Sessions of its database:\n%s", await self._call(describe_sessions))
+        finally:
+            self._restart()
+
+    async def _are_jobs_ready(self, lanes: Mapping[str, int]) -> bool:
+        # Jobs with a concurrency key may wait for others of their key, as long as these run.
+        queues = await self._call(candidates.claimable_queues, self._queues, tuple(lanes))
+        return not all(queues.values())
+
+    async def _call(self, function: Callable[..., T], *args: object) -> T:
+        def call() -> T:
+            limit_this_thread()
+            try:
+                return function(*args)
+            finally:
+                close_connections()
+
+        return await asyncio.wrap_future(self._executor.submit(call))

@@ -1,0 +1,68 @@
+"""``jobs retry`` and ``jobs cancel`` with filters in place of ids."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from notifications import times
+from notifications.db.transactions import database
+from notifications.jobs import changing
+from notifications.jobs.claiming import queues
+from notifications.jobs.matching import JobFilter
+from notifications.management.progress_line import ProgressLine
+from notifications.models import Job, Worker
+
+FILTERS = ("state", "queue", "task", "user")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the filters."""
+    parser.set_defaults(usage_error=parser.error)
+    parser.add_argument("--state", choices=Job.State.values, help="in place of ids: all jobs in this state")
+    parser.add_argument("--queue", help="in place of ids: all jobs of this queue")
+    parser.add_argument("--task", metavar="PATH", help="in place of ids: all jobs of this task")
+    parser.add_argument("--user", metavar="USERNAME", help="in place of ids: all jobs of this user")
+
+
+def is_filtered(ids: Sequence[Any], options: dict[str, Any], verb: str) -> bool:
+    """Return whether filters are given, and not ids. Raises CommandError for both or neither."""
+    given = any(options[name] is not None for name in FILTERS)
+    if given == bool(ids):
+        options["usage_error"](f"name jobs by their ids, or use {', '.join(f'--{name}' for name in FILTERS)}")
+    state = options["state"]
+    if given and state and state not in changing.STATES[verb]:
+        states = " or ".join(changing.STATES[verb])
+        raise CommandError(f"--state is {state}. Only {states} jobs can be changed by {verb}.")
+    return given
+
+
+def change(verb: str, options: dict[str, Any], find_user: Callable[[str], Any]) -> tuple[int, int]:
+    """Change the jobs that the filters select. Return how many were changed, and how many were found."""
+    conditions = JobFilter(
+        state=options["state"] or "",
+        queue_name=options["queue"] or "",
+        task_path=options["task"] or "",
+        user="" if options["user"] is None else str(find_user(options["user"])),
+    )
+    conditions = changing.conditions_until(verb, conditions, times.now())
+    total, is_partial = changing.count_jobs(verb, conditions)
+    changed = found = 0
+    with ProgressLine("jobs", None if is_partial else total) as progress:
+        for chunk in changing.change_jobs(verb, conditions, by=None):
+            changed, found = changed + len(chunk.changed), found + len(chunk.found)
+            progress.add(len(chunk.found))
+    return changed, found
+
+
+def is_queue_used(name: str) -> bool:
+    """Return whether the settings, a worker or a job names a queue."""
+    if name in (queues.known_queues() or ()) or name in queues.queue_limits() or name == "default":
+        return True
+    rows = Worker.objects.using(database()).values_list("queues", flat=True)
+    if any(name in served.split(",") for served in rows):
+        return True
+    return bool(Job.objects.using(database()).filter(queue_name=name).exists())

@@ -1,0 +1,88 @@
+"""Answer 503 to a request that fails because the database or a resource of the process is not available.
+
+The response is made when the server starts, so that nothing is imported, read from a file or translated for it. Where
+a process has no descriptor left, each of that fails too.
+"""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import sqlite3
+import sys
+from typing import Any
+
+from django.core.signals import got_request_exception
+
+from notifications.db.unavailable import is_unavailable
+from notifications.problems import database_unavailable, log_database_error
+from notifications.realtime.asgi_types import Receive, Scope, Send
+
+#: The key of a scope whose request has failed for lack of a resource.
+_FAILED = "notifications.unavailable"
+#: Codecs, each a module, that Django's log and Python's tracebacks use.
+CODECS = ("ascii", "latin-1", "utf-8", "utf-8-sig", "unicode_escape", "idna")
+#: The messages of the response.
+_messages: list[dict[str, Any]] = []
+
+
+def prepare() -> None:
+    """Walk the way of a refusal once: what it imports and reads is then in memory."""
+    got_request_exception.connect(_note_failure, dispatch_uid="notifications.overload")
+    response = database_unavailable().response()
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
+    headers.append((b"content-length", str(len(response.content)).encode()))
+    _messages[:] = [
+        {"type": "http.response.start", "status": response.status_code, "headers": headers},
+        {"type": "http.response.body", "body": response.content},
+    ]
+    for name in CODECS:
+        codecs.lookup(name)
+    try:
+        raise MemoryError
+    except MemoryError:
+        # Formatting a traceback imports modules and reads the source.
+        logging.Formatter().formatException(sys.exc_info())
+
+
+async def call_or_refuse(application: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call an ASGI application. If it fails for lack of a resource, send 503 in place of 500 or of no response.
+
+    What fails after the response has begun, such as the end of its threads, is only logged.
+    """
+    has_begun = is_replaced = False
+
+    async def send_or_replace(message: dict[str, Any]) -> None:
+        nonlocal has_begun, is_replaced
+        if message["type"] == "http.response.start":
+            has_begun = True
+            is_replaced = message["status"] == 500 and _FAILED in scope
+            if is_replaced:
+                await _refuse(send)
+        if not is_replaced:
+            await send(message)
+
+    try:
+        await application(scope, receive, send_or_replace)
+    except Exception as exc:
+        # The project's own page for errors may fail too, by the same lack.
+        if not is_unavailable(exc) and _FAILED not in scope:
+            raise
+        log_database_error(exc)
+        if not has_begun:
+            await _refuse(send)
+
+
+async def _refuse(send: Send) -> None:
+    for message in _messages:
+        await send(message)
+
+
+def _note_failure(request: Any = None, **kwargs: Any) -> None:
+    """Take the signal that Django sends while it handles an exception that becomes a response with 500."""
+    exc = sys.exc_info()[1]
+    if exc is None or not is_unavailable(exc) or not hasattr(request, "scope"):
+        return
+    # SQLite reports a missing table, and wrong SQL, as an OperationalError too: those errors do not pass.
+    if getattr(exc.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+        request.scope[_FAILED] = True

@@ -1,0 +1,22 @@
+"""The list of alerts in the admin."""
+
+from django.utils import timezone, translation
+
+from notifications.jobs.alerts import episodes
+from notifications.jobs.alerts.conditions import Condition
+from notifications.models import Alert
+
+
+def test_details_are_in_the_language_of_the_page(db, admin_client):
+    """Not in the one in which the alert was stored."""
+    condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
+    episodes.record_conditions([condition], timezone.now(), clear_seconds=60)
+    alert = Alert.objects.get()
+    with translation.override("de"):
+        german = episodes.open_alerts()[0].detail
+    assert german != alert.detail
+    for path in ("", f"{alert.pk}/change/"):
+        page = admin_client.get(
+            f"/admin/notifications/alert/{path}", headers={"accept-language": "de"}
+        ).content.decode()
+        assert german in page and alert.detail not in page

@@ -1,0 +1,193 @@
+"""What commands write: no control characters of stored texts, and no traceback if something is missing."""
+
+import os
+import subprocess
+import sys
+from io import StringIO
+
+import pytest
+from django.core import checks
+from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from notifications.management.commands.notifications import Command
+from notifications.management.subcommands.jobs import JobsCommand
+from notifications.management.subcommands.schedules import SchedulesCommand
+from notifications.models import Job
+from notifications.streams import inbox, retention
+from tests.jobs import tasks
+from tests.support.site import ROOT
+
+ATTACK = "\x1b]0;owned\x07\x9b31m\u202e"
+ESCAPED = r"\u001b]0;owned\u0007\u009b31m\u202e"
+
+
+@pytest.fixture
+def hostile_rows(user):
+    """Return a job and a notification whose texts have characters that a terminal would execute."""
+    inbox.create_notifications(user, f"Note {ATTACK}")
+    return tasks.noop.using(owner=user, title=f"Job {ATTACK}").enqueue()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "arguments",
+    [["jobs", "list"], ["jobs", "show", "ID"], ["jobs", "show", "ID", "--json"], ["watch", "ada", "--once"]],
+    ids=" ".join,
+)
+def test_control_characters_are_escaped(hostile_rows, arguments):
+    """As JSON escapes them."""
+    out = StringIO()
+    arguments = [hostile_rows.id if argument == "ID" else argument for argument in arguments]
+    call_command("notifications", *arguments, stdout=out)
+    assert ESCAPED in out.getvalue().replace(r"\u009B", r"\u009b")
+    assert not {*ATTACK} - {*ESCAPED} & {*out.getvalue()}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_errors_are_escaped(capsys):
+    with pytest.raises(SystemExit):
+        Command().run_from_argv(["manage.py", "notifications", "schedules", "pause", ATTACK])
+    assert ESCAPED in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", [checks.WARNING, checks.ERROR])
+def test_issues_of_system_checks_are_readable_on_a_color_terminal(level, monkeypatch):
+    """Django colors them before they are written. Values in them are escaped."""
+    issues = [checks.CheckMessage(level, f"wrong {ATTACK}")]
+    monkeypatch.setattr(checks, "run_checks", lambda *args, **kwargs: issues)
+    command = JobsCommand(stdout=StringIO(), stderr=StringIO(), force_color=True)
+    try:
+        command.check()
+    except SystemCheckError as exc:
+        command.stderr.write(str(exc), lambda text: text)  # as Django's run_from_argv() does
+    written = command.stderr.getvalue()
+    assert ESCAPED in written and r"\u001b[" not in written
+
+
+@pytest.mark.django_db
+def test_note_of_unapplied_migrations_is_readable_on_a_color_terminal():
+    MigrationRecorder(connection).migration_qs.filter(app="sessions").delete()
+    command = JobsCommand(stdout=StringIO(), force_color=True)
+    command.check_migrations()
+    written = command.stdout.getvalue()
+    assert "unapplied migration" in written and r"\u001b" not in written
+
+
+def run(*arguments, stdout=subprocess.PIPE, close_stdout=False, **environment):
+    """Run a command in a process, and return it."""
+    command = [sys.executable, "manage.py", "notifications", *arguments]
+    if close_stdout:
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "asyncsite.settings", "DEBUG": "1", **environment}
+    return subprocess.run(
+        command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url", "expected"),
+    [
+        (["watch", "ada"], "sqlite:///{}/empty.sqlite3", "Run manage.py migrate."),
+        (["jobs", "list"], "sqlite:///{}/empty.sqlite3", "Run manage.py migrate."),
+        (["watch", "ada"], "postgres://nobody@127.0.0.1:1/nothing", "Try again."),
+    ],
+)
+def test_no_tables_or_database(arguments, url, expected, tmp_path):
+    """The message says what to do."""
+    ended = run(*arguments, DATABASE_URL=url.format(tmp_path))
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.strip().endswith(expected), ended.stderr
+
+
+def test_output_that_cannot_be_written():
+    """A full disk, and a closed standard output."""
+    code = (
+        "import django; django.setup()\n"
+        "from tests.commands.test_notifications import ProjectCommand\n"
+        "ProjectCommand().run_from_argv(['manage.py', 'notifications', 'echo', 'text'])"
+    )
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "The output could not be written: No space left on device.\n",
+    )
+    ended = run("jobs", "list", close_stdout=True)
+    assert (ended.returncode, ended.stderr) == (1, "Standard output is closed.\n")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ctrl_c_in_prune_says_what_was_deleted(monkeypatch):
+    counts = iter([7, 5])
+
+    def prune_chunk(self):
+        for count in counts:
+            return count
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retention.Pruning, "prune_chunk", prune_chunk)
+    out = StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        call_command("notifications", "prune", stdout=out)
+    assert out.getvalue() == "12 rows deleted.\n"
+
+
+@pytest.mark.parametrize("command", [JobsCommand, SchedulesCommand])
+def test_each_verb_has_examples(command, capsys):
+    name = "jobs" if command is JobsCommand else "schedules"
+    for verb in (
+        "list",
+        "pause",
+        "resume",
+        *(["retry", "cancel", "tail", "stats"] if name == "jobs" else ["run"]),
+    ):
+        with pytest.raises(SystemExit):
+            Command().run_from_argv(["manage.py", "notifications", name, verb, "--help"])
+        assert f"Examples:\n  manage.py notifications {name} {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.django_db(transaction=True)
+def test_retry_and_cancel_by_filters(user):
+    """In place of ids; with both or neither it is wrong usage."""
+    for queue in ("mail", "mail", "reports"):
+        tasks.noop.using(owner=user, queue_name=queue).enqueue()
+    out = StringIO()
+    call_command("notifications", "jobs", "cancel", "--queue", "mail", "--user", "ada", stdout=out)
+    assert out.getvalue() == "2 jobs cancelled, or requested to end.\n"
+    call_command("notifications", "jobs", "retry", "--state", "cancelled", "--json", stdout=out)
+    assert out.getvalue().endswith('{"changed": 2, "skipped": 0}\n')
+    assert Job.objects.filter(state="queued").count() == 3
+    with pytest.raises(CommandError, match="--state is failed"):
+        call_command("notifications", "jobs", "cancel", "--state", "failed")
+    with pytest.raises(CommandError, match="name jobs by their ids, or use"):
+        call_command("notifications", "jobs", "cancel", str(Job.objects.first().id), "--queue", "mail")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pausing_a_queue_that_does_not_exist_warns():
+    """A note, which is not red."""
+    out, err = StringIO(), StringIO()
+    call_command("notifications", "jobs", "pause", "typo", stdout=out, stderr=err, force_color=True)
+    assert err.getvalue() == "No job is in the queue typo, and TASKS does not name it. Is it misspelled?\n"
+    tasks.noop.using(queue_name="used").enqueue()
+    call_command("notifications", "jobs", "pause", "used", stdout=out, stderr=(err := StringIO()))
+    assert err.getvalue() == ""
+
+
+def test_a_database_error_is_one_sentence(monkeypatch):
+    def fail(self, *args, **options):
+        raise OperationalError("connection failed:\n\tno route")
+
+    monkeypatch.setattr(SchedulesCommand, "handle", fail)
+    with pytest.raises(CommandError, match=r"^Database error: connection failed: no route\. Try again\.$"):
+        call_command("notifications", "schedules", "list")

@@ -1,0 +1,136 @@
+"""Statements that wait for rows take them in the order that the architecture page states."""
+
+import re
+from collections import defaultdict
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from notifications import times
+from notifications.api import batch, notify
+from notifications.jobs.transitions import manual
+from notifications.models import PendingMark
+from notifications.streams import changes, marking, marking_seen, retention
+from notifications.testing import run_jobs
+from tests.docs.pages import DOCS
+from tests.jobs import tasks
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("on_postgresql")]
+
+TABLES = {
+    "schedules": "schedule",
+    "job rows by id": "job",
+    "pending marks": "pendingmark",
+    "notification rows by id": "notification",
+    "streams": "stream",
+}
+#: A part of a statement that takes rows of a table, from the name of the table on.
+TAKING = re.compile(
+    r'(?:\b(?:INSERT INTO|UPDATE|DELETE FROM)|\bFROM(?=[^;]* FOR (?:NO KEY )?UPDATE)) "?notifications_(\w+)"?([^;]*)',
+    re.I,
+)
+
+
+def documented_order():
+    page = (DOCS / "explanation/architecture.md").read_text()
+    return [TABLES[name] for name in re.search(r"\*\*Lock order: (.*?)\.\*\*", page)[1].split(", ")]
+
+
+def locks_of(statement):
+    """Return the tables of which a statement takes rows, in order, and whether it waits for rows of others."""
+    found = []
+    for part in TAKING.finditer(re.sub(r"\s+", " ", statement)):
+        is_insert = part[0].upper().startswith("INSERT") and "DO UPDATE" not in part[2]
+        found.append((part[1].lower(), not is_insert and "SKIP LOCKED" not in part[2]))
+    return found
+
+
+@pytest.fixture
+def transactions(monkeypatch):
+    """The locking statements of all connections from now on, a list for each transaction."""
+    recorded = []
+    current = defaultdict(list)
+
+    def record(execute, sql, params, many, context):
+        db = context["connection"]
+        statements = [part for part in str(sql).split("; ") if locks_of(part)]
+        if db.in_atomic_block:
+            current[db].extend(statements)
+        else:
+            recorded.extend([statement] for statement in statements)
+        return execute(sql, params, many, context)
+
+    set_autocommit = BaseDatabaseWrapper.set_autocommit
+
+    def at_boundary(db, autocommit, *args, **kwargs):
+        set_autocommit(db, autocommit, *args, **kwargs)
+        if statements := current.pop(db, None):
+            recorded.append(statements)
+
+    def wrap(connection, **kwargs):
+        connection.execute_wrappers.append(record)
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "set_autocommit", at_boundary)
+    connection_created.connect(wrap)
+    with connection.execute_wrapper(record):
+        yield recorded
+    connection_created.disconnect(wrap)
+
+
+def find_violations(recorded, order):
+    """Return the statements that wait for rows of a table before which rows of a later one were taken."""
+    found = []
+    for statements in recorded:
+        taken = []
+        for statement in statements:
+            for table, waits in locks_of(statement):
+                if table in order:
+                    later = [other for other in taken if order.index(other) > order.index(table)]
+                    # An UPDATE is of rows that the transaction has taken before; a SELECT takes further ones.
+                    is_repeated = table in taken and "FOR NO KEY UPDATE" not in statement
+                    if waits and later and not is_repeated:
+                        found.append((later, statement))
+                    taken.append(table)
+    return found
+
+
+def test_transactions_lock_in_the_documented_order(transactions, user, other_user):
+    """Each change of jobs and notifications once; the record must contain all tables of the order."""
+    failing = tasks.fail.using(owner=user).enqueue()
+    with batch(title="Two", owner=user):
+        tasks.noop.enqueue()
+        tasks.noop.enqueue()
+    manual.cancel([UUID(tasks.noop.using(owner=other_user).enqueue().id)])
+    run_jobs()
+    manual.retry([UUID(failing.id)])
+    run_jobs()
+    for _ in range(2):
+        notify([user, other_user], "Twice", key="k")
+    head = changes.position(user.pk).head
+    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=times.now(), up_to=head))
+    assert PendingMark.objects.exists()
+    marking.continue_marking(60)
+    marking_seen.mark_seen(user.pk, head)
+    marking.mark_all(user.pk, "archive", head)
+    retention.prune(times.now())
+    order = documented_order()
+    tables = {table for group in transactions for statement in group for table, _ in locks_of(statement)}
+    assert tables >= {*order} - {"schedule"}
+    assert find_violations(transactions, order) == []
+
+
+def test_a_transaction_in_another_order_is_found():
+    """Of two tables, of which the later is taken first; rows that are skipped are not waited for."""
+    stream = (
+        "INSERT INTO notifications_stream (user_id) VALUES (1) ON CONFLICT (user_id) DO UPDATE SET head = 0"
+    )
+    update = "UPDATE notifications_notification SET seq = 1 WHERE id = 1"
+    lock = "SELECT id FROM notifications_notification ORDER BY id FOR NO KEY UPDATE"
+    order = documented_order()
+    assert find_violations([[stream, update]], order) == [(["stream"], update)]
+    assert find_violations([[stream, lock]], order) == [(["stream"], lock)]
+    assert find_violations([[lock, stream, lock]], order) == [(["stream"], lock)]
+    assert find_violations([[lock, stream, update], [stream, lock + " SKIP LOCKED", update]], order) == []

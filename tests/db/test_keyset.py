@@ -1,0 +1,75 @@
+"""Pages that are read in slices, while other transactions change the rows."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+
+from notifications.db import keyset
+from notifications.jobs.matching import NEWEST_FIRST
+from notifications.models import Job
+from tests.data.rows import job
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def before_statement():
+    """before_statement(number, act) executes a statement of the block only after it has called ``act``."""
+
+    def intercept(number, act):
+        left = number
+
+        def wrap(execute, *args):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                act()
+            return execute(*args)
+
+        return connection.execute_wrapper(wrap)
+
+    return intercept
+
+
+@pytest.fixture
+def failed_jobs(monkeypatch):
+    """Ten failed jobs, newest first, in slices of four."""
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 4)
+    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 40)
+    ids = [job(None).pk for _ in range(10)]
+    for number, id in enumerate(ids):
+        created_at = START - timedelta(minutes=number)
+        Job.objects.filter(pk=id).update(created_at=created_at, state="failed", finished_at=START)
+    return ids
+
+
+def read_ids():
+    """Return the ids of all failed jobs."""
+    failed = Job.objects.filter(state="failed")
+    rows = failed.filter(title="Work")
+    return keyset.read_page(rows, NEWEST_FIRST, limit=100, slices_of=failed).ids
+
+
+@pytest.mark.parametrize("statement", range(1, 7))
+def test_no_row_is_passed_over_when_another_leaves_its_slice(failed_jobs, before_statement, statement):
+    """Such as a failed job that is retried by hand while a job retries all of them."""
+    leaving, *staying = failed_jobs
+    with before_statement(statement, lambda: Job.objects.filter(pk=leaving).update(state="queued")):
+        found = read_ids()
+    assert [id for id in found if id != leaving] == staying
+
+
+@pytest.mark.parametrize("statement", range(1, 7))
+@pytest.mark.parametrize("place", [1, 6])
+def test_no_row_is_found_twice_or_passed_over_when_another_enters_its_slice(
+    failed_jobs, before_statement, statement, place
+):
+    entering = failed_jobs.pop(place)
+    Job.objects.filter(pk=entering).update(state="running")
+    with before_statement(statement, lambda: Job.objects.filter(pk=entering).update(state="failed")):
+        found = read_ids()
+    assert [id for id in found if id != entering] == failed_jobs
+    assert found.count(entering) <= 1

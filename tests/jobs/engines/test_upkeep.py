@@ -1,0 +1,116 @@
+"""In each arrangement of processes that the docs allow, some process does the upkeep of all jobs and streams."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import DataError, OperationalError, ProgrammingError
+from django.utils import timezone
+
+from notifications.ids import uuid7
+from notifications.jobs.engines import handover, upkeep
+from notifications.jobs.worker import maintenance
+from notifications.models import AlertState, Job, Notification, PendingMark, Worker
+from notifications.models.statistics import JobStatistics
+from notifications.streams import inbox, marking
+from tests.jobs import tasks
+from tests.jobs.statistics.test_folding import write
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LONG_AGO = timedelta(days=40)
+
+
+@pytest.fixture
+def worker(start_worker):
+    """`manage.py run_jobs`, beside servers of any kind."""
+    start_worker()
+
+
+@pytest.fixture
+def server_of_rq(with_engine):
+    """ASGI servers and RQ, which has a process for each job: its row is the oldest one."""
+    now = timezone.now()
+    lease = {"lease_until": now + timedelta(hours=1), "started_at": now}
+    Worker.objects.create(id=uuid7(), host="h", process="", queues="engine:rq", concurrency=1, **lease)
+    loop = handover.HandoverLoop()
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    yield
+    loop.stop()
+    thread.join(60)
+
+
+@pytest.fixture
+def observing_worker(monkeypatch):
+    """WSGI servers and workers that only observe Celery's tasks."""
+    celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+    from notifications.jobs.engines.celery import main_process
+
+    monkeypatch.setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(main_process, "ROUND_JITTER_SECONDS", 0.0)
+    app = celery.Celery("observing", broker="memory://", set_as_current=False)
+    process = main_process.MainProcess(app, "nobody@nowhere", ["celery"])
+    process.start()
+    yield
+    process.stop()
+
+
+@pytest.mark.parametrize("processes", ["worker", "server_of_rq", "observing_worker"])
+def test_upkeep(request, monkeypatch, user, processes):
+    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "FOLD_INTERVAL_SECONDS"):
+        monkeypatch.setattr(maintenance, name, 0.1)
+    monkeypatch.setattr("notifications.jobs.alerts.evaluation.CHECK_INTERVAL_SECONDS", 0.1)
+    write(time.time() - 600)
+    tasks.noop.using(owner=user, backend="default").enqueue()
+    Job.objects.update(state="succeeded", seq=None, finished_at=timezone.now())
+    (old,) = inbox.create_notifications(user, "old")
+    (unread,) = inbox.create_notifications(user, "unread")
+    Notification.objects.filter(id=old).update(archived_at=timezone.now() - LONG_AGO)
+    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
+    request.getfixturevalue(processes)
+
+    wait_until(lambda: not PendingMark.objects.exists(), what="the inbox to be marked as read")
+    assert Notification.objects.get(id=unread).read_at
+    wait_until(lambda: not Job.objects.filter(seq=None).exists(), what="the job to be numbered")
+    wait_until(lambda: AlertState.objects.exists(), what="the alerts to be evaluated")
+    wait_until(lambda: not JobStatistics.objects.filter(shard__gt=0).exists(), what="the folding")
+    wait_until(lambda: not Notification.objects.filter(id=old).exists(), what="the pruning")
+
+
+def raising(error):
+    """Return a function that raises an error."""
+
+    def fail():
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ConnectionRefusedError, DataError, ProgrammingError])
+def test_one_duty_that_fails_keeps_no_other_from_being_done(caplog, error):
+    """Neither does one that the database refuses for good."""
+    done = []
+    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
+    duties._duties = (
+        upkeep.Duty("break", 0, raising(error("broken"))),
+        upkeep.Duty("go on", 0, lambda: done.append(1)),
+    )
+    duties.run_round()
+    assert done == [1]
+    assert "Could not break, which is tried again" in caplog.text
+
+
+def test_database_that_is_away_ends_the_round():
+    """The caller closes its connections, and the other duties would only wait too."""
+    done = []
+    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
+    duties._duties = (
+        upkeep.Duty("read", 0, raising(OperationalError("away"))),
+        upkeep.Duty("go on", 0, lambda: done.append(1)),
+    )
+    with pytest.raises(OperationalError):
+        duties.run_round()
+    assert done == []

@@ -1,0 +1,99 @@
+"""Jobs of an engine whose process was lost: one of them at a time in a process, as many as there are processes."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from notifications.ids import uuid7
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import (
+    claims,
+    handing_over,
+    isolating,
+    outcomes,
+    queueing,
+    reaping,
+    recording,
+)
+from notifications.models import Job, Worker
+from tests.jobs import tasks
+from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_engine")]
+
+
+@pytest.fixture
+def lost_jobs(live_worker):  # noqa: F811
+    """Return a function that has jobs be lost with the process that ran them, and returns their ids."""
+
+    def lose(count):
+        ids = [tasks.noop.enqueue().id for _ in range(count)]
+        claims.claim_handed_jobs(live_worker(-1), ids)
+        assert reaping.reap_jobs() == count
+        return sorted(Job.objects.filter(id__in=ids).values_list("id", flat=True))
+
+    return lose
+
+
+def lanes():
+    return list(Job.objects.order_by("id").values_list("lane", "state"))
+
+
+def claim(ids, **options):
+    claimed, contended = claims.claim_handed_jobs(uuid7(), ids, **options)
+    assert not contended
+    return [job.row.id for job in claimed]
+
+
+def test_jobs_of_a_lost_process_are_isolated(lost_jobs):
+    lost_jobs(2)
+    assert lanes() == [("isolated", "queued")] * 2
+    assert handing_over.hand_over_due_jobs() == []
+
+
+def test_one_is_claimed_at_a_time(lost_jobs):
+    """Beside a job that was never lost. None is claimed in a process that runs one."""
+    ids = lost_jobs(2)
+    new = Job.objects.get(pk=tasks.noop.enqueue().id)
+    assert sorted(claim([*ids, new.pk])) == [ids[0], new.pk]
+    assert claim([ids[1]], suspects=0) == []
+    assert lanes() == [("isolated", "running"), ("isolated", "queued"), ("engine", "running")]
+
+
+def test_no_more_are_handed_over_than_there_are_processes(lost_jobs, live_worker):  # noqa: F811
+    ids = lost_jobs(4)
+    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[:1]
+    for _ in range(2):
+        Worker.objects.filter(id=live_worker()).update(queues="engine:any")
+    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[1:2]
+    assert isolating.hand_over_isolated_jobs() == []
+    claim(ids[:1])
+    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[2:3]
+
+
+def test_an_id_that_another_suspect_keeps_from_running_is_sent_again_soon(lost_jobs):
+    (id,) = lost_jobs(1)
+    isolating.hand_over_isolated_jobs()
+    assert handing_over.take_back([id]) == set()
+    assert isolating.hand_over_isolated_jobs() == []
+    job = Job.objects.get(id=id)
+    assert (job.lane, job.state) == ("isolated", "queued")
+    assert job.hand_over_at - timezone.now() < timedelta(seconds=2)
+    Job.objects.update(hand_over_at=timezone.now() - timedelta(seconds=9))
+    assert [job.id for job in isolating.hand_over_isolated_jobs()] == [id]
+
+
+def test_a_released_suspect_stays_isolated(lost_jobs):
+    (id,) = lost_jobs(1)
+    claim([id])
+    queueing.release([Job.objects.get(id=id)])
+    assert lanes() == [("isolated", "queued")]
+
+
+def test_a_suspect_whose_attempt_ends_is_none_any_more(lost_jobs):
+    (id,) = lost_jobs(1)
+    claim([id])
+    job = Job.objects.get(id=id)
+    recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
+    assert lanes() == [("engine", "queued")]
