@@ -19,7 +19,7 @@ from django.utils import timezone
 def now() -> datetime:
     """Return the current time of this machine."""
     # With USE_TZ = False timezone.now() is a local time, which is ambiguous in the hour after clocks are set back.
-    return datetime.now(UTC)
+    return timezone.now() if settings.USE_TZ else datetime.now(UTC)
 
 
 #: By how much clocks of several machines may differ.

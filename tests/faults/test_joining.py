@@ -80,7 +80,8 @@ def test_worker_of_the_child_is_killed(workers, tmp_path):
     )
     started_file = tmp_path / "started_file"
     first = workers.start_worker()
-    wait_until(started_file.exists, what="the job to start")
+    # Not only until the file exists: the worker may be killed between opening and writing it.
+    wait_until(lambda: started_file.exists() and started_file.read_text(), what="the job to start")
     first.kill()
     second = workers.start_worker()
     wait_until(lambda: len(started_file.read_text().split()) == 2, what="the job to start again")
