@@ -127,8 +127,9 @@ def policy(
         ``owner``: ``"report:{owner}"``. Tasks that share keys should have the same ``concurrency``.
     ``notify``
         True creates the default notification when the job is done, False none. A function is called with the
-        ``FinishedJob`` on the event loop, so it must not use the database. It returns a dict with values that replace
-        the default ``title``, ``body``, ``level``, ``category``, ``url`` or ``data``, or None for no notification.
+        ``FinishedJob``, on a thread, before the outcome is stored. It returns a dict with values that replace the
+        default ``title``, ``body``, ``level``, ``category``, ``url`` or ``data``, or None for no notification. If it
+        raises or takes longer than 5 seconds, the default notification is created.
     ``redact``
         Names of arguments, and of keys inside them, whose values the admin never shows, besides names that contain
         ``password``, ``token``, ``secret``, ``key`` and the like.

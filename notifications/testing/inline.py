@@ -113,6 +113,7 @@ class _Run:
     async def _run(self, claimed: Any) -> None:
         import asyncio
 
+        from notifications.jobs.transitions import notify_functions
         from notifications.jobs.transitions.finishing import finish_jobs
         from notifications.jobs.worker.execution import Execution
         from notifications.jobs.worker.preparation import prepare_claimed_jobs
@@ -120,6 +121,7 @@ class _Run:
         await sync_to_async(prepare_claimed_jobs)([claimed])
         run = Execution(claimed, lambda run: None, run_inline=self.run_until_done)
         outcome = await asyncio.create_task(run.run(None, None))
+        outcome = await sync_to_async(notify_functions.call_here)(outcome)
         self.error = outcome.exception if self.error is None else self.error
         await sync_to_async(finish_jobs)([outcome])
 

@@ -56,6 +56,7 @@ def choose_misbehaviors(rng):
         chosen += [(place, rng.choice(QUICK)) for place in SIGNALS for _ in range(2)]
         chosen += [(place, rng.choice(RAISING_WAYS)) for place in SIGNALS]
     chosen += [(place, way) for place in FUNCTIONS for way in RAISING_WAYS]
+    chosen += [("notify", way) for way in QUICK if way not in RAISING_WAYS] + [("notify", "take_long")]
     chosen += [("recording", rng.choice(SLOW_WAYS)) for _ in range(SLOW_RECEIVERS)]
     chosen += [("finished", "take_long")]
     rng.shuffle(chosen)

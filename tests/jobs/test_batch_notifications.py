@@ -56,7 +56,7 @@ def test_a_notify_function_that_no_longer_exists(user, caplog):
     Job.objects.filter(user=user).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
     run_jobs()
     assert [note.title for note in notifications_of(user)] == ["Old"]
-    assert "Could not import the notify function of batch" in caplog.text
+    assert "Host code failed: notify function tests.jobs.batch_tasks.gone of job" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -84,7 +84,7 @@ def test_a_notify_function_that_exits(user, caplog):
     run_jobs()
     assert row(b).state == "succeeded"
     assert [note.title for note in notifications_of(user)] == ["Any"]
-    assert "Host code failed: notify function of notifications.jobs.batches.batch" in caplog.text
+    assert "Host code failed: notify function tests.jobs.batch_tasks.raise_exit of job" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)

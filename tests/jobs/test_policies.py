@@ -178,7 +178,7 @@ class TestNotify:
         run_jobs()
         assert [notification.title for notification in notifications_of(user)] == [f"Told {value}"]
         assert Job.objects.get().state == "succeeded"
-        assert "Host code failed: notify function of tests.jobs.tasks.told" in caplog.text
+        assert "Host code failed: notify function tests.jobs.tasks.words of job" in caplog.text
 
     def test_a_job_without_an_owner_makes_no_notification(self):
         from notifications.models import Notification

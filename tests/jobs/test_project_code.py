@@ -39,9 +39,7 @@ PROTECTED = (
 #: What is still called where the outcomes of finished jobs are recorded, and nothing else.
 OF_OUTCOMES = {
     ("receiver of notification_recording of a job", "notifications-writer"),
-    ("notify function of a batch", "notifications-writer"),
     ("receiver of notification_recording of a job", "handover under test"),
-    ("notify function of a batch", "handover under test"),
 }
 
 calls = set()

@@ -27,7 +27,8 @@ from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import has_engines, senders
 from notifications.jobs.engines.upkeep import Upkeep, has_no_lasting_worker
 from notifications.jobs.schedules import ticks
-from notifications.jobs.transitions import handing_over, isolating
+from notifications.jobs.transitions import handing_over, isolating, signal_queue
+from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -96,6 +97,8 @@ class HandoverLoop:
         """Run rounds until ``stop()``."""
         unsubscribe = engines.listen(self._on_ring) if engines.listen else None
         has_moved = False
+        signals = SignalQueue()
+        signal_queue.use_on_this_thread(signals)
         try:
             while not self._stopped.is_set():
                 self._wake.clear()
@@ -119,6 +122,7 @@ class HandoverLoop:
             if unsubscribe:
                 unsubscribe()
             self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
+            signals.end()
             connections.close_all()
 
     def stop(self) -> None:

@@ -212,12 +212,14 @@ def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
 
 def _read_policy(job: Job) -> Policy:
     notify = json.loads(job.kwargs)["notify"]
-    if isinstance(notify, str):
-        try:
-            notify = import_string(notify)
-            if not callable(notify):
-                raise TypeError(f"{notify!r} is not a function.")
-        except BaseException:  # of the project's module: the default notification is recorded
-            logger.exception("Could not import the notify function of batch %s.", job.id)
-            notify = True
-    return Policy(notify=notify)
+    return Policy(notify=_FunctionAt(notify) if isinstance(notify, str) else notify)
+
+
+class _FunctionAt:
+    """The function at a dotted path, which is imported when it is called."""
+
+    def __init__(self, path: str) -> None:
+        self.__module__, _, self.__qualname__ = path.rpartition(".")  # for the log
+
+    def __call__(self, *args: Any) -> Any:
+        return import_string(f"{self.__module__}.{self.__qualname__}")(*args)

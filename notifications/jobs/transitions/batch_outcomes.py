@@ -9,7 +9,7 @@ from django.utils.translation import ngettext
 
 from notifications.exceptions import JobFailed
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions.outcomes import Outcome, _failed, _language, _notification, cancelled
+from notifications.jobs.transitions.outcomes import Outcome, _failed, _language, announcement, cancelled
 from notifications.models import Job
 
 
@@ -22,10 +22,8 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
                 "count": total
             }
             value = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled}
-            notification = _notification(job, policy, Job.State.SUCCEEDED, value, None, body=body)
-            return Outcome(
-                job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification
-            )
+            fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
+            return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)
         numbers = {"failed": failed, "cancelled": cancelled, "total": total}
         if not cancelled:
             detail = _("%(failed)d of %(total)d failed.")
@@ -56,6 +54,5 @@ def of_single_job(job: Job, policy: Policy, member: Job) -> Outcome:
         job.cancelled_by_other = True
         return cancelled(job, policy)
     value = {"succeeded": 1, "failed": 0, "cancelled": 0}
-    with _language(job):
-        notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
-    return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification)
+    fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
+    return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)

@@ -14,7 +14,7 @@ from django.db import Error
 from notifications.compat import should_send, task_backends, task_finished
 from notifications.jobs import host_code, results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.transitions import batch_completion, recording, signal_queue
+from notifications.jobs.transitions import batch_completion, notify_functions, recording, signal_queue
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -29,10 +29,12 @@ BATCH_TRIES, BATCH_RETRY_SECONDS = 5, 0.005
 def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
     """Record outcomes, send the signals, and end the batches that are complete.
 
+    ``notify`` functions that were not called yet are called first, and waited for.
+
     Returns the claims whose outcomes are stored or void. The others must be tried again. Raises like
     ``record_outcomes``.
     """
-    stored, void = recording.record_outcomes(group)
+    stored, void = recording.record_outcomes(notify_functions.call_all(group))
     ended = [outcome for outcome in stored if outcome.retry_delay is None]
     send_signals(ended)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
@@ -53,6 +55,15 @@ def finish_batches(batches: Iterable[UUID]) -> None:
     """
     try:
         ended = batch_completion.collect_outcomes(batches)
+    except Exception:
+        logger.exception("Could not end batches, which a worker tries again.")
+    else:
+        _finish_collected(notify_functions.record_apart(ended, _finish_collected))
+
+
+def _finish_collected(ended: Sequence[Outcome]) -> None:
+    """End batches. A worker tries those again whose end could not be recorded."""
+    try:
         for _ in range(BATCH_TRIES):
             if not ended:
                 break

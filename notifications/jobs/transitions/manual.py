@@ -22,7 +22,7 @@ from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import batch_completion, outcomes, retrying
+from notifications.jobs.transitions import batch_completion, notify_functions, outcomes, retrying
 from notifications.jobs.transitions.finishing import finish_batches, send_signals
 from notifications.jobs.transitions.guards import (
     database_now,
@@ -142,7 +142,8 @@ def _cancel_chunk(
     """Cancel jobs, and add to ``results``. Returns the ids of the jobs that another transaction changed meanwhile."""
     rows = Job.objects.using(database()).filter(id__in=ids, state__in=ACTIVE_STATES).order_by("id")
     # Outcomes call translations and the task's policy, so they are made before the transaction.
-    prepared = {job.id: _cancelled(job, by) for job in bulk.read(rows)}
+    made = notify_functions.call_all([_cancelled(job, by) for job in bulk.read(rows)])
+    prepared = {outcome.job.id: outcome for outcome in made}
     ended: list[Outcome] = []
     running: list[Job] = []
     changed: list[UUID] = []

@@ -18,7 +18,7 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.policies import Policy
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import finishing, observed_batches, outcomes
+from notifications.jobs.transitions import finishing, notify_functions, observed_batches, outcomes
 from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.jobs.transitions.guards import (
     database_now,
@@ -153,7 +153,8 @@ def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
             [attempt] = group
             if attempt.outcome is None:
                 raise
-            attempt.outcome = outcomes.refused(attempt.job, attempt.policy, exc)
+            refused = outcomes.refused(attempt.job, attempt.policy, exc)
+            [attempt.outcome] = notify_functions.call_all([refused])
             return record(group)
     locked: list[ObservedAttempt] = []
     for attempt in group:
@@ -175,11 +176,13 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
     void: list[ObservedAttempt] = []
     locked: list[ObservedAttempt] = []
     ended: list[tuple[ObservedAttempt, Outcome]] = []
+    #: Remade ends whose notify functions are to be called first.
+    remade: list[tuple[ObservedAttempt, Outcome]] = []
     has_more_to_number = False
 
     def write() -> None:
         nonlocal has_more_to_number
-        for found in (begun, void, locked, ended):
+        for found in (begun, void, locked, ended, remade):
             found.clear()
         rows = _lock_rows([attempt for attempt, _ in recorded])
         now = database_now()
@@ -201,7 +204,8 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
             if not attempt.is_begun or row.state != Job.State.RUNNING:
                 starts.append((attempt, row))
             if outcome is not None:
-                ended.append((attempt, _outcome_for(row, attempt, outcome)))
+                end = attempt, _outcome_for(row, attempt, outcome)
+                (ended if end[1].notify is None else remade).append(end)
         tally = Tally()
         observed_batches.requeue_guesses(guesses)
         write_starts(starts, now, tally)
@@ -224,6 +228,9 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
             "Execution is not recorded, its job is done, runs elsewhere or is another one: job %s",
             attempt.job.id,
         )
+    for attempt, outcome in remade:  # its start is recorded, so its end is not remade again
+        [attempt.outcome] = notify_functions.call_all([outcome])
+        locked.append(attempt)
     for attempt, _ in ended:
         attempt.is_ended = True
     stored = [outcome for _, outcome in ended]
@@ -298,7 +305,9 @@ def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome) -> Outcom
             running = copy.copy(row)
             running.state, running.attempt = Job.State.RUNNING, attempt.number
             remade = attempt.remake(running)
-            outcome = replace(outcome, notification=remade.notification, error=remade.error)
+            outcome = replace(
+                outcome, notification=remade.notification, notify=remade.notify, error=remade.error
+            )
         else:
             outcome = replace(outcome, notification=None)
     return outcome if outcome.job is job else replace(outcome, job=job)

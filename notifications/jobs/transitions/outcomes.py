@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from traceback import format_exception
 from typing import Any, TypeVar
 
@@ -63,6 +63,10 @@ class Outcome:
         The innermost frame of the exception in the project's code.
     ``exception``
         What the task of a failed job raised.
+    ``notification``
+        The default one while ``notify`` is not called yet.
+    ``notify``
+        Calls the project's ``notify`` function: see ``notify_functions``. None once it was called.
     """
 
     job: Job
@@ -76,6 +80,7 @@ class Outcome:
     notification: Notification | None = None
     retry_delay: float | None = None
     exception: BaseException | None = None
+    notify: Callable[[], Mapping[str, Any] | None] | None = None
 
 
 def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
@@ -84,10 +89,9 @@ def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
         result = _encode(value)
     except BaseException as exc:  # the value may be of a class of the project, which may raise anything
         return refused(job, policy, exc)
-    # Activating the language and translating the text took as long as the rest of a notification.
-    with _language(job) if callable(policy.notify) else nullcontext():
-        notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
-    return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, notification=notification)
+    # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
+    fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
+    return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
 
 
 def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
@@ -116,11 +120,9 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
 def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
     """Return the outcome of a cancelled job. The owner is notified only of a cancellation by another user."""
     was_running = job.attempt and job.state != Job.State.QUEUED
-    notification = None
     with _language(job):
         error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
-        if job.cancelled_by_other:
-            notification = _notification(job, policy, Job.State.CANCELLED, None, error)
+    is_announced = job.cancelled_by_other
     return Outcome(
         job=job,
         state=Job.State.CANCELLED,
@@ -129,7 +131,7 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
         exception_class_path=_path(JobCancelled),
         traceback=_traceback(exc) if exc is not None else "",
         location=find_location(exc) if exc is not None else "",
-        notification=notification,
+        **(announcement(job, policy, Job.State.CANCELLED, None, error) if is_announced else {}),
     )
 
 
@@ -228,7 +230,6 @@ def _failed(
             "title": _("Failed"),
             "detail": validators.shortened(_storable(detail), validators.MAX_DETAIL_LENGTH),
         }
-        notification = _notification(job, policy, Job.State.FAILED, None, error)
     return Outcome(
         job=job,
         state=Job.State.FAILED,
@@ -237,8 +238,8 @@ def _failed(
         exception_class_path=_path(type(exc)) if exc is not None else "",
         traceback=_traceback(exc) if exc is not None else "",
         location=find_location(exc) if exc is not None else "",
-        notification=notification,
         exception=exc,
+        **announcement(job, policy, Job.State.FAILED, None, error),
     )
 
 
@@ -273,38 +274,33 @@ def _retry_after_of(exc: BaseException) -> float:
     return min(max(float(min(seconds, MAX_RETRY_AFTER_SECONDS)), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
-def _notification(
+def announcement(
     job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None, *, body: str = ""
-) -> Notification | None:
-    """Return the notification of a job's end: the default one, changed or silenced by the policy's ``notify``.
+) -> dict[str, Any]:
+    """Return the ``notification`` and ``notify`` of an outcome: the default ones, nothing if the policy silences them.
 
     ``body`` is that of a success.
     """
     if job.user_id is None or job.batch is not None or policy.notify is False:
-        return None
+        return {}
     # A schedule notifies of failures itself, once and not each night, and of successes as a ``notify`` function says.
     is_silent = state == Job.State.FAILED or (state == Job.State.SUCCEEDED and not callable(policy.notify))
     if job.schedule and is_silent:
-        return None
-    fields: dict[str, Any] = {
-        "title": job.title,
-        "body": error["detail"] if error else body or _succeeded_text(job.language),
-        "level": LEVELS[state],
-        "category": "job",
-        "url": job.url or paths.job_page(job.id),
-    }
-    if callable(policy.notify):
-        end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
-        try:
-            changes = policy.notify(end)
-            if changes is None:
-                return None
-            return build_notification(job.user_id, **_merge(fields, changes), key=f"job:{job.id}", job=job.id)
-        except BaseException:  # the project's code may raise anything
-            logger.exception(
-                "Host code failed: notify function of %s; the default notification is recorded", job.task_path
-            )
-    return build_notification(job.user_id, **fields, key=f"job:{job.id}", job=job.id)
+        return {}
+    notification = build_notification(
+        job.user_id,
+        job.title,
+        body=error["detail"] if error else body or _succeeded_text(job.language),
+        level=LEVELS[state],
+        category="job",
+        url=job.url or paths.job_page(job.id),
+        key=f"job:{job.id}",
+        job=job.id,
+    )
+    if not callable(policy.notify):
+        return {"notification": notification}
+    end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
+    return {"notification": notification, "notify": partial(policy.notify, end)}
 
 
 def _call_host(name: str, job: Job, read: Callable[[], T]) -> T | None:
@@ -314,14 +310,6 @@ def _call_host(name: str, job: Job, read: Callable[[], T]) -> T | None:
     except BaseException:
         logger.exception("Host code failed: %s of what %s raised, job %s", name, job.task_path, job.id)
         return None
-
-
-def _merge(fields: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    if unknown := set(changes) - {"title", "body", "level", "category", "url", "data"}:
-        raise TypeError(
-            f"A notify function may return title, body, level, category, url and data, not {sorted(unknown)}."
-        )
-    return {**fields, **changes}
 
 
 def _language(job: Job) -> Any:

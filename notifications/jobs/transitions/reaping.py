@@ -15,7 +15,7 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming.lanes import EAGER_QUEUE, OBSERVED, suspect_lane
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import finishing, outcomes
+from notifications.jobs.transitions import finishing, notify_functions, outcomes
 from notifications.jobs.transitions.guards import database_now, guarded_update, insert_attempts, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import AlertState, Job, Worker
@@ -38,10 +38,16 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         Take also the jobs of workers whose lease is over, and jobs whose deadline is over.
     """
     dead_workers = list(dead_workers)
+    #: Jobs whose ends are being recorded on another thread.
+    apart = {id for id, _ in notify_functions.claims_recorded_apart()}
+
+    def lost_jobs() -> Any:
+        jobs = _lost_jobs(dead_workers, expired)
+        return jobs.exclude(id__in=apart) if apart else jobs
 
     def requeue() -> list[Job]:
         now = database_now()
-        jobs = list(lock_query(_lost_jobs(dead_workers, expired))[:MAX_JOBS_PER_TRANSACTION])
+        jobs = list(lock_query(lost_jobs())[:MAX_JOBS_PER_TRANSACTION])
         requeued = [job for job in jobs if _has_attempts_left(job)]
         tally = Tally()
         insert_attempts(((job, None, now) for job in requeued), tally)
@@ -56,11 +62,13 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         return jobs
 
     reaped = 0
-    while _lost_jobs(dead_workers, expired).exists() and (jobs := retrying_atomic(requeue)):
+    while lost_jobs().exists() and (jobs := retrying_atomic(requeue)):
         reaped += len(jobs)
         ended = [_outcome_of_lost(job) for job in jobs if not _has_attempts_left(job)]
         if ended:
-            finishing.finish_jobs(ended)
+            ready = notify_functions.record_apart(ended, finishing.finish_jobs)
+            apart |= {outcome.job.id for outcome in ended} - {outcome.job.id for outcome in ready}
+            finishing.finish_jobs(ready)
         logger.warning("Took jobs away from lost workers: %d", len(jobs))
     _delete_expired_workers(dead_workers, expired)
     return reaped

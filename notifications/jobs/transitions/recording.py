@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -156,8 +157,9 @@ def _lock_claims(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Ou
         elif job.id in locked:
             _, _, cancel_requested_at, cancelled_by_other = locked[job.id]
             if cancel_requested_at and outcome.retry_delay is not None:
+                # Requested while the failure was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = cancelled_by_other
-                outcome = outcomes.cancelled(job, policy_at(job.task_path))
+                outcome = replace(outcomes.cancelled(job, policy_at(job.task_path)), notify=None)
             held.append(outcome)
     return held, now
 

@@ -120,8 +120,13 @@ _thread_local = _ThreadLocal()
 
 
 def use_on_this_thread(queue: SignalQueue | None) -> None:
-    """Make ``send_later`` on this thread put its calls into a queue."""
+    """Make ``send_later`` on this thread put its calls into a queue: nothing here waits for code of the project."""
     _thread_local.queue = queue
+
+
+def queue_of_this_thread() -> SignalQueue | None:
+    """Return the queue of this thread, which may not wait for code of the project; None if it may."""
+    return _thread_local.queue
 
 
 def send_later(function: Callable[[], object], *, jobs: int = 1, size: int = 0) -> None:

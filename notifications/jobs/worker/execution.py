@@ -150,11 +150,14 @@ class Execution:
         except NoThread:
             raise
         except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
-            if timeout.expired():
-                return outcomes.timed_out(job, policy)
-            if self.is_cancelling and isinstance(exc, JobCancelled):
+            is_late = timeout.expired()
+            if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
                 return outcomes.cancelled(job, policy, exc)
-            outcome = outcomes.failed(job, policy, exc)
+            outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
+            if self.is_cancelling and outcome.retry_delay is not None:
+                return outcomes.cancelled(job, policy, exc)
+            if is_late:
+                return outcome
             if outcome.retry_delay is not None:  # the last attempt is logged by Django, with task_finished
                 logger.info(
                     "Attempt failed, the job is retried: job %s (%s), attempt %d",

@@ -12,7 +12,7 @@ from typing import TypeVar
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
 from notifications.jobs.claiming.lanes import SUSPECT_LANES
-from notifications.jobs.transitions import outcomes, queueing
+from notifications.jobs.transitions import notify_functions, outcomes, queueing
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import Executions
@@ -124,7 +124,7 @@ class JobRunner:
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:
-            self._on_outcome(outcome)
+            self._on_outcome(await notify_functions.acall(outcome))
 
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""

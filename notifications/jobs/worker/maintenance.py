@@ -21,7 +21,7 @@ from notifications.jobs.schedules import tasks as scheduled_tasks
 from notifications.jobs.schedules import ticks
 from notifications.jobs.schedules.declarations import declared_schedules
 from notifications.jobs.statistics import folding
-from notifications.jobs.transitions import finishing, handing_over, manual, reaping
+from notifications.jobs.transitions import finishing, handing_over, manual, notify_functions, reaping
 from notifications.jobs.transitions.guards import database_now
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.models import Worker
@@ -126,7 +126,7 @@ class Maintenance:
     async def end(self, seconds: float) -> None:
         """End the threads on which code of the project is called. Wait for calls that run, at most this long."""
         # Not on a thread of the event loop: the embedded worker ends while the interpreter does, which starts none.
-        if calls := self._project_threads.close():
+        if calls := [*self._project_threads.close(), *notify_functions.open_records()]:
             done, _ = await asyncio.wait([asyncio.wrap_future(call) for call in calls], timeout=seconds)
             for call in done:
                 call.exception()

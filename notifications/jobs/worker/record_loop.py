@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
@@ -98,7 +99,9 @@ class RecordLoop:
             policy = results.policy_at(job.task_path)
             for replacement in (None, outcomes.refused):
                 try:
-                    settled |= await self._record_one(replacement(job, policy) if replacement else outcome)
+                    # A replacement's notify function is not called: the other outcomes would wait for it.
+                    attempted = replace(replacement(job, policy), notify=None) if replacement else outcome
+                    settled |= await self._record_one(attempted)
                     break
                 except UNAVAILABLE:
                     break  # it stays in the list

@@ -28,7 +28,7 @@ from notifications.jobs.engines.celery.recorder import (
 from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
 from notifications.jobs.observations import Observation
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import observed, observed_groups, running
+from notifications.jobs.transitions import notify_functions, observed, observed_groups, running
 from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker.current import current_execution, set_current_execution
@@ -124,7 +124,7 @@ class ObservedExecution(Execution):
         self.is_ended = True
         recorder().forget(self)
         self.attempt.remake = make
-        self.attempt.outcome = make(self.job)
+        [self.attempt.outcome] = notify_functions.call_all([make(self.job)])
         is_noted = bool(self._wait_seconds) and end_notes.note(self.message.id, self.attempt.outcome)
         self._record(0.0 if is_noted else self._wait_seconds)
 
@@ -188,6 +188,7 @@ def finish_unlocked(outcome: Outcome) -> bool:
 
     It is tried again while another transaction holds the row, as the one that stores a batch's progress.
     """
+    [outcome] = notify_functions.call_all([outcome])
     give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
     while not _record(outcome):
         if time.monotonic() > give_up_at:

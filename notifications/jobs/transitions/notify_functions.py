@@ -1,0 +1,227 @@
+"""Call the ``notify`` functions of policies and batches, before the transactions that record outcomes.
+
+Each call runs on a thread for code of the project and has a time limit. Without a result in time, or after an error,
+the default notification is recorded, and the log names the function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.utils import translation
+
+from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.db.transactions import in_callers_transaction
+from notifications.jobs import host_code
+from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.transitions import signal_queue
+from notifications.models import Notification
+from notifications.streams.inbox import build_notification
+
+if TYPE_CHECKING:
+    from notifications.jobs.transitions.outcomes import Outcome
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds that one call may take, and may wait for a thread before.
+TIMEOUT_SECONDS, MAX_WAIT_SECONDS = 5.0, 30.0
+#: Calls that run at once, and calls that exceed their time from which on no function is called until one returns.
+MAX_CALLS, MAX_HANGING_CALLS = 16, 8
+#: What a function may return.
+CHANGEABLE_FIELDS = ("title", "body", "level", "category", "url", "data")
+
+
+class _Threads:
+    """The threads of this process, and the calls that are open."""
+
+    def __init__(self) -> None:
+        self.calls = DaemonExecutor(MAX_CALLS, "notifications-notify")
+        #: Records the outcomes of threads that may not wait for the project.
+        self.records = DaemonExecutor(2, "notifications-ends")
+        self.hanging: set[Future[Any]] = set()
+        self.recording: dict[Claim, Future[Any]] = {}
+
+
+_threads = _Threads()
+
+
+def call_all(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return these outcomes with their notifications, on a thread that may wait for the project.
+
+    Inside a caller's transaction, as in a test, functions are called on this thread, whose rows others do not see.
+    """
+    if all(outcome.notify is None for outcome in outcomes):
+        return list(outcomes)
+    if in_callers_transaction():
+        return [call_here(outcome) for outcome in outcomes]
+    calls = [outcome.notify and _Call(outcome) for outcome in outcomes]
+    return [call.wait() if call else outcome for call, outcome in zip(calls, outcomes, strict=True)]
+
+
+def call_here(outcome: Outcome) -> Outcome:
+    """Return an outcome with its notification, its function called on this thread, without a time limit."""
+    if outcome.notify is None:
+        return outcome
+    try:
+        return _completed(outcome, _notification_of(outcome))
+    except BaseException as exc:  # the project's code may raise anything
+        return _with_default(outcome, exc)
+
+
+async def acall(outcome: Outcome) -> Outcome:
+    """Return an outcome with its notification. If the task is cancelled meanwhile, it is the default one."""
+    return await _Call(outcome).await_() if outcome.notify else outcome
+
+
+def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome]], object]) -> list[Outcome]:
+    """Return the outcomes that this thread can record now.
+
+    On a thread that may not wait for the project, others are passed to ``record`` on another thread, when their
+    functions have returned. An outcome that is being recorded so is not recorded again.
+    """
+    queue = signal_queue.queue_of_this_thread()
+    if queue is None or all(outcome.notify is None for outcome in outcomes):
+        return list(outcomes)
+    ready = [outcome for outcome in outcomes if outcome.notify is None]
+    open_claims = claims_recorded_apart()
+    waiting = [outcome for outcome in outcomes if outcome.notify and claim_of(outcome.job) not in open_claims]
+    if not waiting:
+        return ready
+
+    def run() -> None:
+        signal_queue.use_on_this_thread(queue)
+        try:
+            record(call_all(waiting))
+        except Exception as exc:
+            logger.warning(
+                "Could not record the outcomes of %d jobs, which is tried again: %r", len(waiting), exc
+            )
+
+    try:
+        future = _threads.records.submit(run)
+    except NoThread as exc:
+        logger.warning("Could not call notify functions, which is tried again: %s", exc)
+    else:
+        _threads.recording |= dict.fromkeys((claim_of(outcome.job) for outcome in waiting), future)
+    return ready
+
+
+def claims_recorded_apart() -> set[Claim]:
+    """Return the claims whose outcomes are being recorded on another thread: see ``record_apart``."""
+    _threads.recording = {claim: call for claim, call in _threads.recording.items() if not call.done()}
+    return set(_threads.recording)
+
+
+def open_records() -> list[Future[Any]]:
+    """Return the calls of ``record_apart`` that have not returned."""
+    return [call for call in set(_threads.recording.values()) if not call.done()]
+
+
+class _Call:
+    """One call, on a thread."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._submitted_at = time.monotonic()
+        self._started_at = 0.0
+        self._future: Future[Notification | None] | None = None
+        hanging = _threads.hanging
+        hanging.difference_update([future for future in hanging if future.done()])
+        if len(hanging) >= MAX_HANGING_CALLS:
+            self._error: Exception = TimeoutError(f"{len(hanging)} other calls take too long.")
+            return
+        try:
+            self._future = _threads.calls.submit(contextvars.copy_context().run, self._run)
+        except NoThread as exc:
+            self._error = exc
+
+    def wait(self) -> Outcome:
+        while self._future and (seconds := self._seconds_left()) > 0:
+            if wait([self._future], timeout=seconds).done:
+                break
+        return self._result()
+
+    async def await_(self) -> Outcome:
+        try:
+            while self._future and (seconds := self._seconds_left()) > 0:
+                if (await asyncio.wait([asyncio.wrap_future(self._future)], timeout=seconds))[0]:
+                    break
+        except asyncio.CancelledError as exc:  # the worker stops: what the task did must be recorded
+            self._future, self._error = None, RuntimeError(f"The call was given up: {exc!r}.")
+        return self._result()
+
+    def _run(self) -> Notification | None:
+        self._started_at = time.monotonic()
+        return _notification_of(self._outcome)
+
+    def _seconds_left(self) -> float:
+        if self._started_at:
+            return self._started_at + TIMEOUT_SECONDS - time.monotonic()
+        # It may start while the caller waits, so it is looked at again after the time of a call at most.
+        left = self._submitted_at + MAX_WAIT_SECONDS - time.monotonic()
+        return min(left, TIMEOUT_SECONDS)
+
+    def _result(self) -> Outcome:
+        if self._future is None:
+            return _with_default(self._outcome, self._error)
+        # A call that has just ended cannot be cancelled either.
+        if not (self._future.done() or self._future.cancel() or self._future.done()):
+            _threads.hanging.add(self._future)
+            _threads.calls.write_off(self._future)
+            return _with_default(self._outcome, TimeoutError(f"It takes longer than {TIMEOUT_SECONDS:g} s."))
+        if self._future.cancelled():
+            waited = time.monotonic() - self._submitted_at
+            return _with_default(self._outcome, TimeoutError(f"It had no thread for {waited:.0f} s."))
+        if exc := self._future.exception():
+            return _with_default(self._outcome, exc)
+        return _completed(self._outcome, self._future.result())
+
+
+def _notification_of(outcome: Outcome) -> Notification | None:
+    """Call the function, and return the notification that it makes of the default one, None if there is to be none."""
+    call, default = outcome.notify, outcome.notification
+    assert call is not None and default is not None
+    with translation.override(outcome.job.language or None):
+        changes = call()
+        if changes is None:
+            return None
+        if unknown := set(changes) - set(CHANGEABLE_FIELDS):
+            raise TypeError(
+                f"A notify function may return {', '.join(CHANGEABLE_FIELDS)}, not {sorted(unknown)}."
+            )
+        fields: Mapping[str, Any] = {
+            name: getattr(default, name) for name in CHANGEABLE_FIELDS if name != "data"
+        }
+        return build_notification(default.user_id, **{**fields, **changes}, key=default.key, job=default.job)
+
+
+def _completed(outcome: Outcome, notification: Notification | None) -> Outcome:
+    return replace(outcome, notification=notification, notify=None)
+
+
+def _with_default(outcome: Outcome, exc: BaseException) -> Outcome:
+    function = outcome.notify.func if isinstance(outcome.notify, partial) else outcome.notify
+    logger.error(
+        "Host code failed: notify function %s of job %s; the default notification is recorded",
+        host_code.name_of(function),
+        outcome.job.id,
+        exc_info=exc,
+    )
+    return replace(outcome, notify=None)
+
+
+def _after_fork() -> None:
+    global _threads
+    _threads = _Threads()  # a child has none of its parent's threads
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,210 @@
+"""``notify`` functions run on threads of their own, before the transaction, and for a limited time."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.utils import timezone
+
+from notifications.api import batch, policy, task
+from notifications.db.transactions import in_callers_transaction
+from notifications.ids import uuid7
+from notifications.jobs.transitions import manual, notify_functions, reaping
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import notifications_of, until_done
+from tests.support.waiting import wait_until
+
+NAME = "tests.jobs.transitions.test_notify_functions"
+
+#: What a function saw: its thread, whether a transaction was open there, and how many users it read.
+calls = []
+gate = threading.Event()
+
+
+def observe(job):
+    calls.append(
+        (threading.current_thread().name, in_callers_transaction(), get_user_model().objects.count())
+    )
+    return {"title": f"{job.state} as described"}
+
+
+def hang(job):
+    calls.append(job.title)
+    gate.wait(30)
+    return {"title": "too late"}
+
+
+@task
+@policy(notify=observe)
+async def observed():
+    pass
+
+
+@task
+@policy(notify=hang)
+async def hanging():
+    pass
+
+
+@task
+@policy(notify=observe, retry_on=(ValueError,))
+def fail_when_cancelled():
+    tasks.held.append("running")
+    tasks.gate.wait(30)
+    raise ValueError("after the request to cancel it")
+
+
+@task
+@policy(notify=hang, max_attempts=1)
+def lost():
+    pass
+
+
+@pytest.fixture(autouse=True)
+def open_gate():
+    calls.clear()
+    gate.clear()
+    yield
+    gate.set()
+    wait_until(lambda: not (notify_functions.open_records() or running()), what="calls to return")
+
+
+@pytest.fixture
+def short_timeout(monkeypatch):
+    monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 0.5)
+
+
+def running():
+    return [call for call in notify_functions._threads.calls._running if not call.done()]
+
+
+def assert_neighbors_end(user):
+    """Other jobs of the same worker end within the time that a function hangs."""
+    until_done(*[tasks.noop.using(owner=user).enqueue() for _ in range(20)], timeout=4)
+
+
+def titles(user):
+    return [note.title for note in notifications_of(user)]
+
+
+def test_thread(worker, user):
+    """It may use the database, and holds nothing that others wait for."""
+    until_done(observed.using(owner=user).enqueue())
+    [(thread, is_in_transaction, users)] = calls
+    assert thread.startswith("notifications-notify")
+    assert (is_in_transaction, users) == (False, 1)
+    assert titles(user) == ["succeeded as described"]
+
+
+def test_slow_function_delays_no_neighbor(worker, user, caplog):
+    result = hanging.using(owner=user, title="Slow").enqueue()
+    wait_until(lambda: calls, what="the function to be called")
+    assert_neighbors_end(user)
+    assert Job.objects.get(id=result.id).state == "running"
+    until_done(result, timeout=10)
+    assert "Slow" in titles(user), "The default notification."
+    assert f"Host code failed: notify function {NAME}.hang of job {result.id}" in caplog.text
+    assert "It takes longer than 5 s." in caplog.text
+
+
+def test_slow_function_of_a_batch_delays_no_neighbor(worker, user, caplog):
+    with batch(owner=user, title="Slow", notify=hang) as b:
+        tasks.noop.enqueue()
+    wait_until(lambda: calls, what="the function to be called")
+    assert_neighbors_end(user)
+    assert Job.objects.get(id=b.id).state == "running"
+    until_done(b.result, timeout=10)
+    assert "Slow" in titles(user)
+    assert len(calls) == 1, "Rounds of the worker do not call it again."
+    assert f"notify function {NAME}.hang" in caplog.text
+
+
+def test_slow_function_of_a_lost_job_delays_no_neighbor(worker, user):
+    rows = [hanging.using(owner=user, title=f"Lost {n}").enqueue().id for n in range(2)]
+    wait_until(lambda: len(calls) == 2, what="the jobs to run")
+    # As if the process of another worker had ended.
+    Job.objects.filter(id__in=rows).update(worker=uuid7(), fence=9, attempt=3)
+    wait_until(lambda: len(calls) == 4, what="another call for each")
+    assert_neighbors_end(user)
+    gate.set()
+    wait_until(lambda: not Job.objects.filter(id__in=rows, seq=0).exists(), what="the jobs to fail")
+    assert set(Job.objects.filter(id__in=rows).values_list("state", flat=True)) == {"failed"}
+    assert len(calls) == 4, "The function is called once for each end."
+    assert titles(user).count("too late") == 2
+
+
+def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, caplog):
+    monkeypatch.setattr(notify_functions, "MAX_HANGING_CALLS", 2)
+    until_done(*[hanging.using(owner=user).enqueue() for _ in range(2)])
+    until_done(*[hanging.using(owner=user).enqueue() for _ in range(3)])
+    assert len(calls) == 2
+    assert "2 other calls take too long." in caplog.text
+    gate.set()
+    wait_until(lambda: not running(), what="the calls to return")
+    until_done(hanging.using(owner=user).enqueue())
+    assert titles(user)[-1] == "too late"
+
+
+def test_stop_of_the_worker(start_worker, user):
+    """A job whose task has ended is not executed again: it is recorded with the default notification."""
+    worker = start_worker()
+    result = hanging.using(owner=user, title="Done").enqueue()
+    wait_until(lambda: calls, what="the function to be called")
+    worker.stop(grace=0)
+    assert Job.objects.get(id=result.id).state == "succeeded"
+    assert titles(user) == ["Done"]
+
+
+def test_cancellation_by_another_user(worker, user, gate):
+    """Of a queued job, and of one that fails after the request."""
+    running = fail_when_cancelled.using(owner=user).enqueue()
+    wait_until(lambda: tasks.held, what="the task to run")
+    later = timezone.now() + timedelta(hours=1)
+    queued = observed.using(owner=user, run_after=later).enqueue()
+    manual.cancel([queued.id, running.id], by=uuid7())
+    executions = worker.worker._executions
+    wait_until(lambda: all(each.is_cancelling for each in executions.values()), what="the request")
+    gate.set()
+    until_done(running, queued)
+    assert titles(user) == ["cancelled as described"] * 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_reaping_outside_a_worker(user):
+    """A thread that may wait for the project waits."""
+    gate.set()
+    Job.objects.filter(id=lost.using(owner=user).enqueue().id).update(
+        state="running", worker=uuid7(), fence=1, attempt=1
+    )
+    assert reaping.reap_jobs() == 1
+    assert titles(user) == ["too late"]
+
+
+def test_inside_a_test_case(db, user):
+    """It is called on the thread of the test, whose rows no other thread sees."""
+    observed.using(owner=user).enqueue()
+    run_jobs()
+    assert calls == [(threading.current_thread().name, True, 1)]
+    assert titles(user) == ["succeeded as described"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_are_not_locked_while_a_function_runs(user, monkeypatch):
+    """A manual cancellation calls it before its transaction."""
+    result = hanging.using(owner=user).enqueue()
+    canceller = threading.Thread(target=lambda: (manual.cancel([result.id], by=uuid7()), connection.close()))
+    canceller.start()
+    try:
+        wait_until(lambda: calls, what="the function to be called")
+        started = time.monotonic()
+        Job.objects.filter(id=result.id).update(title="Changed meanwhile")
+        assert time.monotonic() - started < 2
+    finally:
+        gate.set()
+        canceller.join()
+    assert titles(user) == ["too late"]
