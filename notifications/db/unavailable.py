@@ -7,10 +7,20 @@ wrong, or that the database refuses what it is given.
 from __future__ import annotations
 
 import errno
+import logging
+import threading
+import time
 
 from django.db import InterfaceError, OperationalError
 
 from notifications.db.threads import NoThread
+
+logger = logging.getLogger("notifications")
+
+#: Seconds between two log lines that say that migrations are not applied.
+MIGRATE_LOG_INTERVAL_SECONDS = 60.0
+_lock = threading.Lock()
+_logged_at: float | None = None
 
 #: For ``except`` around the app's own database work, where an OSError can only come from the way to the database:
 #: psycopg raises a bare one where there is no free descriptor. Around code of the project use ``is_unavailable()``.
@@ -26,3 +36,23 @@ def is_unavailable(exc: BaseException) -> bool:
     if isinstance(exc, OSError):
         return exc.errno in ERROR_NUMBERS
     return isinstance(exc, UNAVAILABLE) or (isinstance(exc, RuntimeError) and str(exc) == NO_THREAD_MESSAGE)
+
+
+def is_not_migrated(exc: BaseException) -> bool:
+    """Return whether an error of the database means that a table or a column does not exist."""
+    if sqlstate := getattr(exc.__cause__, "sqlstate", None):
+        return sqlstate in ("42P01", "42703")
+    return str(exc).startswith(("no such table", "no such column")) or "has no column named" in str(exc)
+
+
+def log_if_not_migrated(exc: BaseException) -> bool:
+    """Return whether an error means that migrations are not applied. Of all that do, log one a minute."""
+    global _logged_at
+    if not is_not_migrated(exc):
+        return False
+    with _lock:
+        now = time.monotonic()
+        if _logged_at is None or now - _logged_at >= MIGRATE_LOG_INTERVAL_SECONDS:
+            _logged_at = now
+            logger.error("The database is not migrated, run manage.py migrate: %s", str(exc).splitlines()[0])
+    return True

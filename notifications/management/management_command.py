@@ -14,6 +14,7 @@ from django.core.management.color import no_style
 from django.db import Error
 
 from notifications.db.transactions import turn_autocommit_on
+from notifications.db.unavailable import is_not_migrated
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
@@ -155,13 +156,6 @@ def explain_error(exc: Error) -> str:
     reason = " ".join(str(exc).split())[:300] or type(exc).__name__
     remedy = "Run manage.py migrate." if is_not_migrated(exc) else "Try again."
     return f"{reason.rstrip('.')}. {remedy}"
-
-
-def is_not_migrated(exc: BaseException) -> bool:
-    """Return whether a table or a column does not exist."""
-    if sqlstate := getattr(exc.__cause__, "sqlstate", None):
-        return sqlstate in ("42P01", "42703")
-    return str(exc).startswith(("no such table", "no such column")) or "has no column named" in str(exc)
 
 
 def common_options() -> CommandParser:

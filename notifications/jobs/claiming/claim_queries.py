@@ -38,7 +38,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.lanes import ENGINE, HANDED, Lanes
+from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, Lanes
 from notifications.jobs.transitions.guards import database_now_sql, lock_sql
 
 #: A query and its parameters.
@@ -197,6 +197,20 @@ def limited_handed_jobs(
         sql += f" UNION ALL {columns} {handed('queued', limited_queues)} AND concurrency_key = ''"
         params += [fresh_since, *limited_queues]
     return f"{sql} LIMIT {limit}", params
+
+
+def isolated_jobs(queues: Collection[str], backend: str, limit: int) -> Query:
+    """Return the query for the ids of the first due isolated jobs of a backend in these queues, without a lock.
+
+    It reads all isolated jobs of the queues: at most as many as ran in processes that were lost.
+    """
+    now, now_param = database_now_sql()
+    names = ", ".join(["%s"] * len(queues))
+    sql = (
+        f"SELECT id {queued_jobs()} AND queue_name IN ({names}) AND lane = '{ISOLATED}' AND backend = %s "
+        f"AND (run_after IS NULL OR run_after <= {now}) {_BY_PRIORITY} {limit}"
+    )
+    return sql, [*queues, backend, now_param]
 
 
 def jobs_of_backends(

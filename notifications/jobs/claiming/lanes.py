@@ -35,6 +35,8 @@ from notifications.jobs.results import find_task
 #: The values of ``Job.Lane`` that the built-in worker claims from.
 ASYNC, SYNC, SUSPECT = LANES = ("async", "sync", "suspect")
 ENGINE, HANDED, ISOLATED = ENGINE_LANES = ("engine", "handed", "isolated")
+#: The lanes of queued jobs whose ids their engine may have.
+HANDED_LANES = (HANDED, ISOLATED)
 #: The lanes of jobs of which one may have ended a process.
 SUSPECT_LANES = (SUSPECT, ISOLATED)
 OBSERVED = "observed"

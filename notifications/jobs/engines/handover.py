@@ -21,6 +21,7 @@ from django.db import Error, connections
 from notifications.conf import settings
 from notifications.db.threads import start_thread
 from notifications.db.transactions import connection, on_commit_merged
+from notifications.db.unavailable import log_if_not_migrated
 from notifications.jobs import engines
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
@@ -70,8 +71,9 @@ def run_round() -> bool:
     # However often the queue rings, and on whichever thread this is called.
     if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
         _last_search = time.monotonic()
-        lost = handing_over.hand_over_again(senders.unreachable_backends())
-        due += isolating.hand_over_isolated_jobs()
+        unreachable = senders.unreachable_backends()
+        lost = handing_over.hand_over_again(unreachable)
+        due += isolating.hand_over_isolated_jobs(unreachable)
     if lost:
         logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
     senders.send([*due, *lost])
@@ -111,7 +113,8 @@ class HandoverLoop:
                     has_more = run_round()
                 except Error as exc:
                     self._unbroken_since = time.monotonic()
-                    logger.warning("Could not hand over jobs, which is tried again: %s", exc)
+                    if not log_if_not_migrated(exc):
+                        logger.warning("Could not hand over jobs, which is tried again: %s", exc)
                     connections.close_all()
                 except Exception:
                     logger.exception("Could not hand over jobs, which is tried again")

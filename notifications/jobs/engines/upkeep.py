@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import is_unavailable
+from notifications.db.unavailable import is_unavailable, log_if_not_migrated
 from notifications.jobs import stored_times
 from notifications.jobs.alerts import evaluation
 from notifications.jobs.announcing import announcer
@@ -79,7 +79,8 @@ class Upkeep:
     def run_round(self) -> None:
         """Do what is due. An error of one duty is logged, also one that the database refuses for good.
 
-        Raises an error that means that the database is unavailable: see ``is_unavailable()``.
+        Where migrations are not applied the round ends. Raises an error that means that the database is unavailable:
+        see ``is_unavailable()``.
         """
         for duty in self._duties:
             started = time.monotonic()
@@ -89,6 +90,8 @@ class Upkeep:
             try:
                 has_more = duty.run() is True
             except Exception as exc:
+                if log_if_not_migrated(exc):
+                    return  # the others would find so too
                 if is_unavailable(exc):
                     raise
                 logger.exception("Could not %s, which is tried again", duty.name)

@@ -39,7 +39,6 @@ from notifications.jobs.transitions.guards import (
     guarded_update,
     lock_query,
 )
-from notifications.jobs.transitions.isolating import REFUSED_RESEND_SECONDS
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -55,13 +54,25 @@ FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
 MAX_UNSUSPECTED_JOBS, MAX_UNSUSPECTED_JOBS_OF_IDLE = 1, 10
 #: A job is overtaken if the engine has begun one that was handed over so many seconds later.
 OVERTAKEN_SECONDS = 5.0
+#: The same for isolated jobs, whose ids are few: after ids that no process has claimed, and after those that came to a
+#: process with another suspect.
+FIRST_ISOLATED_SECONDS, FIRST_REFUSED_SECONDS, MAX_ISOLATED_SECONDS = 10.0, 1.0, 60.0
 #: By how much of itself each interval is longer or shorter, at random.
 JITTER = 0.25
 
 
-def next_hand_over(now: datetime, failed_handovers: int = 0) -> datetime:
-    """Return when an id is handed over again that is handed over now, after so many times without a claim."""
-    seconds = min(FIRST_INTERVAL_SECONDS * 2 ** min(failed_handovers, 20), MAX_INTERVAL_SECONDS)
+def next_hand_over(
+    now: datetime,
+    failed_handovers: int = 0,
+    first: float = FIRST_INTERVAL_SECONDS,
+    most: float = MAX_INTERVAL_SECONDS,
+) -> datetime:
+    """Return when an id is handed over again that is handed over now, after so many times without a claim.
+
+    ``first``, ``most``
+        The seconds of the first interval and of the longest one. Each is twice as long as the one before.
+    """
+    seconds = min(first * 2 ** min(max(failed_handovers, 0), 20), most)
     return now + timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
@@ -180,10 +191,17 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
 
     def write() -> set[UUID]:
         jobs = list(lock_query(rows.order_by("id")))
-        resend_at = database_now() + timedelta(seconds=REFUSED_RESEND_SECONDS)
+        now = database_now()
+
+        def changes(job: Job) -> tuple[str, datetime | None]:
+            if job.lane != ISOLATED:
+                return ENGINE, None
+            refusals = job.handovers - job.attempt - 1
+            return ISOLATED, next_hand_over(now, refusals, FIRST_REFUSED_SECONDS, MAX_ISOLATED_SECONDS)
+
         guarded_update(
             "lane=%s, hand_over_at=%s, handed_over_at=NULL",
-            [((ISOLATED, resend_at) if job.lane == ISOLATED else (ENGINE, None), job) for job in jobs],
+            [(changes(job), job) for job in jobs],
             state="queued",
         )
         return queued - {job.id for job in jobs}
@@ -202,14 +220,15 @@ def move_to_configured_lanes() -> int:
     for is_with_engine, lanes in ((True, LANES), (False, ENGINE_LANES)):
         # Found outside the transaction: it reads all queued jobs.
         query = claim_queries.jobs_of_backends(backends, lanes, is_with_engine, MAX_JOBS_PER_TRANSACTION)
-        while ids := _read_ids(query):
+        while ids := read_ids(query):
             if not (count := fair_atomic(partial(_move, ids, lanes))):
                 break
             moved += count
     return moved
 
 
-def _read_ids(query: Query) -> list[UUID]:
+def read_ids(query: Query) -> list[UUID]:
+    """Return the ids that a query yields."""
     db = connection()
     with db.cursor() as cursor:
         cursor.execute(*query)

@@ -7,51 +7,79 @@ ids are handed over than there are processes, and an id that came to a process w
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime, timedelta
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
 
 from django.db.models import Q
 
+from notifications.compat import task_backends
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import ISOLATED
+from notifications.jobs.claiming.lanes import ISOLATED, has_engine
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.guards import database_now, guarded_update
+from notifications.jobs.transitions.handing_over import (
+    FIRST_ISOLATED_SECONDS,
+    MAX_ISOLATED_SECONDS,
+    next_hand_over,
+    read_ids,
+)
 from notifications.models import Job, Worker
 
-#: Isolated jobs that are looked at in one transaction.
-MAX_JOBS_PER_TRANSACTION = 50
-#: Seconds until an id is sent again that no process has claimed, and one that came to a process with another suspect.
-RESEND_SECONDS, REFUSED_RESEND_SECONDS = 10.0, 1.0
+#: Isolated jobs of each backend that are looked at in one transaction.
+MAX_JOBS_PER_BACKEND = 50
 
 
-def hand_over_isolated_jobs() -> list[Job]:
-    """Return isolated jobs to be sent to their engines: the first ones, and those whose ids no process has claimed."""
+def hand_over_isolated_jobs(unreachable: Collection[str] = ()) -> list[Job]:
+    """Return isolated jobs to be sent to their engines: the first ones, and those whose ids no process has claimed.
+
+    Of the backends in ``unreachable``, whose engines did not answer this process, one job is sent in an interval, which
+    tries them again.
+    """
     claimable = candidates.claimable_queues((), (ISOLATED,))
-    if not claimable:
+    if not claimable or not (ids := _read_first_of_backends(claimable)):
         return []
 
     def write() -> list[Job]:
         now = database_now()
-        lanes = {ISOLATED: MAX_JOBS_PER_TRANSACTION}
-        limits = RunningLimits(queue_limits(), lanes)
-        jobs = candidates.lock_jobs(now, MAX_JOBS_PER_TRANSACTION, claimable, Q(), lanes, limits)
+        limits = RunningLimits(queue_limits(), {ISOLATED: len(ids)})
+        jobs = candidates.lock_jobs(now, len(ids), claimable, Q(id__in=ids), {ISOLATED: len(ids)}, limits)
         max_handed = max(_count_processes(now), 1)
-        handed: Counter[str] = Counter()
-        sent = []
+        firsts: dict[str, list[Job]] = defaultdict(list)
         for job in jobs:
-            handed[job.backend] += 1
-            if handed[job.backend] <= max_handed and (job.hand_over_at is None or job.hand_over_at <= now):
-                sent.append(job)
+            if len(firsts[job.backend]) < max_handed:
+                firsts[job.backend].append(job)
+        sent: list[Job] = []
+        for alias, of_backend in firsts.items():
+            due = [job for job in of_backend if job.hand_over_at is None or job.hand_over_at <= now]
+            if alias in unreachable:
+                due = due[:1] if len(due) == len(of_backend) else []
+            sent += due
+        for job in sent:
+            job.hand_over_at = next_hand_over(
+                now, job.handovers - job.attempt, FIRST_ISOLATED_SECONDS, MAX_ISOLATED_SECONDS
+            )
         guarded_update(
             "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
-            [((now + timedelta(seconds=RESEND_SECONDS), now), job) for job in sent],
+            [((job.hand_over_at, now), job) for job in sent],
             state="queued",
         )
         return sent
 
     return retrying_atomic(write)
+
+
+def _read_first_of_backends(queues: Collection[str]) -> list[UUID]:
+    """Return the ids of the first isolated jobs of each backend, so that one with many leaves none of another out."""
+    return [
+        id
+        for alias in task_backends.settings
+        if has_engine(alias)
+        for id in read_ids(claim_queries.isolated_jobs(queues, alias, MAX_JOBS_PER_BACKEND))
+    ]
 
 
 def _count_processes(now: datetime) -> int:

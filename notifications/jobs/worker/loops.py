@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from django.db import Error
 
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -24,8 +24,9 @@ async def run_forever(step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
-        except Exception:
-            logger.exception("A loop of the worker failed and is started again")
+        except Exception as exc:
+            if not log_if_not_migrated(exc):
+                logger.exception("A loop of the worker failed and is started again")
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 

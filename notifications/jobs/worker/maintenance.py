@@ -11,7 +11,7 @@ from typing import Any
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.jobs import stored_times
 from notifications.jobs.alerts import evaluation
 from notifications.jobs.announcing import announcer
@@ -73,7 +73,7 @@ class Maintenance:
                 await self._write(manual.resume_batch_cancellations)
                 await self._write(finishing.finish_remaining_batches)
             except UNAVAILABLE as exc:
-                logger.warning("Could not run maintenance, which is tried again: %s", exc)
+                _log_unavailable("Could not run maintenance, which is tried again: %s", exc)
             await asyncio.sleep(ROUND_INTERVAL_SECONDS)
 
     async def run_schedules(self) -> None:
@@ -89,7 +89,7 @@ class Maintenance:
                 # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
                 pause = await self._call_project(ticks.run_round)
             except UNAVAILABLE as exc:
-                logger.warning("Could not enqueue jobs of schedules, which is tried again: %s", exc)
+                _log_unavailable("Could not enqueue jobs of schedules, which is tried again: %s", exc)
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(pause - elapsed, MIN_TICK_PAUSE_SECONDS))
 
@@ -101,7 +101,7 @@ class Maintenance:
             try:
                 has_more = await self._write(continue_marking, 0, retrying_atomic)
             except UNAVAILABLE as exc:
-                logger.warning("Could not mark notifications as read: %s", exc)
+                _log_unavailable("Could not mark notifications as read: %s", exc)
             pause = max(time.monotonic() - started, MIN_MARK_PAUSE_SECONDS)
             await asyncio.sleep(pause if has_more else ROUND_INTERVAL_SECONDS)
 
@@ -112,7 +112,7 @@ class Maintenance:
             try:
                 await self._write(evaluation.evaluate_if_due)
             except UNAVAILABLE as exc:
-                logger.warning("Could not evaluate alerts, which is tried again: %s", exc)
+                _log_unavailable("Could not evaluate alerts, which is tried again: %s", exc)
 
     async def announce(self) -> None:
         """Notify readers of what has changed. All workers do so: each reader is notified once."""
@@ -121,7 +121,7 @@ class Maintenance:
             try:
                 await self._call_project(self._announcer.run_round)
             except UNAVAILABLE as exc:
-                logger.warning("Could not announce alerts and schedules, which is tried again: %s", exc)
+                _log_unavailable("Could not announce alerts and schedules, which is tried again: %s", exc)
 
     async def end(self, seconds: float) -> None:
         """End the threads on which code of the project is called. Wait for calls that run, at most this long."""
@@ -143,7 +143,7 @@ class Maintenance:
                     deleted += count
                     await asyncio.sleep(PRUNE_CHUNK_PAUSE_SECONDS)
             except UNAVAILABLE as exc:
-                logger.warning("Could not prune old rows, which is tried again: %s", exc)
+                _log_unavailable("Could not prune old rows, which is tried again: %s", exc)
             if deleted:
                 logger.info("Pruned rows past their retention: %d", deleted)
             elapsed = time.monotonic() - started
@@ -159,7 +159,7 @@ class Maintenance:
                     has_more = bool(await self._write(self._fold_chunk))
                     await asyncio.sleep(FOLD_CHUNK_PAUSE_SECONDS)
             except UNAVAILABLE as exc:
-                logger.warning("Could not fold statistics, which is tried again: %s", exc)
+                _log_unavailable("Could not fold statistics, which is tried again: %s", exc)
 
     def reap_dead_neighbors(self) -> int:
         """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
@@ -180,7 +180,7 @@ class Maintenance:
                     logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
                 is_start = False
             except UNAVAILABLE as exc:
-                logger.warning("Could not move jobs to their engines, which is tried again: %s", exc)
+                _log_unavailable("Could not move jobs to their engines, which is tried again: %s", exc)
             await asyncio.sleep(ROUND_INTERVAL_SECONDS if is_start else MOVE_INTERVAL_SECONDS)
 
     def _move_jobs(self, is_start: bool) -> int:
@@ -206,3 +206,9 @@ def is_oldest_worker(lease: Lease) -> bool:
     """Return whether a worker is the oldest live one, which does what only one worker should do."""
     live = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
     return live.values_list("id", flat=True).first() == lease.worker
+
+
+def _log_unavailable(text: str, exc: BaseException) -> None:
+    # On SQLite a table that does not exist is an OperationalError.
+    if not log_if_not_migrated(exc):
+        logger.warning(text, exc)

@@ -15,7 +15,7 @@ from django.db import connections
 
 from notifications import serializers
 from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
@@ -24,7 +24,7 @@ from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.statistics import read_figures
 from notifications.jobs.transitions import manual
-from notifications.management.management_command import ManagementCommand, common_options, is_not_migrated
+from notifications.management.management_command import ManagementCommand, common_options
 from notifications.management.subcommands import bulk_changes
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table

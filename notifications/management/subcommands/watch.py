@@ -11,8 +11,8 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db import connections
 
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.management.management_command import ManagementCommand, is_not_migrated
+from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
+from notifications.management.management_command import ManagementCommand
 from notifications.realtime import doorbell, frames, reader
 
 #: Seconds between two reads while no ring comes.

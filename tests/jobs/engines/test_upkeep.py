@@ -1,16 +1,20 @@
 """In each arrangement of processes that the docs allow, some process does the upkeep of all jobs and streams."""
 
+import asyncio
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from django.db import DataError, OperationalError, ProgrammingError
+from asgiref.sync import sync_to_async
+from django.db import DataError, OperationalError, ProgrammingError, connection
 from django.utils import timezone
 
+from notifications.db import unavailable
 from notifications.ids import uuid7
 from notifications.jobs.engines import handover, upkeep
-from notifications.jobs.worker import maintenance
+from notifications.jobs.worker import loops, maintenance
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
 from notifications.streams import inbox, marking
@@ -101,6 +105,61 @@ def test_one_duty_that_fails_keeps_no_other_from_being_done(caplog, error):
     duties.run_round()
     assert done == [1]
     assert "Could not break, which is tried again" in caplog.text
+
+
+@pytest.fixture
+def not_migrated(monkeypatch):
+    """Return a function that raises the error of the database for a column that does not exist."""
+    monkeypatch.setattr(unavailable, "_logged_at", None)
+
+    def read():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT missing FROM notifications_stream")
+
+    return read
+
+
+def lines(caplog):
+    assert not [record for record in caplog.records if record.exc_info]
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migrated, monkeypatch):
+    """Not one traceback for each duty in each round."""
+    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
+    duties._duties = (upkeep.Duty("break", 0, not_migrated), upkeep.Duty("break too", 0, not_migrated))
+    for _ in range(3):
+        duties.run_round()
+    (line,) = lines(caplog)
+    assert "The database is not migrated, run manage.py migrate: " in line and "missing" in line
+    monkeypatch.setattr(unavailable, "MIGRATE_LOG_INTERVAL_SECONDS", 0)
+    duties.run_round()
+    assert len(lines(caplog)) == 2
+
+
+def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch):
+    """Its loops go on, and log it once a minute together."""
+    monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
+    for module, name in ((maintenance.streams, "number_pending"), (maintenance.ticks, "run_round")):
+        monkeypatch.setattr(module, name, not_migrated)
+    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(maintenance, "continue_marking", lambda *args: not_migrated())
+    calls = []
+
+    async def write(call, *args):
+        calls.append(call)
+        return await sync_to_async(call)(*args)
+
+    async def run():
+        duties = maintenance.Maintenance(None, write, lambda: None)
+        for loop in (duties.run_rounds, duties.mark_read):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await loops.run_forever(loop)
+
+    asyncio.run(run())
+    assert len(calls) > 10
+    assert len(lines(caplog)) == 1
 
 
 def test_database_that_is_away_ends_the_round():

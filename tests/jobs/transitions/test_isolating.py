@@ -84,6 +84,46 @@ def test_an_id_that_another_suspect_keeps_from_running_is_sent_again_soon(lost_j
     assert [job.id for job in isolating.hand_over_isolated_jobs()] == [id]
 
 
+def move_to_another_backend(ids):
+    Job.objects.filter(id__in=ids).update(backend="other")
+
+
+def test_a_backend_with_many_does_not_hold_up_another(lost_jobs, settings, monkeypatch):
+    settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
+    monkeypatch.setattr(isolating, "MAX_JOBS_PER_BACKEND", 2)
+    ids = lost_jobs(4)
+    move_to_another_backend(ids[3:])
+    assert sorted(job.id for job in isolating.hand_over_isolated_jobs()) == [ids[0], ids[3]]
+
+
+def test_one_job_tries_an_engine_that_did_not_answer(lost_jobs, live_worker, settings):  # noqa: F811
+    settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
+    for _ in range(3):
+        Worker.objects.filter(id=live_worker()).update(queues="engine:any")
+    ids = lost_jobs(5)
+    move_to_another_backend(ids[3:])
+    first = sorted(job.id for job in isolating.hand_over_isolated_jobs({"default"}))
+    assert first == [ids[0], *ids[3:]]
+    assert isolating.hand_over_isolated_jobs({"default"}) == []
+    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[1:3]
+
+
+def test_intervals_grow_while_no_process_takes_a_suspect(lost_jobs):
+    """Those after a refusal too: another suspect may run for hours, and each id is a message."""
+    (id,) = lost_jobs(1)
+
+    def seconds_until_next():
+        return (Job.objects.get(id=id).hand_over_at - timezone.now()).total_seconds()
+
+    for refuse, intervals in ((True, (1, 2, 4, 8)), (False, (60, 60)), (True, (60, 60))):
+        for seconds in intervals:
+            Job.objects.update(hand_over_at=None)
+            assert [job.id for job in isolating.hand_over_isolated_jobs()] == [id]
+            if refuse:
+                handing_over.take_back([id])
+            assert 0.7 * seconds < seconds_until_next() < 1.3 * seconds
+
+
 def test_a_released_suspect_stays_isolated(lost_jobs):
     (id,) = lost_jobs(1)
     claim([id])

@@ -16,7 +16,7 @@ from django.db import connections
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.forks import keep_out_of_transactions
 from notifications.db.threads import check_connections, start_thread
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.ids import uuid7
 from notifications.jobs.engines.celery import configured_tasks, end_notes, reconcile
 from notifications.jobs.engines.celery.connections import broker_name
@@ -99,11 +99,13 @@ class MainProcess:
             check_connections()
             function()
         except UNAVAILABLE as exc:
-            logger.warning("Could not %s of a Celery worker, which is tried again: %s", what, exc)
+            if not log_if_not_migrated(exc):
+                logger.warning("Could not %s of a Celery worker, which is tried again: %s", what, exc)
             connections.close_all()
             return False
-        except Exception:
-            logger.exception("Could not %s of a Celery worker", what)
+        except Exception as exc:
+            if not log_if_not_migrated(exc):
+                logger.exception("Could not %s of a Celery worker", what)
             return False
         return True
 
