@@ -19,7 +19,7 @@ from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.admin.runners import has_runners
-from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, OBSERVED
+from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, ISOLATED, OBSERVED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.matching import NEWEST_FIRST, JobFilter
@@ -128,7 +128,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
             return _("Queued, waiting for a worker")
         if job.waits_for_engine:  # type: ignore[attr-defined]
             return _("Queued, waiting for %(engine)s") % {"engine": label_of(job.backend)}
-        if job.state == Job.State.QUEUED and job.lane == HANDED:
+        if _is_in_engine(job):
             words = {"engine": label_of(job.backend), "time": _time_in_engine(job)}
             return (
                 _("Queued in %(engine)s for %(time)s") if words["time"] else _("Queued in %(engine)s")
@@ -137,6 +137,8 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:
+        if job.lane == ISOLATED:  # one at a time in a process of the engine
+            return f"{label_of(job.backend)} ({job.get_lane_display()})"
         if job.lane in ENGINE_LANES:
             return label_of(job.backend)
         return _("Celery (observed)") if job.lane == OBSERVED else _("Built-in worker")
@@ -158,14 +160,14 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     @admin.display(description=_("in the engine since"), empty_value="-")
     def handed_over_since(self, job: Job) -> Any:
         """Return since when a queued job waits in its engine."""
-        if job.state != Job.State.QUEUED or job.lane != HANDED or job.handed_over_at is None:
+        if not _is_in_engine(job) or job.handed_over_at is None:
             return None
         return formats.date_format(template_localtime(job.handed_over_at), "DATETIME_FORMAT")
 
     @admin.display(description=_("handed over again"), empty_value="-")
     def next_hand_over(self, job: Job) -> Any:
         """Return when the id of a queued job is handed over again, unless a process of the engine claims it."""
-        if job.state != Job.State.QUEUED or job.lane != HANDED or job.hand_over_at is None:
+        if not _is_in_engine(job) or job.hand_over_at is None:
             return None
         when = formats.date_format(template_localtime(job.hand_over_at), "DATETIME_FORMAT")
         return _("%(when)s, if it is still queued") % {"when": when}
@@ -184,6 +186,12 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     @admin.display(description=_("error"))
     def problem(self, job: Job) -> str:
         return (serializers.job_error(job) or {}).get("detail") or "-"
+
+
+def _is_in_engine(job: Job) -> bool:
+    """Return whether a job is queued and its id was handed to its engine."""
+    is_handed = job.lane == HANDED or (job.lane == ISOLATED and job.handed_over_at is not None)
+    return job.state == Job.State.QUEUED and is_handed
 
 
 def _time_in_engine(job: Job) -> str:

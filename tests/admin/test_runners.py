@@ -45,6 +45,18 @@ def test_engine_and_hand_over_are_columns(idle_engine, engine_process, admin_cli
     assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
 
 
+def test_isolated_jobs(idle_engine, engine_process, admin_client):  # noqa: F811
+    """A job whose process was lost says that it is a suspect, and since when its engine has its id."""
+    engine_process()
+    ids = [tasks.noop.enqueue().id for _ in range(2)]
+    Job.objects.update(lane="isolated", handed_over_at=None)
+    Job.objects.filter(id=ids[1]).update(handed_over_at=timezone.now() - timedelta(minutes=5, seconds=30))
+    assert cells(admin_client, "runner") == ["Idle (Suspect)"] * 2
+    assert cells(admin_client, "state_now") == ["Queued in Idle for 5\xa0minutes", "Queued"]
+    page = admin_client.get(f"{LIST}{ids[1]}/change/").text
+    assert "once" in page and "if it is still queued" in page
+
+
 def test_list_says_for_how_long_a_job_waits_in_its_engine(idle_engine, engine_process, admin_client):  # noqa: F811
     engine_process()
     tasks.noop.enqueue()

@@ -45,11 +45,27 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
         "waiting": 1,
         "handed_over": 3,
         "handed_over_repeatedly": 2,
+        "isolated": 0,
         "due": 3,
         "untaken_queues": [],
     }
     assert "2 live processes, 3 jobs running. 1 jobs wait" in findings["engine"]["message"]
     assert "3 are handed over (2 more than once, the first " in findings["engine"]["message"]
+
+
+def test_isolated_jobs_are_counted(idle_engine, engine_process):  # noqa: F811
+    """Those with a process that may have their ids as handed over, the others as waiting."""
+    engine_process()
+    for handed_over_at in (None, None, timezone.now() - timedelta(seconds=30)):
+        id = tasks.noop.using(queue_name="reports").enqueue().id
+        Job.objects.filter(id=id).update(lane="isolated", handed_over_at=handed_over_at, handovers=3)
+    wait_long()
+    idle_engine.taken = {"default"}
+    found = diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]
+    figures = found["figures"]
+    assert (figures["waiting"], figures["handed_over"], figures["isolated"], figures["due"]) == (2, 1, 3, 3)
+    assert figures["untaken_queues"] == ["reports"]
+    assert "3 run one at a time in a process, because theirs was lost" in found["message"]
 
 
 def test_no_process_is_alive(idle_engine):  # noqa: F811

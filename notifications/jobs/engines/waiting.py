@@ -12,7 +12,7 @@ from django.db.models import Exists, F, OuterRef, Q, Sum
 from notifications.compat import task_backends
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, has_engine
+from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED_LANES, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.engines import engine_of, label_of
@@ -78,7 +78,9 @@ def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     """
     jobs = Job.objects.using(database())
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
-    waiting = jobs.filter(state=Job.State.QUEUED, lane=HANDED, backend=engine.alias, queued_at__lt=latest)
+    waiting = jobs.filter(
+        state=Job.State.QUEUED, lane__in=HANDED_LANES, backend=engine.alias, queued_at__lt=latest
+    )
     waiting = waiting.exclude(queue_name__in=paused_queues())
     taken = engine.taken_queues()
     if taken is not None:

@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.compat import task_backends
-from notifications.jobs.claiming.lanes import ENGINE, HANDED, has_engine
+from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.engines import engine_of
@@ -64,6 +64,8 @@ class Waiting:
     to_be_handed_over: int
     handed_over: int
     repeatedly: int
+    #: Of both: jobs whose process was lost, of which a process runs one at a time.
+    isolated: int
     due: int
     #: Since the oldest due job was due, and since the oldest job in the engine was handed over.
     oldest_seconds: float
@@ -76,6 +78,8 @@ class Waiting:
             details.append(f"the first {self.oldest_handed_over_seconds:.0f} s ago")
         if details:
             text += f" ({', '.join(details)})"
+        if self.isolated:
+            text += f", {self.isolated} run one at a time in a process, because theirs was lost"
         return text + (f", the oldest waits for {self.oldest_seconds:.0f} s." if self.due else ".")
 
 
@@ -109,6 +113,7 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
         "waiting": waiting.to_be_handed_over,
         "handed_over": waiting.handed_over,
         "handed_over_repeatedly": waiting.repeatedly,
+        "isolated": waiting.isolated,
         "due": waiting.due,
         "oldest_waits_seconds": waiting.oldest_seconds,
         "oldest_handed_over_seconds": waiting.oldest_handed_over_seconds,
@@ -174,18 +179,23 @@ def count_waiting(alias: str) -> Waiting:
     now = database_now()
     since = Greatest("queued_at", Coalesce("run_after", "queued_at"))
     due = due_jobs(alias, now)
+    handed = Q(lane=HANDED) | Q(lane=ISOLATED, handed_over_at__isnull=False)
     found = due.aggregate(
         due=Count("id"),
         since=Min(since),
-        handed=Count("id", filter=Q(lane=HANDED)),
-        handed_since=Min("handed_over_at", filter=Q(lane=HANDED)),
-        repeatedly=Count("id", filter=Q(lane=HANDED, handovers__gt=F("attempt") + 1)),
+        handed=Count("id", filter=handed),
+        handed_since=Min("handed_over_at", filter=handed),
+        repeatedly=Count("id", filter=handed & Q(handovers__gt=F("attempt") + 1)),
+        isolated=Count("id", filter=Q(lane=ISOLATED)),
     )
-    queued = due.model.objects.using(due.db).filter(state="queued", lane=ENGINE, backend=alias)
+    queued = due.model.objects.using(due.db).filter(
+        Q(lane=ENGINE) | Q(lane=ISOLATED, handed_over_at=None), state="queued", backend=alias
+    )
     return Waiting(
         to_be_handed_over=queued.count(),
         handed_over=found["handed"],
         repeatedly=found["repeatedly"],
+        isolated=found["isolated"],
         due=found["due"],
         oldest_seconds=_seconds_since(found["since"], times.now()),
         oldest_handed_over_seconds=_seconds_since(found["handed_since"], now),
