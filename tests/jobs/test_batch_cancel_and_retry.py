@@ -182,6 +182,17 @@ def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(
     assert manual.retry([b.id], passes_over_full=True) == [b.id]
 
 
+def test_a_retry_that_passes_over_all_jobs_of_a_batch(user, other_user, settings, transactional_db):
+    """The batch stays as it is: it would end again with the same failures, and notify its owner again."""
+    with batch(owner=user) as b:
+        tasks.fail.using(owner=other_user).enqueue()
+    run_jobs()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+    tasks.noop.using(owner=other_user).enqueue()
+    assert manual.retry([b.id], passes_over_full=True) == []
+    assert (row(b).state, row(b).attempt, jobs_of(b).get().state) == ("failed", 1, "failed")
+
+
 def test_a_retry_while_its_batch_ends(user, transactional_db, monkeypatch):
     """The retry comes between the check for active jobs and the count: a batch that succeeds then would be final."""
     with batch(owner=user) as b:

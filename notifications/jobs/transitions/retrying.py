@@ -112,7 +112,9 @@ def _retry_batch(batch: Job, passes_over_full: bool) -> bool:
             return False
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE_STATES)
     # The jobs first: a running batch without an active job is ended by any worker.
-    _retry_jobs(list(jobs.order_by("id").values_list("id", flat=True)), passes_over_full)
+    ids = list(jobs.order_by("id").values_list("id", flat=True))
+    if ids and not _retry_jobs(ids, passes_over_full):
+        return False  # all were passed over, so it would end again as it is
     return _reopen_batch(batch.id)
 
 
