@@ -4,8 +4,8 @@
 
 Each page is opened by Django's test client, in this process, so a figure is the time of the view, its queries and its
 template. It is the median, with the worst beside it, after two rounds that are not counted. Django's own list of users
-is there to compare with. The pages are those of a superuser ``bench-pages``, who is created, and the inbox of a seeded
-user.
+is there to compare with. The pages are those of a superuser ``bench-pages``, who is created, and the inbox and the API
+of a seeded user. "heavy" is the first seeded user, whose share of all rows ``bench.seed --heavy-share`` sets.
 """
 
 from __future__ import annotations
@@ -14,36 +14,57 @@ import argparse
 import os
 import statistics
 import time
+from datetime import timedelta
 from typing import Any
 
 WARM_UP_ROUNDS = 2
+#: Pages that are opened as a seeded user, not as staff.
+USER_PAGES = ("inbox", "API, jobs")
+#: Format of the filters by time.
+MINUTE = "%Y-%m-%dT%H:%M"
 
 
 def build_paths(user: Any) -> dict[str, str]:
-    """Return the path of each measured page by its name; those of the inbox are to be opened by ``user``."""
+    """Return the path of each measured page by its name; those of ``USER_PAGES`` are to be opened by ``user``."""
     from django.apps import apps
+    from django.contrib.auth import get_user_model
     from django.urls import reverse
+    from django.utils import timezone
 
     jobs = reverse("admin:notifications_job_changelist")
-    failed = (
-        apps.get_model("notifications", "Job").objects.filter(state="failed").order_by("created_at").last()
+    heavy = get_user_model().objects.filter(username__startswith="seed").order_by("pk").first()
+    failed_jobs = apps.get_model("notifications", "Job").objects.filter(state="failed")
+    failed, of_heavy = (
+        rows.order_by("created_at").last() for rows in (failed_jobs, failed_jobs.filter(user=heavy))
     )
-    if failed is None:
+    if failed is None or of_heavy is None:
         raise SystemExit("The database has no failed job. Fill it with python -m bench.seed.")
     overview = reverse("admin:notifications_overview_changelist")
     notifications = reverse("admin:notifications_notification_changelist")
+    now = timezone.now()
     return {
         "job list": jobs,
         "job list, failed": f"{jobs}?state__exact=failed",
         "job list, a task": f"{jobs}?task_path={failed.task_path}",
         "job list, a user": f"{jobs}?user={user.pk}",
+        "job list, heavy user": f"{jobs}?user={heavy.pk}",
+        "job list, no such error": f"{jobs}?error=shop.tasks.send_receipt+no.SuchError",
+        "job list, no hit": f"{jobs}?q=nothing",
         "a job": reverse("admin:notifications_job_change", args=[failed.pk]),
+        "a job of the heavy user": reverse("admin:notifications_job_change", args=[of_heavy.pk]),
         "overview, hour": overview,
         "overview, day": f"{overview}?period=day",
         "overview, week": f"{overview}?period=week",
         "notification list": notifications,
         "notification list, a user": f"{notifications}?user={user.pk}",
+        "notification list, heavy user": f"{notifications}?user={heavy.pk}",
+        "notification list, a week": f"{notifications}?created=week",
+        "notification list, a time": f"{notifications}?created_from={now - timedelta(days=9):{MINUTE}}"
+        f"&created_until={now - timedelta(days=8):{MINUTE}}",
+        "notification list, no hit": f"{notifications}?created_from=2001-01-01T00:00&created_until=2001-02-01T00:00",
+        "notification list, no hit 2": f"{notifications}?created=week&category=nothing",
         "inbox": reverse("notifications:inbox"),
+        "API, jobs": reverse("notifications:api-jobs"),
         "list of Django's users": reverse("admin:auth_user_changelist"),
     }
 
@@ -67,7 +88,7 @@ def main() -> None:
     job, notification = (apps.get_model("notifications", name) for name in ("Job", "Notification"))
     settings.DEBUG = False
     settings.ALLOWED_HOSTS = ["testserver"]
-    newest = notification.objects.filter(user__username__startswith="seed").order_by("created_at").last()
+    newest = notification.objects.filter(user__username__startswith="seed").order_by("id").last()
     if newest is None:
         raise SystemExit("The database has no notifications. Fill it with python -m bench.seed.")
     user = newest.user
@@ -80,11 +101,11 @@ def main() -> None:
     print(f"{job.objects.count():,} jobs, {notification.objects.count():,} notifications, ", end="")
     print(f"{notification.objects.filter(user=user).count():,} of them in the inbox")
     for name, path in build_paths(user).items():
-        client = clients["user" if name == "inbox" else "admin"]
+        client = clients["user" if name in USER_PAGES else "admin"]
         times = [measure_milliseconds(client, path) for _ in range(WARM_UP_ROUNDS + arguments.rounds)][
             WARM_UP_ROUNDS:
         ]
-        print(f"{name:28}{statistics.median(times):8.1f} ms (worst {max(times):.1f})", flush=True)
+        print(f"{name:32}{statistics.median(times):8.1f} ms (worst {max(times):.1f})", flush=True)
 
 
 def measure_milliseconds(client: Any, path: str) -> float:

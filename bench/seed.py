@@ -1,6 +1,7 @@
 """Fill a database with jobs and notifications, to measure pages and queries on large tables.
 
-``python -m bench.seed --jobs 1000000 --notifications 1000000 [--users 1000] [--database postgres]``
+``python -m bench.seed --jobs 1000000 --notifications 1000000 [--users 1000] [--heavy-share 400]
+[--database postgres]``
 
 Without ``--database`` it is the database of the site's settings (``DATABASE_URL``). ``--database postgres`` starts a
 PostgreSQL server of its own, prints its address, and stops it at Ctrl-C. The rows are those of 30 days: most jobs have
@@ -99,10 +100,19 @@ def choose(shares: tuple[tuple[int, str], ...], salt: int) -> str:
 class Seeding:
     """Inserts rows over a connection of Django. ``users`` are the keys of existing users, which must be integers."""
 
-    def __init__(self, connection: Any, *, users: list[int], now: float | None = None, report: Any = None):
+    def __init__(
+        self,
+        connection: Any,
+        *,
+        users: list[int],
+        heavy_share: int = 0,
+        now: float | None = None,
+        report: Any = None,
+    ):
         self.connection = connection
         self.dialect = Dialect(connection.vendor)
         self.users = users
+        self.heavy_share = heavy_share
         self.end_ms = int((now or time.time()) * 1000)
         self.start_ms = self.end_ms - DAYS * 24 * 3600 * 1000
         self.report = report or (lambda text: None)
@@ -182,7 +192,10 @@ class Seeding:
         if self.users != list(range(first, first + len(self.users))):
             raise SystemExit("The keys of the users have gaps. Seed an empty database.")
         number = HASH.format(3)
-        return f"CASE WHEN {number} < 300 THEN {first} + i % {few} ELSE {first} + i % {len(self.users)} END"
+        return (
+            f"CASE WHEN {HASH.format(17)} < {self.heavy_share} THEN {first} "
+            f"WHEN {number} < 300 THEN {first} + i % {few} ELSE {first} + i % {len(self.users)} END"
+        )
 
     def _times_ms(self) -> tuple[str, str]:
         """Return expressions for the milliseconds that a job waited and ran."""
@@ -303,7 +316,7 @@ def make_users(count: int) -> list[int]:
     return list(model.objects.filter(username__startswith="seed").order_by("pk").values_list("pk", flat=True))
 
 
-def seed(*, jobs: int, notifications: int, users: int, report: Any = None) -> None:
+def seed(*, jobs: int, notifications: int, users: int, heavy_share: int = 0, report: Any = None) -> None:
     """Migrate and fill the database of the settings."""
     from django.apps import apps
     from django.core.management import call_command
@@ -312,13 +325,21 @@ def seed(*, jobs: int, notifications: int, users: int, report: Any = None) -> No
     call_command("migrate", verbosity=0)
     if apps.get_model("notifications", "Job").objects.exists():
         raise SystemExit("The database has jobs already. Name an empty one in DATABASE_URL.")
-    Seeding(connection, users=make_users(users), report=report).insert(jobs=jobs, notifications=notifications)
+    seeding = Seeding(connection, users=make_users(users), heavy_share=heavy_share, report=report)
+    seeding.insert(jobs=jobs, notifications=notifications)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_count, default=1_000_000)
     parser.add_argument("--notifications", type=_count, default=1_000_000)
     parser.add_argument("--users", type=_count, default=1_000)
+    parser.add_argument(
+        "--heavy-share",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of 1,000 jobs and notifications, how many are of the first user (0)",
+    )
     parser.add_argument("--database", help="postgres, or an address like sqlite:////tmp/seed.sqlite3")
 
 
@@ -367,6 +388,7 @@ def main() -> None:
             jobs=arguments.jobs,
             notifications=arguments.notifications,
             users=arguments.users,
+            heavy_share=arguments.heavy_share,
             report=print_progress,
         )
         seconds = time.monotonic() - started

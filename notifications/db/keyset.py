@@ -18,7 +18,9 @@ from django.db.models import Q
 from django.db.models.sql.datastructures import BaseTable
 
 #: Rows of one slice, and of all slices of one page.
-ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 10_000
+ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 7_500
+#: Rows that may enter a slice while it is read without the last rows of it being passed over.
+ROWS_ENTERING = 250
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -132,9 +134,12 @@ def read_page(
         remaining = order.sort(order.after(slices_of, after))
         ends = remaining.values_list(*order.fields)[ROWS_PER_SLICE - 1 : ROWS_PER_SLICE]
         end = next((RowPosition(tuple(row)) for row in ends), None)
-        rows_of_slice = order.reversed().after(remaining, end, inclusive=True)
-        # The limit leaves room for rows that have entered. Without one the database would choose another index.
-        found += order.read(rows, limit + 1 - len(found), among=rows_of_slice[: 2 * ROWS_PER_SLICE])
+        # Only the limit ends what is read in the order of the index. With the end as a condition of the slice,
+        # PostgreSQL read all failed jobs in another order (65 ms of 40,000), and SQLite, which takes the first of two
+        # lower bounds, all notifications of the week that was asked for (16 ms of 230,000).
+        in_slice = order.reversed().after(rows, end, inclusive=True)
+        slice_of_index = remaining[: ROWS_PER_SLICE + ROWS_ENTERING]
+        found += order.read(in_slice, limit + 1 - len(found), among=slice_of_index)
         if len(found) > limit:
             return Page(positions=found[:limit], has_more=True)
         if end is None:

@@ -189,6 +189,20 @@ UNUSUAL = [
 MAX_READ_UNUSUAL = {"sqlite": 40_000, "postgresql": 3_000}
 
 
+#: Steps of SQLite's virtual machine, or pages of PostgreSQL, where 750 rows are read.
+MAX_READ_PER_SLICE = {"sqlite": 15_000, "postgresql": 1_500}
+
+
+def test_a_slice_ends_with_its_rows(seeded, admin_client, monkeypatch):
+    """A page that is read in slices does not read the rest of the week that was asked for."""
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 500)
+    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 1_000)
+    address = "/admin/notifications/notification/?created=week&category=nothing"
+    slices = [sql for sql in queries_of(admin_client, address) if "LIMIT 51" in sql]
+    assert len(slices) == 2
+    assert max(map(pages_read, slices)) < MAX_READ_PER_SLICE[connection.vendor]
+
+
 @pytest.fixture
 def heavy_owner(transactional_db):
     """One user has half of all jobs and notifications."""

@@ -12,6 +12,7 @@ from notifications import times
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.depths import read_moment
 from notifications.jobs.statistics import reading
+from notifications.jobs.statistics.points import read_queues_and_points
 from notifications.jobs.statistics.reading import Histogram
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
@@ -84,7 +85,7 @@ class History:
 def read_history(period: str, now: datetime) -> History:
     """Return the figures of one of ``PERIODS`` that ends now, in two queries."""
     known = PERIODS[period]
-    by_queue, points = reading.read_queues_and_points(known.length, known.points, now=now)
+    by_queue, points = read_queues_and_points(known.length, known.points, now=now)
     start = min((point.start for point in points if point.start), default=now - known.length)
     active = _read_active(start)
     for name in active:

@@ -13,13 +13,7 @@ Pages, metrics and alerts read them by these functions, each of which is one que
 hours (90 days), days (2 years) and all time, ``buckets`` are those of the histograms. The model is ``JobStatistics``.
 """
 
-from notifications.jobs.statistics.reading import (
-    Figures,
-    Histogram,
-    Total,
-    read_figures,
-    read_points,
-    read_totals,
-)
+from notifications.jobs.statistics.points import read_points
+from notifications.jobs.statistics.reading import Figures, Histogram, Total, read_figures, read_totals
 
 __all__ = ["Figures", "Histogram", "Total", "read_figures", "read_points", "read_totals"]

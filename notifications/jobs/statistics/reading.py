@@ -1,4 +1,4 @@
-"""Read the statistics of jobs: figures of queues and tasks over a time, points of charts, and totals."""
+"""Read the statistics of jobs: figures of queues and tasks over a time, and totals."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Figures:
         """Jobs that were queued and have ended since, per minute."""
         return self.enqueued * 60 / self.seconds if self.seconds else 0.0
 
-    def _add(self, row: _Row) -> None:
+    def add(self, row: Sums) -> None:
         setattr(self, row.outcome, getattr(self, row.outcome) + row.count)
         if row.outcome in ENDS:
             self.enqueued += row.enqueued
@@ -147,105 +147,26 @@ def read_figures(
     and tasks in which nothing has ended are left out. One query.
     """
     now = now or times.now()
-    period = _period_of(window)
-    since = _first_start(now - window, PERIOD_SECONDS[period])
+    period = period_of(window)
+    since = first_start(now - window, PERIOD_SECONDS[period])
     group = ("queue_name", "task_path") if by_task else ("queue_name",)
     figures: dict[tuple[str, str], Figures] = {}
-    for row in _read(period, since, now, group, queue=queue, task=task):
+    for row in read_sums(period, since, now, group, queue=queue, task=task):
         key = (row.queue, row.task)
         if key not in figures:
             figures[key] = Figures(
                 queue=row.queue,
                 task=row.task or task or "",
-                start=_moment(since),
+                start=moment_of(since),
                 seconds=now.timestamp() - since,
             )
-        figures[key]._add(row)
+        figures[key].add(row)
     return [figures[key] for key in sorted(figures)]
-
-
-def read_points(
-    window: timedelta,
-    points: int = 60,
-    *,
-    queue: str | None = None,
-    task: str | None = None,
-    now: datetime | None = None,
-) -> list[Figures]:
-    """Return at most ``points`` figures for a chart of the last ``window``: equal steps of time, oldest first.
-
-    Each is the sum of all queues and tasks, or of ``queue`` and ``task``. Steps in which nothing ended are there too.
-    A step is a multiple of a minute, an hour or a day: see ``read_figures``. The last one lasts until ``now``, and
-    the first one may begin up to a step before or after the window. One query.
-    """
-    now = now or times.now()
-    steps = _Steps.of(window, points, now)
-    figures = steps.make_figures(now, queue=queue or "", task=task or "")
-    for row in _read(steps.period, steps.since, now, (), queue=queue, task=task, step=steps.seconds):
-        if 0 <= row.step < steps.count:
-            figures[row.step]._add(row)
-    return figures
-
-
-def read_queues_and_points(
-    window: timedelta, points: int = 60, *, now: datetime | None = None
-) -> tuple[dict[str, Figures], list[Figures]]:
-    """Return the figures of each queue, by name, and those for a chart of all: see ``read_points``. One query.
-
-    Both are of the same time, the steps of the chart.
-    """
-    now = now or times.now()
-    steps = _Steps.of(window, points, now)
-    figures = steps.make_figures(now)
-    queues: dict[str, Figures] = {}
-    for row in _read(steps.period, steps.since, now, ("queue_name",), step=steps.seconds):
-        if not 0 <= row.step < steps.count:
-            continue
-        if row.queue not in queues:
-            queues[row.queue] = Figures(
-                queue=row.queue, start=_moment(steps.since), seconds=now.timestamp() - steps.since
-            )
-        queues[row.queue]._add(row)
-        figures[row.step]._add(row)
-    return queues, figures
-
-
-@dataclass(frozen=True, slots=True)
-class _Steps:
-    """The steps of a chart: ``count`` of ``seconds`` each, from ``since`` (seconds since 1970), read from a period."""
-
-    period: Any
-    since: int
-    seconds: int
-    count: int
-
-    @classmethod
-    def of(cls, window: timedelta, points: int, now: datetime) -> _Steps:
-        if points < 1:
-            raise ValueError("points must be 1 or more.")
-        period = _period_of(window)
-        period_seconds = PERIOD_SECONDS[period]
-        periods = max(-(-int(window.total_seconds()) // period_seconds), 1)
-        step = -(-periods // points) * period_seconds
-        last = _first_start(now, period_seconds) - step + period_seconds
-        count = -(-periods * period_seconds // step)
-        return cls(period, last - (count - 1) * step, step, count)
-
-    def make_figures(self, now: datetime, *, queue: str = "", task: str = "") -> list[Figures]:
-        return [
-            Figures(
-                queue=queue,
-                task=task,
-                start=_moment(self.since + number * self.seconds),
-                seconds=min(float(self.seconds), now.timestamp() - self.since - number * self.seconds),
-            )
-            for number in range(self.count)
-        ]
 
 
 def read_totals() -> list[Total]:
     """Return what has ended since the beginning, by queue, task and outcome. No number ever falls. One query."""
-    rows = _read(Period.ALL_TIME, 0, None, ("queue_name", "task_path"))
+    rows = read_sums(Period.ALL_TIME, 0, None, ("queue_name", "task_path"))
     return [
         Total(
             queue=row.queue,
@@ -260,7 +181,7 @@ def read_totals() -> list[Total]:
 
 
 @dataclass(slots=True)
-class _Row:
+class Sums:
     """One row of the query: sums of an outcome."""
 
     queue: str
@@ -273,7 +194,7 @@ class _Row:
     counts: dict[str, list[int]]
 
 
-def _read(
+def read_sums(
     period: Any,
     since: int,
     until: datetime | None,
@@ -282,7 +203,7 @@ def _read(
     queue: str | None = None,
     task: str | None = None,
     step: int = 0,
-) -> Iterator[_Row]:
+) -> Iterator[Sums]:
     """Yield sums of the rows of a period and of those that are not folded yet, in one snapshot."""
     conditions, params = ["start >= %s"], [since]
     if until is not None:
@@ -309,12 +230,12 @@ def _read(
         yield _row(dict(zip([*group, "outcome"], row, strict=False)), bool(step), row[len(group) + 1 :])
 
 
-def _row(names: dict[str, Any], has_step: bool, values: Sequence[Any]) -> _Row:
+def _row(names: dict[str, Any], has_step: bool, values: Sequence[Any]) -> Sums:
     # By position, as in COLUMNS: the page of a week has 600 rows of 60 columns.
     step, count, enqueued, wait, run, *buckets = [
         int(value or 0) for value in (values if has_step else (0, *values))
     ]
-    return _Row(
+    return Sums(
         queue=names.get("queue_name", ""),
         task=names.get("task_path", ""),
         outcome=names["outcome"],
@@ -326,16 +247,16 @@ def _row(names: dict[str, Any], has_step: bool, values: Sequence[Any]) -> _Row:
     )
 
 
-def _period_of(window: timedelta) -> Any:
+def period_of(window: timedelta) -> Any:
     if window <= MAX_MINUTES_WINDOW:
         return Period.MINUTE
     return Period.HOUR if window <= MAX_HOURS_WINDOW else Period.DAY
 
 
-def _first_start(moment: datetime, seconds: int) -> int:
+def first_start(moment: datetime, seconds: int) -> int:
     moment_seconds = int(moment.timestamp())
     return moment_seconds - moment_seconds % seconds
 
 
-def _moment(seconds: int) -> datetime:
+def moment_of(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from notifications.jobs.statistics import folding, read_figures, read_points, read_totals
-from notifications.jobs.statistics.reading import read_queues_and_points
+from notifications.jobs.statistics.points import read_queues_and_points
 from notifications.models import JobStatistics
 from tests.jobs.statistics.test_folding import fold_all, write
 
@@ -62,6 +62,36 @@ def test_queues_and_points(fold, django_assert_num_queries):
     assert queues["reports"].wait.count == sum(range(0, 60, 2))
     assert queues["default"].start == points[0].start
     assert queues["default"].seconds == sum(point.seconds for point in points)
+
+
+@pytest.mark.parametrize(
+    ("window", "count"), [({"hours": 3}, 60), ({"days": 1}, 24), ({"days": 7}, 56), ({"days": 60}, 30)]
+)
+def test_queues_from_longer_periods(fold, window, count):
+    """Sums of a queue that are read from hours and days are those of the steps, from the first second to the last."""
+    length = timedelta(**window)
+    for part in range(200):
+        moment = (NOW - length * part / 190).timestamp()
+        outcome = ("succeeded", "failed", "cancelled", "lost")[part % 4]
+        queue = "default" if part % 3 else "reports"
+        write(
+            moment, count=part + 1, queue=queue, outcome=outcome, wait_9=part, run_microseconds=500_000 * part
+        )
+    write((NOW + timedelta(days=1)).timestamp(), count=1000)
+    fold()
+    queues, points = read_queues_and_points(length, count, now=NOW)
+    assert points == read_points(length, count, now=NOW)
+    for name in ("succeeded", "failed", "cancelled", "lost", "enqueued"):
+        assert sum(getattr(queue, name) for queue in queues.values()) == sum(
+            getattr(point, name) for point in points
+        )
+    for name in ("wait", "run"):
+        of_queues, of_points = (
+            [getattr(part, name) for part in parts] for parts in (queues.values(), points)
+        )
+        assert sum(times.count for times in of_queues) == sum(times.count for times in of_points)
+        seconds = sum(times.total_seconds for times in of_queues)
+        assert seconds == pytest.approx(sum(times.total_seconds for times in of_points))
 
 
 def test_figures_of_tasks(fold):
