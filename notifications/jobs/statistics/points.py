@@ -123,7 +123,7 @@ def _query_of_queues_and_points(steps: _Steps, until: int) -> str:
 def _add_ends(figures: Figures, sums: Sequence[Any]) -> None:
     """Add sums of ends: a count of each outcome, then those of ``_COLUMNS``."""
     values = [int(value or 0) for value in sums]
-    for outcome, count in zip(ENDS, values, strict=False):
+    for outcome, count in zip(map(str, ENDS), values, strict=False):
         setattr(figures, outcome, getattr(figures, outcome) + count)
     enqueued, wait, run, *buckets = values[len(ENDS) :]
     figures.enqueued += enqueued
