@@ -289,10 +289,15 @@ test("an answer of an earlier epoch is dropped", async () => {
   assert.equal(page.client.stream.notifications.size, 0);
 });
 
-test("a poll that hangs in a dead connection is aborted after 30 s, and does not block the next one", async () => {
+test("a poll that hangs in a dead connection is aborted after 30 s, and does not block the next one", async (t) => {
   const dead = ({ init }) =>
     new Promise((_, reject) => init.signal?.addEventListener("abort", () => reject(init.signal.reason)));
   const page = makePage({ routes: { "GET /n/api/sync/": dead } });
+  t.mock.method(AbortSignal, "timeout", (ms) => {
+    const timeout = new AbortController();
+    page.clock.setTimeout(() => timeout.abort(), ms);
+    return timeout.signal;
+  });
   page.client.start();
   page.client.refresh();
   await page.clock.advance(10_000);

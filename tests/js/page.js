@@ -14,6 +14,7 @@ export function makePage({
   pollUrl = "/n/api/sync/",
   routes = {},
   random = () => 0.5,
+  hasUser = true,
 } = {}) {
   const clock = new FakeClock();
   const sockets = [];
@@ -31,7 +32,7 @@ export function makePage({
       openSocket,
       clock,
       random,
-      hasUser: true,
+      hasUser,
       callbacks,
       poller: new Poller({ url: pollUrl, fetch: net.fetch, clock, callbacks }),
     });

@@ -30,29 +30,99 @@ test("on focus the client checks the session once, and starts from a snapshot if
   assert.equal(page.net.count(SYNC), 1);
   assert.equal(page.net.calls[0].url.search, "");
   assert.equal(page.sockets.length, 2);
-  page.last().welcome({ prev: null, seq: 50, reset: true, unread: 1 });
-  assert.deepEqual(page.last().sent[0], { op: "hello", epoch: null, seq: null });
+  page.last().welcome({ prev: 50, seq: 50, unread: 1 });
+  assert.deepEqual(page.last().sent[0], { op: "hello", epoch: "e1", seq: 50 }); // the position of the snapshot
   assert.deepEqual(page.states, ["connecting", "live"]);
   assert.equal(page.client.unread, 1);
 });
 
-for (const [condition, answer] of Object.entries({
-  "no user or another user is signed in": UNAUTHORIZED,
+const UNANSWERED = {
   "the server responds with 503": { status: 503 },
   "the network fails": new TypeError("failed to fetch"),
-})) {
-  test(`if ${condition}, the client stays signed out, and checks again at the next focus`, async () => {
+};
+
+test("if no user or another user is signed in, the client stays signed out until the next focus", async () => {
+  const page = signedOutPage(UNAUTHORIZED);
+  for (let focus = 1; focus <= 2; focus += 1) {
+    page.client.checkConnection();
+    await settled();
+    await page.clock.advance(60_000);
+    assert.equal(page.net.count(SYNC), focus);
+  }
+  assert.equal(page.client.state, "signed_out");
+  assert.equal(page.sockets.length, 1);
+});
+
+for (const [condition, answer] of Object.entries(UNANSWERED)) {
+  test(`if ${condition} on focus, a signed-out client asks again until it knows`, async () => {
     const page = signedOutPage(answer);
-    for (let focus = 1; focus <= 2; focus += 1) {
-      page.client.checkConnection();
-      await settled();
-      await page.clock.advance(60_000);
-      assert.equal(page.net.count(SYNC), focus);
-    }
-    assert.equal(page.client.state, "signed_out");
+    page.states.length = 0;
+    page.client.checkConnection();
+    await page.clock.advance(31_000);
+    assert.equal(page.net.count(SYNC), 3);
+    assert.deepEqual(page.states, []);
+    page.net.routes[SYNC] = SIGNED_IN;
+    await page.clock.advance(15_000);
+    assert.deepEqual(page.states, ["connecting"]);
+    assert.equal(page.sockets.length, 2);
+    await page.clock.advance(1_000);
+    assert.equal(page.net.count(SYNC), 4);
+  });
+
+  test(`if ${condition}, a page whose user has to be confirmed waits, and asks again until it knows`, async () => {
+    const page = livePage({ routes: { [SYNC]: answer } });
+    page.states.length = 0;
+    await page.client.confirmUser();
+    assert.equal(page.sockets[0].closed, true);
+    assert.deepEqual(page.states, ["connecting", "waiting"]);
+    assert.equal(page.client.unread, 2);
+    page.client.checkConnection(); // on focus it is asked now
+    await settled();
+    assert.equal(page.net.count(SYNC), 2);
+    await page.clock.advance(16_000);
+    assert.equal(page.net.count(SYNC), 3);
     assert.equal(page.sockets.length, 1);
+    page.net.routes[SYNC] = UNAUTHORIZED;
+    await page.clock.advance(15_000);
+    assert.equal(page.client.state, "signed_out");
+    assert.equal(page.client.unread, null);
+    await page.clock.advance(600_000);
+    assert.equal(page.net.count(SYNC), 4);
   });
 }
+
+test("a page that is stopped while the server cannot be asked asks no more, and goes on asking when it returns", async () => {
+  const page = livePage({ routes: { [SYNC]: { status: 503 } } });
+  await page.client.confirmUser();
+  page.client.stop();
+  await page.clock.advance(60_000);
+  assert.deepEqual([page.net.count(SYNC), page.client.state], [1, "stopped"]);
+  page.net.routes[SYNC] = SIGNED_IN;
+  page.client.start();
+  await settled();
+  assert.equal(page.sockets.length, 2);
+});
+
+test("a read that was sent before does not confirm the user", async () => {
+  const answers = [];
+  const page = livePage({ routes: { [SYNC]: () => new Promise((resolve) => answers.push(resolve)) } });
+  page.client.checkConnection(); // on focus, with the cookie of the earlier session
+  void page.client.confirmUser();
+  answers[0]({ json: syncFrame({ seq: 41 }) });
+  await settled();
+  assert.equal(page.sockets.length, 1);
+  answers[1](UNAUTHORIZED);
+  await settled();
+  assert.equal(page.client.state, "signed_out");
+});
+
+test("a page without the mark of a user reads nothing on focus: the answer could be another user's", async () => {
+  const page = livePage({ hasUser: false, routes: { [SYNC]: SIGNED_IN } });
+  page.client.checkConnection();
+  await settled();
+  assert.deepEqual(page.last().sent, [{ op: "ping" }]);
+  assert.equal(page.net.calls.length, 0);
+});
 
 test("a client that is signed out again at once can start a second time", async () => {
   const page = signedOutPage(SIGNED_IN);
@@ -145,7 +215,7 @@ test("while the server confirms the user nothing is received, and then the page 
   assert.equal(socket.closed, true);
   socket.receive({ op: "change", n: 9, prev: 41, seq: 42, unread: 7, items: [] });
   assert.equal(page.client.unread, 2);
-  answer(SIGNED_IN);
+  answer({ status: 304 });
   await settled();
   page.last().open();
   assert.deepEqual(page.last().sent[0], { op: "hello", epoch: "e1", seq: 41 });
@@ -153,18 +223,13 @@ test("while the server confirms the user nothing is received, and then the page 
   assert.deepEqual(page.states, ["connecting", "live"]);
 });
 
-for (const [condition, answer] of Object.entries({
-  "another user is signed in": UNAUTHORIZED,
-  "the server cannot be asked": new TypeError("failed to fetch"),
-})) {
-  test(`if ${condition}, the page is signed out`, async () => {
-    const page = livePage({ routes: { [SYNC]: answer } });
-    await page.client.confirmUser();
-    assert.equal(page.client.state, "signed_out");
-    assert.equal(page.client.unread, null);
-    assert.equal(page.sockets.length, 1);
-  });
-}
+test("if another user is signed in, the page is signed out", async () => {
+  const page = livePage({ routes: { [SYNC]: UNAUTHORIZED } });
+  await page.client.confirmUser();
+  assert.equal(page.client.state, "signed_out");
+  assert.equal(page.client.unread, null);
+  assert.equal(page.sockets.length, 1);
+});
 
 test("a page that leaves and returns during the check is started by its result", async () => {
   let answer = (_response) => undefined;

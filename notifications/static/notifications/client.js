@@ -19,7 +19,7 @@
  * @typedef {{epoch: string|null, seq: number|null}} Position
  * @typedef {{getPosition: () => Position, onFrame: (frame: Frame) => void, onState: (state: string) => void}} Callbacks
  * @typedef {{start: () => void, stop: () => void, sync: () => void, refresh: () => void,
- *   checkConnection: () => Promise<unknown>|void, isSignedIn: () => Promise<boolean>,
+ *   checkConnection: () => Promise<unknown>|void, confirmUser: () => Promise<unknown>|void,
  *   watchOtherTabs: (onLive: () => void) => void}} Transport
  * @typedef {{op: string, reset: boolean, notifications: Notification[], jobs: JobItem[],
  *   activeIds: Set<string>|null}} Change activeIds: the ids of all active jobs, in the last frame of a catch-up
@@ -132,7 +132,7 @@ export class Client extends EventTarget {
     this.#transport = createTransport({
       getPosition: () => ({ epoch: this.stream.epoch, seq: this.stream.cursor }),
       onFrame: (frame) => this.#receive(frame),
-      onState: (state) => this.#setState(state),
+      onState: (state) => this.#handleState(state),
     });
   }
 
@@ -146,7 +146,8 @@ export class Client extends EventTarget {
 
   start() {
     this.#isRunning = true;
-    if (!this.#isConfirming) this.#transport.start();
+    if (this.#isConfirming) void this.#transport.confirmUser();
+    else this.#transport.start();
   }
 
   stop() {
@@ -161,20 +162,32 @@ export class Client extends EventTarget {
    * out starts from a snapshot if its user is signed in again.
    */
   checkConnection() {
-    return this.state === "signed_out" ? this.confirmUser() : this.#transport.checkConnection();
+    const isConfirmed = this.state !== "signed_out" && !this.#isConfirming;
+    return isConfirmed ? this.#transport.checkConnection() : this.confirmUser();
   }
 
-  /** Receive nothing more until the server has confirmed that the user of the page is the one who is signed in. */
-  async confirmUser() {
-    if (this.#isConfirming) return;
+  /**
+   * Have no connection until the server has confirmed that the user of the page is the one who is signed in. It is asked
+   * again every 15 s while it does not answer.
+   */
+  confirmUser() {
+    if (!this.#isConfirming && this.state !== "signed_out") {
+      this.#transport.stop();
+      this.#setState("connecting");
+    }
     this.#isConfirming = true;
-    if (this.state !== "signed_out") this.#transport.stop();
-    const isSignedIn = await this.#transport.isSignedIn();
-    this.#isConfirming = false;
-    if (!this.#isRunning) return;
-    if (!isSignedIn) return this.#setState("signed_out");
-    this.#setState("connecting");
-    this.#transport.start();
+    return this.#transport.confirmUser();
+  }
+
+  /** @param {string} state of the transport */
+  #handleState(state) {
+    if (!this.#isRunning) return this.#transport.stop();
+    const isConfirming = this.#isConfirming;
+    this.#isConfirming = isConfirming && state === "waiting";
+    if (this.#isConfirming && this.state === "signed_out") return;
+    const isConfirmed = isConfirming && state === "polling";
+    this.#setState(isConfirmed ? "connecting" : state);
+    if (isConfirmed) this.#transport.start();
   }
 
   /** Read the stream now where no frames are pushed. Called after the page changed something over HTTP. */
@@ -224,13 +237,13 @@ export class Client extends EventTarget {
 
   /** @param {string} state */
   #setState(state) {
+    if (FINAL_STATES.has(state)) this.#transport.stop();
+    if (state === "signed_out") this.#transport.watchOtherTabs(() => this.checkConnection());
     if (state === this.state) return;
     this.state = state;
-    if (FINAL_STATES.has(state)) this.#transport.stop();
     if (state === "signed_out") {
       this.stream = new Stream();
       this.#emit("unseen", null);
-      this.#transport.watchOtherTabs(() => this.checkConnection());
     }
     this.#emit("state", state);
   }

@@ -112,7 +112,7 @@ function createNoTransport({ onState }) {
     sync: doNothing,
     refresh: doNothing,
     checkConnection: doNothing,
-    isSignedIn: async () => false,
+    confirmUser: doNothing,
     watchOtherTabs: doNothing,
   };
 }

@@ -58,6 +58,7 @@ export class Connection {
   start() {
     if (this.#isRunning) return;
     this.#isRunning = true;
+    this.#poller.stop();
     this.#connect();
   }
 
@@ -98,8 +99,8 @@ export class Connection {
     }
   }
 
-  isSignedIn() {
-    return this.#poller.isSignedIn();
+  confirmUser() {
+    return this.#poller.confirm();
   }
 
   watchOtherTabs() {} // Without a shared connection a tab learns nothing of the others.

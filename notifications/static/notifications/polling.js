@@ -50,14 +50,11 @@ export class Poller {
     return this.#currentRead;
   }
 
-  /** Return whether the user of this page is signed in. Never rejects. */
-  async isSignedIn() {
-    try {
-      const response = await this.#request(JSON.stringify({ epoch: null, seq: null }));
-      return response.ok || response.status === 304;
-    } catch {
-      return false;
-    }
+  /** Start with a request that is sent from now on: an earlier one may belong to another session. Never rejects. */
+  async confirm() {
+    await this.#currentRead;
+    this.start();
+    return this.read();
   }
 
   async #catchUp() {
@@ -92,9 +89,7 @@ export class Poller {
     const { position: answered, etag } = this.#lastAnswer;
     if (etag && answered === position) headers["If-None-Match"] = etag;
     // Callers share one read: a request that hangs in a dead connection would block all of them.
-    const timeout = new AbortController();
-    this.#options.clock.setTimeout(() => timeout.abort(), REQUEST_TIMEOUT_MS);
-    const { signal } = timeout;
+    const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     return this.#options.fetch(this.#options.url + query, { headers, credentials: "same-origin", signal });
   }
 }

@@ -40,8 +40,7 @@ export class SharedConnection {
    * @param {LockManager} options.locks
    * @param {(name: string) => BroadcastChannel} options.createChannel
    * @param {(callbacks: Callbacks) => Transport} options.createConnection called in the leader
-   * @param {{read: () => Promise<unknown>, isSignedIn: () => Promise<boolean>}} options.poller catches up over HTTP
-   *   when a follower misses a frame
+   * @param {import("./polling.js").Poller} options.poller catches up over HTTP when a follower misses a frame
    * @param {Clock} options.clock
    * @param {() => boolean} options.isVisible
    * @param {Callbacks} options.callbacks
@@ -59,6 +58,7 @@ export class SharedConnection {
     if (this.#isRunning) return;
     this.#isRunning = true;
     this.#hasCaughtUp = false;
+    this.#options.poller.stop();
     this.#closeWatchChannel();
     this.#channel = this.#options.createChannel(this.#options.name);
     this.#channel.onmessage = (event) => this.#receive(event.data);
@@ -69,6 +69,7 @@ export class SharedConnection {
   /** Give up leadership; the tab that waits next for the lock becomes the leader. Idempotent. */
   stop() {
     this.#isRunning = false;
+    this.#options.poller.stop();
     this.#closeWatchChannel();
     this.#options.clock.clearTimeout(this.#leaderTimer);
     this.#lockRequest?.abort();
@@ -93,8 +94,8 @@ export class SharedConnection {
     return this.#options.poller.read();
   }
 
-  isSignedIn() {
-    return this.#options.poller.isSignedIn();
+  confirmUser() {
+    return this.#options.poller.confirm();
   }
 
   /**
