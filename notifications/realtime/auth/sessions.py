@@ -7,6 +7,7 @@ fallback of ``SECRET_KEY``. A WebSocket cannot send the new cookie to the browse
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,6 +25,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
 from django.core.exceptions import ValidationError
+from django.db import connections
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -31,6 +33,11 @@ from django.utils.crypto import constant_time_compare
 #: Characters of the session keys that Django generates.
 SESSION_KEY_LENGTH = 32
 MAX_KEYS_PER_QUERY = 500
+#: SQL of a table with the column ``value`` from a parameter, and what makes this parameter of keys: by the database.
+KEYS_SQL: dict[str, tuple[str, Callable[[Sequence[str]], Any]]] = {
+    "sqlite": ("json_each(%s)", json.dumps),
+    "postgresql": ("unnest(%s::text[]) AS keys(value)", list),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,20 +110,23 @@ def find_ended(session_keys: Sequence[str]) -> set[str]:
     """Return those of these session keys that the session store does not have: deleted, replaced or expired.
 
     Cheaper than ``check_sign_ins()``: no session is decoded and no user is read where sessions are in Django's table,
-    which takes one query per 500. Another store loads each session, and an outage of a cache looks like the end of all.
+    which takes one query for all keys, whose rows are those that have ended. Another store loads each session, and an
+    outage of a cache looks like the end of all.
     """
     store: Any = _session_store()
-    if store.load is not DatabaseSession.load:
+    model = store().model if store.load is DatabaseSession.load else None
+    db = connections[model.objects.db] if model else None
+    if db is None or model is None or db.vendor not in KEYS_SQL:
         return {key for key in session_keys if store(key).get(SESSION_KEY) is None}
-    stored = (
-        store().model.objects.filter(expire_date__gt=timezone.now()).values_list("session_key", flat=True)
-    )
-    ended = set(session_keys)
-    for start in range(0, len(session_keys), MAX_KEYS_PER_QUERY):
-        ended.difference_update(
-            stored.filter(session_key__in=session_keys[start : start + MAX_KEYS_PER_QUERY])
+    keys_sql, adapt = KEYS_SQL[db.vendor]
+    expires = model._meta.get_field("expire_date").get_db_prep_value(timezone.now(), db)
+    with db.cursor() as cursor:
+        cursor.execute(
+            f"SELECT value FROM {keys_sql} WHERE NOT EXISTS (SELECT 1 FROM "
+            f"{db.ops.quote_name(model._meta.db_table)} WHERE session_key = value AND expire_date > %s)",
+            [adapt(session_keys), expires],
         )
-    return ended
+        return {key for (key,) in cursor.fetchall()}
 
 
 def find_deleted(users: Sequence[Any]) -> list[Any]:

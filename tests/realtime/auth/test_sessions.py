@@ -6,7 +6,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache.backends.locmem import LocMemCache
 from django.test import Client
 
-from notifications.realtime.auth.sessions import SignIn, check_sign_ins, read_user
+from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended, read_user
 
 ENGINES = ("db", "cached_db", "cache", "file", "signed_cookies")
 
@@ -134,3 +134,19 @@ def test_invalid_session_data(user):
         session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
         session.save()
         assert not is_signed_in(user, session.session_key)
+
+
+def test_search_for_ended_sessions(engine, user, client_of, django_assert_max_num_queries):
+    """Deleted and expired ones; in Django's table by one query, however many clients are connected."""
+    if engine == "signed_cookies":
+        pytest.skip("A signed cookie ends only by its age.")
+    live, deleted, expired = (client_of(user) for _ in range(3))
+    keys = [key(each) for each in (live, deleted, expired)]
+    deleted.session.delete()
+    session = expired.session
+    session.set_expiry(-1)
+    session.save()
+    unknown = [f"{number:032}" for number in range(2_000)]
+    with django_assert_max_num_queries(1 if engine == "db" else 10_000):
+        assert find_ended([*keys, *unknown]) == {*keys[1:], *unknown}
+    assert find_ended(keys[:1]) == set()
