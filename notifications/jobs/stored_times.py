@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 
 from notifications import times
 from notifications.conf import settings
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
+from notifications.jobs.results import policy_at
 from notifications.jobs.schedules.declarations import declared_schedules
+from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.guards import database_now, lock_query
-from notifications.models import Alert, AlertState, Job, Schedule, ServerProcess, Worker
+from notifications.models import Alert, AlertState, Job, Notification, Schedule, ServerProcess, Worker
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -29,6 +31,11 @@ logger = logging.getLogger("notifications.jobs")
 INTERVAL_SECONDS = 60.0
 #: Leases that a lease may last at most: processes of two deployments may have different settings.
 MAX_LEASES = 10
+#: Timeouts that a job may run at most, for the same reason.
+MAX_TIMEOUTS = 10
+#: How long a batch of Celery tasks is open after a sign of its publisher, and until the message of an observed task is
+#: looked for, at most: half a minute each.
+MAX_OBSERVED_WAIT = timedelta(minutes=10)
 
 _corrected_at: float | None = None
 
@@ -46,19 +53,31 @@ class WrongTime(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredTime:
-    """A field that gates something, and how far it may lie ahead. ``is_lease``: it is then set to that, else to now."""
+    """A field that gates something.
+
+    ``longest``
+        How far it may lie ahead.
+    ``is_lease``
+        It is then set to that, else to now.
+    ``changes``
+        What is changed with it.
+    ``is_corrected``
+        Whether it is replaced. Otherwise doctor only names it.
+    """
 
     model: Any
     name: str
     rows: Q = field(default_factory=Q)
     longest: timedelta = timedelta(0)
     is_lease: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    is_corrected: bool = True
 
     def find(self, now: datetime) -> Any:
         """Return a query of the rows whose time lies too far ahead."""
         latest = times.latest_possible(now, self.longest)
         rows = self.model.objects.using(database()).filter(self.rows, **{f"{self.name}__gt": latest})
-        return rows.order_by("pk")
+        return rows.order_by(self.name, "pk")  # the order of the indexes
 
     def correct(self, now: datetime) -> int:
         """Replace the times of some rows. Return how many."""
@@ -67,7 +86,7 @@ class StoredTime:
             found = [row.pk for row in lock_query(self.find(now).only("pk"))[:MAX_ROWS_PER_TRANSACTION]]
             value = now + self.longest if self.is_lease else now
             rows = self.model.objects.using(database()).filter(pk__in=found)
-            return int(rows.update(**{self.name: value})) if found else 0
+            return int(rows.update(**{self.name: value, **self.changes})) if found else 0
 
         return retrying_atomic(write) if self.find(now).exists() else 0
 
@@ -76,6 +95,7 @@ def stored_times() -> tuple[StoredTime, ...]:
     """Return the fields that gate something, except those of which the reader itself finds that they are impossible."""
     lease = MAX_LEASES * timedelta(seconds=settings.LEASE)
     queued = Q(state=Job.State.QUEUED)
+    is_due = Q(run_after=None) | Q(run_after__lte=times.now())
     return (
         StoredTime(model=Worker, name="lease_until", longest=lease, is_lease=True),
         StoredTime(model=ServerProcess, name="lease_until", longest=timedelta(minutes=10), is_lease=True),
@@ -91,6 +111,40 @@ def stored_times() -> tuple[StoredTime, ...]:
             rows=queued & Q(attempt__gt=0) & ~Q(lane=Job.Lane.OBSERVED),
             longest=timedelta(days=1),
         ),
+        # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
+        StoredTime(
+            model=Job,
+            name="run_after",
+            rows=queued & Q(attempt=0, created_at__gt=times.latest_possible(times.now())),
+            is_corrected=False,
+        ),
+        *(
+            StoredTime(model=Job, name="deadline", rows=rows, longest=MAX_TIMEOUTS * timeout, is_lease=True)
+            for rows, timeout in _running_tasks()
+        ),
+        # An open batch of Celery tasks, and when the message of an observed task is looked for.
+        StoredTime(
+            model=Job,
+            name="deadline",
+            rows=Q(state=Job.State.RUNNING, worker=None),
+            longest=MAX_OBSERVED_WAIT,
+        ),
+        StoredTime(
+            model=Job,
+            name="deadline",
+            rows=queued & Q(lane=Job.Lane.OBSERVED) & is_due,
+            longest=MAX_OBSERVED_WAIT,
+        ),
+        # What has ended would never be deleted. It is shown to its user, so it gets a number as any change does.
+        StoredTime(
+            model=Job,
+            name="finished_at",
+            changes={
+                "seq": Case(When(user=None, then=Value(0)), default=None),
+                "version": F("version") + 1,
+            },
+        ),
+        StoredTime(model=Notification, name="archived_at", changes={"seq": None}),
         # One query for each index.
         *(
             StoredTime(model=Job, name="hand_over_at", rows=queued & rows, longest=timedelta(minutes=30))
@@ -101,6 +155,17 @@ def stored_times() -> tuple[StoredTime, ...]:
             )
         ),
     )
+
+
+def _running_tasks() -> Iterator[tuple[Q, timedelta]]:
+    """Yield a condition for the running jobs of each task, and how long these may run by its policy."""
+    rows = Job.objects.using(database()).filter(
+        state=Job.State.RUNNING, worker__isnull=False, deadline__isnull=False
+    )
+    running = Q(state=Job.State.RUNNING, worker__isnull=False)
+    for path in rows.values_list("task_path", flat=True).distinct():
+        seconds = policy_at(path).timeout + DEADLINE_MARGIN_SECONDS
+        yield running & Q(task_path=path), timedelta(seconds=seconds)
 
 
 def find_wrong_times() -> Iterator[WrongTime]:
@@ -125,7 +190,7 @@ def correct_wrong_times() -> None:
     _corrected_at = time.monotonic()
     now = database_now()
     for stored in stored_times():
-        if count := stored.correct(now):
+        if stored.is_corrected and (count := stored.correct(now)):
             logger.warning(
                 "Corrected times that were stored while a clock was wrong: %d rows of %s.%s",
                 count,

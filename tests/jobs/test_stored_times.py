@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs import stored_times
 from notifications.jobs.alerts import evaluation
@@ -13,7 +14,18 @@ from notifications.jobs.statistics import folding
 from notifications.jobs.statistics.recording import first_shard
 from notifications.jobs.transitions import reaping
 from notifications.management.diagnosis import database
-from notifications.models import Alert, AlertState, Job, JobStatistics, Schedule, ServerProcess, Worker
+from notifications.models import (
+    Alert,
+    AlertState,
+    Job,
+    JobStatistics,
+    Notification,
+    Schedule,
+    ServerProcess,
+    Worker,
+)
+from notifications.streams import number_pending
+from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.jobs.schedules.conftest import schedules  # noqa: F401 (a fixture)
@@ -78,6 +90,73 @@ def test_retry_of_a_job(far):
     Job.objects.filter(id=retried.id).update(run_after=far, attempt=1)
     assert_corrected(Job, "run_after", id=retried.id)
     assert Job.objects.get(id=delayed.id).run_after > timezone.now() + YEARS / 2
+
+
+def test_time_of_a_job_that_a_fast_clock_enqueued(far):
+    """Only the project knows whether it meant that time, so doctor names the job, and it stays."""
+    meant, wrong = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
+    Job.objects.filter(id=meant.id).update(run_after=far)
+    Job.objects.filter(id=wrong.id).update(run_after=far, created_at=far)
+    for _ in range(2):
+        finding = database.check_stored_times()
+        assert finding.state == "error" and str(wrong.id) in finding.message
+        assert str(meant.id) not in finding.message
+        stored_times.correct_wrong_times()
+    assert Job.objects.get(id=wrong.id).run_after > timezone.now() + YEARS / 2
+
+
+def test_deadline_of_a_running_job(live_worker, far):  # noqa: F811
+    """A worker whose event loop is blocked would keep its jobs for years."""
+    blocked, other = (tasks.noop.enqueue().id for _ in range(2))
+    running = {"state": "running", "worker": live_worker(20), "attempt": 1}
+    Job.objects.filter(id=blocked).update(**running, deadline=far)
+    latest = timezone.now() + timedelta(minutes=40)  # as the longer timeout of another deployment
+    Job.objects.filter(id=other).update(**running, deadline=latest)
+    assert_corrected(Job, "deadline", id=blocked)
+    assert Job.objects.get(id=blocked).deadline > timezone.now() + timedelta(minutes=5)
+    assert Job.objects.get(id=other).deadline == latest
+
+
+@pytest.mark.parametrize("values", [{}, {"run_after": timezone.now()}, {"state": "running"}])
+def test_deadline_of_observed_jobs(far, values):
+    """The message would not be looked for, and an open batch not end."""
+    id = tasks.noop.enqueue().id
+    Job.objects.filter(id=id).update(lane="observed", deadline=far, **values)
+    assert_corrected(Job, "deadline", id=id)
+
+
+def test_deadline_of_an_observed_job_for_later(far):
+    """It is looked for after its time."""
+    id = tasks.noop.enqueue().id
+    later = {"run_after": far, "deadline": far + timedelta(seconds=20)}
+    Job.objects.filter(id=id).update(lane="observed", **later)
+    stored_times.correct_wrong_times()
+    assert database.check_stored_times().state == "ok"
+    assert Job.objects.values("run_after", "deadline").get() == later
+
+
+@pytest.mark.parametrize("has_owner", [True, False])
+def test_end_of_a_job(far, user, has_owner):
+    """It would never be deleted. Its owner's clients get the new time."""
+    id = tasks.noop.using(owner=user if has_owner else None).enqueue().id
+    run_jobs()
+    before = Job.objects.get(id=id)
+    Job.objects.filter(id=id).update(finished_at=far)
+    assert_corrected(Job, "finished_at", id=id)
+    number_pending()
+    after = Job.objects.get(id=id)
+    assert after.version == before.version + 1
+    assert after.seq > before.seq if has_owner else after.seq == before.seq == 0
+
+
+def test_archived_notification(far, user):
+    """It would never be deleted either."""
+    (id,) = notify(user, "note")
+    seq = Notification.objects.get(id=id).seq
+    Notification.objects.filter(id=id).update(archived_at=far, counted=False)
+    assert_corrected(Notification, "archived_at", id=id)
+    number_pending()
+    assert Notification.objects.get(id=id).seq > seq
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def check_stored_times() -> Finding:
             check="times",
             state=ERROR,
             message=f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}.",
-            remedy="Start a worker, which corrects them within a minute: manage.py run_jobs.",
+            remedy="Start a worker, which corrects them within a minute: manage.py run_jobs. Jobs that were enqueued "
+            "for a time (run_after) keep it: run them now in the admin, or cancel them.",
             figures={"wrong": wrong},
         )
     return Finding(check="times", state=OK, message="No stored time lies further ahead than it can.")
