@@ -69,7 +69,7 @@ def observed(
         As in ``policy``.
 
     Raises TypeError, and below ``@shared_task`` ValueError if ``title``, ``owner`` or ``url`` names an argument that
-    the task lacks. Above it that is an error of ``manage.py check`` (``notifications.E008``), as far as the module is
+    the task lacks. Above it that is a warning of ``manage.py check`` (``notifications.W010``), as far as the module is
     imported then, and of the log of a worker.
     """
     observation = Observation(title=title, owner=owner, url=url, notify=notify)

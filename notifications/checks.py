@@ -18,6 +18,7 @@ from notifications import conf
 from notifications.compat import task_backends
 from notifications.jobs import policy_settings, spans
 from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.engines import engine_of
 from notifications.jobs.policies import Policy
 from notifications.jobs.worker.lease import RENEWALS
@@ -180,7 +181,7 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W003: TASKS has no backend of this app. E006: the limits of its queues. E007: its engine. E009: its policies."""
+    """W003: TASKS has no backend of this app. E007: its engine. W009, W011: limits and policies that are ignored."""
     from django.utils.module_loading import import_string
 
     from notifications.jobs.backend import JobBackend
@@ -225,26 +226,16 @@ def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:
 
 
 def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
-    limits = params.get("OPTIONS", {}).get("limits", {})
-    queues = params.get("QUEUES", ["default"])
-    for name, limit in (limits if isinstance(limits, dict) else {"limits": limits}).items():
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            problem = f"limits {name!r} to {limit!r} concurrent jobs."
-            hint = 'Write "OPTIONS": {"limits": {"reports": 5}}, with integers of 1 or more.'
-        elif queues and name not in queues:
-            problem = f"limits the queue {name!r}, which is not among its QUEUES."
-            hint = f"Its queues: {', '.join(sorted(queues))}."
-        else:
-            continue
-        yield Error(f"TASKS[{alias!r}] {problem}", hint=hint, id="notifications.E006")
+    for problem, hint in find_wrong_limits(params):
+        yield Warning(f"TASKS[{alias!r}] {problem}", hint=hint, id="notifications.W009")
 
 
 def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
     policies = params.get("OPTIONS", {}).get("policies", {})
     label = f"TASKS[{alias!r}]['OPTIONS']['policies']"
     if not isinstance(policies, dict):
-        yield Error(
-            f"{label} is not a dict.", hint=f"Write {policy_settings.EXAMPLE}.", id="notifications.E009"
+        yield Warning(
+            f"{label} is not a dict.", hint=f"Write {policy_settings.EXAMPLE}.", id="notifications.W011"
         )
         return
     for pattern, options in policies.items():
@@ -260,12 +251,12 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
                 problem = str(exc)
         if problem:
             hint = f"Write {policy_settings.EXAMPLE}. Options: {', '.join(POLICY_OPTIONS)}."
-            yield Error(f"{label}[{pattern!r}]: {problem}", hint=hint, id="notifications.E009")
+            yield Warning(f"{label}[{pattern!r}]: {problem}", hint=hint, id="notifications.W011")
 
 
 @register("notifications")
 def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E008: options of observed tasks of Celery. W004: the module that observes them is not imported."""
+    """W010: options of observed tasks of Celery. W004: the module that observes them is not imported."""
     from notifications.jobs import observations
 
     tasks = observations.configured_tasks()
@@ -285,18 +276,18 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             problems |= configured_tasks.find_wrong_arguments()
         declared = declarations.find_wrong_declarations()
     found: list[CheckMessage] = [
-        Error(
+        Warning(
             f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {problem}",
             hint='Write {"shop.tasks.export": {"title": "Export {year}", "owner": "user_id"}}.',
-            id="notifications.E008",
+            id="notifications.W010",
         )
         for name, problem in problems.items()
     ]
     found += [
-        Error(
+        Warning(
             f"@observed of Celery task {name}: {problem}",
             hint='Write @observed(title="Export {year}", owner="user_id").',
-            id="notifications.E008",
+            id="notifications.W010",
         )
         for name, problem in declared.items()
     ]

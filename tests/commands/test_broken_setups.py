@@ -77,10 +77,22 @@ def a_lease_that_is_too_short(fixture):
     configure(fixture, LEASE=1)
 
 
-@case("settings", "error", "limits")
+@case("options", "error", "limits")
 def limits_that_are_no_numbers(fixture):
     settings = fixture("settings")
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"mail": "few"}}}}
+
+
+@case("options", "error", "policies")
+def a_policy_with_an_unknown_option(fixture):
+    settings = fixture("settings")
+    options = {"policies": {"shop.tasks.*": {"retries": 5}}}
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
+
+
+@case("options", "error", "shop.tasks.export")
+def an_observed_task_with_an_unknown_option(fixture):
+    configure(fixture, CELERY={"tasks": {"shop.tasks.export": {"tittle": "Export"}}})
 
 
 @case("settings", "warning", "notifications.jobs.backend.JobBackend")

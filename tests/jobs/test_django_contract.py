@@ -380,6 +380,6 @@ class TestBackend:
 
     def test_its_settings_are_checked(self, settings):
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"a": 0}}}}
-        assert [message.id for message in run_checks() if message.id == "notifications.E006"] == [
-            "notifications.E006"
+        assert [message.id for message in run_checks() if message.id == "notifications.W009"] == [
+            "notifications.W009"
         ]

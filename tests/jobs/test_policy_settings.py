@@ -94,7 +94,7 @@ def test_wrong_policies(policies, problem, set_policies):
     """A check names the key."""
     set_policies(policies)
     [error] = check_tasks(None)
-    assert error.id == "notifications.E009" and problem in error.msg
+    assert error.id == "notifications.W011" and problem in error.msg
 
 
 def test_wrong_policies_are_ignored(set_policies, caplog):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
+
+from django.core.signals import setting_changed
 
 from notifications import streams, times, validators
 from notifications.compat import task_backends
 from notifications.db.transactions import database, in_callers_transaction, on_commit, retrying_atomic
 from notifications.jobs.tasks import has_job_tasks
 from notifications.models import Queue
+
+logger = logging.getLogger("notifications.jobs")
 
 
 def pause(name: str) -> None:
@@ -29,12 +36,45 @@ def paused_queues() -> Any:
     return Queue.objects.using(database()).filter(paused_at__isnull=False).values_list("name", flat=True)
 
 
+@cache
 def queue_limits() -> dict[str, int]:
-    """Return how many jobs of each queue may run at once, over all workers: ``OPTIONS["limits"]`` of ``TASKS``."""
+    """Return how many jobs of each queue may run at once, over all workers: ``OPTIONS["limits"]`` of ``TASKS``.
+
+    Limits that the system check W009 names are logged once and ignored.
+    """
     limits: dict[str, int] = {}
-    for options in task_backends.settings.values():
-        limits.update(options.get("OPTIONS", {}).get("limits", {}))
+    for alias, params in task_backends.settings.items():
+        for problem, hint in find_wrong_limits(params):
+            logger.error("Ignored a wrong limit: TASKS[%r] %s %s", alias, problem, hint)
+        given = params.get("OPTIONS", {}).get("limits", {})
+        if isinstance(given, dict):
+            limits |= {name: limit for name, limit in given.items() if _is_limit(limit)}
     return limits
+
+
+def find_wrong_limits(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the limits of a backend in ``TASKS``, each with a remedy."""
+    limits = params.get("OPTIONS", {}).get("limits", {})
+    queues = params.get("QUEUES", ["default"])
+    for name, limit in (limits if isinstance(limits, dict) else {"limits": limits}).items():
+        if not isinstance(limits, dict) or not _is_limit(limit):
+            hint = 'Write "OPTIONS": {"limits": {"reports": 5}}, with integers of 1 or more.'
+            yield f"limits {name!r} to {limit!r} concurrent jobs.", hint
+        elif queues and name not in queues:
+            hint = f"Its queues: {', '.join(sorted(queues))}."
+            yield f"limits the queue {name!r}, which is not among its QUEUES.", hint
+
+
+def _is_limit(limit: Any) -> bool:
+    return isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKS":
+        queue_limits.cache_clear()
+
+
+setting_changed.connect(_forget)
 
 
 def known_queues() -> set[str] | None:

@@ -37,6 +37,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         processes.check_workers,
         jobs.check_paused_queues,
         jobs.check_lost_jobs,
+        configuration.check_declarations,
         schedules.check_schedules,
         processes.check_outbound,
         alerts.check_alerts,

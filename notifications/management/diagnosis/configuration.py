@@ -7,8 +7,14 @@ from django.core import checks
 from notifications.compat import task_backends
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 
+#: Checks of single declarations that are ignored: limits of queues, observed tasks and policies.
+IGNORED_DECLARATIONS = {"notifications.W009", "notifications.W010", "notifications.W011"}
 #: Checks whose finding another check of doctor has, with what waits because of it.
-FOUND_ELSEWHERE = {"notifications.E007", *(f"notifications.W02{digit}" for digit in range(6))}
+FOUND_ELSEWHERE = {
+    "notifications.E007",
+    *IGNORED_DECLARATIONS,
+    *(f"notifications.W02{digit}" for digit in range(6)),
+}
 
 
 def check_settings() -> Finding:
@@ -37,12 +43,29 @@ def check_settings() -> Finding:
     )
     if not found:
         return Finding(check="settings", state=OK, message="The settings pass all checks of notifications.")
-    first = found[0]
-    others = f" manage.py check has {len(found) - 1} more." if len(found) > 1 else ""
+    return _finding("settings", found, ERROR if found[0].level >= checks.ERROR else WARNING)
+
+
+def check_declarations() -> Finding:
+    """Check that no limit, observed task or policy in the settings is ignored, because it is wrong."""
+    messages = checks.run_checks(tags=["notifications"])
+    found = [
+        message for message in messages if message.id in IGNORED_DECLARATIONS and not message.is_silenced()
+    ]
+    if not found:
+        message = "Limits, observed tasks and policies are declared correctly."
+        return Finding(check="options", state=OK, message=message)
+    return _finding("options", found, ERROR)
+
+
+def _finding(check: str, messages: list[checks.CheckMessage], state: str) -> Finding:
+    """Return the finding of a check that has found these: the first one, and how many there are."""
+    first = messages[0]
+    others = f" manage.py check has {len(messages) - 1} more." if len(messages) > 1 else ""
     return Finding(
-        check="settings",
-        state=ERROR if first.level >= checks.ERROR else WARNING,
+        check=check,
+        state=state,
         message=f"{first.msg} ({first.id}){others}",
         remedy=first.hint or f"See {first.id} in the reference of system checks.",
-        figures={"ids": [message.id for message in found]},
+        figures={"ids": [message.id for message in messages]},
     )

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -268,13 +269,32 @@ class TestQueues:
     )
     def test_the_check_refuses_invalid_limits(self, settings, options, words):
         settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"], "OPTIONS": options}}
-        found = [message for message in run_checks() if message.id == "notifications.E006"]
+        found = [message for message in run_checks() if message.id == "notifications.W009"]
         assert len(found) == 1 and (words is None or words in found[0].msg)
         assert found[0].hint
 
+    def test_a_wrong_limit_is_ignored(self, settings, caplog, user):
+        """Others count, commands go on, and the log says so once."""
+        limits = {"wrong": 0, "default": 2}
+        settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": limits}}}
+        for queue in ("wrong", "default"):
+            for _ in range(3):
+                tasks.noop.using(queue_name=queue).enqueue()
+        jobs = [*claim(), *claim()]
+        assert sorted(job.queue_name for job in jobs) == ["default"] * 2 + ["wrong"] * 3
+        assert caplog.text.count("Ignored a wrong limit: TASKS['default'] limits 'wrong' to 0") == 1
+        call_command("notify", "ada", "Hello", skip_checks=False)
+        call_command("notifications", "prune", skip_checks=False)
+
+    @pytest.mark.parametrize("limits", [5, None, ["default"]])
+    def test_limits_that_are_no_dict_are_ignored(self, settings, limits):
+        settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": limits}}}
+        tasks.noop.enqueue()
+        assert len(claim()) == 1
+
     def test_the_check_accepts_valid_limits(self, limit_queues):
         limit_queues(reports=5)
-        assert not [message for message in run_checks() if message.id == "notifications.E006"]
+        assert not [message for message in run_checks() if message.id == "notifications.W009"]
 
 
 def test_jobs_without_limits_need_no_further_query(limit_queues):

@@ -60,7 +60,7 @@ def test_a_name_that_is_no_argument_above_the_task(observed, monkeypatch, caplog
     [error] = checks.check_celery(None)
     problem = "The owner '{usr}' of task export names 'usr'. It may name: user, year."
     assert (error.id, error.msg) == (
-        "notifications.E008",
+        "notifications.W010",
         f"@observed of Celery task wrong.export: {problem}",
     )
     assert f"Wrong @observed of Celery task wrong.export: {problem}" in caplog.text
@@ -123,7 +123,7 @@ def test_wrong_options_are_an_error_of_check(settings, options, words):
 
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": options}}}
     [error] = checks.check_celery(None)
-    assert (error.id, words in error.msg) == ("notifications.E008", True)
+    assert (error.id, words in error.msg) == ("notifications.W010", True)
     assert observations.find("shop.tasks.export") is None
 
 
@@ -148,7 +148,7 @@ def test_options_that_name_no_argument_are_an_error_of_check_and_of_a_worker(
 
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {f"{PATH}.{name}": options}}}
     [error] = checks.check_celery(None)
-    assert (error.id, words in error.msg) == ("notifications.E008", True)
+    assert (error.id, words in error.msg) == ("notifications.W010", True)
     configured_tasks.log_problems([f"{PATH}.export"])
     assert words in caplog.text
 
