@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InternalError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.forks import no_fork
@@ -54,7 +61,7 @@ MAX_PAUSE_SECONDS = 0.25
 #: end the session of a process that is frozen inside a transaction, a suspended virtual machine for example, which
 #: would keep streams and rows locked.
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-BEGIN = (ISOLATION, "SET LOCAL idle_in_transaction_session_timeout = '10s'")
+IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = '{}s'"
 
 
 def database() -> str:
@@ -90,12 +97,13 @@ def turn_autocommit_on() -> None:
         db.set_autocommit(True)
 
 
-def retrying_atomic(work: Callable[[], T]) -> T:
+def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
     """Run ``work`` in one short transaction of the app's own, and again from the start if the database was busy.
 
     It is READ COMMITTED on PostgreSQL, whatever the host's default. On SQLite it begins with a write, because a
     deferred transaction (Django's default) that reads first fails at its first write instead of waiting for the lock.
-    Inside a caller's transaction, a test case for example, it is a savepoint.
+    Inside a caller's transaction, a test case for example, it is a savepoint. PostgreSQL ends it, and frees its locks,
+    when the process sends no statement for ``idle_seconds``.
     Raises ``django.db.OperationalError`` when the database stays busy.
     """
     db = connection()
@@ -106,15 +114,17 @@ def retrying_atomic(work: Callable[[], T]) -> T:
         try:
             with no_fork(db), transaction.atomic(using=db.alias):
                 if not nested:
-                    _begin(db)
+                    _begin(db, idle_seconds)
                 started = time.monotonic()
                 result = work()
             lock_time.until = time.monotonic()
             lock_time.seconds += lock_time.until - started
             return result
-        except OperationalError as exc:
-            if nested or not _is_transient(exc) or time.monotonic() > stop_at:
+        except (OperationalError, InternalError) as exc:
+            if nested or not _is_transient(exc):
                 raise
+            if time.monotonic() > stop_at:
+                raise exc if isinstance(exc, OperationalError) else OperationalError(str(exc)) from exc
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(pause * 2, 0.1)
 
@@ -244,10 +254,11 @@ def _is_committed_by_hand(db: BaseDatabaseWrapper) -> bool:
     return not db.get_autocommit() and not (db.in_atomic_block and db.commit_on_exit)
 
 
-def _begin(db: BaseDatabaseWrapper) -> None:
+def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> None:
     if db.vendor == "postgresql":
+        statements = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)]
         with db.cursor() as cursor:
-            for statement in ["; ".join(BEGIN)] if _accepts_multiple_statements(db) else BEGIN:
+            for statement in ["; ".join(statements)] if _accepts_multiple_statements(db) else statements:
                 cursor.execute(statement)
     begin_with_write()
 
@@ -257,8 +268,11 @@ def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
     return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
 
 
-def _is_transient(exc: OperationalError) -> bool:
-    """Return whether trying again may help: SQLite's lock, a deadlock or serialization failure of PostgreSQL."""
-    if getattr(exc.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03"):
+def _is_transient(exc: Exception) -> bool:
+    """Return whether trying again may help: SQLite's lock, a deadlock or serialization failure of PostgreSQL.
+
+    Or this process was frozen inside the transaction, so that PostgreSQL has ended it.
+    """
+    if getattr(exc.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03", "25P03"):
         return True
     return "database is locked" in str(exc) or "database table is locked" in str(exc)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.utils import translation
@@ -26,6 +26,9 @@ from notifications.jobs import spans, traces
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.tasks import JobOptions, JobTask
+
+if TYPE_CHECKING:
+    from notifications.models import Job
 
 
 class JobBackend(BaseTaskBackend):
@@ -58,12 +61,37 @@ class JobBackend(BaseTaskBackend):
         return result
 
     def _enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
-        from notifications.db import bulk
         from notifications.jobs import batches, results
+
+        job, args, kwargs = self.prepare(task, args, kwargs)
+        if batch := batches.open_batch():
+            if job.idempotency_key:
+                raise ValueError(
+                    "A job of a batch takes no key. Enqueue the job outside the batch, or without a key."
+                )
+            if getattr(task, "options", JobOptions()).owner is None:
+                job.user_id = None  # The owner is notified of the batch, which counts as one active job.
+            return batch.add(job, task)
+        stored_job = self.insert(job)
+        if stored_job is not job:
+            return results.task_result(stored_job, task=task)
+        result = results.ready_task_result(job, task, args, kwargs)
+        if should_send(task_enqueued, logging.DEBUG):
+            task_enqueued.send_robust(type(self), task_result=result)
+        return result
+
+    def prepare(
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Job, Sequence[Any], Mapping[str, Any]]:
+        """Return a job that is not inserted yet, with its arguments as JSON has them. Calls the task's policy.
+
+        Raises as ``enqueue()`` does, but for limits and keys.
+        """
+        from notifications.db import bulk
+        from notifications.jobs import batches
         from notifications.jobs.claiming.lanes import has_engine, lane_of
         from notifications.jobs.engines import handover, usable_engine
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
-        from notifications.jobs.transitions import queueing
         from notifications.models import Job
 
         self.validate_task(task)
@@ -102,26 +130,24 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
         )
-        if is_handed := has_engine(self.alias):
+        if has_engine(self.alias):
             usable_engine(self.alias)
             handover.prepare(job)
-        if batch:
-            if key:
-                raise ValueError(
-                    "A job of a batch takes no key. Enqueue the job outside the batch, or without a key."
-                )
-            if options.owner is None:
-                job.user_id = None  # The owner is notified of the batch, which counts as one active job.
-            return batch.add(job, task)
+        return job, args, kwargs
+
+    def insert(self, job: Job) -> Job:
+        """Insert a prepared job and return it, or the existing one with the same key. Calls no code of the project.
+
+        Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
+        """
+        from notifications.jobs.claiming.lanes import has_engine
+        from notifications.jobs.engines import handover
+        from notifications.jobs.transitions import queueing
+
         stored_job = queueing.enqueue(job)
-        if stored_job is not job:
-            return results.task_result(stored_job, task=task)
-        if is_handed:
+        if stored_job is job and has_engine(self.alias):
             handover.send_after_commit([job])
-        result = results.ready_task_result(job, task, args, kwargs)
-        if should_send(task_enqueued, logging.DEBUG):
-            task_enqueued.send_robust(type(self), task_result=result)
-        return result
+        return stored_job
 
     def get_result(self, result_id: str) -> TaskResult:
         """Return a job as Django's TaskResult. Raises ``TaskResultDoesNotExist``."""

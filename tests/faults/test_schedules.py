@@ -2,17 +2,23 @@
 
 import random
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.faults.support.engine import ROUNDS
+from tests.faults.support.statement_faults import INSERT
+from tests.faults.test_frozen_with_locks import is_stopped
+from tests.support.postgres import Postgres
+from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
 WORKERS, TICKS = 10, 1_000 if ROUNDS else 200
 TIMEOUT_SECONDS = 600
-#: Freezes and kills, in turns.
-FAULTS = 20 if ROUNDS else 2
+#: Of the test of lateness: how many schedules are due every so often, how many faults there are, and of what length.
+SCHEDULES, EVERY = 40, timedelta(seconds=2)
+FAULTS, FREEZE_SECONDS = 20 if ROUNDS else 4, 20.0
 TICKS_OF = (
     "SELECT due_at, first_due_at, count, outcome, job, recorded_at FROM notifications_tick ORDER BY due_at"
 )
@@ -107,41 +113,103 @@ def test_clocks_of_two_machines(schedule_site, tmp_path):
         assert all(moment(due_at) <= moment(recorded_at) for due_at, *_, recorded_at in ticks)
 
 
-@pytest.mark.timeout(TIMEOUT_SECONDS)
-def test_lateness_of_many_schedules(schedule_site):
-    """Forty schedules of each 2 s in four workers, of which one is frozen and one killed: prints how late ticks are."""
-    every = timedelta(seconds=2)
-    schedule_site.environment |= {"TEST_EVERY": "2", "TEST_SCHEDULES": "40"}
-    workers = [schedule_site.start_worker() for _ in range(4)]
-    for number in range(FAULTS):
-        at = count_ticks(schedule_site) + 200
-        wait_until(lambda at=at: count_ticks(schedule_site) >= at, timeout=TIMEOUT_SECONDS, what="more ticks")
-        if number % 2:
-            workers.pop(1).kill()
-            workers.append(schedule_site.start_worker())
-        else:
-            workers[0].popen.send_signal(signal.SIGSTOP)
-            at += 400
-            wait_until(
-                lambda at=at: count_ticks(schedule_site) >= at,
-                timeout=TIMEOUT_SECONDS,
-                what="ticks without it",
-            )
-            workers[0].popen.send_signal(signal.SIGCONT)
-    at = count_ticks(schedule_site) + 200
-    wait_until(lambda: count_ticks(schedule_site) >= at, timeout=TIMEOUT_SECONDS, what="the last ticks")
-    for worker in workers:
+class LatenessRun:
+    """Forty schedules of each 2 s in four workers, and what happens to these and to PostgreSQL meanwhile."""
+
+    def __init__(self, site, cluster):
+        self.site, self.cluster = site, cluster
+        self.site.environment |= {"TEST_EVERY": str(EVERY.total_seconds()), "TEST_SCHEDULES": str(SCHEDULES)}
+        self.workers = [self.start_worker() for _ in range(4)]
+        #: Begin and end of the times in which PostgreSQL was not available.
+        self.outages = []
+
+    def start_worker(self, fault=""):
+        self.site.environment["FAULT_AT_STATEMENT"] = fault
+        worker = self.site.start_worker()
+        del self.site.environment["FAULT_AT_STATEMENT"]
+        return worker
+
+    def kill(self):
+        self.workers.pop(1).kill()
+        self.workers.append(self.start_worker())
+
+    def freeze(self):
+        """Freeze a worker for 20 s at any of its statements."""
+        self.workers[0].popen.send_signal(signal.SIGSTOP)
+        time.sleep(FREEZE_SECONDS)
+        self.workers[0].popen.send_signal(signal.SIGCONT)
+
+    def freeze_with_locks(self):
+        """Freeze a worker for 20 s that has locked schedules that are due."""
+        worker = self.start_worker(fault=f"SIGSTOP after {INSERT.format('tick')}")
+        worker.wait_until(lambda: is_stopped(worker.pid), what="the worker to freeze")
+        time.sleep(FREEZE_SECONDS)
+        worker.popen.send_signal(signal.SIGCONT)
         worker.kill()
+
+    def restart_database(self):
+        began = datetime.now(UTC)
+        self.cluster.crash()
+        self.cluster.start()
+        self.outages.append((began, datetime.now(UTC)))
+
+    def run(self):
+        """Cause each fault, with time for ticks in between."""
+        faults = [self.freeze, self.kill]
+        if self.cluster:
+            faults += [self.freeze_with_locks, self.restart_database]
+        for number in range(FAULTS):
+            time.sleep(5)
+            faults[number % len(faults)]()
+        time.sleep(5)
+        for worker in self.workers:
+            worker.kill()
+
+    def outage_at(self, due):
+        """Return the end of the outage in which a tick was due, if any."""
+        return next((end for begin, end in self.outages if begin - EVERY / 20 <= due <= end), None)
+
+
+@pytest.fixture
+def lateness_run(site, tmp_path, schedule_site):
+    """The site of a run, with a PostgreSQL of its own that is restarted, or with SQLite."""
+    if site.database_url.startswith("sqlite"):
+        yield LatenessRun(schedule_site, None)
+        return
+    cluster = Postgres()
+    own = Sites(tmp_path, cluster).make()
+    own.environment |= {
+        name: site.environment[name] for name in ("DJANGO_SETTINGS_MODULE", "EMBEDDED_WORKER")
+    }
+    yield LatenessRun(own, cluster)
+    own.close()
+    cluster.stop()
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_lateness_of_many_schedules(lateness_run):
+    """Workers are frozen, killed, and frozen with locks, and PostgreSQL is restarted: no tick is missed.
+
+    It prints how late they are. A tick that is due while PostgreSQL is away is counted from when that accepts
+    connections again.
+    """
+    lateness_run.run()
     sql = "SELECT schedule_id, due_at, recorded_at, count, outcome FROM notifications_tick ORDER BY schedule_id, due_at"
-    late, missed, last = [], 0, {}
-    for schedule, due_at, recorded_at, count, outcome in schedule_site.rows(sql):
+    late, missed, last = [], [], {}
+    for schedule, due_at, recorded_at, count, outcome in lateness_run.site.rows(sql):
         due, recorded = moment(due_at), moment(recorded_at)
-        assert schedule not in last or due - count * every == last[schedule], f"A gap before {due}."
+        assert schedule not in last or due - count * EVERY == last[schedule], f"A gap before {due}."
         last[schedule] = due
-        missed += count if outcome == "missed" else 0
-        late.append((recorded - due).total_seconds())
-    assert len(last) == 40
+        if outcome == "missed":
+            moments = [due - number * EVERY for number in range(count)]
+            missed += [(schedule, at) for at in moments if not lateness_run.outage_at(at)]
+        else:
+            since = lateness_run.outage_at(due) or due
+            late.append(((recorded - since).total_seconds(), schedule, due))
+    assert len(last) == SCHEDULES
     late.sort()
-    p50, p99 = late[len(late) // 2], late[len(late) * 99 // 100]
-    figures = f"late p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, worst {late[-1]:.2f} s"
-    print(f"{len(late)} ticks, {missed} missed; {figures}")
+    p50, p99 = late[len(late) // 2][0], late[len(late) * 99 // 100][0]
+    figures = f"late p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, worst {late[-1][0]:.2f} s"
+    print(f"{len(late)} ticks, {len(missed)} missed; {figures}")
+    # The bar is a p99 of 250 ms on an idle machine; this one may be busy with other tests.
+    assert not missed and p99 < EVERY.total_seconds(), (missed[:20], late[-20:])

@@ -8,15 +8,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import Error, transaction
+from django.db import Error
 
 from notifications import validators
-from notifications.db.transactions import database
+from notifications.compat import should_send, task_enqueued
+from notifications.db.transactions import database, on_commit
+from notifications.db.unavailable import is_unavailable
+from notifications.exceptions import TooManyJobs
+from notifications.jobs import results, spans, traces
 from notifications.jobs.schedules import runs
 from notifications.jobs.schedules.declarations import ScheduleDeclaration
-from notifications.jobs.schedules.tasks import ScheduledTaskError, scheduled_task
+from notifications.jobs.schedules.tasks import scheduled_task
 from notifications.jobs.schedules.users import find_owner
-from notifications.models import Schedule, Tick
+from notifications.models import Job, Schedule, Tick
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -24,17 +28,32 @@ MAX_DETAIL_LENGTH = 500
 
 
 class ScheduledCall:
-    """The call of a schedule's task, prepared before the transaction that enqueues it."""
+    """The call of a schedule's task, prepared before the transaction that enqueues it.
+
+    That transaction calls no code of the project, so that it holds the schedule for a moment only.
+    """
 
     def __init__(self, declaration: ScheduleDeclaration) -> None:
         self._declaration = declaration
         self._task: Any = None
+        self._job: Job | None = None
         self._error = ""
         try:
-            self._task = scheduled_task(declaration)
-        except ScheduledTaskError as exc:
-            self._error = str(exc)
-        self._owner = find_owner(declaration)
+            self._prepare()
+        except Exception as exc:
+            if isinstance(exc, Error) or is_unavailable(exc):
+                raise
+            self._error = str(exc) or repr(exc)
+
+    def _prepare(self) -> None:
+        task = scheduled_task(self._declaration)
+        if (owner := find_owner(self._declaration)) is not None:
+            task = task.using(owner=owner)
+        options = replace(task.options, schedule=self._declaration.name)
+        self._task = replace(task, options=options)
+        self._job, self._args, self._kwargs = self._task.get_backend().prepare(
+            self._task, self._declaration.args, self._declaration.kwargs
+        )
 
     def enqueue(
         self, schedule: Schedule, due_at: datetime, now: datetime, active: int, *, is_manual: bool = False
@@ -59,24 +78,31 @@ class ScheduledCall:
                 runs.note_skipped(schedule, now)
             return record(Tick.Outcome.SKIPPED, reason)
         error = self._error
-        if not error:
+        if self._job:
             try:
-                with transaction.atomic(using=database()):
-                    job = self._insert_job()
-                    runs.note_enqueued(schedule)
-                    return record(Tick.Outcome.ENQUEUED, job=job)
-            except Error:
-                raise
-            except Exception as exc:
-                error = str(exc) or repr(exc)
+                self._insert(self._job)
+            except TooManyJobs as exc:
+                error = str(exc)
+            else:
+                runs.note_enqueued(schedule)
+                return record(Tick.Outcome.ENQUEUED, job=self._job.id)
         logger.error("Could not enqueue the job of a schedule: %s: %s", schedule.name, error)
         runs.note_failure(schedule, None, "", now)
         return record(Tick.Outcome.FAILED, error)
 
-    def _insert_job(self) -> UUID:
-        task = self._task if self._owner is None else self._task.using(owner=self._owner)
-        task = replace(task, options=replace(task.options, schedule=self._declaration.name))
-        return UUID(str(task.enqueue(*self._declaration.args, **self._declaration.kwargs).id))
+    def _insert(self, job: Job) -> None:
+        """Insert the job, in its span if there are any, and send ``task_enqueued`` after the commit."""
+        backend = self._task.get_backend()
+        if spans.tracer is None:
+            backend.insert(job)
+        else:
+            with spans.enqueueing(job.queue_name, job.task_path, is_in_batch=False) as span:
+                job.trace = traces.serialize()
+                backend.insert(job)
+                spans.set_job(span, job.id)
+        if should_send(task_enqueued, logging.DEBUG):
+            result = results.ready_task_result(job, self._task, self._args, self._kwargs)
+            on_commit(lambda: task_enqueued.send_robust(type(backend), task_result=result))
 
 
 def insert_tick(schedule: str, due_at: datetime, outcome: Any, now: datetime, **fields: Any) -> Tick:

@@ -11,6 +11,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,14 @@ MAX_ACTIVE_RUNS = 100
 MAX_READ_RUNS = 1_000
 #: Ticks in a row that are skipped when this becomes a problem. A run may be long once.
 SKIPPED_TICKS = 3
+
+#: Schedules that one transaction locks at most, so that several processes share those that are due at one moment.
+MAX_SCHEDULES_PER_TRANSACTION = 10
+#: Seconds for which a process that is frozen, a suspended virtual machine for example, keeps schedules locked.
+MAX_IDLE_SECONDS = 1
+
+#: The id of a tick (None: its end is recorded already), its job, and the state and the error of that.
+Run = tuple[int | None, UUID, str, str | None]
 
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 #: The state of a run whose job does not exist any more.
@@ -64,20 +73,24 @@ def record_ends(schedules: Iterable[Schedule]) -> None:
     for job, schedule in names.items():
         if jobs.get(job, ("", None))[0] == Job.State.SUCCEEDED:  # after a retry by hand
             ended[schedule].append((None, job))
-    for schedule, runs in ended.items():
-        _record_ends_of(schedule, [(tick, job, *jobs.get(job, (DELETED, None))) for tick, job in runs])
-
-
-def _record_ends_of(schedule: str, runs: list[tuple[int | None, UUID, str, str | None]]) -> None:
     now = database_now()
+    names_of_ended = sorted(ended)
+    for start in range(0, len(ended), MAX_SCHEDULES_PER_TRANSACTION):
+        runs = {
+            name: [(tick, job, *jobs.get(job, (DELETED, None))) for tick, job in ended[name]]
+            for name in names_of_ended[start : start + MAX_SCHEDULES_PER_TRANSACTION]
+        }
+        retrying_atomic(partial(_record_ends_of, runs, now), idle_seconds=MAX_IDLE_SECONDS)
 
-    def write() -> None:
-        # Another process that holds the row does the same, or enqueues; then the next round records the ends.
-        row = lock_query(Schedule.objects.using(database()).filter(name=schedule)).first()
-        if row is None:
-            return
-        ticks = Tick.objects.using(database()).filter(schedule_id=schedule)
-        for tick, job, state, error in runs:
+
+def _record_ends_of(ended: dict[str, list[Run]], now: datetime) -> None:
+    """Record the ends of jobs by the names of their schedules, inside a transaction."""
+    # Another process that holds a row does the same, or enqueues; then the next round records the ends.
+    rows = lock_query(Schedule.objects.using(database()).filter(name__in=list(ended)).order_by("name"))
+    for row in rows:
+        ticks = Tick.objects.using(database()).filter(schedule_id=row.name)
+        before = _problem(row)
+        for tick, job, state, error in ended[row.name]:
             if tick is None:
                 if row.problem_job != job:
                     continue
@@ -89,9 +102,12 @@ def _record_ends_of(schedule: str, runs: list[tuple[int | None, UUID, str, str |
                 note_failure(row, job, _detail(error), now)
             elif state == Job.State.SUCCEEDED:
                 note_success(row)
-        row.save(using=database())
+        if _problem(row) != before:
+            row.save(using=database())
 
-    retrying_atomic(write)
+
+def _problem(row: Schedule) -> tuple[Any, ...]:
+    return row.problem, row.problem_since, row.problem_job, row.problem_facts
 
 
 def note_failure(row: Schedule, job: UUID | None, detail: str, now: datetime) -> None:

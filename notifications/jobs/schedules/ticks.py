@@ -34,8 +34,6 @@ ROUND_INTERVAL_SECONDS = 1.0
 HELD_RETRY_SECONDS = 0.1
 #: Schedules that are due, of which one round prepares the calls.
 MAX_PREPARED_PER_ROUND = 100
-#: Schedules that one transaction claims at most, so that several processes share those of one moment.
-MAX_CLAIMED = 10
 #: When the timing of a schedule changes, ticks of the new one that are older are not due. During a rolling deployment
 #: processes with both timings change it back and forth, and must not skip a tick that the others have just not seen.
 TIMING_CHANGE_OVERLAP = timedelta(minutes=1)
@@ -75,6 +73,8 @@ def run_round() -> float:
         if row.paused_at is None and row.next_tick and row.next_tick <= now:
             due.append(row)
     pause = _record_due_ticks(due[:MAX_PREPARED_PER_ROUND], declared, now)
+    if len(due) > MAX_PREPARED_PER_ROUND:
+        return 0
     runs.record_ends(rows.values())
     # Those that were due are due again at the tick after it, which may be less than a second away.
     moments = (
@@ -218,32 +218,33 @@ def _record_due_ticks(
                 prepared[row.name] = ticks
     if not prepared:
         return ROUND_INTERVAL_SECONDS
+    claim = partial(retrying_atomic, partial(_claim, prepared, now), idle_seconds=runs.MAX_IDLE_SECONDS)
     try:
-        claimed = retrying_atomic(lambda: _claim(prepared, now))
+        while prepared and (claimed := claim()):
+            for name in claimed:
+                del prepared[name]
     except Exception as exc:
         if is_unavailable(exc):
             raise
         for name, found in prepared.items():
-            alone = {name: found}
-            isolate(name, lambda alone=alone: retrying_atomic(lambda: _claim(alone, now)))  # type: ignore[misc]
+            alone = partial(_claim, {name: found}, now)
+            isolate(name, partial(retrying_atomic, alone, idle_seconds=runs.MAX_IDLE_SECONDS))
         return ROUND_INTERVAL_SECONDS
-    if claimed == MAX_CLAIMED:
-        return 0
-    return HELD_RETRY_SECONDS if claimed < len(prepared) else ROUND_INTERVAL_SECONDS
+    return HELD_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
 
 
-def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> int:
-    """Lock schedules that are due and that no other process records, and record their ticks. Return how many."""
+def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> list[str]:
+    """Lock schedules that are due and that no other process records, and record their ticks. Return their names."""
     due = Schedule.objects.using(database()).filter(
         name__in=list(prepared), next_tick__lte=now, paused_at__isnull=True
     )
     claimed = [
         row
-        for row in lock_query(due.order_by("next_tick", "name"))[:MAX_CLAIMED]
+        for row in lock_query(due.order_by("next_tick", "name"))[: runs.MAX_SCHEDULES_PER_TRANSACTION]
         if (row.next_tick, row.timing) == (prepared[row.name].first, prepared[row.name].timing)
     ]
     if not claimed:
-        return 0
+        return []
     names = [row.name for row in claimed]
     moments = {moment for name in names for moment in (prepared[name].newest, prepared[name].missed_until)}
     ticks = Tick.objects.using(database()).filter(
@@ -255,7 +256,7 @@ def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> int:
         found = prepared[row.name]
         is_recorded = bool(existing & {(row.name, found.newest), (row.name, found.missed_until)})
         found.record(row, active.get(row.name, 0), is_recorded=is_recorded)
-    return len(claimed)
+    return names
 
 
 def _log_once(message: str, *values: str) -> None:

@@ -79,8 +79,9 @@ class Maintenance:
     async def run_schedules(self) -> None:
         """Enqueue the jobs of schedules when they are due. All workers do so: a tick is recorded once."""
         has_imported_tasks = not declared_schedules()
+        last_error = ""
         while True:
-            pause, started = ROUND_INTERVAL_SECONDS, time.monotonic()
+            started = time.monotonic()
             try:
                 if not has_imported_tasks:
                     # Importing the modules of tasks may take seconds, for which no outcome could be recorded.
@@ -88,8 +89,12 @@ class Maintenance:
                     has_imported_tasks = True
                 # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
                 pause = await self._call_project(ticks.run_round)
+                last_error = ""
             except UNAVAILABLE as exc:
-                _log_unavailable("Could not enqueue jobs of schedules, which is tried again: %s", exc)
+                pause = ticks.HELD_RETRY_SECONDS
+                if str(exc) != last_error:
+                    _log_unavailable("Could not enqueue jobs of schedules, which is tried again: %s", exc)
+                last_error = str(exc)
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(pause - elapsed, MIN_TICK_PAUSE_SECONDS))
 

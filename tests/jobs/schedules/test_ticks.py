@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from notifications.conf import settings as app_settings
-from notifications.jobs.schedules import ticks
+from notifications.jobs.schedules import runs, ticks
 from notifications.models import Tick
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
@@ -174,12 +174,12 @@ def test_two_timings_in_turns_miss_nothing(schedules, jobs):
 def test_several_schedules_are_claimed_together(schedules, jobs, settings, django_assert_max_num_queries):
     """One statement locks all that are due; an error of one of them does not keep the others from running."""
     task = {"task": "tests.jobs.tasks.noop", "every": TEN_MINUTES}
-    declared = {f"poll-{number}": task for number in range(ticks.MAX_CLAIMED)}
+    declared = {f"poll-{number}": task for number in range(runs.MAX_SCHEDULES_PER_TRANSACTION)}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
     ticks.run_round()
     schedules.now = schedules.row("poll-0").next_tick
     with django_assert_max_num_queries(12 + 6 * len(declared)) as queries:
-        assert ticks.run_round() == 0
+        assert ticks.run_round() == ticks.ROUND_INTERVAL_SECONDS
     claims = [q["sql"] for q in queries if "next_tick" in q["sql"] and "LIMIT" in q["sql"]]
     assert len(claims) == 1 and len(jobs()) == len(declared)
 
@@ -187,7 +187,7 @@ def test_several_schedules_are_claimed_together(schedules, jobs, settings, djang
 @pytest.mark.parametrize("error", [ValueError, ConnectionRefusedError])
 @pytest.mark.parametrize("step", ["__init__", "record"])
 def test_an_error_of_one_schedule_in_a_claim(schedules, jobs, settings, monkeypatch, step, error):
-    """Those that were claimed with it are recorded one by one. Both steps call code of the project."""
+    """Those that were claimed with it are recorded one by one. The first step calls code of the project."""
     task = {"task": "tests.jobs.tasks.noop", "every": TEN_MINUTES}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": {"bad": task, "good": task}}
     ticks.run_round()
