@@ -13,7 +13,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import sync_to_async
 from django.utils import translation
 
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
@@ -92,6 +92,8 @@ class Execution:
     async def run(self, database_thread: Executor | None, sync_threads: DaemonExecutor | None) -> Outcome:
         """Call the task and return the outcome. Without threads a sync task runs on the caller's thread.
 
+        ``database_thread`` is that of the context, on which thread-sensitive calls run.
+
         Raises ImportError if the task cannot be imported, ``NoThread`` if there is no thread for it, and
         ``asyncio.CancelledError`` if the worker stops.
         """
@@ -131,7 +133,7 @@ class Execution:
                 timeout.reschedule(asyncio.get_running_loop().time() + policy.timeout)
 
         try:
-            async with timeout, ThreadSensitiveContext(executor=self.database_thread):
+            async with timeout:
                 if iscoroutinefunction(task.func):
                     self.is_interruptible = True
                     value = await task.func(*args, **kwargs)

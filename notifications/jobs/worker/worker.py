@@ -178,6 +178,7 @@ class JobWorker:
         self._loop.set_task_factory(make_task)
         maintenance = Maintenance(self.lease, self._writer.run, self._claim_loop.wake)
         try:
+            await self._job_runner.open()
             await self._retry_write(self.lease.start)
             await self._retry_write(maintenance.reap_dead_neighbors)
             if self._run_limit.ends_by_itself:
