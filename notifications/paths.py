@@ -62,6 +62,7 @@ def job_path(name: str, id: UUID) -> str | None:
     return f"{before}{id}{after}" if found else None
 
 
+@lru_cache(maxsize=64)
 def _split_path(urlconf: str, script_name: str | None, language: str, name: str) -> tuple[str, str, str]:
     """Return a URL's path before the job's id, the id, and the path after it. All are empty if there is no such URL."""
     path = _path(urlconf, script_name, language, f"notifications:{name}", _PLACEHOLDER_ID)

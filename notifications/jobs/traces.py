@@ -76,7 +76,7 @@ def restore(text: str) -> None:
 
     With OpenTelemetry it is the parent of new spans.
     """
-    headers = headers_of(text)
+    headers = headers_of(text) if text else ()
     _current.set(headers)
     if headers and "opentelemetry.trace" in sys.modules:
         from opentelemetry import context, propagate

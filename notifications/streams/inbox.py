@@ -119,7 +119,7 @@ def build_notification(
         level=level,
         category=validators.text("category", category, validators.MAX_CATEGORY_LENGTH),
         key=validators.text("key", key, validators.MAX_KEY_LENGTH),
-        data=validators.json_text("data", data or {}, validators.MAX_DATA_BYTES),
+        data=validators.json_text("data", data, validators.MAX_DATA_BYTES) if data else "{}",
         job=job,
         broadcast=broadcast,
         created_at=times.now(),

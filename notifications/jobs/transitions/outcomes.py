@@ -210,6 +210,8 @@ def _task_failed(job: Job) -> str:
 
 
 def _encode(value: Any) -> str:
+    if value is None:
+        return "null"
     try:
         return validators.json_text("The result", value, validators.MAX_RESULT_BYTES)
     except TypeError:  # Django's Tasks also allow UTF-8 bytes, and any mapping and sequence
