@@ -167,6 +167,6 @@ class JobRunner:
 
 async def _enter(thread: DaemonExecutor) -> None:
     """Have thread-sensitive calls of this context use a thread, until the process ends."""
-    await ThreadSensitiveContext(executor=thread).__aenter__()
+    await ThreadSensitiveContext(executor=thread).__aenter__()  # type: ignore[no-untyped-call]
     # Reading the language of a context in which none is active takes several times as long.
     translation.activate(settings.LANGUAGE_CODE)

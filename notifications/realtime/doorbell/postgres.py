@@ -148,7 +148,9 @@ class PostgresPublisher:
             # as long as the round trip.
             pgconn = db.connection.pgconn
             quote = Escaping(pgconn).escape_literal
-            rings = [b"NOTIFY %s, %s" % (CHANNEL, quote(json.dumps(message).encode())) for message in messages]
+            rings = [
+                b"NOTIFY %s, %s" % (CHANNEL, quote(json.dumps(message).encode())) for message in messages
+            ]
             # One transaction. Its commit does not wait for the disk, as that of the rows has done: a ring may be lost.
             pgconn.send_query(b"; ".join([b"SET LOCAL synchronous_commit TO off", *rings]))
             # Not exec_(), which waits inside libpq, where the deadline of this thread has no effect.
