@@ -104,6 +104,7 @@ def _waiting_job(job: Any) -> Execution | None:
     parent = current_execution()
     if parent is not None and parent.job.id == _job_id(job):
         raise ValueError("A job cannot wait for its own end.")
+    assert parent is None or isinstance(parent, Execution)
     return parent
 
 

@@ -11,6 +11,8 @@ from django.db.backends.signals import connection_created
 
 from notifications import times
 from notifications.api import batch, notify
+from notifications.jobs.announcing.announcer import announce
+from notifications.jobs.announcing.topics import Topic
 from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
 from notifications.streams import changes, marking, marking_seen, retention
@@ -24,6 +26,7 @@ TABLES = {
     "schedules": "schedule",
     "job rows by id": "job",
     "pending marks": "pendingmark",
+    "announced states": "announcedstate",
     "notification rows by id": "notification",
     "streams": "stream",
 }
@@ -115,6 +118,14 @@ def test_transactions_lock_in_the_documented_order(transactions, user, other_use
     marking.continue_marking(60)
     marking_seen.mark_seen(user.pk, head)
     marking.mark_all(user.pk, "archive", head)
+    for state in ("failed", "missed", ""):  # the row is inserted, changed and deleted
+        topic = Topic(
+            key="schedule:poll",
+            state=state,
+            read_readers=lambda: [user.pk],
+            describe=lambda before: {"title": "The schedule"},
+        )
+        assert announce([topic])
     retention.prune(times.now())
     order = documented_order()
     tables = {table for group in transactions for statement in group for table, _ in locks_of(statement)}

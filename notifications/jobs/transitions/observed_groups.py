@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from django.db import Error
@@ -15,7 +14,6 @@ from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.policies import Policy
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, notify_functions, observed_batches, outcomes
@@ -26,7 +24,7 @@ from notifications.jobs.transitions.guards import (
     lock_sql,
     prepare_id,
 )
-from notifications.jobs.transitions.observed_starts import write_starts
+from notifications.jobs.transitions.observed_starts import ObservedAttempt, write_starts
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.jobs.transitions.transaction_receivers import reset_lost_connection
@@ -38,47 +36,6 @@ logger = logging.getLogger("notifications.jobs")
 MAX_INSERTED_ROWS = 100
 #: What the owner reads of a job, which the outcome was made with.
 _SHOWN_FIELDS = ("user_id", "batch", "title", "url", "language")
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ObservedAttempt:
-    """One start of an observed task, and its end.
-
-    ``job``
-        The job as this process knows it: until the start is recorded, the row of the message, running.
-    ``worker``, ``number``
-        The worker, and the number of the attempt from 1.
-    ``outcome``
-        The end, made for ``job``; None while the task runs.
-    ``remake``
-        Makes the outcome again for a row with another title, link, language or owner than ``job`` had.
-    ``policy``
-        That of the task.
-    ``make_batch``
-        Returns the unsaved row of the batch that ``job`` names.
-    """
-
-    job: Job
-    worker: UUID
-    number: int
-    policy: Policy
-    make_batch: Callable[[], Job] | None = None
-    outcome: Outcome | None = None
-    remake: Callable[[Job], Outcome] | None = None
-    #: When the task started (monotonic).
-    started_at: float = field(default_factory=time.monotonic)
-    #: The start is recorded.
-    is_begun: bool = False
-    #: The fence of the recorded start. That of ``job`` is raised before the commit, which may fail.
-    fence: int = 0
-    #: The job is done already, runs elsewhere, or is not one of an observed task. Nothing is recorded any more.
-    is_void: bool = False
-    #: The end is recorded.
-    is_ended: bool = False
-
-    def __post_init__(self) -> None:
-        job = self.job
-        job.state, job.attempt, job.worker = Job.State.RUNNING, self.number, self.worker
 
 
 def insert(rows: Sequence[Job]) -> None:

@@ -3,24 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from uuid import UUID
 
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.transactions import connection
+from notifications.jobs.policies import Policy
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions.guards import insert_attempts, prepare_id
+from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.models import Job
-
-if TYPE_CHECKING:
-    from notifications.jobs.transitions.observed_groups import ObservedAttempt
 
 _ROW_FIELDS = tuple(
     column.attname for column in Job._meta.concrete_fields if column.attname not in PROGRESS_COLUMNS
 )
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ObservedAttempt:
+    """One start of an observed task, and its end.
+
+    ``job``
+        The job as this process knows it: until the start is recorded, the row of the message, running.
+    ``worker``, ``number``
+        The worker, and the number of the attempt from 1.
+    ``outcome``
+        The end, made for ``job``; None while the task runs.
+    ``remake``
+        Makes the outcome again for a row with another title, link, language or owner than ``job`` had.
+    ``policy``
+        That of the task.
+    ``make_batch``
+        Returns the unsaved row of the batch that ``job`` names.
+    """
+
+    job: Job
+    worker: UUID
+    number: int
+    policy: Policy
+    make_batch: Callable[[], Job] | None = None
+    outcome: Outcome | None = None
+    remake: Callable[[Job], Outcome] | None = None
+    #: When the task started (monotonic).
+    started_at: float = field(default_factory=time.monotonic)
+    #: The start is recorded.
+    is_begun: bool = False
+    #: The fence of the recorded start. That of ``job`` is raised before the commit, which may fail.
+    fence: int = 0
+    #: The job is done already, runs elsewhere, or is not one of an observed task. Nothing is recorded any more.
+    is_void: bool = False
+    #: The end is recorded.
+    is_ended: bool = False
+
+    def __post_init__(self) -> None:
+        job = self.job
+        job.state, job.attempt, job.worker = Job.State.RUNNING, self.number, self.worker
 
 
 def write_starts(starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, tally: Tally) -> None:

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
 
 from notifications.db.threads import DaemonExecutor
+from notifications.models import Job
 
-if TYPE_CHECKING:
-    from notifications.jobs.worker.execution import Execution
 
-_current: contextvars.ContextVar[Execution | None] = contextvars.ContextVar(
+class CurrentExecution:
+    """What code below a task may know of its execution."""
+
+    __slots__ = ()
+
+    job: Job
+    is_cancelling: bool
+    on_progress: Callable[[Any], None]
+    run_inline: Callable[[Any], None] | None
+    database_thread: Executor | None
+
+
+_current: contextvars.ContextVar[CurrentExecution | None] = contextvars.ContextVar(
     "notifications_execution", default=None
 )
 
 
-def current_execution() -> Execution | None:
+def current_execution() -> CurrentExecution | None:
     """Return the execution of the job that calls this, or None outside a job."""
     return _current.get()
 
 
-def set_current_execution(execution: Execution | None) -> None:
+def set_current_execution(execution: CurrentExecution | None) -> None:
     """Make an execution, or none, the current one of this context."""
     _current.set(execution)
 

@@ -24,13 +24,13 @@ from notifications.jobs.enqueueing.owners import enter_attempt
 from notifications.jobs.policies import Policy, policy_of
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.outcomes import Outcome
-from notifications.jobs.worker.current import set_current_execution
+from notifications.jobs.worker.current import CurrentExecution, set_current_execution
 from notifications.jobs.worker.job_context import JobContext
 
 logger = logging.getLogger("notifications.jobs")
 
 
-class Execution:
+class Execution(CurrentExecution):
     """One attempt at a job in this process.
 
     ``on_progress``

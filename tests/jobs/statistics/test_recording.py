@@ -11,7 +11,7 @@ from notifications.jobs.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.statistics import read_figures, read_totals
 from notifications.jobs.statistics.buckets import BOUNDS_SECONDS, bucket_of, percentile
 from notifications.jobs.transitions import finishing, manual, observed, observed_groups, outcomes, reaping
-from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.models import Job, JobStatistics
 from notifications.testing import run_jobs
 from tests.jobs import tasks

@@ -15,7 +15,7 @@ from notifications.jobs.transitions import (
     observed_groups,
     outcomes,
 )
-from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.models import Job, Notification
 from notifications.times import now
 

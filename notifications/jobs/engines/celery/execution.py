@@ -29,7 +29,7 @@ from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
 from notifications.jobs.observations import Observation
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions import notify_functions, observed, observed_groups, running
-from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker.current import current_execution, set_current_execution
 from notifications.jobs.worker.execution import Execution

@@ -34,7 +34,7 @@ from notifications.jobs.engines.celery.progress_reports import ProgressReports, 
 from notifications.jobs.engines.celery.record_queue import MAX_QUEUED_CALLS, Entry, RecordQueue, Work
 from notifications.jobs.engines.celery.unknown_owners import log_unknown_owners
 from notifications.jobs.transitions import observed_groups, signal_queue
-from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.models import Job
 

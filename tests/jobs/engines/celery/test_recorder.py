@@ -14,7 +14,7 @@ from notifications.jobs.engines.celery import recorder as module
 from notifications.jobs.engines.celery.recorder import Recorder
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions import observed_groups, outcomes
-from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.models import Job
 from notifications.signals import job_finished
 from tests.support.waiting import wait_until
