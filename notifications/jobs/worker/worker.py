@@ -8,7 +8,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -67,8 +66,7 @@ class JobWorker:
         The name of the engine whose process this is. The worker then runs only the jobs that it is given by
         ``run_handed_job()``, as many at once as there are callers.
     ``hand_over``
-        Called once a second, and when the queue rings, on the thread of the worker's transactions, with what
-        ``DrainedQueues.take()`` returns.
+        Called once a second, and when the queue rings, on the writer's thread, with ``DrainedQueues.take()``.
     ``is_process``
         Whether the process is there for this worker only, and ends if the event loop does not come back.
 
@@ -227,10 +225,7 @@ class JobWorker:
             await self._end()
 
     def stop(self, grace: float | None = None) -> None:
-        """Claim no more jobs, and end within ``grace`` seconds; from any thread.
-
-        ``NOTIFICATIONS["GRACE"]`` by default.
-        """
+        """Claim no more jobs, and end within ``grace`` seconds, ``GRACE`` by default; from any thread."""
         self._grace = settings.GRACE if grace is None else grace
         self._stopping.set()
         self._call_in_loop(self._wake)
@@ -309,7 +304,7 @@ class JobWorker:
         assert self._hand_over is not None
         while True:
             try:
-                await self._writer.run(partial(self._hand_over, self._drained_queues.take()))
+                await self._writer.run(self._hand_over, self._drained_queues.take())
             except UNAVAILABLE as exc:
                 logger.warning("Could not hand over jobs, which is tried again: %s", exc)
             await asyncio.sleep(MIN_HAND_OVER_INTERVAL_SECONDS)
