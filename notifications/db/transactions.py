@@ -33,10 +33,15 @@ logger = logging.getLogger("notifications")
 
 
 class _LockTime(threading.local):
-    """Seconds for which ``retrying_atomic`` has held SQLite's lock on this thread, and until when (monotonic)."""
+    """Seconds for which ``retrying_atomic`` has held SQLite's lock on this thread, and until when (monotonic).
+
+    ``free_until``
+        Until when this thread's bulk writes leave the lock free.
+    """
 
     seconds = 0.0
     until = 0.0
+    free_until = 0.0
 
 
 lock_time = _LockTime()
@@ -166,14 +171,26 @@ def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
 
     If that is true, or with ``more_follows``, another transaction follows. SQLite's lock is then left free for as long
     as it was held, at most ``MAX_PAUSE_SECONDS``: the lock is unfair, and a process that writes back to back leaves
-    others 4 writes a second.
+    others 4 writes a second. The next call on this thread waits for the end of that time, so that what it writes is
+    prepared meanwhile.
     """
+    db = connection()
+    if db.vendor != "sqlite" or in_callers_transaction(db):
+        return retrying_atomic(work)
+    _leave_lock_free()
     before = lock_time.seconds
     result = retrying_atomic(work)
-    db = connection()
-    if (result or more_follows) and db.vendor == "sqlite" and not in_callers_transaction(db):
-        time.sleep(min(max(MIN_LOCK_PAUSE_SECONDS, lock_time.seconds - before), MAX_PAUSE_SECONDS))
+    if result or more_follows:
+        held = lock_time.seconds - before
+        pause = min(max(MIN_LOCK_PAUSE_SECONDS, held), MAX_PAUSE_SECONDS)
+        lock_time.free_until = lock_time.until + pause
     return result
+
+
+def _leave_lock_free() -> None:
+    """Wait until this thread has left SQLite's lock free for as long as it is to."""
+    if (pause := lock_time.free_until - time.monotonic()) > 0:
+        time.sleep(pause)
 
 
 def on_commit(work: Callable[[], object]) -> None:

@@ -32,26 +32,36 @@ MANY = 250
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """pauses(count) returns a list to which each pause appends count(). A pause in a transaction fails the test."""
-    sleep = time.sleep
+    """pauses(count) returns a list to which each pause between bulk writes appends count(), at its start and its end.
+
+    A bulk write that begins before the pause is over fails the test.
+    """
+    begin = transactions.retrying_atomic
 
     def record(count):
-        counts = [count()]
+        counts, ended = [count()], []
 
-        def pause(seconds):
-            assert not connection.in_atomic_block
-            assert seconds >= transactions.MIN_LOCK_PAUSE_SECONDS
-            counts.append(count())
-            sleep(seconds)
+        def retrying_atomic(work):
+            if not connection.in_atomic_block:
+                now = time.monotonic()
+                assert now >= transactions.lock_time.free_until
+                if ended and now - ended[-1][0] >= transactions.MIN_LOCK_PAUSE_SECONDS:
+                    counts.extend((ended[-1][1], count()))
+            result = begin(work)
+            ended.append((transactions.lock_time.until, count()))
+            return result
 
-        monkeypatch.setattr(transactions.time, "sleep", pause)
+        monkeypatch.setattr(transactions, "retrying_atomic", retrying_atomic)
         return counts
 
     return record
 
 
-def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, pauses):
-    """fair_atomic() pauses for as long as the lock was held, if more work follows, and not inside a transaction."""
+def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite):
+    """fair_atomic() pauses for as long as the lock was held, if more work follows, and not inside a transaction.
+
+    It does so at its next call, of which the caller prepares the rows meanwhile.
+    """
     starts = []
 
     def hold_lock(seconds, result):
@@ -60,16 +70,16 @@ def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, pauses):
             pass
         return result
 
-    durations = pauses(lambda: time.monotonic() - starts[-1] if starts else 0)
     assert transactions.fair_atomic(partial(hold_lock, 0, 0)) == 0
-    assert len(durations) == 1
     assert transactions.fair_atomic(partial(hold_lock, 0.05, 7)) == 7
-    assert time.monotonic() - starts[-1] >= 0.1
+    assert time.monotonic() - starts[-1] < 0.1
     assert transactions.fair_atomic(partial(hold_lock, 0, 0), more_follows=True) == 0
-    assert len(durations) == 3
+    assert starts[-1] - starts[-2] >= 0.1
+    prepared = transactions.lock_time.free_until
+    assert prepared - transactions.lock_time.until == pytest.approx(transactions.MIN_LOCK_PAUSE_SECONDS)
     with transactions.transaction.atomic():
         transactions.fair_atomic(partial(hold_lock, 0, 1))
-    assert len(durations) == 3
+    assert transactions.lock_time.free_until == prepared
 
 
 def count_unread():

@@ -69,9 +69,11 @@ def lock_query(rows: Any, *, skip_locked: bool = True) -> Any:
     return rows.select_for_update(skip_locked=skip_locked, no_key=features.has_select_for_no_key_update)
 
 
-def lock_sql() -> str:
-    """Return the SQL that ``lock_query`` appends to a query, with locked rows skipped."""
-    return " FOR NO KEY UPDATE SKIP LOCKED" if connection().features.has_select_for_update_skip_locked else ""
+def lock_sql(*, skip_locked: bool = True) -> str:
+    """Return the SQL that ``lock_query`` appends to a query."""
+    if not connection().features.has_select_for_update_skip_locked:
+        return ""
+    return " FOR NO KEY UPDATE SKIP LOCKED" if skip_locked else " FOR NO KEY UPDATE"
 
 
 def read_guards(

@@ -8,17 +8,18 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams, times
+from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import (
-    connection,
     database,
+    execute_many,
     fair_atomic,
     in_callers_transaction,
     on_commit,
 )
 from notifications.jobs import observations
-from notifications.jobs.claiming.lanes import HANDED
+from notifications.jobs.claiming.lanes import HANDED_LANES
+from notifications.jobs.policies import Policy
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
@@ -28,6 +29,8 @@ from notifications.jobs.transitions.guards import (
     database_now,
     guarded_update,
     lock_query,
+    lock_sql,
+    prepare_id,
     update_locked_rows,
 )
 from notifications.jobs.transitions.outcomes import Outcome
@@ -140,10 +143,15 @@ def _cancel_chunk(
     ids: list[UUID], by: Any, results: dict[UUID, str], *, more_follows: bool = False
 ) -> list[UUID]:
     """Cancel jobs, and add to ``results``. Returns the ids of the jobs that another transaction changed meanwhile."""
-    rows = Job.objects.using(database()).filter(id__in=ids, state__in=ACTIVE_STATES).order_by("id")
+    prepare = prepare_id()
+    of_ids, params = bulk.where_in(Job, "id", [prepare(id) for id in ids])
+    states = ", ".join(f"'{state}'" for state in ACTIVE_STATES)
+    active = f"WHERE {of_ids} AND state IN ({states}) ORDER BY id"
+    jobs = bulk.select(Job, active, params)
     # Outcomes call translations and the task's policy, so they are made before the transaction.
-    made = notify_functions.call_all([_cancelled(job, by) for job in bulk.read(rows)])
-    prepared = {outcome.job.id: outcome for outcome in made}
+    policies = {path: policy_at(path) for path in {job.task_path for job in jobs}}
+    made = notify_functions.call_all([_cancelled(job, policies[job.task_path], by) for job in jobs])
+    prepared = {prepare(outcome.job.id): outcome for outcome in made}
     ended: list[Outcome] = []
     running: list[Job] = []
     changed: list[UUID] = []
@@ -153,31 +161,29 @@ def _cancel_chunk(
         running.clear()
         changed.clear()
         limit_lock_wait()
-        locked = lock_query(rows.filter(id__in=list(prepared)), skip_locked=False)
-        guards = {id: (state, fence) for id, state, fence in locked.values_list("id", "state", "fence")}
-        if started := [id for id, (state, _) in guards.items() if state == Job.State.RUNNING]:
-            running.extend(rows.filter(id__in=started))
-        for id, (state, fence) in guards.items():
-            outcome = prepared[id]
-            if state == Job.State.QUEUED and fence == outcome.job.fence:
-                outcome.job.state = state
+        lock = f"SELECT id, state, fence FROM notifications_job {active}{lock_sql(skip_locked=False)}"
+        [locked] = execute_many([(lock, params)])
+        started: list[UUID] = []
+        for id, state, fence in locked:
+            if (outcome := prepared.get(id)) is None:
+                continue  # became active after it was read
+            if state == Job.State.RUNNING:
+                started.append(outcome.job.id)
+            elif fence == outcome.job.fence:
+                outcome.job.state = Job.State.QUEUED
                 ended.append(outcome)
-            elif state == Job.State.QUEUED:
-                changed.append(id)
+            else:
+                changed.append(outcome.job.id)
+        if started:
+            running.extend(Job.objects.using(database()).filter(id__in=started).order_by("id"))
         now = database_now()
         requested = [(job, _is_by_other(job, by)) for job in running if job.cancel_requested_at is None]
         guarded_update(
             "cancel_requested_at=%s, cancelled_by_other=%s, version=version+1",
             [((now, by_other), job) for job, by_other in requested],
         )
-        cancelled_at = times.to_db(now, connection())
-        update_locked_rows(
-            ("cancel_requested_at", "cancelled_by_other"),
-            [((cancelled_at, outcome.job.cancelled_by_other), outcome.job) for outcome in ended],
-            state="queued",
-        )
         tally = Tally()
-        write_ends(ended, now, tally, state="queued")
+        write_ends(ended, now, tally, state="queued", cancel_requested_at=now)
         # Workers read requested cancellations when the queue rings.
         streams.ring([job.user_id for job, _ in requested], queue=bool(requested or ended))
         has_more_to_number = streams.number_in_transaction(
@@ -196,7 +202,7 @@ def _cancel_chunk(
     ]:
         observations.revoke_tasks(tasks)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
-    if handed := [outcome.job for outcome in ended if outcome.job.lane == HANDED]:
+    if handed := [outcome.job for outcome in ended if outcome.job.lane in HANDED_LANES]:
         from notifications.jobs.engines import senders
 
         senders.revoke(handed)
@@ -205,11 +211,11 @@ def _cancel_chunk(
     return changed
 
 
-def _cancelled(job: Job, by: Any) -> Outcome:
+def _cancelled(job: Job, policy: Policy, by: Any) -> Outcome:
     if job.cancel_requested_at is None:
         job.cancelled_by_other = _is_by_other(job, by)
     job.state = Job.State.QUEUED  # the outcome is used only if the locked row is queued
-    return outcomes.cancelled(job, policy_at(job.task_path))
+    return outcomes.cancelled(job, policy)
 
 
 def _is_by_other(job: Job, by: Any) -> bool:

@@ -120,13 +120,12 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
 def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
     """Return the outcome of a cancelled job. The owner is notified only of a cancellation by another user."""
     was_running = job.attempt and job.state != Job.State.QUEUED
-    with _language(job):
-        error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
+    error, text = _cancelled_error(job.language)
     is_announced = job.cancelled_by_other
     return Outcome(
         job=job,
         state=Job.State.CANCELLED,
-        error=json.dumps(error, ensure_ascii=False),
+        error=text,
         attempt=Attempt.Outcome.CANCELLED if was_running else "",
         exception_class_path=_path(JobCancelled),
         traceback=_traceback(exc) if exc is not None else "",
@@ -324,6 +323,14 @@ def _language(job: Job) -> Any:
 def _succeeded_text(language: str) -> str:
     with translation.override(language or None):
         return _("Succeeded.")
+
+
+@lru_cache(maxsize=128)
+def _cancelled_error(language: str) -> tuple[dict[str, str], str]:
+    """Return the error of a cancelled job, and as JSON. To translate it took a third of a cancellation's CPU time."""
+    with translation.override(language or None):
+        error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
+    return error, json.dumps(error, ensure_ascii=False)
 
 
 def _path(kind: type) -> str:

@@ -97,8 +97,18 @@ def _record_in_one_transaction(group: Sequence[Outcome]) -> tuple[list[Outcome],
     return stored, void
 
 
-def write_ends(ended: Sequence[Outcome], now: datetime, tally: Tally, *, state: str = "running") -> None:
+def write_ends(
+    ended: Sequence[Outcome],
+    now: datetime,
+    tally: Tally,
+    *,
+    state: str = "running",
+    cancel_requested_at: datetime | None = None,
+) -> None:
     """Write the ends of jobs that were in ``state``, and their notifications, and add them to ``tally``.
+
+    ``cancel_requested_at``
+        Stored with the end and with ``cancelled_by_other``: queued jobs end when their cancellation is requested.
 
     Inside a transaction that holds the rows locked, and afterwards numbers the owners and writes ``tally``. Raises
     ``TransactionLost``.
@@ -113,16 +123,22 @@ def write_ends(ended: Sequence[Outcome], now: datetime, tally: Tally, *, state: 
         notification.seq, notification.raised, notification.counted = None, None, False
     mark_muted(notifications)
     finished_at = times.to_db(now, connection())
+    columns: tuple[str, ...] = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
+    if cancel_requested_at is not None:
+        columns = (*columns, "cancel_requested_at", "cancelled_by_other")
+    requested_at = times.to_db(cancel_requested_at, connection()) if cancel_requested_at is not None else None
+
+    def values(job: Job) -> tuple[Any, ...]:
+        stored = (job.state, job.result, job.error, finished_at, job.seq, *progress_of(job))
+        return stored if requested_at is None else (*stored, requested_at, job.cancelled_by_other)
+
     with bulk.one_round_trip():
         is_numbered = _can_number_in_place(ended) and streams.number_new(
             [*(o.job for o in ended if o.job.user_id is not None), *notifications]
         )
         update_locked_rows(
-            ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS),
-            [
-                ((o.job.state, o.job.result, o.job.error, finished_at, o.job.seq, *progress_of(o.job)), o.job)
-                for o in ended
-            ],
+            columns,
+            [(values(o.job), o.job) for o in ended],
             assignments=("version = version + 1",),
             state=state,
         )

@@ -24,6 +24,8 @@ from notifications.jobs.transitions.guards import guarded_update, lock_query, up
 from notifications.models import Job
 
 RETRYABLE_STATES = (Job.State.FAILED, Job.State.CANCELLED)
+#: Rows that one transaction changes at most on PostgreSQL, where only those of these jobs and streams are locked.
+MAX_ROWS_POSTGRESQL = 200
 #: What is read of jobs that are retried, and what is set for all of them.
 RETRY_COLUMNS = ("id", "user_id", "task_path", "backend", "state", "attempt", "fence")
 RETRY_ASSIGNMENTS = (
@@ -50,8 +52,8 @@ def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
     queued: list[UUID] = []
     for chunk in chunks_of(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE_STATES).order_by("id")
-        rows = rows.exclude(lane=Job.Lane.OBSERVED).only(*RETRY_COLUMNS)  # only Celery can run these
-        jobs = list(rows)
+        rows = rows.exclude(lane=Job.Lane.OBSERVED)  # only Celery can run these
+        jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
         if batches := [job for job in jobs if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
             queued += [job.id for job in batches if _retry_batch(job, passes_over_full)]
@@ -149,10 +151,8 @@ def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
 
 def chunks_of(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
     """Yield ids in lists of which each is for one transaction."""
-    return (
-        list(ids[start : start + MAX_ROWS_PER_TRANSACTION])
-        for start in range(0, len(ids), MAX_ROWS_PER_TRANSACTION)
-    )
+    rows = MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL
+    return (list(ids[start : start + rows]) for start in range(0, len(ids), rows))
 
 
 def limit_lock_wait() -> None:
