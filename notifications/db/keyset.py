@@ -87,16 +87,8 @@ class Order:
     def read(self, rows: Any, limit: int, *, among: Any = None) -> list[RowPosition]:
         """Return the positions of the first rows, with ``among`` of those that are in this queryset too."""
         values = self.sort(rows).values_list(*self.fields)[:limit]
-        if among is not None:
-            table = values.query.get_initial_alias()
-            try:
-                sql, _ = values.query.get_compiler(values.db).as_sql()
-            except EmptyResultSet:
-                return []
-            # SQLite would copy all columns of each row, large texts too.
-            fields = values.model._meta.concrete_fields
-            among = among.values(*(field.attname for field in fields if f'"{table}"."{field.column}"' in sql))
-            values.query.alias_map[table] = _Rows(values.model._meta.db_table, table, among)
+        if among is not None and not _read_among(values, among):
+            return []
         return [RowPosition(tuple(row)) for row in values]
 
     def _beyond(self, position: RowPosition, upwards: bool, inclusive: bool) -> Q:
@@ -160,9 +152,30 @@ class _Rows(BaseTable):
         return f"({sql}) {connection.ops.quote_name(self.table_alias)}", params
 
 
-def count_rows(rows: Any, limit: int) -> int:
-    """Return how many rows an index yields, at most ``limit``."""
-    return rows.order_by().values("pk")[:limit].count()
+def count_rows(rows: Any, limit: int, *, among: Any = None) -> int:
+    """Return how many rows an index yields, at most ``limit``.
+
+    ``among``
+        A queryset of the rows that are read, with a limit of its own: for conditions that no index answers.
+    """
+    rows = rows.order_by().values("pk")
+    if among is not None and not _read_among(rows, among):
+        return 0
+    return rows[:limit].count()
+
+
+def _read_among(rows: Any, among: Any) -> bool:
+    """Have a query read the rows of another one in place of its table. Returns False if none can be in both."""
+    table = rows.query.get_initial_alias()
+    try:
+        sql, _ = rows.query.get_compiler(rows.db).as_sql()
+    except EmptyResultSet:
+        return False
+    # SQLite would copy all columns of each row, large texts too.
+    fields = rows.model._meta.concrete_fields
+    among = among.values(*(field.attname for field in fields if f'"{table}"."{field.column}"' in sql))
+    rows.query.alias_map[table] = _Rows(rows.model._meta.db_table, table, among)
+    return True
 
 
 def estimate_rows(model: Any, connection: Any) -> int:

@@ -16,7 +16,7 @@ from notifications.models import Job
 
 #: Jobs that are changed between two reports of progress.
 JOBS_PER_CHUNK = 1_000
-#: Jobs are counted up to this number before they are changed.
+#: Jobs are counted before they are changed, of so many that are read.
 MAX_JOBS_COUNTED = 1_000_000
 
 #: The states of the jobs that each change applies to.
@@ -36,12 +36,23 @@ class ChangedJobs:
 
 
 def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
-    """Return how many jobs a change applies to, and whether there may be more: they are counted up to a limit."""
-    total = 0
+    """Return how many jobs a change applies to, and whether there may be more.
+
+    Of the jobs in the states that it applies to, ``MAX_JOBS_COUNTED`` are read, whether they match or not.
+    """
+    total, left, is_partial = 0, MAX_JOBS_COUNTED, False
     for part in _parts(change, conditions):
+        matching = _filter(change, part, Job.objects.using(database()))
+        if (ids := part.few_ids()) is not None:
+            total += keyset.count_rows(matching.filter(pk__in=ids), len(ids))
+            continue
         for rows in part.selections():
-            total += keyset.count_rows(_filter(change, part, rows), MAX_JOBS_COUNTED + 1 - total)
-    return min(total, MAX_JOBS_COUNTED), total > MAX_JOBS_COUNTED
+            read = keyset.count_rows(rows, left + 1)
+            is_partial = is_partial or read > left
+            if left and read:
+                total += keyset.count_rows(matching, left, among=rows[:left])
+            left = max(left - read, 0)
+    return total, is_partial
 
 
 def has_observed_jobs(conditions: JobFilter) -> bool:

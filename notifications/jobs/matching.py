@@ -114,7 +114,7 @@ class JobFilter:
             Whether the jobs meet no conditions but those of this filter.
         """
         jobs = Job.objects.using(database())
-        if (ids := self._few_ids()) is not None:
+        if (ids := self.few_ids()) is not None:
             return rows.filter(pk__in=ids), None
         state = Job.State.FAILED if self.error or self.failure else self.state
         rest = replace(self, created_from=None, created_until=None)
@@ -122,7 +122,7 @@ class JobFilter:
             jobs, rest = jobs.filter(state=state), replace(rest, state="")
         return rows, None if is_exact and not rest else jobs.filter(self._created())
 
-    def _few_ids(self) -> list[UUID] | None:
+    def few_ids(self) -> list[UUID] | None:
         """Return the ids of all jobs that meet a condition which few jobs meet, None if no condition is like that."""
         if id := parse_id(self.search):
             return [id]

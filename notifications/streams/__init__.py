@@ -25,12 +25,20 @@ from notifications.db.transactions import (
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
 from notifications.streams.epochs import begin_epoch, epoch
-from notifications.streams.numbering import HAS_OPEN_KEY, KEY_OWNER, Pass, StreamState, write_streams
+from notifications.streams.numbering import (
+    HAS_OPEN_KEY,
+    KEY_OWNER,
+    Pass,
+    StreamState,
+    unnumbered_index,
+    write_streams,
+)
 from notifications.streams.rings import prune_rings, ring
 
 __all__ = [
     "begin_epoch",
     "epoch",
+    "find_pending",
     "number",
     "number_in_transaction",
     "number_new",
@@ -136,12 +144,25 @@ def number_pending() -> None:
     """
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT user_id FROM notifications_notification WHERE seq IS NULL "
-            f"UNION SELECT user_id FROM notifications_job WHERE seq IS NULL LIMIT {MAX_PENDING_USERS}"
+            f"SELECT user_id FROM notifications_notification{unnumbered_index('n')} WHERE seq IS NULL "
+            f"UNION SELECT user_id FROM notifications_job{unnumbered_index('job')} WHERE seq IS NULL "
+            f"LIMIT {MAX_PENDING_USERS}"
         )
         users = [from_db(user) for (user,) in cursor.fetchall()]
     _number_all(users)
     prune_rings()
+
+
+def find_pending(limit: int) -> set[Any]:
+    """Return the ids of pending rows of all users, at most so many notifications and so many jobs."""
+    found: set[Any] = set()
+    with connection().cursor() as cursor:
+        for table, index in (("notification", "n"), ("job", "job")):
+            cursor.execute(
+                f"SELECT id FROM notifications_{table}{unnumbered_index(index)} WHERE seq IS NULL LIMIT {limit}"
+            )
+            found |= {id for (id,) in cursor.fetchall()}
+    return found
 
 
 def raise_floors(floors: dict[Any, int]) -> None:

@@ -245,6 +245,14 @@ def write_streams(streams: Mapping[Any, StreamState]) -> None:
     bulk.update(Stream, ("head", "unread", "unseen"), ("user_id",), values)
 
 
+def unnumbered_index(table: str) -> str:
+    """Return what names the index of unnumbered rows after a table, ``"n"`` for notifications or ``"job"``.
+
+    With statistics SQLite prefers the index of all rows, in which it looks each user up: 5 ms with 1,000 users.
+    """
+    return f" INDEXED BY notifications_{table}_unnumbered" if connection().vendor == "sqlite" else ""
+
+
 def lock_clause(*, skip_locked: bool = False) -> str:
     """Return the clause that locks rows; empty on SQLite.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django.db.models import Q
@@ -10,7 +11,7 @@ from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
 from notifications.streams import number, ring
-from notifications.streams.numbering import Pass
+from notifications.streams.numbering import Pass, unnumbered_index
 
 
 class Counts(NamedTuple):
@@ -50,10 +51,55 @@ def find_wrong_counts() -> dict[Any, WrongCounts]:
             ") c ON c.user_id = s.user_id WHERE s.unread <> coalesce(c.unread, 0) "
             "OR s.unseen <> coalesce(c.unseen, 0) OR c.wrong > 0 ORDER BY s.user_id"
         )
-        return {
-            from_db(user): WrongCounts(Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
-            for user, unread, unseen, right_unread, right_unseen in cursor.fetchall()
-        }
+        return _wrong_counts(cursor.fetchall())
+
+
+def find_some_wrong_counts(max_rows: int) -> dict[Any, WrongCounts]:
+    """Return what ``find_wrong_counts`` finds among so many rows: quickly, however many notifications there are.
+
+    Read are at most ``max_rows`` streams and unread notifications, those of the first users, as many pending
+    notifications, and a tenth as many of the newest ones, of which each must be counted if it is unread.
+    """
+    is_unread = "read_at IS NULL AND archived_at IS NULL"
+    with connection().cursor() as cursor:
+        # One statement, so that all are from one snapshot. Of the last user that was reached not all rows are known.
+        cursor.execute(
+            f"""
+            WITH unread AS (
+                SELECT user_id, raised FROM notifications_notification
+                WHERE {is_unread} ORDER BY user_id, raised LIMIT {max_rows}
+            ), pending AS (
+                SELECT user_id, raised,
+                    CASE WHEN counted THEN 1 ELSE 0 END - CASE WHEN {is_unread} THEN 1 ELSE 0 END AS weight
+                FROM notifications_notification{unnumbered_index("n")} WHERE seq IS NULL LIMIT {max_rows}
+            ), newest AS (
+                SELECT user_id, seq, counted, {is_unread} AS is_unread FROM notifications_notification
+                ORDER BY id DESC LIMIT {max_rows // 10}
+            ), streams AS (
+                SELECT user_id, unread, unseen, seen FROM notifications_stream ORDER BY user_id LIMIT {max_rows}
+            ), expected AS (
+                SELECT n.user_id, sum(n.weight) AS unread,
+                    sum(CASE WHEN n.raised > s.seen THEN n.weight ELSE 0 END) AS unseen
+                FROM (SELECT user_id, raised, 1 AS weight FROM unread UNION ALL SELECT * FROM pending) n
+                JOIN streams s ON s.user_id = n.user_id GROUP BY n.user_id
+            ), reached AS (SELECT count(*) AS count, max(user_id) AS last FROM unread)
+            SELECT s.user_id, s.unread, s.unseen, coalesce(e.unread, 0), coalesce(e.unseen, 0)
+            FROM streams s CROSS JOIN reached LEFT JOIN expected e ON e.user_id = s.user_id
+            WHERE (reached.count < {max_rows} OR s.user_id < reached.last) AND (
+                s.unread <> coalesce(e.unread, 0) OR s.unseen <> coalesce(e.unseen, 0) OR s.user_id IN (
+                    SELECT user_id FROM newest WHERE seq IS NOT NULL AND counted <> is_unread
+                )
+            ) ORDER BY s.user_id
+            """
+        )
+        return _wrong_counts(cursor.fetchall())
+
+
+def _wrong_counts(rows: Iterable[tuple[Any, ...]]) -> dict[Any, WrongCounts]:
+    return {
+        from_db(user): WrongCounts(Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
+        for user, unread, unseen, right_unread, right_unseen in rows
+    }
 
 
 def recount(user: Any) -> None:

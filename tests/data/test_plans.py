@@ -27,7 +27,6 @@ from notifications.jobs.transitions import (
     outcomes,
     reaping,
     recording,
-    resending,
     running,
 )
 from notifications.models import Job, Notification, Worker
@@ -246,7 +245,7 @@ def hand_jobs_over(user):
     for _ in range(2):
         job(user, lane="engine", concurrency_key="a")
     handing_over.hand_over_due_jobs()
-    resending.hand_over_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
+    handing_over.hand_over_again()
     job(user, lane="isolated")
     isolating.hand_over_isolated_jobs()
     claims.claim_handed_jobs(uuid7(), [handed[0].pk])

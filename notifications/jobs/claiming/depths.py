@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,9 +55,9 @@ class RunningJobs:
     has_observed: bool
 
 
-def queue_depths() -> list[QueueDepth]:
-    """Return the depth of each queue that has queued jobs, at most ``MAX_QUEUES``, in one query."""
-    rows = execute_many([*_statements_before(), _depths_query()])[-1]
+def queue_depths(lanes: Collection[str] = (*LANES, *ENGINE_LANES)) -> list[QueueDepth]:
+    """Return the depth of each queue that has queued jobs in these lanes, at most ``MAX_QUEUES``, in one query."""
+    rows = execute_many([*_statements_before(), _depths_query(lanes)])[-1]
     found: dict[str, QueueDepth] = {}
     for name, is_paused, limit, ready, late, delayed, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
@@ -109,7 +110,7 @@ def _statements_before() -> list[tuple[str, list[Any]]]:
     return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
-def _depths_query() -> tuple[str, list[Any]]:
+def _depths_query(lanes: Collection[str]) -> tuple[str, list[Any]]:
     now, now_param = database_now_sql()
     jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_lane"
     limit = "(SELECT most FROM bound)"
@@ -122,7 +123,7 @@ def _depths_query() -> tuple[str, list[Any]]:
         f"ORDER BY run_after, priority DESC, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
     sql = f"""
-        WITH RECURSIVE {names_of_all_queues()}, {values_of_lanes((*LANES, *ENGINE_LANES))},
+        WITH RECURSIVE {names_of_all_queues()}, {values_of_lanes(lanes)},
             open (name) AS (SELECT name FROM names WHERE name IS NOT NULL LIMIT {MAX_QUEUES}),
             bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
                 THEN {MAX_COUNTED_PER_QUEUE} ELSE {MAX_COUNTED} / count(*) END FROM open)

@@ -9,19 +9,21 @@ from typing import Any
 
 from django.apps import apps
 
+from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
-from notifications.db.transactions import begins_with_lock, connection, database
+from notifications.db.transactions import begins_with_lock, connection
 from notifications.jobs.readiness import pending_migrations
 from notifications.jobs.stored_times import find_wrong_times
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.models import Job, Notification
 from notifications.streams import recount
 
 #: Seconds by which the clocks of the database and of this machine may differ.
 MAX_CLOCK_SKEW_SECONDS = 2.0
 #: Seconds within which some process must number pending changes.
 NUMBERING_SECONDS = 3.0
+#: Pending rows of each kind that are read, and rows of each kind by which counts are checked.
+MAX_PENDING_ROWS, MAX_COUNTED_ROWS = 1_000, 100_000
 #: Times that a message names.
 MAX_TIMES_NAMED = 5
 #: Users with a wrong unread count that are named.
@@ -136,9 +138,9 @@ def check_stored_times() -> Finding:
 
 def check_numbering() -> Finding:
     """Check that pending changes are numbered, which each web process and each worker does once a second."""
-    pending = find_unnumbered_rows()
+    pending = streams.find_pending(MAX_PENDING_ROWS)
     until = time.monotonic() + NUMBERING_SECONDS
-    while (left := pending & find_unnumbered_rows()) and time.monotonic() < until:
+    while (left := pending & streams.find_pending(MAX_PENDING_ROWS)) and time.monotonic() < until:
         time.sleep(0.25)
     if left:
         return Finding(
@@ -151,17 +153,9 @@ def check_numbering() -> Finding:
     return Finding(check="numbering", state=OK, message="All changes are numbered.", figures={"waiting": 0})
 
 
-def find_unnumbered_rows() -> set[Any]:
-    return {
-        id
-        for model in (Notification, Job)
-        for id in model.objects.using(database()).filter(seq__isnull=True).values_list("id", flat=True)[:1000]
-    }
-
-
 def check_unread_counts() -> Finding:
-    """Check the unread and unseen counts of each user against their notifications."""
-    wrong = recount.find_wrong_counts()
+    """Check the unread and unseen counts of users against their notifications, as far as a bounded read shows."""
+    wrong = recount.find_some_wrong_counts(MAX_COUNTED_ROWS)
     if wrong:
         named = ", ".join(map(str, list(wrong)[:MAX_USERS_NAMED])) + (
             " and others" if len(wrong) > MAX_USERS_NAMED else ""
@@ -182,4 +176,5 @@ def check_unread_counts() -> Finding:
                 }
             },
         )
-    return Finding(check="unread", state=OK, message="The unread and unseen counts of every user are right.")
+    message = f"No unread or unseen count is wrong, by at most {MAX_COUNTED_ROWS:,} unread notifications."
+    return Finding(check="unread", state=OK, message=message)

@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.compat import task_backends
+from notifications.db import keyset
 from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
@@ -28,6 +29,8 @@ from notifications.management.diagnosis.processes import measure_round_trip
 
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0
+#: Queued jobs of a backend that are counted at most.
+MAX_COUNTED = 100_000
 
 
 @dataclass(slots=True)
@@ -175,12 +178,12 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
 
 
 def count_waiting(alias: str) -> Waiting:
-    """Count the queued jobs of a backend with an engine."""
+    """Count the queued jobs of a backend with an engine, at most ``MAX_COUNTED``."""
     now = database_now()
     since = Greatest("queued_at", Coalesce("run_after", "queued_at"))
     due = due_jobs(alias, now)
     handed = Q(lane=HANDED) | Q(lane=ISOLATED, handed_over_at__isnull=False)
-    found = due.aggregate(
+    found = due[:MAX_COUNTED].aggregate(
         due=Count("id"),
         since=Min(since),
         handed=Count("id", filter=handed),
@@ -192,7 +195,7 @@ def count_waiting(alias: str) -> Waiting:
         Q(lane=ENGINE) | Q(lane=ISOLATED, handed_over_at=None), state="queued", backend=alias
     )
     return Waiting(
-        to_be_handed_over=queued.count(),
+        to_be_handed_over=keyset.count_rows(queued, MAX_COUNTED),
         handed_over=found["handed"],
         repeatedly=found["repeatedly"],
         isolated=found["isolated"],

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Count
-
 from notifications.db.transactions import database
+from notifications.jobs.claiming.depths import queue_depths
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.transitions.guards import database_now
@@ -20,8 +19,8 @@ MAX_QUEUES_NAMED = 10
 def check_paused_queues() -> Finding:
     """Check that no jobs wait in paused queues."""
     paused = sorted(paused_queues())
-    jobs = Job.objects.using(database()).filter(state=Job.State.QUEUED, queue_name__in=paused)
-    counts = dict(jobs.values_list("queue_name").annotate(count=Count("id")).order_by("queue_name"))
+    depths = queue_depths() if paused else []
+    counts = {depth.name: depth.due + depth.delayed for depth in depths if depth.is_paused}
     figures = {"paused": paused, "waiting": counts}
     if counts:
         named = ", ".join(f"{name} ({count} jobs)" for name, count in list(counts.items())[:MAX_QUEUES_NAMED])

@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import django
-from django.db.models import Min
-from django.db.models.functions import Coalesce, Greatest
 from django.http import HttpRequest
 
 from notifications import times
@@ -18,6 +16,7 @@ from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
+from notifications.jobs.claiming.depths import queue_depths
 from notifications.jobs.claiming.lanes import LANES
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
@@ -28,7 +27,7 @@ from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.management.diagnosis.observed import live_observers
-from notifications.models import Job, Worker
+from notifications.models import Worker
 from notifications.realtime import doorbell
 from notifications.realtime.auth import origin
 from notifications.realtime.doorbell import channel_layer
@@ -88,22 +87,22 @@ def check_workers() -> Finding:
     """Check that live built-in workers take the jobs that are due, except those of engines."""
     now = database_now()
     live = list(builtin_workers().filter(lease_until__gte=now).order_by("id"))
-    jobs = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane__in=LANES)
-    queued = jobs.exclude(queue_name__in=paused_queues())
-    due = queued.filter(run_after__isnull=True) | queued.filter(run_after__lte=now)
-    since = due.aggregate(since=Min(Greatest("queued_at", Coalesce("run_after", "queued_at"))))["since"]
+    depths = [depth for depth in queue_depths(LANES) if depth.due and not depth.is_paused]
+    since = min((depth.oldest_since for depth in depths if depth.oldest_since), default=None)
     waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0
+    at_least = "at least " if any(depth.is_capped for depth in depths) else ""
     figures = {
         "workers": len(live),
         "running": sum(worker.load for worker in live),
         "slots": sum(worker.concurrency for worker in live),
-        "due": due.count(),
+        "due": sum(depth.due for depth in depths),
         "oldest_waits_seconds": round(waits, 1),
         "paused": list(paused_queues()),
     }
     message = f"{len(live)} live, {figures['running']} of {figures['slots']} slots in use; "
-    message += f"{figures['due']} jobs waiting"
-    message += f", the oldest for {waits:.0f} s." if figures["due"] else "."
+    waiting = f"{at_least}{figures['due']} jobs waiting"
+    waiting += f", the oldest for {waits:.0f} s." if figures["due"] else "."
+    message += waiting
     unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
     if live and (names := list(unserved_queues[:10])):
         return Finding(
@@ -126,8 +125,7 @@ def check_workers() -> Finding:
         check="workers",
         # As readiness says, by which a load balancer decides: workers of an engine may take jobs, if there is one.
         state=WARNING if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else ERROR,
-        message=f"No worker is alive; {figures['due']} jobs waiting"
-        + (f", the oldest for {waits:.0f} s." if figures["due"] else "."),
+        message=f"No worker is alive; {waiting}",
         remedy="Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
         figures=figures,
     )

@@ -1,0 +1,110 @@
+"""Query plans: what operators run reads a bounded number of rows, however large the tables are."""
+
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from bench.seed import Seeding, make_users
+from notifications import streams
+from notifications.api import notify
+from notifications.jobs import changing
+from notifications.jobs.claiming import depths, queues
+from notifications.jobs.matching import JobFilter
+from notifications.management.diagnosis import database, jobs, processes
+from notifications.models import Job, Notification, Stream
+from notifications.streams import inbox, recount
+from tests.data.test_plans import can_scan, explain, pages_read
+
+pytestmark = pytest.mark.database_law
+
+ROWS = 40_000
+#: Steps of SQLite's virtual machine, or pages of PostgreSQL, where about 1,000 rows are read.
+MAX_READ = {"sqlite": 60_000, "postgresql": 2_500}
+
+
+@pytest.fixture
+def seeded(transactional_db):
+    Seeding(connection, users=make_users(100)).insert(jobs=ROWS, notifications=ROWS)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE notifications_stream SET seen = 0, unseen = unread")
+
+
+@contextmanager
+def reads_few_rows():
+    with CaptureQueriesContext(connection) as queries:
+        yield
+    statements = [
+        sql for query in queries.captured_queries for sql in query["sql"].split("; ") if can_scan(sql)
+    ]
+    assert statements
+    with transaction.atomic():
+        too_much = {
+            sql[:700]: read for sql in statements if (read := pages_read(sql)) > MAX_READ[connection.vendor]
+        }
+    assert not too_much, "\n\n".join(f"{read}: {sql}" for sql, read in too_much.items())
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        database.check_unread_counts,
+        database.check_numbering,
+        database.check_stored_times,
+        processes.check_workers,
+        jobs.check_paused_queues,
+        jobs.check_lost_jobs,
+    ],
+)
+def test_checks_of_doctor(seeded, monkeypatch, check):
+    """With a backlog of thousands of jobs, one queue of them paused, and thousands of unread notifications."""
+    monkeypatch.setattr(database, "MAX_COUNTED_ROWS", 500)
+    for name in ("MAX_COUNTED_PER_QUEUE", "MAX_COUNTED"):
+        monkeypatch.setattr(depths, name, 500)
+    ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
+    Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, lane="sync")
+    queues.pause("mail")
+    connection.cursor().execute("ANALYZE")
+    with reads_few_rows():
+        check()
+
+
+def test_jobs_of_a_change_are_counted(seeded, monkeypatch):
+    """Of a task that none of them has, and of all of them."""
+    monkeypatch.setattr(changing, "MAX_JOBS_COUNTED", 500)
+    for conditions, count in ((JobFilter(task_path="nothing"), 0), (JobFilter(), 500)):
+        with reads_few_rows():
+            assert changing.count_jobs("retry", conditions) == (count, True)
+
+
+def test_pending_rows_are_found_by_their_index(seeded):
+    """With statistics SQLite would look each user up in the index of all rows: it is done each second."""
+    with CaptureQueriesContext(connection) as queries:
+        streams.number_pending()
+        streams.find_pending(100)
+    found = [query["sql"] for query in queries.captured_queries if "seq IS NULL" in query["sql"]]
+    assert len(found) == 3
+    for sql in found:
+        assert "_unnumbered" in explain(sql), explain(sql)
+
+
+def test_wrong_counts_are_found_within_limits(transactional_db, django_user_model):
+    """Of the users whose unread notifications are read; pending changes are not wrong."""
+    users = [django_user_model.objects.create_user(f"user{number}").pk for number in range(4)]
+    for user in users:
+        notify(user, "One"), notify(user, "Two")
+    inbox.mark(users[0], "read", 1)
+    for pending in (
+        Notification(user_id=users[0], title="New", created_at="2026-01-01T00:00:00Z"),
+        *Notification.objects.filter(user=users[1])[:1],
+    ):
+        pending.seq, pending.read_at = None, "2026-01-01T00:00:00Z" if pending.raised else None
+        pending.save()
+    assert recount.find_some_wrong_counts(100) == recount.find_wrong_counts() == {}
+    Stream.objects.filter(user=users[1]).update(unread=7)
+    Stream.objects.filter(user=users[2]).update(unseen=7)
+    Notification.objects.filter(user=users[3], raised=2).update(counted=False)
+    assert recount.find_some_wrong_counts(100) == recount.find_wrong_counts()
+    assert list(recount.find_some_wrong_counts(100)) == users[1:]
+    assert list(recount.find_some_wrong_counts(5)) == users[1:2]
