@@ -27,6 +27,7 @@ from notifications.jobs.transitions import (
     outcomes,
     reaping,
     recording,
+    resending,
     running,
 )
 from notifications.models import Job, Notification, Worker
@@ -245,7 +246,7 @@ def hand_jobs_over(user):
     for _ in range(2):
         job(user, lane="engine", concurrency_key="a")
     handing_over.hand_over_due_jobs()
-    handing_over.hand_over_again()
+    resending.hand_over_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
     job(user, lane="isolated")
     isolating.hand_over_isolated_jobs()
     claims.claim_handed_jobs(uuid7(), [handed[0].pk])

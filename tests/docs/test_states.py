@@ -8,7 +8,16 @@ from tests.docs.pages import DOCS
 from tests.jobs.transitions.test_state_writes import TRANSITIONS, find_state_writes
 
 #: They write a row that another module changes, or other columns of jobs than the state.
-HELPERS = {"batch_outcomes", "guards", "handing_over", "isolating", "observed_groups", "outcomes", "running"}
+HELPERS = {
+    "batch_outcomes",
+    "guards",
+    "handing_over",
+    "isolating",
+    "observed_groups",
+    "outcomes",
+    "resending",
+    "running",
+}
 
 
 def read_rows():

@@ -13,7 +13,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import Error, connections
@@ -23,12 +23,13 @@ from notifications.db.threads import start_thread
 from notifications.db.transactions import connection, on_commit_merged
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.jobs import engines
+from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import has_engines, senders
 from notifications.jobs.engines.upkeep import Upkeep, has_no_lasting_worker
 from notifications.jobs.schedules import ticks
-from notifications.jobs.transitions import handing_over, isolating, signal_queue
+from notifications.jobs.transitions import handing_over, isolating, resending, signal_queue
 from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.models import Job
 
@@ -60,19 +61,22 @@ def send_after_commit(jobs: Iterable[Job]) -> None:
         )
 
 
-#: When this process has last searched for lost jobs (monotonic).
-_last_search = 0.0
+#: When this process has last searched for lost jobs (monotonic), and where it goes on.
+_last_search, _cursor = 0.0, resending.Cursor()
 
 
-def run_round() -> bool:
-    """Hand over what is due and what was lost. Returns whether there may be more."""
+def run_round(drained: Mapping[BackendQueue, float] | None = None) -> bool:
+    """Hand over what is due and what was lost. Returns whether there may be more.
+
+    ``drained`` is what ``DrainedQueues.take()`` returns in a process of an engine.
+    """
     global _last_search
     due, lost = handing_over.hand_over_due_jobs(), []
     # However often the queue rings, and on whichever thread this is called.
     if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
         _last_search = time.monotonic()
         unreachable = senders.unreachable_backends()
-        lost = handing_over.hand_over_again(unreachable)
+        lost = resending.hand_over_again(unreachable, drained, _cursor)
         due += isolating.hand_over_isolated_jobs(unreachable)
     if lost:
         logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))

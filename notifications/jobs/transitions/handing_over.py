@@ -1,4 +1,4 @@
-"""Hand queued jobs over to their engines: which ids are sent when, and sent again.
+"""Hand queued jobs over to their engines: which ids are sent when. ``resending`` sends lost ones again.
 
 A job of an engine is queued in the lane "engine" until it may run, and then in the lane "handed" until a process of the
 engine claims it. Its row is the truth: an id that the engine's broker lost is handed over again, and an id that arrives
@@ -22,7 +22,6 @@ from notifications.db.transactions import connection, database, fair_atomic, ret
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claim_queries import Query
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.engine_activity import Activity, read_activity
 from notifications.jobs.claiming.lanes import (
     ENGINE,
     ENGINE_LANES,
@@ -49,11 +48,6 @@ MAX_JOBS_PER_TRANSACTION = 50
 #: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
-#: How many jobs each process sends again per second although the engine seems to come to them: those of queues of
-#: which it runs jobs, and those of queues of which it has only finished jobs lately, so that their ids may be lost.
-MAX_UNSUSPECTED_JOBS, MAX_UNSUSPECTED_JOBS_OF_IDLE = 1, 10
-#: A job is overtaken if the engine has begun one that was handed over so many seconds later.
-OVERTAKEN_SECONDS = 5.0
 #: The same for isolated jobs, whose ids are few: after ids that no process has claimed, and after those that came to a
 #: process with another suspect.
 FIRST_ISOLATED_SECONDS, FIRST_REFUSED_SECONDS, MAX_ISOLATED_SECONDS = 10.0, 1.0, 60.0
@@ -64,7 +58,7 @@ JITTER = 0.25
 def next_hand_over(
     now: datetime,
     failed_handovers: int = 0,
-    first: float = FIRST_INTERVAL_SECONDS,
+    first: float | None = None,
     most: float = MAX_INTERVAL_SECONDS,
 ) -> datetime:
     """Return when an id is handed over again that is handed over now, after so many times without a claim.
@@ -72,8 +66,16 @@ def next_hand_over(
     ``first``, ``most``
         The seconds of the first interval and of the longest one. Each is twice as long as the one before.
     """
-    seconds = min(first * 2 ** min(max(failed_handovers, 0), 20), most)
+    seconds = interval_seconds(failed_handovers, first, most)
     return now + timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))
+
+
+def interval_seconds(
+    failed_handovers: int, first: float | None = None, most: float = MAX_INTERVAL_SECONDS
+) -> float:
+    """Return the mean seconds of the interval of ``next_hand_over()``."""
+    first = FIRST_INTERVAL_SECONDS if first is None else first
+    return min(first * 2 ** min(max(failed_handovers, 0), 20), most)
 
 
 def set_handed(job: Job) -> None:
@@ -99,54 +101,8 @@ def hand_over_due_jobs() -> list[Job]:
         jobs = candidates.lock_jobs(now, limit, claimable, Q(), {ENGINE: limit}, limits)
         for job in jobs:
             job.handed_over_at = now
-        _mark_handed(jobs, now)
+        mark_handed(jobs, now)
         return jobs
-
-    return retrying_atomic(write)
-
-
-def hand_over_again(unreachable: Collection[str] = ()) -> list[Job]:
-    """Return jobs whose ids were handed over long ago and that are still queued, to be sent again.
-
-    Most of them wait behind others in the engine. Lost is what the engine has overtaken, or what it does not run
-    although it runs nothing else of the queue. Of what is not known to be lost only a few are sent at a time. Of the
-    backends in ``unreachable``, whose engines did not answer this process, one job is sent, which tries them again.
-    """
-    rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane=HANDED)
-    now = database_now()
-    if not rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id").exists():
-        return []
-    activity = read_activity(now)
-
-    def write() -> list[Job]:
-        now = database_now()
-        overdue = rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id")
-        jobs = list(lock_query(overdue)[:MAX_JOBS_PER_TRANSACTION])
-        sent, unsent = _choose_trials(jobs, unreachable)
-        behind_others: list[Job] = []
-        of_idle: list[Job] = []
-        for job in jobs:
-            if job.backend in unreachable:
-                continue
-            if _is_lost(job, activity):
-                sent.append(job)
-            else:
-                is_busy = (job.backend, job.queue_name) in activity.running
-                (behind_others if is_busy else of_idle).append(job)
-        sent += behind_others[:MAX_UNSUSPECTED_JOBS] + of_idle[:MAX_UNSUSPECTED_JOBS_OF_IDLE]
-        postponed = behind_others[MAX_UNSUSPECTED_JOBS:] + of_idle[MAX_UNSUSPECTED_JOBS_OF_IDLE:]
-        for job in sent:
-            job.handed_over_at = job.handed_over_at or now
-        _mark_handed(sent, now)
-        guarded_update(
-            "hand_over_at=%s",
-            [
-                *(((_next_hand_over(now, job),), job) for job in postponed),
-                *(((next_hand_over(now),), job) for job in unsent),
-            ],
-            state="queued",
-        )
-        return sent
 
     return retrying_atomic(write)
 
@@ -245,37 +201,12 @@ def _move(ids: Collection[UUID], lanes: Collection[str]) -> int:
     return len(jobs)
 
 
-def _choose_trials(jobs: Sequence[Job], unreachable: Collection[str]) -> tuple[list[Job], list[Job]]:
-    """Return one job of each backend whose engine did not answer, at random, and the others of these backends."""
-    chosen: list[Job] = []
-    others: list[Job] = []
-    for alias in unreachable:
-        of_backend = [job for job in jobs if job.backend == alias]
-        random.shuffle(of_backend)
-        chosen += of_backend[:1]
-        others += of_backend[1:]
-    return chosen, others
-
-
-def _is_lost(job: Job, activity: Activity) -> bool:
-    """Return whether the engine has begun jobs that were handed over well after this one, or none of its queue."""
-    newest = activity.newest.get((job.backend, job.queue_name))
-    since = job.handed_over_at
-    if newest is None or since is None:
-        return True
-    # Jobs of a higher priority overtake it in any case.
-    return any(
-        handed_over_at is not None and (handed_over_at - since).total_seconds() > OVERTAKEN_SECONDS
-        for priority, handed_over_at in newest.items()
-        if priority <= job.priority
-    )
-
-
 def _next_hand_over(now: datetime, job: Job) -> datetime:
     return next_hand_over(now, max(job.handovers - job.attempt, 0))
 
 
-def _mark_handed(jobs: Sequence[Job], now: datetime) -> None:
+def mark_handed(jobs: Sequence[Job], now: datetime) -> None:
+    """Store that the ids of jobs are sent now. Inside a transaction that holds the rows locked."""
     guarded_update(
         f"lane='{HANDED}', hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
         [((_next_hand_over(now, job), job.handed_over_at), job) for job in jobs],

@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from notifications.conf import settings
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim
+from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.transitions import handing_over, queueing
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.signal_queue import SignalQueue
@@ -26,6 +27,7 @@ from notifications.jobs.worker.capacity import Capacity, Executions
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
 from notifications.jobs.worker.claim_loop import ClaimLoop
 from notifications.jobs.worker.claim_watchdog import ClaimWatchdog
+from notifications.jobs.worker.drained_queues import DrainedQueues
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.handed_jobs import MAX_CLAIM_WAIT_SECONDS, HandedJobEnd, HandedJobs, WaitFor
 from notifications.jobs.worker.job_runner import JobRunner
@@ -64,7 +66,7 @@ class JobWorker:
         The name of the engine whose process this is. The worker then runs only the jobs that it is given by
         ``run_handed_job()``, as many at once as there are callers.
     ``hand_over``
-        Called once a second, and when the queue rings, on the thread of the worker's transactions.
+        Called once a second, and when the queue rings, on the writer's thread, with ``DrainedQueues.take()``.
     ``is_process``
         Whether the process is there for this worker only, and ends if the event loop does not come back.
 
@@ -81,7 +83,7 @@ class JobWorker:
         concurrency: int | None = None,
         run_limit: RunLimit | None = None,
         engine: str = "",
-        hand_over: Callable[[], object] | None = None,
+        hand_over: Callable[[Mapping[BackendQueue, float]], object] | None = None,
         is_process: bool = False,
     ) -> None:
         # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
@@ -94,6 +96,7 @@ class JobWorker:
         self._listen = listen
         self._hand_over = hand_over
         self._hand_over_wake = asyncio.Event()
+        self._drained_queues = DrainedQueues(self.concurrency)
         self._is_process = is_process
         self._loop: asyncio.AbstractEventLoop | None = None
         self._run_limit = run_limit or RunLimit()
@@ -222,10 +225,7 @@ class JobWorker:
             await self._end()
 
     def stop(self, grace: float | None = None) -> None:
-        """Claim no more jobs, and end within ``grace`` seconds; from any thread.
-
-        ``NOTIFICATIONS["GRACE"]`` by default.
-        """
+        """Claim no more jobs, and end within ``grace`` seconds, ``GRACE`` by default; from any thread."""
         self._grace = settings.GRACE if grace is None else grace
         self._stopping.set()
         self._call_in_loop(self._wake)
@@ -237,16 +237,17 @@ class JobWorker:
         """
         assert self._handed_jobs is not None
         handed_jobs = self._handed_jobs
-        future = handed_jobs.add(id, wait_for, self._call_in_loop)
         withdraw_at = time.monotonic() + MAX_CLAIM_WAIT_SECONDS
-        while True:
-            try:
-                return future.result(timeout=1)
-            except TimeoutError:
-                if time.monotonic() > withdraw_at:  # of no effect on a job that runs
-                    self._call_in_loop(lambda: handed_jobs.withdraw(id, future))
-                if self._loop is None or self._loop.is_closed():  # it failed, and calls nothing any more
-                    return HandedJobEnd.STOPPED
+        with self._drained_queues.occupy_slot():
+            future = handed_jobs.add(id, wait_for, self._call_in_loop)
+            while True:
+                try:
+                    return future.result(timeout=1)
+                except TimeoutError:
+                    if time.monotonic() > withdraw_at:  # of no effect on a job that runs
+                        self._call_in_loop(lambda: handed_jobs.withdraw(id, future))
+                    if self._loop is None or self._loop.is_closed():  # it failed, and calls nothing any more
+                        return HandedJobEnd.STOPPED
 
     async def _retry_write(self, function: Callable[[], object]) -> None:
         await loops.retry_while_unavailable(lambda: self._writer.run(function), self._stopping.is_set)
@@ -257,6 +258,8 @@ class JobWorker:
         self._slot_freed.set()
         if execution:
             self._claim_loop.slot_freed(execution.job)
+            if self._handed_jobs:
+                self._drained_queues.add(execution.job)
 
     def _on_join(self, execution: Execution) -> None:
         """Claim again while the task of an execution waits for another job; from any thread."""
@@ -301,7 +304,7 @@ class JobWorker:
         assert self._hand_over is not None
         while True:
             try:
-                await self._writer.run(self._hand_over)
+                await self._writer.run(self._hand_over, self._drained_queues.take())
             except UNAVAILABLE as exc:
                 logger.warning("Could not hand over jobs, which is tried again: %s", exc)
             await asyncio.sleep(MIN_HAND_OVER_INTERVAL_SECONDS)

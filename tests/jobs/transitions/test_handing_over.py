@@ -19,6 +19,7 @@ from notifications.jobs.transitions import (
     outcomes,
     queueing,
     recording,
+    resending,
 )
 from notifications.models import Job
 from notifications.testing import clock
@@ -92,11 +93,11 @@ def test_lost_id_is_handed_over_again():
     """After 10 s, then after twice that."""
     job = enqueue()
     clock.advance(timedelta(seconds=9))
-    assert handing_over.hand_over_again() == []
+    assert resending.hand_over_again() == []
     for seconds in (1.5, 20.5):
         clock.advance(timedelta(seconds=seconds))
-        assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
-        assert handing_over.hand_over_again() == []
+        assert [row.pk for row in resending.hand_over_again()] == [job.pk]
+        assert resending.hand_over_again() == []
     job.refresh_from_db()
     assert job.handovers == 3
 
@@ -113,21 +114,63 @@ def test_lost_ids_are_handed_over_at_a_bounded_rate(monkeypatch):
     for _ in range(3):
         enqueue()
     clock.advance(timedelta(seconds=11))
-    assert [len(handing_over.hand_over_again()) for _ in range(3)] == [2, 1, 0]
+    assert [len(resending.hand_over_again()) for _ in range(3)] == [2, 1, 0]
 
 
 def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
     """Jobs behind those that run are sent again a few at a time, and those that were overtaken all at once."""
-    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 1)
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 1)
     jobs = [enqueue() for _ in range(4)]
     (first,) = claim(jobs[0])
     clock.advance(timedelta(seconds=11))
-    assert [row.pk for row in handing_over.hand_over_again()] == [jobs[1].pk]
-    assert handing_over.hand_over_again() == []
-    monkeypatch.setattr(handing_over, "OVERTAKEN_SECONDS", -1)
+    assert [[row.pk for row in resending.hand_over_again()] for _ in range(4)] == [
+        [jobs[1].pk],
+        [jobs[2].pk],
+        [jobs[3].pk],
+        [],
+    ]
+    monkeypatch.setattr(resending, "OVERTAKEN_SECONDS", -1)
     clock.advance(timedelta(seconds=21))
-    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk for job in jobs[1:]]
+    assert [row.pk for row in resending.hand_over_again()] == [job.pk for job in jobs[1:]]
     finish(first)
+
+
+def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
+    """What was overtaken is found behind jobs that were not."""
+    monkeypatch.setattr(handing_over, "MAX_JOBS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    running, *waiting, overtaken = [enqueue() for _ in range(6)]
+    claim(running)
+    early = handing_over.database_now() - timedelta(seconds=6)
+    Job.objects.filter(pk=overtaken.pk).update(handed_over_at=early)
+    clock.advance(timedelta(seconds=11))
+    cursor = resending.Cursor()
+    sent = [[row.pk for row in resending.hand_over_again(cursor=cursor)] for _ in range(4)]
+    assert sent == [[], [], [overtaken.pk], []]
+    assert len(waiting) == 4
+
+
+def test_jobs_that_were_sent_before_their_queue_was_drained_are_lost(monkeypatch):
+    """However often they were sent: the interval of a job in a long backlog has become minutes. But only once."""
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    jobs = [enqueue() for _ in range(4)]
+    claim(enqueue())  # another process is busy
+    Job.objects.filter(pk=jobs[1].pk).update(
+        handovers=5, hand_over_at=handing_over.database_now() + timedelta(seconds=160)
+    )
+    claim(jobs[2])
+    other = enqueue(queue_name="other")
+    claim(enqueue(queue_name="other"))
+    clock.advance(timedelta(seconds=5))
+    later = enqueue()
+    assert resending.hand_over_again() == []
+    drained = {("default", "default"): 1.0}
+    sent = {row.pk for row in resending.hand_over_again((), drained)}
+    assert sent == {jobs[0].pk, jobs[1].pk, jobs[3].pk}
+    assert resending.hand_over_again((), drained) == []
+    assert {later.pk, other.pk} == set(
+        Job.objects.filter(handovers=1, state="queued").values_list("pk", flat=True)
+    )
 
 
 def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
@@ -135,7 +178,7 @@ def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
 
     It sends as many although the engine runs a job of another queue.
     """
-    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS_OF_IDLE", 3)
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS_OF_IDLE", 3)
     jobs = [enqueue() for _ in range(6)]
     finish(*claim(jobs[0]))
     Job.objects.filter(pk=jobs[0].pk).update(finished_at=handing_over.database_now() + timedelta(seconds=11))
@@ -143,7 +186,7 @@ def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
     running, *behind_it = [enqueue(queue_name="slow") for _ in range(4)]
     Job.objects.filter(pk__in=[job.pk for job in behind_it]).update(hand_over_at=handing_over.database_now())
     claim(running)
-    sent = {row.pk for row in handing_over.hand_over_again()}
+    sent = {row.pk for row in resending.hand_over_again()}
     assert sent == {job.pk for job in [*jobs[1:4], behind_it[0]]}
 
 
@@ -151,45 +194,45 @@ def test_clock_of_the_database_counts(monkeypatch):
     """A server whose clock is behind does not have its jobs handed over again at once."""
     clock.advance(timedelta(hours=1))
     job = enqueue()
-    assert handing_over.hand_over_again() == []
+    assert resending.hand_over_again() == []
     clock.advance(timedelta(seconds=10.5))
-    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
+    assert [row.pk for row in resending.hand_over_again()] == [job.pk]
 
 
 def test_job_that_was_handed_over_late_is_not_overtaken(monkeypatch):
     """A job for later, or of a retry, was enqueued before the jobs that the engine runs now."""
-    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
     enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
     clock.advance(timedelta(seconds=61))
     (late,) = handing_over.hand_over_due_jobs()
     make_older(late, 61)
     claim(enqueue())
     clock.advance(timedelta(seconds=11))
-    assert handing_over.hand_over_again() == []
+    assert resending.hand_over_again() == []
 
 
 def test_job_that_a_lower_priority_overtook_is_lost(monkeypatch):
     """One that only jobs of a higher priority overtook may wait behind them."""
-    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
     job = enqueue(priority=5)
     clock.advance(timedelta(seconds=6))
     claim(enqueue(priority=6))
     clock.advance(timedelta(seconds=5))
-    assert handing_over.hand_over_again() == []
+    assert resending.hand_over_again() == []
     clock.advance(timedelta(seconds=10))
     claim(enqueue(priority=5))
     clock.advance(timedelta(seconds=10))
-    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
+    assert [row.pk for row in resending.hand_over_again()] == [job.pk]
 
 
 def test_engine_is_not_overtaken_by_another_one(other_engine, monkeypatch):
-    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
     first, job = enqueue(), enqueue()
     claim(first)
     clock.advance(timedelta(seconds=6))
     claim(enqueue(backend="other"))
     clock.advance(timedelta(seconds=5))
-    assert handing_over.hand_over_again() == []
+    assert resending.hand_over_again() == []
     assert lane_of(job) == "handed"
 
 
@@ -200,9 +243,9 @@ def test_failed_hand_over_does_not_count():
         handing_over.postpone_unsent([handed_job(job)])
         job.refresh_from_db()
         assert (job.handovers, job.handed_over_at) == (0, None)
-        assert handing_over.hand_over_again() == []
+        assert resending.hand_over_again() == []
         clock.advance(timedelta(seconds=10.5))
-        assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
+        assert [row.pk for row in resending.hand_over_again()] == [job.pk]
     job.refresh_from_db()
     assert (job.handovers, job.handed_over_at is None) == (1, False)
 
@@ -223,13 +266,13 @@ def test_engine_that_is_away_is_tried_with_one_job(other_engine):
     away = [enqueue() for _ in range(5)]
     present = enqueue(backend="other")
     clock.advance(timedelta(seconds=11))
-    sent = {row.pk for row in handing_over.hand_over_again({"default"})}
+    sent = {row.pk for row in resending.hand_over_again({"default"})}
     assert present.pk in sent
     assert len(sent & {job.pk for job in away}) == 1
-    assert handing_over.hand_over_again() == []
+    assert resending.hand_over_again() == []
     clock.advance(timedelta(seconds=11))
     assert (
-        len(handing_over.hand_over_again()) == 4
+        len(resending.hand_over_again()) == 4
     )  # the engine is back, and one of them has its second interval
 
 
@@ -238,7 +281,7 @@ def test_job_shows_since_when_it_is_handed_over():
     job = enqueue()
     since = job.handed_over_at
     clock.advance(timedelta(seconds=11))
-    handing_over.hand_over_again()
+    resending.hand_over_again()
     job.refresh_from_db()
     assert job.handed_over_at == since
     handing_over.take_back([job.pk])
@@ -282,7 +325,7 @@ def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
     other = enqueue(engine_tasks.one_at_a_time, backend="other")
     assert handing_over.hand_over_due_jobs() == []
     clock.advance(timedelta(seconds=16))
-    handing_over.hand_over_again()
+    resending.hand_over_again()
     assert [row.pk for row in handing_over.hand_over_due_jobs()] == [other.pk]
     assert lane_of(waiting) == "engine"
     builtin = enqueue(engine_tasks.one_at_a_time, backend="builtin")

@@ -66,7 +66,7 @@ def note(id: str, outcome: Outcome) -> bool:
     if outcome.state == Job.State.SUCCEEDED:
         status, value = states.SUCCESS, outcome.result
     elif error_type(outcome.error) == "task-failed":
-        status, value = states.FAILURE, repr(outcome.exception)
+        status, value = states.FAILURE, _describe(outcome.exception)
     else:
         return False
     line = json.dumps([os.getpid(), id, status, value]).encode() + b"\n"
@@ -77,6 +77,14 @@ def note(id: str, outcome: Outcome) -> bool:
     except OSError:  # the pipe is full
         return False
     return True
+
+
+def _describe(exception: BaseException | None) -> str:
+    """Return the text of an exception of the project, whose ``__repr__()`` may raise anything."""
+    try:
+        return repr(exception)
+    except Exception:
+        return type(exception).__name__
 
 
 def read_of_ended_processes() -> dict[int, dict[str, dict[str, Any]]]:

@@ -125,7 +125,10 @@ class ObservedExecution(Execution):
         recorder().forget(self)
         self.attempt.remake = make
         [self.attempt.outcome] = notify_functions.call_all([make(self.job)])
-        is_noted = bool(self._wait_seconds) and end_notes.note(self.message.id, self.attempt.outcome)
+        # The result backend may say of a retried task that it waits for its retry: the process of the attempt before
+        # may store that after this end.
+        is_at_risk = bool(self._wait_seconds) or self.attempt.number > 1
+        is_noted = is_at_risk and end_notes.note(self.message.id, self.attempt.outcome)
         self._record(0.0 if is_noted else self._wait_seconds)
 
     def schedule_retry(self, outcome: Outcome) -> None:

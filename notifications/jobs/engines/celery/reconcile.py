@@ -7,6 +7,9 @@ running here, but not in this worker any more   after ``MISSING_SECONDS``
 running on a lost worker                        at once; a task with ``acks_late`` is queued and waits for its message
 queued, and not started when it could have been when neither a worker nor the broker has had it at two checks, and the
                                                 broker has delivered again what lost workers had received
+
+Such an end is a guess. The process that records the real one corrects it, and may be killed before it has done so. So
+the result backend is asked again for some minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from celery import states
 from celery.worker import state as worker_state
@@ -52,11 +56,13 @@ MAX_JOBS_PER_ROUND = 100
 #: record its end.
 MISSING_SECONDS = RETRY_SECONDS + 5
 #: Seconds between two checks of a queued job whose message was found, and of one whose message was not.
-RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 30.0, 10.0
+RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 25.0, 10.0
 #: Seconds for which a message must not have been found before it is lost.
 LOST_SECONDS = 8.0
 #: Seconds that a job may wait whose message may be in a queue, or in a worker that does not answer.
 MAX_WAIT_SECONDS = 24 * 3600.0
+#: Seconds after a guess at which the result backend is asked again, and the guesses that a process remembers.
+GUESS_RECHECK_SECONDS, MAX_GUESSES = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0), 1_000
 #: Seconds between two requests to terminate a task whose cancellation was requested, and how often it is requested.
 TERMINATE_INTERVAL_SECONDS, MAX_TERMINATE_REQUESTS = 5.0, 3
 
@@ -72,6 +78,8 @@ class Reconciler:
         self._caller = BoundedCaller("notifications-celery-questions", NO_ANSWER_SECONDS)
         #: Since when (monotonic) running jobs of this worker are not among its tasks, by id and fence.
         self._missing: dict[tuple[Any, int], float] = {}
+        #: When this process has failed jobs by a guess (monotonic), and how often it has asked again since.
+        self._guesses: dict[UUID, tuple[float, int]] = {}
         #: How often, and when last (monotonic), a task was to be terminated.
         self._terminated: dict[tuple[Any, int], tuple[int, float]] = {}
 
@@ -83,6 +91,7 @@ class Reconciler:
             self._check_own_tasks,
             self._check_lost_workers,
             self._check_queued,
+            self._check_guesses,
         ):
             try:
                 check()
@@ -156,12 +165,10 @@ class Reconciler:
         ):
             observed.requeue_lost(job, times.now() + timedelta(seconds=FIRST_CHECK_SECONDS))
             return
-        logger.warning("Ending the job of a lost Celery task: job %s (%s), %s", job.id, job.task_path, kind)
-        policy = policy_of(observation_of(job.task_path))
         if job.cancel_requested_at is not None:
-            finish_unlocked(outcomes.cancelled(job, policy))
+            finish_unlocked(outcomes.cancelled(job, policy_of(observation_of(job.task_path))))
         else:
-            finish_unlocked(outcomes.ended_by_engine(job, policy, kind))
+            self._fail(job, kind)
 
     def _finish_from(self, job: Job, meta: dict[str, Any] | None) -> bool:
         """Record the end of a job that the result backend knows. Returns whether there is one."""
@@ -223,9 +230,29 @@ class Reconciler:
                 observed.set_missing([job], since, now + timedelta(seconds=MISSING_RECHECK_SECONDS))
 
     def _fail(self, job: Job, kind: str) -> None:
+        """End a job by a guess."""
         logger.warning("Ending the job of a lost Celery task: job %s (%s), %s", job.id, job.task_path, kind)
-        policy = policy_of(observation_of(job.task_path))
-        finish_unlocked(outcomes.ended_by_engine(job, policy, kind))
+        finish_unlocked(outcomes.ended_by_engine(job, policy_of(observation_of(job.task_path)), kind))
+        self._guesses[job.id] = time.monotonic(), 0
+        if len(self._guesses) > MAX_GUESSES:
+            del self._guesses[next(iter(self._guesses))]
+
+    def _check_guesses(self) -> None:
+        """Ask the result backend again about jobs that this process has failed by a guess."""
+        now = time.monotonic()
+        due = [id for id, (at, checks) in self._guesses.items() if now - at >= GUESS_RECHECK_SECONDS[checks]][
+            :MAX_JOBS_PER_ROUND
+        ]
+        jobs = {job.id: job for job in observed.read_many(due) if outcomes.is_guess(job)}
+        for id in due:
+            at, checks = self._guesses.pop(id)
+            if id in jobs and checks + 1 < len(GUESS_RECHECK_SECONDS):
+                self._guesses[id] = at, checks + 1
+        for job in jobs.values():
+            self._for_one(self._finish_if_known, job, "")
+
+    def _finish_if_known(self, job: Job, kind: str) -> None:
+        self._finish_from(job, self._caller.call(broker.read_meta, self._app, task_id(job)))
 
 
 def _running() -> Any:

@@ -180,3 +180,12 @@ def slow(user_id):
 @observed(title="Slow, late", owner="user_id")
 def slow_late(user_id):
     time.sleep(0.3)
+
+
+@shared_task(bind=True, max_retries=1)
+@observed(title="Retried, and killed", owner="user_id")
+def retried_and_killed(self, user_id):
+    """Its process is killed after its success, and its first attempt stores its state last: see app.py."""
+    if not self.request.retries:
+        raise self.retry(exc=OSError("not yet"), countdown=0)
+    return "done"

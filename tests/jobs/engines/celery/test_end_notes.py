@@ -8,6 +8,10 @@ import threading
 
 import pytest
 
+from notifications.jobs.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import outcomes
+from notifications.models import Job
+
 pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
 
 NOTES = 20_000
@@ -86,3 +90,26 @@ def test_only_the_newest_notes_of_a_process_are_kept(end_notes, ended_pid, monke
     monkeypatch.setattr(end_notes, "MAX_QUEUED_CALLS", 2)
     read(end_notes, *(line(ended_pid, str(number)) for number in range(3)))
     assert list(dict(end_notes.read_of_ended_processes()[ended_pid])) == ["1", "2"]
+
+
+class Unprintable(Exception):
+    """An exception whose text cannot be had."""
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+
+
+def test_exception_whose_text_raises(end_notes, monkeypatch):
+    """Else the end of its task would not be recorded."""
+    pipe = os.pipe()
+    monkeypatch.setattr(end_notes, "_pipe", pipe)
+    monkeypatch.setattr(end_notes, "_main_pid", os.getppid())
+    outcome = outcomes.failed(Job(task_path="shop.pay"), DEFAULT_POLICY, Unprintable())
+    try:
+        assert end_notes.note("id", outcome)
+        assert json.loads(os.read(pipe[0], 4096)) == [os.getpid(), "id", "FAILURE", "Unprintable"]
+    finally:
+        for end in pipe:
+            os.close(end)

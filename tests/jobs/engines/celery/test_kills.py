@@ -188,3 +188,12 @@ def test_a_killed_child_whose_ends_are_not_recorded(start_celery, tasks, user, t
         writer.execute("ROLLBACK")
     assert {until_ended(result, timeout=30).state for result in again} == {"succeeded"}
     assert len(bell_of(user)) == 4
+
+
+def test_a_killed_child_whose_retried_task_has_succeeded(start_celery, tasks, user):
+    """The result backend says that the task waits for its retry: its attempts ran in two processes."""
+    start_celery("--pool", "prefork", "--concurrency", 2)
+    job = until_row(tasks.retried_and_killed.delay(user.pk), state="succeeded", timeout=30)
+    wait_until(lambda: bell_of(user), what="the notification")
+    shown = Notification.objects.filter(user=user, archived_at=None)
+    assert [(row.job, row.level) for row in shown] == [(job.id, "success")]

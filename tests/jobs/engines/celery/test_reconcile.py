@@ -115,6 +115,33 @@ def test_a_task_of_a_lost_worker_fails(reconciler, make_job, user):
     assert Attempt.objects.get(job=job).outcome == "lost"
 
 
+def test_guess_that_the_result_backend_corrects_later(
+    reconciler, reconcile, celery_app, make_job, user, monkeypatch
+):
+    """A worker was suspended, went on, and was killed between the end of its task and the record of that."""
+    monkeypatch.setattr(reconcile, "GUESS_RECHECK_SECONDS", (0.0, 0.0, 60.0))
+    job = make_job(state="running")
+    for _ in range(2):
+        reconciler.run_round()
+        assert problem(job) == ("failed", "worker-lost")
+    celery_app.backend.store_result(str(job.id), 3, states.SUCCESS)
+    reconciler.run_round()
+    assert problem(job) == ("failed", "worker-lost")  # the next time comes after a minute
+    monkeypatch.setattr(reconcile, "GUESS_RECHECK_SECONDS", (0.0, 0.0, 0.0))
+    reconciler.run_round()
+    assert problem(job) == ("succeeded", "")
+    assert [level for *_, level in bell_of(user)] == ["error", "success"]
+    assert reconciler._guesses == {}
+
+
+def test_few_guesses_are_remembered(reconciler, reconcile, make_job, monkeypatch):
+    monkeypatch.setattr(reconcile, "MAX_GUESSES", 2)
+    for _ in range(3):
+        make_job(state="running")
+    reconciler.run_round()
+    assert len(reconciler._guesses) == 2
+
+
 def test_a_cancelled_task_of_a_lost_worker_is_cancelled(reconciler, make_job, user):
     job = make_job(state="running", cancel_requested_at=times.now())
     reconciler.run_round()

@@ -1,0 +1,100 @@
+"""A worker of Celery is suspended until its tasks count as lost, and goes on: their real ends correct that, once."""
+
+import os
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from notifications import times
+from notifications.jobs.transitions import outcomes
+from notifications.models import Attempt, Job, Notification
+from tests.jobs.engines.celery.conftest import broker, celery_app, start_celery, until_row  # noqa: F401
+from tests.support.waiting import wait_until
+
+
+@contextmanager
+def suspended(worker):
+    """Suspend a worker and its child processes."""
+    pids = [worker.pid, *worker.children()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def until_guessed(ids, kind):
+    """Wait until the jobs have failed by a guess of this kind, and their owners are notified."""
+
+    def have_failed():
+        # Half a minute must not pass before each is looked for.
+        Job.objects.filter(id__in=ids, state="queued").update(deadline=times.now())
+        jobs = Job.objects.filter(id__in=ids)
+        return all(job.done and job.seq for job in jobs)
+
+    wait_until(have_failed, timeout=60, every=0.5, what="the guess")
+    assert {outcomes.error_type(job.error) for job in Job.objects.filter(id__in=ids)} == {kind}
+
+
+def assert_corrected(jobs, user, workers):
+    """Check that each job has its real end, and that its owner was notified of the guess and once of the end."""
+    ended = Job.objects.filter(id__in=jobs, state="succeeded", seq__gt=0)
+    wait_until(lambda: ended.count() == len(jobs), timeout=60, what="the real ends")
+    for id in jobs:
+        assert sum(worker.output.count(f"Corrected a guess: job {id}") for worker in workers) == 1
+        told = Notification.objects.filter(user=user, job=id).order_by("id")
+        assert [(row.level, row.archived_at is None) for row in told] == [("error", False), ("success", True)]
+
+
+@pytest.mark.timeout(240)
+def test_worker_that_is_suspended_while_it_runs_a_task(start_celery, celery_app, user, tmp_path):  # noqa: F811
+    from tests.jobs.engines.celery import tasks
+
+    path = tmp_path / "gate"
+    workers = [start_celery() for _ in range(2)]
+    result = tasks.hold.delay(user.pk, str(path))
+    job = until_row(result, state="running")
+    wait_until(Path(f"{path}.started").exists, what="the task to run")
+    child = int(Path(f"{path}.started").read_text())
+    [running] = [worker for worker in workers if child in worker.children()]
+    with suspended(running):
+        until_guessed([job.id], "worker-lost")
+    path.touch()
+    assert_corrected([job.id], user, workers)
+    assert Attempt.objects.get().outcome == "lost"
+
+
+@pytest.mark.timeout(240)
+def test_worker_that_has_received_tasks_whose_messages_are_lost(
+    start_celery,  # noqa: F811
+    celery_app,  # noqa: F811
+    broker,  # noqa: F811
+    user,
+    tmp_path,
+):
+    """Redis is flushed while a worker is suspended that has reserved tasks: no one else has their messages."""
+    from redis import Redis as Client
+
+    from tests.jobs.engines.celery import tasks
+
+    path = tmp_path / "gate"
+    first = start_celery("--pool", "prefork", "--concurrency", 1, "--prefetch-multiplier", 4)
+    held = tasks.hold.delay(user.pk, str(path))
+    wait_until(Path(f"{path}.started").exists, what="the task to run")
+    held_job = until_row(held, state="running")
+    ids = [until_row(tasks.slow.delay(user.pk)).id for _ in range(3)]
+    for id in ids:
+        first.process.wait_for_line(f"tasks.slow[{id}] received")
+    with suspended(first):
+        with Client.from_url(broker.url) as client:
+            client.flushall()
+        second = start_celery()
+        until_guessed(ids, "never-started")
+        until_guessed([held_job.id], "worker-lost")
+    path.touch()
+    assert_corrected([held_job.id, *ids], user, [first, second])
+    assert [attempt.job_id for attempt in Attempt.objects.all()] == [held_job.id]

@@ -1,0 +1,46 @@
+"""Redis loses all messages while Celery's workers are busy.
+
+FLUSH_JOBS=2000 python -m pytest tests/faults/test_flushed_broker.py -s      more jobs
+"""
+
+import os
+import time
+from collections import Counter
+
+import pytest
+
+from tests.faults.support.celery_site import CelerySite, wait_for_workers
+
+pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+
+PREFORK = ("--pool", "prefork", "--concurrency", "2")
+JOBS, TASK_SECONDS = int(os.environ.get("FLUSH_JOBS", "200")), 0.1
+#: Seconds within which all jobs have run, beyond the time that they take.
+MAX_SECONDS = 30
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("flushes", [(2,), (2, 12)], ids=["once", "twice"])
+def test_jobs_run_soon_after_their_messages_were_lost(site, flushes):
+    """Within half a minute of a free process. The second flush takes messages that were sent again."""
+    celery_site = CelerySite(site, "celery-flush")
+    try:
+        wait_for_workers(celery_site.start_celery(*PREFORK), 2)
+        ids = celery_site.driver.call("enqueue", task="run_sync", args=[TASK_SECONDS], count=JOBS)
+        enqueued = time.monotonic()
+        for seconds in flushes:
+            time.sleep(max(enqueued + seconds - time.monotonic(), 0))
+            left = celery_site.active()
+            celery_site.lose_messages()
+        flushed = time.monotonic()
+        assert left > JOBS / 4
+        celery_site.wait_until_done(timeout=120)
+        seconds = time.monotonic() - flushed
+        handovers = Counter(row["handovers"] for row in celery_site.driver.call("rows", ids=ids))
+        print(
+            f"{left} of {JOBS} jobs were left; all done {seconds:.1f} s later; handed over: {dict(handovers)}"
+        )
+        celery_site.assert_invariants()
+        assert seconds < MAX_SECONDS + left * TASK_SECONDS / 2
+    finally:
+        celery_site.close()
