@@ -50,8 +50,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds after which a broker, or a result backend, counts as one that does not answer.
 NO_ANSWER_SECONDS = 15.0
-#: Jobs of each kind that one round looks at.
-MAX_JOBS_PER_ROUND = 100
+#: Jobs of each kind that one round looks at, and seconds for which it goes on with queued ones.
+MAX_JOBS_PER_ROUND, MAX_ROUND_SECONDS = 100, 5.0
 #: Seconds after which a task that is not in its worker any more is over. The process that ran it may still be trying to
 #: record its end.
 MISSING_SECONDS = RETRY_SECONDS + 5
@@ -179,6 +179,12 @@ class Reconciler:
         return True
 
     def _check_queued(self) -> None:
+        stop_at = time.monotonic() + MAX_ROUND_SECONDS
+        # A broker that was flushed has lost more than one query looks for.
+        while self._check_some_queued() == MAX_JOBS_PER_ROUND and time.monotonic() < stop_at:
+            pass
+
+    def _check_some_queued(self) -> int:
         now = database_now()
         jobs = observed.take_overdue(
             now,
@@ -199,6 +205,7 @@ class Reconciler:
             self._fail(job, "expired")
         if waiting := [job for job in waiting if job not in expired]:
             self._look_for(waiting, now)
+        return len(jobs)
 
     def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
         """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""

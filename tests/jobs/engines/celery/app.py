@@ -21,7 +21,7 @@ app.conf.update(
     broker_heartbeat=int(os.environ.get("CELERY_BROKER_HEARTBEAT", "5")),
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_transport_options={
-        "visibility_timeout": 5,
+        "visibility_timeout": int(os.environ.get("CELERY_VISIBILITY_TIMEOUT", "5")),
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
     },

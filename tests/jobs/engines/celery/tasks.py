@@ -176,6 +176,12 @@ def slow(user_id):
     time.sleep(0.3)
 
 
+@shared_task
+@observed(title="Sleeps", owner="user_id")
+def sleep(user_id, seconds):
+    time.sleep(seconds)
+
+
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 @observed(title="Slow, late", owner="user_id")
 def slow_late(user_id):

@@ -211,6 +211,15 @@ def test_a_lost_message(reconciler, make_job, user, attempt, kind):
 
 
 @pytest.mark.usefixtures("all_answer")
+def test_many_lost_messages(reconciler, reconcile, make_job, monkeypatch):
+    """A broker that was flushed has lost more than one query looks for."""
+    monkeypatch.setattr(reconcile, "MAX_JOBS_PER_ROUND", 2)
+    jobs = [make_job(hand_over_at=times.now() - timedelta(seconds=9)) for _ in range(5)]
+    reconciler.run_round()
+    assert {problem(job) for job in jobs} == {("failed", "never-started")}
+
+
+@pytest.mark.usefixtures("all_answer")
 def test_a_message_in_its_queue(reconciler, celery_app, make_job):
     with celery_app.connection_for_read() as connection:
         job = make_job()
