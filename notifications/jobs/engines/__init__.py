@@ -7,7 +7,6 @@ it, runs it and records its outcome exactly as the built-in worker does.
 interface      what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
 handover       sends the ids of committed jobs to their engines, and sends lost ones again
 process        ``run(id)``: runs a job in a process of the engine
-upkeep         what servers and Celery's workers do for all jobs and streams
 waiting        finds jobs that wait too long because no process of their engine takes them
 celery/        Celery
 backend        any other backend of Django's Tasks

@@ -27,10 +27,10 @@ from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import has_engines, senders
-from notifications.jobs.engines.upkeep import Upkeep, has_no_lasting_worker
 from notifications.jobs.schedules import ticks
 from notifications.jobs.transitions import handing_over, isolating, resending, signal_queue
 from notifications.jobs.transitions.signal_queue import SignalQueue
+from notifications.jobs.upkeep import Upkeep, has_no_lasting_worker
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

@@ -179,7 +179,9 @@ class JobWorker:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
         self._loop = asyncio.get_running_loop()
         self._loop.set_task_factory(make_task)
-        maintenance = Maintenance(self.lease, self._writer.run, self._claim_loop.wake)
+        maintenance = Maintenance(
+            self.lease, self._writer.run, lambda: self._call_in_loop(self._claim_loop.wake)
+        )
         try:
             await self._job_runner.open()
             await self._retry_write(self.lease.start)
@@ -199,14 +201,8 @@ class JobWorker:
                 self._progress_loop.run,
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
-                maintenance.run_rounds,
+                maintenance.run_duties,
                 maintenance.run_schedules,
-                maintenance.mark_read,
-                maintenance.evaluate_alerts,
-                maintenance.announce,
-                maintenance.move_jobs,
-                maintenance.prune,
-                maintenance.fold_statistics,
                 *([self._hand_over_due] if self._hand_over else []),
                 *([self._claim_watchdog.run] if self._claim_watchdog else []),
             )

@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
+from notifications.jobs import upkeep
 from notifications.jobs.worker import maintenance
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Attempt, Job, Notification, Stream, Worker
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def prune_often(monkeypatch):
     """Prune at once, and again every tenth of a second."""
-    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "ROUND_INTERVAL_SECONDS"):
-        monkeypatch.setattr(maintenance, name, 0.1)
+    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS"):
+        monkeypatch.setattr(upkeep, name, 0.1)
+    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.1)
 
 
 def make_old(days=31):
@@ -88,9 +90,9 @@ class TestOldestWorker:
         """A worker whose lease is over does not count."""
         worker_row(-1)
         first, second = worker_row(), worker_row()
-        assert [maintenance.is_oldest_worker(lease_of(id)) for id in (first, second)] == [True, False]
+        assert [upkeep.is_oldest_worker(lease_of(id)) for id in (first, second)] == [True, False]
         Worker.objects.filter(id=first).update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert [maintenance.is_oldest_worker(lease_of(id)) for id in (first, second)] == [False, True]
+        assert [upkeep.is_oldest_worker(lease_of(id)) for id in (first, second)] == [False, True]
 
     def test_it_is_checked_before_each_chunk(self, worker_row, user, monkeypatch):
         """A worker that is not the oldest any more stops between two chunks."""
@@ -99,11 +101,10 @@ class TestOldestWorker:
             inbox.create_notifications(user, f"note {number}")
         make_old()
         own = worker_row()
-        worker = maintenance.Maintenance(lease_of(own), None, None)
-        pruning = retention.Pruning(timezone.now() - timedelta(days=30))
-        assert worker._prune_chunk(pruning) == 2
+        duties = maintenance.Maintenance(lease_of(own), None, None)._upkeep
+        assert duties._prune() is True
         Worker.objects.filter(id=own).update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert worker._prune_chunk(pruning) is None
+        assert duties._prune() is False
         assert Notification.objects.count() == 4
 
     def test_two_workers(self, prune_often, user, start_worker, monkeypatch):
@@ -157,18 +158,20 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
             return 1 if self.left >= 0 else None
 
     async def write(work, *args):
-        calls.append(work.__name__)
+        calls.append(args[0].name)
         return work(*args)
 
-    monkeypatch.setattr(maintenance, "Pruning", Chunks)
+    monkeypatch.setattr(upkeep, "Pruning", Chunks)
     monkeypatch.setattr(maintenance, "is_oldest_worker", lambda lease: True)
-    monkeypatch.setattr(maintenance, "FIRST_PRUNE_DELAY_SECONDS", 0)
-    worker = maintenance.Maintenance(None, write, None)
-    task = asyncio.create_task(worker.prune())
+    monkeypatch.setattr(upkeep, "FIRST_PRUNE_DELAY_SECONDS", 0)
+    worker = maintenance.Maintenance(lease_of(None), write, None)
+    prune = next(duty for duty in worker._upkeep._duties if duty.name == "prune old rows")
+    worker._upkeep._duties = (prune,)
+    task = asyncio.create_task(worker.run_duties())
     while len(calls) < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     task.cancel()
-    assert calls == ["_prune_chunk"] * 4
+    assert calls == ["prune old rows"] * 4
 
 
 def test_a_worker_marks_an_inbox_as_read(user, start_worker):
@@ -207,6 +210,9 @@ def test_only_the_oldest_worker_goes_on_moving_jobs(live_worker):
     Worker.objects.filter(id=live_worker()).update(concurrency=0)
     oldest, other = (lease_of(live_worker()) for _ in range(2))
     tasks.noop.enqueue()
-    for lease, moved in ((other, 0), (oldest, 1)):
+    for lease, lane in ((other, "engine"), (oldest, "async")):
         Job.objects.update(lane="engine")
-        assert maintenance.Maintenance(lease, None, None)._move_jobs(is_start=False) == moved
+        worker = maintenance.Maintenance(lease, None, None)
+        worker._has_moved = True  # at its start
+        worker._move_jobs()
+        assert Job.objects.get().lane == lane

@@ -21,10 +21,9 @@ from notifications.ids import uuid7
 from notifications.jobs.engines.celery import configured_tasks, end_notes, reconcile
 from notifications.jobs.engines.celery.connections import broker_name
 from notifications.jobs.engines.celery.recorder import recorder
-from notifications.jobs.engines.upkeep import Upkeep
 from notifications.jobs.transitions import observed_batches, signal_queue
+from notifications.jobs.upkeep import Upkeep, is_oldest_worker
 from notifications.jobs.worker.lease import Lease
-from notifications.jobs.worker.maintenance import is_oldest_worker
 
 logger = logging.getLogger("notifications.jobs")
 

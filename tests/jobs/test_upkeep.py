@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -13,7 +14,8 @@ from django.utils import timezone
 
 from notifications.db import unavailable
 from notifications.ids import uuid7
-from notifications.jobs.engines import handover, upkeep
+from notifications.jobs import upkeep
+from notifications.jobs.engines import handover
 from notifications.jobs.worker import loops, maintenance
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
@@ -65,7 +67,7 @@ def observing_worker(monkeypatch):
 @pytest.mark.parametrize("processes", ["worker", "server_of_rq", "observing_worker"])
 def test_upkeep(request, monkeypatch, user, processes):
     for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "FOLD_INTERVAL_SECONDS"):
-        monkeypatch.setattr(maintenance, name, 0.1)
+        monkeypatch.setattr(upkeep, name, 0.1)
     monkeypatch.setattr("notifications.jobs.alerts.evaluation.CHECK_INTERVAL_SECONDS", 0.1)
     write(time.time() - 600)
     tasks.noop.using(owner=user, backend="default").enqueue()
@@ -140,10 +142,11 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
 def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch):
     """Its loops go on, and log it once a minute together."""
     monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
-    for module, name in ((maintenance.streams, "number_pending"), (maintenance.ticks, "run_round")):
+    for module, name in ((upkeep.streams, "number_pending"), (maintenance.ticks, "run_round")):
         monkeypatch.setattr(module, name, not_migrated)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(maintenance, "continue_marking", lambda *args: not_migrated())
+    monkeypatch.setattr(maintenance, "MIN_CHUNK_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(upkeep, "continue_marking", lambda *args: not_migrated())
     calls = []
 
     async def write(call, *args):
@@ -151,8 +154,8 @@ def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeyp
         return await sync_to_async(call)(*args)
 
     async def run():
-        duties = maintenance.Maintenance(None, write, lambda: None)
-        for loop in (duties.run_rounds, duties.mark_read):
+        lease = SimpleNamespace(may_reap=lambda: False, worker=None)
+        for loop in [maintenance.Maintenance(lease, write, lambda: None).run_duties]:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await loops.run_forever(loop)
@@ -173,3 +176,29 @@ def test_database_that_is_away_ends_the_round():
     with pytest.raises(OperationalError):
         duties.run_round()
     assert done == []
+
+
+@pytest.mark.parametrize("error", [OperationalError, DataError, RuntimeError])
+def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
+    """Also beside one that fails in each round, and one that always has more to do."""
+    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.05)
+    done = []
+
+    async def write(call, *args):
+        return call(*args)
+
+    lease = SimpleNamespace(may_reap=lambda: False, worker=None)
+    worker = maintenance.Maintenance(lease, write, lambda: None)
+    worker._upkeep._duties = (
+        upkeep.Duty("break", 0, raising(error("broken"))),
+        upkeep.Duty("go on for ever", 0, lambda: done.append("more") or True),
+        upkeep.Duty("go on", 0, lambda: done.append("last")),
+    )
+
+    async def run():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await worker.run_duties()
+
+    asyncio.run(run())
+    assert done.count("last") >= 3 and done.count("more") >= 6
