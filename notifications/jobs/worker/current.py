@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from notifications.db.threads import DaemonExecutor
-from notifications.models import Job
+
+if TYPE_CHECKING:  # imported by ``@task`` before the models are ready
+    from notifications.models import Job
 
 
 class CurrentExecution:
