@@ -61,7 +61,7 @@ def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
     caller's transaction jobs are cancelled after its commit. Raises ``django.db.OperationalError`` where another
     transaction holds a row for over 5 s.
     """
-    ids = sorted(set(ids))
+    ids = sorted({id if isinstance(id, UUID) else UUID(id) for id in ids})
     if in_callers_transaction():
         on_commit(lambda: _cancel(ids, by))
         return dict.fromkeys(ids, "asked")
