@@ -313,6 +313,14 @@ def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [Warning(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
 
 
+@register("notifications")
+def check_handlers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W026 to W028: wrong handlers, each of which disables itself only."""
+    from notifications.jobs.handlers.declarations import read_handlers
+
+    return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_handlers().wrong]
+
+
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too
 def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I001: with SQLite's default options transactions of the project may fail while a worker writes."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "CONCURRENCY": 100,
     "EMBEDDED_WORKER": None,
     "GRACE": 25,
+    "HANDLERS": {},
     "LEASE": 20,
     "MAX_BODY_BYTES": None,
     "METRICS_TOKEN": "",
@@ -39,6 +40,14 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+class WrongDeclaration(NamedTuple):
+    """What is wrong with an entry of a setting that disables only itself; ``id`` is that of the system check."""
+
+    id: str
+    message: str
+    hint: str
+
+
 class Settings:
     """The keys of ``NOTIFICATIONS`` as attributes, with defaults.
 
@@ -52,6 +61,7 @@ class Settings:
     CELERY: dict[str, Any]
     CONCURRENCY: int
     GRACE: float
+    HANDLERS: dict[str, Any]
     LEASE: float
     MAX_BODY_BYTES: int | None
     METRICS_TOKEN: str

@@ -1,24 +1,14 @@
 """Signals of the app.
 
-``notification_recording``
-    Sent inside the transaction that inserts a notification, before its commit: by the end of a job, and by
-    ``notify()``, where that transaction is the caller's if there is one.
-    Arguments: ``notification`` (its row is inserted but not yet committed, and has no number), ``job`` (the Job; None
-    for ``notify()``). ``sender`` is Job, or Notification for ``notify()``.
-    What a receiver writes here, an enqueued job for an e-mail for example, is as safe as the notification.
-    A receiver that raises undoes what receivers wrote for this notification, nothing else. At the end of a job, one
-    that loses the transaction twice, or takes longer than 5 seconds, has its job recorded without receivers. In
-    ``notify()`` receivers run on the caller's thread, and one that loses the caller's transaction has ``notify()``
-    raise ``TransactionManagementError``.
 ``notification_recorded``
     Sent after the commit, not after a rollback. Arguments: ``notification``. ``sender`` is Notification.
-
-    A receiver of these two that calls ``notify()`` is not called for the notifications that it creates.
+    A receiver that calls ``notify()`` is not called for the notifications that it creates.
 ``job_finished``
     Sent after the commit. Arguments: ``job``.
 
-    A worker sends the last two, and Django's ``task_started`` and ``task_finished``, from one thread in the order of
-    its commits. They may be lost when the process is killed or receivers do not keep up.
+    A worker sends these two, and Django's ``task_started`` and ``task_finished``, from one thread in the order of
+    its commits. They may be lost when the process is killed or receivers do not keep up: what must
+    not be lost is the task of a handler.
 ``outbound_started``, ``outbound_retrying``, ``outbound_ended``
     When ``notifications.outbound`` begins a call, is about to try it again, and is done with it.
     Arguments: ``id`` (of the call, within the process), ``method``, ``host`` (as asked for, with its port) and
@@ -29,7 +19,6 @@
 
 from django.dispatch import Signal
 
-notification_recording = Signal()
 notification_recorded = Signal()
 job_finished = Signal()
 outbound_started = Signal()

@@ -6,14 +6,13 @@ On SQLite Django commits at the end of each atomic block then: its savepoint is 
 import threading
 
 import pytest
-from django.db import Error, connection, connections, transaction
+from django.db import connection, connections, transaction
 
 from notifications import streams
 from notifications.api import notify
 from notifications.jobs import host_code
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
-from notifications.signals import notification_recording
 from notifications.streams import changes, inbox
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import run_jobs
@@ -99,26 +98,23 @@ def test_receivers_on_threads_of_the_app_leave_nothing_open(by_itself, caplog):
     assert "Host code left a transaction open" not in caplog.text
 
 
-def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, user):
-    """What the caller has written in it is lost, so the caller must hear of it."""
-    if connection.vendor != "postgresql":
-        pytest.skip("On SQLite Django commits each atomic block.")
+def test_jobs_of_handlers_are_in_the_transaction(by_itself, user, settings):
+    settings.NOTIFICATIONS = {
+        **settings.NOTIFICATIONS,
+        "HANDLERS": {
+            "notification.created": ["tests.jobs.tasks.echo"],
+            "job.cancelled": ["tests.jobs.tasks.echo"],
+        },
+    }
     job = tasks.noop.using(owner=user).enqueue()
     transaction.commit()
-
-    def close(**kwargs):
-        connection.connection.close()
-
-    notify(user, "Written before")
-    notification_recording.connect(close)
-    try:
-        manual.cancel([job.id])
-        with pytest.raises(Error):
-            transaction.commit()
-    finally:
-        notification_recording.disconnect(close)
-    connection.close()
-    assert (Job.objects.get().state, Notification.objects.count()) == ("queued", 0)
+    notify(user, "Hello")
+    manual.cancel([job.id])
+    if connection.vendor == "postgresql":
+        assert elsewhere(Job.objects.count) == 1
+    transaction.commit()
+    # Of both notifications, that of the cancellation included, and of the cancellation.
+    assert elsewhere(Job.objects.filter(task_path="tests.jobs.tasks.echo").count) == 3
 
 
 def test_autocommit_off_for_a_while(user):

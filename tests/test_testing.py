@@ -6,6 +6,7 @@ from datetime import timedelta
 from unittest import mock
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.test import TestCase
@@ -14,7 +15,7 @@ from django.utils import timezone
 from notifications.api import batch, join, notify
 from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Job, Notification, Stream, Worker
-from notifications.signals import notification_recording, rung
+from notifications.signals import rung
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
 from tests.jobs import joining_tasks, tasks
@@ -68,15 +69,11 @@ class RunJobsTests(TestCase):
         self.assertEqual(Stream.objects.get(user=self.demo).unread, 1)
 
     def test_jobs_that_the_end_of_an_empty_batch_enqueues(self):
-        def enqueue_once(**kwargs):
-            notification_recording.disconnect(enqueue_once)
-            tasks.noop.enqueue()
-
-        notification_recording.connect(enqueue_once)
-        self.addCleanup(notification_recording.disconnect, enqueue_once)
-        with batch(owner=self.demo):
-            pass
-        self.assertEqual(run_jobs(), 1)
+        handlers = {"job.succeeded": ["tests.jobs.tasks.echo"]}
+        with self.settings(NOTIFICATIONS={**settings.NOTIFICATIONS, "HANDLERS": handlers}):
+            with batch(owner=self.demo):
+                pass
+            self.assertEqual(run_jobs(), 1)
 
     def test_rings_are_sent_at_the_commit(self):
         users_rung = []

@@ -117,12 +117,6 @@ class DaemonExecutor(Executor):
                 self._fail_queued_calls(exc)
         return True
 
-    def abandon(self, future: Future[Any], error: BaseException) -> None:
-        """Fail a running call with ``error``, and replace the thread that is in it."""
-        if self.write_off(future):
-            with contextlib.suppress(InvalidStateError):  # it has just ended
-                future.set_exception(error)
-
     def abandon_all(self, error: BaseException) -> None:
         """Shut down, and fail all calls with ``error``, those that run and those that are queued."""
         with self._lock:
@@ -259,7 +253,6 @@ class DaemonExecutor(Executor):
             return True
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        _thread_local.call = future
         self._running.add(future)
         result: Any = None
         error: BaseException | None = None
@@ -282,7 +275,6 @@ class DaemonExecutor(Executor):
             check_connections()
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
-        _thread_local.call = None
         # After the connections are returned, so that a waiting thread finds one in the pool.
         with contextlib.suppress(InvalidStateError):  # the call was abandoned
             if error is None:
@@ -290,12 +282,6 @@ class DaemonExecutor(Executor):
             else:
                 future.set_exception(error)
         del error  # a reference cycle with this frame otherwise
-
-
-def current_call() -> tuple[DaemonExecutor, Future[Any]] | None:
-    """Return the executor and the call that this thread is running, None outside an executor."""
-    future = getattr(_thread_local, "call", None)
-    return future and (_thread_local.executor, future)
 
 
 def check_connections() -> None:

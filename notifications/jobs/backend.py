@@ -90,7 +90,7 @@ class JobBackend(BaseTaskBackend):
         from notifications.db import bulk
         from notifications.jobs import batches
         from notifications.jobs.claiming.lanes import has_engine, lane_of
-        from notifications.jobs.engines import handover, usable_engine
+        from notifications.jobs.engines import senders, usable_engine
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.models import Job
 
@@ -132,7 +132,7 @@ class JobBackend(BaseTaskBackend):
         )
         if has_engine(self.alias):
             usable_engine(self.alias)
-            handover.prepare(job)
+            senders.prepare(job)
         return job, args, kwargs
 
     def insert(self, job: Job) -> Job:
@@ -141,12 +141,12 @@ class JobBackend(BaseTaskBackend):
         Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
         """
         from notifications.jobs.claiming.lanes import has_engine
-        from notifications.jobs.engines import handover
+        from notifications.jobs.engines import senders
         from notifications.jobs.transitions import queueing
 
         stored_job = queueing.enqueue(job)
         if stored_job is job and has_engine(self.alias):
-            handover.send_after_commit([job])
+            senders.send_after_commit([job])
         return stored_job
 
     def get_result(self, result_id: str) -> TaskResult:

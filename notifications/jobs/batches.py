@@ -18,7 +18,7 @@ from notifications.compat import TaskResult, task_backends, task_enqueued
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
 from notifications.jobs import results, spans
-from notifications.jobs.engines import handover
+from notifications.jobs.engines import senders
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.own_tasks import own_task
@@ -151,7 +151,7 @@ class Batch:
             insert()
         else:
             retrying_atomic(insert)
-        handover.send_after_commit(child for child, _ in self._jobs)
+        senders.send_after_commit(child for child, _ in self._jobs)
         if not self._jobs:  # No job will end it.
             on_commit(lambda: finishing.finish_batches([self.id]))
         self._result = results.task_result(job, task=batch, attempts=[])

@@ -29,15 +29,8 @@ T = TypeVar("T")
 
 #: The call that runs on each thread, by the thread's ident: name of the function, and start (monotonic).
 running_calls: dict[int, tuple[str, float]] = {}
-#: The role of the host code that runs in this context, "receiver of notification_recording" for example; "" outside.
+#: The role of the host code that runs in this context, "receiver of notification_recorded" for example; "" outside.
 current: ContextVar[str] = ContextVar("notifications_host_code", default="")
-
-
-def receivers_of(signal: Signal, sender: Any) -> list[Callable[..., Any]]:
-    """Return the receivers of a signal as sync functions."""
-    # Called one by one, because Signal.send_robust() lets a BaseException through and does not restore connections.
-    sync, asynchronous = signal._live_receivers(sender)  # type: ignore[attr-defined]
-    return [*sync, *map(async_to_sync, asynchronous)]
 
 
 def name_of(function: Any) -> str:
@@ -54,7 +47,9 @@ def name_of(function: Any) -> str:
 
 def send(signal: Signal, signal_name: str, sender: Any, **kwargs: Any) -> None:
     """Call the receivers of a signal in order. Errors are logged, not raised."""
-    for receiver in receivers_of(signal, sender):
+    # Called one by one, because Signal.send_robust() lets a BaseException through and does not restore connections.
+    sync, asynchronous = signal._live_receivers(sender)  # type: ignore[attr-defined]
+    for receiver in (*sync, *map(async_to_sync, asynchronous)):
         call(f"receiver of {signal_name}", receiver, signal=signal, sender=sender, **kwargs)
 
 
@@ -69,7 +64,7 @@ def call(role: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T 
     outer = running_calls.get(thread)
     running_calls[thread] = (name, time.monotonic())
     try:
-        with restored_connections(role, name):
+        with _restored_connections(role, name):
             return function(*args, **kwargs)
     except BaseException:
         logger.exception("Host code failed: %s %s", role, name)
@@ -82,8 +77,8 @@ def call(role: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T 
 
 
 @contextmanager
-def restored_connections(role: str, name: str, ignored: BaseDatabaseWrapper | None = None) -> Iterator[None]:
-    """Restore the state of this thread's database connections after the block, but for the ``ignored`` one.
+def _restored_connections(role: str, name: str) -> Iterator[None]:
+    """Restore the state of this thread's database connections after the block.
 
     ``role`` and ``name`` say in the log which function left a transaction open.
     """
@@ -95,11 +90,11 @@ def restored_connections(role: str, name: str, ignored: BaseDatabaseWrapper | No
         current.reset(token)
         for db in connections.all(initialized_only=True):
             new = (0, connects_with_autocommit(db), False)
-            if db is not ignored and not _restore(db, *before.get(db.alias, new)):
+            if not _restore(db, *before.get(db.alias, new)):
                 logger.error("Host code left a transaction open, which is rolled back: %s %s", role, name)
 
 
-def roll_back_to(db: BaseDatabaseWrapper, depth: int) -> bool:
+def _roll_back_to(db: BaseDatabaseWrapper, depth: int) -> bool:
     """Roll back the atomic blocks inside the outer ``depth`` ones; return whether there were none."""
     is_clean = len(db.atomic_blocks) <= depth
     error = TransactionManagementError("This left a transaction open. Use `with transaction.atomic():`.")
@@ -130,7 +125,7 @@ def _is_open(db: BaseDatabaseWrapper) -> bool:
 def _restore(db: BaseDatabaseWrapper, depth: int, had_autocommit: bool, was_in_transaction: bool) -> bool:
     """Restore what ``_state_of`` returned before a call; return whether the call left no transaction open."""
     try:
-        is_clean = roll_back_to(db, depth)
+        is_clean = _roll_back_to(db, depth)
         if depth:
             return is_clean
         has_changed = db.autocommit != had_autocommit or (in_transaction(db) and not was_in_transaction)

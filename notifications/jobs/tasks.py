@@ -10,7 +10,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from notifications.compat import Task
+from notifications.compat import Task, task_backends
 from notifications.jobs.policies import Policy
 
 #: Options of ``@policy(...)`` and ``.using(...)``, which ``@task`` would pass to the task class without an error.
@@ -91,6 +91,14 @@ class JobTask(Task):
 def has_job_tasks(backend: Any) -> bool:
     """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
     return issubclass(backend.task_class, JobTask)
+
+
+def stores_jobs(alias: str) -> bool:
+    """Return whether the backend of ``TASKS`` with an alias stores its jobs in this app."""
+    try:
+        return has_job_tasks(task_backends[alias])
+    except Exception:  # there is no such backend, or its module raises
+        return False
 
 
 _FIELDS = [field.name for field in fields(JobTask)]

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
@@ -32,8 +32,6 @@ from notifications.streams.replaced import without_replaced
 
 logger = logging.getLogger("notifications")
 
-T = TypeVar("T")
-
 LEVELS = tuple(Notification.Level.values)
 
 #: Rows that one call of ``mark`` changes at most.
@@ -48,21 +46,18 @@ VERBS = {
 }
 
 
-class CreationSignals(Protocol):
-    """Sends the signals of notifications that are created; the receivers are the host's."""
+class CreationEvents(Protocol):
+    """What follows from the creation of notifications: jobs of handlers, and signals."""
 
-    def record(self, write: Callable[[], T]) -> T:
-        """Call ``write``, which records rows in a transaction, again when receivers have lost that transaction."""
-
-    def send_recording(self, rows: Sequence[Notification]) -> None:
-        """Send ``notification_recording``, in the transaction that has inserted the rows."""
+    def insert_jobs(self, rows: Sequence[Notification]) -> None:
+        """Insert the jobs of handlers, in the transaction that inserts the rows."""
 
     def send_recorded(self, rows: Sequence[Notification]) -> None:
         """Send ``notification_recorded``, after the commit."""
 
 
 def create_notifications(
-    users: Any, title: Any, *, signals: CreationSignals | None = None, **fields: Any
+    users: Any, title: Any, *, events: CreationEvents | None = None, **fields: Any
 ) -> list[uuid.UUID]:
     """Insert one notification for each user, and have them numbered. See ``notifications.api.notify``.
 
@@ -75,14 +70,14 @@ def create_notifications(
         for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
             mark_muted(rows[start : start + MAX_ROWS_PER_TRANSACTION])
         # No stream is locked in a caller's transaction, so it waits for none.
-        _insert(rows, signals)
+        _insert(rows, events)
         streams.number(row.user_id for row in rows)
-        if signals:
-            on_commit(lambda: signals.send_recorded(rows))
+        if events:
+            on_commit(lambda: events.send_recorded(rows))
     else:
         for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
             end = start + MAX_ROWS_PER_TRANSACTION
-            create_chunk(rows[start:end], signals, more_follows=end < len(rows))
+            create_chunk(rows[start:end], events, more_follows=end < len(rows))
     return [row.id for row in notifications]
 
 
@@ -148,15 +143,15 @@ def _user_key(user: Any) -> Any:
         raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc
 
 
-def _insert(rows: list[Notification], signals: CreationSignals | None) -> None:
+def _insert(rows: list[Notification], events: CreationEvents | None) -> None:
     Notification.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_TRANSACTION)
-    if signals:
-        signals.send_recording(rows)
+    if events:
+        events.insert_jobs(rows)
 
 
 def create_chunk(
     rows: list[Notification],
-    signals: CreationSignals | None,
+    events: CreationEvents | None,
     *,
     more_follows: bool,
     claim: Callable[[], bool] | None = None,
@@ -181,17 +176,16 @@ def create_chunk(
         for row in rows:
             row.seq, row.raised, row.counted = None, None, False
         mark_muted(rows)
-        # Holds SQLite's lock for a third of the time. Receivers must not run while streams are locked.
-        if signals is None and streams.number_new(rows):
+        # Holds SQLite's lock for a third of the time.
+        if streams.number_new(rows):
             bulk.insert(rows)
+            if events:
+                events.insert_jobs(rows)
             return False
-        _insert(rows, signals)
+        _insert(rows, events)
         return streams.number_in_transaction(users)
 
-    def write() -> bool:
-        return fair_atomic(insert, more_follows=more_follows)
-
-    if signals.record(write) if signals else write():
+    if fair_atomic(insert, more_follows=more_follows):
         try:
             streams.number(users, more_follows=more_follows)
         except OperationalError:
@@ -199,8 +193,8 @@ def create_chunk(
             logger.warning(
                 "Could not number notifications. Any process does so within a second.", exc_info=True
             )
-    if signals and is_claimed:
-        signals.send_recorded(rows)
+    if events and is_claimed:
+        events.send_recorded(rows)
     return is_claimed
 
 

@@ -12,11 +12,11 @@ from django.urls import include, path
 
 from asyncsite.service_urls import SQLITE_OPTIONS
 from notifications import api
-from notifications.api import jobs_of, notify
+from notifications.api import jobs_of
 from notifications.models import Job, Notification
-from notifications.signals import notification_recording
 from tests import documented
 from tests.docs.pages import DOCS, README, blocks, code
+from tests.jobs import tasks
 
 
 @pytest.fixture
@@ -171,18 +171,16 @@ def test_tests_of_the_page_pass(heading, request, transactional_db, user):
 
 @pytest.mark.django_db
 @pytest.mark.filterwarnings("ignore:Django 2028 will not have a default mailer")
-def test_receiver_enqueues_a_mail(run_jobs, user, mailoutbox, execute):
-    """For a notification of level error, committed with it; the job of the mail creates no notification."""
-    names = execute(code("how-to/signals.md", "As safe as the notification"))
-    try:
-        notify(user, "The import has stopped", level="error")
-        notify(user, "The import continues")
-    finally:
-        notification_recording.disconnect(names.enqueue_mail)
-    assert Job.objects.count() == 1
-    assert run_jobs() == 1
-    assert [mail.subject for mail in mailoutbox] == ["The import has stopped"]
-    assert Notification.objects.count() == 2
+def test_handler_sends_a_mail(run_jobs, user, mailoutbox, execute, settings):
+    """To the owner of a job that has failed."""
+    names = execute(blocks(DOCS / "how-to/handlers.md", "python")[0])
+    handlers = {"job.failed": [f"{names.__name__}.mail_failure"]}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HANDLERS": handlers}
+    tasks.fail.using(owner=user, title="Import").enqueue()
+    tasks.fail.enqueue()
+    tasks.noop.using(owner=user).enqueue()
+    assert run_jobs() == 5
+    assert [(mail.subject, mail.to) for mail in mailoutbox] == [("Failed: Import", [user.email])]
 
 
 @pytest.mark.django_db(transaction=True)

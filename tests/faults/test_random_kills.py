@@ -33,13 +33,15 @@ ROUNDS_PER_CHECK = 50
 @pytest.fixture
 def engine(site):
     # No lease ends in this test: jobs are taken over because their worker is known to be dead.
+    handler = "tests.faults.support.tasks.follow_up"
+    site.notifications["HANDLERS"] = {event: [handler] for event in ("job.succeeded", "job.failed")}
     engine = Engine(site, "kills")
     yield engine
     engine.close()
 
 
 def test_kills_at_the_worst_moments(engine):
-    """A worker dies before or after the claim, the outcome, its notification, a receiver's job or the numbering."""
+    """A worker dies before or after the claim, the outcome, its notification, a handler's job or the numbering."""
     for moment in MOMENTS:
         worker = engine.start_worker(fault=f"SIGKILL {moment}")
         engine.enqueue("work", 3, args=[0])
@@ -54,7 +56,7 @@ def test_kills_at_the_worst_moments(engine):
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_kills_at_random_points(engine):
-    """Every job ends with one notification within its attempts, and so does the job of its notification's receiver.
+    """Every job ends with one notification within its attempts, and so does the job of its handler.
 
     Half of the workers die before or after one of their statements, the others by a signal at a random time.
     """
@@ -131,7 +133,8 @@ def assert_convergence(engine):
         else:
             assert (job.attempt, json.loads(job.error)["type"]) == (job.max_attempts, "worker-lost"), job
         assert started[job.id] <= job.attempt, job
-    followed = Counter(json.loads(job.args)[0] for job in engine.jobs() if job.task == "follow_up")
+    events = [json.loads(job.args)[0] for job in engine.jobs() if job.task == "follow_up"]
+    followed = Counter(event["notification"]["id"] for event in events)
     notified = Counter(id for id, _, _ in engine.notifications())
     assert followed == notified, "Not every notification has exactly one job."
     worker.stop()

@@ -21,7 +21,7 @@ from notifications.jobs.engines import handover
 from notifications.jobs.transitions import manual
 from notifications.models import Alert, Job, Notification, Schedule, Tick
 from notifications.realtime import hub as hubs
-from notifications.signals import job_finished, notification_recorded, notification_recording
+from notifications.signals import job_finished, notification_recorded
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
 
@@ -36,12 +36,6 @@ PROTECTED = (
     "notifications-doorbell",
     "handover under test",
 )
-#: What is still called where the outcomes of finished jobs are recorded, and nothing else.
-OF_OUTCOMES = {
-    ("receiver of notification_recording of a job", "notifications-writer"),
-    ("receiver of notification_recording of a job", "handover under test"),
-}
-
 calls = set()
 
 
@@ -74,6 +68,12 @@ async def report(key):
 
 
 @task
+@policy(title="Handle {event[type]}")
+def handle(event):
+    note("handler")
+
+
+@task
 def notify_everybody(keys):
     notify(keys, "from a job")
 
@@ -96,6 +96,12 @@ def project(settings, make_user, monkeypatch):
             "failing": {"task": f"{path}.fail_scheduled", "every": every, "owner": "owner"},
             "missing": {"task": f"{path}.missing", "every": every, "owner": "owner"},
         },
+        "HANDLERS": {
+            "job.succeeded": [f"{path}.handle"],
+            "job.failed": [f"{path}.handle"],
+            "job.cancelled": [f"{path}.handle"],
+            "notification.created": [f"{path}.handle"],
+        },
         "ALERTS": {"interval": 0.5, "wait": 0.000001, "clear": 0.000001},
     }
     monkeypatch.setattr(evaluation, "CHECK_INTERVAL_SECONDS", 0.2)
@@ -113,10 +119,6 @@ def project(settings, make_user, monkeypatch):
     for name, signal in signals.items():
         receivers.append((signal, lambda name=name, **kwargs: note(f"receiver of {name}")))
 
-    def receive_recording(job, **kwargs):
-        note("receiver of notification_recording" + (" of a job" if job else ""))
-
-    receivers.append((notification_recording, receive_recording))
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
     yield operator, owner
@@ -125,11 +127,11 @@ def project(settings, make_user, monkeypatch):
 
 
 def misplaced():
-    """Return the calls on protected threads, but for those of outcomes."""
+    """Return the calls on protected threads."""
     found = {
         (what, next((name for name in PROTECTED if thread.startswith(name)), "")) for what, thread in calls
     }
-    return {call for call in found if call[1]} - OF_OUTCOMES
+    return {call for call in found if call[1]}
 
 
 def titles(user):
@@ -153,7 +155,7 @@ def begin_alert():
 def test_worker(project, start_worker):
     """Jobs that succeed, fail, are cancelled, notify and belong to a batch; schedules; alerts that begin and end."""
     operator, owner = project
-    start_worker()
+    start_worker(queues=["default"])  # which leaves the job of the alert alone
     with requester(owner):
         report.enqueue(owner.pk)
         tasks.fail.enqueue()
@@ -172,12 +174,11 @@ def test_worker(project, start_worker):
     assert misplaced() == set()
     assert {what for what, _ in calls} == {
         "authentication backend",
+        "handler",
         "notify function of a batch",
         "notify function of a policy",
         "receiver of job_finished",
         "receiver of notification_recorded",
-        "receiver of notification_recording",
-        "receiver of notification_recording of a job",
         "receiver of task_enqueued",
         "receiver of task_finished",
         "receiver of task_started",
@@ -208,7 +209,7 @@ def test_server_process(project):
     assert {what for what, _ in calls} == {
         "authentication backend",
         "receiver of notification_recorded",
-        "receiver of notification_recording",
+        "receiver of task_enqueued",  # of the handler's job
     }
     assert misplaced() == set()
 
@@ -226,5 +227,5 @@ def test_handover(project, with_engine):
     finally:
         loop.stop()
         thread.join(60)
-    assert {"receiver of task_enqueued", "receiver of notification_recording"} <= {what for what, _ in calls}
+    assert {"receiver of task_enqueued", "receiver of notification_recorded"} <= {what for what, _ in calls}
     assert misplaced() == set()

@@ -17,7 +17,7 @@ from notifications.jobs.announcing.alerts import find_alert_topics
 from notifications.jobs.announcing.languages import language_of
 from notifications.jobs.announcing.schedules import find_schedule_topics
 from notifications.jobs.announcing.topics import Topic
-from notifications.jobs.notifying import creation_signals
+from notifications.jobs.notifying import creation_events
 from notifications.models import AnnouncedState
 from notifications.streams import inbox
 
@@ -96,6 +96,6 @@ def _notify(topic: Topic, reader: Any, before: str) -> None:
         return bool(same.update(state=topic.state) if topic.state else same.delete()[0])
 
     try:
-        inbox.create_chunk([notification], creation_signals(), more_follows=True, claim=claim)
+        inbox.create_chunk([notification], creation_events(), more_follows=True, claim=claim)
     except IntegrityError:  # another process has notified the reader
         logger.debug("Announced by another process: %s", topic.key)

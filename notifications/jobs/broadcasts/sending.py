@@ -21,7 +21,7 @@ from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.broadcasts.audiences import Audience
 from notifications.jobs.broadcasts.permissions import require_permission
-from notifications.jobs.notifying import creation_signals
+from notifications.jobs.notifying import creation_events
 from notifications.jobs.own_tasks import own_task
 from notifications.jobs.policies import FinishedJob, policy
 from notifications.models import Broadcast
@@ -106,7 +106,7 @@ def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
         return bool(unsent.update(position=position, sent=F("sent") + len(keys)))
 
     notifications.sort(key=lambda notification: notification.user_id)
-    if not inbox.create_chunk(notifications, creation_signals(), more_follows=True, claim=claim):
+    if not inbox.create_chunk(notifications, creation_events(), more_follows=True, claim=claim):
         return False
     row.position, row.sent = position, row.sent + len(keys)
     return True

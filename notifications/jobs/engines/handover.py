@@ -13,25 +13,21 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import Error, connections
 
 from notifications.conf import settings
 from notifications.db.threads import start_thread
-from notifications.db.transactions import connection, on_commit_merged
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.jobs import engines
 from notifications.jobs.claiming.engine_activity import BackendQueue
-from notifications.jobs.claiming.lanes import ENGINE, HANDED
-from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import has_engines, senders
 from notifications.jobs.schedules import ticks
 from notifications.jobs.transitions import handing_over, isolating, resending, signal_queue
 from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.jobs.upkeep import Upkeep, has_no_lasting_worker
-from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -41,24 +37,6 @@ ROUND_INTERVAL_SECONDS, MIN_ROUND_INTERVAL_SECONDS = 1.0, 0.05
 MAX_DUTY_SECONDS = 0.05
 #: Seconds that the end of a loop waits for code of the project.
 END_TIMEOUT_SECONDS = 2.0
-
-
-def prepare(job: Job) -> None:
-    """Choose the lane of a new job of an engine: it is handed over at its commit unless something may hold it back."""
-    # Without autocommit no hook runs after the commit that would send the id.
-    has_hooks = connection().settings_dict["AUTOCOMMIT"]
-    if job.run_after or job.concurrency_key or job.queue_name in queue_limits() or not has_hooks:
-        job.lane = ENGINE
-    else:
-        handing_over.set_handed(job)
-
-
-def send_after_commit(jobs: Iterable[Job]) -> None:
-    """Send the ids of new jobs in the lane "handed" after the commit of the current transaction."""
-    if handed := [job for job in jobs if job.lane == HANDED]:
-        on_commit_merged(
-            "handed", handed, lambda groups: senders.send([job for group in groups for job in group])
-        )
 
 
 #: When this process has last searched for lost jobs (monotonic), and where it goes on.

@@ -15,6 +15,9 @@ from collections.abc import Iterable, Sequence
 from notifications.compat import is_test_runner
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import NoThread, check_connections, close_connections, start_thread
+from notifications.db.transactions import connection, on_commit_merged
+from notifications.jobs.claiming.lanes import ENGINE, HANDED
+from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import engine_of
 from notifications.jobs.engines.interface import HandedJob, JobsRefused, handed_job
 from notifications.jobs.transitions import handing_over
@@ -31,6 +34,22 @@ MAX_UNSENT_IDS = 50_000
 
 #: Whether ids are sent under a test runner too.
 enabled_in_tests = False
+
+
+def prepare(job: Job) -> None:
+    """Choose the lane of a new job of an engine: it is handed over at its commit unless something may hold it back."""
+    # Without autocommit no hook runs after the commit that would send the id.
+    has_hooks = connection().settings_dict["AUTOCOMMIT"]
+    if job.run_after or job.concurrency_key or job.queue_name in queue_limits() or not has_hooks:
+        job.lane = ENGINE
+    else:
+        handing_over.set_handed(job)
+
+
+def send_after_commit(jobs: Iterable[Job]) -> None:
+    """Send the ids of new jobs in the lane "handed" after the commit of the current transaction."""
+    if handed := [job for job in jobs if job.lane == HANDED]:
+        on_commit_merged("handed", handed, lambda groups: send([job for group in groups for job in group]))
 
 
 def send(jobs: Sequence[Job]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ImproperlyConfigured
@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from notifications import validators
 from notifications.compat import normalize_json
-from notifications.conf import settings
+from notifications.conf import WrongDeclaration, settings
 from notifications.jobs.schedules import timing
 
 KEYS = ("task", "cron", "every", "timezone", "args", "kwargs", "owner", "group", "queue", "overlap", "grace")
@@ -54,14 +54,6 @@ class ScheduleDeclaration:
     queue: str
     allows_overlap: bool
     grace: timedelta
-
-
-class WrongDeclaration(NamedTuple):
-    """What is wrong with a declaration; ``id`` is that of the system check."""
-
-    id: str
-    message: str
-    hint: str
 
 
 def declared_schedules() -> dict[str, ScheduleDeclaration]:

@@ -6,14 +6,13 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from notifications.compat import task_backends
+from notifications.conf import WrongDeclaration
 from notifications.jobs.results import find_task
 from notifications.jobs.schedules.declarations import (
     ScheduleDeclaration,
-    WrongDeclaration,
     declared_schedules,
 )
-from notifications.jobs.tasks import has_job_tasks
+from notifications.jobs.tasks import stores_jobs
 
 
 def find_wrong_tasks() -> Iterator[WrongDeclaration]:
@@ -44,7 +43,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
             str(exc),
             "Write the dotted path of a function with @task; a coroutine function may be one.",
         ) from exc
-    if not _stores_jobs(task.backend):
+    if not stores_jobs(task.backend):
         raise ScheduledTaskError(
             "notifications.W021",
             f"the task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
@@ -69,10 +68,3 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
             f"queue is {declaration.queue!r}: {exc}",
             "Add it to QUEUES of the task's backend.",
         ) from exc
-
-
-def _stores_jobs(alias: str) -> bool:
-    try:
-        return has_job_tasks(task_backends[alias])
-    except Exception:  # there is no such backend, or its module raises
-        return False

@@ -19,8 +19,9 @@ from notifications.db.transactions import (
 )
 from notifications.jobs import observations
 from notifications.jobs.claiming.lanes import HANDED_LANES
+from notifications.jobs.engines import senders
+from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.policies import Policy
-from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import batch_completion, notify_functions, outcomes, retrying
@@ -37,10 +38,6 @@ from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.jobs.transitions.retrying import RETRYABLE_STATES as RETRYABLE_STATES
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
-from notifications.jobs.transitions.transaction_receivers import (
-    reset_lost_connection,
-    retry_lost_transaction,
-)
 from notifications.models import Job
 
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
@@ -115,11 +112,7 @@ def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
     for chunk in chunks_of(ids):
         remaining = chunk
         while remaining:
-            try:
-                remaining = _cancel_chunk(remaining, by, results, more_follows=len(ids) > len(chunk))
-            except TransactionLost as exc:
-                reset_lost_connection(exc)
-                remaining = [left for id in remaining for left in _cancel_one(id, by, results)]
+            remaining = _cancel_chunk(remaining, by, results, more_follows=len(ids) > len(chunk))
     if requested := [id for id, result in results.items() if result == "asked"]:
         _cancel_jobs_of(requested, by)
     return results
@@ -135,10 +128,6 @@ def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
     finish_batches(batch_completion.running_batches().filter(id__in=batches).values_list("id", flat=True))
 
 
-def _cancel_one(id: UUID, by: Any, results: dict[UUID, str]) -> list[UUID]:
-    return retry_lost_transaction(lambda: _cancel_chunk([id], by, results))
-
-
 def _cancel_chunk(
     ids: list[UUID], by: Any, results: dict[UUID, str], *, more_follows: bool = False
 ) -> list[UUID]:
@@ -148,6 +137,7 @@ def _cancel_chunk(
     states = ", ".join(f"'{state}'" for state in ACTIVE_STATES)
     active = f"WHERE {of_ids} AND state IN ({states}) ORDER BY id"
     jobs = bulk.select(Job, active, params)
+    load_handlers()
     # Outcomes call translations and the task's policy, so they are made before the transaction.
     policies = {path: policy_at(path) for path in {job.task_path for job in jobs}}
     made = notify_functions.call_all([_cancelled(job, policies[job.task_path], by) for job in jobs])
@@ -203,8 +193,6 @@ def _cancel_chunk(
         observations.revoke_tasks(tasks)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
     if handed := [outcome.job for outcome in ended if outcome.job.lane in HANDED_LANES]:
-        from notifications.jobs.engines import senders
-
         senders.revoke(handed)
     results.update((outcome.job.id, "cancelled") for outcome in ended)
     results.update((job.id, "asked") for job in running)

@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, observed_batches, outcomes
 from notifications.jobs.transitions.batch_completion import BATCH
@@ -27,7 +28,6 @@ from notifications.jobs.transitions.guards import (
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.recording import owners_of, write_ends
-from notifications.jobs.transitions.transaction_receivers import retry_lost_transaction
 from notifications.models import Job
 
 LANE = Job.Lane.OBSERVED
@@ -157,6 +157,7 @@ def _finish_queued(outcome: Outcome) -> bool:
     job = outcome.job
     guard = _is_unchanged(job)
     stored: list[Outcome] = []
+    load_handlers()
 
     def write() -> bool:
         stored.clear()
@@ -176,7 +177,7 @@ def _finish_queued(outcome: Outcome) -> bool:
         tally.write()
         return has_more_to_number
 
-    if retry_lost_transaction(lambda: retrying_atomic(write)):
+    if retrying_atomic(write):
         streams.number(owners_of(stored))
     finishing.send_signals(stored)
     finishing.finish_batches(job.batch for _ in stored if job.batch)

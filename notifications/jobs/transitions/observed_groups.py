@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from django.db import Error
-
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.recording_receivers import TransactionLost
+from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, notify_functions, observed_batches, outcomes
 from notifications.jobs.transitions.batch_completion import is_batch
@@ -27,7 +25,6 @@ from notifications.jobs.transitions.guards import (
 from notifications.jobs.transitions.observed_starts import ObservedAttempt, write_starts
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
-from notifications.jobs.transitions.transaction_receivers import reset_lost_connection
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -72,59 +69,8 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     """Record the starts, and the ends that are known, of attempts at different jobs.
 
     Each start, also a redelivery of the same message, raises the fence. Returns the attempts whose rows are locked by
-    other transactions: try them again. Raises like ``recording.record_outcomes``, and then has recorded none, or those
-    that are marked so.
+    other transactions: try them again. Raises like ``recording.record_outcomes``, and then has recorded none.
     """
-    try:
-        return _record_in_one_transaction(group)
-    except TransactionLost as exc:
-        reset_lost_connection(exc)
-    locked: list[ObservedAttempt] = []
-    for attempt in group:
-        while True:
-            try:
-                locked += _record_in_one_transaction([attempt])
-                break
-            except TransactionLost as exc:
-                reset_lost_connection(exc)
-            except Error as exc:
-                if len(group) == 1:
-                    raise
-                logger.warning("Could not record job %s, which is tried again: %s", attempt.job.id, exc)
-                locked.append(attempt)
-                break
-    return locked
-
-
-def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
-    """Record attempts as ``record`` does. An end that the database refuses becomes a failure.
-
-    Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is away.
-    """
-    try:
-        return record(group)
-    except UNAVAILABLE:
-        raise
-    except Exception as exc:
-        if len(group) == 1:
-            [attempt] = group
-            if attempt.outcome is None:
-                raise
-            refused = outcomes.refused(attempt.job, attempt.policy, exc)
-            [attempt.outcome] = notify_functions.call_all([refused])
-            return record(group)
-    locked: list[ObservedAttempt] = []
-    for attempt in group:
-        try:
-            locked += record_or_refuse([attempt])
-        except UNAVAILABLE:
-            raise
-        except Exception:
-            logger.exception("Could not record job %s", attempt.job.id)
-    return locked
-
-
-def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     # The task may end, or a task of another thread, while this runs.
     recorded = [
         (attempt, attempt.outcome) for attempt in group if not attempt.is_ended and not attempt.is_void
@@ -176,6 +122,7 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
 
     if not recorded:
         return []
+    load_handlers()
     retrying_atomic(write)
     for attempt in begun:
         attempt.fence, attempt.is_begun = attempt.job.fence, True
@@ -195,6 +142,34 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
         streams.number(owners_of(stored))
     finishing.send_signals(stored)
     finishing.finish_batches(outcome.job.batch for outcome in stored if outcome.job.batch)
+    return locked
+
+
+def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
+    """Record attempts as ``record`` does. An end that the database refuses becomes a failure.
+
+    Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is away.
+    """
+    try:
+        return record(group)
+    except UNAVAILABLE:
+        raise
+    except Exception as exc:
+        if len(group) == 1:
+            [attempt] = group
+            if attempt.outcome is None:
+                raise
+            refused = outcomes.refused(attempt.job, attempt.policy, exc)
+            [attempt.outcome] = notify_functions.call_all([refused])
+            return record(group)
+    locked: list[ObservedAttempt] = []
+    for attempt in group:
+        try:
+            locked += record_or_refuse([attempt])
+        except UNAVAILABLE:
+            raise
+        except Exception:
+            logger.exception("Could not record job %s", attempt.job.id)
     return locked
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
-
-from django.db import Error
 
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.lanes import OBSERVED
-from notifications.jobs.recording_receivers import TransactionLost
+from notifications.jobs.handlers import events
+from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import outcomes
@@ -23,52 +21,18 @@ from notifications.jobs.transitions.guards import insert_attempts, read_guards, 
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
-from notifications.jobs.transitions.transaction_receivers import (
-    call_receivers,
-    reset_lost_connection,
-    retry_lost_transaction,
-)
 from notifications.models import Job
-from notifications.signals import notification_recording
 from notifications.streams.muting import mark_muted
-
-logger = logging.getLogger("notifications.jobs")
 
 
 def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
-    """Record outcomes with their notifications, numbered, in one transaction.
-
-    Where receivers of ``notification_recording`` lose the transaction, outcomes are recorded one by one.
+    """Record outcomes with their notifications, numbered, and the jobs of handlers, in one transaction.
 
     Returns the stored outcomes and the void ones, whose jobs were claimed by another worker meanwhile. An outcome in
     neither list has a row that another transaction holds locked: try it again with the next group. Raises
-    ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group, and ``TransactionLost`` where
-    the transaction cannot be begun again on this thread.
+    ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group.
     """
-    try:
-        return _record_in_one_transaction(group)
-    except TransactionLost as exc:
-        reset_lost_connection(exc)
-    stored: list[Outcome] = []
-    void: list[Outcome] = []
-    for outcome in group:
-        try:
-            one_stored, one_void = retry_lost_transaction(
-                lambda outcome=outcome: _record_in_one_transaction([outcome])  # type: ignore[misc]
-            )
-        except Error as exc:
-            if len(group) == 1:
-                raise
-            logger.warning(
-                "Could not record the outcome of job %s, which is tried again: %s", outcome.job.id, exc
-            )
-        else:
-            stored += one_stored
-            void += one_void
-    return stored, void
-
-
-def _record_in_one_transaction(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    load_handlers()  # imports their tasks, which no transaction waits for
     stored: list[Outcome] = []
     void: list[Outcome] = []
     has_more_to_number = False
@@ -105,13 +69,13 @@ def write_ends(
     state: str = "running",
     cancel_requested_at: datetime | None = None,
 ) -> None:
-    """Write the ends of jobs that were in ``state``, and their notifications, and add them to ``tally``.
+    """Write the ends of jobs that were in ``state``, their notifications and the jobs of handlers; add to ``tally``.
 
     ``cancel_requested_at``
         Stored with the end and with ``cancelled_by_other``: queued jobs end when their cancellation is requested.
 
-    Inside a transaction that holds the rows locked, and afterwards numbers the owners and writes ``tally``. Raises
-    ``TransactionLost``.
+    Inside a transaction that holds the rows locked, and afterwards numbers the owners and writes ``tally``. Before it,
+    the handlers are loaded.
     """
     notifications = [outcome.notification for outcome in ended if outcome.notification]
     for outcome in ended:
@@ -133,9 +97,9 @@ def write_ends(
         return stored if requested_at is None else (*stored, requested_at, job.cancelled_by_other)
 
     with bulk.one_round_trip():
-        is_numbered = _can_number_in_place(ended) and streams.number_new(
-            [*(o.job for o in ended if o.job.user_id is not None), *notifications]
-        )
+        if _can_number_in_place(ended):
+            streams.number_new([*(o.job for o in ended if o.job.user_id is not None), *notifications])
+        of_handlers = events.build_jobs_for_ends(ended)
         update_locked_rows(
             columns,
             [(values(o.job), o.job) for o in ended],
@@ -143,8 +107,8 @@ def write_ends(
             state=state,
         )
         bulk.insert(notifications)
-    if not is_numbered:
-        call_receivers(ended)
+        events.insert_jobs(of_handlers)
+    events.wake_workers(of_handlers)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
     # under a limit.
     if any(o.job.user_id is None for o in ended) or candidates.has_limited_jobs(o.job for o in ended):
@@ -183,12 +147,10 @@ def _lock_claims(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Ou
 def _can_number_in_place(ended: Sequence[Outcome]) -> bool:
     """Whether rows can be written with their numbers, which locks the streams before the rows are written.
 
-    Then no receiver may run afterwards, and no job may have a notification of an earlier end, which is archived as the
-    new one is numbered.
+    Then no job may have a notification of an earlier end, which is archived as the new one is numbered.
     """
-    is_first_end = all(
+    return all(
         (job.fence == 1 and job.worker)
         or (job.fence == 0 and job.lane != OBSERVED)  # cancelled before its first claim
         for job in (outcome.job for outcome in ended)
     )
-    return is_first_end and not notification_recording.receivers

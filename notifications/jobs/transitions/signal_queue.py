@@ -36,8 +36,8 @@ class SignalQueue:
     def put(self, function: Callable[[], object], jobs: int, size: int) -> None:
         """Queue a call that sends the signals of ``jobs`` jobs, whose results have ``size`` characters in all.
 
-        The call is dropped if the queue would hold over ``MAX_QUEUED_BYTES``. What must not be lost belongs in a
-        receiver of ``notification_recording``.
+        The call is dropped if the queue would hold over ``MAX_QUEUED_BYTES``. What must not be lost is the task of a
+        handler.
         """
         size += jobs * BYTES_PER_JOB
         self._log_slow_receiver()

@@ -6,12 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.db import DatabaseError
 
+from notifications.db.threads import NoThread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.jobs.claiming.stranded import claiming_workers
+from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.schedules import tasks as scheduled_tasks
 from notifications.jobs.schedules import ticks
 from notifications.jobs.schedules.declarations import declared_schedules
@@ -54,6 +57,11 @@ class Maintenance:
             on_requeued=on_requeued,
             more=[Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, self._move_jobs)],
         )
+
+    async def load_handlers(self) -> None:
+        """Import the tasks of handlers, which may take seconds, before the first outcome is recorded."""
+        with suppress(NoThread):  # then the first outcome imports them
+            await self._call_project(load_handlers)
 
     async def run_duties(self) -> None:
         """Once a second, do what is due. What has more to do goes on with one chunk after another in between.

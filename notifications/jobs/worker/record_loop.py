@@ -10,7 +10,6 @@ from dataclasses import replace
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.jobs.transitions.outcomes import Outcome
@@ -101,7 +100,7 @@ class RecordLoop:
                 try:
                     # A replacement's notify function is not called: the other outcomes would wait for it.
                     attempted = replace(replacement(job, policy), notify=None) if replacement else outcome
-                    settled |= await self._record_one(attempted)
+                    settled |= await self._writer.run(finish_jobs, [attempted])
                     break
                 except UNAVAILABLE:
                     break  # it stays in the list
@@ -111,9 +110,3 @@ class RecordLoop:
                 self.unstorable.add(claim_of(job))
                 settled.add(claim_of(job))
         return settled
-
-    async def _record_one(self, outcome: Outcome) -> set[Claim]:
-        try:
-            return await self._writer.run(finish_jobs, [outcome])
-        except TransactionLost:  # a receiver hangs, and is not called for this job again
-            return await self._writer.run(finish_jobs, [outcome])

@@ -1,4 +1,4 @@
-"""An app whose signal receivers misbehave, at the place and in the way that the title of a job names."""
+"""An app whose code misbehaves, at the place and in the way that the title of a job names."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ import time
 from django.apps import AppConfig
 from django.db import connection, transaction
 
-#: Longer than a receiver may take inside the transaction.
+#: Longer than a notify function may take.
 SLOW_SECONDS = 6.5
 
 
@@ -16,22 +16,15 @@ class Hostile(AppConfig):
 
     def ready(self):
         from notifications.compat import task_finished, task_started
-        from notifications.signals import job_finished, notification_recorded, notification_recording
+        from notifications.signals import job_finished, notification_recorded
 
         for signal, receiver in (
-            (notification_recording, recording),
             (notification_recorded, recorded),
             (job_finished, finished),
             (task_started, on_task_started),
             (task_finished, on_task_finished),
         ):
             signal.connect(receiver, weak=False)
-
-
-def recording(job, notification, **_):
-    misbehave_at("recording", job.title)
-    if job.title.startswith("hook "):
-        transaction.on_commit(lambda: misbehave_at("hook", job.title))
 
 
 def recorded(notification, **_):
@@ -137,9 +130,9 @@ WAYS = {
         take_long_in_sql,
     )
 }
-#: Places where every kind of misbehavior is tested.
-SIGNALS = ("recording", "hook", "recorded", "finished", "task_started", "task_finished")
+#: Signals of which every kind of misbehavior is tested, as it is of notify functions.
+SIGNALS = ("recorded", "finished", "task_started", "task_finished")
 #: Places where only exceptions are tested, because the other kinds would block the event loop.
-FUNCTIONS = ("notify", "retry_after", "tell_owner")
+FUNCTIONS = ("retry_after", "tell_owner")
 RAISING_WAYS = tuple(way for way in WAYS if way.startswith("raise_"))
 SLOW_WAYS = ("take_long", "take_long_in_sql")

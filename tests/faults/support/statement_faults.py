@@ -3,7 +3,6 @@
 FAULT_AT_STATEMENT consists of the fault, "before" or "after", and the statement by number or pattern:
 "SIGKILL before 17", "SIGKILL after INSERT INTO notifications_stream", "SIGSTOP after …" (with all its locks),
 "LOSE_RESPONSE after …" (the next commit succeeds, and its response is lost).
-There is also a receiver of notification_recording that enqueues a job for each notification of `work`.
 """
 
 import itertools
@@ -27,22 +26,11 @@ class StatementFaults(AppConfig):
     def ready(self):
         from django.db.backends.signals import connection_created
 
-        from notifications.signals import notification_recording
-
-        notification_recording.connect(follow, weak=False)
         if value := os.environ.get("FAULT_AT_STATEMENT"):
             wrapper = make_wrapper(*value.split(" ", 2))
             connection_created.connect(
                 lambda connection, **_: connection.execute_wrappers.append(wrapper), weak=False
             )
-
-
-def follow(notification, job, **_):
-    """Enqueue a job for each notification, as a project sends e-mail."""
-    from tests.faults.support import tasks
-
-    if job and job.task_path in (tasks.work.module_path, tasks.work_sync.module_path):
-        tasks.follow_up.enqueue(str(notification.pk))
 
 
 def make_wrapper(fault, when, statement):

@@ -28,11 +28,11 @@ def work_sync(context, seconds):
 
 
 @task(takes_context=True)
-@policy(notify=False)
-async def follow_up(context, notification):
+async def follow_up(context, event):
+    """The handler of the ends of jobs."""
     write_effect(context, "started")
     write_effect(context, "done")
-    return notification
+    return event["id"]
 
 
 @task(takes_context=True)

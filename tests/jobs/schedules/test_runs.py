@@ -3,12 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.utils import translation
 
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification, Tick
-from notifications.signals import notification_recording
 from notifications.testing import run_jobs
 
 FAILING, WORKING = "tests.jobs.tasks.fail", "tests.jobs.tasks.noop"
@@ -178,19 +176,3 @@ def test_without_readers(schedules, jobs, options):
     schedules.run_due(), schedules.run_due()
     assert [job.state for job in jobs()] == ["failed", "failed"]
     assert not Notification.objects.exists()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_receiver_that_breaks_the_transaction(schedules, titles, user, jobs):
-    """The notification is recorded without it, and ticks go on."""
-
-    def break_it(**kwargs):
-        connection.set_rollback(True)
-
-    schedules.declare(task=FAILING, owner="ada")
-    notification_recording.connect(break_it)
-    try:
-        schedules.run_due(), schedules.run_due()
-    finally:
-        notification_recording.disconnect(break_it)
-    assert titles(user) == ["poll has failed"] and len(jobs()) == 2

@@ -3,6 +3,7 @@
 import threading
 import time
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -166,7 +167,7 @@ def test_cancellation_by_another_user(worker, user, gate):
     wait_until(lambda: tasks.held, what="the task to run")
     later = timezone.now() + timedelta(hours=1)
     queued = observed.using(owner=user, run_after=later).enqueue()
-    manual.cancel([queued.id, running.id], by=uuid7())
+    manual.cancel([UUID(queued.id), UUID(running.id)], by=uuid7())
     executions = worker.worker._executions
     wait_until(lambda: all(each.is_cancelling for each in executions.values()), what="the request")
     gate.set()
@@ -197,7 +198,9 @@ def test_inside_a_test_case(db, user):
 def test_rows_are_not_locked_while_a_function_runs(user, monkeypatch):
     """A manual cancellation calls it before its transaction."""
     result = hanging.using(owner=user).enqueue()
-    canceller = threading.Thread(target=lambda: (manual.cancel([result.id], by=uuid7()), connection.close()))
+    canceller = threading.Thread(
+        target=lambda: (manual.cancel([UUID(result.id)], by=uuid7()), connection.close())
+    )
     canceller.start()
     try:
         wait_until(lambda: calls, what="the function to be called")

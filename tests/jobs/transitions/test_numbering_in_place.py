@@ -11,7 +11,6 @@ from notifications.ids import uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job, Notification, Stream
-from notifications.signals import notification_recording
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
@@ -53,27 +52,6 @@ def test_first_outcomes_are_written_by_one_statement(user, statements):
         (n, n, True) for n in (4, 5, 6)
     ]
     assert Stream.objects.values_list("head", "unread").get() == (6, 3)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_no_receiver_runs_while_streams_are_locked(user, statements):
-    """A receiver may be slow, or wait for rows of a transaction that waits for the stream."""
-    (job,) = claim(user)
-    received = []
-
-    def receive(notification, **kwargs):
-        locked = [sql for sql in statements if "INTO notifications_stream" in sql]
-        received.append((notification.seq, job.seq, locked))
-
-    statements.clear()
-    notification_recording.connect(receive)
-    try:
-        finish(job)
-    finally:
-        notification_recording.disconnect(receive)
-    assert received == [(None, None, [])]
-    assert Job.objects.get().seq == 1
-    assert [note.seq for note in notifications_of(user)] == [2]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,46 +2,17 @@
 
 import json
 
-import pytest
-from django.db import DataError, connection, connections, transaction
+from django.db import DataError, transaction
 
 from notifications.jobs.transitions import recording, running
 from notifications.models import Job, Notification
-from notifications.signals import job_finished, notification_recorded, notification_recording
+from notifications.signals import job_finished, notification_recorded
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
 
 class TestReceivers:
-    def test_a_receiver_enqueues_in_the_transaction(self, worker, user, connect_receiver):
-        """The receiver's job is committed with the outcome and the notification."""
-
-        def enqueue(sender, notification, job, **kwargs):
-            if job.task_path.endswith(".add"):
-                assert connection.in_atomic_block or connections["default"].in_atomic_block
-                tasks.echo.enqueue(f"mail for {notification.title}")
-
-        connect_receiver(notification_recording, enqueue)
-        until_done(tasks.add.using(owner=user, title="Sum").enqueue(1, 2))
-        mail = wait_until(lambda: Job.objects.filter(task_path__endswith=".echo", state="succeeded").first())
-        assert json.loads(mail.result) == "mail for Sum"
-
-    @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1)])
-    def test_a_receiver_that_raises(self, worker, user, connect_receiver, error):
-        """What it wrote is rolled back; all outcomes and notifications are recorded."""
-
-        def fail(sender, notification, job, **kwargs):
-            tasks.noop.using(title="never committed").enqueue()
-            raise error
-
-        connect_receiver(notification_recording, fail)
-        with transaction.atomic():
-            results = [tasks.add.using(owner=user).enqueue(1, number) for number in range(5)]
-        assert {job.state for job in until_done(*results)} == {"succeeded"}
-        assert len(notifications_of(user)) == 5
-        assert not Job.objects.filter(title="never committed").exists()
-
     def test_after_the_commit(self, worker, user, connect_receiver):
         """Receivers of job_finished and notification_recorded read the committed rows."""
         received = []

@@ -1,0 +1,5 @@
+"""Handlers: tasks of the project whose jobs the app inserts in the transaction of an event.
+
+declarations   the tasks in ``NOTIFICATIONS["HANDLERS"]``, imported and checked
+events         the events, and the jobs that are inserted for them
+"""

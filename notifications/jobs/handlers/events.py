@@ -1,0 +1,142 @@
+"""Insert the jobs of handlers, in the transaction of the event.
+
+No code of the project is called here: its tasks were imported before the transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from django.utils import translation
+
+from notifications import serializers, streams, times
+from notifications.compat import should_send, task_backends, task_enqueued
+from notifications.db import bulk
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
+from notifications.jobs import host_code, results, traces
+from notifications.jobs.claiming.lanes import HANDED
+from notifications.jobs.engines import senders
+from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, Handler, load_handlers
+from notifications.jobs.policies import job_concurrency_key, job_title
+from notifications.jobs.transitions import signal_queue
+from notifications.models import Job, Notification
+
+if TYPE_CHECKING:
+    from notifications.jobs.transitions.outcomes import Outcome
+
+logger = logging.getLogger("notifications.jobs")
+
+
+def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
+    """Return the unsaved jobs of handlers for the ends of jobs, which are about to be written, and their notifications.
+
+    The fields of the rows have their new values already, but for ``version``.
+    """
+    handlers = load_handlers()
+    built: list[Job] = []
+    for outcome in ended if handlers.by_event else ():
+        job, notification = outcome.job, outcome.notification
+        if job.task_path in handlers.task_paths:
+            continue
+        types = [f"job.{outcome.state}", *([NOTIFICATION_CREATED] if notification else [])]
+        if types := [type for type in types if type in handlers.by_event]:
+            written = copy(job)
+            written.version += 1
+            for type in types:
+                event = _encode(type, written, notification)
+                built += _build(handlers.by_event[type], event, language=job.language, trace=job.trace)
+    return built
+
+
+def build_jobs_for_notifications(rows: Sequence[Notification]) -> list[Job]:
+    """Return the unsaved jobs of handlers for notifications that are not those of jobs that end."""
+    handlers = load_handlers().by_event.get(NOTIFICATION_CREATED)
+    if not handlers:
+        return []
+    columns = {"language": translation.get_language() or "", "trace": traces.serialize()}
+    return [
+        job for row in rows for job in _build(handlers, _encode(NOTIFICATION_CREATED, None, row), **columns)
+    ]
+
+
+def insert_jobs(jobs: Sequence[Job]) -> None:
+    """Insert jobs of handlers. ``wake_workers`` follows in the same transaction."""
+    for start in range(0, len(jobs), MAX_ROWS_PER_TRANSACTION):
+        bulk.insert(jobs[start : start + MAX_ROWS_PER_TRANSACTION])
+
+
+def wake_workers(jobs: Sequence[Job]) -> None:
+    """Have inserted jobs claimed, or handed to their engine, after the commit, as ``enqueue()`` does."""
+    if not jobs:
+        return
+    streams.ring((), queue=any(job.lane != HANDED for job in jobs))
+    if any(job.lane == HANDED for job in jobs):
+        senders.send_after_commit(jobs)
+    if should_send(task_enqueued, logging.DEBUG):
+        on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))
+
+
+def _encode(type: str, job: Job | None, notification: Notification | None) -> str:
+    """Return an event as JSON. All handlers get the same ``id``, however often their jobs are executed."""
+    about: dict[str, Any]
+    if type == NOTIFICATION_CREATED:
+        assert notification is not None
+        user, at = notification.user_id, notification.created_at
+        about = {"type": type, "id": str(notification.id)}
+    else:
+        assert job is not None
+        user, at = job.user_id, job.finished_at
+        # The fence differs for each end of a job that is retried by hand.
+        about = {"type": type, "id": f"{job.id}:{job.fence}"}
+    about |= {
+        "at": serializers.format_time(at),
+        "user": user if user is None or isinstance(user, int) else str(user),
+    }
+    items = f'"job":{_encode_item(job)},"notification":{_encode_item(notification)}'
+    return f"{serializers.encode(about)[:-1]},{items}}}"
+
+
+def _encode_item(row: Job | Notification | None) -> str:
+    return "null" if row is None else serializers.encode_item(row)
+
+
+def _build(handlers: Sequence[Handler], event: str, **columns: Any) -> Iterator[Job]:
+    now = times.now()
+    for handler in handlers:
+        title, concurrency_key = _make_texts(handler, event)
+        job = bulk.new(
+            Job,
+            user_id=None,
+            args=f"[{event}]",
+            title=title,
+            concurrency_key=concurrency_key,
+            created_at=now,
+            queued_at=now,
+            **handler.columns,
+            **columns,
+        )
+        if handler.has_engine:
+            senders.prepare(job)
+        yield job
+
+
+def _make_texts(handler: Handler, event: str) -> tuple[str, str]:
+    """Return the title and the concurrency key of a job."""
+    func, takes_context = handler.task.func, handler.task.takes_context
+    args = [serializers.decode(event) if handler.names_event else {}]
+    try:
+        title = job_title(func, takes_context, args, {})
+        return title, job_concurrency_key(func, takes_context, args, {}, None)
+    except Exception as exc:  # the outcome must be stored all the same
+        logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
+        return func.__name__[:200], ""
+
+
+def _send_enqueued(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        backend = type(task_backends[job.backend])
+        result = results.task_result(job, attempts=[])
+        host_code.send(task_enqueued, "task_enqueued", backend, task_result=result)
