@@ -36,6 +36,8 @@ logger = logging.getLogger("notifications.jobs")
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
 #: Seconds between two foldings of statistics.
 FOLD_INTERVAL_SECONDS = 15.0
+#: Seconds for which a call of ``run_first()`` goes on to the next duty: an outcome waits no longer than that for them.
+FURTHER_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -119,6 +121,22 @@ class Upkeep:
         """Return the duties that are due, those first that have waited longest: a round may end before its last one."""
         now = time.monotonic()
         return sorted((duty for duty in self._duties if duty.due_at <= now), key=lambda duty: duty.due_at)
+
+    def run_first(self, duties: list[Duty]) -> list[Duty]:
+        """Do the first of these duties, and further ones within ``FURTHER_SECONDS``; remove them from the list.
+
+        Returns those that have more to do. Most find nothing: a call of the writer for each took longer than they do.
+        Raises like ``run()``.
+        """
+        unfinished = []
+        stop_at = time.monotonic() + FURTHER_SECONDS
+        while duties:
+            duty = duties.pop(0)
+            if self.run(duty):
+                unfinished.append(duty)
+            if time.monotonic() > stop_at:
+                break
+        return unfinished
 
     def run(self, duty: Duty) -> bool:
         """Do a duty, and return whether it has more to do. Its error is logged, also one that is there for good.

@@ -66,7 +66,7 @@ class Maintenance:
     async def run_duties(self) -> None:
         """Once a second, do what is due. What has more to do goes on with one chunk after another in between.
 
-        Each chunk is one call of the writer, so that an outcome waits for one chunk at most.
+        An outcome waits for one chunk at most, or for a few duties that find nothing to do.
         """
         while True:
             next_round = time.monotonic() + ROUND_INTERVAL_SECONDS
@@ -84,13 +84,13 @@ class Maintenance:
 
     async def _run_duties(self, duties: Iterable[Duty]) -> list[Duty]:
         """Do these, and return those that have more to do. While the database is unavailable the others wait too."""
-        unfinished = []
-        for duty in duties:
+        unfinished: list[Duty] = []
+        waiting = list(duties)
+        while waiting:
             try:
-                if await self._write(self._upkeep.run, duty):
-                    unfinished.append(duty)
+                unfinished += await self._write(self._upkeep.run_first, waiting)
             except (*UNAVAILABLE, DatabaseError) as exc:
-                _log_unavailable(f"Could not {duty.name}, which is tried again: %s", exc)
+                _log_unavailable("Could not maintain jobs and streams, which is tried again: %s", exc)
                 break
         return unfinished
 

@@ -23,7 +23,7 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds without a heartbeat after which the event loop counts as blocked.
 BLOCKED_SECONDS = 1.0
-HEARTBEAT_INTERVAL_SECONDS = 0.2
+HEARTBEAT_INTERVAL_SECONDS = 0.4
 #: Seconds without a heartbeat after which the process is ended.
 MAX_BLOCKED_SECONDS = 30.0
 #: Seconds that the last log lines of a process may take.
