@@ -12,7 +12,6 @@ from uuid import UUID
 from notifications.jobs import host_code, spans
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
-from notifications.jobs.worker.current import current_execution
 from notifications.models import Notification
 from notifications.signals import notification_recorded
 from notifications.streams import inbox
@@ -37,17 +36,8 @@ def creation_events() -> NotifyEvents | None:
     Called before the transaction, because it may import the handlers.
     """
     has_receivers = notification_recorded.receivers and host_code.current.get() != SILENT_HOST_CODE
-    has_handlers = _has_handlers()
+    has_handlers = NOTIFICATION_CREATED in load_handlers().by_event and events.may_raise_events()
     return NotifyEvents(bool(has_receivers), has_handlers) if has_receivers or has_handlers else None
-
-
-def _has_handlers() -> bool:
-    handlers = load_handlers()
-    if NOTIFICATION_CREATED not in handlers.by_event:
-        return False
-    # What the job of a handler notifies would enqueue that job again, without end.
-    execution = current_execution()
-    return execution is None or execution.job.task_path not in handlers.task_paths
 
 
 class NotifyEvents:

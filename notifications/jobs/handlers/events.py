@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +24,38 @@ from notifications.jobs.engines import senders
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, Handler, load_handlers
 from notifications.jobs.policies import job_concurrency_key, job_title
 from notifications.jobs.transitions import signal_queue
+from notifications.jobs.worker.current import current_execution
 from notifications.models import Job, Notification
 
 if TYPE_CHECKING:
     from notifications.jobs.transitions.outcomes import Outcome
 
 logger = logging.getLogger("notifications.jobs")
+
+
+#: Whether signals of a handler's job are sent in this context.
+_is_signal_of_handler: ContextVar[bool] = ContextVar("notifications_signal_of_handler", default=False)
+
+
+@contextmanager
+def signals_of(task_path: str) -> Iterator[None]:
+    """Send the signals of a job of this task inside the block.
+
+    What receivers notify of the job of a handler raises no events, or it would enqueue that job again, without end.
+    """
+    token = _is_signal_of_handler.set(task_path in load_handlers().task_paths or _is_signal_of_handler.get())
+    try:
+        yield
+    finally:
+        _is_signal_of_handler.reset(token)
+
+
+def may_raise_events() -> bool:
+    """Return whether what is notified now may have handlers: not in the jobs of handlers and their signals."""
+    execution = current_execution()
+    if execution is not None and execution.job.task_path in load_handlers().task_paths:
+        return False
+    return not _is_signal_of_handler.get()
 
 
 def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
@@ -139,4 +167,5 @@ def _send_enqueued(jobs: Sequence[Job]) -> None:
     for job in jobs:
         backend = type(task_backends[job.backend])
         result = results.task_result(job, attempts=[])
-        host_code.send(task_enqueued, "task_enqueued", backend, task_result=result)
+        with signals_of(job.task_path):
+            host_code.send(task_enqueued, "task_enqueued", backend, task_result=result)

@@ -14,6 +14,7 @@ from django.db import Error
 from notifications.compat import should_send, task_backends, task_finished
 from notifications.jobs import host_code, results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.handlers import events
 from notifications.jobs.transitions import batch_completion, notify_functions, recording, signal_queue
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job, Notification
@@ -99,14 +100,18 @@ def _level(outcome: Outcome) -> int:
 
 def _send_each(ended: Sequence[Outcome]) -> None:
     for outcome in ended:
-        job = outcome.job
-        if should_send(task_finished, _level(outcome)):
-            _send_task_finished(outcome)
-        host_code.send(job_finished, "job_finished", Job, job=job)
-        if notification := outcome.notification:
-            host_code.send(
-                notification_recorded, "notification_recorded", Notification, notification=notification
-            )
+        with events.signals_of(outcome.job.task_path):
+            _send_signals_of(outcome)
+
+
+def _send_signals_of(outcome: Outcome) -> None:
+    if should_send(task_finished, _level(outcome)):
+        _send_task_finished(outcome)
+    host_code.send(job_finished, "job_finished", Job, job=outcome.job)
+    if notification := outcome.notification:
+        host_code.send(
+            notification_recorded, "notification_recorded", Notification, notification=notification
+        )
 
 
 def _send_task_finished(outcome: Outcome) -> None:

@@ -11,6 +11,7 @@ from notifications.compat import should_send, task_backends, task_started
 from notifications.jobs import host_code, results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import read_batch_owners
+from notifications.jobs.handlers import events
 from notifications.jobs.transitions import running, signal_queue
 from notifications.models import Job
 
@@ -49,4 +50,5 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
 
 def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
     for backend, result in started:
-        host_code.send(task_started, "task_started", backend, task_result=result)
+        with events.signals_of(result.task.module_path):
+            host_code.send(task_started, "task_started", backend, task_result=result)

@@ -10,13 +10,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import anotify, batch, notify
-from notifications.compat import task_enqueued
+from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.ids import uuid7
 from notifications.jobs.announcing import announcer
 from notifications.jobs.handlers import events as handler_events
-from notifications.jobs.transitions import manual, observed, outcomes, reaping
+from notifications.jobs.transitions import manual, observed, outcomes, reaping, signal_queue
 from notifications.models import Alert, Job, Notification, Stream
 from notifications.serializers import serialize
+from notifications.signals import job_finished
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
@@ -241,6 +242,31 @@ def test_handlers_raise_no_events(user, declare):
     assert run_jobs(limit=10) == 1
     assert len(handler_tasks.events) == 1
     assert [row.title for row in Notification.objects.order_by("id")] == ["Hello", "from a handler"]
+
+
+@pytest.mark.parametrize("on_signal_thread", [False, True])
+@pytest.mark.parametrize("signal", [task_enqueued, task_started, task_finished, job_finished])
+def test_receiver_that_notifies_of_the_jobs_of_handlers(user, declare, signal, on_signal_thread):
+    """It raises no event either."""
+    declare({"notification.created": ["fail"]})
+
+    def receive(**kwargs):
+        if len(received) < 10:
+            received.append(notify(user, "A job of a handler"))
+
+    received = []
+    queue = signal_queue.SignalQueue() if on_signal_thread else None
+    signal.connect(receive)
+    signal_queue.use_on_this_thread(queue)
+    try:
+        notify(user, "Hello")
+        assert run_jobs(limit=10) == 1
+        if queue:
+            queue.wait(10)
+    finally:
+        signal_queue.use_on_this_thread(None)
+        signal.disconnect(receive)
+    assert len(received) == 1 and handlers_jobs("fail").count() == 1
 
 
 def test_handler_that_fails(user, declare):
