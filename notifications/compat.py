@@ -5,8 +5,10 @@ The Tasks API is part of Django from 6.0 on, and of the package ``django-tasks``
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +77,7 @@ __all__ = [
     "TaskResultStatus",
     "normalize_json",
     "should_send",
+    "signature_of",
     "task",
     "task_backends",
     "task_enqueued",
@@ -93,6 +96,18 @@ def should_send(signal: Any, level: int = logging.INFO) -> bool:
     """
     has_receivers = any(key[0] not in _LOG_RECEIVERS for key, *_ in signal.receivers)
     return has_receivers or signals.logger.isEnabledFor(level)
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function. Raises TypeError or ValueError.
+
+    Python 3.14 would evaluate the annotations, which may name what is imported for type checkers only.
+    """
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.STRING)
+    return inspect.signature(function)
 
 
 def is_test_runner() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from notifications import serializers
+from notifications.compat import signature_of
 from notifications.jobs.results import find_task, policy_at
 from notifications.models import Job
 
@@ -60,7 +60,7 @@ def _parameter_names(job: Job, count: int) -> Sequence[str]:
     """Return the names of positional arguments. One without a known name is shown as a secret: see ``_describe``."""
     try:
         task = find_task(job.task_path)
-        parameters = list(inspect.signature(task.func).parameters.values())[int(task.takes_context) :]
+        parameters = list(signature_of(task.func).parameters.values())[int(task.takes_context) :]
     except (ImportError, ValueError, TypeError):
         parameters = []
     names: list[str] = []

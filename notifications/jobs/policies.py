@@ -18,6 +18,7 @@ from uuid import UUID
 from django.core.signals import setting_changed
 
 from notifications import validators
+from notifications.compat import signature_of
 from notifications.jobs import policy_settings
 
 logger = logging.getLogger("notifications.jobs")
@@ -232,7 +233,7 @@ def _format(
     """Fill the template of a policy's ``option`` with the arguments of a job. Raises ValueError."""
     if not _names_in(option, template):
         return template.format()
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     bound = signature.bind(*([None] if takes_context else []), *args, **kwargs)
     bound.apply_defaults()
     values = {**extra_values, **bound.arguments}
@@ -251,7 +252,7 @@ def refuse_unknown_names(option: str, template: Any, function: Callable[..., Any
     """Raise ValueError if the template names something that is no argument of the function."""
     if not isinstance(template, str):
         return  # A lazy translation cannot be evaluated while modules are imported.
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     known = (*extra_names, *signature.parameters)
     names = _names_in(option, template)
     if _keywords_parameter(signature):

@@ -5,27 +5,36 @@ A wrong handler does not keep the others from running: it is reported by a syste
 
 from __future__ import annotations
 
-import inspect
 import logging
+import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from notifications import times
+from notifications.compat import signature_of, task_backends
 from notifications.conf import WrongDeclaration, settings
-from notifications.jobs.claiming.lanes import has_engine, lane_of
-from notifications.jobs.engines import usable_engine
+from notifications.db.threads import NoThread, close_connections, start_thread
+from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.policies import policy_of
 from notifications.jobs.results import find_task
-from notifications.jobs.tasks import JobOptions, stores_jobs
+from notifications.jobs.tasks import JobOptions, JobTask, stores_jobs
 
 logger = logging.getLogger("notifications.jobs")
 
 NOTIFICATION_CREATED = "notification.created"
+#: The system check of tasks that cannot be used, which may be different a moment later.
+UNUSABLE = "notifications.W027"
 EVENTS = ("job.succeeded", "job.failed", "job.cancelled", NOTIFICATION_CREATED)
+
+#: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
+RETRY_SECONDS = 30.0
+#: What a job has of its task, whatever the event is.
+_COLUMNS = ("task_path", "backend", "queue_name", "lane", "priority", "max_attempts", "url", "run_after")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +90,9 @@ class Handlers:
                 self.by_event.setdefault(event, []).append(_make_handler(path))
             except _Wrong as exc:
                 self._report(event, exc)
+            except Exception as exc:  # host code: engines, annotations, subclasses of the backend
+                hint = "Correct the task, its policy or its backend."
+                self._report(event, _Wrong(UNUSABLE, f"{path} cannot be used: {exc!r}", hint))
         if not self.by_event.get(event):
             self.by_event.pop(event, None)
 
@@ -98,17 +110,50 @@ class _Wrong(Exception):
 
 
 _loaded: Handlers | None = None
+_retry_at = math.inf  # monotonic
 
 
 def load_handlers() -> Handlers:
-    """Return the handlers. The first call in a process imports their tasks, so it is made before a transaction."""
-    global _loaded
+    """Return the handlers. The first call in a process imports their tasks, so it is made before a transaction.
+
+    Handlers that could not be used are tried again every ``RETRY_SECONDS``, on a thread: outcomes do not wait for it.
+    """
+    global _retry_at
     if _loaded is None:
-        handlers = read_handlers()
-        for wrong in handlers.wrong:
-            logger.error("Handler is not called: %s %s", wrong.message, wrong.hint)
-        _loaded = handlers
+        return _load(None)
+    if time.monotonic() >= _retry_at:
+        _retry_at = math.inf
+        try:
+            start_thread(_load_again, "notifications-handlers", _loaded)
+        except NoThread:
+            _retry_at = time.monotonic() + RETRY_SECONDS
     return _loaded
+
+
+def _load_again(previous: Handlers) -> None:
+    try:
+        _load(previous)
+    finally:
+        with suppress(Exception):
+            close_connections()
+
+
+def _load(previous: Handlers | None) -> Handlers:
+    global _loaded, _retry_at
+    handlers = read_handlers()
+    if _loaded is not previous:  # the setting has changed meanwhile
+        return handlers
+    for wrong in handlers.wrong:
+        if previous is None or wrong not in previous.wrong:
+            logger.error("Handler is not called: %s %s", wrong.message, wrong.hint)
+    if previous is not None and len(handlers.wrong) < len(previous.wrong):
+        logger.info(
+            "Handlers that could not be used are called now: %d", len(previous.wrong) - len(handlers.wrong)
+        )
+    may_pass = any(wrong.id == UNUSABLE for wrong in handlers.wrong)
+    _retry_at = time.monotonic() + RETRY_SECONDS if may_pass else math.inf
+    _loaded = handlers
+    return handlers
 
 
 def read_handlers() -> Handlers:
@@ -123,16 +168,14 @@ def _make_handler(path: str) -> Handler:
     try:
         task = find_task(path)
     except ImportError as exc:
-        raise _Wrong(
-            "notifications.W027", str(exc), "Write the dotted path of a function with @task."
-        ) from exc
+        raise _Wrong(UNUSABLE, str(exc), "Write the dotted path of a function with @task.") from exc
     if not stores_jobs(task.backend):
         raise _Wrong(
-            "notifications.W027",
+            UNUSABLE,
             f"The task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
             "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
         )
-    signature = inspect.signature(task.func)
+    signature = signature_of(task.func)
     try:
         signature.bind(*([None] if task.takes_context else []), {})
     except TypeError as exc:
@@ -141,29 +184,30 @@ def _make_handler(path: str) -> Handler:
             f"{path}{signature} cannot be called with the event: {exc}.",
             "Write a task with one argument: def tell_crm(event).",
         ) from exc
-    if has_engine(task.backend):
-        try:
-            usable_engine(task.backend)
-        except ImproperlyConfigured as exc:
-            raise _Wrong(
-                "notifications.W027", f"The jobs of {path} cannot run: {exc}", "Correct the engine."
-            ) from exc
     policy, options = policy_of(task.func), getattr(task, "options", JobOptions())
+    # As enqueue() validates it. The texts are made for each event. A job with a key is not handed to its engine, whose
+    # time would be read from the database.
+    sample = JobOptions(title="Title", concurrency_key="key", url=options.url)
+    try:
+        job = task_backends[task.backend].prepare(_with_options(task, sample), [{}], {})[0]
+    except Exception as exc:
+        raise _Wrong(
+            UNUSABLE,
+            f"Jobs of {path} cannot be enqueued: {exc}",
+            "Correct the task, its policy or its backend.",
+        ) from exc
     return Handler(
         task=task,
-        columns={
-            "task_path": task.module_path,
-            "backend": task.backend,
-            "queue_name": task.queue_name,
-            "lane": lane_of(task.func),
-            "priority": int(task.priority),
-            "max_attempts": policy.max_attempts,
-            "url": options.url or "",
-            "run_after": task.run_after and times.as_utc(task.run_after),
-        },
+        columns={name: getattr(job, name) for name in _COLUMNS},
         has_engine=has_engine(task.backend),
         names_event="{" in str(policy.title) or "{" in policy.concurrency_key,
     )
+
+
+def _with_options(task: Any, options: JobOptions) -> JobTask:
+    """Return a copy of a task, which may be a plain one of Django, with other options for its jobs."""
+    names = [field.name for field in fields(task) if field.init and field.name != "options"]
+    return JobTask(**{name: getattr(task, name) for name in names}, options=options)
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

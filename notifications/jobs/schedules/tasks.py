@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from notifications.compat import signature_of
 from notifications.conf import WrongDeclaration
 from notifications.jobs.results import find_task
 from notifications.jobs.schedules.declarations import (
@@ -49,7 +49,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
             f"the task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
             "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
         )
-    signature = inspect.signature(task.func)
+    signature = signature_of(task.func)
     try:
         signature.bind(*([None] if task.takes_context else []), *declaration.args, **declaration.kwargs)
     except TypeError as exc:

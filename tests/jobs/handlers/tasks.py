@@ -48,3 +48,8 @@ def takes_two(first, second):
 @task
 def takes_none():
     pass
+
+
+@task(queue_name="q" * 300)
+def in_long_queue(event):
+    pass

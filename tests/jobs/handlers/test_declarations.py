@@ -1,5 +1,6 @@
 """A wrong handler is found by a system check and logged; the others are called, and commands run."""
 
+import logging
 import sys
 
 import pytest
@@ -7,10 +8,12 @@ from django.core import checks
 from django.core.management import call_command
 
 from notifications.api import notify
+from notifications.compat import signature_of
 from notifications.conf import settings as app_settings
 from notifications.jobs.handlers import declarations
 from notifications.models import Job
 from tests.jobs.handlers.conftest import PATH
+from tests.support.waiting import wait_until
 
 RIGHT = f"{PATH}.handle"
 
@@ -63,7 +66,67 @@ def test_engine_that_cannot_run_jobs(settings, with_handlers):
     settings.TASKS = {"default": backend | {"OPTIONS": {"engine": "alias:none"}}}
     with_handlers({"job.failed": [RIGHT]})
     [wrong] = declarations.read_handlers().wrong
-    assert wrong.id == "notifications.W027" and "cannot run" in wrong.message
+    assert wrong.id == "notifications.W027" and "cannot be enqueued" in wrong.message
+
+
+@pytest.mark.parametrize("raises", ["engine", "signature"])
+def test_host_code_that_raises_anything(with_engine, with_handlers, monkeypatch, raises):
+    """Only its own handler is not called: an outcome or a system check never fails with it."""
+
+    def fail(*args):
+        raise KeyError("broken")
+
+    with_handlers({"job.failed": [RIGHT], "job.cancelled": [f"{PATH}.handle_too"]})
+    if raises == "engine":
+        monkeypatch.setattr(with_engine.RecordingEngine, "check", fail)
+    else:
+        monkeypatch.setattr(declarations, "signature_of", fail)
+    wrong = declarations.read_handlers().wrong
+    assert {each.id for each in wrong} == {"notifications.W027"}
+    assert all("'broken'" in each.message for each in wrong)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Annotations are evaluated when they are read.")
+def test_annotation_that_cannot_be_evaluated():
+    namespace = {}
+    exec("def tell(event: Missing): pass", namespace)
+    assert list(signature_of(namespace["tell"]).parameters) == ["event"]
+
+
+def test_job_that_cannot_be_enqueued(with_handlers):
+    """PostgreSQL would refuse the outcomes that are stored with it."""
+    with_handlers({"job.failed": [f"{PATH}.in_long_queue"]})
+    [wrong] = declarations.read_handlers().wrong
+    assert wrong.id == "notifications.W027" and "queue_name has 300 characters" in wrong.message
+
+
+def test_job_that_may_be_held_back_is_checked_without_a_query(settings, with_handlers, with_engine):
+    """System checks may run before there is a database: pytest-django refuses one here."""
+    with_handlers({"job.failed": [RIGHT]})
+    assert not declarations.read_handlers().wrong
+
+
+def test_import_that_fails_for_a_moment(with_handlers, tmp_path, monkeypatch, caplog):
+    """The handler is called later, without a restart. Nothing waits for the import."""
+    caplog.set_level(logging.INFO)
+    (tmp_path / "unsteady_handlers.py").write_text(
+        "import pathlib, threading\n"
+        "from notifications.api import task\n"
+        f"if not pathlib.Path({str(tmp_path / 'up')!r}).exists(): raise ConnectionError('The CRM is down.')\n"
+        "assert threading.current_thread() is not threading.main_thread()\n"
+        "@task\ndef tell(event): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with_handlers({"job.failed": ["unsteady_handlers.tell"], "job.done": []})
+    assert declarations.load_handlers().by_event == {}
+    (tmp_path / "up").touch()
+    assert declarations.load_handlers().by_event == {}, "Not before half a minute."
+    monkeypatch.setattr(declarations, "_retry_at", 0.0)
+    declarations.load_handlers()
+    wait_until(lambda: "job.failed" in declarations.load_handlers().by_event, what="the handler")
+    assert declarations._retry_at == float("inf"), "Another event does not come to exist by waiting."
+    assert caplog.text.count("The CRM is down.") == caplog.text.count("There is no such event.") == 1
+    assert "Handlers that could not be used are called now: 1" in caplog.text
 
 
 def test_not_a_dict(settings):
