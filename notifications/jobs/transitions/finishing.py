@@ -56,10 +56,9 @@ def finish_batches(batches: Iterable[UUID]) -> None:
     """
     try:
         ended = batch_completion.collect_outcomes(batches)
+        _finish_collected(notify_functions.record_apart(ended, _finish_collected))
     except Exception:
         logger.exception("Could not end batches, which a worker tries again.")
-    else:
-        _finish_collected(notify_functions.record_apart(ended, _finish_collected))
 
 
 def _finish_collected(ended: Sequence[Outcome]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -47,6 +48,8 @@ class _Threads:
         self.calls = DaemonExecutor(MAX_CALLS, "notifications-notify")
         #: Records the outcomes of threads that may not wait for the project.
         self.records = DaemonExecutor(2, "notifications-ends")
+        #: For the collections that follow: several threads change them.
+        self.lock = threading.RLock()
         self.hanging: set[Future[Any]] = set()
         self.recording: dict[Claim, Future[Any]] = {}
 
@@ -79,7 +82,12 @@ def call_here(outcome: Outcome) -> Outcome:
 
 async def acall(outcome: Outcome) -> Outcome:
     """Return an outcome with its notification. If the task is cancelled meanwhile, it is the default one."""
-    return await _Call(outcome).await_() if outcome.notify else outcome
+    if outcome.notify is None:
+        return outcome
+    try:
+        return await _Call(outcome).await_()
+    except Exception as exc:  # a defect of the app: without the outcome the finished task would run again
+        return _with_default(outcome, exc)
 
 
 def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome]], object]) -> list[Outcome]:
@@ -92,10 +100,7 @@ def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome
     if queue is None or all(outcome.notify is None for outcome in outcomes):
         return list(outcomes)
     ready = [outcome for outcome in outcomes if outcome.notify is None]
-    open_claims = claims_recorded_apart()
-    waiting = [outcome for outcome in outcomes if outcome.notify and claim_of(outcome.job) not in open_claims]
-    if not waiting:
-        return ready
+    waiting = [outcome for outcome in outcomes if outcome.notify]
 
     def run() -> None:
         signal_queue.use_on_this_thread(queue)
@@ -106,24 +111,30 @@ def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome
                 "Could not record the outcomes of %d jobs, which is tried again: %r", len(waiting), exc
             )
 
-    try:
-        future = _threads.records.submit(run)
-    except NoThread as exc:
-        logger.warning("Could not call notify functions, which is tried again: %s", exc)
-    else:
-        _threads.recording |= dict.fromkeys((claim_of(outcome.job) for outcome in waiting), future)
+    with _threads.lock:
+        open_claims = claims_recorded_apart()
+        waiting = [outcome for outcome in waiting if claim_of(outcome.job) not in open_claims]
+        if waiting:
+            try:
+                future = _threads.records.submit(run)
+            except NoThread as exc:
+                logger.warning("Could not call notify functions, which is tried again: %s", exc)
+            else:
+                _threads.recording |= dict.fromkeys((claim_of(outcome.job) for outcome in waiting), future)
     return ready
 
 
 def claims_recorded_apart() -> set[Claim]:
     """Return the claims whose outcomes are being recorded on another thread: see ``record_apart``."""
-    _threads.recording = {claim: call for claim, call in _threads.recording.items() if not call.done()}
-    return set(_threads.recording)
+    with _threads.lock:
+        _threads.recording = {claim: call for claim, call in _threads.recording.items() if not call.done()}
+        return set(_threads.recording)
 
 
 def open_records() -> list[Future[Any]]:
     """Return the calls of ``record_apart`` that have not returned."""
-    return [call for call in set(_threads.recording.values()) if not call.done()]
+    with _threads.lock:
+        return [call for call in set(_threads.recording.values()) if not call.done()]
 
 
 class _Call:
@@ -134,10 +145,11 @@ class _Call:
         self._submitted_at = time.monotonic()
         self._started_at = 0.0
         self._future: Future[Notification | None] | None = None
-        hanging = _threads.hanging
-        hanging.difference_update([future for future in hanging if future.done()])
-        if len(hanging) >= MAX_HANGING_CALLS:
-            self._error: Exception = TimeoutError(f"{len(hanging)} other calls take too long.")
+        with _threads.lock:
+            _threads.hanging.difference_update([call for call in _threads.hanging if call.done()])
+            hanging = len(_threads.hanging)
+        if hanging >= MAX_HANGING_CALLS:
+            self._error: Exception = TimeoutError(f"{hanging} other calls take too long.")
             return
         try:
             self._future = _threads.calls.submit(contextvars.copy_context().run, self._run)
@@ -152,9 +164,12 @@ class _Call:
 
     async def await_(self) -> Outcome:
         try:
-            while self._future and (seconds := self._seconds_left()) > 0:
-                if (await asyncio.wait([asyncio.wrap_future(self._future)], timeout=seconds))[0]:
-                    break
+            if self._future:
+                future = asyncio.wrap_future(self._future)
+                # What the call raises is read from self._future. asyncio would log that it was not read from this one.
+                future.add_done_callback(_mark_error_as_read)
+                while (seconds := self._seconds_left()) > 0 and not future.done():
+                    await asyncio.wait([future], timeout=seconds)
         except asyncio.CancelledError as exc:  # the worker stops: what the task did must be recorded
             self._future, self._error = None, RuntimeError(f"The call was given up: {exc!r}.")
         return self._result()
@@ -175,7 +190,8 @@ class _Call:
             return _with_default(self._outcome, self._error)
         # A call that has just ended cannot be cancelled either.
         if not (self._future.done() or self._future.cancel() or self._future.done()):
-            _threads.hanging.add(self._future)
+            with _threads.lock:
+                _threads.hanging.add(self._future)
             _threads.calls.write_off(self._future)
             return _with_default(self._outcome, TimeoutError(f"It takes longer than {TIMEOUT_SECONDS:g} s."))
         if self._future.cancelled():
@@ -202,6 +218,11 @@ def _notification_of(outcome: Outcome) -> Notification | None:
             name: getattr(default, name) for name in CHANGEABLE_FIELDS if name != "data"
         }
         return build_notification(default.user_id, **{**fields, **changes}, key=default.key, job=default.job)
+
+
+def _mark_error_as_read(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _completed(outcome: Outcome, notification: Notification | None) -> Outcome:

@@ -1,7 +1,10 @@
 """``notify`` functions run on threads of their own, before the transaction, and for a limited time."""
 
+import asyncio
+import gc
 import threading
 import time
+from concurrent.futures import Future
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,11 +16,20 @@ from django.utils import timezone
 from notifications.api import batch, policy, task
 from notifications.db.transactions import in_callers_transaction
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, notify_functions, reaping
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import (
+    finishing,
+    manual,
+    notify_functions,
+    outcomes,
+    reaping,
+    signal_queue,
+)
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
+from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
 NAME = "tests.jobs.transitions.test_notify_functions"
@@ -38,6 +50,10 @@ def hang(job):
     calls.append(job.title)
     gate.wait(30)
     return {"title": "too late"}
+
+
+def fail(job):
+    raise ValueError("no title")
 
 
 @task
@@ -82,6 +98,23 @@ def short_timeout(monkeypatch):
 
 def running():
     return [call for call in notify_functions._threads.calls._running if not call.done()]
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """The threads of another process."""
+    threads = notify_functions._Threads()
+    monkeypatch.setattr(notify_functions, "_threads", threads)
+    yield threads
+    gate.set()
+    threads.calls.shutdown()
+    threads.records.shutdown()
+
+
+def outcome_with(notify):
+    return outcomes.succeeded(
+        Job(task_path="shop.pay", title="Pay", user_id=1, fence=1), Policy(notify=notify), None
+    )
 
 
 def assert_neighbors_end(user):
@@ -211,3 +244,72 @@ def test_rows_are_not_locked_while_a_function_runs(user, monkeypatch):
         gate.set()
         canceller.join()
     assert titles(user) == ["too late"]
+
+
+def test_function_that_raises(threads, caplog):
+    """asyncio does not log the error a second time."""
+    caplog.set_level("CRITICAL", logger="notifications.jobs")  # a log record would keep the error
+    outcome = asyncio.run(notify_functions.acall(outcome_with(fail)))
+    gc.collect()
+    assert (outcome.notify, outcome.notification.title) == (None, "Pay")
+    assert caplog.text == ""
+
+
+def test_defect_of_a_call(worker, user, monkeypatch, caplog):
+    """The finished task does not run again, and frees its slot."""
+
+    def fail(call):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(notify_functions._Call, "_result", fail)
+    [job] = until_done(observed.using(owner=user, title="Done").enqueue(), timeout=4)
+    assert (job.state, job.attempt, titles(user)) == ("succeeded", 1, ["Done"])
+    assert "RuntimeError: a defect" in caplog.text
+    wait_until(lambda: not worker.worker._executions, what="the slot to be free")
+
+
+def test_calls_that_exceed_their_time_on_two_threads(threads, monkeypatch):
+    """One thread counts these calls while another one adds its own."""
+    monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 0)
+    first = notify_functions._Call(outcome_with(hang))
+    wait_until(lambda: calls, what="the function to be called")
+    adder = threading.Thread(target=first.wait)
+
+    class HangingCall(Future):
+        def done(self):
+            adder.start()
+            adder.join(0.3)
+            return False
+
+    threads.hanging.add(HangingCall())
+    notify_functions._Call(outcome_with(hang))
+    adder.join()
+    assert len(threads.hanging) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_end_that_two_threads_find(threads, monkeypatch):
+    """It is recorded once."""
+    outcome, submit, recorded = outcome_with(hang), threads.records.submit, []
+    monkeypatch.setattr(threads.records, "submit", lambda call: time.sleep(0.2) or submit(call))
+    gate.set()
+
+    def find():
+        signal_queue.use_on_this_thread(signal_queue.SignalQueue())
+        assert notify_functions.record_apart([outcome], recorded.append) == []
+
+    run_in_threads(find, find)
+    wait_until(lambda: not notify_functions.open_records(), what="the end to be recorded")
+    assert (len(recorded), calls) == (1, ["Pay"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_defect_after_the_commit(monkeypatch, caplog):
+    """A caller that has finished jobs gets no error of their batches."""
+
+    def fail(*args):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(notify_functions, "record_apart", fail)
+    finishing.finish_batches([uuid7()])
+    assert "Could not end batches" in caplog.text
