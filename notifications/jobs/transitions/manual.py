@@ -138,10 +138,13 @@ def _cancel_chunk(
     active = f"WHERE {of_ids} AND state IN ({states}) ORDER BY id"
     jobs = bulk.select(Job, active, params)
     load_handlers()
-    # Outcomes call translations and the task's policy, so they are made before the transaction.
-    policies = {path: policy_at(path) for path in {job.task_path for job in jobs}}
-    made = notify_functions.call_all([_cancelled(job, policies[job.task_path], by) for job in jobs])
+    # Outcomes call translations and the task's policy, so they are made before the transaction. A running job is only
+    # asked to end: its notify function is called when it has.
+    queued = [job for job in jobs if job.state == Job.State.QUEUED]
+    policies = {path: policy_at(path) for path in {job.task_path for job in queued}}
+    made = notify_functions.call_all([_cancelled(job, policies[job.task_path], by) for job in queued])
     prepared = {prepare(outcome.job.id): outcome for outcome in made}
+    read = {prepare(job.id): job.id for job in jobs}
     ended: list[Outcome] = []
     running: list[Job] = []
     changed: list[UUID] = []
@@ -151,19 +154,20 @@ def _cancel_chunk(
         running.clear()
         changed.clear()
         limit_lock_wait()
-        lock = f"SELECT id, state, fence FROM notifications_job {active}{lock_sql(skip_locked=False)}"
+        lock = f"SELECT id, state, fence, version FROM notifications_job {active}{lock_sql(skip_locked=False)}"
         [locked] = execute_many([(lock, params)])
         started: list[UUID] = []
-        for id, state, fence in locked:
-            if (outcome := prepared.get(id)) is None:
+        for id, state, fence, version in locked:
+            if id not in read:
                 continue  # became active after it was read
+            outcome = prepared.get(id)
             if state == Job.State.RUNNING:
-                started.append(outcome.job.id)
-            elif fence == outcome.job.fence:
-                outcome.job.state = Job.State.QUEUED
+                started.append(read[id])
+            elif outcome and fence == outcome.job.fence:
+                outcome.job.state, outcome.job.version = Job.State.QUEUED, version
                 ended.append(outcome)
             else:
-                changed.append(outcome.job.id)
+                changed.append(read[id])
         if started:
             running.extend(Job.objects.using(database()).filter(id__in=started).order_by("id"))
         now = database_now()
@@ -202,7 +206,6 @@ def _cancel_chunk(
 def _cancelled(job: Job, policy: Policy, by: Any) -> Outcome:
     if job.cancel_requested_at is None:
         job.cancelled_by_other = _is_by_other(job, by)
-    job.state = Job.State.QUEUED  # the outcome is used only if the locked row is queued
     return outcomes.cancelled(job, policy)
 
 

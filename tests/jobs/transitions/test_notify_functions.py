@@ -203,9 +203,11 @@ def test_cancellation_by_another_user(worker, user, gate):
     manual.cancel([UUID(queued.id), UUID(running.id)], by=uuid7())
     executions = worker.worker._executions
     wait_until(lambda: all(each.is_cancelling for each in executions.values()), what="the request")
+    assert len(calls) == 1  # that of the running job is called at its end
     gate.set()
     until_done(running, queued)
     assert titles(user) == ["cancelled as described"] * 2
+    assert len(calls) == 2
 
 
 @pytest.mark.django_db(transaction=True)
