@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -53,6 +54,16 @@ def policy_at(path: str) -> Policy:
         return policy_of(find_task(path).func)
     except ImportError:
         return DEFAULT_POLICY
+
+
+def loaded_policy_at(path: str) -> Policy | None:
+    """Return the same without importing a module, None for a task that this process does not have."""
+    if observation := observations.find(path):
+        return observation.policy
+    try:
+        return policy_of(find_task(path).func) if path.rpartition(".")[0] in sys.modules else None
+    except ImportError:
+        return None
 
 
 def ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:

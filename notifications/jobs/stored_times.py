@@ -19,7 +19,7 @@ from django.db.models import Case, F, Q, Value, When
 from notifications import times
 from notifications.conf import settings
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
-from notifications.jobs.results import policy_at
+from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.schedules.declarations import declared_schedules
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.guards import database_now, lock_query
@@ -31,8 +31,8 @@ logger = logging.getLogger("notifications.jobs")
 INTERVAL_SECONDS = 60.0
 #: Leases that a lease may last at most: processes of two deployments may have different settings.
 MAX_LEASES = 10
-#: Timeouts that a job may run at most, for the same reason.
-MAX_TIMEOUTS = 10
+#: How long a job may run at most: so many timeouts, but not less than this, for the same reason.
+MAX_TIMEOUTS, MIN_LONGEST_RUN = 10, timedelta(days=7)
 #: How long a batch of Celery tasks is open after a sign of its publisher, and until the message of an observed task is
 #: looked for, at most: half a minute each.
 MAX_OBSERVED_WAIT = timedelta(minutes=10)
@@ -119,8 +119,8 @@ def stored_times() -> tuple[StoredTime, ...]:
             is_corrected=False,
         ),
         *(
-            StoredTime(model=Job, name="deadline", rows=rows, longest=MAX_TIMEOUTS * timeout, is_lease=True)
-            for rows, timeout in _running_tasks()
+            StoredTime(model=Job, name="deadline", rows=rows, longest=longest, is_lease=True)
+            for rows, longest in _running_tasks()
         ),
         # An open batch of Celery tasks, and when the message of an observed task is looked for.
         StoredTime(
@@ -158,14 +158,18 @@ def stored_times() -> tuple[StoredTime, ...]:
 
 
 def _running_tasks() -> Iterator[tuple[Q, timedelta]]:
-    """Yield a condition for the running jobs of each task, and how long these may run by its policy."""
+    """Yield a condition for the running jobs of each task that this process has imported, and how long they may run.
+
+    Importing a module may take seconds. Another process may have one with a longer timeout, which is not to be cut.
+    """
     rows = Job.objects.using(database()).filter(
         state=Job.State.RUNNING, worker__isnull=False, deadline__isnull=False
     )
     running = Q(state=Job.State.RUNNING, worker__isnull=False)
     for path in rows.values_list("task_path", flat=True).distinct():
-        seconds = policy_at(path).timeout + DEADLINE_MARGIN_SECONDS
-        yield running & Q(task_path=path), timedelta(seconds=seconds)
+        if policy := loaded_policy_at(path):
+            seconds = MAX_TIMEOUTS * (policy.timeout + DEADLINE_MARGIN_SECONDS)
+            yield running & Q(task_path=path), max(timedelta(seconds=seconds), MIN_LONGEST_RUN)
 
 
 def find_wrong_times() -> Iterator[WrongTime]:

@@ -143,7 +143,7 @@ def filtered_jobs(user):
 
 
 @pytest.mark.parametrize("query", SHOWN)
-@pytest.mark.parametrize("rows_per_slice", [1, 10_000])
+@pytest.mark.parametrize("rows_per_slice", [1, 5_000])
 def test_filters(get, filtered_jobs, monkeypatch, rows_per_slice, query):
     """Each filter and the search show the jobs that meet it, however small the slices are that are read."""
     monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)

@@ -67,7 +67,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("query", SHOWN)
-@pytest.mark.parametrize("rows_per_slice", [1, 10_000])
+@pytest.mark.parametrize("rows_per_slice", [1, 5_000])
 @pytest.mark.parametrize("ids_read", [1, 1_000])
 def test_filters(admin_client, notes, monkeypatch, query, rows_per_slice, ids_read):
     """However small the slices are that are read, and however many notifications a user has."""

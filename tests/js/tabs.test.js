@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { notification, settled } from "./fakes.js";
+import { notification, settled, syncFrame } from "./fakes.js";
 import { makeBrowser, NAME, twoTabs, UNAUTHORIZED } from "./tabs.js";
 
 const change = (prev, seq, items = []) => ({ op: "change", n: 9, prev, seq, unread: 7, items });
@@ -211,4 +211,26 @@ test("after its own change a follower reads over HTTP only while no frames are p
   follower.client.refresh();
   await settled();
   assert.equal(follower.net.calls.length, 2);
+});
+
+test("a second check during the first one leaves no polling behind", async () => {
+  const browser = makeBrowser();
+  const tab = browser.open();
+  await settled();
+  tab.sockets[0].end(4401);
+  await settled();
+  let answer = () => {};
+  tab.net.routes["GET /sync/"] = () => new Promise((resolve) => (answer = resolve));
+  void tab.client.checkConnection();
+  await settled();
+  void tab.client.checkConnection();
+  tab.net.routes["GET /sync/"] = { json: syncFrame({ prev: null, seq: 41, reset: true, unread: 2 }) };
+  answer(tab.net.routes["GET /sync/"]);
+  await settled();
+  tab.sockets.at(-1).welcome({ prev: 41, seq: 41, unread: 2 });
+  await settled();
+  const requests = tab.net.count("GET /sync/");
+  await browser.clock.advance(20_000);
+  assert.equal(tab.client.state, "live");
+  assert.equal(tab.net.count("GET /sync/"), requests);
 });

@@ -52,7 +52,9 @@ export class Poller {
 
   /** Start with a request that is sent from now on: an earlier one may belong to another session. Never rejects. */
   async confirm() {
+    const timer = this.#timer;
     await this.#currentRead;
+    if (timer && !this.#timer) return; // that read was the first of another call, and confirmed the user
     this.start();
     return this.read();
   }
