@@ -154,7 +154,9 @@ def _cancel_chunk(
         running.clear()
         changed.clear()
         limit_lock_wait()
-        lock = f"SELECT id, state, fence, version FROM notifications_job {active}{lock_sql(skip_locked=False)}"
+        lock = (
+            f"SELECT id, state, fence, version FROM notifications_job {active}{lock_sql(skip_locked=False)}"
+        )
         [locked] = execute_many([(lock, params)])
         started: list[UUID] = []
         for id, state, fence, version in locked:
