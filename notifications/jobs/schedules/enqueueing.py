@@ -14,7 +14,7 @@ from notifications import validators
 from notifications.compat import should_send, task_enqueued
 from notifications.db.transactions import database, on_commit
 from notifications.db.unavailable import is_unavailable
-from notifications.exceptions import TooManyJobs
+from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs import results, spans, traces
 from notifications.jobs.schedules import runs
 from notifications.jobs.schedules.declarations import ScheduleDeclaration
@@ -80,29 +80,35 @@ class ScheduledCall:
         error = self._error
         if self._job:
             try:
-                self._insert(self._job)
-            except TooManyJobs as exc:
+                stored_job = self._insert(self._job)
+            except (TooManyJobs, IdempotencyKeyConflict) as exc:
                 error = str(exc)
             else:
                 runs.note_enqueued(schedule)
-                return record(Tick.Outcome.ENQUEUED, job=self._job.id)
+                is_new = stored_job is self._job
+                detail = "" if is_new else "The key of the task is that of a job enqueued earlier."
+                return record(Tick.Outcome.ENQUEUED, detail, stored_job.id)
         logger.error("Could not enqueue the job of a schedule: %s: %s", schedule.name, error)
         runs.note_failure(schedule, None, "", now)
         return record(Tick.Outcome.FAILED, error)
 
-    def _insert(self, job: Job) -> None:
-        """Insert the job, in its span if there are any, and send ``task_enqueued`` after the commit."""
+    def _insert(self, job: Job) -> Job:
+        """Insert the job, in its span if there are any, and send ``task_enqueued`` after the commit.
+
+        Returns the job, or the existing one with the same key. Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
+        """
         backend = self._task.get_backend()
         if spans.tracer is None:
-            backend.insert(job)
+            stored_job: Job = backend.insert(job)
         else:
             with spans.enqueueing(job.queue_name, job.task_path, is_in_batch=False) as span:
                 job.trace = traces.serialize()
-                backend.insert(job)
-                spans.set_job(span, job.id)
-        if should_send(task_enqueued, logging.DEBUG):
+                stored_job = backend.insert(job)
+                spans.set_job(span, stored_job.id)
+        if stored_job is job and should_send(task_enqueued, logging.DEBUG):
             result = results.ready_task_result(job, self._task, self._args, self._kwargs)
             on_commit(lambda: task_enqueued.send_robust(type(backend), task_result=result))
+        return stored_job
 
 
 def insert_tick(schedule: str, due_at: datetime, outcome: Any, now: datetime, **fields: Any) -> Tick:

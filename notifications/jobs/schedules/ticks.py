@@ -7,7 +7,8 @@ that machines whose clocks differ agree.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -46,6 +47,8 @@ INSTANT = timedelta(microseconds=1)
 _logged: set[str] = set()
 #: Since when a schedule is declared with a timing in this process, by its name and the text of the timing.
 _declared_since: dict[tuple[str, str], datetime] = {}
+#: When this process last prepared the call of a schedule (monotonic), by its name.
+_prepared_at: dict[str, float] = {}
 
 
 def run_round() -> float:
@@ -72,9 +75,7 @@ def run_round() -> float:
             row = isolate(row.name, change) or row
         if row.paused_at is None and row.next_tick and row.next_tick <= now:
             due.append(row)
-    pause = _record_due_ticks(due[:MAX_PREPARED_PER_ROUND], declared, now)
-    if len(due) > MAX_PREPARED_PER_ROUND:
-        return 0
+    pause = _record_due_ticks(due, declared, now)
     runs.record_ends(rows.values())
     # Those that were due are due again at the tick after it, which may be less than a second away.
     moments = (
@@ -206,11 +207,16 @@ class DueTicks:
 
 
 def _record_due_ticks(
-    due: Iterable[Schedule], declared: Mapping[str, ScheduleDeclaration], now: datetime
+    due: Sequence[Schedule], declared: Mapping[str, ScheduleDeclaration], now: datetime
 ) -> float:
-    """Record the ticks of schedules that are due. Return the seconds until the next round."""
+    """Record the ticks of schedules that are due. Return the seconds until the next round.
+
+    Of many it takes those that waited longest for it: ones that cannot be prepared stay due, and would come first.
+    """
     prepared = {}
-    for row in due:
+    started = time.monotonic()
+    for row in sorted(due, key=lambda row: _prepared_at.get(row.name, 0))[:MAX_PREPARED_PER_ROUND]:
+        _prepared_at[row.name] = started
         # A process with another declaration may have set the timing meanwhile.
         if row.timing == str(declared[row.name].timing):
             ticks = isolate(row.name, partial(DueTicks, row, declared[row.name], now))
@@ -219,18 +225,22 @@ def _record_due_ticks(
     if not prepared:
         return ROUND_INTERVAL_SECONDS
     claim = partial(retrying_atomic, partial(_claim, prepared, now), idle_seconds=runs.MAX_IDLE_SECONDS)
+    has_claimed = False
     try:
         while prepared and (claimed := claim()):
+            has_claimed = True
             for name in claimed:
                 del prepared[name]
+        pause = HELD_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
     except Exception as exc:
         if is_unavailable(exc):
             raise
         for name, found in prepared.items():
             alone = partial(_claim, {name: found}, now)
-            isolate(name, partial(retrying_atomic, alone, idle_seconds=runs.MAX_IDLE_SECONDS))
-        return ROUND_INTERVAL_SECONDS
-    return HELD_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
+            if isolate(name, partial(retrying_atomic, alone, idle_seconds=runs.MAX_IDLE_SECONDS)):
+                has_claimed = True
+        pause = ROUND_INTERVAL_SECONDS
+    return 0 if has_claimed and len(due) > MAX_PREPARED_PER_ROUND else pause
 
 
 def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> list[str]:

@@ -21,6 +21,7 @@ class Schedules:
         self.start = self.now = guards.database_now()
         self._monkeypatch.setattr(ticks, "database_now", lambda: self.now)
         self._monkeypatch.setattr(ticks, "_declared_since", {})
+        self._monkeypatch.setattr(ticks, "_prepared_at", {})
 
     def declare(self, name="poll", task="tests.jobs.tasks.noop", every=timedelta(minutes=10), **options):
         """Declare a schedule in place of all others, and run the round that inserts its row."""

@@ -8,3 +8,11 @@ from notifications.api import policy, task
 def report(fails):
     if fails:
         raise ValueError("no data")
+
+
+@task
+def add(a, b):
+    return a + b
+
+
+nightly = add.using(key="nightly")

@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from notifications.compat import task_enqueued
 from notifications.conf import settings as app_settings
 from notifications.jobs.schedules import runs, ticks
 from notifications.models import Tick
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
+from tests.jobs.schedules.tasks import nightly
 
 TEN_MINUTES = timedelta(minutes=10)
 
@@ -229,6 +231,60 @@ def test_task_that_cannot_be_enqueued(schedules, jobs):
     schedules.declare()
     schedules.round(at=row.next_tick + TEN_MINUTES)
     assert len(jobs()) == 1
+
+
+def test_task_with_a_key(schedules, jobs, django_capture_on_commit_callbacks):
+    """A tick within the lifetime of the key is that of the same job; task_enqueued is sent for that job once."""
+    enqueued = []
+    receiver = lambda **kwargs: enqueued.append(kwargs["task_result"].id)  # noqa: E731
+    row = schedules.declare(task="tests.jobs.schedules.tasks.nightly", args=[1, 2])
+    task_enqueued.connect(receiver)
+    try:
+        for n in range(2):
+            with django_capture_on_commit_callbacks(execute=True):
+                schedules.round(at=row.next_tick + n * TEN_MINUTES)
+            run_jobs()
+    finally:
+        task_enqueued.disconnect(receiver)
+    schedules.round()
+    [job] = jobs()
+    assert enqueued == [str(job.id)]
+    ticks = Tick.objects.order_by("due_at")
+    assert [(tick.job, tick.job_state) for tick in ticks] == [(job.id, "succeeded")] * 2
+    assert [bool(tick.detail) for tick in ticks] == [False, True]
+
+
+def test_task_with_a_key_that_another_call_has_used(schedules, jobs):
+    """The tick is recorded with the reason, and other schedules run."""
+    nightly.enqueue(0, 0)
+    row = schedules.declare(task="tests.jobs.schedules.tasks.nightly", args=[1, 2])
+    schedules.round(at=row.next_tick)
+    [tick] = Tick.objects.all()
+    assert tick.outcome == "failed" and "nightly" in tick.detail
+    assert len(jobs()) == 1 and schedules.row().next_tick == row.next_tick + TEN_MINUTES
+
+
+def test_schedules_that_cannot_be_prepared_delay_no_others(schedules, jobs, settings, monkeypatch):
+    """Nor are they tried without a pause, or the ends of runs left unrecorded, if more are due than one round takes."""
+    monkeypatch.setattr(ticks, "MAX_PREPARED_PER_ROUND", 1)
+    task = {"task": "tests.jobs.tasks.noop", "every": TEN_MINUTES}
+    declared = dict.fromkeys(["bad-0", "bad-1", "good"], task)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
+    ticks.run_round()
+    prepare = ticks.DueTicks.__init__
+
+    def fail(self, row, *args):
+        if row.name.startswith("bad"):
+            raise RuntimeError("cannot be computed")
+        prepare(self, row, *args)
+
+    monkeypatch.setattr(ticks.DueTicks, "__init__", fail)
+    schedules.now = schedules.row("good").next_tick
+    assert [schedules.round() for _ in range(3)] == [1, 1, 0]
+    assert [job.schedule for job in jobs()] == ["good"]
+    run_jobs()
+    assert schedules.round() == 1
+    assert Tick.objects.get().job_state == "succeeded"
 
 
 def test_rolled_back_enqueue_leaves_no_tick(schedules, jobs, monkeypatch):
