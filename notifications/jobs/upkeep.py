@@ -97,7 +97,7 @@ class Upkeep:
             Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations),
             Duty("finish batches", 0, finishing.finish_remaining_batches),
             Duty("mark notifications as read", 0, self._mark),
-            Duty("evaluate alerts", alerts, evaluation.evaluate_if_due, now + alerts),
+            Duty("evaluate alerts", alerts, self._evaluate_alerts, now + alerts),
             Duty("announce alerts and schedules", announce, self._announce, now + announce),
             Duty("fold statistics", fold, self._fold, now + fold),
             Duty("prune old rows", PRUNE_INTERVAL_SECONDS, self._prune, first_prune),
@@ -164,6 +164,9 @@ class Upkeep:
     def _mark(self) -> bool:
         # With one chunk a round, other work comes in between.
         return continue_marking(self._seconds, fair_atomic if self._seconds else retrying_atomic)
+
+    def _evaluate_alerts(self) -> None:
+        evaluation.evaluate_if_due()  # what it returns does not mean that it has more to do
 
     def _announce(self) -> None:
         self.project_threads.start(self._announcer.run_round, "Could not announce alerts and schedules")

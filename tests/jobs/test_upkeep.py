@@ -165,6 +165,15 @@ def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeyp
     assert len(lines(caplog)) == 1
 
 
+def test_alerts_are_evaluated_once_an_interval():
+    """That they were evaluated does not mean that there is more to do."""
+    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
+    [duty] = [duty for duty in duties._duties if duty.name == "evaluate alerts"]
+    assert not duties.run(duty)
+    assert AlertState.objects.exists()
+    assert duty.due_at > time.monotonic() + duty.interval - 1
+
+
 def test_database_that_is_away_ends_the_round():
     """The caller closes its connections, and the other duties would only wait too."""
     done = []

@@ -31,6 +31,8 @@ ROUND_INTERVAL_SECONDS = 1.0
 MOVE_INTERVAL_SECONDS = 60.0
 #: Seconds at least between two rounds of schedules.
 MIN_TICK_PAUSE_SECONDS = 0.02
+#: Seconds between two log lines that say that the rounds of schedules fail with the same error.
+UNAVAILABLE_LOG_INTERVAL_SECONDS = 60.0
 #: Seconds at least between two chunks of duties that have more to do.
 MIN_CHUNK_PAUSE_SECONDS = 0.02
 
@@ -97,7 +99,7 @@ class Maintenance:
     async def run_schedules(self) -> None:
         """Enqueue the jobs of schedules when they are due. All workers do so: a tick is recorded once."""
         has_imported_tasks = not declared_schedules()
-        last_error = ""
+        retry_pause, logged_error, logged_at = ticks.HELD_RETRY_SECONDS, "", 0.0
         while True:
             started = time.monotonic()
             try:
@@ -107,12 +109,12 @@ class Maintenance:
                     has_imported_tasks = True
                 # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
                 pause = await self._call_project(ticks.run_round)
-                last_error = ""
+                retry_pause, logged_error = ticks.HELD_RETRY_SECONDS, ""
             except UNAVAILABLE as exc:
-                pause = ticks.HELD_RETRY_SECONDS
-                if str(exc) != last_error:
+                pause, retry_pause = retry_pause, min(2 * retry_pause, ROUND_INTERVAL_SECONDS)
+                if str(exc) != logged_error or started - logged_at >= UNAVAILABLE_LOG_INTERVAL_SECONDS:
+                    logged_error, logged_at = str(exc), started
                     _log_unavailable("Could not enqueue jobs of schedules, which is tried again: %s", exc)
-                last_error = str(exc)
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(pause - elapsed, MIN_TICK_PAUSE_SECONDS))
 

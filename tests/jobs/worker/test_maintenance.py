@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -143,6 +144,26 @@ def test_pruning_after_a_database_outage(prune_often, user, start_worker, monkey
     until_done(tasks.noop.enqueue())
     wait_until(lambda: not Notification.objects.exists(), what="the pruning")
     assert "Could not maintain jobs and streams, which is tried again: gone away" in caplog.text
+
+
+async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypatch, caplog):
+    """Each worker would otherwise connect ten times a second. The log repeats the error after an interval."""
+    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.4)
+    monkeypatch.setattr(maintenance, "UNAVAILABLE_LOG_INTERVAL_SECONDS", 0.6)
+    rounds = []
+
+    def fail():
+        rounds.append(1)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(maintenance.ticks, "run_round", fail)
+    worker = maintenance.Maintenance(lease_of(None), None, None)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.3):  # at 0, 0.1, 0.3, 0.7 and 1.1 s
+            await worker.run_schedules()
+    await worker.end(5)
+    assert 3 <= len(rounds) <= 5
+    assert caplog.text.count("Could not enqueue jobs of schedules") == 2
 
 
 async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, event_loop_database):
