@@ -123,7 +123,7 @@ def _queue_gauges() -> Iterator[Metric]:
         "notifications_job_oldest_wait_seconds", "How long the oldest due job has waited.", labels=["queue"]
     )
     paused = GaugeMetricFamily("notifications_queue_paused", "1 if the queue is paused.", labels=["queue"])
-    for depth in queue_depths():
+    for depth in queue_depths().queues:
         due.add_metric([depth.name], depth.due)
         delayed.add_metric([depth.name], depth.delayed)
         since = depth.oldest_since

@@ -12,7 +12,7 @@ from django.utils import timezone
 from notifications import outbound
 from notifications.db import deadlines
 from notifications.jobs import readiness
-from notifications.jobs.claiming import queues
+from notifications.jobs.claiming import depths, queues
 from notifications.jobs.worker import lease
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
@@ -163,6 +163,42 @@ def test_a_queue_that_no_worker_serves(live_worker):  # noqa: F811
     Job.objects.filter(queue_name="forgotten").update(queued_at=timezone.now() - timedelta(seconds=60))
     findings = diagnose("--timeout", "0.1", failed=["workers", "round trip"])
     assert findings["workers"]["message"].startswith("No live worker takes the jobs of forgotten; 1 live")
+
+
+def enqueue_in_queues(count, **fields):
+    """Insert a queued job in each of so many queues, whose names come before those of other tests."""
+    for number in range(count):
+        id = tasks.noop.using(queue_name=f"a{number:02}").enqueue().id
+        Job.objects.filter(id=id).update(**fields)
+
+
+def test_a_paused_queue_behind_many_others(monkeypatch):
+    """The counts of long queues are lower bounds."""
+    enqueue_in_queues(3)
+    monkeypatch.setattr(depths, "MAX_QUEUES", 2)
+    queues.pause("mail")
+    assert diagnose()["queues"]["message"] == "Paused, without jobs: mail."
+    for _ in range(3):
+        tasks.noop.using(queue_name="mail").enqueue()
+    assert diagnose()["queues"]["message"] == "Jobs wait in paused queues: mail (3 jobs)."
+    monkeypatch.setattr(depths, "MAX_COUNTED_PER_QUEUE", 2)
+    found = diagnose()["queues"]
+    assert found["message"] == "Jobs wait in paused queues: mail (at least 2 jobs)."
+    for number in range(3):
+        queues.pause(f"a{number:02}")
+    assert diagnose()["queues"]["message"].endswith("a00 (1 jobs), a01 (1 jobs) and others.")
+
+
+def test_jobs_that_wait_behind_many_queues(monkeypatch):
+    """Queues of engines and paused ones do not count. Those beyond the limit are not passed over in silence."""
+    monkeypatch.setattr(depths, "MAX_QUEUES", 2)
+    enqueue_in_queues(3, lane="engine")
+    queues.pause("b")
+    for name in ("b", "c", "d"):
+        tasks.noop.using(queue_name=name).enqueue()
+    assert "; 2 jobs waiting" in diagnose()["workers"]["message"]
+    tasks.noop.using(queue_name="e").enqueue()
+    assert "; at least 2 jobs waiting" in diagnose()["workers"]["message"]
 
 
 def test_changes_that_no_process_numbers(user):

@@ -28,7 +28,7 @@ class QueueState:
 
 def read_queues(now: datetime) -> list[QueueState]:
     """Return the queues in which jobs wait or run, by name, in two queries."""
-    depths = {depth.name: depth for depth in queue_depths()}
+    depths = {depth.name: depth for depth in queue_depths().queues}
     running = read_running()
     return [
         _queue(name, depths.get(name), running[name].count if name in running else 0, now)

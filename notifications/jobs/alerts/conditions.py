@@ -37,7 +37,7 @@ class Condition:
 
 def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Condition]:
     """Return what is wrong, at most one condition for each kind and subject."""
-    depths = queue_depths()
+    depths = queue_depths().queues
     return [
         *_stalled(now, limits, depths),
         *_waiting(now, limits, depths),

@@ -53,7 +53,7 @@ EXTRA_ROWS_READ = 300
 _ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
 _IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'"}
 _IS_STILL_QUEUED = "state || '' = 'queued'"
-_PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
+PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
 #: The order of claiming.
 _BY_PRIORITY = "ORDER BY priority DESC, id LIMIT"
 #: The order of the indexes "queued" and "keyed". With run_after IS NULL it is the order of claiming.
@@ -74,7 +74,7 @@ def due_queues(queues: Collection[str], lanes: Collection[str]) -> Query:
         SELECT name,
             ({first_key} AND run_after IS NULL {_BY_INDEX} 1),
             ({first_key} AND run_after <= {now} {_BY_INDEX} 1)
-        FROM names CROSS JOIN lanes WHERE name NOT IN ({_PAUSED_QUEUES})
+        FROM names CROSS JOIN lanes WHERE name NOT IN ({PAUSED_QUEUES})
     """
     return sql, [*queues, now_param]
 
@@ -87,7 +87,7 @@ def first_jobs_of_all_queues(limit: int, lanes: Lanes, limited_queues: Collectio
     """
     now, now_param = database_now_sql()
     condition = f"""
-        NOT EXISTS ({_PAUSED_QUEUES})
+        NOT EXISTS ({PAUSED_QUEUES})
         AND (SELECT run_after {_ALL_QUEUED} AND run_after <= {now} ORDER BY run_after LIMIT 1) IS NULL
     """
     params = [now_param]
@@ -122,7 +122,7 @@ def first_jobs_of_queues(
     """
     is_postgresql = connection().vendor == "postgresql"
     now, now_param = database_now_sql()
-    ctes = [_names(queues), f"open AS (SELECT name FROM names WHERE name NOT IN ({_PAUSED_QUEUES}))"]
+    ctes = [_names(queues), f"open AS (SELECT name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
     params: list[Any] = [*queues]
     firsts = {}
     for lane, most in lanes.items():
@@ -172,7 +172,7 @@ def handed_jobs(ids: Collection[UUID]) -> Query:
     sql = f"""
         SELECT id, concurrency_key, deadline FROM notifications_job
         WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{HANDED}')
-            AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({_PAUSED_QUEUES})
+            AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({PAUSED_QUEUES})
         ORDER BY id{lock_sql()}"""
     return sql, [list(ids), now_param]
 

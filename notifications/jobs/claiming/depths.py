@@ -9,7 +9,12 @@ from typing import Any
 
 from notifications import times
 from notifications.db.transactions import connection, execute_many
-from notifications.jobs.claiming.claim_queries import names_of_all_queues, queued_jobs, values_of_lanes
+from notifications.jobs.claiming.claim_queries import (
+    PAUSED_QUEUES,
+    names_of_all_queues,
+    queued_jobs,
+    values_of_lanes,
+)
 from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES
 from notifications.jobs.transitions.guards import database_now_sql
 
@@ -41,6 +46,14 @@ class QueueDepth:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QueueDepths:
+    """The depths of at most ``MAX_QUEUES`` queues. With ``is_cut`` more queues have jobs, which were not read."""
+
+    queues: list[QueueDepth]
+    is_cut: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunningJobs:
     """The running jobs of one queue.
 
@@ -55,11 +68,17 @@ class RunningJobs:
     has_observed: bool
 
 
-def queue_depths(lanes: Collection[str] = (*LANES, *ENGINE_LANES)) -> list[QueueDepth]:
-    """Return the depth of each queue that has queued jobs in these lanes, at most ``MAX_QUEUES``, in one query."""
-    rows = execute_many([*_statements_before(), _depths_query(lanes)])[-1]
+def queue_depths(
+    lanes: Collection[str] = (*LANES, *ENGINE_LANES), *, is_paused: bool | None = None
+) -> QueueDepths:
+    """Return the depth of each queue that has queued jobs in these lanes, at most ``MAX_QUEUES``, in one query.
+
+    ``is_paused``
+        Whether to read paused queues only (True), or the others only (False).
+    """
+    rows = execute_many([*_statements_before(), _depths_query(lanes, is_paused)])[-1]
     found: dict[str, QueueDepth] = {}
-    for name, is_paused, limit, ready, late, delayed, *since in rows:
+    for name, is_queue_paused, limit, ready, late, delayed, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
         before = found.get(name)
         if before and before.oldest_since:
@@ -70,10 +89,11 @@ def queue_depths(lanes: Collection[str] = (*LANES, *ENGINE_LANES)) -> list[Queue
             delayed=min(delayed, limit) + (before.delayed if before else 0),
             is_capped=max(ready, late) > limit or bool(before and before.is_capped),
             is_delayed_capped=delayed > limit or bool(before and before.is_delayed_capped),
-            is_paused=bool(is_paused),
+            is_paused=bool(is_queue_paused),
             oldest_since=min(moments, default=None),
         )
-    return [depth for depth in found.values() if depth.due or depth.delayed]
+    depths = [depth for depth in found.values() if depth.due or depth.delayed]
+    return QueueDepths(queues=depths[:MAX_QUEUES], is_cut=len(depths) > MAX_QUEUES)
 
 
 def read_running() -> dict[str, RunningJobs]:
@@ -110,7 +130,7 @@ def _statements_before() -> list[tuple[str, list[Any]]]:
     return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
-def _depths_query(lanes: Collection[str]) -> tuple[str, list[Any]]:
+def _depths_query(lanes: Collection[str], is_paused: bool | None) -> tuple[str, list[Any]]:
     now, now_param = database_now_sql()
     jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_lane"
     limit = "(SELECT most FROM bound)"
@@ -122,9 +142,13 @@ def _depths_query(lanes: Collection[str]) -> tuple[str, list[Any]]:
         f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
         f"ORDER BY run_after, priority DESC, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
+    has_jobs = f"(SELECT true FROM lanes WHERE (SELECT true {jobs} LIMIT 1) LIMIT 1)"
+    condition = "" if is_paused is None else f"AND name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES})"
+    # One queue more than are returned shows whether there are more.
     sql = f"""
         WITH RECURSIVE {names_of_all_queues()}, {values_of_lanes(lanes)},
-            open (name) AS (SELECT name FROM names WHERE name IS NOT NULL LIMIT {MAX_QUEUES}),
+            open (name) AS (
+                SELECT name FROM names WHERE name IS NOT NULL {condition} AND {has_jobs} LIMIT {MAX_QUEUES} + 1),
             bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
                 THEN {MAX_COUNTED_PER_QUEUE} ELSE {MAX_COUNTED} / count(*) END FROM open)
         SELECT name,

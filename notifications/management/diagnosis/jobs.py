@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from notifications.db.transactions import database
-from notifications.jobs.claiming.depths import queue_depths
+from notifications.jobs.claiming.depths import QueueDepth, queue_depths
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.transitions.guards import database_now
@@ -19,20 +19,26 @@ MAX_QUEUES_NAMED = 10
 def check_paused_queues() -> Finding:
     """Check that no jobs wait in paused queues."""
     paused = sorted(paused_queues())
-    depths = queue_depths() if paused else []
-    counts = {depth.name: depth.due + depth.delayed for depth in depths if depth.is_paused}
+    found = queue_depths(is_paused=True)
+    counts = {depth.name: depth.due + depth.delayed for depth in found.queues}
     figures = {"paused": paused, "waiting": counts}
     if counts:
-        named = ", ".join(f"{name} ({count} jobs)" for name, count in list(counts.items())[:MAX_QUEUES_NAMED])
+        named = ", ".join(map(_named, found.queues[:MAX_QUEUES_NAMED]))
+        others = " and others" if found.is_cut or len(counts) > MAX_QUEUES_NAMED else ""
         return Finding(
             check="queues",
             state=WARNING,
-            message=f"Jobs wait in paused queues: {named}.",
+            message=f"Jobs wait in paused queues: {named}{others}.",
             remedy=f"Start them again with manage.py notifications jobs resume {next(iter(counts))}.",
             figures=figures,
         )
     message = f"Paused, without jobs: {', '.join(paused)}." if paused else "No queue is paused."
     return Finding(check="queues", state=OK, message=message, figures=figures)
+
+
+def _named(depth: QueueDepth) -> str:
+    at_least = "at least " if depth.is_capped or depth.is_delayed_capped else ""
+    return f"{depth.name} ({at_least}{depth.due + depth.delayed} jobs)"
 
 
 def check_lost_jobs() -> Finding:

@@ -87,10 +87,11 @@ def check_workers() -> Finding:
     """Check that live built-in workers take the jobs that are due, except those of engines."""
     now = database_now()
     live = list(builtin_workers().filter(lease_until__gte=now).order_by("id"))
-    depths = [depth for depth in queue_depths(LANES) if depth.due and not depth.is_paused]
+    found = queue_depths(LANES, is_paused=False)
+    depths = [depth for depth in found.queues if depth.due]
     since = min((depth.oldest_since for depth in depths if depth.oldest_since), default=None)
     waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0
-    at_least = "at least " if any(depth.is_capped for depth in depths) else ""
+    at_least = "at least " if found.is_cut or any(depth.is_capped for depth in depths) else ""
     figures = {
         "workers": len(live),
         "running": sum(worker.load for worker in live),
