@@ -135,7 +135,10 @@ class JobFilter:
         return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
 
     def selections(self) -> list[Any]:
-        """Return querysets of all jobs in this state, which indexes yield: one, or several of different jobs."""
+        """Return querysets of all jobs in this state, which indexes yield: one, or several of different jobs.
+
+        Where the index of the state is in the order of creation, of the jobs within the times of creation only.
+        """
         jobs = Job.objects.using(database()).filter(state=self.state)
         if self.state == Job.State.RUNNING:
             return [jobs.order_by("worker", "id")]
@@ -144,7 +147,7 @@ class JobFilter:
                 jobs.filter(run_after=None, lane=lane).order_by("-priority", "id") for lane in Job.Lane.values
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
-        return [jobs]
+        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in INDEXED_STATES else [jobs]
 
     def _created(self) -> Q:
         conditions = Q()

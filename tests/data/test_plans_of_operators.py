@@ -78,6 +78,20 @@ def test_jobs_of_a_change_are_counted(seeded, monkeypatch):
             assert changing.count_jobs("retry", conditions) == (count, True)
 
 
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_jobs_of_a_change_are_counted_within_the_times_of_creation(seeded, state):
+    """Those beside them are not read, however many there are."""
+    finished = Job.objects.filter(state="succeeded").order_by("-created_at")
+    Job.objects.filter(pk__in=list(finished.values_list("pk", flat=True)[: ROWS // 2])).update(state=state)
+    connection.cursor().execute("ANALYZE")
+    jobs = Job.objects.filter(state=state).order_by("-created_at")
+    newest = jobs[9].created_at
+    conditions = JobFilter(state=state, task_path=jobs[0].task_path, created_from=newest)
+    count = jobs.filter(task_path=jobs[0].task_path, created_at__gte=newest).count()
+    with reads_few_rows():
+        assert changing.count_jobs("retry", conditions) == (count, False)
+
+
 def test_pending_rows_are_found_by_their_index(seeded):
     """With statistics SQLite would look each user up in the index of all rows: it is done each second."""
     with CaptureQueriesContext(connection) as queries:
