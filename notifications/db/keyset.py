@@ -91,6 +91,11 @@ class Order:
             return []
         return [RowPosition(tuple(row)) for row in values]
 
+    def position_at(self, rows: Any, number: int) -> RowPosition | None:
+        """Return the position of the row with this number, from 1 on, None if there are fewer rows."""
+        values = self.sort(rows).values_list(*self.fields)[number - 1 : number]
+        return next((RowPosition(tuple(row)) for row in values), None)
+
     def _beyond(self, position: RowPosition, upwards: bool, inclusive: bool) -> Q:
         direction = "gt" if upwards else "lt"
         equal = "e" if inclusive else ""
@@ -106,7 +111,13 @@ class Order:
 
 
 def read_page(
-    rows: Any, order: Order, *, limit: int, after: RowPosition | None = None, slices_of: Any = None
+    rows: Any,
+    order: Order,
+    *,
+    limit: int,
+    after: RowPosition | None = None,
+    slices_of: Any = None,
+    is_complete: bool = False,
 ) -> Page:
     """Return the first ``limit`` rows after a position.
 
@@ -115,29 +126,49 @@ def read_page(
     ``slices_of``
         A queryset of all rows that an index yields in this order, ``rows`` among them, if no index yields ``rows``. At
         most ``MAX_ROWS_READ`` of them are read.
+    ``is_complete``
+        Whether to read a slice again which more than ``ROWS_ENTERING`` rows entered while it was read, such as those of
+        a large transaction. Without it, the last rows of that slice are passed over.
     """
     if slices_of is None:
         found = order.read(order.after(rows, after), limit + 1)
         return Page(positions=found[:limit], has_more=len(found) > limit)
     found = []
     for _ in range(MAX_ROWS_READ // ROWS_PER_SLICE):
-        # Where the slice ends is read before its rows: of rows that leave or enter the slice in between, none moves the
-        # end, so that no other row is passed over or found twice.
-        remaining = order.sort(order.after(slices_of, after))
-        ends = remaining.values_list(*order.fields)[ROWS_PER_SLICE - 1 : ROWS_PER_SLICE]
-        end = next((RowPosition(tuple(row)) for row in ends), None)
-        # Only the limit ends what is read in the order of the index. With the end as a condition of the slice,
-        # PostgreSQL read all failed jobs in another order (65 ms of 40,000), and SQLite, which takes the first of two
-        # lower bounds, all notifications of the week that was asked for (16 ms of 230,000).
-        in_slice = order.reversed().after(rows, end, inclusive=True)
-        slice_of_index = remaining[: ROWS_PER_SLICE + ROWS_ENTERING]
-        found += order.read(in_slice, limit + 1 - len(found), among=slice_of_index)
+        remaining = order.after(slices_of, after)
+        read, end = _read_slice(rows, order, remaining, limit + 1 - len(found))
+        while is_complete and len(found) + len(read) <= limit and _has_grown(order, remaining, end):
+            read, end = _read_slice(rows, order, remaining, limit + 1 - len(found))
+        found += read
         if len(found) > limit:
             return Page(positions=found[:limit], has_more=True)
         if end is None:
             return Page(positions=found)
         after = end
     return Page(positions=found, stopped_at=after)
+
+
+def _read_slice(
+    rows: Any, order: Order, remaining: Any, limit: int
+) -> tuple[list[RowPosition], RowPosition | None]:
+    """Return the first rows of the first slice of the remaining ones, and where it ends, None if that is the last."""
+    # Where the slice ends is read before its rows: of rows that leave or enter the slice in between, none moves the
+    # end, so that no other row is passed over or found twice.
+    end = order.position_at(remaining, ROWS_PER_SLICE)
+    # Only the limit ends what is read in the order of the index. With the end as a condition of the slice, PostgreSQL
+    # read all failed jobs in another order (65 ms of 40,000), and SQLite, which takes the first of two lower bounds,
+    # all notifications of the week that was asked for (16 ms of 230,000).
+    in_slice = order.reversed().after(rows, end, inclusive=True)
+    slice_of_index = order.sort(remaining)[: ROWS_PER_SLICE + ROWS_ENTERING]
+    return order.read(in_slice, limit, among=slice_of_index), end
+
+
+def _has_grown(order: Order, remaining: Any, end: RowPosition | None) -> bool:
+    """Return whether so many rows have entered the slice with this end that its last ones were not read."""
+    unread = order.position_at(remaining, ROWS_PER_SLICE + ROWS_ENTERING + 1)
+    if unread is None or end is None:
+        return unread is not None
+    return unread.values <= end.values if order.is_ascending else unread.values >= end.values
 
 
 class _Rows(BaseTable):

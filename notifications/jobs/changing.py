@@ -107,7 +107,9 @@ def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
     position = None
     while True:
         rows, slices_of = _select(change, conditions)
-        page = keyset.read_page(rows, NEWEST_FIRST, limit=JOBS_PER_CHUNK, after=position, slices_of=slices_of)
+        page = keyset.read_page(
+            rows, NEWEST_FIRST, limit=JOBS_PER_CHUNK, after=position, slices_of=slices_of, is_complete=True
+        )
         if page.positions:
             yield page.ids
         if not page.has_more and page.stopped_at is None:

@@ -46,11 +46,11 @@ def failed_jobs(monkeypatch):
     return ids
 
 
-def read_ids():
+def read_ids(*, is_complete=False):
     """Return the ids of all failed jobs."""
     failed = Job.objects.filter(state="failed")
     rows = failed.filter(title="Work")
-    return keyset.read_page(rows, NEWEST_FIRST, limit=100, slices_of=failed).ids
+    return keyset.read_page(rows, NEWEST_FIRST, limit=100, slices_of=failed, is_complete=is_complete).ids
 
 
 @pytest.mark.parametrize("statement", range(1, 7))
@@ -73,3 +73,22 @@ def test_no_row_is_found_twice_or_passed_over_when_another_enters_its_slice(
         found = read_ids()
     assert [id for id in found if id != entering] == failed_jobs
     assert found.count(entering) <= 1
+
+
+@pytest.mark.parametrize("statement", range(1, 7))
+@pytest.mark.parametrize("minutes", [-1, 1, 5])
+def test_no_row_is_passed_over_when_many_enter_its_slice(
+    failed_jobs, before_statement, monkeypatch, statement, minutes
+):
+    """More than the margin, such as the jobs of a large transaction. The slice is read again."""
+    monkeypatch.setattr(keyset, "ROWS_ENTERING", 2)
+    entering = [job(None).pk for _ in range(5)]
+
+    def enter():
+        created_at = START - timedelta(minutes=minutes, seconds=30)
+        Job.objects.filter(pk__in=entering).update(created_at=created_at, state="failed", finished_at=START)
+
+    with before_statement(statement, enter):
+        found = read_ids(is_complete=True)
+    assert [id for id in found if id not in entering] == failed_jobs
+    assert len(found) == len(set(found))
