@@ -226,7 +226,7 @@ def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:
 
 
 def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
-    for problem, hint in find_wrong_limits(params):
+    for _, problem, hint in find_wrong_limits(params):
         yield Warning(f"TASKS[{alias!r}] {problem}", hint=hint, id="notifications.W009")
 
 

@@ -44,25 +44,27 @@ def queue_limits() -> dict[str, int]:
     """
     limits: dict[str, int] = {}
     for alias, params in task_backends.settings.items():
-        for problem, hint in find_wrong_limits(params):
+        wrong = set()
+        for name, problem, hint in find_wrong_limits(params):
+            wrong.add(name)
             logger.error("Ignored a wrong limit: TASKS[%r] %s %s", alias, problem, hint)
         given = params.get("OPTIONS", {}).get("limits", {})
         if isinstance(given, dict):
-            limits |= {name: limit for name, limit in given.items() if _is_limit(limit)}
+            limits |= {name: limit for name, limit in given.items() if name not in wrong}
     return limits
 
 
-def find_wrong_limits(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the limits of a backend in ``TASKS``, each with a remedy."""
+def find_wrong_limits(params: dict[str, Any]) -> Iterator[tuple[Any, str, str]]:
+    """Yield the queue of each wrong limit of a backend in ``TASKS``, what is wrong, and the remedy."""
     limits = params.get("OPTIONS", {}).get("limits", {})
     queues = params.get("QUEUES", ["default"])
     for name, limit in (limits if isinstance(limits, dict) else {"limits": limits}).items():
         if not isinstance(limits, dict) or not _is_limit(limit):
             hint = 'Write "OPTIONS": {"limits": {"reports": 5}}, with integers of 1 or more.'
-            yield f"limits {name!r} to {limit!r} concurrent jobs.", hint
+            yield name, f"limits {name!r} to {limit!r} concurrent jobs.", hint
         elif queues and name not in queues:
             hint = f"Its queues: {', '.join(sorted(queues))}."
-            yield f"limits the queue {name!r}, which is not among its QUEUES.", hint
+            yield name, f"limits the queue {name!r}, which is not among its QUEUES.", hint
 
 
 def _is_limit(limit: Any) -> bool:

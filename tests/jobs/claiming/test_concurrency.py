@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs.claiming import candidates, concurrency
+from notifications.jobs.claiming import candidates, concurrency, queues
 from notifications.jobs.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job
@@ -285,6 +285,16 @@ class TestQueues:
         assert caplog.text.count("Ignored a wrong limit: TASKS['default'] limits 'wrong' to 0") == 1
         call_command("notify", "ada", "Hello", skip_checks=False)
         call_command("notifications", "prune", skip_checks=False)
+
+    def test_a_limit_of_a_queue_of_another_backend_is_ignored(self, settings, caplog):
+        """As the log says. That backend limits its queue itself."""
+        backend = settings.TASKS["default"]
+        settings.TASKS = {
+            "default": {**backend, "QUEUES": ["a"], "OPTIONS": {"limits": {"mail": 2, "a": 3}}},
+            "other": {**backend, "QUEUES": ["mail"]},
+        }
+        assert queues.queue_limits() == {"a": 3}
+        assert "Ignored a wrong limit: TASKS['default'] limits the queue 'mail'" in caplog.text
 
     @pytest.mark.parametrize("limits", [5, None, ["default"]])
     def test_limits_that_are_no_dict_are_ignored(self, settings, limits):
