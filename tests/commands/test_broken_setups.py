@@ -95,6 +95,21 @@ def an_observed_task_with_an_unknown_option(fixture):
     configure(fixture, CELERY={"tasks": {"shop.tasks.export": {"tittle": "Export"}}})
 
 
+@case("options", "error", "dotted path")
+def a_handler_without_its_task(fixture):
+    configure(fixture, HANDLERS={"job.failed": ["tests.jobs.tasks.missing"]})
+
+
+@case("options", "error", "job.succeeded")
+def a_handler_of_an_unknown_event(fixture):
+    configure(fixture, HANDLERS={"job.done": ["tests.jobs.tasks.noop"]})
+
+
+@case("options", "error", "def tell_crm(event)")
+def a_handler_without_a_parameter(fixture):
+    configure(fixture, HANDLERS={"job.failed": ["tests.jobs.tasks.fail_with_what_is_no_json"]})
+
+
 @case("settings", "warning", "notifications.jobs.backend.JobBackend")
 def no_backend_of_the_app(fixture):
     settings = fixture("settings")

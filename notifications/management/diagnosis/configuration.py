@@ -7,8 +7,8 @@ from django.core import checks
 from notifications.compat import task_backends
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 
-#: Checks of single declarations that are ignored: limits of queues, observed tasks and policies.
-IGNORED_DECLARATIONS = {"notifications.W009", "notifications.W010", "notifications.W011"}
+#: Checks of single declarations that are ignored: limits of queues, observed tasks, policies and handlers.
+IGNORED_DECLARATIONS = {f"notifications.{id}" for id in ("W009", "W010", "W011", "W026", "W027", "W028")}
 #: Checks whose finding another check of doctor has, with what waits because of it.
 FOUND_ELSEWHERE = {
     "notifications.E007",
@@ -47,13 +47,13 @@ def check_settings() -> Finding:
 
 
 def check_declarations() -> Finding:
-    """Check that no limit, observed task or policy in the settings is ignored, because it is wrong."""
+    """Check that no limit, observed task, policy or handler in the settings is ignored, because it is wrong."""
     messages = checks.run_checks(tags=["notifications"])
     found = [
         message for message in messages if message.id in IGNORED_DECLARATIONS and not message.is_silenced()
     ]
     if not found:
-        message = "Limits, observed tasks and policies are declared correctly."
+        message = "Limits, observed tasks, policies and handlers are declared correctly."
         return Finding(check="options", state=OK, message=message)
     return _finding("options", found, ERROR)
 
