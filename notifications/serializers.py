@@ -37,20 +37,27 @@ decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def encode_item(row: Notification | Job) -> str:
-    """Return the item of a row as JSON text of at most ``validators.MAX_ITEM_BYTES`` bytes.
+    """Return the item of a row as JSON text. See ``make_item()``."""
+    return make_item(row)[1]
+
+
+def make_item(row: Notification | Job) -> tuple[dict[str, Any], str]:
+    """Return the item of a row, and the same as JSON text of at most ``validators.MAX_ITEM_BYTES`` bytes.
 
     A row that cannot be encoded, which only other programs can write, is repaired and logged instead of raising: it
     keeps its place in the stream, and does not block other rows and users.
     """
     try:
-        text = encode(serialize(row))
+        item = serialize(row)
+        text = encode(item)
         if encoded_size([text]) <= validators.MAX_ITEM_BYTES + 1:
-            return text
+            return item, text
         error = f"its item has more than {validators.MAX_ITEM_BYTES} bytes"
     except Exception as exc:  # damaged data can raise any error
         error = f"{type(exc).__name__}: {exc}"
     log_damage(f"{row._meta.verbose_name} {row.pk}", error)
-    return encode(serialize(_repair(row)))
+    item = serialize(_repair(row))
+    return item, encode(item)
 
 
 def encode_list(rows: Iterable[Notification | Job], **values: Any) -> str:

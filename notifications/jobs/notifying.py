@@ -36,18 +36,19 @@ def creation_events() -> NotifyEvents | None:
     Called before the transaction, because it may import the handlers.
     """
     has_receivers = notification_recorded.receivers and host_code.current.get() != SILENT_HOST_CODE
-    has_handlers = NOTIFICATION_CREATED in load_handlers().by_event and events.may_raise_events()
-    return NotifyEvents(bool(has_receivers), has_handlers) if has_receivers or has_handlers else None
+    handlers = load_handlers().by_event.get(NOTIFICATION_CREATED, ())
+    jobs = len(handlers) if handlers and events.may_raise_events() else 0
+    return NotifyEvents(bool(has_receivers), jobs) if has_receivers or jobs else None
 
 
 class NotifyEvents:
     """See ``inbox.CreationEvents``."""
 
-    def __init__(self, has_receivers: bool, has_handlers: bool) -> None:
-        self._has_receivers, self._has_handlers = has_receivers, has_handlers
+    def __init__(self, has_receivers: bool, jobs_per_notification: int) -> None:
+        self._has_receivers, self.jobs_per_notification = has_receivers, jobs_per_notification
 
     def insert_jobs(self, rows: Sequence[Notification]) -> None:
-        if self._has_handlers:
+        if self.jobs_per_notification:
             jobs = events.build_jobs_for_notifications(rows)
             events.insert_jobs(jobs)
             events.wake_workers(jobs)

@@ -49,6 +49,8 @@ VERBS = {
 class CreationEvents(Protocol):
     """What follows from the creation of notifications: jobs of handlers, and signals."""
 
+    jobs_per_notification: int
+
     def insert_jobs(self, rows: Sequence[Notification]) -> None:
         """Insert the jobs of handlers, in the transaction that inserts the rows."""
 
@@ -75,8 +77,9 @@ def create_notifications(
         if events:
             on_commit(lambda: events.send_recorded(rows))
     else:
-        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-            end = start + MAX_ROWS_PER_TRANSACTION
+        size = chunk_size(events)
+        for start in range(0, len(rows), size):
+            end = start + size
             create_chunk(rows[start:end], events, more_follows=end < len(rows))
     return [row.id for row in notifications]
 
@@ -143,6 +146,12 @@ def _user_key(user: Any) -> Any:
         raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc
 
 
+def chunk_size(events: CreationEvents | None) -> int:
+    """Return how many notifications one transaction inserts at most, with the jobs of their handlers."""
+    jobs = events.jobs_per_notification if events else 0
+    return max(1, MAX_ROWS_PER_TRANSACTION // (1 + jobs))
+
+
 def _insert(rows: list[Notification], events: CreationEvents | None) -> None:
     Notification.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_TRANSACTION)
     if events:
@@ -156,7 +165,7 @@ def create_chunk(
     more_follows: bool,
     claim: Callable[[], bool] | None = None,
 ) -> bool:
-    """Insert notifications, at most ``MAX_ROWS_PER_TRANSACTION`` in the order of their users, and number them.
+    """Insert notifications, at most ``chunk_size(events)`` in the order of their users, and number them.
 
     ``claim``
         Called first in their transaction. If it returns False, nothing is inserted.

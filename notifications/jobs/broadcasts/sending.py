@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
+from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.broadcasts.audiences import Audience
@@ -63,9 +63,10 @@ def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dic
         if not keys:
             _finish(row)
             break
-        for start in range(0, len(keys), MAX_ROWS_PER_TRANSACTION):
+        size = inbox.chunk_size(creation_events())
+        for start in range(0, len(keys), size):
             context.raise_if_cancelled()
-            if not _send_chunk(row, keys[start : start + MAX_ROWS_PER_TRANSACTION]):
+            if not _send_chunk(row, keys[start : start + size]):
                 break
             context.progress(row.sent, max(row.recipients, row.sent))
         row = read_broadcast(broadcast)

@@ -20,7 +20,6 @@ from notifications.compat import signature_of, task_backends
 from notifications.conf import WrongDeclaration, settings
 from notifications.db.threads import NoThread, close_connections, start_thread
 from notifications.jobs.claiming.lanes import has_engine
-from notifications.jobs.policies import policy_of
 from notifications.jobs.results import find_task
 from notifications.jobs.tasks import JobOptions, JobTask, stores_jobs
 
@@ -43,14 +42,11 @@ class Handler:
 
     ``columns``
         The values that all its jobs have.
-    ``names_event``
-        Whether the title or the concurrency key of its policy may name parts of the event.
     """
 
     task: Any
     columns: Mapping[str, Any]
     has_engine: bool
-    names_event: bool
 
 
 class Handlers:
@@ -58,6 +54,8 @@ class Handlers:
 
     ``by_event``
         Without the events that have none.
+    ``jobs_per_end``
+        Jobs that the end of a job inserts at most, with those for its notification.
     ``task_paths``
         Of all of them. Jobs of these tasks raise no events.
     ``wrong``
@@ -72,6 +70,8 @@ class Handlers:
                 self._add_event(event, paths)
             except _Wrong as exc:
                 self._report(event, exc)
+        ends = [len(self.by_event.get(event, ())) for event in EVENTS if event != NOTIFICATION_CREATED]
+        self.jobs_per_end = max(ends) + len(self.by_event.get(NOTIFICATION_CREATED, ()))
         self.task_paths = frozenset(
             handler.task.module_path for each in self.by_event.values() for handler in each
         )
@@ -85,16 +85,19 @@ class Handlers:
                 f"{paths!r} is not a list.",
                 'Write {"job.failed": ["shop.tasks.tell_crm"]}.',
             )
+        handlers: dict[str, Handler] = {}
         for path in dict.fromkeys(map(str, paths)):
             try:
-                self.by_event.setdefault(event, []).append(_make_handler(path))
+                handler = _make_handler(path)
+                # A task may be imported by several paths.
+                handlers.setdefault(handler.task.module_path, handler)
             except _Wrong as exc:
                 self._report(event, exc)
             except Exception as exc:  # host code: engines, annotations, subclasses of the backend
                 hint = "Correct the task, its policy or its backend."
                 self._report(event, _Wrong(UNUSABLE, f"{path} cannot be used: {exc!r}", hint))
-        if not self.by_event.get(event):
-            self.by_event.pop(event, None)
+        if handlers:
+            self.by_event[event] = list(handlers.values())
 
     def _report(self, event: Any, exc: _Wrong) -> None:
         message = f"NOTIFICATIONS['HANDLERS'][{event!r}]: {exc}"
@@ -184,7 +187,7 @@ def _make_handler(path: str) -> Handler:
             f"{path}{signature} cannot be called with the event: {exc}.",
             "Write a task with one argument: def tell_crm(event).",
         ) from exc
-    policy, options = policy_of(task.func), getattr(task, "options", JobOptions())
+    options = getattr(task, "options", JobOptions())
     # As enqueue() validates it. The texts are made for each event. A job with a key is not handed to its engine, whose
     # time would be read from the database.
     sample = JobOptions(title="Title", concurrency_key="key", url=options.url)
@@ -200,7 +203,6 @@ def _make_handler(path: str) -> Handler:
         task=task,
         columns={name: getattr(job, name) for name in _COLUMNS},
         has_engine=has_engine(task.backend),
-        names_event="{" in str(policy.title) or "{" in policy.concurrency_key,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import translation
 
-from notifications import serializers, streams, times
+from notifications import serializers, streams, times, validators
 from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
@@ -26,6 +26,7 @@ from notifications.jobs.policies import job_concurrency_key, job_title
 from notifications.jobs.transitions import signal_queue
 from notifications.jobs.worker.current import current_execution
 from notifications.models import Job, Notification
+from notifications.serializers import make_item
 
 if TYPE_CHECKING:
     from notifications.jobs.transitions.outcomes import Outcome
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("notifications.jobs")
 
 
+#: A value, and the same as JSON.
+Item = tuple[dict[str, Any] | None, str]
+NO_ITEM: Item = (None, "null")
 #: Whether signals of a handler's job are sent in this context.
 _is_signal_of_handler: ContextVar[bool] = ContextVar("notifications_signal_of_handler", default=False)
 
@@ -73,8 +77,9 @@ def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
         if types := [type for type in types if type in handlers.by_event]:
             written = copy(job)
             written.version += 1
+            made = make_item(written), make_item(notification) if notification else NO_ITEM
             for type in types:
-                event = _encode(type, written, notification)
+                event = _make_event(type, written, notification, *made)
                 built += _build(handlers.by_event[type], event, language=job.language, trace=job.trace)
     return built
 
@@ -85,9 +90,11 @@ def build_jobs_for_notifications(rows: Sequence[Notification]) -> list[Job]:
     if not handlers:
         return []
     columns = {"language": translation.get_language() or "", "trace": traces.serialize()}
-    return [
-        job for row in rows for job in _build(handlers, _encode(NOTIFICATION_CREATED, None, row), **columns)
-    ]
+    built: list[Job] = []
+    for row in rows:
+        event = _make_event(NOTIFICATION_CREATED, None, row, NO_ITEM, make_item(row))
+        built += _build(handlers, event, **columns)
+    return built
 
 
 def insert_jobs(jobs: Sequence[Job]) -> None:
@@ -107,38 +114,37 @@ def wake_workers(jobs: Sequence[Job]) -> None:
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))
 
 
-def _encode(type: str, job: Job | None, notification: Notification | None) -> str:
-    """Return an event as JSON. All handlers get the same ``id``, however often their jobs are executed."""
-    about: dict[str, Any]
+def _make_event(
+    type: str, job: Job | None, notification: Notification | None, job_item: Item, notification_item: Item
+) -> Item:
+    """Return an event with its JSON. All handlers get the same ``id``, however often their jobs are executed."""
     if type == NOTIFICATION_CREATED:
         assert notification is not None
-        user, at = notification.user_id, notification.created_at
-        about = {"type": type, "id": str(notification.id)}
+        id, user, at = str(notification.id), notification.user_id, notification.created_at
     else:
         assert job is not None
-        user, at = job.user_id, job.finished_at
         # The fence differs for each end of a job that is retried by hand.
-        about = {"type": type, "id": f"{job.id}:{job.fence}"}
-    about |= {
+        id, user, at = f"{job.id}:{job.fence}", job.user_id, job.finished_at
+    about = {
+        "type": type,
+        "id": id,
         "at": serializers.format_time(at),
         "user": user if user is None or isinstance(user, int) else str(user),
     }
-    items = f'"job":{_encode_item(job)},"notification":{_encode_item(notification)}'
-    return f"{serializers.encode(about)[:-1]},{items}}}"
+    event = {**about, "job": job_item[0], "notification": notification_item[0]}
+    items = f'"job":{job_item[1]},"notification":{notification_item[1]}'
+    return event, f"{serializers.encode(about)[:-1]},{items}}}"
 
 
-def _encode_item(row: Job | Notification | None) -> str:
-    return "null" if row is None else serializers.encode_item(row)
-
-
-def _build(handlers: Sequence[Handler], event: str, **columns: Any) -> Iterator[Job]:
+def _build(handlers: Sequence[Handler], event: Item, **columns: Any) -> Iterator[Job]:
     now = times.now()
+    value, text = event
     for handler in handlers:
-        title, concurrency_key = _make_texts(handler, event)
+        title, concurrency_key = _make_texts(handler, value)
         job = bulk.new(
             Job,
             user_id=None,
-            args=f"[{event}]",
+            args=f"[{text}]",
             title=title,
             concurrency_key=concurrency_key,
             created_at=now,
@@ -151,13 +157,16 @@ def _build(handlers: Sequence[Handler], event: str, **columns: Any) -> Iterator[
         yield job
 
 
-def _make_texts(handler: Handler, event: str) -> tuple[str, str]:
+def _make_texts(handler: Handler, event: Any) -> tuple[str, str]:
     """Return the title and the concurrency key of a job."""
     func, takes_context = handler.task.func, handler.task.takes_context
-    args = [serializers.decode(event) if handler.names_event else {}]
     try:
-        title = job_title(func, takes_context, args, {})
-        return title, job_concurrency_key(func, takes_context, args, {}, None)
+        title = job_title(func, takes_context, [event], {})
+        key = job_concurrency_key(func, takes_context, [event], {}, None)
+        return (
+            validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
+            validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
+        )
     except Exception as exc:  # the outcome must be stored all the same
         logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
         return func.__name__[:200], ""

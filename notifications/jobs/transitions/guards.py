@@ -78,17 +78,17 @@ def lock_sql(*, skip_locked: bool = True) -> str:
 
 def read_guards(
     jobs: Iterable[Job], *, lock: bool = True
-) -> tuple[datetime, dict[UUID, tuple[int, str, Any, bool]]]:
+) -> tuple[datetime, dict[UUID, tuple[int, str, Any, bool, int]]]:
     """Return the database's time, and what guards each job now.
 
-    By id: fence, state, ``cancel_requested_at`` and ``cancelled_by_other``. With ``lock`` the rows are locked in the
-    order of their ids, and rows that another transaction holds are left out.
+    By id: fence, state, ``cancel_requested_at``, ``cancelled_by_other`` and version. With ``lock`` the rows are locked
+    in the order of their ids, and rows that another transaction holds are left out.
     """
     prepare = prepare_id()
     ids = {prepare(job.id): job.id for job in jobs}
     condition, params = bulk.where_in(Job, "id", list(ids))
     query = (
-        "SELECT id, fence, state, cancel_requested_at, cancelled_by_other FROM notifications_job "
+        "SELECT id, fence, state, cancel_requested_at, cancelled_by_other, version FROM notifications_job "
         f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}"
     )
     if connection().vendor == "postgresql":

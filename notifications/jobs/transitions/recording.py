@@ -135,7 +135,8 @@ def _lock_claims(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Ou
         if existing.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
             void.append(outcome)
         elif job.id in locked:
-            _, _, cancel_requested_at, cancelled_by_other = locked[job.id]
+            # Progress and requests of a cancellation raise the version of a job that runs.
+            _, _, cancel_requested_at, cancelled_by_other, job.version = locked[job.id]
             if cancel_requested_at and outcome.retry_delay is not None:
                 # Requested while the failure was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = cancelled_by_other

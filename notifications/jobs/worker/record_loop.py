@@ -10,6 +10,7 @@ from dataclasses import replace
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.jobs.transitions.outcomes import Outcome
@@ -63,11 +64,13 @@ class RecordLoop:
         while True:
             if not self._outcomes:
                 await self._has_new.wait()
-            if len(self._outcomes) < MAX_RECORD_BATCH and all(map(self._may_record_later, self._outcomes)):
+            # The jobs of handlers are rows too, for which others would wait longer.
+            size = max(1, 2 * MAX_RECORD_BATCH // (2 + load_handlers().jobs_per_end))
+            if len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes)):
                 await self._delay.wait()
             self._has_new.clear()
             # Outcomes stay in the list until they are settled, so that no error loses one.
-            group = self._outcomes[:MAX_RECORD_BATCH]
+            group = self._outcomes[:size]
             with self._delay.transaction():
                 settled = await self._record(group)
             for claim in settled:

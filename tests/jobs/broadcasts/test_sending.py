@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 def small_chunks(monkeypatch):
     """Three users are read at once, and two are notified in one transaction."""
     monkeypatch.setattr(sending, "MAX_KEYS_READ", 3)
-    monkeypatch.setattr(sending, "MAX_ROWS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(sending.inbox, "MAX_ROWS_PER_TRANSACTION", 2)
 
 
 @pytest.fixture

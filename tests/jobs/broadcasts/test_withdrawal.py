@@ -19,7 +19,7 @@ def users(make_user):
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(withdrawing, "MAX_ROWS_PER_CHUNK", 2)
-    monkeypatch.setattr(sending, "MAX_ROWS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(sending.inbox, "MAX_ROWS_PER_TRANSACTION", 2)
 
 
 @pytest.fixture

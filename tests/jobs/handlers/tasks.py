@@ -17,6 +17,10 @@ def handle_too(event):
     events.append(event)
 
 
+#: Another name of a task.
+same = handle_too
+
+
 @task(takes_context=True)
 async def handle_with_context(context, event):
     events.append(event)

@@ -13,16 +13,30 @@ from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.ids import uuid7
 from notifications.jobs.announcing import announcer
+from notifications.jobs.handlers import declarations
 from notifications.jobs.handlers import events as handler_events
-from notifications.jobs.transitions import manual, observed, outcomes, reaping, signal_queue
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import (
+    finishing,
+    manual,
+    observed,
+    observed_groups,
+    outcomes,
+    reaping,
+    running,
+    signal_queue,
+)
+from notifications.jobs.worker import record_loop
 from notifications.models import Alert, Job, Notification, Stream
 from notifications.serializers import serialize
 from notifications.signals import job_finished
+from notifications.streams import inbox
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.handlers import tasks as handler_tasks
 from tests.jobs.handlers.conftest import PATH
+from tests.jobs.transitions.test_observed_groups import attempt_at, end, guess, new_row
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -105,6 +119,50 @@ def test_notify(declare, in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
+def test_transactions_have_as_many_rows_with_handlers(make_user, declare, monkeypatch):
+    """SQLite's lock is not held for longer, by notify() and by broadcasts."""
+    declare({"notification.created": ["handle", "handle_too", "handle_with_context"]})
+    monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 8)
+    create, rows = inbox.create_chunk, []
+
+    def count(notifications, events, **kwargs):
+        before = Job.objects.count()
+        created = create(notifications, events, **kwargs)
+        rows.append(len(notifications) + Job.objects.count() - before)
+        return created
+
+    monkeypatch.setattr(inbox, "create_chunk", count)
+    notify([make_user(f"user{number}") for number in range(5)], "Hello")
+    assert rows == [8, 8, 4]
+
+
+def test_groups_of_outcomes_have_as_many_rows_with_handlers(start_worker, declare, monkeypatch):
+    declare({"job.succeeded": ["handle", "handle_too"], "notification.created": ["handle"]})
+    finish, sizes = record_loop.finish_jobs, []
+
+    def count(group):
+        sizes.append(len(group))
+        return finish(group)
+
+    monkeypatch.setattr(record_loop, "finish_jobs", count)
+    monkeypatch.setattr(record_loop, "MAX_RECORD_BATCH", 5)
+    results = [tasks.noop.enqueue() for _ in range(20)]
+    start_worker()
+    for result in results:
+        until_done(result)
+    assert max(sizes) <= 2
+
+
+def test_version_after_progress(user, declare):
+    """It is that of the row, which progress has raised while the job ran."""
+    declare("handle_too")
+    job = Job.objects.get(id=make_lost(tasks.noop, owner=user))
+    job.progress_current, job.progress_total = 1, 2
+    running.store_progress([job])
+    finishing.finish_jobs([outcomes.succeeded(job, Policy(), None)])
+    assert {event["job"]["version"] for event in events()} == {Job.objects.get(id=job.id).version}
+
+
 def test_rollback(user, declare):
     declare("handle")
     with transaction.atomic():
@@ -132,7 +190,7 @@ def test_failure_before_the_commit(user, declare, monkeypatch):
 
     def fail(jobs):
         insert(jobs)
-        assert handlers_jobs().exists() or connection.vendor == "postgresql"
+        assert handlers_jobs().exists()
         raise RuntimeError("before the commit")
 
     monkeypatch.setattr(handler_events, "wake_workers", fail)
@@ -189,6 +247,13 @@ def test_two_handlers_get_the_same_event(user, declare):
     assert first == second
 
 
+def test_task_that_is_imported_by_two_paths(user, settings):
+    paths = [f"{PATH}.handle_too", "tests.jobs.handlers.test_events.handler_tasks.handle_too", f"{PATH}.same"]
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HANDLERS": {"notification.created": paths}}
+    notify(user, "Hello")
+    assert len(events()) == 1
+
+
 def test_reaped(user, declare):
     declare("handle_too")
     make_lost(tasks.noop, owner=user)
@@ -224,6 +289,26 @@ def test_observed_task(user, declare):
     )
     assert observed.finish(outcomes.unknown(job))
     assert types() == ["job.failed", "notification.created"]
+
+
+def test_corrected_guess(user, declare):
+    """A worker was only suspended: both ends are events, each with an id of its own."""
+    declare("handle_too")
+    row = new_row(user)
+    observed_groups.insert([row])
+    attempt = attempt_at(row, is_ended=False)
+    observed_groups.record([attempt])
+    guess(row)
+    end(attempt)
+    observed_groups.record([attempt])
+    assert types() == ["job.failed", "job.succeeded", *["notification.created"] * 2]
+    failed, succeeded = sorted(
+        (event for event in events() if event["type"] != "notification.created"),
+        key=lambda event: event["type"],
+    )
+    assert failed["id"] != succeeded["id"]
+    job = Job.objects.get(id=row.id)
+    assert {**succeeded["job"], "seq": 0} == {**serialize(job), "seq": 0}
 
 
 def test_announcement(make_user, declare):
@@ -348,6 +433,9 @@ def test_modules_are_imported_before_the_transaction(user, settings, tmp_path, m
     }
     manual.cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
     assert Job.objects.filter(task_path="late_handlers.handle").count() == 1
+    monkeypatch.setattr(declarations, "find_task", None)
+    manual.cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
+    assert Job.objects.filter(task_path="late_handlers.handle").count() == 2
 
 
 def test_numbers_are_written_at_once(user, declare):
@@ -361,7 +449,7 @@ def test_numbers_are_written_at_once(user, declare):
 
 
 def test_without_handlers_nothing_is_built(user, monkeypatch):
-    monkeypatch.setattr(handler_events, "_encode", None)
+    monkeypatch.setattr(handler_events, "_make_event", None)
     tasks.noop.using(owner=user).enqueue()
     run_jobs()
     notify(user, "Hello")
