@@ -132,9 +132,10 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
             "Execution is not recorded, its job is done, runs elsewhere or is another one: job %s",
             attempt.job.id,
         )
-    for attempt, outcome in remade:  # its start is recorded, so its end is not remade again
-        [attempt.outcome] = notify_functions.call_all([outcome])
-        locked.append(attempt)
+    made = notify_functions.call_all([outcome for _, outcome in remade])
+    for (attempt, _), outcome in zip(remade, made, strict=True):
+        attempt.outcome = outcome
+        locked.append(attempt)  # its start is recorded, so its end is not remade again
     for attempt, _ in ended:
         attempt.is_ended = True
     stored = [outcome for _, outcome in ended]
@@ -159,8 +160,8 @@ def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
             [attempt] = group
             if attempt.outcome is None:
                 raise
-            refused = outcomes.refused(attempt.job, attempt.policy, exc)
-            [attempt.outcome] = notify_functions.call_all([refused])
+            # Without its notify function: the other attempts would wait for it.
+            attempt.outcome = replace(outcomes.refused(attempt.job, attempt.policy, exc), notify=None)
             return record(group)
     locked: list[ObservedAttempt] = []
     for attempt in group:

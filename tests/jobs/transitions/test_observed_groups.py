@@ -1,5 +1,6 @@
 """Starts and ends of observed tasks are recorded together, and each only if it holds."""
 
+import threading
 import uuid
 from dataclasses import replace
 
@@ -360,3 +361,39 @@ def test_a_row_that_the_database_refuses_harms_no_other(user, caplog):
     observed_groups.insert(rows)
     assert set(Job.objects.values_list("id", flat=True)) == {row.id for row in rows if row is not rows[1]}
     assert f"Could not insert the job of a Celery task: job {rows[1].id}" in caplog.text
+
+
+def test_notify_functions_of_remade_ends_are_called_at_once(user):
+    """The message said another title than the row."""
+    barrier = threading.Barrier(2)
+    policy = Policy(notify=lambda job: {"title": f"{job.title} {barrier.wait(3)}"})
+    rows = [new_row(user) for _ in range(2)]
+    observed_groups.insert(rows)
+    attempts = [attempt_at(row, is_ended=False) for row in rows]
+    for attempt in attempts:
+        attempt.job.title = "Of the message"
+        attempt.remake = lambda job: outcomes.succeeded(job, policy, 3)
+        attempt.outcome = replace(attempt.remake(attempt.job), notify=None)
+    assert observed_groups.record(attempts) == attempts
+    assert observed_groups.record(attempts) == []
+    assert sorted(titles(user)) == ["Export 0", "Export 1"]
+
+
+def test_notify_function_of_a_refused_end_is_not_called(user):
+    """The other attempts of its group would wait for it."""
+    calls = []
+    row = new_row(user)
+    observed_groups.insert([row])
+    attempt = attempt_at(row, value=3)
+    attempt.policy = Policy(notify=calls.append)
+    with pytest.MonkeyPatch.context() as patch:
+        write_ends = observed_groups.write_ends
+
+        def refuse(ended, *args, **kwargs):
+            if any(outcome.state == "succeeded" for outcome in ended):
+                raise DatabaseError("refused")
+            return write_ends(ended, *args, **kwargs)
+
+        patch.setattr(observed_groups, "write_ends", refuse)
+        assert observed_groups.record_or_refuse([attempt]) == []
+    assert (Job.objects.get().state, calls, titles(user)) == ("failed", [], ["Export"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -124,12 +125,17 @@ class ObservedExecution(Execution):
         self.is_ended = True
         recorder().forget(self)
         self.attempt.remake = make
-        [self.attempt.outcome] = notify_functions.call_all([make(self.job)])
+        outcome = make(self.job)
         # The result backend may say of a retried task that it waits for its retry: the process of the attempt before
         # may store that after this end.
         is_at_risk = bool(self._wait_seconds) or self.attempt.number > 1
-        is_noted = is_at_risk and end_notes.note(self.message.id, self.attempt.outcome)
-        self._record(0.0 if is_noted else self._wait_seconds)
+        is_noted = is_at_risk and end_notes.note(self.message.id, outcome)
+        ended = replace(outcome, notify=None)
+        try:  # after the note: this process may be killed meanwhile
+            [ended] = notify_functions.call_all([outcome])
+        finally:  # SoftTimeLimitExceeded may be raised while this waits
+            self.attempt.outcome = ended
+            self._record(0.0 if is_noted else self._wait_seconds)
 
     def schedule_retry(self, outcome: Outcome) -> None:
         """Have a failed attempt recorded that another one follows."""

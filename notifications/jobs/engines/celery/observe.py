@@ -10,6 +10,7 @@ process of the worker, which knows only the id: revoked tasks, hard time limits,
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,7 @@ from notifications.jobs.engines.celery.publishing import GroupPublishing
 from notifications.jobs.engines.celery.recorder import MAX_WAIT_SECONDS, recorder
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions import observed, observed_groups, outcomes
+from notifications.jobs.transitions.notify_functions import record_apart
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
 
@@ -255,17 +257,27 @@ def _finish_row(
     """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
     if missing:
         observed_groups.insert([missing])
-    was_queued = True
-    while was_queued:
+
+    def find_end() -> list[Outcome]:
         job = observed.read(job_id(id))
         if job is None:
-            return
+            return []
         if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
-            return  # the message was delivered again, to another worker
-        was_queued = job.state == Job.State.QUEUED
-        if not finish_unlocked(make(job, policy or policy_of(None))):
-            return
-        # The child may have recorded the start after the row was read, which voids the end. Then it is read again.
+            return []  # the message was delivered again, to another worker
+        end = make(job, policy or policy_of(None))
+        # Other records do not wait for its notify function.
+        return record_apart([end], lambda ends: recorder().call(lambda: finish(ends), wait=0))
+
+    def finish(ends: Sequence[Outcome]) -> None:
+        while ends:
+            [end] = ends
+            was_queued = end.job.state == Job.State.QUEUED
+            # Of a copy, because writing changes the job, and is tried again after an error of the database.
+            is_settled = finish_unlocked(replace(end, job=copy.copy(end.job)))
+            # The child may have recorded the start after the row was read, which voids the end. Then it is read again.
+            ends = find_end() if is_settled and was_queued else []
+
+    finish(find_end())
 
 
 def _is_requeued(execution: ObservedExecution, task: Any, reject: Any) -> bool:

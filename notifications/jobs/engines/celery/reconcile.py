@@ -41,8 +41,9 @@ from notifications.jobs.engines.celery.messages import (
 from notifications.jobs.engines.celery.recorder import RETRY_SECONDS
 from notifications.jobs.engines.celery.revoke import send_revoke
 from notifications.jobs.engines.celery.seen_workers import SeenWorkers
-from notifications.jobs.transitions import observed, outcomes
+from notifications.jobs.transitions import notify_functions, observed, outcomes
 from notifications.jobs.transitions.guards import database_now
+from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.models import Job, Worker
 
@@ -80,6 +81,8 @@ class Reconciler:
         self._missing: dict[tuple[Any, int], float] = {}
         #: When this process has failed jobs by a guess (monotonic), and how often it has asked again since.
         self._guesses: dict[UUID, tuple[float, int]] = {}
+        #: Ends that are found and not yet recorded.
+        self._ends: list[Outcome] = []
         #: How often, and when last (monotonic), a task was to be terminated.
         self._terminated: dict[tuple[Any, int], tuple[int, float]] = {}
 
@@ -94,7 +97,10 @@ class Reconciler:
             self._check_guesses,
         ):
             try:
-                check()
+                try:
+                    check()
+                finally:
+                    self._record_ends()
             except Exception as exc:
                 if is_unavailable(exc):  # not every OSError: a broker that is away raises one, too
                     raise
@@ -106,7 +112,8 @@ class Reconciler:
             metas = {job_id(id): meta for id, meta in notes.items()}
             for job in observed.read_many(list(metas)):
                 if job.state != Job.State.RUNNING or job.worker == self._lease.worker:
-                    self._for_one(lambda job, _: self._finish_from(job, metas[job.id]), job, "")  # noqa: B023
+                    self._for_one(lambda job, _: self._add_end(job, metas[job.id]), job, "")  # noqa: B023
+            self._record_ends()
             end_notes.forget(pid, notes)
 
     def _check_own_tasks(self) -> None:
@@ -154,10 +161,16 @@ class Reconciler:
                 raise
             logger.warning("Could not reconcile an observed task: job %s: %r", job.id, exc)
 
+    def _record_ends(self) -> None:
+        """Record the ends that were found. Their notify functions are called at once, not one after another."""
+        ends, self._ends = self._ends, []
+        for end in notify_functions.call_all(ends):
+            self._for_one(lambda *_: finish_unlocked(end), end.job, "")  # noqa: B023
+
     def _end_running(self, job: Job, kind: str) -> None:
         """End a running job that nothing runs any more."""
         meta = self._caller.call(broker.read_meta, self._app, task_id(job))
-        if self._finish_from(job, meta):
+        if self._add_end(job, meta):
             return
         is_retried = bool(meta) and meta["status"] == states.RETRY  # type: ignore[index]
         if is_retried or (
@@ -166,16 +179,16 @@ class Reconciler:
             observed.requeue_lost(job, times.now() + timedelta(seconds=FIRST_CHECK_SECONDS))
             return
         if job.cancel_requested_at is not None:
-            finish_unlocked(outcomes.cancelled(job, policy_of(observation_of(job.task_path))))
+            self._ends.append(outcomes.cancelled(job, policy_of(observation_of(job.task_path))))
         else:
             self._fail(job, kind)
 
-    def _finish_from(self, job: Job, meta: dict[str, Any] | None) -> bool:
-        """Record the end of a job that the result backend knows. Returns whether there is one."""
+    def _add_end(self, job: Job, meta: dict[str, Any] | None) -> bool:
+        """Add the end of a job that the result backend knows. Returns whether there is one."""
         outcome = meta and task_ends.from_meta(job, policy_of(observation_of(job.task_path)), meta)
         if not outcome:
             return False
-        finish_unlocked(outcome)
+        self._ends.append(outcome)
         return True
 
     def _check_queued(self) -> None:
@@ -195,7 +208,7 @@ class Reconciler:
         waiting: list[Job] = []
 
         def finish_or_add(job: Job, kind: str) -> None:
-            if not self._finish_from(job, self._caller.call(broker.read_meta, self._app, task_id(job))):
+            if not self._add_end(job, self._caller.call(broker.read_meta, self._app, task_id(job))):
                 waiting.append(job)
 
         for job in jobs:
@@ -205,6 +218,7 @@ class Reconciler:
             self._fail(job, "expired")
         if waiting := [job for job in waiting if job not in expired]:
             self._look_for(waiting, now)
+        self._record_ends()
         return len(jobs)
 
     def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
@@ -239,7 +253,7 @@ class Reconciler:
     def _fail(self, job: Job, kind: str) -> None:
         """End a job by a guess."""
         logger.warning("Ending the job of a lost Celery task: job %s (%s), %s", job.id, job.task_path, kind)
-        finish_unlocked(outcomes.ended_by_engine(job, policy_of(observation_of(job.task_path)), kind))
+        self._ends.append(outcomes.ended_by_engine(job, policy_of(observation_of(job.task_path)), kind))
         self._guesses[job.id] = time.monotonic(), 0
         if len(self._guesses) > MAX_GUESSES:
             del self._guesses[next(iter(self._guesses))]
@@ -259,7 +273,7 @@ class Reconciler:
             self._for_one(self._finish_if_known, job, "")
 
     def _finish_if_known(self, job: Job, kind: str) -> None:
-        self._finish_from(job, self._caller.call(broker.read_meta, self._app, task_id(job)))
+        self._add_end(job, self._caller.call(broker.read_meta, self._app, task_id(job)))
 
 
 def _running() -> Any:

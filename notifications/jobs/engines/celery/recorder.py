@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,7 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.engines.celery.progress_reports import ProgressReports, Store
 from notifications.jobs.engines.celery.record_queue import MAX_QUEUED_CALLS, Entry, RecordQueue, Work
 from notifications.jobs.engines.celery.unknown_owners import log_unknown_owners
-from notifications.jobs.transitions import observed_groups, signal_queue
+from notifications.jobs.transitions import notify_functions, observed_groups, signal_queue
 from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.models import Job
@@ -120,9 +121,11 @@ class Recorder:
     def drain(self, seconds: float) -> None:
         """Wait until all that was added is recorded, and its signals are sent, at most this long."""
         until = time.monotonic() + seconds
+        if calls := notify_functions.open_records():
+            futures.wait(calls, timeout=seconds)
         if self._thread is not None:
             self._is_away = False
-            self.call(lambda: None, wait=seconds)
+            self.call(lambda: None, wait=max(until - time.monotonic(), 0.0))
         self.signals.wait(until - time.monotonic())
 
     def _put(self, work: Work, wait: float, lag_wait: float = 0.0) -> None:

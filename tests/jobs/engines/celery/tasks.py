@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from billiard import current_process
 from celery import chain, shared_task
 from celery.exceptions import Ignore, Reject
 from django.contrib.auth import get_user_model
@@ -194,4 +195,17 @@ def retried_and_killed(self, user_id):
     """Its process is killed after its success, and its first attempt stores its state last: see app.py."""
     if not self.request.retries:
         raise self.retry(exc=OSError("not yet"), countdown=0)
+    return "done"
+
+
+def kill_child(job):
+    """Kill a child process of a worker. In the main process, describe the end."""
+    if current_process().name != "MainProcess":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"title": f"{job.state} as the main process knows"}
+
+
+@shared_task
+@observed(title="Killed while its owner is notified", owner="user_id", notify=kill_child)
+def killed_by_notify_function(user_id):
     return "done"

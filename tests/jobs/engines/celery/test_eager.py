@@ -5,7 +5,7 @@ from django.db import OperationalError
 
 from notifications import times
 from notifications.api import requester
-from notifications.jobs.transitions import observed_groups
+from notifications.jobs.transitions import notify_functions, observed_groups
 from notifications.models import Attempt, Job, Worker
 from tests.jobs.engines.celery.conftest import bell_of
 
@@ -149,3 +149,22 @@ def test_an_eager_task_while_the_database_is_away(tasks, user, monkeypatch, capl
     assert result.get() == "released"
     assert list(Job.objects.values_list("state", flat=True)) == (["succeeded"] if is_back else [])
     assert ("records given up: " in caplog.text) is not is_back
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+def test_soft_time_limit_while_a_notify_function_is_waited_for(tasks, user, monkeypatch):
+    """The end is recorded with the default notification."""
+    from celery.exceptions import SoftTimeLimitExceeded
+
+    def exceed(outcomes):
+        if any(outcome.notification for outcome in outcomes):
+            monkeypatch.setattr(notify_functions, "call_all", call_all)
+            raise SoftTimeLimitExceeded
+        return call_all(outcomes)
+
+    call_all = notify_functions.call_all
+    monkeypatch.setattr(notify_functions, "call_all", exceed)
+    result = tasks.export.delay(user.pk, 2026)
+    assert Job.objects.get(id=result.id).state == "succeeded"
+    assert bell_of(user) == [("Export 2026", "Succeeded.", "success")]

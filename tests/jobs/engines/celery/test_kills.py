@@ -197,3 +197,15 @@ def test_a_killed_child_whose_retried_task_has_succeeded(start_celery, tasks, us
     wait_until(lambda: bell_of(user), what="the notification")
     shown = Notification.objects.filter(user=user, archived_at=None)
     assert [(row.job, row.level) for row in shown] == [(job.id, "success")]
+
+
+def test_child_that_is_killed_while_a_notify_function_runs(start_celery, tasks, user):
+    """The main process knows the end before the function is called."""
+    start_celery("--pool", "prefork", "--concurrency", 1)
+    result = tasks.killed_by_notify_function.apply_async((user.pk,), ignore_result=True)
+    until_row(result, state="succeeded", timeout=30)
+    shown = Notification.objects.filter(user=user, archived_at=None)
+    wait_until(
+        lambda: [row.title for row in shown.all()] == ["succeeded as the main process knows"],
+        what="the notification",
+    )

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
+from notifications.jobs.policies import Policy
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Attempt, Job, Notification, Worker
 from tests.jobs.engines.celery.conftest import bell_of
@@ -132,6 +133,20 @@ def test_guess_that_the_result_backend_corrects_later(
     assert problem(job) == ("succeeded", "")
     assert [level for *_, level in bell_of(user)] == ["error", "success"]
     assert reconciler._guesses == {}
+
+
+def test_notify_functions_are_called_at_once(reconciler, reconcile, make_job, user, monkeypatch):
+    """Not one after another: each may take seconds."""
+    barrier = threading.Barrier(2)
+    policy = Policy(notify=lambda job: {"title": f"Call {barrier.wait(3)}"})
+    monkeypatch.setattr(reconcile, "policy_of", lambda observation: policy)
+    for state in ("running", "queued"):
+        for _ in range(2):
+            job = make_job(state=state)
+            if state == "queued":
+                reconciler._app.backend.store_result(str(job.id), 3, states.SUCCESS)
+    reconciler.run_round()
+    assert sorted(title for title, *_ in bell_of(user)) == ["Call 0", "Call 0", "Call 1", "Call 1"]
 
 
 def test_few_guesses_are_remembered(reconciler, reconcile, make_job, monkeypatch):

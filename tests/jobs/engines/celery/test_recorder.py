@@ -13,9 +13,9 @@ from notifications.jobs.engines.celery import progress_reports, record_queue
 from notifications.jobs.engines.celery import recorder as module
 from notifications.jobs.engines.celery.recorder import Recorder
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import observed_groups, outcomes
+from notifications.jobs.transitions import notify_functions, observed_groups, outcomes
 from notifications.jobs.transitions.observed_starts import ObservedAttempt
-from notifications.models import Job
+from notifications.models import Job, Notification
 from notifications.signals import job_finished
 from tests.support.waiting import wait_until
 
@@ -363,3 +363,35 @@ def test_the_connection_is_kept_for_the_next_call(recorder):
     for _ in range(3):
         recorder.call(query)
     assert len({id(raw) for raw in seen}) == 1
+
+
+def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypatch):
+    """The end is recorded when the function has returned, and is waited for when the process ends."""
+    pytest.importorskip("celery", reason="Celery is not installed.")
+    from notifications.jobs.engines.celery import observe
+
+    recorder, gate, ran = Recorder(), threading.Event(), threading.Event()
+    monkeypatch.setattr(module, "_recorder", recorder)
+    now = times.now()
+    job = Job.objects.create(
+        id=uuid.uuid4(),
+        user=user,
+        title="Slow",
+        lane="observed",
+        queue_name="celery",
+        created_at=now,
+        queued_at=now,
+    )
+    policy = Policy(notify=lambda job: {"title": f"{job.state} {gate.wait(10)}"})
+
+    def end(job, policy):
+        return outcomes.ended_by_engine(job, policy, "timed-out")
+
+    recorder.call(lambda: observe._finish_row(str(job.id), policy, end, None), wait=0)
+    recorder.call(ran.set, wait=0)
+    assert ran.wait(2)
+    assert Job.objects.get().state == "queued"
+    gate.set()
+    recorder.drain(5)
+    assert not notify_functions.open_records()
+    assert (Job.objects.get().state, Notification.objects.get().title) == ("failed", "failed True")
