@@ -129,7 +129,9 @@ def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
             if nested or not _is_transient(exc):
                 raise
             if time.monotonic() > stop_at:
-                raise exc if isinstance(exc, OperationalError) else OperationalError(str(exc)) from exc
+                if isinstance(exc, OperationalError):
+                    raise  # with its cause, which has the code of the error
+                raise OperationalError(str(exc)) from exc
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(pause * 2, 0.1)
 
