@@ -120,6 +120,7 @@ class JobRunner:
 
     def shutdown(self) -> None:
         """End the threads when their calls are done."""
+        self._contexts = iter(())
         for threads in (*self._database_threads, self.sync_threads):
             threads.shutdown()
 
