@@ -11,7 +11,7 @@ from notifications.http import (
     page_views,
     stream_views,
 )
-from notifications.http.openapi.view import openapi
+from notifications.http.openapi import openapi
 from notifications.streams.inbox import VERBS
 
 app_name = "notifications"

@@ -10,15 +10,17 @@ import schemathesis
 from django.test import Client
 from django.urls import reverse
 
-from notifications import serializers, urls, validators
-from notifications.http import api_views, negotiation
-from notifications.http.openapi.document import build_document
+from notifications import __version__, serializers, urls, validators
+from notifications.http import api_views, job_responses, negotiation, parsing
+from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
+from notifications.jobs.enqueueing import unique
 from notifications.models import Job, Notification
 from notifications.realtime import frames
+from notifications.streams import inbox
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-DOCUMENT = build_document("/notifications/api")
+DOCUMENT = make_document("/notifications/api")
 SCHEMAS = DOCUMENT["components"]["schemas"]
 
 
@@ -83,7 +85,7 @@ def test_every_method_is_described(user_client):
             assert (status != 405) == (method in methods), (method, path)
 
 
-def test_authentication_is_described():
+def test_authentication_is_described(transactional_db):
     """Operations without security are public. POST needs a CSRF token."""
     for path, method, operation in operations():
         url = "/notifications/api" + path.replace("{id}", str(uuid7()))
@@ -148,27 +150,105 @@ def test_responses_match_their_schemas(user_client):
         assert list(SCHEMAS[name]["properties"]) == list(response.json()), name
 
 
-def test_choices_and_limits_match_the_code():
-    job, note = SCHEMAS["Job"]["properties"], SCHEMAS["Notification"]["properties"]
-    assert job["state"]["enum"] == ["queued", "running", "succeeded", "failed", "cancelled"]
-    assert note["level"]["enum"] == ["info", "success", "warning", "error"]
-    assert set(job["state"]["enum"]) == set(Job.State.values)
-    assert set(note["level"]["enum"]) == set(Notification.Level.values)
-    limits = {name: note[name]["maxLength"] for name in ("title", "body", "url", "category")}
-    assert limits == {"title": 200, "body": 2000, "url": 1000, "category": 100}
-    for name, most in limits.items():
-        assert Notification._meta.get_field(name).max_length == most
-    assert SCHEMAS["Mark"]["properties"]["level"]["enum"] == [*note["level"]["enum"], None]
-    assert SCHEMAS["Mark"]["properties"]["ids"]["maxItems"] == api_views.MAX_IDS == 200
-    assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == validators.MAX_INTEGER == 2**53 - 1
-    parameters = DOCUMENT["components"]["parameters"]
-    assert parameters["IdempotencyKey"]["schema"]["maxLength"] == 200
-    assert f"at most {negotiation.MAX_WAIT_SECONDS}" in parameters["Prefer"]["description"]
-    [limit] = (one for one in DOCUMENT["paths"]["/jobs/"]["get"]["parameters"] if one.get("name") == "limit")
-    assert (limit["schema"]["default"], limit["description"]) == (
-        50,
-        "Maximum number of items. Values over 100 are reduced to it.",
-    )
+def walk(node, path=""):
+    """Yield the path and the value of each key of the document."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield f"{path}/{key}", value
+        if isinstance(value, dict | list):
+            yield from walk(value, f"{path}/{key}")
+
+
+def values_of(keyword):
+    """Return the values of a keyword of schemas by the name of the schema, parameter or property."""
+    found = {}
+    for path, value in walk(DOCUMENT):
+        owner, _, key = path.rpartition("/")
+        if key == keyword and not owner.endswith("/properties"):
+            found[owner] = value
+    return found
+
+
+def test_version_matches_the_package():
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+def test_limits_match_the_code():
+    """No maximum is in the document that is not here."""
+    schemas, parameters = "/components/schemas", "/components/parameters"
+    assert values_of("maxLength") == {
+        f"{schemas}/Error/properties/detail": validators.MAX_DETAIL_LENGTH,
+        f"{schemas}/Notification/properties/category": validators.MAX_CATEGORY_LENGTH,
+        f"{schemas}/Notification/properties/title": validators.MAX_TITLE_LENGTH,
+        f"{schemas}/Notification/properties/body": validators.MAX_BODY_LENGTH,
+        f"{schemas}/Notification/properties/url": validators.MAX_URL_LENGTH,
+        f"{schemas}/Job/properties/title": validators.MAX_TITLE_LENGTH,
+        f"{schemas}/Job/properties/progress/oneOf/1/properties/message": validators.MAX_PROGRESS_LENGTH,
+        f"{schemas}/Job/properties/url": validators.MAX_URL_LENGTH,
+        f"{parameters}/IdempotencyKey/schema": validators.MAX_KEY_LENGTH,
+    }
+    for name in ("title", "body", "url", "category"):
+        limit = SCHEMAS["Notification"]["properties"][name]["maxLength"]
+        assert Notification._meta.get_field(name).max_length == limit
+    assert values_of("maxItems") == {f"{schemas}/Mark/properties/ids": api_views.MAX_IDS}
+    greatest = values_of("maximum")
+    assert greatest.pop(f"{schemas}/Problem/properties/status") == 599
+    assert set(greatest.values()) == {validators.MAX_INTEGER} == {2**53 - 1}
+    assert list(values_of("default").values()) == [api_views.DEFAULT_PAGE_SIZE] * 2
+
+
+def test_choices_match_the_code():
+    """No enum is in the document that is not here."""
+    states, levels = list(Job.State.values), list(Notification.Level.values)
+    choices = values_of("enum")
+    for path in ("/paths/~/jobs//get/parameters/0/schema", "/components/schemas/Job/properties/state"):
+        assert choices.pop(path.replace("~", "")) == states
+    for path, choice in choices.items():
+        nullable = [None] if path == "/components/schemas/Mark/properties/level" else []
+        assert choice in ([*levels, *nullable], [0, 1]), path
+    assert list(choices.values()).count([*levels, None]) == 1
+    assert list(choices.values()).count(levels) == 2
+
+
+def test_sentences_name_the_limits_of_the_code():
+    """No number is in a description that is not here."""
+    sentences = {
+        value for path, value in walk(DOCUMENT) if path.rpartition("/")[2] in ("description", "summary")
+    }
+    wait = f"at most {negotiation.MAX_WAIT_SECONDS}"
+    marked = f"oldest first, at most {inbox.MAX_MARKED_ROWS:,} in one request"
+    expected = {
+        f"Maximum number of items. Values over {api_views.MAX_PAGE_SIZE} are reduced to it.",
+        f"Seconds until the next poll ({job_responses.RETRY_AFTER_SECONDS}). Absent when the job is done.",
+        f"The body has more than {parsing.MAX_BODY_BYTES} bytes.",
+        "wait=N (RFC 7240): delay the response until there is a change, "
+        f"at most N seconds ({wait}). Ignored by WSGI servers.",
+        f"wait=N (RFC 7240): 200 if the job is done within N seconds ({wait}), otherwise 202. "
+        "respond-async: 202 immediately.",
+        f"An equal request with the same key within {unique.KEY_LIFETIME_HOURS} hours gets the same job. "
+        "A different request gets 422.",
+        *(f"{verb.capitalize()} notifications, {marked}" for verb in inbox.VERBS),
+        "Why a job failed (RFC 9457).",
+        "An error response (RFC 9457).",
+        "Entity tags that the client has, or *. 304 if one of them is current.",
+        "The position of its last change, 0 while the job is active.",
+        "1: unread notifications only. 0: read ones only.",
+        "1: archived notifications only. Otherwise they are left out.",
+        "0: ready without a live worker too.",
+    }
+    assert {sentence for sentence in sentences if re.search(r"\d", sentence)} == expected
+
+
+def test_verbs_match_the_code():
+    """Each verb of the inbox has its path, with its name as the id of the operation."""
+    for verb in inbox.VERBS:
+        assert DOCUMENT["paths"][f"/notifications/{verb}/"]["post"]["operationId"] == verb
+
+
+def test_file_is_served_but_for_what_the_project_chooses():
+    document = json.loads(DOCUMENT_FILE.read_text())
+    for made in (document, rest := json.loads(json.dumps(DOCUMENT))):
+        del made["servers"], made["components"]["securitySchemes"]
+    assert document == rest
 
 
 def test_document_is_public():

@@ -1,0 +1,64 @@
+"""The view of ``openapi.json``, which needs no user: the OpenAPI 3.1 document of the API.
+
+The document is the file ``openapi.json`` beside this module. ``tests/http/test_openapi.py`` compares its paths, limits,
+choices and version with those of the code. Only what the project chooses is filled in: where the API is mounted, and
+the names of the session cookie and of the CSRF header.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt
+
+from notifications import serializers
+from notifications.http import csrf
+from notifications.http.decorators import exempt_from_project
+from notifications.http.negotiation import is_not_modified
+from notifications.problems import Problem, exceptions_as_problems
+
+DOCUMENT_FILE = Path(__file__).with_name("openapi.json")
+
+
+@exempt_from_project
+@csrf_exempt
+@exceptions_as_problems
+def openapi(request: HttpRequest) -> HttpResponse:
+    """Return the OpenAPI document, or 304 if ``If-None-Match`` names its entity tag."""
+    if request.method not in ("GET", "HEAD"):
+        raise Problem(405, f"{request.method} is not allowed. Use GET.", headers={"Allow": "GET, HEAD"})
+    text = serializers.encode(make_document(reverse("notifications:api-openapi").rpartition("/")[0]))
+    etag = f'"{sha256(text.encode()).hexdigest()[:32]}"'
+    if is_not_modified(etag, request):
+        response = HttpResponse(status=304)
+    else:
+        response = HttpResponse(text, content_type="application/json")
+    response["ETag"] = etag
+    response["Cache-Control"] = "no-cache"
+    return response
+
+
+def make_document(server: str) -> dict[str, Any]:
+    """Return the document of this project. ``server`` is the path at which the API is mounted."""
+    document = _read_file()
+    schemes = document["components"]["securitySchemes"]
+    description = f"Required for POST: {csrf.token_source()}."
+    schemes = {
+        "session": schemes["session"] | {"name": settings.SESSION_COOKIE_NAME},
+        "csrf": schemes["csrf"] | {"name": csrf.header_name(), "description": description},
+    }
+    components = document["components"] | {"securitySchemes": schemes}
+    return document | {"servers": [{"url": server}], "components": components}
+
+
+@cache
+def _read_file() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(DOCUMENT_FILE.read_text(encoding="utf-8"))
+    return document
