@@ -126,9 +126,7 @@ def serialize_job(row: Job) -> dict[str, Any]:
             "self": paths.job_path("api-job", row.id),
             "result": paths.job_path("api-job-result", row.id) if state == Job.State.SUCCEEDED else None,
             "cancel": None if done else paths.job_path("api-job-cancel", row.id),
-            "retry": paths.job_path("api-job-retry", row.id)
-            if state in (Job.State.FAILED, Job.State.CANCELLED) and row.lane != Job.Lane.OBSERVED
-            else None,
+            "retry": paths.job_path("api-job-retry", row.id) if row.can_retry else None,
         },
     }
 

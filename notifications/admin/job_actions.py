@@ -20,6 +20,7 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming.lanes import OBSERVED
 from notifications.jobs.transitions import manual
 from notifications.models import Job
+from notifications.states import ACTIVE, RETRYABLE
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
@@ -49,7 +50,7 @@ class JobActionsMixin(_ModelAdmin):
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         if _is_for_all(request):
             return bulk_changes.respond(self, request, "cancel")
-        active = queryset.filter(state__in=manual.ACTIVE_STATES)
+        active = queryset.filter(state__in=ACTIVE)
         became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
         self._log(request, became, "Cancelled.")
         cancelled = sum(what == "cancelled" for what in became.values())
@@ -74,7 +75,7 @@ class JobActionsMixin(_ModelAdmin):
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         if _is_for_all(request):
             return bulk_changes.respond(self, request, "retry")
-        retryable = queryset.filter(state__in=manual.RETRYABLE_STATES)
+        retryable = queryset.filter(state__in=RETRYABLE)
         before = list(retryable.exclude(lane=OBSERVED).values_list("pk", "fence"))
         has_observed = retryable.filter(lane=OBSERVED).exists()
         try:
@@ -135,9 +136,9 @@ def _offered_actions(job: Job) -> list[tuple[str, Any]]:
     offered = []
     if job.state == Job.State.QUEUED and job.run_after and job.lane != OBSERVED:
         offered.append(("run_jobs_now", _("Run this job now")))
-    if job.state in manual.ACTIVE_STATES:
+    if job.state in ACTIVE:
         offered.append(("cancel_jobs", _("Cancel this job")))
-    elif manual.can_retry(job):
+    elif job.can_retry:
         offered.append(("retry_jobs", _("Try this job again")))
     return offered
 

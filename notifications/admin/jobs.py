@@ -23,8 +23,8 @@ from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, ISOLATED, OB
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.matching import NEWEST_FIRST, JobFilter
-from notifications.jobs.states import describe_state
 from notifications.models import Job
+from notifications.states import describe_state
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
 MIN_SHOWN_SECONDS = 60

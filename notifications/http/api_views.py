@@ -35,6 +35,7 @@ from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub, reader
+from notifications.states import RETRYABLE
 from notifications.streams import changes, inbox, listing
 from notifications.streams.marking_filtered import mark_filtered
 from notifications.streams.marking_seen import mark_seen
@@ -141,7 +142,7 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     if job.lane == Job.Lane.OBSERVED:
         raise Problem(409, "The job is an execution of a Celery task. Publish the task again to repeat it.")
     try:
-        was_queued = job.state in manual.RETRYABLE_STATES and manual.retry([id])
+        was_queued = job.state in RETRYABLE and manual.retry([id])
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
     if not was_queued:

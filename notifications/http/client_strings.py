@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from django.utils.translation import gettext, pgettext
 
-from notifications.jobs.states import RETRY_AT
-from notifications.models import Job
+from notifications.states import RETRY_AT, JobState
 
 
 def client_strings() -> dict[str, str]:
@@ -55,6 +54,6 @@ def client_strings() -> dict[str, str]:
         "minutes_running": gettext("Running for {count} min"),
         "hours_running": gettext("Running for {count} h"),
         "attempt": gettext("attempt {attempt} of {most}"),
-        **{value: str(label) for value, label in Job.State.choices},
+        **{value: str(label) for value, label in JobState.choices},
         "retry_at": str(RETRY_AT),
     }

@@ -22,11 +22,11 @@ from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
 from notifications.http.decorators import View, exempt_from_project
 from notifications.jobs.pace import describe_elapsed, describe_pace
-from notifications.jobs.states import describe_state
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error
 from notifications.realtime.reader import number_if_needed
+from notifications.states import describe_state
 from notifications.streams import pages
 
 
@@ -67,7 +67,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "elapsed": describe_elapsed(job),
         "pace": describe_pace(job),
         "is_cancelled_by_owner": job.state == Job.State.CANCELLED and not job.cancelled_by_other,
-        "can_retry": manual.can_retry(job),
+        "can_retry": job.can_retry,
         "error": serializers.job_error(job),
         "result": _format_result(job.result),
     }

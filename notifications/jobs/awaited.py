@@ -24,6 +24,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.models import Job
+from notifications.states import DONE
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -38,7 +39,6 @@ IDLE_SECONDS = 5.0
 #: The thread closes its connection in pauses of at least this length.
 CONNECTION_IDLE_SECONDS = 1.0
 MAX_IDS_PER_QUERY = 500
-DONE_STATES = (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ def read_end(id: UUID) -> JobEnd | None:
     """Return the end of a job, None while it is active. Raises ``JobDoesNotExist``."""
     rows = Job.objects.using(database()).filter(pk=id).values_list("state", "result", "error")
     for state, result, error in rows:
-        return JobEnd(state=state, result=result, error=error) if state in DONE_STATES else None
+        return JobEnd(state=state, result=result, error=error) if state in DONE else None
     raise JobDoesNotExist(id)
 
 
@@ -185,7 +185,7 @@ class JobWaits:
         owners, done = {}, []
         for id, user, state in jobs.filter(pk__in=ids).values_list("id", "user_id", "state"):
             owners[id] = user
-            if state in DONE_STATES:
+            if state in DONE:
                 done.append(id)
         with self._lock:
             for id, user in owners.items():
@@ -193,9 +193,7 @@ class JobWaits:
                     awaited.user, awaited.has_user = user, True
         ends: dict[UUID, JobEnd | Exception] = {id: JobDoesNotExist(id) for id in ids if id not in owners}
         if done:
-            rows = jobs.filter(pk__in=done, state__in=DONE_STATES).values_list(
-                "id", "state", "result", "error"
-            )
+            rows = jobs.filter(pk__in=done, state__in=DONE).values_list("id", "state", "result", "error")
             for id, state, result, error in rows:
                 ends[id] = JobEnd(state=state, result=result, error=error)
         return ends

@@ -13,6 +13,7 @@ from notifications.db.transactions import database
 from notifications.jobs.matching import NEWEST_FIRST, JobFilter
 from notifications.jobs.transitions import manual
 from notifications.models import Job
+from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
 
 #: Jobs that are changed between two reports of progress.
 JOBS_PER_CHUNK = 1_000
@@ -21,9 +22,9 @@ MAX_JOBS_COUNTED = 1_000_000
 
 #: The states of the jobs that each change applies to.
 STATES: dict[str, Any] = {
-    "retry": manual.RETRYABLE_STATES,
-    "cancel": manual.ACTIVE_STATES,
-    "run_now": (Job.State.QUEUED,),
+    "retry": RETRYABLE,
+    "cancel": ACTIVE,
+    "run_now": CLAIMABLE,
 }
 
 
@@ -58,7 +59,7 @@ def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
 def has_observed_jobs(conditions: JobFilter) -> bool:
     """Return whether executions of Celery tasks are among the jobs that a retry would apply to."""
     rows = conditions.apply(Job.objects.using(database()))
-    return bool(rows.filter(lane=Job.Lane.OBSERVED, state__in=manual.RETRYABLE_STATES).exists())
+    return bool(rows.filter(lane=Job.Lane.OBSERVED, state__in=RETRYABLE).exists())
 
 
 def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> JobFilter:

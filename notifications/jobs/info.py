@@ -9,19 +9,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.pace import describe_elapsed, describe_pace
-from notifications.jobs.states import describe_state
+from notifications.states import DONE, JobStateName, describe_state
 
 if TYPE_CHECKING:
     from notifications.models import Job
-
-JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +58,7 @@ class JobInfo:
     queue_name: str
     title: str
     url: str
-    state: JobState
+    state: JobStateName
     attempt: int
     max_attempts: int
     progress_current: int | None
@@ -94,7 +92,7 @@ class JobInfo:
     @property
     def is_done(self) -> bool:
         """Whether the job has succeeded, failed or been cancelled."""
-        return self.state in ("succeeded", "failed", "cancelled")
+        return self.state in DONE
 
 
 #: The fields that are copied from the row as they are.

@@ -18,14 +18,12 @@ from notifications.db.keyset import Order
 from notifications.db.transactions import database
 from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES, OBSERVED
 from notifications.models import Attempt, Job
+from notifications.states import ACTIVE, LISTED_BY_INDEX
 
 #: Newest first, by an index.
 NEWEST_FIRST = Order(fields=("created_at", "id"))
 #: The ids that are read to look few jobs up by them, where the index that finds them has another order.
 MAX_IDS_READ = 1_000
-#: States whose jobs have an index in the order of the list.
-INDEXED_STATES = (Job.State.FAILED, Job.State.CANCELLED)
-ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 ENGINE_PREFIX = "engine:"
 
 
@@ -118,7 +116,7 @@ class JobFilter:
             return rows.filter(pk__in=ids), None
         state = Job.State.FAILED if self.error or self.failure else self.state
         rest = replace(self, created_from=None, created_until=None)
-        if state in INDEXED_STATES:
+        if state in LISTED_BY_INDEX:
             jobs, rest = jobs.filter(state=state), replace(rest, state="")
         return rows, None if is_exact and not rest else jobs.filter(self._created())
 
@@ -130,7 +128,7 @@ class JobFilter:
         selections: list[list[Any]] = []
         if self.user:
             selections.append([NEWEST_FIRST.sort(jobs.filter(user_id=_user_key(self.user)))])
-        if self.state in ACTIVE_STATES:
+        if self.state in ACTIVE:
             selections.append(self.selections())
         return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
 
@@ -147,7 +145,7 @@ class JobFilter:
                 jobs.filter(run_after=None, lane=lane).order_by("-priority", "id") for lane in Job.Lane.values
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
-        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in INDEXED_STATES else [jobs]
+        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 
     def _created(self) -> Q:
         conditions = Q()

@@ -16,14 +16,8 @@ from notifications.compat import InvalidTask, Task, TaskError, TaskResult, TaskR
 from notifications.jobs import observations
 from notifications.jobs.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
+from notifications.states import STATUS
 
-STATUS = {
-    Job.State.QUEUED: TaskResultStatus.READY,
-    Job.State.RUNNING: TaskResultStatus.RUNNING,
-    Job.State.SUCCEEDED: TaskResultStatus.SUCCESSFUL,
-    Job.State.FAILED: TaskResultStatus.FAILED,
-    Job.State.CANCELLED: TaskResultStatus.FAILED,
-}
 CANCELLED = "notifications.exceptions.JobCancelled"
 
 

@@ -16,6 +16,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from notifications import compat as compat  # first: it names a package that replaces modules of this one
+from notifications import states
 from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.broadcasts import Broadcast as Broadcast
@@ -122,12 +123,7 @@ class Job(models.Model):
     ``seq`` is 0 while the job is active, and NULL when it is finished and not numbered yet.
     """
 
-    class State(models.TextChoices):
-        QUEUED = "queued", _("Queued")
-        RUNNING = "running", _("Running")
-        SUCCEEDED = "succeeded", _("Succeeded")
-        FAILED = "failed", _("Failed")
-        CANCELLED = "cancelled", _("Cancelled")
+    State = states.JobState
 
     class Lane(models.TextChoices):
         """Who may claim the job, and the kind of slot that a worker needs for it: see ``jobs/claiming/lanes.py``."""
@@ -222,7 +218,7 @@ class Job(models.Model):
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),
-            *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in ("failed", "cancelled")),
+            *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in states.LISTED_BY_INDEX),
             _job_index("list", "created_at", "id"),  # ids of observed tasks do not ascend with time
         ]
         # A key can be used again when it has expired: it is cleared from the older row first.
@@ -245,7 +241,12 @@ class Job(models.Model):
     @property
     def done(self) -> bool:
         """Whether the job has succeeded, failed or been cancelled."""
-        return self.state in (self.State.SUCCEEDED, self.State.FAILED, self.State.CANCELLED)
+        return self.state in states.DONE
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether the job can be retried by hand. That of an observed task cannot: only Celery can run it."""
+        return self.state in states.RETRYABLE and self.lane != self.Lane.OBSERVED
 
 
 class Attempt(models.Model):

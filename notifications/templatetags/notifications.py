@@ -27,6 +27,7 @@ from notifications import paths, times
 from notifications.http import csrf, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
+from notifications.states import DONE
 from notifications.streams import pages
 from notifications.streams.inbox import VERBS
 
@@ -110,6 +111,7 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
             "strings": client_strings(),
             "marks": urls["marks"],
             "action": urls["action"],
+            "doneStates": DONE,
         },
         "position": position,
         "page_user_mark": page_user_mark,

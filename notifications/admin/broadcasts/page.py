@@ -25,9 +25,9 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.jobs.broadcasts import starting
-from notifications.jobs.matching import ACTIVE_STATES
 from notifications.models import Broadcast, Job, Notification
 from notifications.problems import log_database_error
+from notifications.states import ACTIVE
 from notifications.templatetags.notifications import csp_nonce
 
 State = Broadcast.State
@@ -259,4 +259,4 @@ def _read_jobs(rows: Any) -> None:
 def _is_stopped(row: Any) -> bool:
     """Return whether the job has ended before it was done."""
     is_active = row.state in (State.SENDING, State.WITHDRAWING)
-    return is_active and (row.shown_job is None or row.shown_job.state not in ACTIVE_STATES)
+    return is_active and (row.shown_job is None or row.shown_job.state not in ACTIVE)

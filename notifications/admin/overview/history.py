@@ -14,6 +14,7 @@ from notifications.jobs.claiming.depths import read_moment
 from notifications.jobs.statistics import reading
 from notifications.jobs.statistics.points import read_queues_and_points
 from notifications.jobs.statistics.reading import Histogram
+from notifications.states import ACTIVE, sql_list
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000
@@ -120,7 +121,7 @@ def _read_active(since: datetime) -> dict[str, list[tuple[datetime, int]]]:
         SELECT queue_name, {minute}, count(*) FROM (
             SELECT queue_name, queued_at, state FROM notifications_job WHERE created_at >= %s
             ORDER BY created_at DESC, id DESC LIMIT {MAX_ACTIVE_READ}
-        ) AS newest WHERE state IN ('queued', 'running') AND queued_at >= %s GROUP BY 1, 2
+        ) AS newest WHERE state IN ({sql_list(ACTIVE)}) AND queued_at >= %s GROUP BY 1, 2
     """
     found: dict[str, list[tuple[datetime, int]]] = {}
     with db.cursor() as cursor:

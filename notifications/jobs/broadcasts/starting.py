@@ -15,8 +15,8 @@ from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.broadcasts.sending import send_broadcast
 from notifications.jobs.broadcasts.withdrawal import withdraw_broadcast
 from notifications.jobs.enqueueing.owners import requester
-from notifications.jobs.matching import ACTIVE_STATES
 from notifications.models import Broadcast, Job
+from notifications.states import ACTIVE
 
 State = Broadcast.State
 
@@ -26,7 +26,7 @@ def can_withdraw(broadcast: Broadcast) -> bool:
     if broadcast.state != State.WITHDRAWING:
         return broadcast.state != State.WITHDRAWN
     jobs = Job.objects.using(database()).filter(pk=broadcast.withdrawal_job)
-    return not jobs.filter(state__in=ACTIVE_STATES).exists()
+    return not jobs.filter(state__in=ACTIVE).exists()
 
 
 def begin_sending(broadcast: Broadcast, *, url: str) -> bool:

@@ -18,6 +18,7 @@ from uuid import UUID
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions.guards import database_now, lock_query
 from notifications.models import Job, Schedule, Tick
+from notifications.states import ACTIVE
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -36,7 +37,6 @@ MAX_IDLE_SECONDS = 1
 #: The id of a tick (None: its end is recorded already), its job, and the state and the error of that.
 Run = tuple[int | None, UUID, str, str | None]
 
-ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 #: The state of a run whose job does not exist any more.
 DELETED = "deleted"
 FAILED, MISSED, SKIPPED = "failed", "missed", "skipped"  # of Schedule.Problem
@@ -52,7 +52,7 @@ def open_ticks(schedules: Iterable[str]) -> Any:
 def count_active(schedules: Iterable[str]) -> Counter[str]:
     """Return how many jobs of each of these schedules are queued or running."""
     names = dict(open_ticks(schedules).values_list("job", "schedule_id"))
-    active = Job.objects.using(database()).filter(pk__in=list(names), state__in=ACTIVE_STATES)
+    active = Job.objects.using(database()).filter(pk__in=list(names), state__in=ACTIVE)
     return Counter(names[job] for job in active.values_list("pk", flat=True))
 
 
@@ -68,7 +68,7 @@ def record_ends(schedules: Iterable[Schedule]) -> None:
     jobs = {id: (state, error) for id, state, error in rows}
     ended: dict[str, list[tuple[int | None, UUID]]] = defaultdict(list)
     for tick, schedule, job in open:
-        if jobs.get(job, (DELETED, None))[0] not in ACTIVE_STATES:
+        if jobs.get(job, (DELETED, None))[0] not in ACTIVE:
             ended[schedule].append((tick, job))
     for job, schedule in names.items():
         if jobs.get(job, ("", None))[0] == Job.State.SUCCEEDED:  # after a retry by hand

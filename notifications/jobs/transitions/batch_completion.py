@@ -28,12 +28,12 @@ from notifications.jobs.transitions import batch_outcomes, outcomes
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
+from notifications.states import ACTIVE, DONE
 
 logger = logging.getLogger("notifications.jobs")
 
 #: The path of the task of all batches.
 BATCH = "notifications.jobs.batches.batch"
-ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 #: Seconds between two times that one process stores the progress of one batch.
 PROGRESS_INTERVAL_SECONDS = 0.5
 MAX_BATCHES_REMEMBERED = 1_000
@@ -86,19 +86,19 @@ def _collect_outcomes(ids: Sequence[UUID]) -> list[Outcome]:
     return [
         _outcome_or_fallback(job, counted[job.id])
         for job in rows
-        if not any(counted[job.id][state] for state in ACTIVE_STATES)
+        if not any(counted[job.id][state] for state in ACTIVE)
     ]
 
 
 def _find_with_active_jobs(ids: Sequence[UUID]) -> set[UUID]:
     """Return the running batches among these that have active jobs."""
-    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE_STATES)
+    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
     return set(running_batches().filter(Exists(active), id__in=ids).values_list("id", flat=True))
 
 
 def find_remaining_batches() -> set[UUID]:
     """Return the batches that are complete but not ended, and those with progress that is not stored."""
-    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE_STATES)
+    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
     complete = running_batches().filter(~Exists(active)).only("id", "deadline")
     return {*(job.id for job in complete if not _is_open(job)), *_with_unstored_progress}
 
@@ -147,7 +147,7 @@ def _store_progress(ids: Iterable[UUID]) -> None:
         updates = []
         for job in lock_query(running_batches().filter(id__in=due).order_by("id")):
             counts = counted[job.id]
-            done = sum(counts[state] for state in counts if state not in ACTIVE_STATES)
+            done = sum(counts[state] for state in counts if state in DONE)
             # Of two processes the one that counted first, and fewer, may write last.
             if (job.progress_current or 0) < done:
                 # The total may grow while a group of Celery's is published.

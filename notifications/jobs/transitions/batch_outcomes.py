@@ -11,6 +11,7 @@ from notifications.exceptions import JobFailed
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions.outcomes import Outcome, _failed, _language, announcement, cancelled
 from notifications.models import Job
+from notifications.states import DONE
 
 
 def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled: int) -> Outcome:
@@ -21,7 +22,7 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
             body = ngettext("%(count)d job succeeded.", "All %(count)d jobs succeeded.", total) % {
                 "count": total
             }
-            value = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled}
+            value = _counts(succeeded)
             fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
             return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)
         numbers = {"failed": failed, "cancelled": cancelled, "total": total}
@@ -53,6 +54,11 @@ def of_single_job(job: Job, policy: Policy, member: Job) -> Outcome:
     if member.state == Job.State.CANCELLED:
         job.cancelled_by_other = True
         return cancelled(job, policy)
-    value = {"succeeded": 1, "failed": 0, "cancelled": 0}
+    value = _counts(1)
     fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)
+
+
+def _counts(succeeded: int) -> dict[str, int]:
+    """Return the result of a batch whose jobs have all succeeded: their number in each state."""
+    return {str(state): succeeded if state == Job.State.SUCCEEDED else 0 for state in DONE}

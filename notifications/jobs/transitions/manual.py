@@ -36,16 +36,9 @@ from notifications.jobs.transitions.guards import (
 )
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
-from notifications.jobs.transitions.retrying import RETRYABLE_STATES as RETRYABLE_STATES
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
 from notifications.models import Job
-
-ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
-
-
-def can_retry(job: Job) -> bool:
-    """Return whether a job can be retried by hand. The job of an observed task cannot: only Celery can run it."""
-    return job.state in RETRYABLE_STATES and job.lane != Job.Lane.OBSERVED
+from notifications.states import ACTIVE, sql_list
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
@@ -120,7 +113,7 @@ def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
 
 def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
     """Cancel the jobs inside batches. Ids of other jobs have no effect."""
-    jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE_STATES)
+    jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE)
     # A running job whose cancellation was requested, and that its worker then released, may be of a paused queue: no
     # worker would claim it.
     jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state=Job.State.QUEUED))
@@ -134,8 +127,7 @@ def _cancel_chunk(
     """Cancel jobs, and add to ``results``. Returns the ids of the jobs that another transaction changed meanwhile."""
     prepare = prepare_id()
     of_ids, params = bulk.where_in(Job, "id", [prepare(id) for id in ids])
-    states = ", ".join(f"'{state}'" for state in ACTIVE_STATES)
-    active = f"WHERE {of_ids} AND state IN ({states}) ORDER BY id"
+    active = f"WHERE {of_ids} AND state IN ({sql_list(ACTIVE)}) ORDER BY id"
     jobs = bulk.select(Job, active, params)
     load_handlers()
     # Outcomes call translations and the task's policy, so they are made before the transaction. A running job is only

@@ -29,11 +29,11 @@ from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.models import Job
+from notifications.states import ACTIVE
 
 LANE = Job.Lane.OBSERVED
 #: Jobs that one query reads by their ids.
 MAX_JOBS_PER_QUERY = 500
-ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 
 
 def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
@@ -147,7 +147,7 @@ def read_many(ids: Sequence[UUID]) -> list[Job]:
     found: list[Job] = []
     for start in range(0, len(ids), MAX_JOBS_PER_QUERY):
         rows = Job.objects.using(database()).filter(id__in=ids[start : start + MAX_JOBS_PER_QUERY], lane=LANE)
-        rows = rows.filter(state__in=(*ACTIVE_STATES, Job.State.FAILED)).exclude(task_path=BATCH)
+        rows = rows.filter(state__in=(*ACTIVE, Job.State.FAILED)).exclude(task_path=BATCH)
         found += [job for job in rows if not job.done or outcomes.is_guess(job)]
     return found
 

@@ -19,12 +19,12 @@ from notifications.jobs.transitions import batch_completion, finishing, outcomes
 from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.models import Job
+from notifications.states import DONE, REOPENABLE
 
 logger = logging.getLogger("notifications.jobs")
 
 #: Batches whose progress one round compares with their jobs.
 MAX_BATCHES_PER_ROUND = 100
-ENDED_STATES = (Job.State.SUCCEEDED, Job.State.FAILED)
 
 
 def extend(id: UUID, open_until: datetime) -> None:
@@ -47,7 +47,7 @@ def close(id: UUID, *, count: int, total: int, title: str, url: str = "") -> Non
     def write() -> None:
         rows = list(_lock(id))
         for job in rows:
-            if job.state in ENDED_STATES and (job.progress_total or 0) < count:
+            if job.state in REOPENABLE and (job.progress_total or 0) < count:
                 _reopen(job)
         running = [job for job in rows if job.state == Job.State.RUNNING]
         guarded_update(
@@ -63,7 +63,7 @@ def close(id: UUID, *, count: int, total: int, title: str, url: str = "") -> Non
 def reopen_in_transaction(id: UUID) -> None:
     """Have a batch run again that has ended before one of its jobs was inserted. Inside a transaction."""
     for job in _lock(id):
-        if job.state in ENDED_STATES:
+        if job.state in REOPENABLE:
             _reopen(job)
             streams.ring([job.user_id])
 
@@ -99,7 +99,7 @@ def store_progress() -> None:
     if not stored:
         return
     jobs = Job.objects.using(database()).filter(batch__in=list(stored))
-    ended = jobs.exclude(state__in=batch_completion.ACTIVE_STATES).order_by().values("batch")
+    ended = jobs.filter(state__in=DONE).order_by().values("batch")
     counts = dict(ended.annotate(jobs=Count("id")).values_list("batch", "jobs"))
     finishing.finish_batches(id for id, count in counts.items() if count > (stored[id] or 0))
 

@@ -25,6 +25,7 @@ from notifications.exceptions import JobCancelled
 from notifications.jobs.locations import find_location
 from notifications.jobs.policies import DEFAULT_POLICY, FinishedJob, Policy
 from notifications.models import Attempt, Job, Notification
+from notifications.states import LEVELS
 from notifications.streams.inbox import build_notification
 
 logger = logging.getLogger("notifications.jobs")
@@ -33,7 +34,6 @@ T = TypeVar("T")
 
 #: Characters that are kept from the end of a traceback.
 MAX_TRACEBACK_CHARS = 20_000
-LEVELS = {Job.State.SUCCEEDED: "success", Job.State.FAILED: "error", Job.State.CANCELLED: "warning"}
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
 MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
 

@@ -22,8 +22,8 @@ from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions.finishing import finish_batches
 from notifications.jobs.transitions.guards import guarded_update, lock_query, update_locked_rows
 from notifications.models import Job
+from notifications.states import RETRYABLE
 
-RETRYABLE_STATES = (Job.State.FAILED, Job.State.CANCELLED)
 #: Rows that one transaction changes at most on PostgreSQL, where only those of these jobs and streams are locked.
 MAX_ROWS_POSTGRESQL = 200
 #: What is read of jobs that are retried, and what is set for all of them.
@@ -51,7 +51,7 @@ def retry(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
 def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
     queued: list[UUID] = []
     for chunk in chunks_of(ids):
-        rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE_STATES).order_by("id")
+        rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
         rows = rows.exclude(lane=Job.Lane.OBSERVED)  # only Celery can run these
         jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
         if batches := [job for job in jobs if batch_completion.is_batch(job)]:
@@ -82,7 +82,7 @@ def _queue_again(
     else:
         for user, count in owned.items():
             active_limit.raise_if_exceeded(user, count)
-    for state in map(str, RETRYABLE_STATES):
+    for state in map(str, RETRYABLE):
         update_locked_rows(
             ("max_attempts", "lane", "queued_at"),
             [
@@ -112,7 +112,7 @@ def _retry_batch(batch: Job, passes_over_full: bool) -> bool:
             active_limit.raise_if_exceeded(batch.user_id)
         elif not active_limit.read_places([batch.user_id])[batch.user_id]:
             return False
-    jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE_STATES)
+    jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE)
     # The jobs first: a running batch without an active job is ended by any worker.
     ids = list(jobs.order_by("id").values_list("id", flat=True))
     if ids and not _retry_jobs(ids, passes_over_full):
@@ -126,7 +126,7 @@ def _reopen_batch(batch: UUID) -> bool:
 
     def write() -> bool:
         limit_lock_wait()
-        rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE_STATES)
+        rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE)
         jobs = list(lock_query(rows, skip_locked=False))
         for job in jobs:
             guarded_update(

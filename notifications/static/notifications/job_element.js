@@ -6,13 +6,12 @@
  * @typedef {import("./notifications.js").Page} Page
  */
 
-const DONE_STATES = new Set(["succeeded", "failed", "cancelled"]);
 /** Texts that change while the job does not are rendered again after this long. */
 const TIMES_INTERVAL_MS = 1_000;
 
 /** @param {Page} page */
 export function defineJobElement(page) {
-  const { client, jobs, localization, dom, clock, shownIds } = page;
+  const { client, jobs, localization, dom, clock, shownIds, doneStates } = page;
   /** @type {Map<string, Set<Job>>} the elements of the page, by the id of their job */
   const elements = new Map();
   let hasCaughtUp = false;
@@ -23,7 +22,7 @@ export function defineJobElement(page) {
   function read(element) {
     reading = reading.then(async () => {
       const id = element.getAttribute("job") ?? "";
-      if (elements.get(id)?.has(element) && !DONE_STATES.has(element.dataset.state ?? ""))
+      if (elements.get(id)?.has(element) && !doneStates.includes(element.dataset.state ?? ""))
         await jobs.read(id, element.getAttribute("href") ?? undefined);
     });
   }
@@ -71,7 +70,7 @@ export function defineJobElement(page) {
     update(item) {
       if (this.#item && item.version <= this.#item.version) return;
       // A part of a page that is read again when its job is done has it as done: that must not have it read again.
-      const wasRenderedDone = !this.#item && DONE_STATES.has(this.dataset.state ?? "");
+      const wasRenderedDone = !this.#item && doneStates.includes(this.dataset.state ?? "");
       this.#item = item;
       const texts = describeJob(item, localization);
       this.dataset.state = item.state;

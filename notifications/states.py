@@ -1,0 +1,156 @@
+"""The states of a job and the changes between them, which all other code, the browser client and the docs read here.
+
+``tests/test_states.py`` lists what has to follow when a state is added. No model is imported: models import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
+
+from django.db.models import TextChoices
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext_lazy as _
+
+from notifications import times
+from notifications.compat import TaskResultStatus
+
+#: Members of ``JobState``, whose types mypy does not know.
+States = tuple[Any, ...]
+
+
+class JobState(TextChoices):
+    QUEUED = "queued", _("Queued")
+    RUNNING = "running", _("Running")
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    CANCELLED = "cancelled", _("Cancelled")
+
+
+#: The same for type checkers.
+JobStateName = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+#: States that a job leaves without being changed by hand.
+ACTIVE: States = (JobState.QUEUED, JobState.RUNNING)
+DONE: States = tuple(JobState(value) for value in JobState.values if value not in ACTIVE)
+#: Workers claim jobs in these states, when they are due.
+CLAIMABLE: States = (JobState.QUEUED,)
+#: Jobs in these states can be retried by hand.
+RETRYABLE: States = (JobState.FAILED, JobState.CANCELLED)
+#: Ends of batches that run again when another job is added to them.
+REOPENABLE: States = (JobState.SUCCEEDED, JobState.FAILED)
+#: States whose jobs have an index of their own in the order of the lists.
+LISTED_BY_INDEX: States = (JobState.FAILED, JobState.CANCELLED)
+#: The status of a job in Django's Tasks API.
+STATUS: dict[Any, Any] = {
+    JobState.QUEUED: TaskResultStatus.READY,
+    JobState.RUNNING: TaskResultStatus.RUNNING,
+    JobState.SUCCEEDED: TaskResultStatus.SUCCESSFUL,
+    JobState.FAILED: TaskResultStatus.FAILED,
+    JobState.CANCELLED: TaskResultStatus.FAILED,
+}
+#: The level of the notification of a job that has ended.
+LEVELS: dict[Any, str] = {
+    JobState.SUCCEEDED: "success",
+    JobState.FAILED: "error",
+    JobState.CANCELLED: "warning",
+}
+#: The state of a job that waits for another attempt.
+RETRY_AT = _("Queued, retry at {time}")
+
+
+class Change(NamedTuple):
+    """A change of jobs: the states before (none: a new job) and after it, and its module of ``transitions``."""
+
+    what: str
+    before: States
+    after: States
+    module: str
+
+
+#: All changes of the state of a job. The first column is that of the table in ``docs/explanation/architecture.md``.
+CHANGES = (
+    Change("enqueue", (), (JobState.QUEUED,), "queueing"),
+    Change("enqueue a batch, which no worker claims", (), (JobState.RUNNING,), "batch_completion"),
+    Change("claim; raises fence and attempt", CLAIMABLE, (JobState.RUNNING,), "claims"),
+    Change(
+        "a worker of Celery starts an observed task",
+        (JobState.QUEUED,),
+        (JobState.RUNNING,),
+        "observed_starts",
+    ),
+    Change(
+        "finish, with the notification and its number",
+        (JobState.RUNNING,),
+        (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED),
+        "recording",
+    ),
+    Change(
+        "finish an observed task that was never started",
+        (JobState.QUEUED,),
+        (JobState.FAILED, JobState.CANCELLED),
+        "observed",
+    ),
+    Change(
+        "retry after a failed attempt, release at shutdown",
+        (JobState.RUNNING,),
+        (JobState.QUEUED,),
+        "queueing",
+    ),
+    Change(
+        "retry an observed task, or queue it again after its worker was lost",
+        (JobState.RUNNING,),
+        (JobState.QUEUED,),
+        "observed",
+    ),
+    Change(
+        "reap: the lease or the deadline is over",
+        (JobState.RUNNING,),
+        (JobState.QUEUED, JobState.FAILED, JobState.CANCELLED),
+        "reaping",
+    ),
+    Change(
+        "cancel a queued job; a running one only gets `cancel_requested_at`",
+        (JobState.QUEUED,),
+        (JobState.CANCELLED,),
+        "manual",
+    ),
+    Change("retry by hand; raises the fence", RETRYABLE, (JobState.QUEUED,), "retrying"),
+    Change("retry a batch by hand; raises the fence", RETRYABLE, (JobState.RUNNING,), "retrying"),
+    Change(
+        "correct a guess about an observed task, whose real start or end follows in the same transaction; "
+        "raises the fence",
+        (JobState.FAILED,),
+        (JobState.QUEUED,),
+        "observed_batches",
+    ),
+    Change(
+        "reopen a batch that gets another job; raises the fence",
+        REOPENABLE,
+        (JobState.RUNNING,),
+        "observed_batches",
+    ),
+)
+
+
+def sql_list(states: Iterable[str]) -> str:
+    """Return states as the list of an SQL condition: ``'queued', 'running'``."""
+    return ", ".join(f"'{state}'" for state in states)
+
+
+def describe_state(job: Any) -> str:
+    """Return the state of a ``Job`` or ``JobInfo`` in words: "Running", or "Queued, retry at 14:05".
+
+    The time is in the current time zone, with its date if it is a day or more away.
+    """
+    label = str(JobState(job.state).label)
+    now = times.now()
+    if job.state not in CLAIMABLE or not job.attempt or job.run_after is None:
+        return label
+    start = times.as_utc(job.run_after)
+    if start <= now:
+        return label
+    local = timezone.localtime(start)
+    text = date_format(local, "H:i" if start - now < timedelta(days=1) else "j M Y, H:i")
+    return str(RETRY_AT).format(time=text)
