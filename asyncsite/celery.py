@@ -4,7 +4,7 @@ import os
 
 from celery import Celery
 
-from notifications.celery import connect
+from notifications.contrib.celery import connect
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asyncsite.settings")
 

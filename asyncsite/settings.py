@@ -116,7 +116,7 @@ TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL")
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 if CELERY_BROKER_URL:
-    TASKS["default"]["OPTIONS"] = {"engine": "notifications.jobs.engines.celery"}
+    TASKS["default"]["OPTIONS"] = {"engine": "notifications.contrib.celery"}
 
 # Older reports are deleted. A user may delete a report earlier.
 REPORT_RETENTION = env.days("REPORT_RETENTION_DAYS", default="90")

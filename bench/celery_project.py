@@ -17,7 +17,7 @@ IS_OBSERVED = os.environ.get("BENCH_OBSERVE") == "1"
 app = Celery("bench", broker=REDIS, backend=REDIS)
 
 if IS_OBSERVED:
-    from notifications.celery import observed
+    from notifications.contrib.celery import observed
 else:
 
     def observed(**options):

@@ -14,15 +14,15 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from notifications.compat import TaskResult
+from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.enqueueing.owners import requester
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
-from notifications.jobs.policies import FinishedJob, NotifyOption, policy
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
 
     from notifications.jobs.batches import Batch, BatchCounts
-    from notifications.jobs.task_types import HasReturnValue, task
+    from notifications.jobs.declaring.task_types import HasReturnValue, task
 else:
     from notifications.compat import task
 

@@ -13,15 +13,15 @@ class NotificationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from notifications import checks, receivers  # noqa: F401  (the import registers the checks)
-        from notifications.jobs import engines, spans
+        from notifications import checks, engines, receivers  # noqa: F401  (the import registers the checks)
+        from notifications.jobs import spans
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
 
         if engines.has_backend_engine():
             # Loaded before workers of the other backend fork a process for each job, which would load it each time.
-            from notifications.jobs.engines import process  # noqa: F401
+            from notifications.engines import process  # noqa: F401
 
         receivers.connect()
         spans.configure()

@@ -144,7 +144,7 @@ def begin_serving(*, restarts: bool = False) -> None:
     supervisor. Otherwise it ends.
     """
     from notifications.conf import settings
-    from notifications.jobs.engines import handover
+    from notifications.engines import handover
     from notifications.realtime import doorbell
 
     is_serving.set()

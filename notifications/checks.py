@@ -16,11 +16,12 @@ from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
 from notifications.compat import task_backends
-from notifications.jobs import policy_settings, spans
+from notifications.engines import engine_of
+from notifications.jobs import spans
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.claiming.queues import find_wrong_limits
-from notifications.jobs.engines import engine_of
-from notifications.jobs.policies import Policy
+from notifications.jobs.declaring import policy_settings
+from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.worker.lease import RENEWALS
 
 #: The recommended options of a SQLite database, as in the quick start.
@@ -256,25 +257,16 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 
 @register("notifications")
 def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W010: options of observed tasks of Celery. W004: the module that observes them is not imported."""
-    from notifications.jobs import observations
+    """W010: options of observed tasks of Celery. W004: the module that observes them, which has checks too."""
+    from notifications.jobs.declaring import observations
 
     tasks = observations.configured_tasks()
-    is_imported = "notifications.celery" in sys.modules
     problems: dict[str, str] = {}
     for name, options in tasks.items():
         try:
             observations.from_options(options)
         except TypeError as exc:
             problems[name] = str(exc)
-    declared: dict[str, str] = {}
-    if is_imported:
-        from notifications.jobs.engines.celery import configured_tasks, declarations
-
-        if tasks:
-            configured_tasks.import_task_modules()
-            problems |= configured_tasks.find_wrong_arguments()
-        declared = declarations.find_wrong_declarations()
     found: list[CheckMessage] = [
         Warning(
             f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {problem}",
@@ -283,20 +275,13 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         )
         for name, problem in problems.items()
     ]
-    found += [
-        Warning(
-            f"@observed of Celery task {name}: {problem}",
-            hint='Write @observed(title="Export {year}", owner="user_id").',
-            id="notifications.W010",
-        )
-        for name, problem in declared.items()
-    ]
-    if tasks and not is_imported:
+    if tasks and "notifications.contrib.celery" not in sys.modules:
         found.append(
             Warning(
-                "NOTIFICATIONS['CELERY'] names tasks, but notifications.celery is not imported: none is observed.",
-                hint="Write `import notifications.celery` in the project's celery.py, and import that in the project's "
-                "__init__.py.",
+                "NOTIFICATIONS['CELERY'] names tasks, but notifications.contrib.celery is not imported: none is "
+                "observed.",
+                hint="Write `import notifications.contrib.celery` in the project's celery.py, and import that in the "
+                "project's __init__.py.",
                 id="notifications.W004",
             )
         )
@@ -306,8 +291,8 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W020 to W025: wrong declarations of schedules, each of which disables itself only."""
-    from notifications.jobs.schedules.declarations import wrong_declarations
-    from notifications.jobs.schedules.tasks import find_wrong_tasks
+    from notifications.schedules.declarations import wrong_declarations
+    from notifications.schedules.tasks import find_wrong_tasks
 
     wrong = [*wrong_declarations(), *find_wrong_tasks()]
     return [Warning(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]

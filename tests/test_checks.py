@@ -272,12 +272,12 @@ def test_limits_of_rq(settings, monkeypatch):
 def test_broker_of_celery(url, ids, settings, monkeypatch):
     """E007 or W007, without connecting to it."""
     celery = pytest.importorskip("celery")
-    from notifications.jobs.engines.celery import app as connected
+    from notifications.contrib.celery import app as connected
 
     app = celery.Celery("checked", set_as_current=False)
     app.conf.broker_url = url
     monkeypatch.setattr(connected, "_connected_app", app)
-    settings.TASKS = with_engine("notifications.jobs.engines.celery")
+    settings.TASKS = with_engine("notifications.contrib.celery")
     assert found(checks.check_tasks) == ids
 
 
@@ -285,15 +285,24 @@ def test_broker_of_celery(url, ids, settings, monkeypatch):
 def test_celery_without_an_app(settings, monkeypatch):
     """E007 has the line to add, and enqueueing raises it."""
     pytest.importorskip("celery")
-    from notifications.jobs.engines.celery import app as connected
+    from notifications.contrib.celery import app as connected
 
     monkeypatch.setattr(connected, "_connected_app", None)
-    settings.TASKS = with_engine("notifications.jobs.engines.celery")
+    settings.TASKS = with_engine("notifications.contrib.celery")
     (message,) = checks.check_tasks(None)
     assert message.id == "notifications.E007"
     with pytest.raises(ImproperlyConfigured, match=r"connect\(app\)"):
         noop.enqueue()
     assert not Job.objects.exists()
+
+
+def test_an_engine_that_has_moved(settings):
+    settings.TASKS = with_engine("notifications.jobs.engines.celery")
+    (message,) = checks.check_tasks(None)
+    assert (message.id, message.msg.endswith("Write 'notifications.contrib.celery'.")) == (
+        "notifications.E007",
+        True,
+    )
 
 
 urlpatterns = []

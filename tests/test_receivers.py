@@ -9,8 +9,9 @@ from django.test.utils import isolate_apps
 from notifications import receivers, streams
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import recording
 from notifications.models import Attempt, Job, Notification, Stream
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_consistent

@@ -18,8 +18,8 @@ from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import rung
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
+from tests.engines import recording_engine
 from tests.jobs import joining_tasks, tasks
-from tests.jobs.engines import recording_engine
 
 
 class RunJobsTests(TestCase):
@@ -47,7 +47,7 @@ class RunJobsTests(TestCase):
     def test_jobs_of_engines(self):
         """They run without a broker: those that were handed over, and those that wait for that."""
         backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
-        engine = {"OPTIONS": {"engine": "tests.jobs.engines.recording_engine"}}
+        engine = {"OPTIONS": {"engine": "tests.engines.recording_engine"}}
         recording_engine.handed.clear()
         with self.settings(TASKS={"default": backend | engine}):
             tasks.noop.enqueue()

@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.mixins import ReadOnlyMixin
-from notifications.jobs.alerts.texts import detail_of
 from notifications.models import Alert
+from notifications.operations.alerts.texts import detail_of
 
 
 @admin.register(Alert)

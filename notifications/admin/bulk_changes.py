@@ -19,14 +19,14 @@ from notifications import times
 from notifications.admin import job_filters
 from notifications.db.transactions import database
 from notifications.exceptions import JobError, NotificationsError
-from notifications.jobs import changing
 from notifications.jobs.batches import first_backend_alias, first_queue_name
+from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.enqueueing.owners import requester, running_attempt
-from notifications.jobs.matching import JobFilter
-from notifications.jobs.own_tasks import own_task
-from notifications.jobs.policies import FinishedJob, policy
 from notifications.jobs.worker.job_context import progress
 from notifications.models import Job
+from notifications.operations import bulk_changes as changing
+from notifications.operations.matching import JobFilter
 
 #: Jobs that get an entry of their own in Django's log of changes. All are counted in the entry of the whole change.
 MAX_JOBS_LOGGED = 1_000

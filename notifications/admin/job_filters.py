@@ -18,8 +18,8 @@ from django.utils.translation import gettext_lazy as _
 from notifications import times
 from notifications.admin.runners import RunnerFilter
 from notifications.db.transactions import database
-from notifications.jobs.matching import JobFilter
 from notifications.models import Attempt, Job
+from notifications.operations.matching import JobFilter
 
 #: The newest rows that choices come from, and the choices that are shown at most.
 MAX_ROWS_READ, MAX_CHOICES = 300, 15

@@ -16,8 +16,8 @@ from notifications.admin.broadcasts.composing import SEND_PERMISSION
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.db.transactions import database
-from notifications.jobs.matching import MAX_IDS_READ
 from notifications.models import Broadcast, Notification
+from notifications.operations.matching import MAX_IDS_READ
 
 
 @admin.register(Notification)

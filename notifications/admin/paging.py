@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from notifications.admin.mixins import FilteredChangeList
 from notifications.db.keyset import Order, Page, RowPosition, count_rows, estimate_rows, read_page
 from notifications.db.transactions import connection
-from notifications.jobs.matching import parse_id
+from notifications.operations.matching import parse_id
 
 #: Parameters of the page's address: the position after which, or before which, the page begins.
 OLDER_VAR, NEWER_VAR = "older", "newer"

@@ -11,15 +11,15 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.compat import task_backends
+from notifications.engines import label_of
 from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES, OBSERVED, has_engine
-from notifications.jobs.engines import label_of
 from notifications.models import Job
 
 
 def has_runners() -> bool:
     """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
     # A project that observes Celery tasks has imported this module.
-    return any(map(has_engine, task_backends.settings)) or "notifications.celery" in sys.modules
+    return any(map(has_engine, task_backends.settings)) or "notifications.contrib.celery" in sys.modules
 
 
 class RunnerFilter(admin.SimpleListFilter):
@@ -37,7 +37,9 @@ class RunnerFilter(admin.SimpleListFilter):
             (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
             for alias, label in zip(aliases, labels, strict=True)
         ]
-        observed = [("observed", _("Celery (observed)"))] if "notifications.celery" in sys.modules else []
+        observed = (
+            [("observed", _("Celery (observed)"))] if "notifications.contrib.celery" in sys.modules else []
+        )
         return [("builtin", _("Built-in worker")), *engines, *observed]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:

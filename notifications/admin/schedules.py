@@ -19,11 +19,11 @@ from django.utils.translation import ngettext
 
 from notifications.admin.mixins import ReadOnlyMixin, reports_database_errors
 from notifications.db.transactions import database
-from notifications.jobs.schedules import operating
-from notifications.jobs.schedules.declarations import declared_schedules
-from notifications.jobs.schedules.runs import DELETED
-from notifications.jobs.schedules.timing import MAX_COUNTED_TICKS
 from notifications.models import Job, Schedule, Tick
+from notifications.schedules import operating
+from notifications.schedules.declarations import declared_schedules
+from notifications.schedules.runs import DELETED
+from notifications.schedules.timing import MAX_COUNTED_TICKS
 
 logger = logging.getLogger("notifications")
 

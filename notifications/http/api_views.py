@@ -30,9 +30,9 @@ from notifications.http.parsing import (
 from notifications.http.request_resources import close_connections, release_thread
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.ids import created_at_of
-from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.transitions import manual
 from notifications.models import Job
+from notifications.operations.matching import NEWEST_FIRST
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub, reader
 from notifications.states import RETRYABLE

@@ -14,7 +14,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.http.decorators import async_api_view
 from notifications.http.parsing import parse_query_integer
-from notifications.jobs.readiness import Missing, find_missing
+from notifications.operations.readiness import Missing, find_missing
 from notifications.problems import Problem, prevent_caching
 
 logger = logging.getLogger("notifications")

@@ -20,7 +20,7 @@ def _metrics(request: HttpRequest) -> HttpResponse:
         raise Problem(405, f"{request.method} is not allowed. Use GET.", headers={"Allow": "GET, HEAD"})
     _check_access(request)
     try:
-        from notifications.metrics import exposition
+        from notifications.operations.metrics import exposition
     except ImportError as exc:
         raise Problem(501, "Metrics need prometheus_client. Install the extra prometheus.") from exc
     body, content_type = exposition(request.headers.get("Accept", ""))

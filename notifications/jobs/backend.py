@@ -23,9 +23,9 @@ from notifications.compat import (
     task_enqueued,
 )
 from notifications.jobs import spans, traces
+from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
+from notifications.jobs.declaring.tasks import JobOptions, JobTask
 from notifications.jobs.enqueueing.owners import owner_key
-from notifications.jobs.policies import job_concurrency_key, job_title, policy_of
-from notifications.jobs.tasks import JobOptions, JobTask
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -88,9 +88,9 @@ class JobBackend(BaseTaskBackend):
         Raises as ``enqueue()`` does, but for limits and keys.
         """
         from notifications.db import bulk
+        from notifications.engines import senders, usable_engine
         from notifications.jobs import batches
         from notifications.jobs.claiming.lanes import has_engine, lane_of
-        from notifications.jobs.engines import senders, usable_engine
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.models import Job
 
@@ -140,8 +140,8 @@ class JobBackend(BaseTaskBackend):
 
         Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
         """
+        from notifications.engines import senders
         from notifications.jobs.claiming.lanes import has_engine
-        from notifications.jobs.engines import senders
         from notifications.jobs.transitions import queueing
 
         stored_job = queueing.enqueue(job)

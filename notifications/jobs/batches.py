@@ -16,14 +16,14 @@ from django.utils.translation import ngettext
 from notifications import streams, times, validators
 from notifications.compat import TaskResult, task_backends, task_enqueued
 from notifications.db.transactions import connection, on_commit, retrying_atomic
+from notifications.engines import senders
 from notifications.ids import uuid7
 from notifications.jobs import results, spans
-from notifications.jobs.engines import senders
+from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.policies import NotifyOption
+from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
-from notifications.jobs.own_tasks import own_task
-from notifications.jobs.policies import NotifyOption
-from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job
 

@@ -1,7 +1,7 @@
 """The task with which ``manage.py notifications doctor`` checks that workers execute jobs."""
 
-from notifications.jobs.own_tasks import own_task
-from notifications.jobs.policies import policy
+from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.policies import policy
 
 
 @own_task()

@@ -38,7 +38,7 @@ from notifications.jobs import traces
 
 if TYPE_CHECKING:
     from notifications.jobs.claiming.claimed_job import ClaimedJob
-    from notifications.jobs.transitions.outcomes import Outcome
+    from notifications.jobs.outcomes import Outcome
     from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

@@ -9,7 +9,7 @@ from django.db import models
 class AnnouncedState(models.Model):
     """The state of a topic that a user was last notified of; without a row, that nothing is wrong.
 
-    See ``jobs/announcing/``.
+    See ``operations/announcing/``.
     """
 
     topic = models.CharField(max_length=200)

@@ -1,4 +1,4 @@
-"""The model of notifications that staff send to many users, which ``jobs/broadcasts/`` writes."""
+"""The model of notifications that staff send to many users, which ``broadcasts/`` writes."""
 
 from __future__ import annotations
 

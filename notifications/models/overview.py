@@ -31,7 +31,7 @@ class ServerProcess(models.Model):
 
 
 class Alert(models.Model):
-    """An episode in which something needs an operator. It is open until ``closed_at``. See ``jobs/alerts/``."""
+    """An episode in which something needs an operator. It is open until ``closed_at``. See ``operations/alerts/``."""
 
     class Kind(models.TextChoices):
         STALLED = "stalled", _("Queue finishes nothing")
@@ -44,7 +44,7 @@ class Alert(models.Model):
     kind = models.CharField(_("kind"), max_length=20, choices=Kind)
     #: The queue or schedule; "" for an alert about the whole project.
     subject = models.CharField(_("subject"), max_length=200, blank=True, default="")
-    #: In ``LANGUAGE_CODE``. People read the text that ``jobs/alerts/texts.py`` makes from the facts, a JSON object.
+    #: In ``LANGUAGE_CODE``. People read the text that ``operations/alerts/texts.py`` makes of the facts (JSON).
     detail = models.CharField(_("detail"), max_length=500, blank=True, default="")
     facts = models.TextField(default="{}", db_default="{}", editable=False)
     opened_at = MomentField(_("opened"))

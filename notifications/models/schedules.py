@@ -1,4 +1,4 @@
-"""Schedules and their ticks, which ``jobs/schedules/`` writes."""
+"""Schedules and their ticks, which ``schedules/`` writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Schedule(models.Model):
     problem_since = MomentField(null=True, blank=True)
     #: The job of the last failure.
     problem_job = models.UUIDField(null=True, blank=True)
-    #: What the text about the problem is made from, a JSON object: see ``jobs/announcing/schedules.py``.
+    #: What the text about the problem is made from, a JSON object: see ``operations/announcing/schedules.py``.
     problem_facts = models.TextField(default="{}", db_default="{}", editable=False)
     # Always "". Processes of the previous version read and write these two during a rolling deploy.
     announcement = models.CharField(max_length=10, blank=True, default="")

@@ -1,4 +1,4 @@
-"""The model of the statistics of jobs, which outlast the jobs themselves. ``jobs/statistics/`` writes and reads it."""
+"""The model of the statistics of jobs, which outlast the jobs themselves. ``statistics/`` writes and reads it."""
 
 from __future__ import annotations
 

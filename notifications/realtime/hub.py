@@ -15,11 +15,11 @@ from typing import Any
 from weakref import WeakSet
 
 from notifications import streams
-from notifications.jobs.alerts import evaluation
-from notifications.jobs.announcing.announcer import Announcer
-from notifications.jobs.claiming import stranded
-from notifications.jobs.engines import waiting
 from notifications.jobs.project_threads import ProjectThreads
+from notifications.operations import unserved_queues as stranded
+from notifications.operations import waiting_for_engines as waiting
+from notifications.operations.alerts import evaluation
+from notifications.operations.announcing.announcer import Announcer
 from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker

@@ -2,9 +2,9 @@
 
 from django.utils import timezone, translation
 
-from notifications.jobs.alerts import episodes
-from notifications.jobs.alerts.conditions import Condition
 from notifications.models import Alert
+from notifications.operations.alerts import episodes
+from notifications.operations.alerts.conditions import Condition
 
 
 def test_details_are_in_the_language_of_the_page(db, admin_client):

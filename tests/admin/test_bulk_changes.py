@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from notifications.admin.jobs import JobAdmin
 from notifications.db import keyset
-from notifications.jobs import changing, matching
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
+from notifications.operations import bulk_changes as changing
+from notifications.operations import matching
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 

@@ -10,8 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
 from notifications.admin.broadcasts import forms
+from notifications.broadcasts import starting
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.broadcasts import starting
 from notifications.models import Broadcast, Job, Notification
 from notifications.testing import run_jobs
 

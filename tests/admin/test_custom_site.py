@@ -9,8 +9,8 @@ from django.urls import include, path, set_script_prefix
 
 from notifications import admin
 from notifications.admin.overview import changes
-from notifications.jobs.schedules import operating
 from notifications.models import Alert, Job, Notification, Overview, Schedule
+from notifications.schedules import operating
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 

@@ -12,8 +12,8 @@ from bench.seed import Seeding, make_users
 from notifications.admin.overview.history import PERIODS
 from notifications.admin.paging import MAX_ROWS_COUNTED
 from notifications.db import keyset
-from notifications.jobs.statistics import read_totals
 from notifications.models import Broadcast, Job, JobStatistics, Notification
+from notifications.statistics import read_totals
 from tests.data.test_plans import can_scan, explain, pages_read, scans_of
 
 pytestmark = pytest.mark.database_law

@@ -13,8 +13,8 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications.admin.overview import changes
-from notifications.jobs.schedules import operating
 from notifications.models import Alert, Attempt, Broadcast, Job, Notification, Schedule
+from notifications.schedules import operating
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 

@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.models import Job
+from tests.engines.conftest import engine_process, idle_engine  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (fixture)
-from tests.jobs.engines.conftest import engine_process, idle_engine  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,7 +100,7 @@ def test_jobs_are_filtered_by_engine(idle_engine, settings, admin_client):  # no
 
 def test_without_an_engine_nothing_is_shown(admin_client, monkeypatch):
     """A project with the built-in worker only has neither columns nor a filter."""
-    monkeypatch.delitem(sys.modules, "notifications.celery", raising=False)
+    monkeypatch.delitem(sys.modules, "notifications.contrib.celery", raising=False)
     id = tasks.noop.enqueue().id
     for page in (LIST, f"{LIST}{id}/change/"):
         text = admin_client.get(page).text

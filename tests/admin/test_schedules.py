@@ -6,8 +6,8 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 
-from notifications.jobs.schedules import operating
 from notifications.models import Job, Schedule, Tick
+from notifications.schedules import operating
 from notifications.testing import run_jobs
 
 LIST = "/admin/notifications/schedule/"

@@ -14,16 +14,16 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import outbound
-from notifications.jobs import readiness
 from notifications.jobs.claiming import queues
 from notifications.jobs.worker import lease
 from notifications.management.diagnosis import database, engines, processes
 from notifications.models import Job, Notification, Stream, Worker
+from notifications.operations import readiness
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox
+from tests.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
-from tests.jobs.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.support.site import ROOT
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]

@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.db import deadlines
-from notifications.jobs import readiness
-from notifications.jobs.claiming import depths, queues
+from notifications.jobs.claiming import queues
 from notifications.jobs.worker import lease
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
+from notifications.operations import depths, readiness
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox, recount
 from notifications.streams.marking_seen import mark_seen

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 
-from notifications.jobs.schedules import operating
 from notifications.models import Job, Schedule
+from notifications.schedules import operating
 
 
 @pytest.fixture(autouse=True)

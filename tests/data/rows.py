@@ -1,7 +1,8 @@
 """Functions that create rows in the states that numbering has to handle."""
 
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, queueing, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import queueing, recording
 from notifications.models import Job, Notification
 from notifications.streams import inbox
 from tests.support.claims import claim_rows

@@ -11,10 +11,10 @@ from django.db.backends.signals import connection_created
 
 from notifications import times
 from notifications.api import batch, notify
-from notifications.jobs.announcing.announcer import announce
-from notifications.jobs.announcing.topics import Topic
 from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
+from notifications.operations.announcing.announcer import announce
+from notifications.operations.announcing.topics import Topic
 from notifications.streams import changes, marking, marking_seen, retention
 from notifications.testing import run_jobs
 from tests.docs.pages import DOCS

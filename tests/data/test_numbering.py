@@ -7,8 +7,9 @@ from django.test.utils import CaptureQueriesContext
 from notifications import streams
 from notifications.api import notify
 from notifications.ids import process_number, uuid7
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
 from notifications.streams import inbox, numbering

@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications import streams
+from notifications.broadcasts import starting
 from notifications.db import transactions
-from notifications.jobs.broadcasts import starting
 from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification, Stream
 from notifications.streams import inbox, purging, retention

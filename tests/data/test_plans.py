@@ -15,22 +15,23 @@ from notifications.api import notify
 from notifications.db.keyset import RowPosition
 from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
-from notifications.jobs.claiming import candidates, claim_queries, queues, stranded
-from notifications.jobs.engines import waiting
-from notifications.jobs.matching import NEWEST_FIRST
-from notifications.jobs.policies import DEFAULT_POLICY
+from notifications.jobs import outcomes
+from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import (
     claims,
     handing_over,
     isolating,
     manual,
-    outcomes,
     reaping,
     recording,
     resending,
     running,
 )
 from notifications.models import Job, Notification, Worker
+from notifications.operations import unserved_queues as stranded
+from notifications.operations import waiting_for_engines as waiting
+from notifications.operations.matching import NEWEST_FIRST
 from notifications.streams import (
     changes,
     inbox,
@@ -258,9 +259,7 @@ def warn_of_unserved_jobs_of_engines(user):
     """Of a backend whose engine has no process."""
     for lane in ("engine", "handed"):
         job(user, lane=lane)
-    options = {
-        "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.jobs.engines.idle_engine"}}
-    }
+    options = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.engines.idle_engine"}}}
     with override_settings(TASKS=options):
         waiting.warn_of_unserved_jobs()
 

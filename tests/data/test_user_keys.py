@@ -7,8 +7,9 @@ from django.db.models import BigAutoField
 from notifications import streams
 from notifications.api import notify
 from notifications.db import bulk, user_keys
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Stream
 from tests.data.rows import unnumbered
 from tests.jobs import tasks

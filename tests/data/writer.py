@@ -217,8 +217,9 @@ if __name__ == "__main__":
     from notifications import streams
     from notifications.api import notify
     from notifications.ids import uuid7
-    from notifications.jobs.policies import DEFAULT_POLICY
-    from notifications.jobs.transitions import outcomes, recording
+    from notifications.jobs import outcomes
+    from notifications.jobs.declaring.policies import DEFAULT_POLICY
+    from notifications.jobs.transitions import recording
     from notifications.models import Notification
     from notifications.streams import inbox, numbering
     from notifications.streams.marking_seen import mark_seen

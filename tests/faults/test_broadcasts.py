@@ -17,7 +17,7 @@ MOMENTS = (
 SEND = """
 from django.contrib.auth import get_user_model
 from notifications import times
-from notifications.jobs.broadcasts import starting
+from notifications.broadcasts import starting
 from notifications.models import Broadcast
 users = get_user_model()
 users.objects.bulk_create([users(username=f"user{{n}}", is_active=n > 0) for n in range({count})])
@@ -28,7 +28,7 @@ assert starting.begin_sending(row, url="/")
 """
 WITHDRAW = """
 from django.contrib.auth import get_user_model
-from notifications.jobs.broadcasts import starting
+from notifications.broadcasts import starting
 from notifications.models import Broadcast
 admin = get_user_model().objects.get(username="admin")
 assert starting.begin_withdrawal(Broadcast.objects.get().pk, by=admin, url="/")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from notifications import times
-from notifications.jobs.transitions import outcomes
+from notifications.jobs import outcomes
 from notifications.models import Attempt, Job, Notification
-from tests.jobs.engines.celery.conftest import broker, celery_app, start_celery, until_row  # noqa: F401
+from tests.contrib.celery.conftest import broker, celery_app, start_celery, until_row  # noqa: F401
 from tests.support.waiting import wait_until
 
 
@@ -52,7 +52,7 @@ def assert_corrected(jobs, user, workers):
 
 @pytest.mark.timeout(240)
 def test_worker_that_is_suspended_while_it_runs_a_task(start_celery, celery_app, user, tmp_path):  # noqa: F811
-    from tests.jobs.engines.celery import tasks
+    from tests.contrib.celery import tasks
 
     path = tmp_path / "gate"
     workers = [start_celery() for _ in range(2)]
@@ -79,7 +79,7 @@ def test_worker_that_has_received_tasks_whose_messages_are_lost(
     """Redis is flushed while a worker is suspended that has reserved tasks: no one else has their messages."""
     from redis import Redis as Client
 
-    from tests.jobs.engines.celery import tasks
+    from tests.contrib.celery import tasks
 
     path = tmp_path / "gate"
     first = start_celery("--pool", "prefork", "--concurrency", 1, "--prefetch-multiplier", 4)

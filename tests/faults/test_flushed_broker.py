@@ -9,10 +9,10 @@ from collections import Counter
 
 import pytest
 
-from notifications.jobs.transitions import outcomes
+from notifications.jobs import outcomes
 from notifications.models import Job, Notification
+from tests.contrib.celery.conftest import broker, celery_app, start_celery  # noqa: F401
 from tests.faults.support.celery_site import CelerySite, wait_for_workers
-from tests.jobs.engines.celery.conftest import broker, celery_app, start_celery  # noqa: F401
 from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
@@ -68,7 +68,7 @@ def test_observed_tasks_end_soon_after_their_messages_were_lost(
 ):
     from redis import Redis as Client
 
-    from tests.jobs.engines.celery import tasks
+    from tests.contrib.celery import tasks
 
     ran = tmp_path / "ran"
     ran.touch()

@@ -16,9 +16,9 @@ import pytest
 from django.db import OperationalError
 
 from notifications import times
-from notifications.jobs.transitions import outcomes
+from notifications.jobs import outcomes
 from notifications.models import Job, Notification
-from tests.jobs.engines.celery.conftest import broker, celery_app, start_celery  # noqa: F401
+from tests.contrib.celery.conftest import broker, celery_app, start_celery  # noqa: F401
 from tests.support.celery_worker import CeleryWorker
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 from tests.support.redis_server import Redis
@@ -47,7 +47,7 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, resul
     from kombu.exceptions import OperationalError as BrokerError
     from redis import Redis as Client
 
-    from tests.jobs.engines.celery import tasks
+    from tests.contrib.celery import tasks
 
     chance = random.Random(int(os.environ.get("OBSERVED_SEED", "1")))
     pool = ("--pool", "prefork", "--concurrency", 2)
@@ -152,7 +152,7 @@ def test_no_task_that_ran_is_lost_when_workers_are_suspended_or_killed(
     transactional_db,
     request,
 ):
-    from tests.jobs.engines.celery import tasks
+    from tests.contrib.celery import tasks
 
     rounds = int(os.environ.get("FAULT_ROUNDS", "2"))
     chance = random.Random(int(os.environ.get("OBSERVED_SEED", "1")))

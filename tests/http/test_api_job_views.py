@@ -9,8 +9,9 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, outcomes, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import manual, recording
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.data.rows import finish_job, job

@@ -9,8 +9,8 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
 from notifications.http import health_views
-from notifications.jobs import readiness
 from notifications.models import Worker
+from notifications.operations import readiness
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]

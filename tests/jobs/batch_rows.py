@@ -2,11 +2,9 @@
 
 import uuid
 
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import (
-    finishing,
-    outcomes,
-)
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import finishing
 from notifications.models import Job
 from tests.support.claims import claim_rows
 

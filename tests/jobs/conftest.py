@@ -14,8 +14,8 @@ from notifications.jobs.worker.worker import JobWorker
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
+from tests.engines import recording_engine
 from tests.jobs import tasks
-from tests.jobs.engines import recording_engine
 from tests.support.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ def short_join_idle(monkeypatch):
 def with_engine(settings):
     """Jobs of the backend "default" belong to an engine, those of "builtin" to the built-in worker."""
     backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
-    engine = {"OPTIONS": {"engine": "tests.jobs.engines.recording_engine"}}
+    engine = {"OPTIONS": {"engine": "tests.engines.recording_engine"}}
     settings.TASKS = {"default": backend | engine, "builtin": backend}
     recording_engine.handed.clear()
     recording_engine.revoked.clear()
@@ -73,9 +73,7 @@ def live_worker(db):
 @pytest.fixture(autouse=True)
 def longest_backoff(monkeypatch):
     """Use the longest backoff instead of a random one, so that no retry comes earlier than expected."""
-    monkeypatch.setattr(
-        "notifications.jobs.transitions.outcomes.random", SimpleNamespace(uniform=lambda low, high: high)
-    )
+    monkeypatch.setattr("notifications.jobs.outcomes.random", SimpleNamespace(uniform=lambda low, high: high))
 
 
 @pytest.fixture

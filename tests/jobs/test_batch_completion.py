@@ -12,15 +12,9 @@ from django.utils import timezone
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import (
-    batch_completion,
-    finishing,
-    manual,
-    outcomes,
-    reaping,
-    recording,
-)
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, recording
 from notifications.models import Job
 from notifications.signals import job_finished
 from notifications.testing import run_jobs

@@ -28,7 +28,7 @@ from notifications.compat import (
     task_started,
 )
 from notifications.jobs.backend import JobBackend
-from notifications.jobs.tasks import JobTask
+from notifications.jobs.declaring.tasks import JobTask
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks

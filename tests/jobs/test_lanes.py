@@ -8,11 +8,12 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from notifications.jobs import outcomes
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import lane_at
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import manual, outcomes, queueing, reaping, recording
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done

@@ -15,11 +15,11 @@ from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
-from notifications.jobs.alerts import evaluation
-from notifications.jobs.announcing import announcer
-from notifications.jobs.engines import handover
+from notifications.engines import handover
 from notifications.jobs.transitions import manual
 from notifications.models import Alert, Job, Notification, Schedule, Tick
+from notifications.operations.alerts import evaluation
+from notifications.operations.announcing import announcer
 from notifications.realtime import hub as hubs
 from notifications.signals import job_finished, notification_recorded
 from tests.jobs import tasks

@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, queueing, recording, running
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import queueing, recording, running
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import inbox, retention
 from tests.support.claims import claim_rows

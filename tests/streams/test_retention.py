@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from notifications.api import batch, join
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import finishing, outcomes
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import finishing
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import changes, inbox, purging, retention

@@ -28,14 +28,14 @@ def database_url():
 
 
 class CeleryWorker:
-    """A running worker of the app ``tests.jobs.engines.celery.app``. Children are ended with their parent.
+    """A running worker of the app ``tests.contrib.celery.app``. Children are ended with their parent.
 
     ``options`` are those of ``celery worker``; ``environment`` is added to that of the process.
     """
 
     def __init__(self, folder, broker_url, *options, environment=None, notifications=None, app=None):
         self.folder = folder
-        app = app or "tests.jobs.engines.celery.app"
+        app = app or "tests.contrib.celery.app"
         self.command = [
             *(sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle", *map(str, options)),

@@ -14,7 +14,7 @@ class ShortHandOvers(AppConfig):
     label = "short_hand_overs"
 
     def ready(self):
-        from notifications.jobs.engines.celery import engine
+        from notifications.contrib.celery import engine
         from notifications.jobs.transitions import claims, handing_over
 
         if seconds := os.environ.get("TEST_HAND_OVER_SECONDS"):

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, queueing, recording, running
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import queueing, recording, running
 from notifications.models import Job
 from notifications.streams import inbox, retention
 from notifications.streams.marking_seen import mark_seen

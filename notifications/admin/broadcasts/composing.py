@@ -19,11 +19,11 @@ from django.utils.translation import ngettext
 
 from notifications import times, validators
 from notifications.admin.broadcasts.forms import FIELD_OF_KIND, ComposerForm
+from notifications.broadcasts import starting
+from notifications.broadcasts.audiences import MAX_USERS_COUNTED
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
-from notifications.jobs.broadcasts import starting
-from notifications.jobs.broadcasts.audiences import MAX_USERS_COUNTED
 from notifications.models import Broadcast, Notification
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce

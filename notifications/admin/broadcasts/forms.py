@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications import validators
-from notifications.jobs.broadcasts import audiences
-from notifications.jobs.broadcasts.audiences import Audience, Kind
+from notifications.broadcasts import audiences
+from notifications.broadcasts.audiences import Audience, Kind
 from notifications.models import Broadcast, Notification
 
 #: Groups or permissions that can be chosen from, and users that can be named.

@@ -20,11 +20,11 @@ from notifications.admin.broadcasts.composing import FOLDER, SEND_PERMISSION, Co
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.notification_filters import LevelFilter
 from notifications.admin.paging import KeysetMixin
+from notifications.broadcasts import starting
 from notifications.db.keyset import count_rows
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
-from notifications.jobs.broadcasts import starting
 from notifications.models import Broadcast, Job, Notification
 from notifications.problems import log_database_error
 from notifications.states import ACTIVE

@@ -14,12 +14,12 @@ from notifications.admin.overview.history import PERIODS, History, Totals
 from notifications.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.admin.overview.queues import QueueState
 from notifications.compat import task_backends
-from notifications.jobs.alerts.episodes import open_alerts
+from notifications.engines import label_of
 from notifications.jobs.claiming.lanes import has_engine
-from notifications.jobs.engines import label_of
-from notifications.jobs.tasks import has_job_tasks
+from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import estimated_database_now
 from notifications.models import Alert, Schedule, ServerProcess
+from notifications.operations.alerts.episodes import open_alerts
 from notifications.realtime import doorbell
 
 

@@ -10,11 +10,11 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import times
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.depths import read_moment
-from notifications.jobs.statistics import reading
-from notifications.jobs.statistics.points import read_queues_and_points
-from notifications.jobs.statistics.reading import Histogram
+from notifications.operations.depths import read_moment
 from notifications.states import ACTIVE, sql_list
+from notifications.statistics import reading
+from notifications.statistics.points import read_queues_and_points
+from notifications.statistics.reading import Histogram
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000

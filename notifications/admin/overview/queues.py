@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_running
+from notifications.operations.depths import QueueDepth, queue_depths, read_running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,8 +17,8 @@ from notifications import times
 from notifications.admin import bulk_changes
 from notifications.admin.overview import failures
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs import changing
-from notifications.jobs.matching import JobFilter, failure_of
+from notifications.operations import bulk_changes as changing
+from notifications.operations.matching import JobFilter, failure_of
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 

@@ -8,7 +8,7 @@
     Jobs that were running when their worker was lost, one of which may have killed the process. A worker runs one of
     them at a time, so that a job that kills processes reaches its last attempt without taking the others along.
 ``engine``
-    Jobs of a backend whose jobs an engine runs (``jobs/engines/``), while they wait to be handed over, and while they
+    Jobs of a backend whose jobs an engine runs (``engines/``), while they wait to be handed over, and while they
     run. The built-in worker claims none of them.
 ``handed``
     Queued jobs whose ids were handed to their engine. A process of the engine claims a job by its id.

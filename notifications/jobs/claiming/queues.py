@@ -12,7 +12,7 @@ from django.core.signals import setting_changed
 from notifications import streams, times, validators
 from notifications.compat import task_backends
 from notifications.db.transactions import database, in_callers_transaction, on_commit, retrying_atomic
-from notifications.jobs.tasks import has_job_tasks
+from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Queue
 
 logger = logging.getLogger("notifications.jobs")

@@ -20,8 +20,8 @@ from notifications.compat import signature_of, task_backends
 from notifications.conf import WrongDeclaration, settings
 from notifications.db.threads import NoThread, close_connections, start_thread
 from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.declaring.tasks import JobOptions, JobTask, stores_jobs
 from notifications.jobs.results import find_task
-from notifications.jobs.tasks import JobOptions, JobTask, stores_jobs
 
 logger = logging.getLogger("notifications.jobs")
 

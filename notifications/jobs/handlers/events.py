@@ -18,18 +18,17 @@ from notifications import serializers, streams, times, validators
 from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
-from notifications.jobs import host_code, results, traces
+from notifications.engines import senders
+from notifications.jobs import host_code, results, signal_queue, traces
 from notifications.jobs.claiming.lanes import HANDED
-from notifications.jobs.engines import senders
+from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, Handler, load_handlers
-from notifications.jobs.policies import job_concurrency_key, job_title
-from notifications.jobs.transitions import signal_queue
 from notifications.jobs.worker.current import current_execution
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
 
 if TYPE_CHECKING:
-    from notifications.jobs.transitions.outcomes import Outcome
+    from notifications.jobs.outcomes import Outcome
 
 logger = logging.getLogger("notifications.jobs")
 

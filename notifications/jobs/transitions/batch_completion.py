@@ -23,10 +23,11 @@ from django.utils.translation import ngettext
 
 from notifications import streams, times
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import batch_outcomes, outcomes
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import batch_outcomes
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
 from notifications.states import ACTIVE, DONE
 

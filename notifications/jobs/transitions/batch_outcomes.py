@@ -8,8 +8,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications.exceptions import JobFailed
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions.outcomes import Outcome, _failed, _language, announcement, cancelled
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.outcomes import Outcome, _failed, _language, announcement, cancelled
 from notifications.models import Job
 from notifications.states import DONE
 

@@ -12,11 +12,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
 from notifications.compat import should_send, task_backends, task_finished
-from notifications.jobs import host_code, results
+from notifications.jobs import host_code, results, signal_queue
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.handlers import events
-from notifications.jobs.transitions import batch_completion, notify_functions, recording, signal_queue
-from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import batch_completion, notify_functions, recording
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
 

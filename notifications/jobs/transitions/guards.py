@@ -15,8 +15,8 @@ from notifications.db.transactions import connection, database, execute_many
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
-    from notifications.jobs.statistics.recording import Tally
-    from notifications.jobs.transitions.outcomes import Outcome
+    from notifications.jobs.outcomes import Outcome
+    from notifications.statistics.recording import Tally
 
 
 #: How far a test has moved the clock: see ``notifications.testing.clock``.

@@ -41,7 +41,7 @@ from notifications.jobs.transitions.guards import (
 from notifications.models import Job
 
 if TYPE_CHECKING:
-    from notifications.jobs.engines.interface import HandedJob
+    from notifications.engines.interface import HandedJob
 
 #: Jobs that one transaction hands over at most.
 MAX_JOBS_PER_TRANSACTION = 50

@@ -17,14 +17,15 @@ from notifications.db.transactions import (
     in_callers_transaction,
     on_commit,
 )
-from notifications.jobs import observations
+from notifications.engines import senders
+from notifications.jobs import outcomes
 from notifications.jobs.claiming.lanes import HANDED_LANES
-from notifications.jobs.engines import senders
+from notifications.jobs.declaring import observations
+from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers.declarations import load_handlers
-from notifications.jobs.policies import Policy
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import batch_completion, notify_functions, outcomes, retrying
+from notifications.jobs.transitions import batch_completion, notify_functions, retrying
 from notifications.jobs.transitions.finishing import finish_batches, send_signals
 from notifications.jobs.transitions.guards import (
     database_now,
@@ -34,11 +35,11 @@ from notifications.jobs.transitions.guards import (
     prepare_id,
     update_locked_rows,
 )
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
 from notifications.models import Job
 from notifications.states import ACTIVE, sql_list
+from notifications.statistics.recording import Tally
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:

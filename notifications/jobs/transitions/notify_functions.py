@@ -22,14 +22,13 @@ from django.utils import translation
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
-from notifications.jobs import host_code
+from notifications.jobs import host_code, signal_queue
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.transitions import signal_queue
 from notifications.models import Notification
 from notifications.streams.inbox import build_notification
 
 if TYPE_CHECKING:
-    from notifications.jobs.transitions.outcomes import Outcome
+    from notifications.jobs.outcomes import Outcome
 
 logger = logging.getLogger("notifications.jobs")
 

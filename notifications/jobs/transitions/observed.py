@@ -15,9 +15,10 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs import outcomes
 from notifications.jobs.handlers.declarations import load_handlers
-from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import finishing, observed_batches, outcomes
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import finishing, observed_batches
 from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.guards import (
     database_now,
@@ -25,11 +26,11 @@ from notifications.jobs.transitions.guards import (
     insert_attempts,
     lock_query,
 )
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.models import Job
 from notifications.states import ACTIVE
+from notifications.statistics.recording import Tally
 
 LANE = Job.Lane.OBSERVED
 #: Jobs that one query reads by their ids.

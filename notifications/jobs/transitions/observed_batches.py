@@ -15,7 +15,8 @@ from django.db.models import Count
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions import batch_completion, finishing, outcomes
+from notifications.jobs import outcomes
+from notifications.jobs.transitions import batch_completion, finishing
 from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.models import Job

@@ -12,9 +12,10 @@ from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs import outcomes
 from notifications.jobs.handlers.declarations import load_handlers
-from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import finishing, notify_functions, observed_batches, outcomes
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import finishing, notify_functions, observed_batches
 from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.jobs.transitions.guards import (
     database_now,
@@ -23,9 +24,9 @@ from notifications.jobs.transitions.guards import (
     prepare_id,
 )
 from notifications.jobs.transitions.observed_starts import ObservedAttempt, write_starts
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.models import Job
+from notifications.statistics.recording import Tally
 
 logger = logging.getLogger("notifications.jobs")
 

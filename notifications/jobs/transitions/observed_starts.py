@@ -11,12 +11,12 @@ from uuid import UUID
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.transactions import connection
-from notifications.jobs.policies import Policy
-from notifications.jobs.statistics.recording import Tally
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.guards import insert_attempts, prepare_id
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.models import Job
+from notifications.statistics.recording import Tally
 
 _ROW_FIELDS = tuple(
     column.attname for column in Job._meta.concrete_fields if column.attname not in PROGRESS_COLUMNS

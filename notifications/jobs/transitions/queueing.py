@@ -12,8 +12,8 @@ from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.guards import database_now, guarded_update
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.

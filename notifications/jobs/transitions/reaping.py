@@ -12,13 +12,14 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs import outcomes
 from notifications.jobs.claiming.lanes import EAGER_QUEUE, OBSERVED, suspect_lane
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import finishing, notify_functions, outcomes
+from notifications.jobs.transitions import finishing, notify_functions
 from notifications.jobs.transitions.guards import database_now, guarded_update, insert_attempts, lock_query
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import AlertState, Job, Worker
+from notifications.statistics.recording import Tally
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -103,7 +104,7 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
         now = database_now()
         lost |= ~Q(worker__in=_live_workers(now)) | Q(deadline__lt=now)
     running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
-    # Celery may still run the others: see jobs/engines/celery/
+    # Celery may still run the others: see contrib/celery/
     running = running.exclude(Q(lane=OBSERVED) & ~Q(queue_name=EAGER_QUEUE))
     # The order of the index of running jobs. For any other order SQLite would read the whole table.
     return running.order_by("worker", "id")

@@ -10,18 +10,18 @@ from typing import Any
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.transactions import connection, retrying_atomic
+from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.lanes import OBSERVED
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.guards import insert_attempts, read_guards, update_locked_rows
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job
+from notifications.statistics.recording import Tally
 from notifications.streams.muting import mark_muted
 
 

@@ -18,12 +18,11 @@ from django.utils import translation
 
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
-from notifications.jobs import results, spans, traces
+from notifications.jobs import outcomes, results, spans, traces
 from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.enqueueing.owners import enter_attempt
-from notifications.jobs.policies import Policy, policy_of
-from notifications.jobs.transitions import outcomes
-from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.worker.current import CurrentExecution, set_current_execution
 from notifications.jobs.worker.job_context import JobContext
 

@@ -14,10 +14,11 @@ from django.conf import settings
 from django.utils import translation
 
 from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
 from notifications.jobs.claiming.lanes import SUSPECT_LANES
-from notifications.jobs.transitions import notify_functions, outcomes, queueing
-from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import notify_functions, queueing
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import Executions
 from notifications.jobs.worker.execution import Execution

@@ -13,15 +13,15 @@ from django.db import DatabaseError
 
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
-from notifications.jobs.claiming.stranded import claiming_workers
 from notifications.jobs.handlers.declarations import load_handlers
-from notifications.jobs.schedules import tasks as scheduled_tasks
-from notifications.jobs.schedules import ticks
-from notifications.jobs.schedules.declarations import declared_schedules
 from notifications.jobs.transitions import handing_over, notify_functions, reaping
 from notifications.jobs.transitions.guards import database_now
-from notifications.jobs.upkeep import Duty, Upkeep, is_oldest_worker
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
+from notifications.operations.unserved_queues import claiming_workers
+from notifications.schedules import tasks as scheduled_tasks
+from notifications.schedules import ticks
+from notifications.schedules.declarations import declared_schedules
+from notifications.upkeep import Duty, Upkeep, is_oldest_worker
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -8,11 +8,11 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.compat import should_send, task_backends, task_started
-from notifications.jobs import host_code, results
+from notifications.jobs import host_code, results, signal_queue
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import read_batch_owners
 from notifications.jobs.handlers import events
-from notifications.jobs.transitions import running, signal_queue
+from notifications.jobs.transitions import running
 from notifications.models import Job
 
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs import results
+from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.handlers.declarations import load_handlers
-from notifications.jobs.transitions import outcomes
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.finishing import finish_jobs
-from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.writer import Writer

@@ -18,9 +18,9 @@ from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.engine_activity import BackendQueue
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.signal_queue import SignalQueue
 from notifications.jobs.transitions import handing_over, queueing
-from notifications.jobs.transitions.outcomes import Outcome
-from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.jobs.worker import job_runner, loops
 from notifications.jobs.worker.cancel_loop import CancelLoop
 from notifications.jobs.worker.capacity import Capacity, Executions

@@ -17,8 +17,8 @@ from django.db import OperationalError, reset_queries
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, lock_time
-from notifications.jobs.transitions import signal_queue
-from notifications.jobs.transitions.signal_queue import SignalQueue
+from notifications.jobs import signal_queue
+from notifications.jobs.signal_queue import SignalQueue
 
 T = TypeVar("T")
 

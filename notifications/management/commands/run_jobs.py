@@ -131,7 +131,7 @@ class Command(ManagementCommand):
             has_ended.set()
 
     def make_worker(self, queues: list[str], concurrency: int | None, limit: RunLimit) -> JobWorker:
-        from notifications.jobs.engines import handover, has_engines
+        from notifications.engines import handover, has_engines
         from notifications.jobs.worker.worker import JobWorker
         from notifications.realtime import doorbell
 

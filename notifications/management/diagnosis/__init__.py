@@ -7,7 +7,6 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.jobs.readiness import builtin_aliases
 from notifications.management.diagnosis import (
     alerts,
     configuration,
@@ -20,6 +19,7 @@ from notifications.management.diagnosis import (
     schedules,
 )
 from notifications.management.diagnosis.finding import ERROR, Finding
+from notifications.operations.readiness import builtin_aliases
 
 
 def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Finding]:

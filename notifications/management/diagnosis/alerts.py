@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from notifications.db.transactions import database
-from notifications.jobs.alerts.episodes import open_alerts
-from notifications.jobs.alerts.limits import read_limits
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import AlertState
+from notifications.operations.alerts.episodes import open_alerts
+from notifications.operations.alerts.limits import read_limits
 
 #: Intervals without an evaluation after which no process seems to evaluate alerts.
 MAX_MISSED_INTERVALS = 4

@@ -12,10 +12,10 @@ from django.apps import apps
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.transactions import begins_with_lock, connection
-from notifications.jobs.readiness import pending_migrations
-from notifications.jobs.stored_times import find_wrong_times
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
+from notifications.operations.readiness import pending_migrations
+from notifications.operations.stored_times import find_wrong_times
 from notifications.streams import recount
 
 #: Seconds by which the clocks of the database and of this machine may differ.

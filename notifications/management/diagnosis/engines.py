@@ -17,15 +17,20 @@ from django.db.models.functions import Coalesce, Greatest
 from notifications import times
 from notifications.compat import task_backends
 from notifications.db import keyset
+from notifications.engines import engine_of
+from notifications.engines.interface import Engine
 from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, has_engine
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
-from notifications.jobs.engines import engine_of
-from notifications.jobs.engines.interface import Engine
-from notifications.jobs.engines.waiting import due_jobs, has_processes, live_processes, untaken_queues
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.processes import measure_round_trip
+from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
+from notifications.operations.waiting_for_engines import (
+    due_jobs,
+    has_processes,
+    live_processes,
+    untaken_queues,
+)
 
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from notifications.db.transactions import database
-from notifications.jobs.claiming.depths import QueueDepth, queue_depths
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
+from notifications.operations.depths import QueueDepth, queue_depths
+from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 
 #: Queues that a message names at most.
 MAX_QUEUES_NAMED = 10

@@ -12,10 +12,10 @@ from django.db.models.functions import Coalesce, Greatest
 from notifications import times
 from notifications.db.transactions import database
 from notifications.jobs.claiming.lanes import EAGER_QUEUE
-from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
+from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 
 #: Before each queue that a worker of Celery consumes, in its row.
 QUEUE_PREFIX = "celery:"
@@ -54,7 +54,7 @@ def check_observed_tasks() -> Finding:
             check="celery",
             state=ERROR if oldest > MIN_WAIT_SECONDS else WARNING,
             message=f"No worker of Celery that observes tasks is alive; {waiting}",
-            remedy="Start one: celery -A PROJECT worker. Its celery.py must import notifications.celery.",
+            remedy="Start one: celery -A PROJECT worker. Its celery.py must import notifications.contrib.celery.",
             figures=figures,
         )
     if absent:

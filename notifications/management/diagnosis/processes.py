@@ -16,18 +16,18 @@ from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs.claiming.depths import queue_depths
 from notifications.jobs.claiming.lanes import LANES
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
+from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
-from notifications.jobs.readiness import builtin_aliases
-from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.management.diagnosis.observed import live_observers
 from notifications.models import Worker
+from notifications.operations.depths import queue_depths
+from notifications.operations.readiness import builtin_aliases
+from notifications.operations.unserved_queues import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
 from notifications.realtime import doorbell
 from notifications.realtime.auth import origin
 from notifications.realtime.doorbell import channel_layer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.db import DatabaseError, InterfaceError
 
 from notifications.db.deadlines import limit_answers
-from notifications.jobs.readiness import Missing, find_missing, worker_advice
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
+from notifications.operations.readiness import Missing, find_missing, worker_advice
 
 REMEDIES = {
     Missing.DATABASE: "Check DATABASES, and whether the database server runs.",

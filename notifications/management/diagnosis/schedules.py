@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from notifications.jobs.schedules.declarations import declared_schedules, wrong_declarations
-from notifications.jobs.schedules.tasks import find_wrong_tasks
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
+from notifications.schedules.declarations import declared_schedules, wrong_declarations
+from notifications.schedules.tasks import find_wrong_tasks
 
 
 def check_schedules() -> Finding:

@@ -10,11 +10,11 @@ from django.core.management.base import CommandError
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.jobs import changing
 from notifications.jobs.claiming import queues
-from notifications.jobs.matching import JobFilter
 from notifications.management.progress_line import ProgressLine
 from notifications.models import Job, Worker
+from notifications.operations import bulk_changes as changing
+from notifications.operations.matching import JobFilter
 
 FILTERS = ("state", "queue", "task", "user")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from notifications.jobs.statistics import Figures, Histogram
+from notifications.statistics import Figures, Histogram
 
 #: The windows of ``--last``.
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}

@@ -16,20 +16,21 @@ from django.db import connections
 from notifications import serializers
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
+from notifications.engines import label_of
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
-from notifications.jobs.claiming.stranded import unserved_jobs
-from notifications.jobs.engines import label_of, waiting
-from notifications.jobs.matching import NEWEST_FIRST
-from notifications.jobs.statistics import read_figures
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
 from notifications.management.subcommands import bulk_changes
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Attempt, Job
+from notifications.operations import waiting_for_engines as waiting
+from notifications.operations.matching import NEWEST_FIRST
+from notifications.operations.unserved_queues import unserved_jobs
 from notifications.realtime import doorbell
+from notifications.statistics import read_figures
 
 #: Seconds between two reads of ``tail`` if no ring comes, and at least.
 POLL_INTERVAL_SECONDS, MIN_READ_INTERVAL_SECONDS = 2.0, 0.2

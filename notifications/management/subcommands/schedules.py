@@ -11,10 +11,10 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from notifications.db.transactions import database
-from notifications.jobs.schedules import operating
-from notifications.jobs.schedules.declarations import declared_schedules
 from notifications.management.management_command import ManagementCommand, common_options
 from notifications.models import Schedule, Tick
+from notifications.schedules import operating
+from notifications.schedules.declarations import declared_schedules
 
 
 class SchedulesCommand(ManagementCommand):

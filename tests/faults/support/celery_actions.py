@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from notifications.api import batch
-from notifications.jobs.engines.celery.app import TASK_NAME, celery_app
+from notifications.contrib.celery.app import TASK_NAME, celery_app
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from tests.faults.support import celery_tasks

@@ -8,8 +8,8 @@ class QuickFolding(AppConfig):
     label = "quick_folding"
 
     def ready(self):
-        from notifications.jobs import upkeep
-        from notifications.jobs.statistics import folding
+        from notifications import upkeep
+        from notifications.statistics import folding
 
         upkeep.FOLD_INTERVAL_SECONDS = 0.1
         folding.FOLD_AFTER_SECONDS = 0.0

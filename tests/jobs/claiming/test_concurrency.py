@@ -12,9 +12,10 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, concurrency, queues
-from notifications.jobs.policies import DEFAULT_POLICY, Policy
-from notifications.jobs.transitions import outcomes, recording
+from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
+from notifications.jobs.transitions import recording
 from notifications.models import Job
 from notifications.signals import rung
 from tests.jobs import tasks

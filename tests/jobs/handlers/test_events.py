@@ -12,22 +12,14 @@ from django.utils import timezone
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.ids import uuid7
-from notifications.jobs.announcing import announcer
+from notifications.jobs import outcomes, signal_queue
+from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers import declarations
 from notifications.jobs.handlers import events as handler_events
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import (
-    finishing,
-    manual,
-    observed,
-    observed_groups,
-    outcomes,
-    reaping,
-    running,
-    signal_queue,
-)
+from notifications.jobs.transitions import finishing, manual, observed, observed_groups, reaping, running
 from notifications.jobs.worker import record_loop
 from notifications.models import Alert, Job, Notification, Stream
+from notifications.operations.announcing import announcer
 from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.streams import inbox

@@ -7,24 +7,17 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 
+from notifications.engines.interface import handed_job
 from notifications.ids import uuid7
+from notifications.jobs import outcomes
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.concurrency import _lock_number
-from notifications.jobs.engines.interface import handed_job
-from notifications.jobs.policies import DEFAULT_POLICY, policy_of
-from notifications.jobs.transitions import (
-    claims,
-    handing_over,
-    manual,
-    outcomes,
-    queueing,
-    recording,
-    resending,
-)
+from notifications.jobs.declaring.policies import DEFAULT_POLICY, policy_of
+from notifications.jobs.transitions import claims, handing_over, manual, queueing, recording, resending
 from notifications.models import Job
 from notifications.testing import clock
+from tests.engines import tasks as engine_tasks
 from tests.jobs import tasks
-from tests.jobs.engines import tasks as engine_tasks
 from tests.support.claims import claim_rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_engine", "jobs_clock")]

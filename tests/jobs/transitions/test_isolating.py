@@ -6,16 +6,9 @@ import pytest
 from django.utils import timezone
 
 from notifications.ids import uuid7
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import (
-    claims,
-    handing_over,
-    isolating,
-    outcomes,
-    queueing,
-    reaping,
-    recording,
-)
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import claims, handing_over, isolating, queueing, reaping, recording
 from notifications.models import Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)

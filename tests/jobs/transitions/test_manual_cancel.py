@@ -9,8 +9,9 @@ from django.db import transaction
 
 from notifications.compat import TaskResultStatus, task_finished
 from notifications.exceptions import JobCancelled
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, outcomes, queueing, reaping, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs

@@ -9,8 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, outcomes, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import manual, recording
 from notifications.models import Attempt, Job, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks

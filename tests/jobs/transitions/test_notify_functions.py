@@ -16,15 +16,9 @@ from django.utils import timezone
 from notifications.api import batch, policy, task
 from notifications.db.transactions import in_callers_transaction
 from notifications.ids import uuid7
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import (
-    finishing,
-    manual,
-    notify_functions,
-    outcomes,
-    reaping,
-    signal_queue,
-)
+from notifications.jobs import outcomes, signal_queue
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import finishing, manual, notify_functions, reaping
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks

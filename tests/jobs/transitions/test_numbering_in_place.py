@@ -8,8 +8,9 @@ from django.db import connection
 from notifications.api import notify
 from notifications.compat import should_send, task_finished, task_started
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Stream
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of

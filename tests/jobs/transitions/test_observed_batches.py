@@ -6,14 +6,14 @@ from datetime import timedelta
 import pytest
 
 from notifications.ids import uuid7
-from notifications.jobs.policies import Policy
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import (
     batch_completion,
     finishing,
     observed,
     observed_batches,
     observed_groups,
-    outcomes,
 )
 from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.models import Job, Notification

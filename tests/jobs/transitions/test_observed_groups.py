@@ -9,8 +9,9 @@ from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications import times
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import batch_completion, observed, observed_groups, outcomes
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import batch_completion, observed, observed_groups
 from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.models import Attempt, Job, Notification
 from tests.support.threads import run_in_threads

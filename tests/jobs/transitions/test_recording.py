@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from django.utils import timezone
 
+from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, queueing, reaping, recording, running
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import queueing, reaping, recording, running
 from notifications.models import Attempt, Job, Notification
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of

@@ -8,8 +8,9 @@ import pytest
 from django.utils import timezone
 
 from notifications.compat import TaskResultStatus, task_finished, task_started
-from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import outcomes, reaping, recording
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import reaping, recording
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
@@ -205,7 +206,7 @@ def test_a_group_of_different_outcomes(user, live_worker):
 
 
 def test_a_worker_claims_a_retry_without_a_ring(worker, user, monkeypatch):
-    monkeypatch.setattr("notifications.jobs.transitions.outcomes.MAX_BACKOFF_SECONDS", 0.2)
+    monkeypatch.setattr("notifications.jobs.outcomes.MAX_BACKOFF_SECONDS", 0.2)
     result = tasks.busy.using(owner=user).enqueue(3)
     (job,) = until_done(result)
     assert (job.state, job.attempt, job.fence, job.result) == ("succeeded", 4, 4, "4")

@@ -13,9 +13,9 @@ from notifications.jobs.worker import worker as worker_module
 from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
 from notifications.models import Job
+from tests.engines import tasks as engine_tasks
 from tests.jobs import tasks
 from tests.jobs.conftest import until_state
-from tests.jobs.engines import tasks as engine_tasks
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("with_engine")

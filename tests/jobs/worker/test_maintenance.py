@@ -10,15 +10,15 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from notifications.jobs import upkeep
+from notifications import upkeep
 from notifications.jobs.worker import maintenance
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.streams import inbox, marking, retention
 from notifications.testing import run_jobs
+from tests.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
-from tests.jobs.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

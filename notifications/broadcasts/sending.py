@@ -1,0 +1,124 @@
+"""The job that sends a broadcast, in chunks. It may be interrupted at any point and continues after the last chunk.
+
+Each chunk is one transaction, which first moves the position of the broadcast from the end of the chunk before it. So a
+recipient is notified once, also if a worker that was taken for lost continues beside the one that replaced it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError
+from django.db.models import F
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from notifications import times
+from notifications.broadcasts.audiences import Audience
+from notifications.broadcasts.permissions import require_permission
+from notifications.db.transactions import database, retrying_atomic
+from notifications.exceptions import JobError
+from notifications.jobs.batches import first_queue_name
+from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.policies import FinishedJob, policy
+from notifications.jobs.notifying import creation_events
+from notifications.models import Broadcast
+from notifications.streams import inbox
+
+State = Broadcast.State
+
+#: Longest time of a job that sends or withdraws, in seconds, and how often it is started.
+TIMEOUT_SECONDS, MAX_ATTEMPTS = 6 * 3600, 5
+#: Exceptions after which it is started again.
+RETRIED_ERRORS = (OperationalError, InterfaceError)
+#: Keys of recipients that are read at once.
+MAX_KEYS_READ = 1_000
+
+
+def describe_result(job: FinishedJob) -> dict[str, Any]:
+    """Return what the owner is notified of: the numbers, and if it has failed the default, a link to the job."""
+    if job.state != "succeeded":
+        return {}
+    return {"body": job.result["text"], "url": job.result["url"]}
+
+
+@own_task(queue_name=first_queue_name, takes_context=True)
+@policy(
+    title="{title}",
+    max_attempts=MAX_ATTEMPTS,
+    timeout=TIMEOUT_SECONDS,
+    retry_on=RETRIED_ERRORS,
+    notify=describe_result,
+)
+def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:
+    """Notify each user of the audience that has not been notified yet, in the order of their keys."""
+    row = read_broadcast(broadcast)
+    require_permission(row.sender_id, "notifications.add_notification")
+    audience = Audience(kind=row.audience_kind, values=tuple(json.loads(row.audience_values)))
+    while row.state == State.SENDING:
+        context.progress(row.sent, max(row.recipients, row.sent))
+        keys = audience.read_keys(row.position, MAX_KEYS_READ)
+        if not keys:
+            _finish(row)
+            break
+        size = inbox.chunk_size(creation_events())
+        for start in range(0, len(keys), size):
+            context.raise_if_cancelled()
+            if not _send_chunk(row, keys[start : start + size]):
+                break
+            context.progress(row.sent, max(row.recipients, row.sent))
+        row = read_broadcast(broadcast)
+    text = ngettext("%(count)d user was notified.", "%(count)d users were notified.", row.sent)
+    if row.state != State.SENT:
+        text = _("Stopped, because it was withdrawn.")
+    return {"sent": row.sent, "text": text % {"count": row.sent}, "url": url}
+
+
+def read_broadcast(id: str) -> Broadcast:
+    """Return a broadcast. Raises ``JobError`` if it does not exist."""
+    row = Broadcast.objects.using(database()).filter(pk=UUID(id)).first()
+    if row is None:
+        raise JobError(_("The broadcast was deleted."))
+    return row
+
+
+def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
+    """Notify these users; return False if the broadcast is withdrawn, or another attempt sends it."""
+    notifications = [
+        inbox.build_notification(
+            key,
+            row.title,
+            body=row.body,
+            url=row.url,
+            level=row.level,
+            category=row.category,
+            broadcast=row.pk,
+        )
+        for key in keys
+    ]
+    position = str(keys[-1])
+
+    def claim() -> bool:
+        unsent = Broadcast.objects.using(database()).filter(
+            pk=row.pk, state=State.SENDING, position=row.position
+        )
+        return bool(unsent.update(position=position, sent=F("sent") + len(keys)))
+
+    notifications.sort(key=lambda notification: notification.user_id)
+    if not inbox.create_chunk(notifications, creation_events(), more_follows=True, claim=claim):
+        return False
+    row.position, row.sent = position, row.sent + len(keys)
+    return True
+
+
+def _finish(row: Broadcast) -> None:
+    def change() -> None:
+        unsent = Broadcast.objects.using(database()).filter(
+            pk=row.pk, state=State.SENDING, position=row.position
+        )
+        unsent.update(state=State.SENT, sent_at=times.now())
+
+    retrying_atomic(change)
+    row.refresh_from_db(using=database())

@@ -1,0 +1,85 @@
+"""Begin to send a broadcast, or to withdraw it: its row and the job that does it are written in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import F
+from django.utils.translation import gettext as _
+
+from notifications.broadcasts.sending import send_broadcast
+from notifications.broadcasts.withdrawal import withdraw_broadcast
+from notifications.compat import Task
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.batches import first_backend_alias, first_queue_name
+from notifications.jobs.enqueueing.owners import requester
+from notifications.models import Broadcast, Job
+from notifications.states import ACTIVE
+
+State = Broadcast.State
+
+
+def can_withdraw(broadcast: Broadcast) -> bool:
+    """Return whether a broadcast is not withdrawn, nor being withdrawn by a job that is queued or running."""
+    if broadcast.state != State.WITHDRAWING:
+        return broadcast.state != State.WITHDRAWN
+    jobs = Job.objects.using(database()).filter(pk=broadcast.withdrawal_job)
+    return not jobs.filter(state__in=ACTIVE).exists()
+
+
+def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
+    """Insert a new broadcast and enqueue the job that sends it, which the sender owns.
+
+    ``url``
+        The link of the notification of its end.
+
+    Returns False, and changes nothing, if the broadcast exists already, because its form was sent twice.
+    Raises ``TooManyJobs``, ``ImproperlyConfigured`` and ``django.db.OperationalError``.
+    """
+
+    def begin() -> bool:
+        rows = Broadcast.objects.using(database())
+        if not rows.bulk_create([broadcast], ignore_conflicts=True):
+            return False
+        stored = rows.filter(pk=broadcast.pk, job=None, sender=broadcast.sender_id)
+        if not stored.exists():
+            return False
+        title = _("Send “%(title)s”") % {"title": broadcast.title}
+        broadcast.job = _enqueue(
+            send_broadcast, broadcast.sender_id, title, broadcast=str(broadcast.pk), url=url
+        )
+        return bool(stored.update(job=broadcast.job))
+
+    return retrying_atomic(begin)
+
+
+def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
+    """Stop the sending of a broadcast, and enqueue the job that withdraws it, which ``by`` owns, a user.
+
+    Returns False if it is withdrawn already, or a job is withdrawing it.
+    Raises ``TooManyJobs`` and ``django.db.OperationalError``.
+    """
+
+    def begin() -> bool:
+        rows = Broadcast.objects.using(database()).filter(pk=id)
+        rows.update(level=F("level"))  # takes the lock, so that two requests begin one job
+        broadcast = rows.first()
+        if broadcast is None or not can_withdraw(broadcast):
+            return False
+        title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
+        job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), user=str(by.pk), url=url)
+        return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
+
+    return retrying_atomic(begin)
+
+
+def _enqueue(task: Any, owner: Any, title: str, **arguments: str) -> UUID:
+    if not isinstance(task, Task):
+        raise ImproperlyConfigured(_("TASKS is wrong, so that no job can be enqueued. Run manage.py check."))
+    alias = first_backend_alias()
+    # Where the backend "default" is not one of this app, .using() takes no title and no owner.
+    prepared = task.using(backend=alias, queue_name=first_queue_name(alias))
+    with requester(owner):
+        return UUID(str(prepared.enqueue(title=title, **arguments).id))

@@ -1,0 +1,233 @@
+"""An observed task while it runs in this process: its job, its context, and the record of its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from notifications.contrib.celery import end_notes
+from notifications.contrib.celery.eager import eager_process
+from notifications.contrib.celery.messages import (
+    FIRST_CHECK_SECONDS,
+    Message,
+    build_batch,
+    build_job,
+    owner_of,
+)
+from notifications.contrib.celery.recorder import (
+    MAX_LOCKED_SECONDS,
+    MAX_WAIT_SECONDS,
+    log_unrecorded,
+    recorder,
+)
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.ids import uuid7
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.declaring.observations import Observation
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import notify_functions, observed, observed_groups, running
+from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.jobs.worker.current import current_execution, set_current_execution
+from notifications.jobs.worker.execution import Execution
+from notifications.models import Job
+
+
+class ObservedExecution(Execution):
+    """One execution of an observed task.
+
+    ``job`` is the unsaved row of the message until the start is recorded.
+    ``worker`` is None for a task that its publisher calls itself (``task_always_eager``), perhaps in a transaction.
+    ``keeps_result``: the result backend stores how the task ends.
+    """
+
+    __slots__ = (
+        "_has_lease",
+        "_restore",
+        "_wait_seconds",
+        "attempt",
+        "is_ended",
+        "is_inline",
+        "is_republished",
+        "message",
+        "policy",
+    )
+
+    def __init__(
+        self,
+        app: Any,
+        message: Message,
+        observation: Observation,
+        *,
+        worker: UUID | None,
+        attempt: int,
+        keeps_result: bool,
+    ) -> None:
+        self.is_inline, self._has_lease = worker is None, False
+        if worker is None:
+            try:
+                worker, self._has_lease = eager_process().enter()
+            except UNAVAILABLE:  # it may be back when the task ends
+                worker = uuid7()
+        row = build_job(app, message, observation)
+        owner = row.user_id if row.batch is None else owner_of(message)
+        super().__init__(ClaimedJob(row, owner=owner), _report_progress)
+        self.message = message
+        self.policy = observation.policy
+        self.attempt = ObservedAttempt(
+            job=row,
+            worker=worker,
+            number=attempt,
+            policy=self.policy,
+            make_batch=lambda: build_batch(message, observation),
+        )
+        #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile, unless the
+        #: main process does.
+        self._wait_seconds = 0.0 if keeps_result else MAX_WAIT_SECONDS
+        #: The end is recorded, or about to be.
+        self.is_ended = False
+        #: The task has published a message with its own id: ``Task.replace()``.
+        self.is_republished = False
+        self._restore: Callable[[], None] = lambda: None
+
+    def begin(self) -> None:
+        """Have the start recorded, and make this the current execution, until ``leave()``."""
+        self._record(0.0)
+        outer, restore_owner = current_execution(), save_attempt()
+
+        def restore() -> None:
+            restore_owner()
+            set_current_execution(outer)
+
+        self._restore = restore
+        set_current_execution(self)
+        enter_attempt(self.claimed.owner, self.job.id)
+
+    def wait_for_start(self, seconds: float = MAX_WAIT_SECONDS) -> None:
+        """Wait until the start is recorded, so that what another process records of this task comes after it."""
+        if not self.attempt.is_begun and not self.is_inline:
+            recorder().call(self._ensure_begun, wait=seconds)
+
+    def leave(self) -> None:
+        """Make the execution current again that was so before ``begin()``."""
+        self.is_over = True
+        recorder().forget(self)
+        self._restore()
+        if self._has_lease:
+            eager_process().leave()
+
+    def finish(self, make: Callable[[Job], Outcome]) -> None:
+        """Have the end recorded. ``make`` returns the outcome for a job."""
+        self.is_ended = True
+        recorder().forget(self)
+        self.attempt.remake = make
+        outcome = make(self.job)
+        # The result backend may say of a retried task that it waits for its retry: the process of the attempt before
+        # may store that after this end.
+        is_at_risk = bool(self._wait_seconds) or self.attempt.number > 1
+        is_noted = is_at_risk and end_notes.note(self.message.id, outcome)
+        ended = replace(outcome, notify=None)
+        try:  # after the note: this process may be killed meanwhile
+            [ended] = notify_functions.call_all([outcome])
+        finally:  # SoftTimeLimitExceeded may be raised while this waits
+            self.attempt.outcome = ended
+            self._record(0.0 if is_noted else self._wait_seconds)
+
+    def schedule_retry(self, outcome: Outcome) -> None:
+        """Have a failed attempt recorded that another one follows."""
+        self._end_by(lambda: finish_unlocked(outcome))
+
+    def requeue(self, check_at: Any) -> None:
+        """Have it recorded that the message went back to the broker."""
+        self._end_by(lambda: observed.requeue(self.job, check_at))
+
+    def store_progress(self) -> bool:
+        """Store what the task has reported. Return False if its start is not recorded yet.
+
+        A start that could not be recorded for long is recorded with the end.
+        """
+        if self.attempt.is_void:
+            return True
+        if self.attempt.is_begun:
+            running.store_progress([self.job])
+        return self.attempt.is_begun
+
+    def _record(self, wait: float) -> None:
+        if self.is_inline:
+            try:
+                _record_unlocked(self.attempt)
+            except UNAVAILABLE as exc:
+                if self.is_ended:  # else the start is recorded with the end, if the database is back then
+                    log_unrecorded(exc)
+        else:
+            recorder().record(self.attempt, wait=wait)
+
+    def _end_by(self, change: Callable[[], Any]) -> None:
+        self.is_ended = True
+        recorder().forget(self)
+
+        def call() -> None:
+            self._ensure_begun()
+            if self.attempt.is_begun and not self.attempt.is_void:
+                change()
+
+        if self.is_inline:
+            call()
+        else:
+            recorder().call(call, wait=self._wait_seconds)
+
+    def _ensure_begun(self) -> None:
+        if not self.attempt.is_begun and not self.attempt.is_void:
+            _record_unlocked(self.attempt)
+
+
+def _record_unlocked(attempt: ObservedAttempt) -> None:
+    """Record an attempt, and try again while another transaction holds its row."""
+    give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
+    while observed_groups.record_or_refuse([attempt]) and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+
+
+def finish_unlocked(outcome: Outcome) -> bool:
+    """Record an end, or a failed attempt that another one follows. Return False if the row stays locked.
+
+    It is tried again while another transaction holds the row, as the one that stores a batch's progress.
+    """
+    [outcome] = notify_functions.call_all([outcome])
+    give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
+    while not _record(outcome):
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _record(outcome: Outcome) -> bool:
+    if outcome.retry_delay is not None:
+        return observed.schedule_retry(outcome, FIRST_CHECK_SECONDS)
+    return observed.finish(outcome)
+
+
+def current_observed(id: str) -> ObservedExecution | None:
+    """Return the execution of the task with this id that runs in this context, None if another one or none does."""
+    execution = current_execution()
+    if isinstance(execution, ObservedExecution) and execution.message.id == id:
+        return execution
+    return None
+
+
+def policy_of(observation: Observation | None) -> Policy:
+    """Return the policy of an observed task, the default one if it is no longer observed."""
+    return (observation or Observation()).policy
+
+
+def _report_progress(execution: Execution) -> None:
+    assert isinstance(execution, ObservedExecution)
+    if execution.is_inline:
+        execution.store_progress()
+    elif not execution.is_over:  # else it would never be forgotten
+        recorder().report(execution, execution.store_progress)

@@ -1,0 +1,146 @@
+"""The main process of a Celery worker: the lease of its row, and what it does for all jobs and streams."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from celery.worker import state as worker_state
+from django.db import connections
+
+from notifications.contrib.celery import configured_tasks, end_notes, reconcile
+from notifications.contrib.celery.connections import broker_name
+from notifications.contrib.celery.recorder import recorder
+from notifications.db.deadlines import limit_this_thread
+from notifications.db.forks import keep_out_of_transactions
+from notifications.db.threads import check_connections, start_thread
+from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
+from notifications.ids import uuid7
+from notifications.jobs import signal_queue
+from notifications.jobs.transitions import observed_batches
+from notifications.jobs.worker.lease import Lease
+from notifications.upkeep import Upkeep, is_oldest_worker
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two rounds, of which a random part is added, so that the workers do not look at once.
+ROUND_INTERVAL_SECONDS, ROUND_JITTER_SECONDS = 3.0, 2.0
+#: Seconds that a duty of the upkeep may take in one round.
+MAX_DUTY_SECONDS = 1.0
+#: Seconds that the end of the process waits for what is not recorded yet.
+DRAIN_SECONDS = 5.0
+
+
+class MainProcess:
+    """The lease of a Celery worker, from ``start()`` to ``stop()``.
+
+    The row says ``concurrency`` 0: this worker claims no jobs.
+    """
+
+    def __init__(self, app: Any, hostname: str, queues: list[str]) -> None:
+        self.app = app
+        self.pid = os.getpid()
+        self.lease = Lease(
+            queues=[f"celery:{name}" for name in queues],
+            concurrency=0,
+            load=lambda: len(worker_state.active_requests),
+            broker=broker_name(app),
+        )
+        self._reconciler = reconcile.Reconciler(app, hostname, self.lease)
+        self._stopped = threading.Event()
+        self._upkeep = Upkeep(
+            seconds=MAX_DUTY_SECONDS,
+            may_reap=self.lease.may_reap,
+            is_chosen=lambda: is_oldest_worker(self.lease),
+        )
+
+    def start(self) -> None:
+        """Begin the lease, and rounds, on a thread."""
+        start_thread(self._run, "notifications-celery-main")
+        end_notes.start_reading()
+
+    def stop(self) -> None:
+        """End the lease, after the tasks of this worker have ended."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        recorder().drain(DRAIN_SECONDS)
+        self._upkeep.project_threads.end(0)
+        self.lease.stop()
+        recorder().call(self.lease.end, wait=DRAIN_SECONDS)
+
+    def _run(self) -> None:
+        limit_this_thread()
+        while not self._stopped.is_set() and not self._try(self.lease.start, "begin the lease"):
+            self._stopped.wait(1.0)
+        # On a thread of its own, because it waits for the broker.
+        reconcile_name = "notifications-celery-reconcile"
+        start_thread(self._run_rounds, reconcile_name, "reconcile observed tasks", self._reconciler.run_round)
+        self._run_rounds("run maintenance", self._maintain)
+
+    def _run_rounds(self, what: str, function: Callable[[], object]) -> None:
+        limit_this_thread()
+        signal_queue.use_on_this_thread(recorder().signals)
+        while not self._stopped.wait(ROUND_INTERVAL_SECONDS + random.random() * ROUND_JITTER_SECONDS):
+            self._try(function, what)
+        connections.close_all()
+
+    def _maintain(self) -> None:
+        self._upkeep.run_round()
+        observed_batches.store_progress()
+
+    def _try(self, function: Callable[[], object], what: str) -> bool:
+        try:
+            check_connections()
+            function()
+        except UNAVAILABLE as exc:
+            if not log_if_not_migrated(exc):
+                logger.warning("Could not %s of a Celery worker, which is tried again: %s", what, exc)
+            connections.close_all()
+            return False
+        except Exception as exc:
+            if not log_if_not_migrated(exc):
+                logger.exception("Could not %s of a Celery worker", what)
+            return False
+        return True
+
+
+_main: MainProcess | None = None
+#: Stands for this process where it is no worker of Celery.
+_process_id = uuid7()
+
+
+def worker_id() -> UUID:
+    """Return the id of the worker that runs tasks in this process, which child processes inherit."""
+    return _main.lease.worker if _main else _process_id
+
+
+def prepare(sender: Any = None, **kwargs: Any) -> None:
+    """Choose the id of the worker, before it starts its child processes."""
+    global _main
+    end_notes.open_pipe()
+    _main = MainProcess(sender.app, sender.hostname, sorted(sender.app.amqp.queues.consume_from))
+
+
+def start(**kwargs: Any) -> None:
+    """Begin the lease when the worker is ready."""
+    if _main:
+        keep_out_of_transactions()
+        configured_tasks.log_problems(_main.app.tasks)
+        _main.start()
+
+
+def stop(**kwargs: Any) -> None:
+    """End the lease when the worker has ended its tasks."""
+    if _main and _main.pid == os.getpid():
+        _main.stop()
+
+
+def drain(**kwargs: Any) -> None:
+    """Wait, before a child process ends, until its tasks are recorded."""
+    recorder().drain(DRAIN_SECONDS)

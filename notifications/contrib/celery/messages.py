@@ -1,0 +1,264 @@
+"""Jobs for the messages of observed tasks."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from django.utils import translation
+
+from notifications import times, validators
+from notifications.contrib.celery import headers as job_headers
+from notifications.contrib.celery.connections import broker_name
+from notifications.contrib.celery.headers import JobHeader
+from notifications.contrib.celery.publishing import OPEN_SECONDS
+from notifications.db import bulk
+from notifications.jobs.claiming.lanes import EAGER_QUEUE
+from notifications.jobs.declaring import observations
+from notifications.jobs.declaring.observations import Observation, TaskCall, label_of
+from notifications.jobs.enqueueing.owners import owner_key
+from notifications.jobs.transitions import batch_completion
+from notifications.models import Job
+from notifications.streams.inbox import user_keys_of
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds from when a task could have been started to when its message is looked for.
+FIRST_CHECK_SECONDS = 20.0
+#: Before the id of a task in ``concurrency_key``, if it is not the id of its job.
+ID_PREFIX = "celery:"
+_NAMESPACE = uuid.UUID("5b1c2a0e-5c0c-4f5e-9f43-0a3d0c1b7d55")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """What is known about the message of an observed task, in its publisher or in a worker."""
+
+    id: str
+    name: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    header: JobHeader | None = None
+    queue: str = ""
+    eta: datetime | None = None
+    expires: datetime | None = None
+
+
+def job_id(id: str) -> uuid.UUID:
+    """Return the id of the job for the task with this id: the same, if it is a UUID as Celery writes one."""
+    try:
+        if str(parsed := uuid.UUID(id)) == id:
+            return parsed
+    except ValueError:
+        pass
+    return uuid.uuid5(_NAMESPACE, id)
+
+
+def task_id(job: Job) -> str:
+    """Return Celery's id of the task that a job stands for."""
+    key = job.concurrency_key
+    return key.removeprefix(ID_PREFIX) if key.startswith(ID_PREFIX) else str(job.id)
+
+
+def make_header(app: Any, message: Message, observation: Observation) -> JobHeader:
+    """Return the header of a message that is published now, with the owner in this context."""
+    call = TaskCall(message.name, signature_of(app, message.name), message.args, message.kwargs)
+    try:
+        owner = owner_key(call.owner(observation))
+    except (TypeError, ValueError) as exc:
+        logger.warning("Could not find the owner of Celery task %s: %s", message.name, exc)
+        owner = None
+    return JobHeader(
+        id=message.id,
+        user=None if owner is None else str(owner),
+        title=call.title(observation),
+        url=call.url(observation),
+        language=translation.get_language() or "",
+    )
+
+
+def build_job(app: Any, message: Message, observation: Observation) -> Job:
+    """Return the unsaved row of the queued job for a message, without the arguments: they may be secrets."""
+    header = message.header
+    # Without a valid header: the publisher does not use this app, or it may be forged.
+    if header is None:
+        call = TaskCall(message.name, signature_of(app, message.name), message.args, message.kwargs)
+        declared, title, url = call.owner(observation), call.title(observation), call.url(observation)
+    else:
+        declared, title, url = None, header.title, header.url
+    batch = batch_id(message)
+    now = times.now()
+    startable_at = max(now, message.eta or now)
+    id = job_id(message.id)
+    return bulk.new(
+        Job,
+        id=id,
+        # A batch has the owner of its jobs in their place.
+        user_id=None if batch else owner_of(message, declared),
+        batch=batch,
+        task_path=message.name[:500],
+        args="[]",
+        kwargs="{}",
+        backend="",
+        queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
+        lane="observed",
+        run_after=message.eta if message.eta and message.eta > now else None,
+        max_attempts=max_attempts_of(app, message.name),
+        # The broker that has the message, and when the task expires. No observed task has an idempotency key.
+        idempotency_hash=broker_name(app),
+        idempotency_expires_at=message.expires,
+        deadline=startable_at + timedelta(seconds=FIRST_CHECK_SECONDS),
+        title=title,
+        url=url,
+        language=header.language if header else "",
+        concurrency_key=""
+        if str(id) == message.id
+        else f"{ID_PREFIX}{message.id}"[: validators.MAX_KEY_LENGTH],
+        created_at=now,
+        queued_at=now,
+    )
+
+
+def build_batch(message: Message, observation: Observation) -> Job:
+    """Return the unsaved row of the batch that a message belongs to. It is open."""
+    url = observation.url if isinstance(observation.url, str) and "{" not in observation.url else ""
+    return batch_completion.new_batch(
+        id=batch_id(message),
+        user_id=owner_of(message),
+        kwargs=json.dumps({"notify": True}),
+        backend="",
+        queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
+        lane=Job.Lane.OBSERVED,
+        deadline=times.now() + timedelta(seconds=OPEN_SECONDS),
+        title=validators.shortened(label_of(message.name), validators.MAX_TITLE_LENGTH),
+        url=url,
+        language=message.header.language if message.header else "",
+    )
+
+
+def is_batched(observation: Observation) -> bool:
+    """Return whether the jobs of a task join the batch of their group. Those that notify no one do not."""
+    return observation.notify is not False
+
+
+def batch_id(message: Message) -> uuid.UUID | None:
+    """Return the id of the batch that a message belongs to, or None."""
+    header = message.header
+    return uuid.UUID(header.batch) if header and header.batch else None
+
+
+def owner_of(message: Message, declared: Any = None) -> Any:
+    """Return the key of the owner of a message's job or batch, or None. ``declared`` counts without a valid header."""
+    return _user_key(message.id, message.header.user if message.header else declared)
+
+
+def published_message(name: str, headers: Mapping[str, Any], body: Any, queue: str = "") -> Message | None:
+    """Return the message that Celery publishes, None for one of protocol 1, which has no headers."""
+    if "id" not in headers or not isinstance(body, tuple | list) or len(body) < 2:
+        return None
+    id = str(headers["id"])
+    return Message(
+        id=id,
+        name=name,
+        args=body[0] or (),
+        kwargs=body[1] or {},
+        header=job_headers.decode(headers.get(job_headers.NAME), id),
+        queue=queue,
+        eta=parse_time(headers.get("eta")),
+        expires=parse_time(headers.get("expires")),
+    )
+
+
+def published_ids(id: str, body: Any) -> set[str]:
+    """Return the ids under which a message will have executions: its own, and those of what follows it.
+
+    ``Task.replace()`` gives the id of the task to the last one of a chain, or to the body of a chord.
+    """
+    ids = {id}
+    embed = body[2] if len(body) > 2 and isinstance(body[2], Mapping) else {}
+    chain = embed.get("chain") or []
+    for signature in (*(chain if isinstance(chain, list | tuple) else ()), embed.get("chord")):
+        options = signature.get("options") if isinstance(signature, Mapping) else None
+        if isinstance(options, Mapping) and options.get("task_id"):
+            ids.add(str(options["task_id"]))
+    return ids
+
+
+def received_message(name: str, request: Any) -> Message:
+    """Return the message of a task's request in a worker."""
+    info = request.delivery_info or {}
+    id = str(request.id)
+    value = (request.headers or {}).get(job_headers.NAME)
+    if value is None:  # Celery's Request keeps what it does not know beside its own attributes
+        value = request.get(job_headers.NAME)
+    return Message(
+        id=id,
+        name=name,
+        args=request.args or (),
+        kwargs=request.kwargs or {},
+        header=job_headers.decode(value, id),
+        queue=EAGER_QUEUE if request.is_eager else str(info.get("routing_key") or info.get("exchange") or ""),
+        eta=parse_time(request.eta),
+        expires=parse_time(request.expires),
+    )
+
+
+def parse_time(value: Any) -> datetime | None:
+    """Return a time of Celery's, a datetime or its ISO text, in UTC; None for none."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return times.as_utc(value) if value.tzinfo else value.replace(tzinfo=times.now().tzinfo)
+
+
+def signature_of(app: Any, name: str) -> inspect.Signature | None:
+    """Return the signature of a task's function, None if this process does not know the task."""
+    task = app._tasks.get(name) if app is not None else None
+    return None if task is None else _signature(task.run)
+
+
+@lru_cache(maxsize=1000)
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def max_attempts_of(app: Any, name: str) -> int:
+    """Return how often a task is started at most, 1 if that is not known or not limited."""
+    task = app._tasks.get(name) if app is not None else None
+    retries = getattr(task, "max_retries", None)
+    return 1 if task is None or retries is None else max(int(retries), 0) + 1
+
+
+def observation_of(name: str) -> Observation | None:
+    """Return how a task is observed, None if it is not. Raises nothing."""
+    try:
+        return observations.find(name)
+    except Exception:
+        logger.exception("Could not find out whether Celery task %s is observed", name)
+        return None
+
+
+def _user_key(id: str, user: Any) -> Any:
+    """Return the key of one user, None if it is none, which is logged."""
+    if user is None:
+        return None
+    try:
+        [key] = user_keys_of(user)
+    except (TypeError, ValueError) as exc:
+        logger.warning("Ignored the owner of Celery task %s: %s", id, exc)
+        return None
+    return key

@@ -1,0 +1,318 @@
+"""Receivers of Celery's signals, which move the jobs of observed tasks.
+
+None of them raises, and none waits for long: the tasks run as they would without this app. What cannot be recorded for
+``RETRY_SECONDS`` is found out later by ``reconcile``.
+
+In the process that runs a task, ``ObservedExecution`` knows its job and its fence. The other signals come to the main
+process of the worker, which knows only the id: revoked tasks, hard time limits, children that were killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery import current_app, states
+from celery.exceptions import Retry
+from celery.result import AsyncResult
+
+from notifications import times
+from notifications.contrib.celery import groups, main_process, task_ends
+from notifications.contrib.celery import headers as job_headers
+from notifications.contrib.celery.broker import keeps_result
+from notifications.contrib.celery.execution import (
+    ObservedExecution,
+    current_observed,
+    finish_unlocked,
+    policy_of,
+)
+from notifications.contrib.celery.messages import (
+    FIRST_CHECK_SECONDS,
+    Message,
+    build_job,
+    job_id,
+    make_header,
+    observation_of,
+    parse_time,
+    published_ids,
+    published_message,
+    received_message,
+)
+from notifications.contrib.celery.publishing import GroupPublishing
+from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, recorder
+from notifications.db.transactions import connection, on_commit
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import observed, observed_groups
+from notifications.jobs.transitions.notify_functions import record_apart
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+
+def prepare_worker(**kwargs: Any) -> None:
+    """Prepare the main process of a worker.
+
+    Its child processes inherit this module. Each would need a second to load it in its first task.
+    """
+    main_process.prepare(**kwargs)
+
+
+def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
+    """Add the job's header to a message before it is published."""
+    name = str(sender)
+    if (message := published_message(name, headers, body)) is None:
+        return
+    for id in published_ids(message.id, body):
+        if execution := current_observed(id):
+            execution.is_republished = True
+            execution.wait_for_start()
+    if (observation := observation_of(name)) is None:
+        return
+    if message.header is None:
+        header = make_header(current_app, message, observation)
+        header = groups.add_batch(header, observation, headers, body)
+        headers[job_headers.NAME] = job_headers.encode(header)
+
+
+def insert_published(
+    sender: Any = None, headers: Any = None, body: Any = None, routing_key: Any = "", **kwargs: Any
+) -> None:
+    """Insert the job of a published message, after the commit inside a caller's transaction.
+
+    Not before the message is published, which may fail, and not inside the transaction: a worker that has the message
+    first inserts the same row, and would wait for the end of the transaction.
+    """
+    name = str(sender)
+    if (observation := observation_of(name)) is None:
+        return
+    message = published_message(name, headers, body, queue=str(routing_key or ""))
+    if message is None or headers.get("retries") or current_observed(message.id):
+        return  # its job exists
+    rows = groups.rows_of(build_job(current_app, message, observation), message, observation, body)
+    _add_published(lambda is_awaited: recorder().insert(rows, wait=is_awaited))
+    groups.extend(message, _record_published)
+
+
+def close_group(publishing: GroupPublishing) -> None:
+    """Let the batches of a group end when their jobs are done: all its messages are published."""
+    closings = groups.make_closings(publishing)
+    if publishing.is_eager:
+        for close in closings:
+            close()
+    elif closings:
+        _record_published(closings)
+
+
+def _record_published(calls: Sequence[Callable[[], None]]) -> None:
+    """Record what was published, after the commit inside a caller's transaction.
+
+    Waits for the last call, and for those before it only while many entries wait, so that none is dropped.
+    """
+
+    def add(is_awaited: bool) -> None:
+        wait = MAX_WAIT_SECONDS if is_awaited else 0.0
+        for call in calls[:-1]:
+            recorder().call(call, wait=0.0, lag_wait=wait)
+        recorder().call(calls[-1], wait=wait)
+
+    _add_published(add)
+
+
+def _add_published(add: Callable[[bool], None]) -> None:
+    """Call ``add``, after the commit inside a caller's transaction, with whether the caller may wait."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        db = connection()
+        # A database that is away is not asked whether it commits by itself.
+        if db.in_atomic_block or (db.connection and not db.get_autocommit()):
+            on_commit(lambda: add(True))
+        else:  # on the recorder's thread: the publisher must not wait for long for a database that is away
+            add(True)
+    else:
+        add(False)
+
+
+def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
+    """Record the start of an attempt."""
+    if (observation := observation_of(task.name)) is None:
+        return
+    request = task.request
+    message = received_message(task.name, request)
+    if request.is_eager:  # nothing was published
+        header = make_header(task.app, message, observation)
+        message = replace(message, header=groups.add_eager_batch(header, observation, request))
+    ObservedExecution(
+        task.app,
+        message,
+        observation,
+        worker=None if request.is_eager else main_process.worker_id(),
+        attempt=(request.retries or 0) + 1,
+        keeps_result=keeps_result(task),
+    ).begin()
+
+
+def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = None, **kwargs: Any) -> None:
+    """Leave the context of an observed task, and record the ends of which Celery sends no signal."""
+    if (execution := current_observed(task_id)) is None:
+        return
+    try:
+        if execution.is_ended:
+            return
+        exc = sys.exception()
+        if state == states.IGNORED and not execution.is_republished:
+            _finish_ignored(execution, task)
+        elif state == states.IGNORED or (state == states.REJECTED and _is_requeued(execution, task, retval)):
+            execution.requeue(_check_at())
+        elif state == states.REJECTED:
+            _finish_failed(execution, retval)
+        elif execution.is_inline and exc is not None:  # Celery raises it to the caller, and sends no signal
+            # The caller gets Retry in place of another attempt.
+            _finish_failed(execution, exc.exc if isinstance(exc, Retry) and exc.exc else exc)
+        elif exc is not None and not isinstance(exc, Exception):
+            # This process may end. The main process records how, and should read the row with its start.
+            execution.wait_for_start(main_process.DRAIN_SECONDS)
+    finally:
+        execution.leave()
+
+
+def succeed(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
+    """Record a success."""
+    if execution := current_observed(sender.request.id):
+        policy = execution.policy
+        execution.finish(lambda job: task_ends.succeeded(job, policy, result))
+
+
+def fail(
+    sender: Any = None, task_id: str = "", exception: Any = None, request: Any = None, **kwargs: Any
+) -> None:
+    """Record a failure: of a task in this process, or of one whose process was killed or took too long."""
+    exc = exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
+    if execution := current_observed(task_id):
+        if not execution.is_ended:
+            _finish_failed(execution, exc)
+        return
+    if isinstance(request, dict) and request.get("is_eager"):
+        return  # end() has recorded it
+    _finish_by_id(sender, task_id, lambda job, policy: task_ends.failed(job, policy, exc))
+
+
+def retry(
+    sender: Any = None, request: Any = None, reason: Any = None, einfo: Any = None, **kwargs: Any
+) -> None:
+    """Record a failed attempt that Celery follows with another one."""
+    if execution := current_observed(request.id):
+        exc = getattr(reason, "exc", None) or reason
+        seconds = _seconds_until(getattr(reason, "when", None))
+        execution.schedule_retry(outcomes.retried(execution.job, exc, seconds))
+        return
+
+    # In the main process: the child was killed, or its tasks were cancelled as the connection to the broker was lost.
+    def requeue() -> None:
+        job = observed.read(job_id(str(request.id)))
+        if job and job.state == Job.State.RUNNING and job.worker == main_process.worker_id():
+            observed.requeue_lost(job, _check_at())
+
+    if observation_of(sender.name):
+        recorder().call(requeue, wait=0)
+
+
+def revoke(
+    sender: Any = None, request: Any = None, terminated: bool = False, expired: bool = False, **kwargs: Any
+) -> None:
+    """Record the end of a task that was revoked, terminated, or not started before it expired."""
+    outcome = task_ends.expired if expired else task_ends.revoked
+    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request))
+
+
+def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:
+    """Record that a worker has refused a message whose task it does not know."""
+    recorder().call(
+        lambda: _finish_row(str(id), None, lambda job, policy: outcomes.unknown(job), None), wait=0
+    )
+
+
+def _finish_by_id(
+    task: Any, id: str, make: Callable[[Job, Policy], Outcome], message: Message | None = None
+) -> None:
+    """Record the end of a task that does not run in this context."""
+    observation = observation_of(task.name)
+    if observation is None:
+        return
+    row = build_job(task.app, message, observation) if message else None
+    recorder().call(lambda: _finish_row(id, policy_of(observation), make, row), wait=0)
+
+
+def _finish_row(
+    id: str, policy: Policy | None, make: Callable[[Job, Policy], Outcome], missing: Job | None
+) -> None:
+    """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
+    if missing:
+        observed_groups.insert([missing])
+
+    def find_end() -> list[Outcome]:
+        job = observed.read(job_id(id))
+        if job is None:
+            return []
+        if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
+            return []  # the message was delivered again, to another worker
+        end = make(job, policy or policy_of(None))
+        # Other records do not wait for its notify function.
+        return record_apart([end], lambda ends: recorder().call(lambda: finish(ends), wait=0))
+
+    def finish(ends: Sequence[Outcome]) -> None:
+        while ends:
+            [end] = ends
+            was_queued = end.job.state == Job.State.QUEUED
+            # Of a copy, because writing changes the job, and is tried again after an error of the database.
+            is_settled = finish_unlocked(replace(end, job=copy.copy(end.job)))
+            # The child may have recorded the start after the row was read, which voids the end. Then it is read again.
+            ends = find_end() if is_settled and was_queued else []
+
+    finish(find_end())
+
+
+def _is_requeued(execution: ObservedExecution, task: Any, reject: Any) -> bool:
+    """Return whether the broker delivers a rejected message again: not if it was acknowledged before the task ran."""
+    return bool(getattr(reject, "requeue", False) and task.acks_late and not execution.is_inline)
+
+
+def _finish_failed(execution: ObservedExecution, exc: Any) -> None:
+    policy = execution.policy
+    execution.finish(lambda job: task_ends.failed(job, policy, exc))
+
+
+def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
+    """Record the end of a task that raised ``Ignore``: what it stored in the result backend, else a success."""
+    try:
+        result = AsyncResult(execution.message.id, app=task.app)
+        state, value = result.state, result.result
+    except Exception as exc:
+        logger.warning("Could not read the state of Celery task %s: %s", execution.message.id, exc)
+        state, value = states.SUCCESS, None
+    if state == states.FAILURE:
+        _finish_failed(execution, value)
+    else:
+        policy = execution.policy
+        result = value if state == states.SUCCESS else None
+        execution.finish(lambda job: task_ends.succeeded(job, policy, result))
+
+
+def _seconds_until(when: Any) -> float:
+    """Return the seconds until a retry: ``when`` is seconds, or a time."""
+    if (moment := parse_time(when)) is not None:
+        return max((moment - times.now()).total_seconds(), 0.0)
+    return float(when) if isinstance(when, int | float) else 0.0
+
+
+def _check_at() -> Any:
+    return times.now() + timedelta(seconds=FIRST_CHECK_SECONDS)

@@ -1,0 +1,54 @@
+"""Outcomes for what Celery says about the end of a task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery import states
+from celery.exceptions import TaskRevokedError
+
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.outcomes import Outcome
+from notifications.models import Job
+
+
+def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
+    """Return a success, without its value if this app cannot store it: a pickled object, or megabytes."""
+    outcome = outcomes.succeeded(job, policy, value)
+    return outcome if outcome.state == Job.State.SUCCEEDED else outcomes.succeeded(job, policy, None)
+
+
+def failed(job: Job, policy: Policy, exc: Any) -> Outcome:
+    """Return a failure by what the task raised, or by what Celery reports in its place."""
+    if not isinstance(exc, BaseException):
+        exc = RuntimeError(str(exc))
+    if isinstance(exc, TimeLimitExceeded | SoftTimeLimitExceeded):
+        return outcomes.ended_by_engine(job, policy, "timed-out", exc)
+    if isinstance(exc, WorkerLostError):
+        return outcomes.ended_by_engine(job, policy, "worker-lost", exc)
+    return outcomes.failed(job, policy, exc)
+
+
+def revoked(job: Job, policy: Policy) -> Outcome:
+    """Return the outcome of a task that was revoked or terminated."""
+    # Without a request in this app, it was revoked in Celery, of which the owner is notified.
+    job.cancelled_by_other = job.cancelled_by_other or job.cancel_requested_at is None
+    return outcomes.cancelled(job, policy)
+
+
+def expired(job: Job, policy: Policy) -> Outcome:
+    """Return the outcome of a task that no worker started before it expired."""
+    return outcomes.ended_by_engine(job, policy, "expired")
+
+
+def from_meta(job: Job, policy: Policy, meta: dict[str, Any]) -> Outcome | None:
+    """Return the outcome that the result backend has stored, None if the task is not done."""
+    state, result = meta["status"], meta.get("result")
+    if state == states.SUCCESS:
+        return succeeded(job, policy, result)
+    if state == states.REVOKED:
+        is_expired = isinstance(result, TaskRevokedError) and "expired" in str(result)
+        return expired(job, policy) if is_expired else revoked(job, policy)
+    return failed(job, policy, result) if state == states.FAILURE else None

@@ -1,0 +1,119 @@
+"""Run jobs in Celery's worker processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from celery import signals
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.conf import settings
+from notifications.contrib.celery.app import ENGINE_NAME, TASK_NAME
+from notifications.db.threads import start_thread
+from notifications.engines import process
+from notifications.jobs.worker.handed_jobs import WaitFor
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Pools that replace threads by greenlets. Database connections and event loops of the app need threads.
+GREENLET_POOLS = ("eventlet", "gevent")
+
+_is_connected = False
+#: A pipe to which nothing is written. Only the main process of a Celery worker has its second end, which it closes when
+#: it shuts down: those who read, in this process or its children, then read the end of the file.
+_shutdown_pipe: tuple[int, int] | None = None
+_main_pid = 0
+_is_shutting_down = False
+
+
+def connect(app: Any) -> None:
+    """Register the task that runs jobs, and start and stop the worker of each of Celery's processes."""
+    global _is_connected
+
+    @app.task(name=TASK_NAME, ignore_result=True, acks_late=False, max_retries=0, typing=False)
+    def run_job(id: str, is_async: bool = False) -> str:
+        # An async job leaves its slot of the pool to the next one: many of them run at once on one event loop.
+        wait_for = WaitFor.SLOT if is_async else WaitFor.END
+        return str(process.run(id, engine=ENGINE_NAME, wait_for=wait_for))
+
+    if _is_connected:
+        return
+    _is_connected = True
+    signals.worker_init.connect(_check_pool, weak=False)
+    signals.worker_init.connect(_open_shutdown_pipe, weak=False)
+    signals.worker_process_init.connect(_start_in_child_process, weak=False)
+    signals.worker_ready.connect(_start_in_main_process, weak=False)
+    signals.worker_shutting_down.connect(_begin_shutdown, weak=False)
+    signals.worker_process_shutdown.connect(_stop, weak=False)
+    signals.worker_shutdown.connect(_stop, weak=False)
+
+
+def _check_pool(sender: Any = None, **kwargs: Any) -> None:
+    pool = getattr(sender, "pool_cls", "")
+    name = pool if isinstance(pool, str) else pool.__module__
+    if any(greenlets in name for greenlets in GREENLET_POOLS):
+        raise ImproperlyConfigured(
+            f"Jobs do not run on Celery's pool {name}. Start the worker with --pool prefork, threads or solo."
+        )
+
+
+def _start(concurrency: int = 1, **kwargs: Any) -> None:
+    try:
+        process.start(ENGINE_NAME, concurrency=concurrency)
+    except Exception:
+        logger.exception("Could not start the worker of this process, which the first job does then")
+
+
+def _start_in_child_process(**kwargs: Any) -> None:
+    if os.getpid() == _main_pid:
+        return  # the pool "solo" sends the signal of child processes in the main process
+    if _is_shutting_down:  # this process replaces one that has ended meanwhile
+        _stop()
+        return
+    if _shutdown_pipe:
+        read_end, write_end = _shutdown_pipe
+        os.close(write_end)
+        start_thread(_stop_at_shutdown, "notifications-shutdown", read_end)
+    _start()
+
+
+def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
+    if not _has_child_processes(sender):
+        if _shutdown_pipe:
+            start_thread(_stop_at_shutdown, "notifications-shutdown", _shutdown_pipe[0])
+        _start(concurrency=sender.pool.limit or 1)
+
+
+def _has_child_processes(consumer: Any) -> bool:
+    """Return whether the tasks of a Celery worker run in child processes."""
+    return "prefork" in type(consumer.pool).__module__
+
+
+def _open_shutdown_pipe(**kwargs: Any) -> None:
+    """Before Celery forks its child processes."""
+    global _shutdown_pipe, _main_pid
+    _shutdown_pipe, _main_pid = os.pipe(), os.getpid()
+
+
+def _begin_shutdown(**kwargs: Any) -> None:
+    """Stop the worker of this process, or those of its children, within the grace period.
+
+    At a warm shutdown Celery itself waits for running tasks, without a limit. Called in a signal handler, which must
+    start no thread: it may have interrupted the start of another one.
+    """
+    global _is_shutting_down
+    if _shutdown_pipe and not _is_shutting_down:
+        os.close(_shutdown_pipe[1])
+    _is_shutting_down = True
+
+
+def _stop_at_shutdown(read_end: int) -> None:
+    """Wait for the shutdown of the main process, or for its end."""
+    os.read(read_end, 1)
+    _stop()
+
+
+def _stop(**kwargs: Any) -> None:
+    process.stop(settings.GRACE)

@@ -1,0 +1,146 @@
+"""Engines: who runs the jobs of a backend.
+
+Without the option ``engine`` in ``TASKS`` that is the built-in worker, which claims jobs from the database. An engine
+is another system that only learns the ids of committed jobs. The row stays the truth: a process of the engine claims
+it, runs it and records its outcome exactly as the built-in worker does.
+
+interface      what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
+handover       sends the ids of committed jobs to their engines, and sends lost ones again
+process        ``run(id)``: runs a job in a process of the engine
+senders        the threads that send the ids of this process
+backend        any other backend of Django's Tasks
+backend_task   the task that such a backend runs
+
+Celery is in ``contrib/celery/``.
+
+The option ``engine`` is the dotted path of a module with a function ``create_engine(alias, name)``, which returns an
+``Engine``. ``alias:NAME`` stands for the module ``backend``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.core.checks import ERROR
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from notifications.compat import task_backends
+
+if TYPE_CHECKING:
+    from notifications.engines.interface import Engine
+
+__all__ = [
+    "configured_engines",
+    "engine_of",
+    "flush_rings",
+    "has_backend_engine",
+    "has_engines",
+    "label_of",
+    "listen",
+    "usable_engine",
+]
+
+#: What stands before the alias of another backend in the option ``engine``.
+BACKEND_PREFIX = "alias:"
+#: Where engines of this app were until they moved, and are now.
+_MOVED = {"notifications.jobs.engines.celery": "notifications.contrib.celery"}
+#: The doorbell's functions ``listen(callback)`` and ``flush()``, set when the app is ready: ``realtime`` is above
+#: ``jobs``.
+listen: Callable[..., Any] | None = None
+flush_rings: Callable[[], None] | None = None
+
+
+def has_backend_engine() -> bool:
+    """Return whether the engine of a backend of ``TASKS`` is another backend."""
+    try:
+        options = [backend.get("OPTIONS", {}) for backend in task_backends.settings.values()]
+        return any(str(option.get("engine", "")).startswith(BACKEND_PREFIX) for option in options)
+    except AttributeError:  # Part of TASKS is no dict, which the system checks and doctor name.
+        return False
+
+
+@cache
+def engine_of(alias: str) -> Engine | None:
+    """Return the engine that runs the jobs of a backend of ``TASKS``, None for the built-in worker.
+
+    Raises ``ImproperlyConfigured`` for an engine that cannot be imported or set up.
+    """
+    name = task_backends.settings.get(alias, {}).get("OPTIONS", {}).get("engine")
+    if not name:
+        return None
+    if not isinstance(name, str):
+        raise ImproperlyConfigured(
+            f"The engine of TASKS[{alias!r}] is {name!r}. It must be a dotted path, or 'alias:' and the alias of "
+            "another backend."
+        )
+    if name in _MOVED:
+        raise ImproperlyConfigured(
+            f"The engine {name!r} of TASKS[{alias!r}] has moved. Write {_MOVED[name]!r}."
+        )
+    path = "notifications.engines.backend" if name.startswith(BACKEND_PREFIX) else name
+    try:
+        create_engine: Any = import_string(f"{path}.create_engine")
+    except ImproperlyConfigured:
+        raise
+    except Exception as exc:
+        raise ImproperlyConfigured(
+            f"The engine {name!r} of TASKS[{alias!r}] cannot be imported: {exc}"
+        ) from exc
+    try:
+        engine: Engine = create_engine(alias, name.removeprefix(BACKEND_PREFIX))
+    except ImproperlyConfigured:
+        raise
+    except Exception as exc:
+        raise ImproperlyConfigured(
+            f"The engine {name!r} of TASKS[{alias!r}] cannot be set up: {exc!r}"
+        ) from exc
+    return engine
+
+
+@cache
+def usable_engine(alias: str) -> Engine:
+    """Return the engine of a backend that has one, if its checks find no error.
+
+    Raises ``ImproperlyConfigured`` if no job could ever run, so that it is not enqueued.
+    """
+    engine = engine_of(alias)
+    assert engine is not None
+    errors = [message for message in engine.check() if message.level >= ERROR]
+    if errors:
+        raise ImproperlyConfigured(" ".join(filter(None, (errors[0].msg, errors[0].hint))))
+    return engine
+
+
+def has_engines() -> bool:
+    """Return whether a backend of ``TASKS`` has an engine."""
+    return any(backend.get("OPTIONS", {}).get("engine") for backend in task_backends.settings.values())
+
+
+def configured_engines() -> dict[str, Engine]:
+    """Return the engines by the aliases of their backends. Raises ``ImproperlyConfigured`` like ``engine_of``."""
+    found = {alias: engine_of(alias) for alias in task_backends.settings}
+    return {alias: engine for alias, engine in found.items() if engine}
+
+
+def label_of(alias: str) -> str:
+    """Return what to call the engine of a backend, even if it cannot be set up or is not in ``TASKS`` any more."""
+    try:
+        engine = engine_of(alias)
+    except (ImproperlyConfigured, KeyError):
+        engine = None
+    if engine:
+        return engine.label
+    return str(task_backends.settings.get(alias, {}).get("OPTIONS", {}).get("engine") or alias)
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKS":
+        engine_of.cache_clear()
+        usable_engine.cache_clear()
+
+
+setting_changed.connect(_forget)

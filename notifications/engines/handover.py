@@ -1,0 +1,171 @@
+"""Send the ids of committed jobs to their engines, and send those again that were lost.
+
+Each process that enqueues jobs for an engine sends their ids itself, right after the commit, on one thread for each
+engine: a request never waits for a broker. Processes that last (servers and workers of engines) also run a
+``HandoverLoop``. It hands over jobs that had to wait (for later, for a paused queue, for a limit, for a retry), and
+jobs whose id got lost because the sender ended, the broker was away, or a message was dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import Error, connections
+
+from notifications import engines
+from notifications.conf import settings
+from notifications.db.threads import start_thread
+from notifications.db.unavailable import log_if_not_migrated
+from notifications.engines import has_engines, senders
+from notifications.jobs import signal_queue
+from notifications.jobs.claiming.engine_activity import BackendQueue
+from notifications.jobs.signal_queue import SignalQueue
+from notifications.jobs.transitions import handing_over, isolating, resending
+from notifications.schedules import ticks
+from notifications.upkeep import Upkeep, has_no_lasting_worker
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two rounds of a ``HandoverLoop`` if no ring comes, and at least.
+ROUND_INTERVAL_SECONDS, MIN_ROUND_INTERVAL_SECONDS = 1.0, 0.05
+#: Seconds that a duty of the upkeep may take in one round: ids of due jobs wait meanwhile.
+MAX_DUTY_SECONDS = 0.05
+#: Seconds that the end of a loop waits for code of the project.
+END_TIMEOUT_SECONDS = 2.0
+
+
+#: When this process has last searched for lost jobs (monotonic), and where it goes on.
+_last_search, _cursor = 0.0, resending.Cursor()
+
+
+def run_round(drained: Mapping[BackendQueue, float] | None = None) -> bool:
+    """Hand over what is due and what was lost. Returns whether there may be more.
+
+    ``drained`` is what ``DrainedQueues.take()`` returns in a process of an engine.
+    """
+    global _last_search
+    due, lost = handing_over.hand_over_due_jobs(), []
+    # However often the queue rings, and on whichever thread this is called.
+    if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
+        _last_search = time.monotonic()
+        unreachable = senders.unreachable_backends()
+        lost = resending.hand_over_again(unreachable, drained, _cursor)
+        due += isolating.hand_over_isolated_jobs(unreachable)
+    if lost:
+        logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
+    senders.send([*due, *lost])
+    return len(due) >= handing_over.MAX_JOBS_PER_TRANSACTION
+
+
+class HandoverLoop:
+    """Runs rounds on a thread of a server process, and the upkeep, because no other process may last."""
+
+    def __init__(self) -> None:
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        #: Since when (monotonic) each maintenance has come in time and reached the database.
+        self._unbroken_since = time.monotonic()
+        self._last_maintenance = 0.0
+        self._upkeep = Upkeep(
+            seconds=MAX_DUTY_SECONDS,
+            may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
+            is_chosen=has_no_lasting_worker,
+        )
+
+    def run(self) -> None:
+        """Run rounds until ``stop()``."""
+        unsubscribe = engines.listen(self._on_ring) if engines.listen else None
+        has_moved = False
+        signals = SignalQueue()
+        signal_queue.use_on_this_thread(signals)
+        try:
+            while not self._stopped.is_set():
+                self._wake.clear()
+                has_more = False
+                try:
+                    if not has_moved:
+                        move_to_configured_lanes()
+                        has_moved = True
+                    self._maintain()
+                    has_more = run_round()
+                except Error as exc:
+                    self._unbroken_since = time.monotonic()
+                    if not log_if_not_migrated(exc):
+                        logger.warning("Could not hand over jobs, which is tried again: %s", exc)
+                    connections.close_all()
+                except Exception:
+                    logger.exception("Could not hand over jobs, which is tried again")
+                if not has_more:
+                    self._wake.wait(next_round_seconds())
+                self._stopped.wait(MIN_ROUND_INTERVAL_SECONDS)
+        finally:
+            if unsubscribe:
+                unsubscribe()
+            self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
+            signals.end()
+            connections.close_all()
+
+    def stop(self) -> None:
+        """End the loop; from any thread."""
+        self._stopped.set()
+        self._wake.set()
+
+    def _maintain(self) -> None:
+        """Once a second, complete what lost processes have left."""
+        now = time.monotonic()
+        elapsed = now - self._last_maintenance
+        if elapsed < ROUND_INTERVAL_SECONDS:
+            return
+        # After an outage of the database, or a sleep of this machine, others need a lease's time to renew theirs.
+        if elapsed > settings.LEASE / 2:
+            self._unbroken_since = now
+        self._last_maintenance = now
+        self._upkeep.run_round()
+        # Where no process of an engine lives while there are no jobs, nothing else enqueues those of schedules.
+        self._upkeep.project_threads.start(ticks.run_round, "Could not enqueue jobs of schedules")
+
+    def _on_ring(self, users: Any, queue: bool) -> None:
+        if queue:
+            self._wake.set()
+
+
+def next_round_seconds() -> float:
+    """Return the seconds until the next round if no ring comes. They vary, so that processes do not meet."""
+    return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
+
+
+def move_to_configured_lanes() -> None:
+    """Move queued jobs whose backend has gained or lost its engine since they were enqueued."""
+    if moved := handing_over.move_to_configured_lanes():
+        logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
+
+
+_loop: HandoverLoop | None = None
+_loop_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _loop, _loop_lock
+    _loop, _loop_lock = None, threading.Lock()  # the child has no such thread
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def start() -> None:
+    """Start the ``HandoverLoop`` of this process, once, if a backend has an engine. Raises ``NoThread``."""
+    global _loop
+    if not has_engines():  # not whether they can be set up: one that cannot must not stop the others
+        return
+    with _loop_lock:
+        if _loop:
+            return
+        loop = HandoverLoop()
+        start_thread(loop.run, "notifications-handover")
+        _loop = loop

@@ -1,0 +1,224 @@
+"""Send the ids of committed jobs to their engines, on one thread of this process for each engine."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from notifications.compat import is_test_runner
+from notifications.db.deadlines import limit_this_thread
+from notifications.db.threads import NoThread, check_connections, close_connections, start_thread
+from notifications.db.transactions import connection, on_commit_merged
+from notifications.engines import engine_of
+from notifications.engines.interface import HandedJob, JobsRefused, handed_job
+from notifications.jobs.claiming.lanes import ENGINE, HANDED
+from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.transitions import handing_over
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds that the exit of a process waits until ids are sent.
+EXIT_TIMEOUT_SECONDS = 2.0
+#: Ids that one call of an engine gets at most.
+MAX_JOBS_PER_CALL = 100
+#: Ids that wait for a sender at most. More are left to the ``HandoverLoop``.
+MAX_UNSENT_IDS = 50_000
+
+#: Whether ids are sent under a test runner too.
+enabled_in_tests = False
+
+
+def prepare(job: Job) -> None:
+    """Choose the lane of a new job of an engine: it is handed over at its commit unless something may hold it back."""
+    # Without autocommit no hook runs after the commit that would send the id.
+    has_hooks = connection().settings_dict["AUTOCOMMIT"]
+    if job.run_after or job.concurrency_key or job.queue_name in queue_limits() or not has_hooks:
+        job.lane = ENGINE
+    else:
+        handing_over.set_handed(job)
+
+
+def send_after_commit(jobs: Iterable[Job]) -> None:
+    """Send the ids of new jobs in the lane "handed" after the commit of the current transaction."""
+    if handed := [job for job in jobs if job.lane == HANDED]:
+        on_commit_merged("handed", handed, lambda groups: send([job for group in groups for job in group]))
+
+
+def send(jobs: Sequence[Job]) -> None:
+    """Send the ids of committed jobs, in the background."""
+    if is_test_runner() and not enabled_in_tests:
+        return
+    by_alias: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_alias[job.backend].append(job)
+    for alias, of_engine in by_alias.items():
+        _sender(alias).add(of_engine)
+
+
+def revoke(jobs: Iterable[Job]) -> None:
+    """Have the engines drop cancelled jobs, in the background."""
+    if is_test_runner() and not enabled_in_tests:
+        return
+    for job in jobs:
+        _sender(job.backend).add([job], is_revoked=True)
+
+
+def unreachable_backends() -> set[str]:
+    """Return the aliases of the backends whose engines did not answer this process when it called them last."""
+    return {alias for alias, sender in list(_senders.items()) if sender.is_unreachable}
+
+
+class _Sender:
+    """Calls one engine on a thread of its own, which ends when it is idle.
+
+    When the engine cannot be reached, all jobs that wait are left to the ``HandoverLoop``: one call after another that
+    waits for its timeout would keep new jobs waiting long after the engine is back.
+    """
+
+    IDLE_SECONDS = 10.0
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._items: queue.SimpleQueue[tuple[bool, HandedJob]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        #: Jobs that wait, or with which the engine is being called.
+        self._unsent = 0
+        #: Whether the last call did not reach the engine.
+        self.is_unreachable = False
+        self._has_warned = False
+
+    def add(self, jobs: Sequence[Job], *, is_revoked: bool = False) -> None:
+        """Take jobs to be sent."""
+        handed = [handed_job(job) for job in jobs[: max(MAX_UNSENT_IDS - self._items.qsize(), 0)]]
+        with self._lock:
+            for job in handed:
+                self._items.put((is_revoked, job))
+            self._unsent += len(handed)
+            if not self._thread:
+                try:
+                    self._thread = start_thread(self._run, f"notifications-engine-{self._alias}")
+                except NoThread as exc:
+                    logger.warning("Could not send jobs to their engine, which is tried again: %s", exc)
+
+    def wait_until_idle(self, deadline: float) -> None:
+        """Wait until all ids are sent, or until the deadline (monotonic)."""
+        while self._unsent and self._thread and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _run(self) -> None:
+        limit_this_thread()
+        while True:
+            try:
+                first = self._items.get(timeout=self.IDLE_SECONDS)
+            except queue.Empty:
+                close_connections()  # the engine's, if it uses the database
+                with self._lock:
+                    if self._items.empty():
+                        self._thread = None
+                        return
+                continue
+            group = [first]
+            while len(group) < MAX_JOBS_PER_CALL and not self._items.empty():
+                group.append(self._items.get())
+            handed = [job for is_revoked, job in group if not is_revoked]
+            try:
+                self._call("hand_over", handed)
+                handed = []
+                self._call("revoke", [job for is_revoked, job in group if is_revoked])
+            except Exception as exc:
+                self.is_unreachable = True
+                self._warn(len(group), exc)
+                waiting = self._take_all()
+                group += waiting
+                self._postpone([*handed, *(job for is_revoked, job in waiting if not is_revoked)])
+            with self._lock:
+                self._unsent -= len(group)
+
+    def _call(self, verb: str, jobs: list[HandedJob]) -> None:
+        """Call the engine. Raises what it raises if it cannot be reached."""
+        if not jobs:
+            return
+        refused: JobsRefused | None = None
+        try:
+            if engine := engine_of(self._alias):
+                getattr(engine, verb)(jobs)
+        except JobsRefused as exc:
+            refused = exc
+        except Exception:
+            raise
+        except BaseException as exc:  # the client of a broker may raise anything
+            raise RuntimeError(f"The engine raised {exc!r}.") from exc
+        if self.is_unreachable:
+            logger.info("The engine can be reached again: backend %s", self._alias)
+        self.is_unreachable = False
+        if refused:
+            self._warn(len(jobs), refused)
+        else:
+            self._has_warned = False
+
+    def _warn(self, jobs: int, exc: Exception) -> None:
+        """Log a failure, and no further one until a call succeeds."""
+        if not self._has_warned:
+            logger.warning(
+                "Could not hand jobs over to their engine, which is tried again: backend %s, %d jobs: %r",
+                self._alias,
+                jobs,
+                exc,
+            )
+        self._has_warned = True
+
+    def _take_all(self) -> list[tuple[bool, HandedJob]]:
+        taken = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                taken.append(self._items.get_nowait())
+        return taken
+
+    def _postpone(self, jobs: Sequence[HandedJob]) -> None:
+        """Have jobs that were not sent handed over again soon."""
+        try:
+            check_connections()
+            for start in range(0, len(jobs), MAX_JOBS_PER_CALL):
+                handing_over.postpone_unsent(jobs[start : start + MAX_JOBS_PER_CALL])
+        except Exception as exc:  # also after an exception of the engine that a thread must survive
+            logger.warning(
+                "Could not postpone jobs that were not sent, which wait for their interval: %r", exc
+            )
+
+
+_senders: dict[str, _Sender] = {}
+_senders_lock = threading.Lock()
+
+
+def _sender(alias: str) -> _Sender:
+    with _senders_lock:
+        if not _senders:
+            atexit.register(wait_for_senders)
+        if alias not in _senders:
+            _senders[alias] = _Sender(alias)
+        return _senders[alias]
+
+
+def wait_for_senders() -> None:
+    """Wait until the ids that this process sends are sent, for at most ``EXIT_TIMEOUT_SECONDS``."""
+    deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
+    for sender in list(_senders.values()):
+        sender.wait_until_idle(deadline)
+
+
+def _after_fork() -> None:
+    global _senders_lock
+    _senders_lock = threading.Lock()
+    _senders.clear()  # the child has none of their threads, and their ids are the parent's to send
+
+
+os.register_at_fork(after_in_child=_after_fork)

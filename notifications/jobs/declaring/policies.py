@@ -1,0 +1,285 @@
+"""Policies: what the author of a task decides about its jobs.
+
+No model is imported here: ``notifications.api`` may be imported before the models are ready.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.core.signals import setting_changed
+
+from notifications import validators
+from notifications.compat import signature_of
+from notifications.jobs.declaring import policy_settings
+
+logger = logging.getLogger("notifications.jobs")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_POLICY_ATTRIBUTE = "_notifications_policy"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishedJob:
+    """What a ``notify`` function of a policy or batch gets: a job that has finished, before its outcome is stored.
+
+    ``state``
+        ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+    ``result``
+        What the task returned, if it succeeded, else None.
+    ``error``
+        Why the job failed or was cancelled, a dict with ``type``, ``title`` and ``detail``, else None.
+    """
+
+    id: UUID
+    title: str
+    url: str
+    state: str
+    result: Any
+    error: dict[str, str] | None
+
+
+#: What ``notify`` of a policy or batch may be.
+NotifyOption = bool | Callable[[FinishedJob], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """The options of ``policy()``, validated."""
+
+    title: str = ""
+    max_attempts: int = 3
+    timeout: float = 300.0
+    retry_on: type[Exception] | tuple[type[Exception], ...] = ()
+    concurrency_key: str = ""
+    concurrency: int = 1
+    notify: NotifyOption = True
+    redact: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("max_attempts", "concurrency"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}. It must be an integer of 1 or more.")
+        if (
+            isinstance(self.timeout, bool)
+            or not isinstance(self.timeout, int | float)
+            or not 0 < self.timeout < 1e8
+        ):
+            raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+        if not isinstance(self.concurrency_key, str):
+            raise TypeError('concurrency_key must be a string, which may name arguments: "report:{owner}".')
+        kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+            raise TypeError(
+                f"retry_on is {self.retry_on!r}. It must be an exception class or a tuple of exception classes: "
+                "(OSError,)."
+            )
+        object.__setattr__(self, "retry_on", tuple(kinds))
+        if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
+            raise TypeError(f'redact is {self.redact!r}. It must be a tuple of names: ("iban",).')
+        object.__setattr__(self, "redact", tuple(self.redact))
+        if not isinstance(self.notify, bool) and not callable(self.notify):
+            raise TypeError(
+                "notify must be True, False or a function that takes a FinishedJob and returns a dict or None."
+            )
+
+
+DEFAULT_POLICY = Policy()
+
+
+def policy(
+    *,
+    title: str = "",
+    max_attempts: int = 3,
+    timeout: float = 300.0,
+    retry_on: type[Exception] | tuple[type[Exception], ...] = (),
+    concurrency_key: str = "",
+    concurrency: int = 1,
+    notify: NotifyOption = True,
+    redact: tuple[str, ...] = (),
+) -> Callable[[F], F]:
+    """Set how the jobs of a task are executed and announced. Stands below ``@task``.
+
+    ``title``
+        What the owner reads. It may name arguments: ``"Check report {report_id}"``. Shortened to 200 characters. The
+        default is the function's name.
+    ``max_attempts``
+        How often a job is started at most, 1 or more, counting attempts that ended with an exception of ``retry_on``
+        and attempts whose worker was lost.
+    ``timeout``
+        Seconds that one attempt may take.
+    ``retry_on``
+        Exception classes after which the job is retried. After any other exception it has failed. Include
+        ``TimeoutError`` to retry attempts that timed out. The pause before attempt n + 1 is a random part of 2^n
+        seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
+        ``DATABASE_UNAVAILABLE`` holds the exceptions of a database that is restarted or unreachable.
+    ``concurrency_key``, ``concurrency``
+        At most ``concurrency`` jobs with the same key run at once, over all workers. The key may name arguments and the
+        ``owner``: ``"report:{owner}"``. Tasks that share keys should have the same ``concurrency``.
+    ``notify``
+        True creates the default notification when the job is done, False none. A function is called with the
+        ``FinishedJob``, on a thread, before the outcome is stored. It returns a dict with values that replace the
+        default ``title``, ``body``, ``level``, ``category``, ``url`` or ``data``, or None for no notification. If it
+        raises or takes longer than 5 seconds, the default notification is created.
+    ``redact``
+        Names of arguments, and of keys inside them, whose values the admin never shows, besides names that contain
+        ``password``, ``token``, ``secret``, ``key`` and the like.
+
+    Raises TypeError or ValueError, also if ``title`` or ``concurrency_key`` names an argument that the task lacks.
+    """
+    options = Policy(
+        title=title,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        retry_on=retry_on,
+        concurrency_key=concurrency_key,
+        concurrency=concurrency,
+        notify=notify,
+        redact=redact,
+    )
+
+    def attach(function: F) -> F:
+        if not inspect.isfunction(function):
+            raise TypeError(
+                "@policy stands above @task. Write @task first, then @policy(...), then the function."
+            )
+        refuse_unknown_names("title", options.title, function)
+        refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
+        setattr(function, _POLICY_ATTRIBUTE, options)
+        return function
+
+    return attach
+
+
+@lru_cache(maxsize=1_000)
+def policy_of(function: Callable[..., Any]) -> Policy:
+    """Return the policy of a task's function: its own or the default one, changed by ``policies`` of the settings.
+
+    Options that a system check refuses are logged and ignored.
+    """
+    found: Policy = getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY)
+    path = f"{function.__module__}.{function.__qualname__}"
+    try:
+        for options in policy_settings.options_for(path):
+            found = replace(found, **options)
+    except (TypeError, ValueError) as exc:
+        logger.error("Ignored wrong policies in TASKS: task %s: %s", path, exc)
+    return found
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKS":
+        policy_of.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+def job_title(
+    function: Callable[..., Any], takes_context: bool, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str:
+    """Return the title of a job with these arguments: the policy's, or else made from the function's name.
+
+    It is shortened to the limit of titles, because arguments are often what a user typed.
+    """
+    template = policy_of(function).title
+    title = _format("title", str(template), function, takes_context, args, kwargs) if template else ""
+    if not title.strip():
+        title = function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
+    return validators.shortened(title, validators.MAX_TITLE_LENGTH)
+
+
+def job_concurrency_key(
+    function: Callable[..., Any],
+    takes_context: bool,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    owner: Any,
+) -> str:
+    """Return the concurrency key of a job with these arguments and this owner (key), ``""`` if it has none.
+
+    A key that is too long is cut and ends with a hash of the whole, so that different keys stay different.
+    """
+    template = policy_of(function).concurrency_key
+    owner = "" if owner is None else str(owner)
+    key = template and _format(
+        "concurrency_key", template, function, takes_context, args, kwargs, owner=owner
+    )
+    if len(key) <= validators.MAX_KEY_LENGTH:
+        return key
+    digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
+    return validators.shortened(key, validators.MAX_KEY_LENGTH - len(digest)) + digest
+
+
+def _format(
+    option: str,
+    template: str,
+    function: Callable[..., Any],
+    takes_context: bool,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    **extra_values: Any,
+) -> str:
+    """Fill the template of a policy's ``option`` with the arguments of a job. Raises ValueError."""
+    if not _names_in(option, template):
+        return template.format()
+    signature = signature_of(function)
+    bound = signature.bind(*([None] if takes_context else []), *args, **kwargs)
+    bound.apply_defaults()
+    values = {**extra_values, **bound.arguments}
+    if keywords := _keywords_parameter(signature):
+        values |= bound.arguments[keywords]
+    try:
+        return template.format(**values)
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as exc:
+        raise ValueError(
+            f"The {option} {template!r} of task {function.__name__} cannot be formatted with its arguments "
+            f"({exc!r}). It may name: {', '.join(values)}."
+        ) from exc
+
+
+def refuse_unknown_names(option: str, template: Any, function: Callable[..., Any], *extra_names: str) -> None:
+    """Raise ValueError if the template names something that is no argument of the function."""
+    if not isinstance(template, str):
+        return  # A lazy translation cannot be evaluated while modules are imported.
+    signature = signature_of(function)
+    known = (*extra_names, *signature.parameters)
+    names = _names_in(option, template)
+    if _keywords_parameter(signature):
+        names = {name for name in names if not name.isidentifier()}
+    if unknown := sorted(names.difference(known)):
+        raise ValueError(
+            f"The {option} {template!r} of task {function.__name__} names {unknown[0]!r}. "
+            f"It may name: {', '.join(known) or 'nothing, because the task takes no arguments'}."
+        )
+
+
+def _names_in(option: str, template: str) -> set[str]:
+    """Return the names in a template, also those inside format specifications."""
+    names: set[str] = set()
+    try:
+        for _, name, specification, _ in string.Formatter().parse(template):
+            if name is not None:
+                names.add(name.partition(".")[0].partition("[")[0])
+                names |= _names_in(option, specification or "")
+    except ValueError as exc:
+        raise ValueError(
+            f"The {option} {template!r} is not a valid format string: {exc}. Write literal braces twice."
+        ) from exc
+    return names
+
+
+def _keywords_parameter(signature: inspect.Signature) -> str:
+    """Return the name of the ``**kwargs`` parameter, ``""`` if there is none."""
+    kind = inspect.Parameter.VAR_KEYWORD
+    return next((name for name, parameter in signature.parameters.items() if parameter.kind is kind), "")

@@ -1,0 +1,109 @@
+"""The task class of the backend: Django's, with more options in ``.using()``.
+
+Type checkers read ``task_types.pyi`` instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from notifications.compat import Task, task_backends
+from notifications.jobs.declaring.policies import Policy
+
+#: Options of ``@policy(...)`` and ``.using(...)``, which ``@task`` would pass to the task class without an error.
+REFUSED_BY_TASK = ("owner", "url", "key", *(field.name for field in fields(Policy)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobOptions:
+    """The options of ``.using()`` that Django does not have."""
+
+    owner: Any = None
+    title: Any = None
+    url: str | None = None
+    key: str | None = None
+    concurrency_key: str | None = None
+    #: The name of the schedule that enqueues; not for ``.using()``.
+    schedule: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobTask(Task):
+    """A task whose executions are jobs of this app."""
+
+    options: JobOptions = JobOptions()
+
+    def __new__(cls, **fields: Any) -> JobTask:
+        if refused := [name for name in REFUSED_BY_TASK if name in fields]:
+            raise TypeError(
+                f"@task takes no {refused[0]}. Pass options of all jobs of the task to @policy(...) below @task, "
+                f"and options of one job to .using(...)."
+            )
+        return object.__new__(cls)
+
+    def __reduce__(self) -> Any:
+        # Django 6.1 pickles a bound classmethod, and Twisted, which Daphne imports, changes how methods are pickled.
+        changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "func"}
+        return _unpickle, (self.module_path, changes)
+
+    def using(
+        self,
+        *,
+        owner: Any = None,
+        title: Any = None,
+        url: str | None = None,
+        key: str | None = None,
+        concurrency_key: str | None = None,
+        **changes: Any,
+    ) -> JobTask:
+        """Return a copy of this task with other options for the jobs that it enqueues. They add to earlier ones.
+
+        ``owner``
+            User or primary key. The owner may see the job and is notified of its end.
+        ``title``
+            Text of at most 200 characters.
+        ``url``
+            Where the result is shown: a path that begins with one ``/``, or an http(s) address.
+        ``key``
+            At most 200 visible ASCII characters. Enqueued again within 24 hours for the same owner, the same key, task
+            and arguments stand for the same job. Another task or other arguments raise ``IdempotencyKeyConflict``.
+        ``concurrency_key``
+            At most 200 characters, in place of the policy's. At most ``concurrency`` of the task's policy (1 by
+            default) jobs with the same key run at once.
+        ``changes``
+            Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
+        """
+        given = {"owner": owner, "title": title, "url": url, "key": key, "concurrency_key": concurrency_key}
+        options = replace(self.options, **{name: value for name, value in given.items() if value is not None})
+        # Not super(): its zero-argument form does not work in a dataclass with slots.
+        task = Task.using(self, **changes) if changes else self
+        # Not replace(): it would validate the task again, which costs more than everything else here.
+        copy = object.__new__(type(self))
+        for name in _FIELDS:
+            object.__setattr__(copy, name, getattr(task, name))
+        object.__setattr__(copy, "options", options)
+        return copy
+
+
+def has_job_tasks(backend: Any) -> bool:
+    """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
+    return issubclass(backend.task_class, JobTask)
+
+
+def stores_jobs(alias: str) -> bool:
+    """Return whether the backend of ``TASKS`` with an alias stores its jobs in this app."""
+    try:
+        return has_job_tasks(task_backends[alias])
+    except Exception:  # there is no such backend, or its module raises
+        return False
+
+
+_FIELDS = [field.name for field in fields(JobTask)]
+
+
+def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
+    task: JobTask = replace(import_string(path), **changes)
+    return task

@@ -1,0 +1,345 @@
+"""Outcomes: how attempts ended, encoded before the transaction that records them.
+
+A value that the database refuses must not fail the other outcomes of the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from traceback import format_exception
+from typing import Any, TypeVar
+
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from notifications import paths, validators
+from notifications.compat import normalize_json
+from notifications.exceptions import JobCancelled
+from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy
+from notifications.jobs.locations import find_location
+from notifications.models import Attempt, Job, Notification
+from notifications.states import LEVELS
+from notifications.streams.inbox import build_notification
+
+logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
+
+#: Characters that are kept from the end of a traceback.
+MAX_TRACEBACK_CHARS = 20_000
+#: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
+MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
+
+#: The details of failures for which an engine is the reason, by type.
+ENGINE_ERRORS = {
+    "expired": gettext_lazy("It was not started in time."),
+    "never-started": gettext_lazy("It was never started: the message broker lost it."),
+    "outcome-unknown": gettext_lazy("It has ended, but whether it succeeded is not known."),
+    "timed-out": gettext_lazy("It took longer than it may take."),
+    "worker-lost": gettext_lazy("The worker process that ran the job ended unexpectedly."),
+}
+#: The types of failures that were inferred because nothing was found. A real end that is reported later corrects them.
+GUESSES = ("expired", "never-started", "outcome-unknown", "worker-lost")
+#: Those of tasks that were not started, which a start corrects.
+NOT_STARTED = ("expired", "never-started")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """The end of a job, or of an attempt that another one follows.
+
+    ``attempt``
+        The ``Attempt.Outcome`` to store; "" if the attempt succeeded or the job was not running.
+    ``retry_delay``
+        Seconds until the next attempt; None if the job is done. Only a done job has a notification.
+    ``location``
+        The innermost frame of the exception in the project's code.
+    ``exception``
+        What the task of a failed job raised.
+    ``notification``
+        The default one while ``notify`` is not called yet.
+    ``notify``
+        Calls the project's ``notify`` function: see ``notify_functions``. None once it was called.
+    """
+
+    job: Job
+    state: Any  # Job.State
+    result: str | None = None
+    error: str | None = None
+    attempt: Any = ""  # Attempt.Outcome
+    exception_class_path: str = ""
+    traceback: str = ""
+    location: str = ""
+    notification: Notification | None = None
+    retry_delay: float | None = None
+    exception: BaseException | None = None
+    notify: Callable[[], Mapping[str, Any] | None] | None = None
+
+
+def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
+    """Return the outcome of a task that returned ``value``; a failure if the value cannot be stored."""
+    try:
+        result = _encode(value)
+    except BaseException as exc:  # the value may be of a class of the project, which may raise anything
+        return refused(job, policy, exc)
+    # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
+    fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
+    return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
+
+
+def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
+    """Return the outcome of a task that raised: another attempt if its policy allows one, else a failure.
+
+    The notification has the exception's message only if the exception has a true ``tell_owner``.
+    """
+    if _is_retried(job, policy, type(exc)):
+        return _retry(job, exc, Attempt.Outcome.FAILED)
+    with _language(job):
+        detail = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
+        detail = detail or _task_failed(job)
+    return _failed(job, policy, "task-failed", detail, exc)
+
+
+def timed_out(job: Job, policy: Policy) -> Outcome:
+    """Return the outcome of a task that took longer than its policy allows."""
+    exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
+    if _is_retried(job, policy, TimeoutError):
+        return _retry(job, exc, Attempt.Outcome.TIMED_OUT)
+    with _language(job):
+        detail = _("It took longer than the %(seconds)g seconds it may take.") % {"seconds": policy.timeout}
+    return _failed(job, policy, "timed-out", detail, exc, attempt=Attempt.Outcome.TIMED_OUT)
+
+
+def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
+    """Return the outcome of a cancelled job. The owner is notified only of a cancellation by another user."""
+    was_running = job.attempt and job.state != Job.State.QUEUED
+    error, text = _cancelled_error(job.language)
+    is_announced = job.cancelled_by_other
+    return Outcome(
+        job=job,
+        state=Job.State.CANCELLED,
+        error=text,
+        attempt=Attempt.Outcome.CANCELLED if was_running else "",
+        exception_class_path=_path(JobCancelled),
+        traceback=_traceback(exc) if exc is not None else "",
+        location=find_location(exc) if exc is not None else "",
+        **(announcement(job, policy, Job.State.CANCELLED, None, error) if is_announced else {}),
+    )
+
+
+def lost(job: Job, policy: Policy) -> Outcome:
+    """Return the outcome of a job whose worker was lost during its last attempt."""
+    with _language(job):
+        detail = ngettext(
+            "The work was interrupted and is not tried again.",
+            "The work was interrupted %(times)s times and is not tried again.",
+            job.attempt,
+        ) % {"times": job.attempt}
+    return _failed(job, policy, "worker-lost", detail, attempt=Attempt.Outcome.LOST)
+
+
+def unknown(job: Job) -> Outcome:
+    """Return the outcome of a job whose task no worker has known for a day."""
+    with _language(job):
+        detail = _("No worker knows how to do this.")
+    return _failed(job, DEFAULT_POLICY, "unknown-task", detail)
+
+
+def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
+    """Return the outcome of an attempt of an observed task that Celery retries after ``delay`` seconds."""
+    return Outcome(
+        job=job,
+        state=Job.State.QUEUED,
+        attempt=Attempt.Outcome.FAILED,
+        exception_class_path=_path(type(exc)),
+        traceback=_traceback(exc),
+        location=find_location(exc),
+        retry_delay=delay,
+    )
+
+
+def ended_by_engine(job: Job, policy: Policy, kind: str, exc: BaseException | None = None) -> Outcome:
+    """Return the failure of a job that its engine ended, or lost. ``kind`` is one of ``ENGINE_ERRORS``."""
+    was_running = job.state == Job.State.RUNNING
+    attempt: Any = Attempt.Outcome.LOST if was_running else ""
+    if was_running and kind == "timed-out":
+        attempt = Attempt.Outcome.TIMED_OUT
+    with _language(job):
+        detail = str(ENGINE_ERRORS[kind])
+    return _failed(job, policy, kind, detail, exc, attempt=attempt)
+
+
+def is_guess(job: Job) -> bool:
+    """Return whether a job has failed by a guess, which a real end corrects."""
+    return job.state == Job.State.FAILED and error_type(job.error) in GUESSES
+
+
+def error_type(error: str | None) -> str:
+    """Return the type of an error as it is stored, "" if it has none."""
+    try:
+        return str(json.loads(error or "{}").get("type", ""))
+    except (ValueError, AttributeError):  # a damaged row
+        return ""
+
+
+def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
+    """Return the outcome of a job whose result is not JSON, too large, or refused by the database."""
+    with _language(job):
+        detail = _("The work was done, but its result cannot be stored.")
+    return _failed(job, policy, "result-not-storable", detail, exc)
+
+
+def fallback(job: Job) -> Outcome:
+    """Return a failure without a notification, for a job whose outcome could not be made."""
+    error = {"type": "task-failed", "title": "Failed", "detail": _task_failed(job)}
+    return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
+
+
+def _task_failed(job: Job) -> str:
+    return _("The job stopped because of an error. Try again, or give support this ID: %(id)s") % {
+        "id": job.id
+    }
+
+
+def _encode(value: Any) -> str:
+    if value is None:
+        return "null"
+    try:
+        return validators.json_text("The result", value, validators.MAX_RESULT_BYTES)
+    except TypeError:  # Django's Tasks also allow UTF-8 bytes, and any mapping and sequence
+        return validators.json_text("The result", normalize_json(value), validators.MAX_RESULT_BYTES)
+
+
+def _failed(
+    job: Job,
+    policy: Policy,
+    kind: str,
+    detail: str,
+    exc: BaseException | None = None,
+    attempt: Any = Attempt.Outcome.FAILED,
+) -> Outcome:
+    with _language(job):
+        error = {
+            "type": kind,
+            "title": _("Failed"),
+            "detail": validators.shortened(_storable(detail), validators.MAX_DETAIL_LENGTH),
+        }
+    return Outcome(
+        job=job,
+        state=Job.State.FAILED,
+        error=json.dumps(error, ensure_ascii=False),
+        attempt=attempt,
+        exception_class_path=_path(type(exc)) if exc is not None else "",
+        traceback=_traceback(exc) if exc is not None else "",
+        location=find_location(exc) if exc is not None else "",
+        exception=exc,
+        **announcement(job, policy, Job.State.FAILED, None, error),
+    )
+
+
+def _is_retried(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
+    if job.attempt >= job.max_attempts or not policy.retry_on:
+        return False
+    return bool(_call_host("retry_on", job, lambda: issubclass(raised, policy.retry_on)))
+
+
+def _retry(job: Job, exc: BaseException, attempt: Any) -> Outcome:
+    # Full jitter, so that jobs that failed together are not retried together
+    # (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    backoff = random.uniform(0, min(MAX_BACKOFF_SECONDS, 2.0 ** min(job.attempt, 30)))
+    return Outcome(
+        job=job,
+        state=Job.State.QUEUED,
+        attempt=attempt,
+        exception_class_path=_path(type(exc)),
+        traceback=_traceback(exc),
+        location=find_location(exc),
+        retry_delay=max(backoff, _call_host("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
+    )
+
+
+def _retry_after_of(exc: BaseException) -> float:
+    """Return the ``retry_after`` of an exception in seconds, 0 if it is not a number."""
+    seconds = getattr(exc, "retry_after", None)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return 0.0
+    if seconds != seconds:  # noqa: PLR0124 (NaN; math.isnan() fails for a huge integer)
+        return 0.0
+    return min(max(float(min(seconds, MAX_RETRY_AFTER_SECONDS)), 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def announcement(
+    job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None, *, body: str = ""
+) -> dict[str, Any]:
+    """Return the ``notification`` and ``notify`` of an outcome: the default ones, nothing if the policy silences them.
+
+    ``body`` is that of a success.
+    """
+    if job.user_id is None or job.batch is not None or policy.notify is False:
+        return {}
+    # A schedule notifies of failures itself, once and not each night, and of successes as a ``notify`` function says.
+    is_silent = state == Job.State.FAILED or (state == Job.State.SUCCEEDED and not callable(policy.notify))
+    if job.schedule and is_silent:
+        return {}
+    notification = build_notification(
+        job.user_id,
+        job.title,
+        body=error["detail"] if error else body or _succeeded_text(job.language),
+        level=LEVELS[state],
+        category="job",
+        url=job.url or paths.job_page(job.id),
+        key=f"job:{job.id}",
+        job=job.id,
+    )
+    if not callable(policy.notify):
+        return {"notification": notification}
+    end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
+    return {"notification": notification, "notify": partial(policy.notify, end)}
+
+
+def _call_host(name: str, job: Job, read: Callable[[], T]) -> T | None:
+    """Return a value that a policy or an exception of the project computes, or None if that raises."""
+    try:
+        return read()
+    except BaseException:
+        logger.exception("Host code failed: %s of what %s raised, job %s", name, job.task_path, job.id)
+        return None
+
+
+def _language(job: Job) -> Any:
+    """Return a context manager that activates the language of the job's owner."""
+    language = job.language or None
+    return nullcontext() if translation.get_language() == language else translation.override(language)
+
+
+@lru_cache(maxsize=128)
+def _succeeded_text(language: str) -> str:
+    with translation.override(language or None):
+        return _("Succeeded.")
+
+
+@lru_cache(maxsize=128)
+def _cancelled_error(language: str) -> tuple[dict[str, str], str]:
+    """Return the error of a cancelled job, and as JSON. To translate it took a third of a cancellation's CPU time."""
+    with translation.override(language or None):
+        error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
+    return error, json.dumps(error, ensure_ascii=False)
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"[:500]
+
+
+def _traceback(exc: BaseException) -> str:
+    return _storable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:])
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -1,0 +1,185 @@
+"""Find what is wrong now. Each condition reads a bounded number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from notifications.compat import task_backends
+from notifications.db.transactions import database
+from notifications.jobs.claiming.lanes import OBSERVED, has_engine
+from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+from notifications.models import Alert, AlertState, Job, Tick
+from notifications.operations.alerts.limits import Limits
+from notifications.operations.depths import QueueDepth, RunningJobs, queue_depths, read_running
+from notifications.operations.unserved_queues import claiming_workers
+from notifications.statistics import reading
+
+Kind = Alert.Kind
+#: The recent ticks that are read at most, the latest.
+MAX_TICKS_READ = 1_000
+#: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
+BLOCKED_SECONDS = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """Something that needs an operator: one kind of alert about one queue or schedule, or "" for all."""
+
+    kind: Any  # Alert.Kind
+    subject: str = ""
+    #: What the text of the alert is made from: see ``texts``.
+    facts: dict[str, Any]
+
+
+def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Condition]:
+    """Return what is wrong, at most one condition for each kind and subject."""
+    depths = queue_depths().queues
+    return [
+        *_stalled(now, limits, depths),
+        *_waiting(now, limits, depths),
+        *_failing(now, limits),
+        *_without_worker(now, limits, state, depths),
+        *_missed(now, limits),
+        *_lost(now, limits, state),
+    ]
+
+
+def _stalled(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterator[Condition]:
+    """Yield the queues with a job that has run for longer than the limit, in which no job has ended since.
+
+    Not those whose jobs are all within their timeouts while no other job waits for a slot: they run long tasks.
+    """
+    if limits.stalled is None:
+        return
+    blocked = {depth.name for depth in depths if _is_blocked(depth, now, limits.stalled)}
+    old = {
+        name: (running.count, (now - running.oldest_since).total_seconds())
+        for name, running in read_running().items()
+        if running.oldest_since
+        and (now - running.oldest_since).total_seconds() >= limits.stalled
+        and (
+            name in blocked or _is_overdue(running, now) or (running.has_observed and _waits_in_celery(name))
+        )
+    }
+    # Statistics are of whole minutes: the one in which the time begins is read too.
+    ended = {figures.queue for figures in _figures(now, limits.stalled) if figures.ended} if old else set()
+    for name, (count, age) in old.items():
+        if name not in ended:
+            facts = {"count": count, "age": age, "limit": limits.stalled}
+            yield Condition(kind=Kind.STALLED, subject=name, facts=facts)
+
+
+def _is_blocked(depth: QueueDepth, now: datetime, limit: float) -> bool:
+    """Return whether a due job waits that a worker with a free slot would have claimed."""
+    if depth.is_paused or depth.oldest_since is None:
+        return False
+    return (now - depth.oldest_since).total_seconds() >= min(BLOCKED_SECONDS, limit)
+
+
+def _waits_in_celery(name: str) -> bool:
+    """Return whether an observed task of a queue waits for a process of Celery. The depths do not count those."""
+    # Spelled as the condition of the index of queues: see jobs/claiming/claim_queries.py.
+    rows = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, run_after=None)
+    return bool(rows.filter(queue_name=name, lane=OBSERVED).exists())
+
+
+def _is_overdue(running: RunningJobs, now: datetime) -> bool:
+    """Return whether a job runs for longer than its timeout, as in a process that is frozen."""
+    timeout_at = running.first_deadline and running.first_deadline - timedelta(
+        seconds=DEADLINE_MARGIN_SECONDS
+    )
+    return timeout_at is not None and timeout_at < now
+
+
+def _waiting(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterator[Condition]:
+    if limits.wait is None:
+        return
+    for depth in depths:
+        if depth.is_paused or depth.oldest_since is None:
+            continue
+        waited = (now - depth.oldest_since).total_seconds()
+        if waited >= limits.wait:
+            facts = {
+                "count": depth.due,
+                "is_capped": depth.is_capped,
+                "age": waited,
+                "limit": limits.wait,
+            }
+            yield Condition(kind=Kind.WAIT, subject=depth.name, facts=facts)
+
+
+def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
+    if limits.failure_rate is None:
+        return
+    for figures in _figures(now, limits.window):
+        rate = figures.failure_rate
+        if figures.failed >= limits.min_failures and rate is not None and rate > limits.failure_rate:
+            facts = {
+                "failed": figures.failed,
+                "ended": figures.succeeded + figures.failed,
+                "window": limits.window,
+                "limit": limits.failure_rate,
+            }
+            yield Condition(kind=Kind.FAILURES, subject=figures.queue, facts=facts)
+
+
+def _without_worker(
+    now: datetime, limits: Limits, state: AlertState, depths: list[QueueDepth]
+) -> Iterator[Condition]:
+    """Yield that no worker is alive. Where engines run all jobs, jobs that wait too long tell the same."""
+    if limits.no_worker is None or not _needs_worker():
+        return
+    absent = (now - state.worker_seen_at).total_seconds()
+    if absent >= limits.no_worker:
+        due = sum(depth.due for depth in depths)
+        yield Condition(kind=Kind.NO_WORKER, facts={"age": absent, "due": due})
+
+
+def _missed(now: datetime, limits: Limits) -> Iterator[Condition]:
+    """Yield schedules of which ticks were recently missed, or could not be enqueued, and that have not run since."""
+    rows = Tick.objects.using(database()).filter(
+        recorded_at__gte=now - timedelta(seconds=limits.window),
+        outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED),
+    )
+    missed: dict[str, list[Tick]] = {}
+    for tick in rows.order_by("-recorded_at")[:MAX_TICKS_READ]:
+        missed.setdefault(tick.schedule_id, []).append(tick)
+    for name, ticks in missed.items():
+        if not _has_run_since(name, ticks[0].recorded_at):
+            facts = {
+                "count": sum(tick.count for tick in ticks),
+                "last": max(tick.due_at for tick in ticks).isoformat(),
+                "detail": ticks[0].detail,
+            }
+            yield Condition(kind=Kind.SCHEDULE, subject=name, facts=facts)
+
+
+def _has_run_since(schedule: str, recorded_at: datetime) -> bool:
+    """Return whether a schedule was run by a later round. One round records missed ticks and enqueues the newest."""
+    newest = Tick.objects.using(database()).filter(schedule_id=schedule).order_by("-due_at").first()
+    return bool(newest and newest.outcome == Tick.Outcome.ENQUEUED and newest.recorded_at > recorded_at)
+
+
+def _lost(now: datetime, limits: Limits, state: AlertState) -> Iterator[Condition]:
+    if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < limits.window:
+        yield Condition(kind=Kind.LEASE, facts={"worker": state.lost_worker})
+
+
+def has_live_worker(now: datetime) -> bool:
+    """Return whether the lease of a worker that runs jobs holds."""
+    return bool(claiming_workers().filter(lease_until__gte=now).exists())
+
+
+def _needs_worker() -> bool:
+    """Return whether the built-in worker runs the jobs of a backend."""
+    return any(
+        has_job_tasks(task_backends[alias]) and not has_engine(alias) for alias in task_backends.settings
+    )
+
+
+def _figures(now: datetime, seconds: float) -> list[reading.Figures]:
+    return reading.read_figures(timedelta(seconds=seconds), now=now)

@@ -1,0 +1,63 @@
+"""The topics of alerts: operators are notified when one begins, and when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from notifications import paths, validators
+from notifications.db.transactions import database
+from notifications.models import Alert
+from notifications.operations.alerts.episodes import open_alerts
+from notifications.operations.alerts.recipients import read_recipients
+from notifications.operations.alerts.texts import detail_of, in_words
+from notifications.operations.announcing.topics import Topic
+
+PREFIX, CATEGORY, OPEN = "alert:", "alert", "open"
+
+
+def find_alert_topics(announced: Collection[str]) -> Iterator[Topic]:
+    """Yield the open alerts, and those of which users were last notified that they are open."""
+    found = {_key(alert): alert for alert in open_alerts()}
+    for key, alert in found.items():
+        yield Topic(key=key, state=OPEN, read_readers=read_recipients, describe=partial(_describe, alert))
+    for key in announced:
+        if key.startswith(PREFIX) and key not in found:
+            yield Topic(key=key, state="", read_readers=read_recipients, describe=partial(_describe_end, key))
+
+
+def _key(alert: Alert) -> str:
+    return f"{PREFIX}{alert.kind}:{alert.subject}"[: validators.MAX_KEY_LENGTH]
+
+
+def _describe(alert: Alert, before: str) -> dict[str, Any]:
+    return {
+        "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
+        "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
+        "url": paths.overview_page(),
+        "level": "error",
+        "category": CATEGORY,
+    }
+
+
+def _describe_end(key: str, before: str) -> dict[str, Any]:
+    kind, _separator, subject = key.removeprefix(PREFIX).partition(":")
+    # A key of this length may have been cut.
+    lookup = "subject" if len(key) < validators.MAX_KEY_LENGTH else "subject__startswith"
+    rows = Alert.objects.using(database()).filter(kind=kind, **{lookup: subject})
+    alert = rows.order_by("-id").first()
+    text = ""
+    if alert:
+        seconds = (alert.seen_at - alert.opened_at).total_seconds()
+        text = _("It lasted %(time)s.") % {"time": in_words(seconds)}
+    title = _("Over: %(alert)s") % {"alert": alert or Alert(kind=kind, subject=subject)}
+    return {
+        "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
+        "body": text,
+        "url": paths.overview_page(),
+        "level": "success",
+        "category": CATEGORY,
+    }

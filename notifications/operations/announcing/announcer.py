@@ -1,0 +1,101 @@
+"""Notify readers of topics whose state differs from the one that they were last notified of."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import IntegrityError
+from django.db.models import Count
+from django.utils import translation
+
+from notifications.db.transactions import database
+from notifications.db.unavailable import is_unavailable
+from notifications.jobs.notifying import creation_events
+from notifications.models import AnnouncedState
+from notifications.operations.announcing.alerts import find_alert_topics
+from notifications.operations.announcing.languages import language_of
+from notifications.operations.announcing.schedules import find_schedule_topics
+from notifications.operations.announcing.topics import Topic
+from notifications.streams import inbox
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two rounds of a process.
+ROUND_INTERVAL_SECONDS = 5.0
+#: Seconds after which the readers of a topic are read again although nothing has changed: there may be others now.
+READERS_INTERVAL_SECONDS = 60.0
+
+
+class Announcer:
+    """Announces what has changed, once in each round. Any number of processes may run rounds at the same time.
+
+    It calls code of the project: managers of users, authentication backends, receivers of signals. So it runs on a
+    thread that neither records nor pushes, and on which nothing else waits.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, ...] = ()
+        self._read_readers_at = 0.0
+
+    def run_round(self) -> None:
+        """Notify the readers of all topics that have changed. Raises ``django.db.Error``."""
+        rows = AnnouncedState.objects.using(database()).order_by("topic", "state")
+        announced = list(rows.values_list("topic", "state").annotate(Count("id")))
+        keys = {topic for topic, _, _ in announced}
+        topics = [*find_alert_topics(keys), *find_schedule_topics(keys)]
+        seen = (announced, [(topic.key, topic.state) for topic in topics])
+        if not topics or (seen == self._last and time.monotonic() < self._read_readers_at):
+            return
+        # After an error all topics are compared again in the next round.
+        if announce(topics):
+            self._last, self._read_readers_at = seen, time.monotonic() + READERS_INTERVAL_SECONDS
+
+
+def announce(topics: Iterable[Topic]) -> bool:
+    """Notify the readers of these topics. Return whether none failed, which is logged.
+
+    Raises an error that means that the database is unavailable: see ``is_unavailable()``.
+    """
+    is_done = True
+    for topic in topics:
+        try:
+            _announce_topic(topic)
+        except Exception as exc:
+            if is_unavailable(exc):
+                raise
+            logger.exception("Could not announce, which is tried again: %s", topic.key)
+            is_done = False
+    return is_done
+
+
+def _announce_topic(topic: Topic) -> None:
+    rows = AnnouncedState.objects.using(database()).filter(topic=topic.key)
+    announced = dict(rows.values_list("user_id", "state"))
+    for reader in topic.read_readers():
+        if (before := announced.pop(reader, "")) != topic.state:
+            _notify(topic, reader, before)
+    if announced:  # they are no readers any more
+        rows.filter(user_id__in=list(announced)).delete()
+
+
+def _notify(topic: Topic, reader: Any, before: str) -> None:
+    """Store what a reader is notified of, and notify, in one transaction for each reader: receivers may be slow."""
+    with translation.override(language_of(reader)):
+        fields = topic.describe(before)
+    notification = inbox.build_notification(reader, key=topic.key, **fields)
+    rows = AnnouncedState.objects.using(database())
+
+    def claim() -> bool:
+        if not before:
+            rows.create(topic=topic.key, user_id=reader, state=topic.state)
+            return True
+        same = rows.filter(topic=topic.key, user_id=reader, state=before)
+        return bool(same.update(state=topic.state) if topic.state else same.delete()[0])
+
+    try:
+        inbox.create_chunk([notification], creation_events(), more_follows=True, claim=claim)
+    except IntegrityError:  # another process has notified the reader
+        logger.debug("Announced by another process: %s", topic.key)

@@ -1,0 +1,204 @@
+"""Times that were stored while a clock was wrong: find and correct them.
+
+A stored time before which something does not happen, or at which it last happened, is at most its longest interval
+ahead. One that lies beyond was stored while a clock was fast. It would stop what it gates until that time: a lease
+would not end, a retry not begin, an alert not be evaluated. It is replaced, and ``doctor`` names it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db.models import Case, F, Q, Value, When
+
+from notifications import times
+from notifications.conf import settings
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
+from notifications.jobs.results import loaded_policy_at
+from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+from notifications.jobs.transitions.guards import database_now, lock_query
+from notifications.models import Alert, AlertState, Job, Notification, Schedule, ServerProcess, Worker
+from notifications.schedules.declarations import declared_schedules
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two corrections by one process.
+INTERVAL_SECONDS = 60.0
+#: Leases that a lease may last at most: processes of two deployments may have different settings.
+MAX_LEASES = 10
+#: How long a job may run at most: so many timeouts, but not less than this, for the same reason.
+MAX_TIMEOUTS, MIN_LONGEST_RUN = 10, timedelta(days=7)
+#: How long a batch of Celery tasks is open after a sign of its publisher, and until the message of an observed task is
+#: looked for, at most: half a minute each.
+MAX_OBSERVED_WAIT = timedelta(minutes=10)
+
+_corrected_at: float | None = None
+
+
+class WrongTime(NamedTuple):
+    """A stored time that is impossible: of which row and field."""
+
+    row: Any
+    field: str
+    moment: datetime
+
+    def __str__(self) -> str:
+        return f"{self.row._meta.verbose_name} {self.row.pk}: {self.field} is {self.moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTime:
+    """A field that gates something.
+
+    ``longest``
+        How far it may lie ahead.
+    ``is_lease``
+        It is then set to that, else to now.
+    ``changes``
+        What is changed with it.
+    ``is_corrected``
+        Whether it is replaced. Otherwise doctor only names it.
+    """
+
+    model: Any
+    name: str
+    rows: Q = field(default_factory=Q)
+    longest: timedelta = timedelta(0)
+    is_lease: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    is_corrected: bool = True
+
+    def find(self, now: datetime) -> Any:
+        """Return a query of the rows whose time lies too far ahead."""
+        latest = times.latest_possible(now, self.longest)
+        rows = self.model.objects.using(database()).filter(self.rows, **{f"{self.name}__gt": latest})
+        return rows.order_by(self.name, "pk")  # the order of the indexes
+
+    def correct(self, now: datetime) -> int:
+        """Replace the times of some rows. Return how many."""
+
+        def write() -> int:
+            found = [row.pk for row in lock_query(self.find(now).only("pk"))[:MAX_ROWS_PER_TRANSACTION]]
+            value = now + self.longest if self.is_lease else now
+            rows = self.model.objects.using(database()).filter(pk__in=found)
+            return int(rows.update(**{self.name: value, **self.changes})) if found else 0
+
+        return retrying_atomic(write) if self.find(now).exists() else 0
+
+
+def stored_times() -> tuple[StoredTime, ...]:
+    """Return the fields that gate something, except those of which the reader itself finds that they are impossible."""
+    lease = MAX_LEASES * timedelta(seconds=settings.LEASE)
+    queued = Q(state=Job.State.QUEUED)
+    is_due = Q(run_after=None) | Q(run_after__lte=times.now())
+    return (
+        StoredTime(model=Worker, name="lease_until", longest=lease, is_lease=True),
+        StoredTime(model=ServerProcess, name="lease_until", longest=timedelta(minutes=10), is_lease=True),
+        StoredTime(model=AlertState, name="evaluated_at"),
+        StoredTime(model=AlertState, name="worker_seen_at"),
+        StoredTime(model=AlertState, name="lease_lost_at"),
+        StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
+        StoredTime(model=Schedule, name="last_tick"),
+        # A project may enqueue a job for any time. After an attempt it is the time of a retry, at most a day later.
+        StoredTime(
+            model=Job,
+            name="run_after",
+            rows=queued & Q(attempt__gt=0) & ~Q(lane=Job.Lane.OBSERVED),
+            longest=timedelta(days=1),
+        ),
+        # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
+        StoredTime(
+            model=Job,
+            name="run_after",
+            rows=queued & Q(attempt=0, created_at__gt=times.latest_possible(times.now())),
+            is_corrected=False,
+        ),
+        *(
+            StoredTime(model=Job, name="deadline", rows=rows, longest=longest, is_lease=True)
+            for rows, longest in _running_tasks()
+        ),
+        # An open batch of Celery tasks, and when the message of an observed task is looked for.
+        StoredTime(
+            model=Job,
+            name="deadline",
+            rows=Q(state=Job.State.RUNNING, worker=None),
+            longest=MAX_OBSERVED_WAIT,
+        ),
+        StoredTime(
+            model=Job,
+            name="deadline",
+            rows=queued & Q(lane=Job.Lane.OBSERVED) & is_due,
+            longest=MAX_OBSERVED_WAIT,
+        ),
+        # What has ended would never be deleted. It is shown to its user, so it gets a number as any change does.
+        StoredTime(
+            model=Job,
+            name="finished_at",
+            changes={
+                "seq": Case(When(user=None, then=Value(0)), default=None),
+                "version": F("version") + 1,
+            },
+        ),
+        StoredTime(model=Notification, name="archived_at", changes={"seq": None}),
+        # One query for each index.
+        *(
+            StoredTime(model=Job, name="hand_over_at", rows=queued & rows, longest=timedelta(minutes=30))
+            for rows in (
+                Q(lane=Job.Lane.HANDED),
+                Q(lane=Job.Lane.ISOLATED, run_after=None),
+                Q(lane=Job.Lane.ISOLATED, run_after__lte=times.now()),
+            )
+        ),
+    )
+
+
+def _running_tasks() -> Iterator[tuple[Q, timedelta]]:
+    """Yield a condition for the running jobs of each task that this process has imported, and how long they may run.
+
+    Importing a module may take seconds. Another process may have one with a longer timeout, which is not to be cut.
+    """
+    rows = Job.objects.using(database()).filter(
+        state=Job.State.RUNNING, worker__isnull=False, deadline__isnull=False
+    )
+    running = Q(state=Job.State.RUNNING, worker__isnull=False)
+    for path in rows.values_list("task_path", flat=True).distinct():
+        if policy := loaded_policy_at(path):
+            seconds = MAX_TIMEOUTS * (policy.timeout + DEADLINE_MARGIN_SECONDS)
+            yield running & Q(task_path=path), max(timedelta(seconds=seconds), MIN_LONGEST_RUN)
+
+
+def find_wrong_times() -> Iterator[WrongTime]:
+    """Yield the stored times that are impossible, a bounded number of each kind."""
+    now = database_now()
+    for stored in stored_times():
+        # In any order: for that of the keys SQLite would read all jobs.
+        for row in stored.find(now).order_by()[:MAX_ROWS_PER_TRANSACTION]:
+            yield WrongTime(row, stored.name, getattr(row, stored.name))
+    declared = declared_schedules()
+    for row in Schedule.objects.using(database()).filter(
+        name__in=declared, paused_at=None, next_tick__gt=now
+    ):
+        if declared[row.name].timing.is_beyond_next(row.next_tick, now):
+            yield WrongTime(row, "next_tick", row.next_tick)
+
+
+def correct_wrong_times() -> None:
+    """Replace stored times that are impossible. It does so once in ``INTERVAL_SECONDS``; call it more often."""
+    global _corrected_at
+    if _corrected_at is not None and time.monotonic() - _corrected_at < INTERVAL_SECONDS:
+        return
+    _corrected_at = time.monotonic()
+    now = database_now()
+    for stored in stored_times():
+        if stored.is_corrected and (count := stored.correct(now)):
+            logger.warning(
+                "Corrected times that were stored while a clock was wrong: %d rows of %s.%s",
+                count,
+                stored.model.__name__,
+                stored.name,
+            )

@@ -1,0 +1,136 @@
+"""Jobs of engines that wait although they are due, because no process of their engine is alive or takes their queue."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Exists, F, OuterRef, Q, Sum
+
+from notifications.compat import task_backends
+from notifications.db.transactions import database
+from notifications.engines import engine_of, label_of
+from notifications.engines.interface import Engine
+from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED_LANES, has_engine
+from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.transitions.guards import database_now
+from notifications.models import Job, Worker
+from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
+
+logger = logging.getLogger("notifications.jobs")
+
+#: How often an id was handed over without a claim before its queue counts as one that no process takes. The first id
+#: may be lost with a broker that was started anew.
+MIN_UNCLAIMED_HANDOVERS = 2
+
+_has_warned = False
+
+
+def live_processes(engine_name: str, now: datetime) -> Any:
+    """Return a queryset of the live workers in processes of an engine, by its ``process_name``."""
+    rows = Worker.objects.using(database())
+    return rows.filter(queues=f"engine:{engine_name}", lease_until__gte=now).order_by("id")
+
+
+def has_processes(engine: Engine, now: datetime) -> bool | None:
+    """Return whether a process of an engine is alive, None if that is not known."""
+    return bool(live_processes(engine.process_name, now).exists()) or engine.has_idle_processes()
+
+
+def due_jobs(alias: str, now: datetime) -> Any:
+    """Return a queryset of the queued jobs of a backend with an engine that may run now, at limits or not."""
+    queued = Job.objects.using(database()).filter(
+        Q(run_after=None) | Q(run_after__lte=now),
+        state=Job.State.QUEUED,
+        lane__in=ENGINE_LANES,
+        backend=alias,
+    )
+    return queued.exclude(queue_name__in=paused_queues())
+
+
+def unserved_jobs() -> Any:
+    """Return a queryset of jobs, due for over ``MIN_WAIT_SECONDS``, of whose engine no process is alive."""
+    jobs = Job.objects.using(database())
+    now = database_now()
+    aliases = [alias for alias in task_backends.settings if has_engine(alias) and not _is_alive(alias, now)]
+    # By index lookups: usually there are none, and no backlog is read.
+    if not aliases or not (names := candidates.due_queues((), ENGINE_LANES).keys()):
+        return jobs.none()
+    latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
+    return jobs.filter(
+        Q(run_after=None) | Q(run_after__lt=latest),
+        state=Job.State.QUEUED,
+        lane__in=ENGINE_LANES,
+        backend__in=aliases,
+        queue_name__in=names,
+        queued_at__lt=latest,
+    )
+
+
+def untaken_queues(engine: Engine, now: datetime) -> list[str]:
+    """Return queues whose jobs no live process of an engine takes, at most 10.
+
+    That is what the engine says. If it does not know, it is queues whose jobs were handed over repeatedly and of which
+    none runs, while processes of the engine are idle or have claimed jobs of other queues that were queued later.
+    """
+    jobs = Job.objects.using(database())
+    latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
+    waiting = jobs.filter(
+        state=Job.State.QUEUED, lane__in=HANDED_LANES, backend=engine.alias, queued_at__lt=latest
+    )
+    waiting = waiting.exclude(queue_name__in=paused_queues())
+    taken = engine.taken_queues()
+    if taken is not None:
+        waiting = waiting.exclude(queue_name__in=taken)
+    else:
+        running = jobs.filter(state=Job.State.RUNNING, backend=engine.alias)
+        later = running.filter(queued_at__gt=OuterRef("queued_at"))
+        waiting = waiting.filter(handovers__gte=F("attempt") + MIN_UNCLAIMED_HANDOVERS)
+        waiting = waiting.exclude(queue_name__in=running.values("queue_name"))
+        if live_processes(engine.process_name, now).aggregate(load=Sum("load"))["load"]:
+            waiting = waiting.filter(Exists(later))
+    return list(waiting.order_by("queue_name").values_list("queue_name", flat=True).distinct()[:10])
+
+
+def warn_of_unserved_jobs() -> None:
+    """Log one warning when there are unserved jobs, and the next one only after there were none."""
+    global _has_warned
+    job = _first_unserved_job()
+    if job and not _has_warned:
+        logger.warning(
+            "No process of %s is alive: job %s has waited for over %g s. %s",
+            label_of(job.backend),
+            job.pk,
+            MIN_WAIT_SECONDS,
+            start_advice(job.backend),
+        )
+    _has_warned = job is not None
+
+
+def start_advice(alias: str, queue: str | None = None) -> str:
+    """Return one sentence on how to start a process of the engine of a backend."""
+    try:
+        engine = engine_of(alias)
+    except ImproperlyConfigured as exc:
+        return str(exc)
+    return engine.start_advice(queue) if engine else ""
+
+
+def _is_alive(alias: str, now: datetime) -> bool:
+    try:
+        engine = engine_of(alias)
+    except ImproperlyConfigured:
+        return False
+    return engine is not None and live_processes(engine.process_name, now).exists()
+
+
+def _first_unserved_job() -> Job | None:
+    # In the order of their indexes, like those of the built-in worker: see operations/unserved_queues.py.
+    jobs = unserved_jobs().only("backend")
+    ready = jobs.filter(run_after=None).order_by("lane", "-priority", "id")
+    delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
+    found: Job | None = ready.first() or delayed.first()
+    return found

@@ -1,0 +1,166 @@
+"""How the jobs of schedules ended, and which problems began or ended with them.
+
+``operations/announcing/`` notifies of the problems.
+
+A problem begins with a run that failed or was missed, and ends with the next one that succeeds. Or it begins when
+several ticks in a row are skipped, and ends when two in a row are not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.transitions.guards import database_now, lock_query
+from notifications.models import Job, Schedule, Tick
+from notifications.states import ACTIVE
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Runs of one schedule that are active at most, with ``"overlap": "allow"``.
+MAX_ACTIVE_RUNS = 100
+#: Active runs of all schedules that one round reads at most.
+MAX_READ_RUNS = 1_000
+#: Ticks in a row that are skipped when this becomes a problem. A run may be long once.
+SKIPPED_TICKS = 3
+
+#: Schedules that one transaction locks at most, so that several processes share those that are due at one moment.
+MAX_SCHEDULES_PER_TRANSACTION = 10
+#: Seconds for which a process that is frozen, a suspended virtual machine for example, keeps schedules locked.
+MAX_IDLE_SECONDS = 1
+
+#: The id of a tick (None: its end is recorded already), its job, and the state and the error of that.
+Run = tuple[int | None, UUID, str, str | None]
+
+#: The state of a run whose job does not exist any more.
+DELETED = "deleted"
+FAILED, MISSED, SKIPPED = "failed", "missed", "skipped"  # of Schedule.Problem
+
+
+def open_ticks(schedules: Iterable[str]) -> Any:
+    """Return a query of the ticks of schedules whose jobs are active, as far as recorded."""
+    return Tick.objects.using(database()).filter(
+        schedule_id__in=list(schedules), outcome="enqueued", job_state=""
+    )
+
+
+def count_active(schedules: Iterable[str]) -> Counter[str]:
+    """Return how many jobs of each of these schedules are queued or running."""
+    names = dict(open_ticks(schedules).values_list("job", "schedule_id"))
+    active = Job.objects.using(database()).filter(pk__in=list(names), state__in=ACTIVE)
+    return Counter(names[job] for job in active.values_list("pk", flat=True))
+
+
+def record_ends(schedules: Iterable[Schedule]) -> None:
+    """Record which jobs of these schedules have ended, and which problems began or ended with them."""
+    names = {row.problem_job: row.name for row in schedules if row.problem_job}
+    ticks = open_ticks([row.name for row in schedules]).order_by("schedule_id", "id")
+    open = list(ticks.values_list("id", "schedule_id", "job")[:MAX_READ_RUNS])
+    if not open and not names:
+        return
+    ids = [job for _, _, job in open] + list(names)
+    rows = Job.objects.using(database()).filter(pk__in=ids).values_list("id", "state", "error")
+    jobs = {id: (state, error) for id, state, error in rows}
+    ended: dict[str, list[tuple[int | None, UUID]]] = defaultdict(list)
+    for tick, schedule, job in open:
+        if jobs.get(job, (DELETED, None))[0] not in ACTIVE:
+            ended[schedule].append((tick, job))
+    for job, schedule in names.items():
+        if jobs.get(job, ("", None))[0] == Job.State.SUCCEEDED:  # after a retry by hand
+            ended[schedule].append((None, job))
+    now = database_now()
+    names_of_ended = sorted(ended)
+    for start in range(0, len(ended), MAX_SCHEDULES_PER_TRANSACTION):
+        runs = {
+            name: [(tick, job, *jobs.get(job, (DELETED, None))) for tick, job in ended[name]]
+            for name in names_of_ended[start : start + MAX_SCHEDULES_PER_TRANSACTION]
+        }
+        retrying_atomic(partial(_record_ends_of, runs, now), idle_seconds=MAX_IDLE_SECONDS)
+
+
+def _record_ends_of(ended: dict[str, list[Run]], now: datetime) -> None:
+    """Record the ends of jobs by the names of their schedules, inside a transaction."""
+    # Another process that holds a row does the same, or enqueues; then the next round records the ends.
+    rows = lock_query(Schedule.objects.using(database()).filter(name__in=list(ended)).order_by("name"))
+    for row in rows:
+        ticks = Tick.objects.using(database()).filter(schedule_id=row.name)
+        before = _problem(row)
+        for tick, job, state, error in ended[row.name]:
+            if tick is None:
+                if row.problem_job != job:
+                    continue
+                newest = ticks.filter(job_state=Job.State.FAILED, job=job).order_by("-due_at").first()
+                ticks.filter(id=newest and newest.id).update(job_state=state)
+            elif not ticks.filter(id=tick, job_state="").update(job_state=state):
+                continue
+            if state == Job.State.FAILED:
+                note_failure(row, job, _detail(error), now)
+            elif state == Job.State.SUCCEEDED:
+                note_success(row)
+        if _problem(row) != before:
+            row.save(using=database())
+
+
+def _problem(row: Schedule) -> tuple[Any, ...]:
+    return row.problem, row.problem_since, row.problem_job, row.problem_facts
+
+
+def note_failure(row: Schedule, job: UUID | None, detail: str, now: datetime) -> None:
+    """Note that a run has failed, or that its job could not be enqueued. The caller holds the row and saves it."""
+    if row.problem != FAILED:
+        _note_problem(row, FAILED, now, detail=detail)
+    row.problem_job = job
+
+
+def note_missed(row: Schedule, count: int, last: datetime, now: datetime) -> None:
+    """Note that runs were missed. The caller holds the row and saves it."""
+    if not row.problem:
+        _note_problem(row, MISSED, now, count=count, due=last.isoformat())
+
+
+def note_skipped(row: Schedule, now: datetime) -> None:
+    """Note that a tick is skipped, before it is recorded. The caller holds the row and saves it."""
+    before = _last_outcomes(row, SKIPPED_TICKS - 1)
+    if not row.problem and before == [Tick.Outcome.SKIPPED] * (SKIPPED_TICKS - 1):
+        _note_problem(row, SKIPPED, now)
+
+
+def note_enqueued(row: Schedule) -> None:
+    """Note that a tick is enqueued, before it is recorded. The caller holds the row and saves it."""
+    # One between two long runs is no sign that the schedule is run when it is due.
+    if row.problem == SKIPPED and _last_outcomes(row, 1) == [Tick.Outcome.ENQUEUED]:
+        _note_end(row)
+
+
+def note_success(row: Schedule) -> None:
+    """Note that a run has succeeded, which ends a problem. The caller holds the row and saves it."""
+    if row.problem != SKIPPED:
+        _note_end(row)
+
+
+def _note_problem(row: Schedule, problem: str, now: datetime, **facts: Any) -> None:
+    row.problem, row.problem_since = problem, row.problem_since or now
+    row.problem_facts = json.dumps(facts)
+
+
+def _note_end(row: Schedule) -> None:
+    row.problem, row.problem_since, row.problem_job, row.problem_facts = "", None, None, "{}"
+
+
+def _last_outcomes(row: Schedule, count: int) -> list[str]:
+    ticks = Tick.objects.using(database()).filter(schedule_id=row.name, is_manual=False)
+    return list(ticks.order_by("-due_at").values_list("outcome", flat=True)[:count])
+
+
+def _detail(error: str | None) -> str:
+    try:
+        return str(json.loads(error or "{}").get("detail", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""

@@ -1,0 +1,275 @@
+"""Enqueue one job for each tick that is due, in the transaction that records the tick.
+
+Every process that runs jobs or hands them over calls ``run_round()``. It takes the time from the database's clock, so
+that machines whose clocks differ agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import is_unavailable
+from notifications.jobs.transitions.guards import database_now, lock_query
+from notifications.models import Schedule, Tick
+from notifications.schedules import runs
+from notifications.schedules.declarations import (
+    ScheduleDeclaration,
+    declared_schedules,
+    wrong_declarations,
+)
+from notifications.schedules.enqueueing import ScheduledCall, insert_tick
+
+logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
+
+#: Seconds between two rounds, unless a schedule is due before.
+ROUND_INTERVAL_SECONDS = 1.0
+#: Seconds until the next round while other processes hold schedules that are due. They may be killed in it.
+HELD_RETRY_SECONDS = 0.1
+#: Schedules that are due, of which one round prepares the calls.
+MAX_PREPARED_PER_ROUND = 100
+#: When the timing of a schedule changes, ticks of the new one that are older are not due. During a rolling deployment
+#: processes with both timings change it back and forth, and must not skip a tick that the others have just not seen.
+TIMING_CHANGE_OVERLAP = timedelta(minutes=1)
+#: A tick that no process has recorded for so long after it was due belongs to a schedule that was removed.
+REMOVED_AFTER = timedelta(minutes=1)
+#: The smallest difference of two times.
+INSTANT = timedelta(microseconds=1)
+
+#: Messages about declarations that this process has logged.
+_logged: set[str] = set()
+#: Since when a schedule is declared with a timing in this process, by its name and the text of the timing.
+_declared_since: dict[tuple[str, str], datetime] = {}
+#: When this process last prepared the call of a schedule (monotonic), by its name.
+_prepared_at: dict[str, float] = {}
+
+
+def run_round() -> float:
+    """Record the ticks that are due, then the ends of their jobs. Return the seconds until the next round.
+
+    Raises ``django.db.Error`` when the database is unavailable.
+    """
+    for wrong in wrong_declarations():
+        _log_once("A schedule is not declared correctly: %s %s", wrong.message, wrong.hint)
+    declared = declared_schedules()
+    stored = read_rows(declared)
+    if not stored:
+        return ROUND_INTERVAL_SECONDS
+    now = database_now()
+    _forget_removed([row for name, row in stored.items() if name not in declared], now)
+    rows = {name: row for name, row in stored.items() if name in declared}
+    due = []
+    for row in sorted(rows.values(), key=lambda row: row.next_tick or now):
+        declaration = declared[row.name]
+        since = _declared_since.setdefault((row.name, str(declaration.timing)), now)
+        is_wrong = row.next_tick and declaration.timing.is_beyond_next(row.next_tick, now)
+        if row.next_tick is None or is_wrong or row.timing != str(declaration.timing):
+            change = partial(_set_timing, row, declaration, since, now)
+            row = isolate(row.name, change) or row
+        if row.paused_at is None and row.next_tick and row.next_tick <= now:
+            due.append(row)
+    pause = _record_due_ticks(due, declared, now)
+    runs.record_ends(rows.values())
+    # Those that were due are due again at the tick after it, which may be less than a second away.
+    moments = (
+        row.next_tick if row.next_tick > now else declared[row.name].timing.next_tick(now)
+        for row in rows.values()
+        if row.next_tick and row.paused_at is None
+    )
+    pauses = [(moment - now).total_seconds() for moment in moments if moment]
+    return min([pause, *pauses])
+
+
+def isolate(name: str, work: Callable[[], T]) -> T | None:
+    """Do a step for one schedule. An error is logged, so that it does not keep the others from running.
+
+    Raises an error that means that the database is unavailable to all: see ``is_unavailable()``.
+    """
+    try:
+        return work()
+    except Exception as exc:
+        if is_unavailable(exc):
+            raise
+        logger.exception("Could not enqueue the job of a schedule, which is tried again: %s", name)
+        return None
+
+
+def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
+    """Return the rows of all schedules by name. Rows of declared ones that do not exist are inserted."""
+    rows = Schedule.objects.using(database())
+    found = {row.name: row for row in rows.all()}
+    missing = [declaration for name, declaration in declared.items() if name not in found]
+    if missing:
+        now = database_now()
+        made = [
+            Schedule(
+                name=declaration.name,
+                timing=str(declaration.timing),
+                task_path=declaration.task_path,
+                created_at=now,
+                next_tick=declaration.timing.next_tick(now),
+            )
+            for declaration in missing
+        ]
+        retrying_atomic(lambda: rows.bulk_create(made, ignore_conflicts=True))
+        found |= {row.name: row for row in rows.filter(name__in=[row.name for row in made])}
+    return found
+
+
+def _forget_removed(rows: Iterable[Schedule], now: datetime) -> None:
+    """Have schedules that no process declares be due from their next declaration on, not since they were removed.
+
+    During a rolling deployment another process may declare it. That one records a tick as soon as it is due.
+    """
+    removed = [
+        row.name
+        for row in rows
+        if row.next_tick and row.next_tick < now - REMOVED_AFTER and row.paused_at is None
+    ]
+    if removed:
+        due = Schedule.objects.using(database()).filter(name__in=removed, next_tick__lt=now - REMOVED_AFTER)
+        retrying_atomic(lambda: due.update(next_tick=None))
+
+
+def _set_timing(
+    row: Schedule, declaration: ScheduleDeclaration, declared_since: datetime, now: datetime
+) -> Schedule:
+    """Compute the next tick of a schedule whose timing has changed, or which has none or an impossible one.
+
+    It is due from its declaration on: of the ticks since, the newest one is due if it is recent, and none was missed.
+    """
+    timing = declaration.timing
+    if row.timing == str(timing):
+        next_tick = timing.next_tick(now)
+        if next_tick is None:
+            return row  # a cron expression without a tick in the next 50 years
+    else:
+        since = max(declared_since, now - min(TIMING_CHANGE_OVERLAP, declaration.grace))
+        next_tick = timing.newest_tick(max(since, row.last_tick or since), now) or timing.next_tick(now)
+
+    def write() -> None:
+        same = Schedule.objects.using(database()).filter(name=row.name, timing=row.timing)
+        same = same.filter(next_tick=row.next_tick) if row.next_tick else same.filter(next_tick__isnull=True)
+        same.update(timing=str(timing), task_path=declaration.task_path, next_tick=next_tick)
+
+    retrying_atomic(write)
+    found = Schedule.objects.using(database()).get(name=row.name)
+    return found if found.timing == str(timing) else row
+
+
+class DueTicks:
+    """The ticks of a schedule that are due, computed before the transaction that records them.
+
+    Of a hostile cron expression this takes up to a second.
+    """
+
+    def __init__(self, row: Schedule, declaration: ScheduleDeclaration, now: datetime) -> None:
+        timing = declaration.timing
+        assert row.next_tick is not None
+        before = row.next_tick - INSTANT
+        self.first, self.timing, self.now = row.next_tick, row.timing, now
+        self.task_path = declaration.task_path
+        self.newest = timing.newest_tick(before, now) or row.next_tick
+        self.next = timing.next_tick(self.newest)
+        is_run = now - self.newest <= declaration.grace
+        self.missed_until = timing.newest_tick(before, self.newest - INSTANT) if is_run else self.newest
+        self.missed = timing.count_ticks(before, self.missed_until) if self.missed_until else 0
+        self.call = ScheduledCall(declaration) if is_run else None
+
+    def record(self, row: Schedule, active: int, *, is_recorded: bool) -> None:
+        """Enqueue the job of the newest tick, if it is within the grace, and record the others as missed.
+
+        The caller has locked the row. ``active`` is how many of its jobs are active. With ``is_recorded`` the ticks
+        exist already, as after a restored backup or a change by hand.
+        """
+        row.next_tick, row.last_tick, row.task_path = self.next, self.newest, self.task_path
+        if not is_recorded:
+            if self.missed and self.missed_until:
+                insert_tick(
+                    row.name,
+                    self.missed_until,
+                    Tick.Outcome.MISSED,
+                    self.now,
+                    count=self.missed,
+                    first_due_at=self.first if self.missed > 1 else None,
+                )
+                runs.note_missed(row, self.missed, self.missed_until, self.now)
+            if self.call:
+                self.call.enqueue(row, self.newest, self.now, active)
+        row.save(using=database())
+
+
+def _record_due_ticks(
+    due: Sequence[Schedule], declared: Mapping[str, ScheduleDeclaration], now: datetime
+) -> float:
+    """Record the ticks of schedules that are due. Return the seconds until the next round.
+
+    Of many it takes those that waited longest for it: ones that cannot be prepared stay due, and would come first.
+    """
+    prepared = {}
+    started = time.monotonic()
+    for row in sorted(due, key=lambda row: _prepared_at.get(row.name, 0))[:MAX_PREPARED_PER_ROUND]:
+        _prepared_at[row.name] = started
+        # A process with another declaration may have set the timing meanwhile.
+        if row.timing == str(declared[row.name].timing):
+            ticks = isolate(row.name, partial(DueTicks, row, declared[row.name], now))
+            if ticks:
+                prepared[row.name] = ticks
+    if not prepared:
+        return ROUND_INTERVAL_SECONDS
+    claim = partial(retrying_atomic, partial(_claim, prepared, now), idle_seconds=runs.MAX_IDLE_SECONDS)
+    has_claimed = False
+    try:
+        while prepared and (claimed := claim()):
+            has_claimed = True
+            for name in claimed:
+                del prepared[name]
+        pause = HELD_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
+    except Exception as exc:
+        if is_unavailable(exc):
+            raise
+        for name, found in prepared.items():
+            alone = partial(_claim, {name: found}, now)
+            if isolate(name, partial(retrying_atomic, alone, idle_seconds=runs.MAX_IDLE_SECONDS)):
+                has_claimed = True
+        pause = ROUND_INTERVAL_SECONDS
+    return 0 if has_claimed and len(due) > MAX_PREPARED_PER_ROUND else pause
+
+
+def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> list[str]:
+    """Lock schedules that are due and that no other process records, and record their ticks. Return their names."""
+    due = Schedule.objects.using(database()).filter(
+        name__in=list(prepared), next_tick__lte=now, paused_at__isnull=True
+    )
+    claimed = [
+        row
+        for row in lock_query(due.order_by("next_tick", "name"))[: runs.MAX_SCHEDULES_PER_TRANSACTION]
+        if (row.next_tick, row.timing) == (prepared[row.name].first, prepared[row.name].timing)
+    ]
+    if not claimed:
+        return []
+    names = [row.name for row in claimed]
+    moments = {moment for name in names for moment in (prepared[name].newest, prepared[name].missed_until)}
+    ticks = Tick.objects.using(database()).filter(
+        schedule_id__in=names, due_at__in=[moment for moment in moments if moment]
+    )
+    existing = set(ticks.values_list("schedule_id", "due_at"))
+    active = runs.count_active(names)
+    for row in claimed:
+        found = prepared[row.name]
+        is_recorded = bool(existing & {(row.name, found.newest), (row.name, found.missed_until)})
+        found.record(row, active.get(row.name, 0), is_recorded=is_recorded)
+    return names
+
+
+def _log_once(message: str, *values: str) -> None:
+    if (text := message % values) not in _logged:
+        _logged.add(text)
+        logger.error("%s", text)

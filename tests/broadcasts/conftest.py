@@ -1,0 +1,54 @@
+"""Broadcasts that tests send."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from notifications import times
+from notifications.broadcasts import starting
+from notifications.models import Broadcast
+from tests.jobs.conftest import (  # noqa: F401 (fixtures)
+    gate,
+    live_worker,
+    longest_backoff,
+    short_join_idle,
+    start_worker,
+    with_engine,
+    without_engine,
+    worker,
+)
+
+
+@pytest.fixture
+def sender(make_user):
+    """A staff user who may send and withdraw."""
+    user = make_user("sender", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=("add_notification", "withdraw_broadcast"))
+    )
+    return user
+
+
+@pytest.fixture
+def make_broadcast(sender):
+    """make_broadcast(kind, *values, **fields) begins to send a broadcast and returns it."""
+
+    def make(kind="everybody", *values, **fields):
+        broadcast = Broadcast(
+            **{
+                "sender_id": sender.pk,
+                "title": "Maintenance at 22:00",
+                "level": "warning",
+                "audience_kind": kind,
+                "audience_values": json.dumps([str(value) for value in values]),
+                "audience_text": kind,
+                "recipients": 3,
+                "created_at": times.now(),
+                **fields,
+            }
+        )
+        assert starting.begin_sending(broadcast, url="/sent/")
+        return broadcast
+
+    return make

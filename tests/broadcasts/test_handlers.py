@@ -1,0 +1,39 @@
+"""Handlers get the notifications of a broadcast."""
+
+import json
+
+import pytest
+
+from notifications.broadcasts import sending
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+HANDLER = "tests.jobs.handlers.tasks.handle_too"
+
+
+def test_each_recipient_has_a_job(make_user, make_broadcast, settings, monkeypatch):
+    """In the transaction of the notification, which has as many rows as without handlers."""
+    settings.NOTIFICATIONS = {
+        **settings.NOTIFICATIONS,
+        "HANDLERS": {"notification.created": [HANDLER], "job.succeeded": [HANDLER]},
+    }
+    create, sizes = sending.inbox.create_chunk, []
+
+    def count(notifications, *args, **kwargs):
+        sizes.append(len(notifications))
+        return create(notifications, *args, **kwargs)
+
+    monkeypatch.setattr(sending.inbox, "create_chunk", count)
+    monkeypatch.setattr(sending.inbox, "MAX_ROWS_PER_TRANSACTION", 4)
+    for number in range(4):
+        make_user(f"user{number}")
+    broadcast = make_broadcast()
+    run_jobs()
+    events = [json.loads(job.args)[0] for job in Job.objects.filter(task_path=HANDLER)]
+    sent = [event["id"] for event in events if event["job"] is None]
+    assert sorted(sent) == sorted(str(row.pk) for row in Notification.objects.filter(broadcast=broadcast.pk))
+    of_end = [event["type"] for event in events if event["job"] is not None]
+    assert sorted(of_end) == ["job.succeeded", "notification.created"]
+    assert sizes == [2, 2, 1]

@@ -1,0 +1,127 @@
+"""A broadcast is withdrawn by a job: it disappears for those who have not read it, numbered as any change."""
+
+import pytest
+
+from notifications import streams
+from notifications.broadcasts import sending, starting, withdrawal
+from notifications.models import Broadcast, Job, Notification, Stream
+from notifications.streams import changes, inbox, recount, withdrawing
+from notifications.testing import run_jobs
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+@pytest.fixture
+def users(make_user):
+    return [make_user(f"user{number}") for number in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(withdrawing, "MAX_ROWS_PER_CHUNK", 2)
+    monkeypatch.setattr(sending.inbox, "MAX_ROWS_PER_TRANSACTION", 2)
+
+
+@pytest.fixture
+def sent(users, make_broadcast):
+    """A broadcast that was sent to everybody; the first two users have read it."""
+    broadcast = make_broadcast()
+    run_jobs(raise_errors=True)
+    for user in users[:2]:
+        inbox.mark(user.pk, "read", changes.position(user.pk).head)
+    return broadcast
+
+
+def archived(broadcast):
+    rows = Notification.objects.filter(broadcast=broadcast.pk, archived_at__isnull=False)
+    return sorted(rows.values_list("user_id", flat=True))
+
+
+def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent):
+    """Each change has a number, so that browsers receive it, and the unread counts stay right."""
+    before = {user.pk: changes.position(user.pk).head for user in users}
+    assert starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    run_jobs(raise_errors=True)
+    assert archived(sent) == sorted(user.pk for user in [*users[2:], sender])
+    assert Notification.objects.filter(broadcast=sent.pk).count() == 8
+    for user in users[2:]:
+        found = changes.read_missed({user.pk: [before[user.pk]]})[user.pk, before[user.pk]]
+        assert [row.archived_at is not None for row in found.rows] == [True]
+        assert Stream.objects.get(user=user).unread == 0
+    assert changes.position(users[0].pk).head == before[users[0].pk]
+    assert recount.find_wrong_counts() == {}
+    sent.refresh_from_db()
+    assert (sent.state, sent.withdrawn) == ("withdrawn", 6) and sent.withdrawn_at
+    job = Job.objects.get(pk=sent.withdrawal_job)
+    end = Notification.objects.get(user=sender, title="Withdraw “Maintenance at 22:00”")
+    assert (job.progress_current, end.body) == (6, "6 unread notifications were withdrawn.")
+
+
+def test_withdrawal_while_it_is_sent_stops_the_sending(users, sender, make_broadcast, monkeypatch):
+    """What was sent by then is withdrawn, nothing is sent afterwards."""
+    send_chunk, calls = sending._send_chunk, []
+
+    def withdrawn(row, keys):
+        calls.append(keys)
+        if len(calls) == 2:
+            assert starting.begin_withdrawal(row.pk, by=sender, url="/")
+        return send_chunk(row, keys)
+
+    monkeypatch.setattr(sending, "_send_chunk", withdrawn)
+    broadcast = make_broadcast()
+    run_jobs(raise_errors=True)
+    assert len(archived(broadcast)) == Notification.objects.filter(broadcast=broadcast.pk).count() == 2
+    broadcast.refresh_from_db()
+    assert (broadcast.state, broadcast.sent, broadcast.withdrawn) == ("withdrawn", 2, 2)
+    [job] = Job.objects.filter(pk=broadcast.job)
+    assert job.state == "succeeded" and "it was withdrawn" in job.result
+
+
+def test_second_request_begins_nothing(sender, sent):
+    assert starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    assert not starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    assert Job.objects.count() == 2
+    run_jobs()
+    assert not starting.begin_withdrawal(sent.pk, by=sender, url="/")
+
+
+def test_interrupted_withdrawal_continues(sender, sent, monkeypatch):
+    """Each notification is archived and counted once."""
+    archive, calls = withdrawal.withdraw_chunk, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise withdrawal.JobError("It stops here.")
+        return archive(*args, **kwargs)
+
+    monkeypatch.setattr(withdrawal, "withdraw_chunk", interrupted)
+    starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    run_jobs()
+    sent.refresh_from_db()
+    assert (sent.state, sent.withdrawn, len(archived(sent))) == ("withdrawing", 2, 2)
+    assert starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    run_jobs(raise_errors=True)
+    sent.refresh_from_db()
+    assert (sent.state, sent.withdrawn, len(archived(sent))) == ("withdrawn", 6, 6)
+
+
+def test_notification_that_is_not_numbered_yet_is_withdrawn(users, sender, make_broadcast, monkeypatch):
+    """Its process was killed between the commit and numbering."""
+    broadcast = make_broadcast()
+    run_jobs(raise_errors=True)
+    Notification.objects.filter(broadcast=broadcast.pk, user=users[3]).update(
+        seq=None, raised=None, counted=False
+    )
+    starting.begin_withdrawal(broadcast.pk, by=sender, url="/")
+    run_jobs(raise_errors=True)
+    streams.number_pending()
+    note = Notification.objects.get(broadcast=broadcast.pk, user=users[3])
+    assert note.archived_at and note.seq and not note.counted
+
+
+def test_withdrawn_permission_stops_it(sender, sent):
+    starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    sender.user_permissions.clear()
+    run_jobs()
+    assert archived(sent) == [] and Broadcast.objects.get().state == "withdrawing"

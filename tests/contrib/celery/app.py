@@ -1,0 +1,50 @@
+"""A project of Celery's, laid out as its guide for Django has it, in one module."""
+
+import os
+import signal
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site_settings")
+
+from celery import Celery, signals
+
+import notifications.contrib.celery  # noqa: F401
+
+app = Celery("observed")
+app.conf.update(
+    broker_url=os.environ.get("CELERY_BROKER_URL", "memory://"),
+    result_backend=os.environ.get("CELERY_RESULT_BACKEND", os.environ.get("CELERY_BROKER_URL")),
+    imports=["tests.contrib.celery.tasks"],
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    task_publish_retry=False,
+    # RabbitMQ gives a suspended worker's messages to others after two of them.
+    broker_heartbeat=int(os.environ.get("CELERY_BROKER_HEARTBEAT", "5")),
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_transport_options={
+        "visibility_timeout": int(os.environ.get("CELERY_VISIBILITY_TIMEOUT", "5")),
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 1,
+    },
+)
+app.set_default()
+
+
+@signals.task_success.connect
+def note_end(sender=None, **kwargs):
+    """Write the id of a task that has succeeded to the file that a test names, with no help of the app."""
+    if path := os.environ.get("OBSERVED_RAN"):
+        with open(path, "a") as file:
+            file.write(f"{sender.request.id} succeeded\n")
+
+
+@signals.task_success.connect
+def end_process(sender=None, **kwargs):
+    """Kill the process that has run a retried task, and have the backend say that the task waits for its retry.
+
+    Two processes may run the attempts, and the backend does not keep the order of their ends.
+    """
+    if sender.name.endswith(".retried_and_killed"):
+        id = sender.request.id
+        sender.backend.client.delete(sender.backend.get_key_for_task(id))
+        sender.backend.store_result(id, OSError("not yet"), "RETRY")
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,170 @@
+"""Observed tasks that their publisher calls itself: ``task_always_eager`` and ``apply()``."""
+
+import pytest
+from django.db import OperationalError
+
+from notifications import times
+from notifications.api import requester
+from notifications.jobs.transitions import notify_functions, observed_groups
+from notifications.models import Attempt, Job, Worker
+from tests.contrib.celery.conftest import bell_of
+
+pytest.importorskip("celery", reason="Celery is not installed.")
+
+
+@pytest.fixture
+def tasks():
+    from tests.contrib.celery import tasks
+
+    return tasks
+
+
+@pytest.fixture
+def eager(celery_app):
+    celery_app.conf.task_always_eager = True
+    yield
+    celery_app.conf.task_always_eager = False
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("eager")
+def test_an_eager_task_is_recorded_in_the_transaction_of_its_caller(tasks, user):
+    with requester(user):
+        result = tasks.add.delay(3, 4)
+    job = Job.objects.get(id=result.id)
+    assert (job.state, job.result, job.user_id, job.queue_name) == ("succeeded", "7", user.pk, "eager")
+    assert bell_of(user) == [("Add 3 and 4", "Succeeded.", "success")]
+    failed = tasks.fail.delay(user.pk)
+    assert Job.objects.get(id=failed.id).state == "failed"
+    assert tasks.plain.delay(1).get() == 1
+
+
+@pytest.mark.django_db
+def test_a_test_captures_the_notification_of_an_eager_task(eager, tasks, user, capture_notifications):
+    with capture_notifications(user) as captured:
+        tasks.export.delay(user.pk, 2026)
+    assert [note.title for note in captured] == ["Export 2026"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+def test_an_eager_task_has_a_worker_while_it_runs(tasks, user, monkeypatch):
+    """So that its job is ended if the process is killed."""
+    found = []
+
+    def find_worker(path):
+        job = Job.objects.get(state="running")
+        found.append(Worker.objects.filter(id=job.worker, lease_until__gt=times.now()).exists())
+
+    monkeypatch.setattr(tasks, "held", find_worker)
+    result = tasks.hold.apply((user.pk, ""))
+    assert (result.state, found) == ("SUCCESS", [True])
+    assert Job.objects.get(id=result.id).state == "succeeded"
+    assert not Worker.objects.filter(queues="engine:eager").exists()
+
+
+@pytest.fixture
+def propagating(eager, celery_app):
+    celery_app.conf.task_eager_propagates = True
+    yield
+    celery_app.conf.task_eager_propagates = False
+
+
+def assert_failed_once(job, user, caplog):
+    assert (job.state, Attempt.objects.filter(job_id=job.id).count()) == ("failed", 1)
+    assert [level for *_, level in bell_of(user)] == ["error"]
+    assert "Could not record" not in caplog.text and "is not recorded" not in caplog.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("call", ["delay", "apply"])
+def test_an_exception_that_its_caller_gets(call, eager, celery_app, tasks, user, caplog):
+    """Celery sends no signal of it, but one of an internal error, with ``task_eager_propagates`` and ``throw``."""
+    celery_app.conf.task_eager_propagates = call == "delay"
+    try:
+        with pytest.raises(ValueError, match="broken"):
+            tasks.fail.delay(user.pk) if call == "delay" else tasks.fail.apply((user.pk,), throw=True)
+    finally:
+        celery_app.conf.task_eager_propagates = False
+    assert_failed_once(Job.objects.get(), user, caplog)
+    assert "ValueError: broken" in Attempt.objects.get().traceback
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("requeue", [False, True])
+def test_a_rejected_eager_task_has_failed(requeue, eager, tasks, user, caplog):
+    """No broker delivers its message again."""
+    tasks.reject.delay(user.pk, requeue)
+    assert_failed_once(Job.objects.get(), user, caplog)
+
+
+@pytest.mark.django_db
+def test_a_retry_that_its_caller_gets(propagating, tasks, user, caplog):
+    """Celery does not try again then."""
+    from celery.exceptions import Retry
+
+    with pytest.raises(Retry):
+        tasks.retried.delay(user.pk, 1)
+    assert_failed_once(Job.objects.get(), user, caplog)
+    assert Attempt.objects.get().exception_class_path == "builtins.OSError"
+
+
+@pytest.mark.django_db
+def test_a_retry_of_an_eager_task(eager, tasks, user):
+    assert tasks.retried.delay(user.pk, 1).get() == 1
+    job = Job.objects.get()
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert bell_of(user) == [("Retried", "Succeeded.", "success")]
+
+
+@pytest.mark.django_db
+def test_an_eager_task_succeeds_while_its_caller_handles_an_exception(propagating, tasks, user):
+    try:
+        raise LookupError
+    except LookupError:
+        tasks.export.delay(user.pk, 2026)
+    assert Job.objects.get().state == "succeeded"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("is_back", [True, False])
+def test_an_eager_task_while_the_database_is_away(tasks, user, monkeypatch, caplog, is_back):
+    """Its job is recorded with its end if the database is back then. Else it is lost, which the log counts."""
+    from notifications.contrib.celery.eager import EagerProcess
+
+    record = observed_groups.record_or_refuse
+
+    def is_away(*args):
+        raise OperationalError("away")
+
+    def come_back(path):
+        if is_back:
+            monkeypatch.setattr(observed_groups, "record_or_refuse", record)
+
+    monkeypatch.setattr(tasks, "held", come_back)
+    monkeypatch.setattr(observed_groups, "record_or_refuse", is_away)
+    monkeypatch.setattr(EagerProcess, "enter", is_away)
+    result = tasks.hold.delay(user.pk, "")
+    assert result.get() == "released"
+    assert list(Job.objects.values_list("state", flat=True)) == (["succeeded"] if is_back else [])
+    assert ("records given up: " in caplog.text) is not is_back
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+def test_soft_time_limit_while_a_notify_function_is_waited_for(tasks, user, monkeypatch):
+    """The end is recorded with the default notification."""
+    from celery.exceptions import SoftTimeLimitExceeded
+
+    def exceed(outcomes):
+        if any(outcome.notification for outcome in outcomes):
+            monkeypatch.setattr(notify_functions, "call_all", call_all)
+            raise SoftTimeLimitExceeded
+        return call_all(outcomes)
+
+    call_all = notify_functions.call_all
+    monkeypatch.setattr(notify_functions, "call_all", exceed)
+    result = tasks.export.delay(user.pk, 2026)
+    assert Job.objects.get(id=result.id).state == "succeeded"
+    assert bell_of(user) == [("Export 2026", "Succeeded.", "success")]

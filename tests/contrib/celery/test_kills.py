@@ -1,0 +1,211 @@
+"""Workers that are killed, brokers that lose messages, a database that is away: each task ends on the bell once."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from notifications import times
+from notifications.models import Attempt, Job, Notification, Worker
+from tests.contrib.celery.conftest import bell_of, until_ended, until_row
+from tests.support.site import ROOT
+from tests.support.waiting import wait_until
+
+#: Publishes a group of ten and is killed after the third message.
+PUBLISH_AND_DIE = """
+import os, signal
+import tests.contrib.celery.app
+import django
+django.setup()
+from celery import group, signals
+from tests.contrib.celery import tasks
+
+published = []
+
+@signals.after_task_publish.connect
+def die(**kwargs):
+    published.append(kwargs)
+    if len(published) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+group(tasks.export.s({user!r}, year) for year in range(10)).apply_async(task_id="{id}")
+"""
+
+
+@pytest.fixture
+def tasks(celery_app):
+    from tests.contrib.celery import tasks
+
+    return tasks
+
+
+def until_running(result, path):
+    until_row(result, state="running")
+    wait_until(Path(f"{path}.started").exists, what="the task to run")
+
+
+def test_a_killed_worker(start_celery, tasks, user, tmp_path):
+    """The next worker on the same machine finds out."""
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = tasks.hold.delay(user.pk, str(path))
+    until_running(result, path)
+    worker.kill()
+    start_celery()
+    job = until_ended(result)
+    assert (job.state, '"type": "worker-lost"' in job.error) == ("failed", True)
+    assert len(bell_of(user)) == 1
+
+
+def test_tasks_that_exit_at_once(start_celery, tasks, user):
+    """The main process hears of the end of a child while the child records the start of its task."""
+    start_celery()
+    results = [tasks.exit_process.delay(user.pk) for _ in range(12)]
+    # The reconciler would find them after 35 s.
+    jobs = [until_ended(result, timeout=15) for result in results]
+    assert {(job.state, '"type": "worker-lost"' in job.error) for job in jobs} == {("failed", True)}
+    assert len(bell_of(user)) == 12
+
+
+def test_a_killed_worker_whose_task_is_delivered_again(start_celery, tasks, user, tmp_path):
+    """Redis does so after the visibility timeout: 5 s here."""
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = tasks.hold_late.delay(user.pk, str(path))
+    until_running(result, path)
+    worker.kill()
+    path.touch()
+    start_celery()
+    job = until_ended(result, timeout=90)
+    assert (job.state, job.fence) == ("succeeded", 2)
+    assert [attempt.outcome for attempt in Attempt.objects.filter(job=job)] == ["lost"]
+    assert bell_of(user) == [("Held, late", "Succeeded.", "success")]
+
+
+def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
+    result = tasks.export.delay(user.pk, 1)
+    broker.kill()
+    broker.start()
+    start_celery()
+    Job.objects.filter(id=result.id).update(deadline=times.now())
+    until_row(result, hand_over_at__isnull=False)
+    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=9))
+    job = until_ended(result)
+    assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
+    assert len(bell_of(user)) == 1
+
+
+def test_a_publisher_that_is_killed_in_a_group(start_celery, tasks, user):
+    """The batch stays open for a while, and ends with the jobs that were published."""
+    worker = start_celery()
+    id = uuid.uuid4()
+    code = PUBLISH_AND_DIE.format(user=user.pk, id=id)
+    publisher = subprocess.run([sys.executable, "-c", code], env=worker.environment, cwd=ROOT, timeout=90)
+    assert publisher.returncode == -signal.SIGKILL
+    ended = Job.objects.filter(batch=id, state="succeeded")
+    wait_until(lambda: ended.count() == 3, what="the published tasks to end")
+    assert bell_of(user) == []
+    Job.objects.filter(id=id).update(deadline=times.now())
+    batch = until_ended(id)
+    assert (batch.state, batch.result) == ("succeeded", '{"succeeded": 3, "failed": 0, "cancelled": 0}')
+    assert [level for _, _, level in bell_of(user)] == ["success"]
+
+
+def test_a_worker_that_stops_lets_its_tasks_end(start_celery, tasks, user, tmp_path):
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = tasks.hold.delay(user.pk, str(path))
+    until_running(result, path)
+    observing = Worker.objects.filter(queues="celery:celery")
+    wait_until(lambda: observing.count() == 1, what="the row of the worker")
+    worker.process.popen.terminate()
+    worker.process.wait_for_line("Warm shutdown")
+    path.touch()
+    assert until_ended(result).state == "succeeded"
+    wait_until(lambda: not worker.process.running, what="the worker to end")
+    assert not observing.exists()
+    assert len(bell_of(user)) == 1
+
+
+def test_a_database_that_is_away_does_not_keep_a_task_from_running(start_celery, tasks, user, tmp_path):
+    """What could not be recorded is recorded when the database is back."""
+    if connection.vendor != "sqlite":
+        pytest.skip("The lock of SQLite stands for the outage.")
+    path = tmp_path / "gate"
+    start_celery()
+    result = tasks.hold.delay(user.pk, str(path))
+    until_running(result, path)
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        path.touch()
+        assert result.get(timeout=30) == "released"
+        started = time.monotonic()
+        other = tmp_path / "other"
+        other.touch()
+        assert tasks.hold.delay(user.pk, str(other)).get(timeout=30) == "released"
+        assert time.monotonic() - started < 10
+        writer.execute("ROLLBACK")
+    assert until_ended(result).state == "succeeded"
+    wait_until(lambda: len(bell_of(user)) == 2, what="both notifications")
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools(start_celery, tasks, user, pool):
+    start_celery("--pool", pool, "--concurrency", 2)
+    results = [tasks.export.delay(user.pk, year) for year in range(4)] + [tasks.retried.delay(user.pk, 1)]
+    assert [until_ended(result).state for result in results] == ["succeeded"] * 5
+    assert len(bell_of(user)) == 5
+
+
+def test_a_killed_child_whose_ends_are_not_recorded(start_celery, tasks, user, tmp_path):
+    """Without a result the main process knows how its tasks have ended, so that none waits for its record."""
+    if connection.vendor != "sqlite":
+        pytest.skip("The lock of SQLite stands for a slow database.")
+    ran = tmp_path / "ran"
+    ran.touch()
+    worker = start_celery("--pool", "prefork", "--concurrency", 1, environment={"OBSERVED_RAN": str(ran)})
+    children = worker.children()
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
+        results = [tasks.export.apply_async((user.pk, year), ignore_result=True) for year in range(4)]
+        results.append(tasks.fail.apply_async((user.pk,), ignore_result=True))
+        wait_until(lambda: Job.objects.count() == 5, what="the rows")
+        until_ended(results[-1])
+        Notification.objects.all().delete()
+        writer.execute("BEGIN IMMEDIATE")
+        again = [tasks.export.apply_async((user.pk, year), ignore_result=True) for year in range(4)]
+        wait_until(lambda: len(ran.read_text().splitlines()) == 8, what="the tasks to run")
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        writer.execute("ROLLBACK")
+    assert {until_ended(result, timeout=30).state for result in again} == {"succeeded"}
+    assert len(bell_of(user)) == 4
+
+
+def test_a_killed_child_whose_retried_task_has_succeeded(start_celery, tasks, user):
+    """The result backend says that the task waits for its retry: its attempts ran in two processes."""
+    start_celery("--pool", "prefork", "--concurrency", 2)
+    job = until_row(tasks.retried_and_killed.delay(user.pk), state="succeeded", timeout=30)
+    wait_until(lambda: bell_of(user), what="the notification")
+    shown = Notification.objects.filter(user=user, archived_at=None)
+    assert [(row.job, row.level) for row in shown] == [(job.id, "success")]
+
+
+def test_child_that_is_killed_while_a_notify_function_runs(start_celery, tasks, user):
+    """The main process knows the end before the function is called."""
+    start_celery("--pool", "prefork", "--concurrency", 1)
+    result = tasks.killed_by_notify_function.apply_async((user.pk,), ignore_result=True)
+    until_row(result, state="succeeded", timeout=30)
+    shown = Notification.objects.filter(user=user, archived_at=None)
+    wait_until(
+        lambda: [row.title for row in shown.all()] == ["succeeded as the main process knows"],
+        what="the notification",
+    )

@@ -1,0 +1,106 @@
+"""Observed tasks through RabbitMQ, without a result backend that others can read."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from notifications import times
+from notifications.models import Attempt, Job
+from tests.contrib.celery.conftest import bell_of, until_ended, until_row
+from tests.support.celery_worker import CeleryWorker
+from tests.support.rabbitmq import START_SECONDS, RabbitMQ
+from tests.support.waiting import wait_until
+
+celery = pytest.importorskip("celery", reason="Celery is not installed.")
+
+pytestmark = pytest.mark.timeout(START_SECONDS + 300)
+
+
+@pytest.fixture(scope="module")
+def rabbitmq():
+    server = RabbitMQ()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def start_celery(rabbitmq, celery_app, tmp_path_factory, transactional_db, request):
+    """start_celery() starts a worker that takes tasks from RabbitMQ, and is stopped after the test."""
+    workers = []
+
+    def start():
+        worker = CeleryWorker(
+            tmp_path_factory.mktemp("celery"),
+            rabbitmq.url,
+            *("--pool", "prefork", "--concurrency", 2),
+            environment={"CELERY_RESULT_BACKEND": "rpc://"},
+        )
+        workers.append(worker)
+        return worker.start()
+
+    yield start
+    for worker in workers:
+        worker.stop()
+        request.node.add_report_section("teardown", "celery", worker.output)
+
+
+@pytest.fixture
+def publish(rabbitmq, celery_app):
+    """publish(name, *args, **options) publishes a task of tests/contrib/celery/tasks.py through RabbitMQ."""
+    from tests.contrib.celery import tasks
+
+    def publish(name, *args, **options):
+        with celery_app.connection_for_write(rabbitmq.url) as connection:
+            return getattr(tasks, name).apply_async(args, connection=connection, **options)
+
+    return publish
+
+
+def test_ends_ring_the_bell_once(start_celery, publish, user):
+    start_celery()
+    jobs = [until_ended(publish(name, user.pk, 0)) for name in ("export", "fail", "retried")]
+    jobs.append(until_ended(publish("kill_itself", user.pk)))
+    jobs.append(until_ended(publish("export", user.pk, 1, countdown=1.5, expires=0.5)))
+    assert [job.state for job in jobs] == ["succeeded", "failed", "succeeded", "failed", "failed"]
+    assert len(bell_of(user)) == 5
+
+
+def test_a_killed_worker_whose_task_is_delivered_again(start_celery, publish, user, tmp_path):
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = publish("hold_late", user.pk, str(path))
+    until_row(result, state="running")
+    wait_until(Path(f"{path}.started").exists, what="the task to run")
+    worker.kill()
+    path.touch()
+    start_celery()
+    job = until_ended(result)
+    assert (job.state, len(bell_of(user))) == ("succeeded", 1)
+    assert [attempt.outcome for attempt in Attempt.objects.filter(job=job)] == ["lost"]
+
+
+def test_a_group_is_a_batch(start_celery, rabbitmq, celery_app, user):
+    """Its members end on one notification, as with Redis."""
+    from tests.contrib.celery import tasks
+
+    start_celery()
+    group = celery.group(tasks.export.s(user.pk, year) for year in range(5))
+    with celery_app.connection_for_write(rabbitmq.url) as connection:
+        result = group.apply_async(connection=connection)
+    batch = until_ended(result.id)
+    assert (batch.state, batch.result) == ("succeeded", '{"succeeded": 5, "failed": 0, "cancelled": 0}')
+    assert bell_of(user) == [("Export: 5 jobs", "All 5 jobs succeeded.", "success")]
+
+
+def test_a_message_that_the_broker_loses(start_celery, publish, rabbitmq, celery_app, user):
+    result = publish("export", user.pk, 1, queue="lost")
+    with celery_app.connection_for_write(rabbitmq.url) as connection:
+        connection.default_channel.queue_delete("lost")
+    start_celery()
+    Job.objects.filter(id=result.id).update(deadline=times.now())
+    until_row(result, hand_over_at__isnull=False)
+    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=9))
+    job = until_ended(result)
+    assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
+    assert len(bell_of(user)) == 1

@@ -1,0 +1,398 @@
+"""The recorder runs calls in order, and neither delays a task for long nor gives up at once without the database."""
+
+import threading
+import time
+import uuid
+from types import SimpleNamespace
+
+import pytest
+from django.db import OperationalError, connection
+
+from notifications import times
+from notifications.contrib.celery import progress_reports, record_queue
+from notifications.contrib.celery import recorder as module
+from notifications.contrib.celery.recorder import Recorder
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import notify_functions, observed_groups
+from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.models import Job, Notification
+from notifications.signals import job_finished
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def recorder():
+    recorder = Recorder()
+    yield recorder
+    recorder.drain(10)
+    assert not recorder._queue._awaited
+
+
+def test_a_call_has_run_when_it_returns(recorder):
+    ran = []
+    for number in range(5):
+        recorder.call(lambda number=number: ran.append(number))
+    assert ran == [0, 1, 2, 3, 4]
+
+
+def test_a_call_is_tried_again_while_the_database_is_away(recorder, caplog):
+    tries = []
+
+    def write():
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("away")
+
+    recorder.call(write)
+    assert len(tries) == 3
+    assert caplog.text.count("which is tried again") == 1
+
+
+def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.2)
+    is_away, ran = threading.Event(), []
+    is_away.set()
+
+    def write(number):
+        if is_away.is_set():
+            raise OperationalError("away")
+        ran.append(number)
+
+    recorder.call(lambda: write(0), wait=0.2)
+    started = time.monotonic()
+    for number in range(1, 20):
+        recorder.call(lambda number=number: write(number))
+    assert time.monotonic() - started < 3  # Each would wait for 0.2 s.
+    is_away.clear()
+    wait_until(lambda: ran == list(range(20)), what="all calls in order")
+
+
+def test_an_error_loses_only_its_own_call(recorder, caplog):
+    ran = []
+    recorder.call(lambda: 1 / 0)
+    recorder.call(lambda: ran.append(1))
+    assert (ran, "ZeroDivisionError" in caplog.text) == ([1], True)
+
+
+def test_calls_beyond_the_bound_are_dropped(recorder, monkeypatch, caplog):
+    monkeypatch.setattr(module, "MAX_QUEUED_CALLS", 3)
+    gate, ran = threading.Event(), []
+    recorder.call(gate.wait, wait=0)
+    wait_until(lambda: len(recorder._queue) == 0, what="the first call to run")
+    for number in range(5):
+        recorder.call(lambda number=number: ran.append(number), wait=0)
+    gate.set()
+    wait_until(lambda: ran == [0, 1, 2], what="the queued calls")
+    assert "Dropped" in caplog.text
+
+
+def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder):
+    stored = []
+    key = object()
+    started = time.monotonic()
+    for number in range(50):
+        recorder.report(key, lambda number=number: stored.append((number, time.monotonic())) is None)
+        time.sleep(0.02)
+    wait_until(lambda: stored and stored[-1][0] == 49, what="the latest report")
+    assert len(stored) <= (time.monotonic() - started) / progress_reports.INTERVAL_SECONDS + 1
+
+
+def test_a_report_of_a_task_that_has_ended_is_dropped(recorder):
+    stored = []
+    recorder.report("task", lambda: stored.append(1) is None)
+    wait_until(lambda: stored == [1], what="the first report")
+    recorder.report("task", lambda: stored.append(2) is None)
+    recorder.forget("task")
+    recorder.drain(5)
+    assert stored == [1]
+
+
+def test_a_report_is_stored_although_the_database_was_away(recorder, monkeypatch, caplog):
+    monkeypatch.setattr(progress_reports, "INTERVAL_SECONDS", 0.01)
+    tries = []
+
+    def store():
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("away")
+        return True
+
+    recorder.report("task", store)
+    wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the report to be stored")
+    assert caplog.text.count("which is tried again") == 1
+
+
+def test_a_report_that_cannot_be_stored_is_dropped_with_its_task(recorder, monkeypatch):
+    monkeypatch.setattr(progress_reports, "INTERVAL_SECONDS", 0.01)
+    is_stored = threading.Event()
+
+    def store():
+        recorder.forget("task")  # as the task's thread does when it ends meanwhile
+        is_stored.set()
+        return False
+
+    recorder.report("task", store)
+    assert is_stored.wait(10)
+    recorder.drain(5)
+    assert not recorder._progress
+
+
+def make_attempt(user):
+    now = times.now()
+    row = Job(
+        id=uuid.uuid4(),
+        user=user,
+        title="Export",
+        task_path="shop.tasks.export",
+        lane="observed",
+        created_at=now,
+        queued_at=now,
+    )
+    policy = Policy(max_attempts=1)
+    attempt = ObservedAttempt(job=row, worker=uuid.uuid4(), number=1, policy=policy)
+    attempt.outcome = outcomes.succeeded(row, policy, None)
+    return attempt
+
+
+def until_succeeded(number):
+    wait_until(lambda: Job.objects.filter(state="succeeded").count() == number, what="the jobs")
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """Return the sizes of the groups that are recorded."""
+    sizes, record = [], observed_groups.record
+    monkeypatch.setattr(observed_groups, "record", lambda group: sizes.append(len(group)) or record(group))
+    return sizes
+
+
+def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, groups):
+    gate = threading.Event()
+    recorder.call(gate.wait, wait=0)
+    for _ in range(20):
+        recorder.record(make_attempt(user))
+    gate.set()
+    until_succeeded(20)
+    assert max(groups) >= 19  # the first one may be taken with the call
+
+
+@pytest.fixture
+def gathering(recorder, monkeypatch):
+    """Have the recorder gather for minutes."""
+    monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
+    monkeypatch.setattr(recorder._queue, "add_busy_seconds", lambda seconds: None)
+    recorder._queue._ready_at = time.monotonic() + 600
+
+
+def test_a_start_waits_for_the_end_of_its_task(recorder, user, groups, monkeypatch):
+    """For a moment, so that a short task is recorded at once."""
+    monkeypatch.setattr(record_queue, "START_DELAY_SECONDS", 60)
+    attempt = make_attempt(user)
+    attempt.outcome, outcome = None, attempt.outcome
+    recorder.record(attempt)
+    wait_until(lambda: len(recorder._queue) == 0, what="the start to be taken")
+    attempt.outcome = outcome
+    recorder.record(attempt)
+    until_succeeded(1)
+    assert groups == [1]
+
+
+def test_a_full_group_does_not_wait_for_more(recorder, user, groups, gathering, monkeypatch):
+    """A group is full with so many attempts: the start and the end of a task are one."""
+    monkeypatch.setattr(record_queue, "MAX_GROUP", 10)
+    for number in range(10):
+        attempt = make_attempt(user)
+        for _ in ("start", "end"):
+            recorder.record(attempt)
+        if number == 0:
+            wait_until(lambda: len(recorder._queue) == 1, what="the recorder to take the first entry")
+    until_succeeded(10)
+    assert groups == [10]
+
+
+def test_an_awaited_entry_behind_a_full_group_does_not_gather(recorder, user, groups, gathering, monkeypatch):
+    """The first group does not contain what is awaited, and the second one must not gather until it is full."""
+    monkeypatch.setattr(record_queue, "MAX_GROUP", 3)
+    for _ in range(4):
+        recorder.record(make_attempt(user))
+    started = time.monotonic()
+    recorder.record(make_attempt(user), wait=50)
+    assert time.monotonic() - started < 40  # it would gather for minutes
+    assert groups == [3, 2]
+
+
+def test_nothing_gathers_after_a_quiet_time(monkeypatch, user):
+    """However long the load before it was."""
+    now = 1_000.0
+    monkeypatch.setattr(record_queue, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
+    waits = []
+    queue = record_queue.RecordQueue()
+    monkeypatch.setattr(queue._is_due, "wait", waits.append)
+    for seconds in (0, 601):
+        queue.add_busy_seconds(300)
+        now += seconds
+        queue.put(make_attempt(user))
+        assert len(queue.take(0)) == 1
+    assert waits == [600]
+
+
+def test_a_receiver_that_hangs_does_not_keep_others_from_being_recorded(recorder, user):
+    """Nor the rows of published messages, or the calls of the reconciler."""
+    gate, received = threading.Event(), threading.Event()
+
+    def hang(**kwargs):
+        received.set()
+        gate.wait(60)
+
+    job_finished.connect(hang)
+    try:
+        recorder.record(make_attempt(user), wait=30)
+        assert received.wait(30)
+        for _ in range(3):
+            recorder.record(make_attempt(user), wait=30)
+        assert Job.objects.filter(state="succeeded").count() == 4
+        gate.set()
+    finally:
+        gate.set()
+        job_finished.disconnect(hang)
+
+
+def test_drain_waits_for_signals(recorder, user):
+    received = []
+
+    def receive(job, **kwargs):
+        time.sleep(0.2)
+        received.append(job.id)
+
+    job_finished.connect(receive)
+    try:
+        attempt = make_attempt(user)
+        recorder.record(attempt)
+        recorder.drain(30)
+        assert received == [attempt.job.id]
+    finally:
+        job_finished.disconnect(receive)
+
+
+def test_a_row_is_there_when_its_publisher_goes_on(recorder, user, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+    job = make_attempt(user).job
+    recorder.insert([job])
+    assert Job.objects.filter(id=job.id).exists()
+
+
+def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user, monkeypatch):
+    """The rows follow."""
+    insert = observed_groups.insert
+
+    def insert_slowly(rows):
+        time.sleep(0.1)
+        insert(rows)
+
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+    monkeypatch.setattr(module, "MAX_PUBLISHER_SHARE", 0.0001)
+    monkeypatch.setattr(observed_groups, "insert", insert_slowly)
+    recorder.insert([make_attempt(user).job])
+    gate = threading.Event()
+    recorder.call(gate.wait, wait=0)
+    for _ in range(50):  # each would wait for the gate
+        recorder.insert([make_attempt(user).job])
+    assert Job.objects.count() == 1
+    gate.set()
+    wait_until(lambda: Job.objects.count() == 51, what="the rows")
+
+
+def test_those_who_add_more_than_can_be_recorded_wait(recorder, user, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LAG", 5)
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+    gate, added = threading.Event(), []
+    recorder.call(gate.wait, wait=0)
+    wait_until(lambda: len(recorder._queue) == 0, what="the call to run")
+
+    def add():
+        for number in range(7):
+            recorder.record(make_attempt(user))
+            added.append(number)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    wait_until(lambda: len(recorder._queue) == 6, what="six attempts to wait")
+    thread.join(0.3)
+    assert len(added) == 5
+    gate.set()
+    thread.join(30)
+    until_succeeded(7)
+
+
+def test_an_event_loop_does_not_wait_at_a_lag(recorder, user, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LAG", 1)
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+    gate = threading.Event()
+    recorder.call(gate.wait, wait=0)
+    started = time.monotonic()
+    for _ in range(5):
+        recorder.insert([make_attempt(user).job], wait=False)
+    assert time.monotonic() - started < 20
+    gate.set()
+    wait_until(lambda: Job.objects.count() == 5, what="the rows")
+
+
+def test_an_interrupted_put_does_not_end_the_gathering_for_ever(recorder, monkeypatch):
+    """As by a time limit of a task. What stays in ``_awaited`` would keep all later entries from gathering."""
+
+    def interrupt():
+        raise SystemExit
+
+    monkeypatch.setattr(recorder._queue._is_due, "set", interrupt)
+    with pytest.raises(SystemExit):
+        recorder.call(lambda: None)
+    assert not recorder._queue._awaited
+
+
+def test_the_connection_is_kept_for_the_next_call(recorder):
+    """As ``CONN_MAX_AGE`` is 0, Django would open one for each."""
+    seen = []
+
+    def query():
+        connection.ensure_connection()
+        seen.append(connection.connection)
+
+    for _ in range(3):
+        recorder.call(query)
+    assert len({id(raw) for raw in seen}) == 1
+
+
+def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypatch):
+    """The end is recorded when the function has returned, and is waited for when the process ends."""
+    pytest.importorskip("celery", reason="Celery is not installed.")
+    from notifications.contrib.celery import observe
+
+    recorder, gate, ran = Recorder(), threading.Event(), threading.Event()
+    monkeypatch.setattr(module, "_recorder", recorder)
+    now = times.now()
+    job = Job.objects.create(
+        id=uuid.uuid4(),
+        user=user,
+        title="Slow",
+        lane="observed",
+        queue_name="celery",
+        created_at=now,
+        queued_at=now,
+    )
+    policy = Policy(notify=lambda job: {"title": f"{job.state} {gate.wait(10)}"})
+
+    def end(job, policy):
+        return outcomes.ended_by_engine(job, policy, "timed-out")
+
+    recorder.call(lambda: observe._finish_row(str(job.id), policy, end, None), wait=0)
+    recorder.call(ran.set, wait=0)
+    assert ran.wait(2)
+    assert Job.objects.get().state == "queued"
+    gate.set()
+    recorder.drain(5)
+    assert not notify_functions.open_records()
+    assert (Job.objects.get().state, Notification.objects.get().title) == ("failed", "failed True")

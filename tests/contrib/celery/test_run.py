@@ -1,0 +1,63 @@
+"""Jobs that Celery's workers run."""
+
+import pytest
+
+from tests.engines.contract import EngineContract, ended, states
+from tests.support.waiting import wait_until
+
+pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+
+
+class TestPrefork(EngineContract):
+    """Two child processes, through Redis."""
+
+    @classmethod
+    def start(cls, site, request):
+        site.use_celery(request.getfixturevalue("redis").url)
+        site.start_celery()
+
+    def test_many_async_jobs_run_at_once(self, project):
+        """More than there are processes: they share one event loop in each."""
+        ids = project.call("enqueue", task="hold", count=12)
+        wait_until(lambda: states(project, ids) == ["running"] * 12, what="all jobs to run")
+        for id in ids:
+            project.call("cancel", id=id)
+        assert {row["state"] for row in ended(project, ids)} == {"cancelled"}
+
+    def test_sync_job_occupies_a_process(self, project):
+        # Other tests have killed child processes, after which Celery's pool has once used one of two only.
+        project.site.processes[-1].stop()
+        project.site.start_celery()
+        ids = project.call("enqueue", task="hold_until_cancelled", count=3)
+        wait_until(lambda: states(project, ids).count("running") == 2, what="two jobs to run")
+        (async_id,) = project.call("enqueue", task="noop")
+        assert states(project, ids).count("queued") == 1
+        for id in ids:
+            project.call("cancel", id=id)
+        ended(project, [*ids, async_id])
+
+
+class TestThreads(EngineContract):
+    """Four threads of one process, through Redis."""
+
+    @classmethod
+    def start(cls, site, request):
+        site.use_celery(request.getfixturevalue("redis").url)
+        site.start_celery("--pool", "threads", concurrency=4)
+
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            site.start_celery("--pool", "threads", concurrency=4)
+
+
+class TestSolo(EngineContract):
+    """One sync job at a time, on the main thread of the main process."""
+
+    @classmethod
+    def start(cls, site, request):
+        site.use_celery(request.getfixturevalue("redis").url)
+        site.start_celery("--pool", "solo", concurrency=1)
+
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            site.start_celery("--pool", "solo", concurrency=1)

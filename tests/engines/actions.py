@@ -1,0 +1,101 @@
+"""What a project does with jobs, for a driver (tests/support/driver.py) in a process of its own."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from notifications.api import batch
+from notifications.jobs.claiming import queues
+from notifications.jobs.transitions import manual
+from notifications.models import Attempt, Job, Notification
+
+
+def enqueue(task, args=(), owner=None, delay=None, count=1, **options):
+    """Enqueue jobs in one transaction and return their ids."""
+    prepared = _task(task).using(owner=_user(owner), **options)
+    if delay is not None:
+        prepared = prepared.using(run_after=timezone.now() + timedelta(seconds=delay))
+    with transaction.atomic():
+        return [prepared.enqueue(*args).id for _ in range(count)]
+
+
+def enqueue_end_of_process(neighbors):
+    """Enqueue a job that ends its process, and others beside it, in one transaction; return the ids in this order."""
+    with transaction.atomic():
+        ids = [_task("engines.tasks.end_process").enqueue().id]
+        return ids + [_task("engines.tasks.wait_beside").enqueue().id for _ in range(neighbors)]
+
+
+def enqueue_and_roll_back(task):
+    """Enqueue a job in a transaction that is rolled back, and return its id."""
+    with transaction.atomic():
+        id = _task(task).enqueue().id
+        transaction.set_rollback(True)
+    return id
+
+
+def enqueue_batch(task, arguments, owner=None):
+    """Enqueue a batch with one job for each argument, and return its id."""
+    found = _task(task)
+    with batch(owner=_user(owner), title="The batch") as jobs:
+        for argument in arguments:
+            found.enqueue(argument)
+    return str(jobs.id)
+
+
+def cancel(id):
+    return manual.cancel([UUID(id)])[UUID(id)]
+
+
+def retry(id):
+    return [str(queued) for queued in manual.retry([UUID(id)])]
+
+
+def pause(queue):
+    queues.pause(queue)
+
+
+def resume(queue):
+    queues.resume(queue)
+
+
+def rows(ids):
+    """Return of each job what a test looks at."""
+    columns = ("id", "state", "lane", "attempt", "fence", "handovers", "result", "error", "progress_current")
+    found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
+    return [{**row, "id": str(row["id"])} for row in found]
+
+
+def attempts(id):
+    """Return the outcomes of the attempts that did not succeed."""
+    return list(Attempt.objects.filter(job_id=UUID(id)).order_by("number").values_list("outcome", flat=True))
+
+
+def titles(owner):
+    """Return the titles of a user's notifications that have a number, in their order."""
+    found = Notification.objects.filter(user=_user(owner), seq__isnull=False)
+    return list(found.order_by("raised").values_list("title", flat=True))
+
+
+def notified_jobs(owner):
+    """Return the jobs of a user's notifications, in their order."""
+    found = Notification.objects.filter(user=_user(owner), job__isnull=False)
+    return [str(job) for job in found.order_by("id").values_list("job", flat=True)]
+
+
+def _task(name):
+    return import_string(f"tests.{name}" if "." in name else f"tests.jobs.tasks.{name}")
+
+
+def _user(name):
+    return None if name is None else get_user_model().objects.get(username=name)
+
+
+ACTIONS = (
+    *(enqueue, enqueue_end_of_process, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
+    *(rows, attempts, titles, notified_jobs),
+)

@@ -1,0 +1,46 @@
+"""Fixtures for tests of engines: a backend whose jobs an engine runs that does nothing."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from notifications.engines import engine_of
+from notifications.models import Job, Worker
+from notifications.operations import waiting_for_engines as waiting
+from tests.jobs.conftest import (  # noqa: F401 (fixtures)
+    gate,
+    live_worker,
+    longest_backoff,
+    short_join_idle,
+    start_worker,
+    with_engine,
+    without_engine,
+    worker,
+)
+
+IDLE_ENGINE = "tests.engines.idle_engine"
+
+
+@pytest.fixture
+def idle_engine(settings, monkeypatch, db):
+    """Return the engine of the default backend, which hands nothing over."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
+    monkeypatch.setattr(waiting, "_has_warned", False)
+    return engine_of("default")
+
+
+@pytest.fixture
+def engine_process(live_worker):  # noqa: F811
+    """Return a function that adds the row of a live process of that engine: engine_process(load=0)."""
+
+    def add(load=0, seconds=20):
+        Worker.objects.filter(id=live_worker(seconds)).update(queues="engine:idle", load=load)
+
+    return add
+
+
+def wait_long(**fields):
+    """Have the queued jobs wait for a minute, and set other fields of them."""
+    queued_at = timezone.now() - timedelta(seconds=60)
+    Job.objects.filter(state="queued").update(queued_at=queued_at, **fields)

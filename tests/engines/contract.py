@@ -1,0 +1,178 @@
+"""What holds whichever engine runs the jobs. Each engine's test class inherits it."""
+
+import pytest
+
+from tests.support.driver import driver
+from tests.support.waiting import wait_until
+
+
+class EngineContract:
+    """The tests. A subclass has `start(site, request)`, which starts what runs the site's jobs."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def project(cls, request, sites):
+        """Enqueues jobs in a process of its own, on a site whose engine is running."""
+        site = sites.make()
+        try:
+            cls.start(site, request)
+            with driver(site, "tests.engines.actions") as started:
+                started.site = site
+                yield started
+        finally:
+            site.close()
+
+    @pytest.fixture(autouse=True)
+    def log(self, project, request):
+        """Show the end of the log of the site's processes when a test fails."""
+        yield
+        request.node.add_report_section("teardown", "site", project.site.log()[-20_000:])
+
+    def test_jobs_run_once_and_notify(self, project):
+        ids = project.call("enqueue", task="add", args=[1, 2], owner="demo", title="Sum", count=20)
+        assert {row["result"] for row in ended(project, ids)} == {"3"}
+        assert all(row["attempt"] == row["fence"] == 1 for row in project.call("rows", ids=ids))
+        assert sorted(project.call("notified_jobs", owner="demo")) == sorted(ids)
+
+    def test_sync_task_runs(self, project):
+        (row,) = ended(project, project.call("enqueue", task="noop_sync"))
+        assert row["state"] == "succeeded"
+
+    def test_rolled_back_job_never_runs(self, project):
+        id = project.call("enqueue_and_roll_back", task="noop")
+        ended(project, project.call("enqueue", task="noop", count=3))
+        assert project.call("rows", ids=[id]) == []
+
+    def test_failure_is_recorded(self, project):
+        (id,) = project.call("enqueue", task="fail", args=["No paper"], owner="other")
+        (row,) = ended(project, [id])
+        assert row["state"] == "failed"
+        assert project.call("attempts", id=id) == ["failed"]
+        assert project.call("notified_jobs", owner="other") == [id]
+
+    def test_job_is_retried(self, project):
+        """Twice, with a delay that the engine does not know."""
+        (id,) = project.call("enqueue", task="busy", args=[2, 0.1])
+        (row,) = ended(project, [id])
+        assert (row["state"], row["attempt"]) == ("succeeded", 3)
+        assert project.call("attempts", id=id) == ["failed", "failed"]
+
+    def test_failed_job_is_retried_by_hand(self, project):
+        (id,) = project.call("enqueue", task="fail")
+        ended(project, [id])
+        assert project.call("retry", id=id) == [id]
+        wait_until(lambda: ended(project, [id])[0]["attempt"] == 2, what="the second attempt")
+
+    def test_job_for_later_waits(self, project):
+        (id,) = project.call("enqueue", task="noop", delay=1.5)
+        first, last = project.call("enqueue", task="noop", count=2)
+        ended(project, [first, last])
+        assert states(project, [id]) == ["queued"]
+        ended(project, [id])
+
+    def test_queued_job_is_cancelled_and_retried(self, project):
+        """A cancellation that reached the engine does not keep a later retry from running."""
+        project.call("pause", queue="slow")
+        (id,) = project.call("enqueue", task="noop", queue_name="slow")
+        assert project.call("cancel", id=id) == "cancelled"
+        project.call("resume", queue="slow")
+        project.call("retry", id=id)
+        (row,) = ended(project, [id])
+        assert row["state"] == "succeeded"
+
+    def test_running_job_is_cancelled(self, project):
+        (id,) = project.call("enqueue", task="hold")
+        wait_until(lambda: states(project, [id]) == ["running"], what="the job to run")
+        assert project.call("cancel", id=id) == "asked"
+        (row,) = ended(project, [id])
+        assert row["state"] == "cancelled"
+
+    def test_timeout_ends_a_job(self, project):
+        (id,) = project.call("enqueue", task="slow")
+        (row,) = ended(project, [id])
+        assert row["state"] == "failed"
+        assert project.call("attempts", id=id) == ["timed_out"]
+
+    def test_paused_queue_waits(self, project):
+        project.call("pause", queue="paused")
+        (id,) = project.call("enqueue", task="noop", queue_name="paused")
+        ended(project, project.call("enqueue", task="noop"))
+        assert states(project, [id]) == ["queued"]
+        project.call("resume", queue="paused")
+        ended(project, [id])
+
+    def test_concurrency_limit_holds(self, project):
+        """One job of a key runs at a time, and the next one is handed over when it ends."""
+        ids = project.call("enqueue", task="engines.tasks.one_at_a_time", count=4)
+        most = 0
+
+        def is_done():
+            nonlocal most
+            found = states(project, ids)
+            most = max(most, found.count("running"))
+            return found == ["succeeded"] * 4
+
+        wait_until(is_done, what="all jobs to end", timeout=60)
+        assert most <= 1
+
+    def test_progress_is_stored(self, project):
+        (id,) = project.call("enqueue", task="report_and_hold")
+        wait_until(lambda: project.call("rows", ids=[id])[0]["progress_current"], what="progress")
+        project.call("cancel", id=id)
+        ended(project, [id])
+
+    def test_parents_wait_for_children(self, project):
+        """More of them than the engine runs at once."""
+        ids = project.call("enqueue", task="engines.tasks.parent", args=[7], count=6)
+        ids += project.call("enqueue", task="engines.tasks.parent_sync", args=[7], count=6)
+        assert {row["result"] for row in ended(project, ids)} == {"7"}
+
+    def test_job_of_a_killed_process_runs_again(self, project, tmp_path):
+        path = tmp_path / "killed"
+        (id,) = project.call("enqueue", task="engines.tasks.kill_process_once", args=[str(path)])
+        (row,) = self.ended_with_restarts(project, [id])
+        assert (row["result"], row["attempt"]) == ('"survived"', 2)
+
+    def test_job_that_ends_its_process_spares_its_neighbors(self, project):
+        """Each of them is lost with it once at most, and only the job itself fails."""
+        killer, *neighbors = project.call("enqueue_end_of_process", neighbors=20)
+        rows = self.ended_with_restarts(project, [killer, *neighbors])
+        ends = {row["id"]: (row["state"], row["attempt"]) for row in rows}
+        assert ends.pop(killer) == ("failed", 3)
+        assert {state for state, _ in ends.values()} == {"succeeded"}
+        assert {attempt for _, attempt in ends.values()} <= {1, 2}
+
+    def ended_with_restarts(self, project, ids):
+        """Wait until these jobs are done, restart what does not restart by itself, and return their rows."""
+
+        def done_rows():
+            self.restart_ended(project.site)
+            return find_ended(project, ids)
+
+        return wait_until(done_rows, what="the jobs to end", timeout=150)
+
+    def restart_ended(self, site):
+        """Start a worker that has ended, if the engine does not."""
+
+    def test_batch_ends_with_its_jobs(self, project):
+        id = project.call("enqueue_batch", task="echo", arguments=[1, 2, 3], owner="demo")
+        (row,) = ended(project, [id])
+        assert row["result"] == '{"succeeded": 3, "failed": 0, "cancelled": 0}'
+        assert "The batch" in project.call("titles", owner="demo")
+
+
+def states(project, ids):
+    """Return the states of these jobs, in the order of their ids."""
+    return [row["state"] for row in project.call("rows", ids=ids)]
+
+
+def ended(project, ids, timeout=60):
+    """Wait until these jobs are done, and return their rows."""
+    return wait_until(lambda: find_ended(project, ids), what="the jobs to end", timeout=timeout)
+
+
+def find_ended(project, ids):
+    """Return the rows of these jobs, or False if one is not done."""
+    found = project.call("rows", ids=ids)
+    is_done = len(found) == len(ids) and all(row["state"] not in ("queued", "running") for row in found)
+    return is_done and found

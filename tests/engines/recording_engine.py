@@ -1,0 +1,18 @@
+"""An engine that records what it is given."""
+
+from notifications.engines.interface import Engine
+
+#: The jobs that were handed over and revoked, in order.
+handed, revoked = [], []
+
+
+class RecordingEngine(Engine):
+    def hand_over(self, jobs):
+        handed.extend(jobs)
+
+    def revoke(self, jobs):
+        revoked.extend(jobs)
+
+
+def create_engine(alias, name):
+    return RecordingEngine(alias, name)

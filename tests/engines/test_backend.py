@@ -1,0 +1,84 @@
+"""Jobs that the workers of other backends of Django's Tasks run: django-tasks-db and django-tasks-rq."""
+
+import re
+
+import pytest
+
+from tests.engines.contract import EngineContract, ended
+from tests.support.waiting import wait_until
+
+pytest.importorskip("django_tasks_db", reason="django-tasks-db is not installed (see requirements-dev.txt).")
+pytest.importorskip("django_tasks_rq", reason="django-tasks-rq is not installed (see requirements-dev.txt).")
+
+
+def start_db_worker(site):
+    options = ("--backend", "db", "--queue-name", "*", "--interval", "0.05", "--no-reload")
+    return site.start("db_worker", "manage.py", "db_worker", *options, "--no-startup-delay")
+
+
+def start_rq_worker(site):
+    options = ("--job-class", "django_tasks_rq.Job")
+    return site.start("rqworker", "manage.py", "rqworker", "default", "slow", "paused", *options)
+
+
+class TestDatabaseBackend(EngineContract):
+    """One process of django-tasks-db, which runs one job after another."""
+
+    @classmethod
+    def start(cls, site, request):
+        site.use_backend("db")
+        site.start_web()  # it hands over what had to wait
+        start_db_worker(site)
+
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            start_db_worker(site)
+
+    def test_process_that_is_stopped_leaves_no_worker(self, project):
+        """It deletes its row, and does not leave that to other processes."""
+        ended(project, project.call("enqueue", task="noop"))
+        worker = project.site.processes[-1]
+        worker.stop()
+        start_db_worker(project.site)
+        assert "has ended" in worker.output
+
+
+class TestRQ(EngineContract):
+    """Two workers of RQ, which fork a process for each job."""
+
+    @classmethod
+    def start(cls, site, request):
+        site.use_backend("rq", TEST_RQ_URL=request.getfixturevalue("redis").url)
+        site.start_web()
+        start_rq_worker(site)
+        start_rq_worker(site)
+
+    @pytest.mark.skip(
+        reason="A job that waits for others occupies a worker of RQ, and here are two (check I004)."
+    )
+    def test_parents_wait_for_children(self): ...
+
+    @pytest.mark.parametrize("task", ["parent", "parent_sync"])
+    def test_parent_waits_for_its_child(self, project, task):
+        """Its process stays until it ends, while the other worker runs the child."""
+        (row,) = ended(project, project.call("enqueue", task=f"engines.tasks.{task}", args=[7]))
+        assert (row["result"], row["attempt"]) == ("7", 1)
+
+    def test_processes_leave_no_worker(self, project):
+        """Each deletes its row before it exits. Otherwise the row stays until its lease is over."""
+        pattern = r"Worker (\S+) runs 1 jobs"
+        before = set(re.findall(pattern, project.site.log()))
+        ended(project, project.call("enqueue", task="noop", count=5))
+
+        def has_ended():
+            log = project.site.log()
+            started = set(re.findall(pattern, log)) - before
+            return len(started) >= 5 and started <= set(re.findall(r"Worker (\S+) has ended", log))
+
+        wait_until(has_ended, what="the end of each worker that was started")
+
+    def test_children_are_handed_over_before_the_process_exits(self, project):
+        (id,) = project.call("enqueue", task="engines.tasks.enqueue_child")
+        (row,) = ended(project, [id])
+        (child,) = ended(project, [row["result"].strip('"')])
+        assert child["handovers"] == 1

@@ -1,0 +1,14 @@
+"""The contract of engines, for the built-in worker."""
+
+from tests.engines.contract import EngineContract
+
+
+class TestBuiltinWorker(EngineContract):
+    @classmethod
+    def start(cls, site, request):
+        site.environment["EMBEDDED_WORKER"] = "0"
+        site.start_worker("--concurrency", "30")
+
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            site.start_worker("--concurrency", "30")

@@ -1,0 +1,104 @@
+"""Policies of tasks of other packages, in the settings."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from notifications.checks import check_tasks
+from notifications.jobs.declaring.policies import policy, policy_of
+from notifications.models import Attempt, Job, Notification
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import until_done
+from tests.jobs.otherpackage.tasks import insert_or_update_object_task
+
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "wagtail.md"
+
+
+def documented_policies():
+    """Return the policies of the page about Wagtail."""
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1], names)
+    return names["TASKS"]["default"]["OPTIONS"]["policies"]
+
+
+@pytest.fixture
+def set_policies(settings):
+    """set_policies(patterns) sets the policies of the backend "default"."""
+
+    def set_them(policies):
+        backend = settings.TASKS["default"]
+        options = {**backend.get("OPTIONS", {}), "policies": policies}
+        settings.TASKS = {**settings.TASKS, "default": {**backend, "OPTIONS": options}}
+
+    return set_them
+
+
+@pytest.mark.django_db(transaction=True)
+def test_index_tasks_of_another_package(set_policies, start_worker, user):
+    """Thirty of ten objects, with the policy of the page about Wagtail: none fails, and nobody is notified."""
+    set_policies({"tests.jobs.otherpackage.tasks.*": documented_policies()["modelsearch.tasks.*"]})
+    results = [
+        insert_or_update_object_task.using(owner=user).enqueue("home", "homepage", str(number % 10))
+        for number in range(30)
+    ]
+    start_worker()
+    jobs = until_done(*results)
+    assert {job.state for job in jobs} == {"succeeded"}
+    assert {(job.max_attempts, job.concurrency_key) for job in jobs} == {(10, "search-index")}
+    assert not Attempt.objects.exists() and not Notification.objects.exists()
+
+
+@pytest.mark.django_db
+def test_retry_on(set_policies):
+    """It may name exceptions by their paths. An attempt that fails is followed by another one."""
+    set_policies({"tests.jobs.tasks.fail": {"retry_on": ["builtins.ValueError"], "max_attempts": 2}})
+    job = Job.objects.get(id=tasks.fail.enqueue().id)
+    run_jobs()
+    job.refresh_from_db()
+    assert (job.max_attempts, job.state, job.attempt) == (2, "queued", 1)
+
+
+def test_patterns_add_to_the_policy_of_the_task(set_policies):
+    """In the order of the settings, for the paths that they match."""
+
+    @policy(title="Mine", timeout=7)
+    def function():
+        """Stands for that of a task."""
+
+    path = f"{function.__module__}.{function.__qualname__}"
+    set_policies(
+        {"tests.*": {"timeout": 5, "max_attempts": 1}, path: {"max_attempts": 4}, "other.*": {"timeout": 1}}
+    )
+    found = policy_of(function)
+    assert (found.title, found.timeout, found.max_attempts) == ("Mine", 5, 4)
+    set_policies({})
+    assert policy_of(function).timeout == 7
+
+
+@pytest.mark.parametrize(
+    ("policies", "problem"),
+    [
+        ([], "TASKS['default']['OPTIONS']['policies'] is not a dict."),
+        ({"a.tasks.*": {"retries": 5}}, "['a.tasks.*']: The option 'retries' is unknown."),
+        ({"a.tasks.*": {"max_attempts": 0}}, "['a.tasks.*']: max_attempts is 0."),
+        ({"a.tasks.*": {"retry_on": "a.Missing"}}, "['a.tasks.*']: 'a.Missing' cannot be imported"),
+        ({"a.tasks.*": {"retry_on": "django.db.connection"}}, "['a.tasks.*']: retry_on is"),
+        ({"a.tasks.*": 5}, "['a.tasks.*']: The options are 5."),
+        ({"tasks": {}}, "['tasks']: The key is no path of tasks."),
+        ({7: {}}, "[7]: The key is no path of tasks."),
+    ],
+)
+def test_wrong_policies(policies, problem, set_policies):
+    """A check names the key."""
+    set_policies(policies)
+    [error] = check_tasks(None)
+    assert error.id == "notifications.W011" and problem in error.msg
+
+
+def test_wrong_policies_are_ignored(set_policies, caplog):
+    """A server process does not run the checks. The task keeps its own policy, and the log says so."""
+    set_policies({"tests.jobs.tasks.*": {"max_attempts": 0}})
+    assert policy_of(tasks.noop.func).max_attempts == 3
+    assert "Ignored wrong policies in TASKS: task tests.jobs.tasks.noop" in caplog.text

@@ -1,0 +1,54 @@
+"""Alerts with short limits, evaluated by hand."""
+
+import pytest
+
+from notifications.models import Alert, Notification
+from notifications.operations.alerts import evaluation
+from notifications.operations.announcing.announcer import Announcer
+
+#: All limits are reached at once, and an alert is over as soon as its condition is.
+SHORT = {
+    "interval": 0.000001,
+    "stalled": None,
+    "wait": None,
+    "failure_rate": None,
+    "no_worker": None,
+    "clear": 0.000001,
+}
+
+
+@pytest.fixture
+def operator(make_user):
+    """Return a user who receives alerts."""
+    return make_user("operator", is_superuser=True)
+
+
+class Alerts:
+    """Sets limits and evaluates; reads the rows of alerts, and what the operator was notified of."""
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def limit(self, **limits):
+        self.settings.NOTIFICATIONS = {**self.settings.NOTIFICATIONS, "ALERTS": {**SHORT, **limits}}
+
+    def evaluate(self):
+        """Evaluate and announce once, and return kind and subject of the open alerts."""
+        assert evaluation.evaluate_if_due()
+        Announcer().run_round()
+        return self.open()
+
+    def open(self):
+        return sorted(Alert.objects.filter(closed_at=None).values_list("kind", "subject"))
+
+    def notified(self, user):
+        """Return the titles of a user's notifications about alerts, the oldest first."""
+        rows = Notification.objects.filter(user=user, category="alert")
+        return list(rows.order_by("id").values_list("title", flat=True))
+
+
+@pytest.fixture
+def alerts(settings, transactional_db, operator):
+    alerts = Alerts(settings)
+    alerts.limit()
+    return alerts

@@ -1,0 +1,150 @@
+"""An alert is notified once when it begins and once when it is over, whatever the number of processes."""
+
+import logging
+from datetime import timedelta
+
+from django.contrib.auth.models import Group, Permission
+from django.utils import timezone
+
+from notifications.management.diagnosis.alerts import check_alerts
+from notifications.models import Alert, AlertState, Notification
+from notifications.operations.alerts import episodes, evaluation
+from notifications.operations.alerts.conditions import Condition
+from notifications.operations.alerts.recipients import read_recipients
+from notifications.operations.announcing.announcer import Announcer
+from tests.jobs import tasks
+from tests.support.threads import run_in_threads
+
+STALLED = Condition(kind="stalled", subject="mail", facts={"count": 1, "age": 400, "limit": 300})
+DETAIL = "1 job runs, for 6 min. None has ended for 5 min."
+
+
+def record(*conditions, seconds=0.0, clear=60):
+    episodes.record_conditions(conditions, timezone.now() + timedelta(seconds=seconds), clear_seconds=clear)
+    Announcer().run_round()
+
+
+def test_many_processes(alerts, operator):
+    """Ten that find and lose the condition at the same time."""
+    run_in_threads(*[lambda: record(STALLED)] * 10)
+    assert alerts.notified(operator) == ["Queue finishes nothing: mail"]
+    run_in_threads(*[lambda: record(seconds=61)] * 10)
+    assert alerts.notified(operator) == ["Queue finishes nothing: mail", "Over: Queue finishes nothing: mail"]
+    assert Alert.objects.get().closed_at is not None
+
+
+def test_condition_that_comes_and_goes_is_one_episode(alerts, operator):
+    """It must have been absent for a time."""
+    record(STALLED)
+    record(seconds=30)
+    record(STALLED, seconds=50)
+    record(seconds=100)
+    assert len(alerts.notified(operator)) == 1
+    record(seconds=111)
+    record(STALLED, seconds=200)
+    assert len(alerts.notified(operator)) == 3
+
+
+def test_log_lines(alerts, caplog):
+    """One for each begin and end."""
+    caplog.set_level(logging.INFO, "notifications.alerts")
+    record(STALLED)
+    record(STALLED)
+    record(seconds=61)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Alert opened: Queue finishes nothing: mail. {DETAIL}",
+        "Alert closed: Queue finishes nothing: mail",
+    ]
+
+
+def test_notification(alerts, operator):
+    """It leads to the overview; the one of the end replaces the unread one of the begin."""
+    record(STALLED)
+    begin = Notification.objects.get()
+    assert (begin.url, begin.level, begin.body) == ("/admin/notifications/overview/", "error", DETAIL)
+    record(seconds=61)
+    end = Notification.objects.exclude(id=begin.id).get()
+    assert (end.level, end.archived_at) == ("success", None)
+    begin.refresh_from_db()
+    assert begin.archived_at is not None
+
+
+def test_recipients(make_user, operator):
+    """Users with the permission, by a group too, and superusers; none who is inactive or lacks it."""
+    permission = Permission.objects.get(codename="receive_alerts")
+    group = Group.objects.create(name="operators")
+    group.permissions.add(permission)
+    make_user("nobody", is_staff=True)
+    by_user, by_group, inactive = make_user("a"), make_user("b"), make_user("c", is_active=False)
+    for user in (by_user, inactive):
+        user.user_permissions.add(permission)
+    by_group.groups.add(group)
+    assert sorted(read_recipients()) == sorted([operator.pk, by_user.pk, by_group.pk])
+
+
+def test_without_recipients(db, transactional_db):
+    """The alert is stored and logged all the same."""
+    record(STALLED)
+    assert Alert.objects.filter(closed_at=None).count() == 1
+    assert not Notification.objects.exists()
+
+
+def test_number_of_open_alerts_is_bounded(alerts, monkeypatch, operator):
+    """However many queues a project has."""
+    monkeypatch.setattr(episodes, "MAX_OPEN_ALERTS", 2)
+    for _ in range(2):
+        record(
+            *(
+                Condition(kind="no_worker", subject=str(number), facts={"age": 61, "due": 1})
+                for number in range(5)
+            )
+        )
+    assert len(alerts.open()) == 2
+    assert len(alerts.notified(operator)) == 2
+
+
+def test_one_process_at_a_time_evaluates(alerts):
+    """The next one after the interval."""
+    alerts.limit(interval=600)
+    results = []
+    run_in_threads(*[lambda: results.append(evaluation.evaluate_if_due())] * 8)
+    assert sorted(results) == [False] * 7 + [True]
+    AlertState.objects.update(evaluated_at=timezone.now() - timedelta(seconds=601))
+    assert evaluation.evaluate_if_due()
+    assert not evaluation.evaluate_if_due()
+
+
+def test_old_alerts_are_deleted(alerts):
+    """With the retention; open ones stay."""
+    old = timezone.now() - timedelta(days=40)
+    for closed_at in (old, None):
+        Alert.objects.create(
+            kind="wait", subject=str(closed_at), opened_at=old, seen_at=timezone.now(), closed_at=closed_at
+        )
+    alerts.limit(clear=3600)
+    alerts.evaluate()
+    assert [alert.closed_at for alert in Alert.objects.all()] == [None]
+
+
+def test_doctor(alerts):
+    """An open alert is an error with its text; without one the check is ok."""
+    assert check_alerts().state == "ok"
+    alerts.limit(wait=0.000001)
+    tasks.noop.enqueue()
+    alerts.evaluate()
+    finding = check_alerts()
+    assert finding.state == "error"
+    assert "Jobs wait too long: default." in finding.message
+    Alert.objects.all().delete()
+    alerts.limit(interval=1)
+    AlertState.objects.update(evaluated_at=timezone.now() - timedelta(minutes=5))
+    assert check_alerts().state == "warning"
+
+
+def test_all_alerts_off(alerts, operator):
+    """By the interval None: no process evaluates, and `doctor` says so."""
+    alerts.limit(interval=None, wait=0.000001)
+    tasks.noop.enqueue()
+    assert not evaluation.evaluate_if_due()
+    assert alerts.notified(operator) == []
+    assert "Off" in check_alerts().message

@@ -1,0 +1,211 @@
+"""Each reader is notified once of each difference between what they were last notified of and what is true now."""
+
+import dataclasses
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.db import connection
+from django.utils import timezone, translation
+
+from notifications import validators
+from notifications.api import requester
+from notifications.models import AnnouncedState, Notification
+from notifications.operations.alerts import episodes
+from notifications.operations.alerts.conditions import Condition
+from notifications.operations.announcing import announcer
+from notifications.operations.announcing.announcer import Announcer
+from notifications.signals import notification_recorded
+from notifications.streams import purging
+from tests.jobs import tasks
+from tests.support.threads import run_in_threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+WAITING = Condition(
+    kind="wait", subject="mail", facts={"count": 2, "is_capped": False, "age": 400, "limit": 300}
+)
+TITLE = "Jobs wait too long: mail"
+
+
+@pytest.fixture
+def operators(make_user):
+    """Three users who receive alerts."""
+    group = Group.objects.create(name="Operators")
+    group.permissions.add(Permission.objects.get(codename="receive_alerts"))
+    users = [make_user(name) for name in ("eve", "fay", "gil")]
+    group.user_set.set(users)
+    return users
+
+
+@pytest.fixture
+def receive():
+    """receive(signal, function) connects a receiver until the end of the test."""
+    connected = []
+
+    def connect(signal, function):
+        signal.connect(function)
+        connected.append((signal, function))
+
+    yield connect
+    for signal, function in connected:
+        signal.disconnect(function)
+
+
+def record(*conditions):
+    episodes.record_conditions(conditions, timezone.now(), clear_seconds=0)
+
+
+def titles(user):
+    return list(Notification.objects.filter(user=user).order_by("id").values_list("title", flat=True))
+
+
+def test_recording_an_alert_notifies_nobody(operators, receive):
+    """It is called where nothing may wait for code of the project."""
+    called = []
+    receive(notification_recorded, lambda **kwargs: called.append(kwargs))
+    record(WAITING)
+    assert not called and not Notification.objects.exists()
+
+
+def test_processes_at_the_same_time(operators):
+    """Each reader is notified once."""
+    record(WAITING)
+    run_in_threads(*[Announcer().run_round] * 6)
+    record()
+    run_in_threads(*[Announcer().run_round] * 6)
+    for user in operators:
+        assert titles(user) == [TITLE, f"Over: {TITLE}"]
+    assert not AnnouncedState.objects.exists()
+
+
+def test_alert_that_is_over_before_it_is_announced(operators):
+    """Nobody is notified."""
+    record(WAITING)
+    record()
+    Announcer().run_round()
+    assert not Notification.objects.exists()
+
+
+def test_end_beside_an_alert_of_a_similar_name(operators):
+    """The queue "mail-bulk" is not taken for "mail"."""
+    record(WAITING)
+    rounds = Announcer()
+    rounds.run_round()
+    record(dataclasses.replace(WAITING, subject="mail-bulk"))
+    rounds.run_round()
+    assert set(titles(operators[0])) == {TITLE, f"Over: {TITLE}", f"{TITLE}-bulk"}
+
+
+def test_end_of_an_alert_with_a_long_name(operators):
+    """Its key is cut."""
+    name = "m" * validators.MAX_KEY_LENGTH
+    record(dataclasses.replace(WAITING, subject=name))
+    rounds = Announcer()
+    rounds.run_round()
+    record()
+    rounds.run_round()
+    title, over = titles(operators[0])
+    assert title.startswith("Jobs wait too long: mmm") and over.startswith(f"Over: {title[:-10]}")
+
+
+def test_alert_that_begins_anew_before_its_end_is_announced(operators):
+    """Readers know that it is open."""
+    announcer = Announcer()
+    for conditions in ([WAITING], [], [WAITING]):
+        record(*conditions)
+        if conditions:
+            announcer.run_round()
+    assert titles(operators[0]) == [TITLE]
+
+
+@pytest.mark.parametrize("error", [ValueError, ConnectionRefusedError])
+def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, error):
+    """What could not be announced is tried again. An OSError of the project's code does not stop the round either."""
+    record(WAITING, Condition(kind="no_worker", facts={"age": 61, "due": 1}))
+    describe = announcer.inbox.build_notification
+    fails = True
+
+    def build(user, title, **fields):
+        if fails and title == TITLE:
+            raise error("once")
+        return describe(user, title, **fields)
+
+    monkeypatch.setattr(announcer.inbox, "build_notification", build)
+    rounds = Announcer()
+    rounds.run_round()
+    assert titles(operators[0]) == ["No worker"]
+    assert "Could not announce, which is tried again: alert:wait:mail" in caplog.text
+    fails = False
+    rounds.run_round()
+    assert titles(operators[2]) == ["No worker", TITLE]
+
+
+def test_readers_change(operators, make_user, monkeypatch):
+    """Another one is notified of an open alert, and one who is no reader any more is not notified of its end."""
+    monkeypatch.setattr(announcer, "READERS_INTERVAL_SECONDS", 0)
+    record(WAITING)
+    rounds = Announcer()
+    rounds.run_round()
+    group = Group.objects.get()
+    late = make_user("hal")
+    group.user_set.set([late, *operators[1:]])
+    rounds.run_round()
+    assert titles(late) == [TITLE]
+    record()
+    rounds.run_round()
+    assert titles(operators[0]) == [TITLE]
+    assert titles(late) == [TITLE, f"Over: {TITLE}"]
+
+
+def test_nothing_is_read_twice_while_nothing_changes(operators, django_assert_num_queries):
+    """One round reads what was announced and the open alerts."""
+    record(WAITING)
+    rounds = Announcer()
+    rounds.run_round(), rounds.run_round()
+    with django_assert_num_queries(2):
+        rounds.run_round()
+
+
+def test_language_of_the_reader(operators, settings):
+    """That of their jobs, else LANGUAGE_CODE; never that of the process which announces."""
+    settings.LANGUAGE_CODE = "es"
+    with translation.override("de"), requester(operators[0]):
+        tasks.noop.enqueue()
+    with translation.override("fr"):
+        record(WAITING)
+        Announcer().run_round()
+    german, unknown = (Notification.objects.get(user=user) for user in operators[:2])
+    with translation.override("de"):
+        title, body = str(episodes.open_alerts()[0]), episodes.open_alerts()[0].detail
+    assert (german.title, german.body) == (title, body) and title != TITLE
+    with translation.override("es"):
+        assert unknown.title == str(episodes.open_alerts()[0])
+    record()
+    with translation.override("fr"):
+        Announcer().run_round()
+    with translation.override("de"):
+        over = translation.gettext("Over: %(alert)s") % {"alert": title}
+    assert titles(operators[0]) == [title, over]
+
+
+def test_rows_of_deleted_users_are_deleted(operators):
+    """As all others of theirs."""
+    record(WAITING)
+    Announcer().run_round()
+    key = operators[0].pk
+    operators[0].delete()
+    purging.purge(key)
+    assert not AnnouncedState.objects.filter(user=key).exists()
+
+
+def test_slow_receivers_hold_no_transaction(operators, receive):
+    """Each is called after the commit of its reader's notification, before that of the next one."""
+    commits = []
+
+    def count(**kwargs):
+        assert not connection.in_atomic_block
+        commits.append(Notification.objects.count())
+
+    receive(notification_recorded, count)
+    record(WAITING)
+    Announcer().run_round()
+    assert commits == [1, 2, 3]

@@ -1,0 +1,231 @@
+"""Times that were stored while a clock was years fast stop nothing, and doctor names them."""
+
+import sys
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.ids import uuid7
+from notifications.jobs.enqueueing import rate_limit
+from notifications.jobs.transitions import reaping
+from notifications.management.diagnosis import database
+from notifications.models import (
+    Alert,
+    AlertState,
+    Job,
+    JobStatistics,
+    Notification,
+    Schedule,
+    ServerProcess,
+    Worker,
+)
+from notifications.operations import stored_times
+from notifications.operations.alerts import evaluation
+from notifications.statistics import folding
+from notifications.statistics.recording import first_shard
+from notifications.streams import number_pending
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
+from tests.schedules.conftest import schedules  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+YEARS = timedelta(days=3650)
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """Return a time ten years ahead. The next correction is due."""
+    monkeypatch.setattr(stored_times, "_corrected_at", None)
+    return timezone.now() + YEARS
+
+
+def assert_corrected(model, field, *, within=timedelta(hours=1), **key):
+    """Check that doctor names the field of the one row, and that it is possible after a correction."""
+    finding = database.check_stored_times()
+    assert finding.state == "error" and f"{field} is 203" in finding.message
+    stored_times.correct_wrong_times()
+    assert database.check_stored_times().state == "ok"
+    value = getattr(model.objects.get(**key), field)
+    assert value < timezone.now() + within
+
+
+def test_lease_of_a_worker(live_worker, far):  # noqa: F811
+    """A lost worker would be taken for a live one, and its jobs would not be reaped."""
+    id = live_worker(20)
+    Worker.objects.filter(id=id).update(lease_until=far)
+    Job.objects.filter(id=tasks.noop.enqueue().id).update(state="running", worker=id, attempt=1)
+    assert_corrected(Worker, "lease_until", id=id)
+    Worker.objects.filter(id=id).update(lease_until=timezone.now() - timedelta(seconds=1))
+    reaping.reap_jobs(set(), expired=True)
+    assert Job.objects.get().state == "queued"
+
+
+def test_lease_of_a_server_process(far):
+    now = timezone.now()
+    ServerProcess.objects.create(id=uuid7(), host="web", pid=1, started_at=now, lease_until=far)
+    assert_corrected(ServerProcess, "lease_until")
+
+
+@pytest.mark.parametrize("field", ["evaluated_at", "worker_seen_at", "lease_lost_at"])
+def test_state_of_alerts(field, far):
+    now = timezone.now()
+    AlertState.objects.create(**{"evaluated_at": now, "worker_seen_at": now, field: far})
+    assert_corrected(AlertState, field)
+
+
+def test_open_alert(far):
+    now = timezone.now()
+    Alert.objects.create(kind="wait", subject="mail", opened_at=now, seen_at=far)
+    Alert.objects.create(kind="wait", subject="mail", opened_at=now, seen_at=far, closed_at=now)
+    assert_corrected(Alert, "seen_at", closed_at=None)
+
+
+def test_retry_of_a_job(far):
+    """One that was enqueued for that time keeps it."""
+    delayed, retried = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
+    Job.objects.filter(id=delayed.id).update(run_after=far)
+    Job.objects.filter(id=retried.id).update(run_after=far, attempt=1)
+    assert_corrected(Job, "run_after", id=retried.id)
+    assert Job.objects.get(id=delayed.id).run_after > timezone.now() + YEARS / 2
+
+
+def test_time_of_a_job_that_a_fast_clock_enqueued(far):
+    """Only the project knows whether it meant that time, so doctor names the job, and it stays."""
+    meant, wrong = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
+    Job.objects.filter(id=meant.id).update(run_after=far)
+    Job.objects.filter(id=wrong.id).update(run_after=far, created_at=far)
+    for _ in range(2):
+        finding = database.check_stored_times()
+        assert finding.state == "error" and str(wrong.id) in finding.message
+        assert str(meant.id) not in finding.message
+        stored_times.correct_wrong_times()
+    assert Job.objects.get(id=wrong.id).run_after > timezone.now() + YEARS / 2
+
+
+def test_deadline_of_a_running_job(live_worker, far):  # noqa: F811
+    """A worker whose event loop is blocked would keep its jobs for years."""
+    blocked, other = (tasks.noop.enqueue().id for _ in range(2))
+    running = {"state": "running", "worker": live_worker(20), "attempt": 1}
+    Job.objects.filter(id=blocked).update(**running, deadline=far)
+    latest = timezone.now() + timedelta(days=2)  # as the longer timeout of another deployment
+    Job.objects.filter(id=other).update(**running, deadline=latest)
+    assert_corrected(Job, "deadline", within=timedelta(days=8), id=blocked)
+    assert Job.objects.get(id=other).deadline == latest
+
+
+def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far):  # noqa: F811
+    """How long it may run is not known, and its module is not imported for that."""
+    id = tasks.noop.enqueue().id
+    path = "tests.operations.announcing.nowhere.train"
+    Job.objects.filter(id=id).update(
+        state="running", worker=live_worker(20), attempt=1, task_path=path, deadline=far
+    )
+    imported = set(sys.modules)
+    stored_times.correct_wrong_times()
+    assert Job.objects.get(id=id).deadline == far
+    assert "tests.operations.announcing" not in set(sys.modules) - imported
+
+
+@pytest.mark.parametrize("values", [{}, {"run_after": timezone.now()}, {"state": "running"}])
+def test_deadline_of_observed_jobs(far, values):
+    """The message would not be looked for, and an open batch not end."""
+    id = tasks.noop.enqueue().id
+    Job.objects.filter(id=id).update(lane="observed", deadline=far, **values)
+    assert_corrected(Job, "deadline", id=id)
+
+
+def test_deadline_of_an_observed_job_for_later(far):
+    """It is looked for after its time."""
+    id = tasks.noop.enqueue().id
+    later = {"run_after": far, "deadline": far + timedelta(seconds=20)}
+    Job.objects.filter(id=id).update(lane="observed", **later)
+    stored_times.correct_wrong_times()
+    assert database.check_stored_times().state == "ok"
+    assert Job.objects.values("run_after", "deadline").get() == later
+
+
+@pytest.mark.parametrize("has_owner", [True, False])
+def test_end_of_a_job(far, user, has_owner):
+    """It would never be deleted. Its owner's clients get the new time."""
+    id = tasks.noop.using(owner=user if has_owner else None).enqueue().id
+    run_jobs()
+    before = Job.objects.get(id=id)
+    Job.objects.filter(id=id).update(finished_at=far)
+    assert_corrected(Job, "finished_at", id=id)
+    number_pending()
+    after = Job.objects.get(id=id)
+    assert after.version == before.version + 1
+    assert after.seq > before.seq if has_owner else after.seq == before.seq == 0
+
+
+def test_archived_notification(far, user):
+    """It would never be deleted either."""
+    (id,) = notify(user, "note")
+    seq = Notification.objects.get(id=id).seq
+    Notification.objects.filter(id=id).update(archived_at=far, counted=False)
+    assert_corrected(Notification, "archived_at", id=id)
+    number_pending()
+    assert Notification.objects.get(id=id).seq > seq
+
+
+@pytest.mark.parametrize(
+    "values", [{"lane": "handed"}, {"lane": "isolated"}, {"lane": "isolated", "attempt": 2}]
+)
+def test_next_hand_over_of_a_job(far, values):
+    """Its id would not be sent again. A job that was tried again keeps the time of that."""
+    handed = tasks.noop.enqueue().id
+    run_after = timezone.now() if "attempt" in values else None
+    Job.objects.filter(id=handed).update(hand_over_at=far, run_after=run_after, **values)
+    assert_corrected(Job, "hand_over_at", id=handed)
+
+
+def test_alerts_are_evaluated(settings, far):
+    """A server process without a worker does so too."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 60}}
+    AlertState.objects.create(evaluated_at=far, worker_seen_at=far)
+    assert evaluation.evaluate_if_due()
+    assert not evaluation.evaluate_if_due()
+
+
+def test_next_tick_of_a_schedule(schedules):  # noqa: F811
+    """The next round computes it anew, from now on."""
+    row = schedules.declare()
+    far = row.next_tick + YEARS
+    Schedule.objects.update(next_tick=far, last_tick=far)
+    assert "next_tick is 203" in database.check_stored_times().message
+    schedules.round()
+    assert schedules.row().next_tick == row.next_tick
+    schedules.round(at=row.next_tick)
+    assert schedules.ticks() == [("enqueued", 1)] and schedules.row().last_tick == row.next_tick
+
+
+def test_idempotency_key(far):
+    """It can be used again a day after now at the latest."""
+    first = tasks.noop.using(key="once").enqueue()
+    assert tasks.noop.using(key="once").enqueue().id == first.id
+    Job.objects.filter(id=first.id).update(idempotency_expires_at=far)
+    assert tasks.noop.using(key="once").enqueue().id != first.id
+
+
+def test_jobs_per_minute(settings, user, far):
+    """Jobs of the future are not those of the last minute."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 1}
+    Job.objects.filter(id=tasks.noop.using(owner=user).enqueue().id).update(created_at=far)
+    with rate_limit.limit_request():
+        tasks.noop.using(owner=user).enqueue()
+    assert Job.objects.count() == 2
+
+
+def test_statistics(far):
+    """Rows of a writer's minute in the future are folded."""
+    tasks.noop.enqueue()
+    now = int(timezone.now().timestamp())
+    row = {"queue_name": "q", "task_path": "t", "outcome": "succeeded", "count": 1, "enqueued": 0}
+    row |= {"wait_microseconds": 0, "run_microseconds": 0, "start": now // 60 * 60, "period": 1}
+    JobStatistics.objects.create(shard=first_shard(far.timestamp()) + 1, **row)
+    assert folding.fold_chunk() >= 1
+    assert not JobStatistics.objects.filter(shard__gt=0, queue_name="q").exists()

@@ -1,0 +1,100 @@
+"""Jobs in queues that no live worker serves are found, shown to staff and logged once."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from notifications.jobs.claiming import queues
+from notifications.models import Job, Worker
+from notifications.operations import unserved_queues as stranded
+from notifications.testing import connect
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LONG_WAIT = timedelta(seconds=60)
+
+
+@pytest.fixture(autouse=True)
+def no_warning_logged_before(monkeypatch):
+    monkeypatch.setattr(stranded, "_has_warned", False)
+
+
+@pytest.fixture
+def waiting():
+    """A job that has been queued for a minute."""
+    result = tasks.noop.using(title="Report", queue_name="reports").enqueue()
+    Job.objects.update(queued_at=timezone.now() - LONG_WAIT)
+    return Job.objects.get(id=result.id)
+
+
+def unserved():
+    return list(stranded.unserved_jobs())
+
+
+def test_without_a_worker(waiting, live_worker):
+    live_worker(-1)
+    tasks.noop.enqueue()
+    assert unserved() == [waiting]
+
+
+@pytest.mark.parametrize(
+    ("queue_names", "is_unserved"), [("", False), ("mail,reports", False), ("mail", True)]
+)
+def test_with_a_worker(waiting, live_worker, queue_names, is_unserved):
+    Worker.objects.filter(id=live_worker()).update(queues=queue_names)
+    assert unserved() == [waiting] * is_unserved
+
+
+def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
+    """They wait for run_after, or for their queue to be resumed."""
+    Job.objects.update(run_after=timezone.now())
+    assert unserved() == []
+    Job.objects.update(run_after=timezone.now() - LONG_WAIT)
+    assert unserved() == [waiting]
+    queues.pause("reports")
+    assert unserved() == []
+
+
+def test_a_queue_filled_by_a_lost_worker(waiting, live_worker, settings):
+    """The queue is at its limit, and no live worker requeues the jobs of the lost one."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"reports": 1}}}}
+    running = tasks.noop.using(queue_name="reports", priority=1).enqueue()
+    assert [str(job.id) for job in claim_rows(live_worker(-1), 5)] == [running.id]
+    assert unserved() == [waiting]
+
+
+def test_one_warning_is_logged(waiting, live_worker, caplog):
+    """Another one follows only after the jobs were served in between."""
+    for _ in range(2):
+        stranded.warn_of_unserved_jobs()
+        assert len(caplog.records) == 1
+    worker = live_worker()
+    stranded.warn_of_unserved_jobs()
+    Worker.objects.filter(id=worker).delete()
+    stranded.warn_of_unserved_jobs()
+    text = f"No live worker takes queue reports: job {waiting.id} has waited for over 10 s."
+    assert [record.message.startswith(text) for record in caplog.records] == [True, True]
+
+
+def test_a_server_logs_the_warning(waiting, user, caplog, monkeypatch):
+    """Without a worker, servers are the only processes that can."""
+    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
+    with connect(user):
+        wait_until(lambda: "No live worker takes queue" in caplog.text, what="the warning")
+
+
+def test_admin_and_command_show_it(waiting, live_worker, admin_client, capsys):
+    text = "aiting for a worker"
+    assert text in admin_client.get("/admin/notifications/job/").text
+    assert text in admin_client.get(f"/admin/notifications/job/{waiting.id}/change/").text
+    call_command("notifications", "jobs", "list")
+    assert text in capsys.readouterr().out
+    live_worker()
+    page = admin_client.get("/admin/notifications/job/").text
+    assert text not in page and "Queued" in page
+    call_command("notifications", "jobs", "list")
+    assert text not in capsys.readouterr().out

@@ -1,0 +1,121 @@
+"""Jobs of an engine that wait because no process of it is alive are found, shown to staff and logged once."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from notifications.jobs.claiming import queues
+from notifications.models import Job
+from notifications.operations import unserved_queues as stranded
+from notifications.operations import waiting_for_engines as waiting
+from tests.engines.conftest import wait_long
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def job(idle_engine):
+    """A job of the engine that has been queued for a minute."""
+    id = tasks.noop.using(title="Report", queue_name="reports").enqueue().id
+    wait_long()
+    return Job.objects.get(id=id)
+
+
+def unserved():
+    return list(waiting.unserved_jobs())
+
+
+def test_without_a_process(job, engine_process, live_worker):
+    """Neither a process whose lease is over counts, nor a built-in worker."""
+    engine_process(seconds=-1)
+    live_worker()
+    tasks.noop.enqueue()
+    assert unserved() == [job]
+    assert list(stranded.unserved_jobs()) == []
+
+
+def test_with_a_process(job, engine_process):
+    engine_process()
+    assert unserved() == []
+
+
+@pytest.mark.parametrize("lane", ["engine", "handed"])
+def test_jobs_in_both_lanes_are_found(job, lane):
+    """Those that wait to be handed over and those that were."""
+    Job.objects.update(lane=lane)
+    assert [found.pk for found in unserved()] == [job.pk]
+
+
+def test_jobs_that_may_not_run_yet_are_not_unserved(job):
+    """They wait for run_after, or for their queue to be resumed."""
+    Job.objects.update(run_after=timezone.now() + timedelta(hours=1))
+    assert unserved() == []
+    Job.objects.update(run_after=None)
+    queues.pause("reports")
+    assert unserved() == []
+
+
+def test_an_engine_that_cannot_be_set_up_has_no_process(job, engine_process, settings):
+    engine_process()
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.such.engine"}}}
+    assert unserved() == [job]
+    waiting.warn_of_unserved_jobs()
+
+
+def test_one_warning_is_logged(job, engine_process, caplog):
+    """Another one follows only after a process was alive in between."""
+    for _ in range(2):
+        waiting.warn_of_unserved_jobs()
+        text = f"No process of Idle is alive: job {job.id} has waited for over 10 s. Start a process of Idle."
+        assert [record.message for record in caplog.records] == [text]
+    engine_process()
+    waiting.warn_of_unserved_jobs()
+    assert len(caplog.records) == 1
+
+
+def test_admin_and_command_show_it(job, engine_process, admin_client, capsys):
+    text = "aiting for Idle"
+    pages = ("/admin/notifications/job/", f"/admin/notifications/job/{job.id}/change/")
+    assert all(text in admin_client.get(page).text for page in pages)
+    call_command("notifications", "jobs", "list")
+    assert text in capsys.readouterr().out
+    engine_process()
+    assert not any(text in admin_client.get(page).text for page in pages)
+    call_command("notifications", "jobs", "list")
+    assert text not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("taken", "found"),
+    [({"default"}, ["reports"]), ({"reports"}, []), (None, [])],
+    ids=["another queue", "this queue", "not known"],
+)
+def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, found):
+    engine_process()
+    idle_engine.taken = taken
+    assert waiting.untaken_queues(idle_engine, timezone.now()) == found
+
+
+@pytest.mark.parametrize(
+    ("handovers", "load", "running", "found"),
+    [
+        (1, 0, None, []),  # the first id may be lost
+        (2, 0, None, ["reports"]),
+        (2, 1, None, []),  # all may be busy with what was queued earlier
+        (2, 1, "mail", ["reports"]),
+        (2, 1, "reports", []),
+    ],
+)
+def test_queue_that_no_process_seems_to_take(
+    job, idle_engine, engine_process, handovers, load, running, found
+):
+    """Where the engine does not know it: by jobs that were handed over in vain, and jobs that run."""
+    engine_process(load=load)
+    Job.objects.update(handovers=handovers)
+    if running:
+        id = tasks.noop.using(queue_name=running).enqueue().id
+        Job.objects.filter(id=id).update(state="running", lane="engine", attempt=1)
+    assert waiting.untaken_queues(idle_engine, timezone.now()) == found

@@ -1,0 +1,96 @@
+"""Schedules of a test, and rounds at times that the test chooses."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+
+from notifications.jobs.transitions import guards
+from notifications.models import Job, Notification, Schedule, Tick
+from notifications.operations.announcing.announcer import Announcer
+from notifications.schedules import ticks
+from notifications.testing import run_jobs
+from tests.jobs.conftest import (  # noqa: F401 (fixtures)
+    gate,
+    live_worker,
+    longest_backoff,
+    short_join_idle,
+    start_worker,
+    with_engine,
+    without_engine,
+    worker,
+)
+
+
+class Schedules:
+    """Declares schedules, and runs rounds by a clock that the test moves."""
+
+    def __init__(self, settings, monkeypatch):
+        self._settings = settings
+        self._monkeypatch = monkeypatch
+        self.start = self.now = guards.database_now()
+        self._monkeypatch.setattr(ticks, "database_now", lambda: self.now)
+        self._monkeypatch.setattr(ticks, "_declared_since", {})
+        self._monkeypatch.setattr(ticks, "_prepared_at", {})
+
+    def declare(self, name="poll", task="tests.jobs.tasks.noop", every=timedelta(minutes=10), **options):
+        """Declare a schedule in place of all others, and run the round that inserts its row."""
+        timing = {} if "cron" in options else {"every": every}
+        declared = {name: {"task": task, **timing, **options}}
+        self._settings.NOTIFICATIONS = {**self._settings.NOTIFICATIONS, "SCHEDULES": declared}
+        ticks.run_round()
+        return self.row(name)
+
+    def remove(self):
+        """Remove all declarations."""
+        self._settings.NOTIFICATIONS = {**self._settings.NOTIFICATIONS, "SCHEDULES": {}}
+
+    def round(self, at=None, **after):
+        """Run a round at a time, or so long after the last one, and announce what it found."""
+        self.now = at or self.now + timedelta(**after)
+        pause = ticks.run_round()
+        Announcer().run_round()
+        return pause
+
+    def run_due(self, name="poll"):
+        """Run the round of the next tick, its job, and the rounds that record its end and notify."""
+        self.round(at=self.row(name).next_tick)
+        run_jobs()
+        self.round(), self.round()
+
+    def row(self, name="poll"):
+        return Schedule.objects.get(name=name)
+
+    def ticks(self):
+        """Return outcome and count of the ticks, by time."""
+        return list(Tick.objects.order_by("due_at").values_list("outcome", "count"))
+
+
+@pytest.fixture
+def schedules(db, settings, monkeypatch):
+    """See Schedules."""
+    return Schedules(settings, monkeypatch)
+
+
+@pytest.fixture
+def group(user, other_user):
+    """Return the group "Operators" with two users."""
+    group = Group.objects.create(name="Operators")
+    group.user_set.set([user, other_user])
+    return group
+
+
+@pytest.fixture
+def titles():
+    """titles(user) returns the titles of a user's notifications, oldest first."""
+
+    def read(user):
+        return list(Notification.objects.filter(user=user).order_by("id").values_list("title", flat=True))
+
+    return read
+
+
+@pytest.fixture
+def jobs():
+    """jobs() returns the jobs, oldest first."""
+    return lambda: list(Job.objects.order_by("id"))

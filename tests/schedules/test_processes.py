@@ -1,0 +1,140 @@
+"""Which processes enqueue the jobs of schedules: workers, and server processes where an engine runs the jobs."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+
+from notifications.compat import task_enqueued
+from notifications.engines import handover
+from notifications.models import Tick
+from notifications.schedules import runs, ticks
+from notifications.schedules.declarations import declared_schedules
+from notifications.testing import run_jobs
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def each_second(settings):
+    """A schedule is due each second."""
+    schedules = {"poll": {"task": "tests.jobs.tasks.noop", "every": timedelta(seconds=1)}}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules}
+    assert declared_schedules()
+
+
+def wait_for_ticks(**fields):
+    wait_until(
+        lambda: Tick.objects.filter(outcome="enqueued", **fields).count() >= 2, timeout=60, what="ticks"
+    )
+
+
+def test_worker(each_second, start_worker):
+    """It enqueues the jobs, runs them and records how they ended."""
+    start_worker()
+    wait_for_ticks(job_state="succeeded")
+
+
+def test_server_process_with_an_engine(each_second, with_engine):
+    """No worker lives here; the process that hands jobs over to the engine enqueues them."""
+    loop = handover.HandoverLoop()
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        wait_until(lambda: Tick.objects.filter(outcome="enqueued").exists(), timeout=60, what="a tick")
+    finally:
+        loop.stop()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_worker_goes_on_after_an_error_of_one_schedule(each_second, start_worker, monkeypatch):
+    """As of a cron expression that cronsim cannot compute, or of a module that raises."""
+    from notifications.schedules import ticks
+
+    failed = []
+
+    class FailsOnce(ticks.DueTicks):
+        def __init__(self, *args):
+            if not failed:
+                failed.append(1)
+                raise RuntimeError("once")
+            super().__init__(*args)
+
+    monkeypatch.setattr(ticks, "DueTicks", FailsOnce)
+    start_worker()
+    wait_for_ticks()
+    assert failed
+
+
+def test_no_code_of_the_project_holds_a_schedule(each_second, start_worker, monkeypatch):
+    """Neither its policy nor its receivers are called in the transaction that locks the row."""
+    calls = []
+
+    def record(kind):
+        calls.append((kind, connection.in_atomic_block))
+        return "title"
+
+    monkeypatch.setattr("notifications.jobs.backend.job_title", lambda *args: record("policy"))
+    receiver = lambda **kwargs: record("receiver")  # noqa: E731
+    task_enqueued.connect(receiver)
+    try:
+        start_worker()
+        wait_for_ticks()
+    finally:
+        task_enqueued.disconnect(receiver)
+    assert {("policy", False), ("receiver", False)} == set(calls)
+
+
+def test_a_frozen_process_frees_the_schedules_after_a_second(schedules, monkeypatch):
+    """On PostgreSQL, which ends a transaction that sends nothing. Other processes record the ticks."""
+    if connection.vendor != "postgresql":
+        pytest.skip("A process frozen with SQLite's only lock stops all others.")
+    row = schedules.declare()
+    claim, claims = ticks._claim, []
+
+    def freeze_once(*args):
+        claims.append(claim(*args))
+        if len(claims) == 1:
+            time.sleep(1.5)
+        return claims[-1]
+
+    monkeypatch.setattr(ticks, "_claim", freeze_once)
+    schedules.round(at=row.next_tick)
+    assert claims == [["poll"], ["poll"]]  # the first one was rolled back
+    assert schedules.ticks() == [("enqueued", 1)]
+
+
+def test_ends_of_many_runs_are_recorded_together(schedules, settings, django_assert_max_num_queries):
+    """Each of four processes would need a transaction for each run, which takes longer than the interval."""
+    task = {"task": "tests.jobs.tasks.noop", "every": timedelta(minutes=10)}
+    declared = {f"poll-{number}": task for number in range(runs.MAX_SCHEDULES_PER_TRANSACTION)}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
+    ticks.run_round()
+    schedules.round(at=schedules.row("poll-0").next_tick)
+    run_jobs()
+    with django_assert_max_num_queries(9 + len(declared)) as queries:
+        ticks.run_round()
+    assert not [query for query in queries if 'UPDATE "notifications_schedule"' in query["sql"]]
+    assert Tick.objects.filter(job_state="succeeded").count() == len(declared)
+
+
+@pytest.mark.parametrize("failures", [3])
+def test_schedules_go_on_soon_after_an_outage(each_second, start_worker, monkeypatch, caplog, failures):
+    """A round that fails is tried again after a tenth of a second, and the log has one line."""
+    run_round, times = ticks.run_round, []
+
+    def fail():
+        times.append(time.monotonic())
+        if len(times) <= failures:
+            raise OperationalError("the database is starting up")
+        return run_round()
+
+    monkeypatch.setattr(ticks, "run_round", fail)
+    start_worker()
+    wait_for_ticks()
+    assert times[failures] - times[0] < 1.5
+    assert caplog.text.count("Could not enqueue jobs of schedules") == 1

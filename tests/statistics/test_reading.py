@@ -1,0 +1,174 @@
+"""Figures, points and totals are read in one query each."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from notifications.models import JobStatistics
+from notifications.statistics import folding, read_figures, read_points, read_totals
+from notifications.statistics.points import read_queues_and_points
+from tests.statistics.test_folding import fold_all, write
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 5, 20, 12, 30, 30, tzinfo=UTC)
+
+
+def at(**before):
+    return (NOW - timedelta(**before)).timestamp()
+
+
+@pytest.fixture(params=["new rows", "folded rows"])
+def fold(request):
+    """Have the test run with rows of writers, and with folded ones."""
+    return fold_all if request.param == "folded rows" else lambda: None
+
+
+def test_figures_of_queues(fold, django_assert_num_queries):
+    """Of each queue in which something ended within the window, with rates."""
+    write(at(minutes=1), count=8, wait_microseconds=4_000_000, wait_9=8, run_10=8)
+    write(at(minutes=2), count=2, task="other", outcome="failed", wait_11=2)
+    write(at(minutes=2), count=3, outcome="lost", enqueued=0)
+    write(at(minutes=2), count=4, outcome="retried", enqueued=0, run_20=4)
+    write(at(minutes=3), count=1, queue="reports", outcome="cancelled")
+    write(at(hours=2), count=100)
+    fold()
+    with django_assert_num_queries(1):
+        default, reports = read_figures(timedelta(hours=1), now=NOW)
+    assert (default.queue, default.task, reports.queue) == ("default", "", "reports")
+    assert (default.succeeded, default.failed, default.lost, default.retried) == (8, 2, 3, 4)
+    assert (default.ended, default.enqueued, default.failure_rate) == (10, 10, 0.2)
+    assert (default.start, default.seconds) == (datetime(2026, 5, 20, 11, 30, tzinfo=UTC), 3630)
+    assert default.ended_per_minute == pytest.approx(10 / 60.5)
+    assert (default.wait.count, default.wait.total_seconds, default.run.count) == (10, 4.0, 8)
+    assert 0.256 < default.wait.percentile(0.5) <= 0.512
+    assert 1.024 < default.wait.percentile(0.95) <= 2.048
+    assert (reports.cancelled, reports.failure_rate, reports.wait.percentile(0.5)) == (1, None, None)
+
+
+def test_queues_and_points(fold, django_assert_num_queries):
+    """In one query, and of the same time: the sums of both are equal."""
+    for minute in range(70):
+        write(at(minutes=minute), count=minute, queue="default" if minute % 2 else "reports", wait_9=minute)
+    write(at(minutes=5), count=3, outcome="failed", run_4=3)
+    fold()
+    with django_assert_num_queries(1):
+        queues, points = read_queues_and_points(timedelta(hours=1), 30, now=NOW)
+    assert points == read_points(timedelta(hours=1), 30, now=NOW)
+    assert list(queues) == ["default", "reports"]
+    assert sum(point.ended for point in points) == sum(queue.ended for queue in queues.values()) == 1770 + 3
+    assert queues["default"].failed == 3 and queues["default"].run.count == 3
+    assert queues["reports"].wait.count == sum(range(0, 60, 2))
+    assert queues["default"].start == points[0].start
+    assert queues["default"].seconds == sum(point.seconds for point in points)
+
+
+@pytest.mark.parametrize(
+    ("window", "count"), [({"hours": 3}, 60), ({"days": 1}, 24), ({"days": 7}, 56), ({"days": 60}, 30)]
+)
+def test_queues_from_longer_periods(fold, window, count):
+    """Sums of a queue that are read from hours and days are those of the steps, from the first second to the last."""
+    length = timedelta(**window)
+    for part in range(200):
+        moment = (NOW - length * part / 190).timestamp()
+        outcome = ("succeeded", "failed", "cancelled", "lost")[part % 4]
+        queue = "default" if part % 3 else "reports"
+        write(
+            moment, count=part + 1, queue=queue, outcome=outcome, wait_9=part, run_microseconds=500_000 * part
+        )
+    write((NOW + timedelta(days=1)).timestamp(), count=1000)
+    fold()
+    queues, points = read_queues_and_points(length, count, now=NOW)
+    assert points == read_points(length, count, now=NOW)
+    for name in ("succeeded", "failed", "cancelled", "lost", "enqueued"):
+        assert sum(getattr(queue, name) for queue in queues.values()) == sum(
+            getattr(point, name) for point in points
+        )
+    for name in ("wait", "run"):
+        of_queues, of_points = (
+            [getattr(part, name) for part in parts] for parts in (queues.values(), points)
+        )
+        assert sum(times.count for times in of_queues) == sum(times.count for times in of_points)
+        seconds = sum(times.total_seconds for times in of_queues)
+        assert seconds == pytest.approx(sum(times.total_seconds for times in of_points))
+
+
+def test_figures_of_tasks(fold):
+    write(at(minutes=1), count=8)
+    write(at(minutes=2), count=2, task="other")
+    write(at(minutes=2), count=1, task="other", queue="reports")
+    fold()
+    figures = read_figures(timedelta(hours=1), now=NOW, by_task=True)
+    assert [(f.queue, f.task, f.succeeded) for f in figures] == [
+        ("default", "a.b", 8),
+        ("default", "other", 2),
+        ("reports", "other", 1),
+    ]
+    (figures,) = read_figures(timedelta(hours=1), now=NOW, queue="default", task="other")
+    assert (figures.task, figures.succeeded) == ("other", 2)
+
+
+@pytest.mark.parametrize("window", [{"days": 1}, {"days": 7}, {"days": 60}, {"days": 700}])
+def test_windows(fold, window):
+    """What ended within the window is counted, what ended well before it is not."""
+    length = timedelta(**window)
+    write(at(minutes=1))
+    write((NOW - length).timestamp() + 60)
+    write((NOW - length).timestamp() - 86_400)
+    fold()
+    (figures,) = read_figures(length, now=NOW)
+    assert figures.succeeded == 2
+    assert length.total_seconds() <= figures.seconds <= length.total_seconds() + 86_400
+    points = read_points(length, now=NOW)
+    assert len(points) <= 60
+    assert points[-1].succeeded == 1
+    moments = [
+        NOW - timedelta(minutes=1),
+        NOW - length + timedelta(minutes=1),
+        NOW - length - timedelta(days=1),
+    ]
+    assert sum(point.succeeded for point in points) == sum(moment >= points[0].start for moment in moments)
+    assert abs(points[0].start - (NOW - length)) <= points[1].start - points[0].start
+
+
+def test_points_are_equal_steps(fold, django_assert_num_queries):
+    """The last one lasts until now; one without jobs is there too."""
+    write(at(seconds=5), count=1)
+    write(at(minutes=30), count=5, outcome="failed")
+    fold()
+    with django_assert_num_queries(1):
+        points = read_points(timedelta(hours=1), 60, now=NOW)
+    assert len(points) == 60
+    starts = [point.start for point in points]
+    assert {second - first for first, second in pairwise(starts)} == {timedelta(minutes=1)}
+    assert (points[-1].start, points[-1].seconds) == (NOW.replace(second=0), 30)
+    assert (points[-1].succeeded, points[29].failed) == (1, 5)
+    assert sum(point.ended for point in points) == 6
+    few = read_points(timedelta(hours=1), 7, now=NOW)
+    assert len(few) == 7
+    assert few[1].start - few[0].start == timedelta(minutes=9)
+    assert sum(point.ended for point in few) == 6
+    assert sum(point.ended for point in read_points(timedelta(hours=1), now=NOW, queue="other")) == 0
+    with pytest.raises(ValueError, match="points"):
+        read_points(timedelta(hours=1), 0)
+
+
+def test_totals(fold, django_assert_num_queries):
+    write(at(minutes=1), count=8, run_3=8, run_microseconds=5_500_000)
+    write(at(days=800), count=2)
+    write(at(days=1), count=1, outcome="lost")
+    fold()
+    while folding.delete_chunk():
+        pass
+    with django_assert_num_queries(1):
+        first, second = read_totals()
+    assert (first.outcome, first.count) == ("lost", 1)
+    assert (second.queue, second.task, second.outcome, second.count) == ("default", "a.b", "succeeded", 10)
+    assert (second.run.count, second.run.total_seconds) == (8, 5.5)
+
+
+def test_statistics_without_jobs():
+    assert (read_figures(timedelta(hours=1)), read_totals()) == ([], [])
+    assert {point.ended for point in read_points(timedelta(days=1), 24)} == {0}
+    assert JobStatistics.objects.count() == 0
