@@ -9,15 +9,20 @@ from notifications.db.user_keys import to_db
 from notifications.streams import changes, ring
 from notifications.streams.numbering import Pass
 
-#: Counts the notifications of a user above a position that the stream counts as unread. Pending ones are counted, or
-#: not, as they were when they were numbered last, and numbering corrects that; the others are found by the index of the
-#: unread. One statement: a notification that is read between two would be in both or in neither.
-COUNT_UNREAD_ABOVE = (
-    "SELECT (SELECT count(*) FROM notifications_notification WHERE user_id = %s AND raised > %s "
-    "AND read_at IS NULL AND archived_at IS NULL AND counted) + "
-    "(SELECT count(*) FROM notifications_notification WHERE user_id = %s AND seq IS NULL AND raised > %s "
-    "AND NOT (read_at IS NULL AND archived_at IS NULL) AND counted)"
-)
+
+def count_unseen_sql(user: str = "%s", seen: str = "%s") -> str:
+    """Return a statement that counts the unseen notifications: those above ``seen`` that the stream counts as unread.
+
+    Both are used twice, in this order. Pending ones are counted, or not, as they were when they were numbered last, and
+    numbering corrects that; the others are found by the index of the unread. It is one statement: a notification that
+    is read between two would be in both or in neither.
+    """
+    is_open, of_user = (
+        "(read_at IS NULL AND archived_at IS NULL)",
+        f"user_id = {user} AND raised > {seen} AND counted",
+    )
+    count = f"SELECT count(*) FROM notifications_notification WHERE {of_user} AND"
+    return f"SELECT ({count} {is_open}) + ({count} seq IS NULL AND NOT {is_open})"
 
 
 def mark_seen(user: Any, up_to: int) -> None:
@@ -48,7 +53,7 @@ def _move(user: Any, up_to: int) -> None:
         seen = min(up_to, stream.head)
         if seen <= stream.seen:
             return
-        cursor.execute(COUNT_UNREAD_ABOVE, [key, seen] * 2)
+        cursor.execute(count_unseen_sql(), [key, seen] * 2)
         (unseen,) = cursor.fetchone()
         cursor.execute(
             "UPDATE notifications_stream SET head = head + 1, seen = %s, unseen = %s WHERE user_id = %s",

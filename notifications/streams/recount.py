@@ -11,6 +11,7 @@ from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
 from notifications.streams import number, ring
+from notifications.streams.marking_seen import count_unseen_sql
 from notifications.streams.numbering import Pass, unnumbered_index
 
 
@@ -28,55 +29,35 @@ class WrongCounts(NamedTuple):
     expected: Counts
 
 
-def find_wrong_counts() -> dict[Any, WrongCounts]:
+def find_wrong_counts(max_rows: int | None = None) -> dict[Any, WrongCounts]:
     """Return the users (keys) whose unread or unseen count is wrong, with their counts.
 
-    Reads all notifications.
-    """
-    # Pending rows are not counted yet, or are still counted.
-    expected = (
-        "CASE WHEN n.seq IS NULL THEN CASE WHEN n.counted THEN 1 ELSE 0 END "
-        "WHEN n.read_at IS NULL AND n.archived_at IS NULL THEN 1 ELSE 0 END"
-    )
-    is_wrong = "n.seq IS NOT NULL AND n.counted <> (n.read_at IS NULL AND n.archived_at IS NULL)"
-    with connection().cursor() as cursor:
-        # One statement, so that all are from one snapshot.
-        cursor.execute(
-            "SELECT s.user_id, s.unread, s.unseen, coalesce(c.unread, 0), coalesce(c.unseen, 0) "
-            "FROM notifications_stream s LEFT JOIN ("
-            f"SELECT n.user_id, sum({expected}) AS unread, "
-            f"sum(CASE WHEN n.raised > t.seen THEN {expected} ELSE 0 END) AS unseen, "
-            f"sum(CASE WHEN {is_wrong} THEN 1 ELSE 0 END) AS wrong "
-            "FROM notifications_notification n JOIN notifications_stream t ON t.user_id = n.user_id GROUP BY n.user_id"
-            ") c ON c.user_id = s.user_id WHERE s.unread <> coalesce(c.unread, 0) "
-            "OR s.unseen <> coalesce(c.unseen, 0) OR c.wrong > 0 ORDER BY s.user_id"
-        )
-        return _wrong_counts(cursor.fetchall())
-
-
-def find_some_wrong_counts(max_rows: int) -> dict[Any, WrongCounts]:
-    """Return what ``find_wrong_counts`` finds among so many rows: quickly, however many notifications there are.
-
-    Read are at most ``max_rows`` streams and unread notifications, those of the first users, as many pending
-    notifications, and a tenth as many of the newest ones, of which each must be counted if it is unread.
+    ``max_rows``
+        Reads at most so many streams and unread notifications, those of the first users, as many pending
+        notifications, and a tenth as many of the newest ones, of which each must be counted if it is unread: quickly,
+        however many notifications there are. By default all are read.
     """
     is_unread = "read_at IS NULL AND archived_at IS NULL"
+    limit, newest, is_reached = "", "", "1 = 1"
+    if max_rows is not None:
+        limit, newest = f"LIMIT {max_rows}", f"ORDER BY id DESC LIMIT {max_rows // 10}"
+        # Of the last user that was reached not all rows are known.
+        is_reached = f"(reached.count < {max_rows} OR s.user_id < reached.last)"
     with connection().cursor() as cursor:
-        # One statement, so that all are from one snapshot. Of the last user that was reached not all rows are known.
+        # One statement, so that all are from one snapshot.
         cursor.execute(
             f"""
             WITH unread AS (
                 SELECT user_id, raised FROM notifications_notification
-                WHERE {is_unread} ORDER BY user_id, raised LIMIT {max_rows}
+                WHERE {is_unread} ORDER BY user_id, raised {limit}
             ), pending AS (
                 SELECT user_id, raised,
                     CASE WHEN counted THEN 1 ELSE 0 END - CASE WHEN {is_unread} THEN 1 ELSE 0 END AS weight
-                FROM notifications_notification{unnumbered_index("n")} WHERE seq IS NULL LIMIT {max_rows}
+                FROM notifications_notification{unnumbered_index("n")} WHERE seq IS NULL {limit}
             ), newest AS (
-                SELECT user_id, seq, counted, {is_unread} AS is_unread FROM notifications_notification
-                ORDER BY id DESC LIMIT {max_rows // 10}
+                SELECT user_id, seq, counted, {is_unread} AS is_unread FROM notifications_notification {newest}
             ), streams AS (
-                SELECT user_id, unread, unseen, seen FROM notifications_stream ORDER BY user_id LIMIT {max_rows}
+                SELECT user_id, unread, unseen, seen FROM notifications_stream ORDER BY user_id {limit}
             ), expected AS (
                 SELECT n.user_id, sum(n.weight) AS unread,
                     sum(CASE WHEN n.raised > s.seen THEN n.weight ELSE 0 END) AS unseen
@@ -85,17 +66,14 @@ def find_some_wrong_counts(max_rows: int) -> dict[Any, WrongCounts]:
             ), reached AS (SELECT count(*) AS count, max(user_id) AS last FROM unread)
             SELECT s.user_id, s.unread, s.unseen, coalesce(e.unread, 0), coalesce(e.unseen, 0)
             FROM streams s CROSS JOIN reached LEFT JOIN expected e ON e.user_id = s.user_id
-            WHERE (reached.count < {max_rows} OR s.user_id < reached.last) AND (
+            WHERE {is_reached} AND (
                 s.unread <> coalesce(e.unread, 0) OR s.unseen <> coalesce(e.unseen, 0) OR s.user_id IN (
                     SELECT user_id FROM newest WHERE seq IS NOT NULL AND counted <> is_unread
                 )
             ) ORDER BY s.user_id
             """
         )
-        return _wrong_counts(cursor.fetchall())
-
-
-def _wrong_counts(rows: Iterable[tuple[Any, ...]]) -> dict[Any, WrongCounts]:
+        rows: Iterable[tuple[Any, ...]] = cursor.fetchall()
     return {
         from_db(user): WrongCounts(Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
         for user, unread, unseen, right_unread, right_unseen in rows
@@ -125,9 +103,9 @@ def recount(user: Any) -> None:
             cursor.execute(  # a statement after the lock: see ``Pass.run``
                 "UPDATE notifications_stream SET "
                 "unread = (SELECT count(*) FROM notifications_notification WHERE user_id = %s AND counted), "
-                "unseen = (SELECT count(*) FROM notifications_notification WHERE user_id = %s AND counted "
-                "AND raised > notifications_stream.seen) WHERE user_id = %s",
-                [to_db(user)] * 3,
+                f"unseen = ({count_unseen_sql('notifications_stream.user_id', 'notifications_stream.seen')}) "
+                "WHERE user_id = %s",
+                [to_db(user)] * 2,
             )
         ring([user])
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
@@ -19,7 +19,9 @@ from notifications.streams import raise_floors
 from notifications.streams.purging import find_deleted_users, purge_chunk
 
 #: The models that are pruned, each with the indexed column of the time at which a row ended.
-END_COLUMNS: tuple[tuple[Any, str], ...] = ((Job, "finished_at"), (Notification, "archived_at"))
+END_COLUMNS: dict[Any, str] = {Job: "finished_at", Notification: "archived_at", Tick: "recorded_at"}
+#: Batches within batches that ``count_prunable`` looks up. Jobs of deeper ones count as kept.
+MAX_BATCH_DEPTH = 3
 
 
 def prune(before: datetime) -> int:
@@ -51,9 +53,8 @@ class Pruning:
         return next(self._chunks, None)
 
     def _prune_chunks(self) -> Iterator[int]:
-        for model, ended in END_COLUMNS:
-            yield from self._repeat(partial(_prune_chunk, model, ended, self._before))
-        yield from self._repeat(partial(_prune_ticks, self._before))
+        for model in END_COLUMNS:
+            yield from self._repeat(partial(_prune_chunk, model, self._before))
         for users in find_deleted_users():
             yield 0  # reading streams counts as a chunk
             for user in users:
@@ -64,28 +65,61 @@ class Pruning:
             yield count
 
 
-def _prune_chunk(model: Any, ended: str, before: datetime) -> int:
-    old = model.objects.using(database()).filter(**{f"{ended}__lt": before}, seq__isnull=False)
+def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
+    """Yield what ``prune`` would delete, in the words of a message, and how many rows of it.
+
+    Reads each old row, and streams in chunks. Raises ``django.db.Error``.
+    """
+    yield "archived notifications", _old_rows(Notification, before).count()
+    jobs = _old_rows(Job, before).filter(~Exists(_kept_batches(before, MAX_BATCH_DEPTH)))
+    yield "finished jobs", jobs.count()
+    yield "ticks of schedules", _old_rows(Tick, before).count()
+    count = 0
+    for users in find_deleted_users():
+        for model in (Job, Notification):
+            count += model.objects.using(database()).filter(user__in=users).count()
+    yield "jobs and notifications of deleted users", count
+
+
+def _old_rows(model: Any, before: datetime) -> Any:
+    return model.objects.using(database()).filter(_is_old(model, before))
+
+
+def _is_old(model: Any, before: datetime) -> Q:
+    """Return the condition of the rows that are deleted, of a job once its batch is."""
+    is_old = Q(**{f"{END_COLUMNS[model]}__lt": before})
+    if model is not Tick:
+        is_old &= Q(seq__isnull=False)
+    if model is Job:
+        # An idempotency key is stored on its job, which stays until the key expires.
+        is_old &= ~Q(idempotency_expires_at__gt=times.now())
+    return is_old
+
+
+def _kept_batches(before: datetime, depth: int) -> Any:
+    """Return the batch of an outer job if it stays, so that the job stays too."""
+    batches = Job.objects.using(database()).filter(id=OuterRef("batch"))
+    if depth == 0:
+        return batches
+    return batches.filter(~_is_old(Job, before) | Q(Exists(_kept_batches(before, depth - 1))))
+
+
+def _prune_chunk(model: Any, before: datetime) -> int:
+    old = _old_rows(model, before)
     if model is Job:
         # The jobs of a batch are deleted after it: a batch counts its jobs when it ends, also after a retry.
         old = old.filter(~Exists(Job.objects.using(database()).filter(id=OuterRef("batch"))))
-        # An idempotency key is stored on its job, which stays until the key expires.
-        old = old.exclude(idempotency_expires_at__gt=times.now())
     # In the order of the index: any other would sort all old rows.
-    rows = _lock(old, sorted(old.order_by(ended).values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION]))
+    ids = sorted(old.order_by(END_COLUMNS[model]).values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    if model is Tick:
+        return int(Tick.objects.using(database()).filter(id__in=ids).delete()[0])
+    rows = _lock(old, ids)
     ids = [id for id, _, _ in rows]
     if model is Job:
         Attempt.objects.using(database()).filter(job__in=ids).delete()
     model.objects.using(database()).filter(id__in=ids).delete()
     raise_floors(_greatest_seqs(rows))
     return len(rows)
-
-
-def _prune_ticks(before: datetime) -> int:
-    """Delete ticks of schedules that were recorded before a time, with or without a job."""
-    ticks = Tick.objects.using(database())
-    old = ticks.filter(recorded_at__lt=before).order_by("recorded_at").values_list("id", flat=True)
-    return int(ticks.filter(id__in=list(old[:MAX_ROWS_PER_TRANSACTION])).delete()[0])
 
 
 def _lock(old: Any, ids: list[Any]) -> list[tuple[Any, Any, int]]:

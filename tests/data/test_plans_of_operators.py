@@ -116,10 +116,10 @@ def test_wrong_counts_are_found_within_limits(transactional_db, django_user_mode
     ):
         pending.seq, pending.read_at = None, "2026-01-01T00:00:00Z" if pending.raised else None
         pending.save()
-    assert recount.find_some_wrong_counts(100) == recount.find_wrong_counts() == {}
+    assert recount.find_wrong_counts(100) == recount.find_wrong_counts() == {}
     Stream.objects.filter(user=users[1]).update(unread=7)
     Stream.objects.filter(user=users[2]).update(unseen=7)
     Notification.objects.filter(user=users[3], raised=2).update(counted=False)
-    assert recount.find_some_wrong_counts(100) == recount.find_wrong_counts()
-    assert list(recount.find_some_wrong_counts(100)) == users[1:]
-    assert list(recount.find_some_wrong_counts(5)) == users[1:2]
+    assert recount.find_wrong_counts(100) == recount.find_wrong_counts()
+    assert list(recount.find_wrong_counts(100)) == users[1:]
+    assert list(recount.find_wrong_counts(5)) == users[1:2]

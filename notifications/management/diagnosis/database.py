@@ -155,7 +155,7 @@ def check_numbering() -> Finding:
 
 def check_unread_counts() -> Finding:
     """Check the unread and unseen counts of users against their notifications, as far as a bounded read shows."""
-    wrong = recount.find_some_wrong_counts(MAX_COUNTED_ROWS)
+    wrong = recount.find_wrong_counts(MAX_COUNTED_ROWS)
     if wrong:
         named = ", ".join(map(str, list(wrong)[:MAX_USERS_NAMED])) + (
             " and others" if len(wrong) > MAX_USERS_NAMED else ""

@@ -13,7 +13,7 @@ from notifications import times
 from notifications.conf import settings
 from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.management.progress_line import ProgressLine
-from notifications.streams import prunable, retention
+from notifications.streams import retention
 
 
 class PruneCommand(ManagementCommand):
@@ -53,7 +53,7 @@ class PruneCommand(ManagementCommand):
 
     def print_prunable(self, kept: timedelta | None) -> None:
         """Print how many rows ``prune`` would delete now."""
-        for noun, count in prunable.count_prunable(self.limit(kept)):
+        for noun, count in retention.count_prunable(self.limit(kept)):
             self.stdout.write(f"{count} {noun} would be deleted.")
 
     def limit(self, kept: timedelta | None) -> datetime:
