@@ -7,16 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from notifications import api, exceptions, signals, testing
 from tests.docs.pages import PAGES, ROOT, blocks
+from tests.support.offenders import collect_offenders
 
-PYTHON_BLOCKS = [
-    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
+PYTHON_BLOCKS = {
+    f"{page.relative_to(ROOT)}, block {number}": block
     for page in PAGES
     for number, block in enumerate(blocks(page, "python"), 1)
-]
+}
 
 #: Packages of the projects that the pages describe.
 EXAMPLE_PACKAGES = {"mysite", "exports"}
@@ -35,9 +34,15 @@ NAMES_TO_IMPORT = {
 }
 
 
-@pytest.mark.parametrize("block", PYTHON_BLOCKS)
-def test_block_compiles_and_imports_what_exists(block):
+def test_blocks_compile_and_import_what_exists():
     """Top-level ``await`` is allowed."""
+    with collect_offenders() as offenders:
+        for name, block in PYTHON_BLOCKS.items():
+            with offenders.row(name):
+                resolve_imports(block)
+
+
+def resolve_imports(block):
     tree = compile(block, "example", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -2,35 +2,39 @@
 
 import ipaddress
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notifications.outbound.addresses import RESERVED_IPV4, RESERVED_IPV6, describe_reserved
+from tests.support.offenders import collect_offenders
 
 from .conftest import VECTORS
 
 
-@pytest.mark.parametrize(
-    ("kind", "address"),
-    [(kind, address) for kind, addresses in VECTORS["reserved"].items() for address in addresses],
-)
-def test_reserved(kind, address):
+def test_reserved():
     """Special-purpose addresses, tunnels to them, and text that is no address are not public."""
-    assert describe_reserved(address)
+    with collect_offenders() as offenders:
+        for kind, addresses in VECTORS["reserved"].items():
+            for address in addresses:
+                with offenders.row(f"{kind}: {address}"):
+                    assert describe_reserved(address)
 
 
-@pytest.mark.parametrize("address", VECTORS["public"])
-def test_public(address):
+def test_public():
     """Addresses outside the reserved ranges are public, also embedded in IPv4-mapped and NAT64 addresses."""
-    assert describe_reserved(address) is None
+    with collect_offenders() as offenders:
+        for address in VECTORS["public"]:
+            with offenders.row(address):
+                assert describe_reserved(address) is None
 
 
-@pytest.mark.parametrize("network", [*RESERVED_IPV4, *RESERVED_IPV6], ids=str)
-def test_whole_range(network):
+def test_whole_range():
     """A range is reserved from its first to its last address."""
-    assert describe_reserved(str(network[0]))
-    assert describe_reserved(str(network[-1]))
+    with collect_offenders() as offenders:
+        for network in (*RESERVED_IPV4, *RESERVED_IPV6):
+            with offenders.row(network):
+                assert describe_reserved(str(network[0]))
+                assert describe_reserved(str(network[-1]))
 
 
 @given(st.ip_addresses(v=4))

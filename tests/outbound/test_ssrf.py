@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from itertools import product
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +11,7 @@ from notifications import outbound
 from notifications.outbound import resolver, sockets
 from notifications.outbound.addresses import describe_reserved
 from notifications.outbound.guard import ForbiddenAddress
+from tests.support.offenders import collect_offenders
 
 from .conftest import PUBLIC_HOST, VECTORS
 
@@ -32,13 +34,16 @@ INTERNAL = [
 ]
 
 
-@pytest.mark.parametrize("host", [*HOSTS, *VECTORS["names_of_loopback"], *RESERVED])
-async def test_refused_hosts(allow, canary, resolve_names, host):
+async def test_refused_hosts(allow, canary, resolve_names):
     """No notation of an internal address, and no name of one, reaches a server, although its port is allowed."""
     resolve_names({"localhost": ["127.0.0.1"]})
     allow(ports=[canary.port])
-    with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://{host}:{canary.port}/")
+    with collect_offenders() as offenders:
+        for host in (*HOSTS, *VECTORS["names_of_loopback"], *RESERVED):
+            with offenders.row(ascii(host)):
+                with pytest.raises(outbound.Refused):
+                    await outbound.get(f"http://{host}:{canary.port}/")
+                canary.check()
 
 
 async def test_localhost_of_the_system(allow, canary):
@@ -122,22 +127,25 @@ def test_reserved_socket():
     sockets.make_guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 80))).close()
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("host", INTERNAL)
-async def test_redirect_to_internal(public_upstream, canary, allow, status, host):
+async def test_redirect_to_internal(public_upstream, canary, allow):
     """A redirect of any status to an internal address is refused, from a public or an allowed upstream."""
-    allow(ports=[public_upstream.port, canary.port])
-    to = quote(f"http://{host}:{canary.port}/secret")
-    url = public_upstream.url(f"/redirect?status={status}&to={to}")
-    with pytest.raises(outbound.Refused) as error:
-        await outbound.get(url)
-    assert host.strip("[]") not in str(error.value).replace(public_upstream.address, "")
+    with collect_offenders() as offenders:
+        for host, status in product(INTERNAL, [301, 302, 303, 307, 308]):
+            to = quote(f"http://{host}:{canary.port}/secret")
+            url = public_upstream.url(f"/redirect?status={status}&to={to}")
+            with offenders.row(f"{status} to {host}"):
+                allow(ports=[public_upstream.port, canary.port])
+                with pytest.raises(outbound.Refused) as error:
+                    await outbound.get(url)
+                assert host.strip("[]") not in str(error.value).replace(public_upstream.address, "")
 
-    allow(public_upstream.address, ports=[canary.port])
-    with pytest.raises(
-        outbound.Refused, match=f"^{public_upstream.address} redirects to a URL that was not called: "
-    ):
-        await outbound.post(url, json={})
+                allow(public_upstream.address, ports=[canary.port])
+                with pytest.raises(
+                    outbound.Refused,
+                    match=f"^{public_upstream.address} redirects to a URL that was not called: ",
+                ):
+                    await outbound.post(url, json={})
+                canary.check()
 
 
 def build_locations(host, port):
@@ -176,13 +184,16 @@ def test_number_of_vectors():
     assert len({*HOSTS, *VECTORS["names_of_loopback"], *RESERVED}) >= 250
 
 
-@pytest.mark.parametrize("url", [url for urls in VECTORS["refused_urls"].values() for url in urls])
-async def test_refused_urls(allow, canary, resolve_names, url):
+async def test_refused_urls(allow, canary, resolve_names):
     """Other URLs outside the public internet are refused."""
     resolve_names({"example.com": ["127.0.0.1"]})
     allow(ports=[canary.port])
-    with pytest.raises(outbound.Refused):
-        await outbound.get(url)
+    with collect_offenders() as offenders:
+        for url in (url for urls in VECTORS["refused_urls"].values() for url in urls):
+            with offenders.row(ascii(url)):
+                with pytest.raises(outbound.Refused):
+                    await outbound.get(url)
+                canary.check()
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,11 @@ class Canary:
                 self.connections += 1
                 connection.close()
 
+    def check(self):
+        """Fail if it was reached since the last check."""
+        connections, self.connections = self.connections, 0
+        assert connections == 0, f"The canary received {connections} connections."
+
     def close(self):
         for server in self.sockets:
             with contextlib.suppress(OSError):

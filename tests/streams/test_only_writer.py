@@ -46,12 +46,17 @@ def imports_model(source):
     return re.search(r"notifications\.models import [^\n]*\bStream\b|import models", source) is not None
 
 
-@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_package_streams_writes_streams(path):
+def test_only_the_package_streams_writes_streams():
     """No module outside of ``streams/`` writes streams."""
-    source = path.read_text()
-    if "notifications_stream" in source or imports_model(source):
-        assert writes_of(source) == []
+    sources = {str(path.relative_to(PACKAGE)): path.read_text() for path in OUTSIDE}
+    assert sources
+    writes = [
+        f"{path}:{line}"
+        for path, source in sources.items()
+        if "notifications_stream" in source or imports_model(source)
+        for line in writes_of(source)
+    ]
+    assert not writes, "\n".join(writes)
 
 
 @pytest.mark.parametrize(
