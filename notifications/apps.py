@@ -13,7 +13,7 @@ class NotificationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from notifications import checks, engines, receivers  # noqa: F401  (the import registers the checks)
+        from notifications import checks, duties, engines, receivers, upkeep  # noqa: F401  (the import registers the checks)
         from notifications.jobs import spans
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
@@ -24,6 +24,7 @@ class NotificationsConfig(AppConfig):
             from notifications.engines import process  # noqa: F401
 
         receivers.connect()
+        upkeep.list_duties = duties.list_duties
         spans.configure()
         engines.listen, engines.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:

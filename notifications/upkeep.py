@@ -1,54 +1,88 @@
 """Upkeep: what must be done every so often for all jobs and streams, whatever processes there are.
 
-The built-in worker does it from its event loop (``worker/maintenance.py``). Servers whose jobs an engine runs, and
-workers that observe Celery, do it on a thread, because there may be no other process that lasts: RQ has a process for
-each job, and under WSGI servers do nothing between requests.
+``duties.py`` lists what. Each process that lasts has an ``Upkeep``, which does the duties of such a process when they
+are due. What one process does for all is elected by the row of the duty, a ``DutyRun``: the process that stores that it
+runs the duty now, by an UPDATE guarded by the time that it has read, does it. A process that ends in a duty, or a time
+that a wrong clock has stored, delays the duty by its interval at most.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
-import random
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from notifications import streams, times
-from notifications.conf import settings
-from notifications.db.transactions import database, fair_atomic, retrying_atomic
+from notifications.db.clock import database_now
+from notifications.db.project_threads import ProjectThreads
+from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import is_not_migrated, is_unavailable, log_if_not_migrated
-from notifications.jobs.project_threads import ProjectThreads
-from notifications.jobs.transitions import finishing, manual, reaping
-from notifications.jobs.transitions.guards import database_now
-from notifications.jobs.worker.lease import Lease, find_dead_neighbors
-from notifications.models import Worker
-from notifications.operations import stored_times
-from notifications.operations.alerts import evaluation
-from notifications.operations.announcing import announcer
-from notifications.statistics import folding
-from notifications.streams.marking import continue_marking
-from notifications.streams.retention import Pruning
+from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")
 
-
-#: Seconds between two prunings, and from the start of a process to its first one.
-PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
-#: Seconds between two foldings of statistics.
-FOLD_INTERVAL_SECONDS = 15.0
 #: Seconds for which a call of ``run_first()`` goes on to the next duty: an outcome waits no longer than that for them.
 FURTHER_SECONDS = 0.005
+#: A stored time that is further ahead of the database's clock was stored while that clock was wrong.
+MAX_AHEAD = timedelta(seconds=1)
+#: A duty is overdue after so many of its intervals, and these seconds: its process may have ended in it.
+OVERDUE_INTERVALS, OVERDUE_SECONDS = 3, 60.0
 
 
-@dataclass(slots=True)
+class Where(enum.Flag):
+    """The kinds of processes that last."""
+
+    #: One with the built-in worker: ``run_jobs``, a server with the embedded worker, a process of an engine.
+    WORKER = enum.auto()
+    #: The main process of a Celery worker that observes tasks.
+    OBSERVER = enum.auto()
+    #: An ASGI server of a project whose jobs an engine runs.
+    ENGINE_SERVER = enum.auto()
+    #: Each ASGI server. It may have an upkeep of another kind too.
+    SERVER = enum.auto()
+
+
+#: In each arrangement of processes there is one of these, as far as there are jobs.
+LASTING = Where.WORKER | Where.OBSERVER | Where.ENGINE_SERVER
+
+
+@dataclass(slots=True, eq=False)
 class Duty:
-    """Something to do every ``interval`` seconds, and in the next round if ``run`` returns True: it has more to do."""
+    """Something to do ``every`` so many seconds, and in the next round if ``run`` returns True: it has more to do.
+
+    ``every``
+        Seconds, or a function that returns them, None for never.
+    ``where``
+        The processes that do it.
+    ``is_for_each_process``
+        All of them do, because it costs little, finds its rows locked where another process is at them, or concerns
+        the process itself. Otherwise one of them does, which the row of the duty elects.
+    ``at_start``
+        Each process also does it once, when it has started.
+    ``due_at``
+        When it is due in this process (monotonic): to be done, or to look whether another process has done it.
+    """
 
     name: str
-    interval: float
+    every: float | Callable[[], float | None]
     run: Callable[[], object]
-    #: When it is due next (monotonic).
-    due_at: float = 0.0
+    where: Where = LASTING
+    is_for_each_process: bool = False
+    at_start: bool = False
+    due_at: float = field(default_factory=time.monotonic)
+    #: While this process does it for all: what it has stored in the row, and until when that holds (monotonic).
+    claimed: datetime | None = None
+    claimed_until: float = 0.0
+    #: When it was last run before, by any process.
+    previous_run: datetime | None = None
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two runs. None: it is never run."""
+        return self.every() if callable(self.every) else self.every
 
 
 class Upkeep:
@@ -58,78 +92,51 @@ class Upkeep:
         How long a duty with much to do may take in one round; with 0 it does one chunk.
     ``may_reap``
         Returns whether this process may declare workers lost whose leases are over.
-    ``is_chosen``
-        Returns whether this process folds statistics and prunes, which one process should do. Several do no harm.
     ``on_requeued``
         Called when jobs of lost workers were queued again.
-    ``more``
-        Duties of this process only.
     """
 
     def __init__(
         self,
+        where: Where,
         *,
         seconds: float,
-        may_reap: Callable[[], bool],
-        is_chosen: Callable[[], bool],
+        may_reap: Callable[[], bool] = lambda: False,
         on_requeued: Callable[[], object] = lambda: None,
-        more: Iterable[Duty] = (),
     ) -> None:
+        self.where = where
+        self.seconds = seconds
+        self.may_reap = may_reap
+        self.on_requeued = on_requeued
         self.project_threads = ProjectThreads()
-        self._seconds = seconds
-        self._may_reap = may_reap
-        self._is_chosen = is_chosen
-        self._on_requeued = on_requeued
-        self._announcer = announcer.Announcer()
-        self._pruning: Pruning | None = None
-        self._pruned = 0
-        now = time.monotonic()
-        first_prune = now + FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
-        alerts, announce, fold = (
-            evaluation.CHECK_INTERVAL_SECONDS,
-            announcer.ROUND_INTERVAL_SECONDS,
-            FOLD_INTERVAL_SECONDS,
-        )
-        self._duties: tuple[Duty, ...] = (
-            Duty("number pending changes", 0, streams.number_pending),
-            Duty("correct stored times", 0, stored_times.correct_wrong_times),
-            Duty("take jobs from lost workers", 0, self._reap),
-            Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations),
-            Duty("finish batches", 0, finishing.finish_remaining_batches),
-            Duty("mark notifications as read", 0, self._mark),
-            Duty("evaluate alerts", alerts, self._evaluate_alerts, now + alerts),
-            Duty("announce alerts and schedules", announce, self._announce, now + announce),
-            Duty("fold statistics", fold, self._fold, now + fold),
-            Duty("prune old rows", PRUNE_INTERVAL_SECONDS, self._prune, first_prune),
-            *more,
-        )
+        self.duties = [duty for duty in list_duties(self) if where & duty.where]
 
     def run_round(self) -> None:
         """Do what is due. Where migrations are not applied the round ends.
 
         Raises an error that means that the database is unavailable: see ``is_unavailable()``.
         """
-        for duty in self.find_due():
-            try:
+        try:
+            for duty in elect(self.find_due()):
                 self.run(duty)
-            except Exception as exc:
-                if not log_if_not_migrated(exc):
-                    raise
-                return  # the others would find so too
+        except Exception as exc:
+            if not log_if_not_migrated(exc):
+                raise
 
     def find_due(self) -> list[Duty]:
         """Return the duties that are due, those first that have waited longest: a round may end before its last one."""
         now = time.monotonic()
-        return sorted((duty for duty in self._duties if duty.due_at <= now), key=lambda duty: duty.due_at)
+        return sorted((duty for duty in self.duties if duty.due_at <= now), key=lambda duty: duty.due_at)
 
     def run_first(self, duties: list[Duty]) -> list[Duty]:
         """Do the first of these duties, and further ones within ``FURTHER_SECONDS``; remove them from the list.
 
-        Returns those that have more to do. Most find nothing: a call of the writer for each took longer than they do.
-        Raises like ``run()``.
+        Those that another process does are removed too. Returns those that have more to do. Most find nothing: a call
+        of the writer for each took longer than they do. Raises like ``run()``.
         """
         unfinished = []
         stop_at = time.monotonic() + FURTHER_SECONDS
+        duties[:] = elect(duties)
         while duties:
             duty = duties.pop(0)
             if self.run(duty):
@@ -144,7 +151,8 @@ class Upkeep:
         Raises an error that means that the database is unavailable, or not migrated.
         """
         started = time.monotonic()
-        duty.due_at = started + duty.interval
+        duty.due_at = started + (duty.interval or 0)
+        has_more = False
         try:
             has_more = duty.run() is True
         except Exception as exc:
@@ -152,65 +160,98 @@ class Upkeep:
                 duty.due_at = time.monotonic()
                 raise
             logger.exception("Could not %s, which is tried again", duty.name)
-            return False
         if has_more:
             duty.due_at = started
+        else:
+            duty.claimed = None
+        duty.at_start = False
         return has_more
 
-    def _reap(self) -> None:
-        if reaping.reap_jobs(find_dead_neighbors(), expired=self._may_reap()):
-            self._on_requeued()
-
-    def _mark(self) -> bool:
-        # With one chunk a round, other work comes in between.
-        return continue_marking(self._seconds, fair_atomic if self._seconds else retrying_atomic)
-
-    def _evaluate_alerts(self) -> None:
-        evaluation.evaluate_if_due()  # what it returns does not mean that it has more to do
-
-    def _announce(self) -> None:
-        self.project_threads.start(self._announcer.run_round, "Could not announce alerts and schedules")
-
-    def _fold(self) -> bool:
-        return self._is_chosen() and self._run_chunks(lambda: folding.fold_chunk() or folding.delete_chunk())
-
-    def _prune(self) -> bool:
-        if not self._is_chosen():
-            return False
-        # Kept over the rounds of one pruning, because it knows what it has looked at.
-        self._pruning = self._pruning or Pruning(times.now() - settings.RETENTION, run=retrying_atomic)
-        has_more = self._run_chunks(self._prune_chunk)
-        if not has_more:
-            if self._pruned:
-                logger.info("Pruned rows past their retention: %d", self._pruned)
-            self._pruning, self._pruned = None, 0
-        return has_more
-
-    def _prune_chunk(self) -> bool:
-        assert self._pruning is not None
-        count = self._pruning.prune_chunk()
-        self._pruned += count or 0
-        return count is not None
-
-    def _run_chunks(self, run_chunk: Callable[[], object]) -> bool:
+    def run_chunks(self, run_chunk: Callable[[], object]) -> bool:
         """Run chunks for ``seconds``. Return whether there may be more."""
-        stop_at = time.monotonic() + self._seconds
+        stop_at = time.monotonic() + self.seconds
         while run_chunk():
             if time.monotonic() >= stop_at:
                 return True
         return False
 
 
-def has_no_lasting_worker() -> bool:
-    """Return whether no worker lives that folds and prunes: a built-in one, or one that observes Celery.
+#: Returns the duties of a new process. ``duties.py`` sets it, because it knows all parts of the app.
+list_duties: Callable[[Upkeep], Iterable[Duty]] = lambda upkeep: ()  # noqa: E731
 
-    Processes of engines may end before their turn comes.
+
+def elect(duties: Sequence[Duty]) -> list[Duty]:
+    """Return those of these due duties that this process does now; the others are due in it later.
+
+    Without a duty that is elected it uses no database, and it writes only what this process then does, in one
+    transaction for all. Raises ``django.db.Error``.
     """
-    live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
-    return not live.exclude(queues__startswith="engine:").exists()
+    now = time.monotonic()
+    open_duties = [
+        duty
+        for duty in duties
+        if not (duty.is_for_each_process or duty.at_start or (duty.claimed and now < duty.claimed_until))
+    ]
+    if not open_duties:
+        return list(duties)
+    rows = DutyRun.objects.using(database())
+    runs: dict[str, datetime] = dict(rows.values_list("name", "last_run_at"))
+    moment = database_now()  # read after the rows, so no time in them is later
+    candidates, missing = [], []
+    for duty in open_duties:
+        interval = duty.interval
+        last = runs.get(duty.name)
+        if interval is None or last is None:
+            duty.due_at, duty.claimed = now + (interval or OVERDUE_SECONDS), None
+            if interval is not None:
+                missing.append(DutyRun(name=duty.name, last_run_at=moment))
+        elif duty.claimed or last > moment + MAX_AHEAD or moment - last >= timedelta(seconds=interval):
+            candidates.append((duty, duty.claimed or last, interval))
+        else:
+            duty.due_at = now + interval - (moment - last).total_seconds()
+    if missing:
+        retrying_atomic(lambda: rows.bulk_create(missing, ignore_conflicts=True))
+    if candidates:
+        candidates.sort(key=lambda candidate: candidate[0].name)  # the order of locks
+
+        def claim() -> list[int]:
+            return [
+                rows.filter(name=duty.name, last_run_at=last).update(last_run_at=moment)
+                for duty, last, _ in candidates
+            ]
+
+        for (duty, last, interval), is_claimed in zip(candidates, retrying_atomic(claim), strict=True):
+            duty.previous_run = last
+            duty.claimed = moment if is_claimed else None
+            # A long run stores that it goes on before another process may take it over.
+            duty.claimed_until = now + interval / 2
+            if not is_claimed:
+                duty.due_at = now + interval
+    return [duty for duty in duties if duty not in open_duties or duty.claimed]
 
 
-def is_oldest_worker(lease: Lease) -> bool:
-    """Return whether a worker is the oldest live one, which does what only one worker should do."""
-    live = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
-    return live.values_list("id", flat=True).first() == lease.worker
+class DutyAge(NamedTuple):
+    """How long ago a duty was last run, in seconds; None: never."""
+
+    name: str
+    every: float
+    seconds: float | None
+    is_overdue: bool
+
+
+def read_ages() -> list[DutyAge]:
+    """Return the duties that one process does for all, with when they were last run."""
+    runs: dict[str, datetime] = dict(DutyRun.objects.using(database()).values_list("name", "last_run_at"))
+    moment = database_now()
+    ages = []
+    for duty in Upkeep(LASTING, seconds=0).duties:
+        interval = duty.interval
+        if duty.is_for_each_process or interval is None:
+            continue
+        last = runs.get(duty.name)
+        seconds = None if last is None else (moment - last).total_seconds()
+        is_overdue = seconds is not None and not (
+            -MAX_AHEAD.total_seconds() <= seconds <= OVERDUE_INTERVALS * interval + OVERDUE_SECONDS
+        )
+        ages.append(DutyAge(duty.name, interval, seconds, is_overdue))
+    return ages

@@ -5,20 +5,24 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import DataError, OperationalError, ProgrammingError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import upkeep
+from notifications import duties, upkeep
 from notifications.db import unavailable
-from notifications.engines import handover
+from notifications.engines import handover, process
 from notifications.ids import uuid7
 from notifications.jobs.worker import loops, maintenance
-from notifications.models import AlertState, Job, Notification, PendingMark, Worker
+from notifications.management.diagnosis.alerts import check_duties
+from notifications.models import AlertState, DutyRun, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
+from notifications.realtime import hub
 from notifications.streams import inbox, marking
 from tests.jobs import tasks
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -29,6 +33,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     with_engine,
 )
 from tests.statistics.test_folding import write
+from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,46 +41,122 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LONG_AGO = timedelta(days=40)
 
 
-@pytest.fixture
-def worker(start_worker):  # noqa: F811
-    """`manage.py run_jobs`, beside servers of any kind."""
-    start_worker()
+class Processes:
+    """Starts, in this process, what each kind of process runs, and stops it after the test."""
+
+    def __init__(self, request):
+        self.request = request
+
+    def start(self, kind):
+        getattr(self, kind)(self.request.addfinalizer)
+
+    def run_jobs(self, at_end):
+        """`manage.py run_jobs`, or a server with the embedded worker."""
+        self.request.getfixturevalue("start_worker")()
+
+    def asgi(self, at_end):
+        """An ASGI server, as far as it serves pages, without what `begin_serving` starts."""
+        loop, hubs = asyncio.new_event_loop(), []
+
+        async def make_hub():
+            hubs.append(hub.Hub(asyncio.get_running_loop()))
+
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        asyncio.run_coroutine_threadsafe(make_hub(), loop).result(10)
+
+        def stop():
+            asyncio.run_coroutine_threadsafe(hubs[0].close(), loop).result(20)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+            loop.close()
+
+        at_end(stop)
+
+    def begin_serving(self, at_end):
+        """What an ASGI server of a project starts whose jobs an engine runs."""
+        self.request.getfixturevalue("with_engine")
+        handover.start()
+        loop, handover._loop = handover._loop, None
+        thread = next(each for each in threading.enumerate() if each.name == "notifications-handover")
+        at_end(lambda: (loop.stop(), thread.join(20)))
+
+    def process_of_rq(self, at_end):
+        """It has ended with its job; its row is the oldest one."""
+        now = timezone.now()
+        lease = {"lease_until": now + timedelta(hours=1), "started_at": now}
+        Worker.objects.create(id=uuid7(), host="h", process="", queues="engine:rq", concurrency=1, **lease)
+
+    def process_of_engine(self, at_end):
+        """A process of db_worker, or the process of Celery's pools "threads" and "solo", or a child of "prefork"."""
+        self.request.getfixturevalue("with_engine")
+        process.start("recording")
+
+        def stop():
+            process.stop(0)
+            process._worker, process._is_stopping = None, False
+
+        at_end(stop)
+
+    def celery_observer(self, at_end):
+        """The main process of a Celery worker that observes tasks."""
+        celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+        from notifications.contrib.celery import main_process
+
+        self.request.getfixturevalue("monkeypatch").setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
+        self.request.getfixturevalue("monkeypatch").setattr(main_process, "ROUND_JITTER_SECONDS", 0.0)
+        app = celery.Celery("observing", broker="memory://", set_as_current=False)
+        started = main_process.MainProcess(app, "nobody@nowhere", ["celery"])
+        started.start()
+        at_end(started.stop)
 
 
-@pytest.fixture
-def server_of_rq(with_engine):  # noqa: F811
-    """ASGI servers and RQ, which has a process for each job: its row is the oldest one."""
-    now = timezone.now()
-    lease = {"lease_until": now + timedelta(hours=1), "started_at": now}
-    Worker.objects.create(id=uuid7(), host="h", process="", queues="engine:rq", concurrency=1, **lease)
-    loop = handover.HandoverLoop()
-    thread = threading.Thread(target=loop.run)
-    thread.start()
-    yield
-    loop.stop()
-    thread.join(60)
+#: What the docs allow, by the processes that last. Servers under WSGI do nothing between two requests.
+ARRANGEMENTS = {
+    "ASGI with the embedded worker": ["asgi", "run_jobs"],
+    "ASGI and run_jobs": ["asgi", "run_jobs"],
+    "WSGI and run_jobs": ["run_jobs"],
+    "WSGI and Celery workers that observe": ["celery_observer"],
+    "ASGI and Celery workers that observe": ["asgi", "celery_observer"],
+    "WSGI and Celery's pool prefork": ["process_of_engine"],
+    "WSGI and Celery's pool threads, which observes too": ["process_of_engine", "celery_observer"],
+    "WSGI and db_worker": ["process_of_engine"],
+    "ASGI and db_worker": ["asgi", "begin_serving", "process_of_engine"],
+    "ASGI and RQ": ["asgi", "begin_serving", "process_of_rq"],
+    "WSGI, RQ and run_jobs": ["process_of_rq", "run_jobs"],
+}
 
 
-@pytest.fixture
-def observing_worker(monkeypatch):
-    """WSGI servers and workers that only observe Celery's tasks."""
-    celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
-    from notifications.contrib.celery import main_process
+@pytest.mark.parametrize("kinds", [pytest.param(*item[1:], id=item[0]) for item in ARRANGEMENTS.items()])
+def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transactional_db, kinds):
+    """Whatever its process is. A duty that is new is done too, or this test names it."""
+    done = set()
+    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.05)
 
-    monkeypatch.setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
-    monkeypatch.setattr(main_process, "ROUND_JITTER_SECONDS", 0.0)
-    app = celery.Celery("observing", broker="memory://", set_as_current=False)
-    process = main_process.MainProcess(app, "nobody@nowhere", ["celery"])
-    process.start()
-    yield
-    process.stop()
+    def recorded(process):
+        found = duties.list_duties(process)
+        for duty in found:
+            duty.every, duty.due_at, duty.run = 0.1, 0.0, partial(done.add, duty.name)
+        return found
+
+    monkeypatch.setattr(upkeep, "list_duties", recorded)
+    monkeypatch.setattr(maintenance.ticks, "run_round", lambda: done.add("enqueue jobs of schedules") or 0.1)
+    processes = Processes(request)
+    for kind in kinds:
+        processes.start(kind)
+    names = {duty.name for duty in duties.list_duties(make_upkeep())}
+    with suppress(AssertionError):  # the next one names what is missing
+        wait_until(lambda: done == names, timeout=20, what="all duties to be done")
+    assert done == names
 
 
-@pytest.mark.parametrize("processes", ["worker", "server_of_rq", "observing_worker"])
-def test_upkeep(request, monkeypatch, user, processes):
+@pytest.mark.parametrize(
+    "kinds", [["run_jobs"], ["begin_serving", "process_of_rq"], ["celery_observer"]], ids="-".join
+)
+def test_upkeep(request, monkeypatch, settings, user, kinds):
     for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "FOLD_INTERVAL_SECONDS"):
-        monkeypatch.setattr(upkeep, name, 0.1)
-    monkeypatch.setattr("notifications.operations.alerts.evaluation.CHECK_INTERVAL_SECONDS", 0.1)
+        monkeypatch.setattr(duties, name, 0.1)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 0.1}}
     write(time.time() - 600)
     tasks.noop.using(owner=user, backend="default").enqueue()
     Job.objects.update(state="succeeded", seq=None, finished_at=timezone.now())
@@ -83,7 +164,9 @@ def test_upkeep(request, monkeypatch, user, processes):
     (unread,) = inbox.create_notifications(user, "unread")
     Notification.objects.filter(id=old).update(archived_at=timezone.now() - LONG_AGO)
     marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
-    request.getfixturevalue(processes)
+    processes = Processes(request)
+    for kind in kinds:
+        processes.start(kind)
 
     wait_until(lambda: not PendingMark.objects.exists(), what="the inbox to be marked as read")
     assert Notification.objects.get(id=unread).read_at
@@ -91,6 +174,162 @@ def test_upkeep(request, monkeypatch, user, processes):
     wait_until(lambda: AlertState.objects.exists(), what="the alerts to be evaluated")
     wait_until(lambda: not JobStatistics.objects.filter(shard__gt=0).exists(), what="the folding")
     wait_until(lambda: not Notification.objects.filter(id=old).exists(), what="the pruning")
+
+
+class TestElection:
+    @pytest.fixture
+    def processes(self):
+        """Return three processes, each with the duty "sweep" every 60 s, and how often it was run in all."""
+        runs = []
+
+        def process():
+            made = make_upkeep()
+            made.duties = [upkeep.Duty("sweep", 60, lambda: runs.append(made))]
+            return made
+
+        DutyRun.objects.create(name="sweep", last_run_at=timezone.now() - timedelta(seconds=61))
+        return [process() for _ in range(3)], runs
+
+    def store(self, seconds):
+        """Store that the duty was run so many seconds ago."""
+        DutyRun.objects.update(last_run_at=timezone.now() - timedelta(seconds=seconds))
+
+    def test_one_process_at_a_time(self, processes):
+        """The next one an interval later, and those that were not elected look again only then."""
+        found, runs = processes
+        run_in_threads(*(each.run_round for each in found))
+        assert len(runs) == 1
+        for each in found:
+            assert 55 < each.duties[0].due_at - time.monotonic() <= 60
+        self.store(61)
+        for each in found:
+            each.duties[0].due_at = 0.0
+            each.run_round()
+        assert len(runs) == 2
+
+    def test_it_is_looked_for_when_the_interval_of_the_other_process_is_over(self, processes):
+        (first, *_), runs = processes
+        self.store(40)
+        first.run_round()
+        assert runs == [] and 15 < first.duties[0].due_at - time.monotonic() <= 20
+
+    def test_idle_processes_write_nothing(self, processes, django_assert_num_queries):
+        """They read the rows and the clock, and nothing more before one can be due."""
+        (first, *_), _ = processes
+        self.store(1)
+        with CaptureQueriesContext(connection) as captured:
+            first.run_round()
+        assert len(captured) <= 2 and all(query["sql"].startswith("SELECT") for query in captured)
+        with django_assert_num_queries(0):
+            first.run_round()
+
+    def test_several_duties_are_claimed_by_one_transaction(self, processes):
+        """On SQLite each commit is one more write of the disk."""
+        (first, *_), runs = processes
+        first.duties += [upkeep.Duty("sort", 60, lambda: runs.append("sort"))]
+        DutyRun.objects.create(name="sort", last_run_at=timezone.now() - timedelta(seconds=61))
+        with CaptureQueriesContext(connection) as captured:
+            first.run_round()
+        assert len(runs) == 2
+        assert sum(query["sql"].startswith("UPDATE") for query in captured) == 2
+        assert sum(query["sql"].startswith(("BEGIN", "SAVEPOINT")) for query in captured) <= 1
+
+    @pytest.mark.parametrize("seconds", [-3600, -10 * 365 * 86_400])
+    def test_time_of_a_wrong_clock(self, processes, seconds):
+        """It does not delay the duty, and doctor names it until then."""
+        (first, *_), runs = processes
+        self.store(seconds)
+        first.run_round()
+        assert runs == [first]
+        assert abs((DutyRun.objects.get().last_run_at - timezone.now()).total_seconds()) < 10
+
+    def test_process_that_ends_in_the_duty(self, processes):
+        """The next one takes its turn an interval later."""
+        (first, second, _), runs = processes
+        assert upkeep.elect(first.find_due()) == first.duties  # and ends here
+        second.run_round()
+        self.store(60)
+        second.duties[0].due_at = 0.0
+        second.run_round()
+        assert runs == [second]
+
+    def test_long_run(self, processes):
+        """It goes on in its process, which stores that it does, also beyond the interval."""
+        (first, second, _), runs = processes
+        first.duties[0].run = lambda: runs.append(first) or True
+        first.run_round()
+        stored = DutyRun.objects.get().last_run_at
+        first.run_round()
+        assert DutyRun.objects.get().last_run_at == stored  # not for each chunk
+        first.duties[0].claimed_until = 0.0
+        first.run_round()
+        assert DutyRun.objects.get().last_run_at > stored
+        second.run_round()
+        assert runs == [first] * 3
+
+    def test_long_run_that_was_frozen(self, processes):
+        """Another process has taken the duty over, so this one stops."""
+        (first, second, _), runs = processes
+        first.duties[0].run = lambda: runs.append(first) or True
+        first.run_round()
+        self.store(61)
+        second.run_round()
+        first.duties[0].claimed_until = 0.0
+        first.run_round()
+        assert runs == [first, second]
+
+    def test_new_duty(self, processes):
+        """Of a new database, or a new version: as if it had been run when the first process began."""
+        (first, *_), runs = processes
+        DutyRun.objects.all().delete()
+        first.run_round()
+        assert runs == [] and DutyRun.objects.get().name == "sweep"
+        assert first.duties[0].due_at > time.monotonic() + 50
+
+    def test_duty_that_fails(self, processes, caplog):
+        """It is tried again an interval later, by any process."""
+        (first, *_), _ = processes
+        first.duties[0].run = raising(RuntimeError("broken"))
+        first.run_round()
+        assert "Could not sweep, which is tried again" in caplog.text
+        assert first.duties[0].claimed is None and first.find_due() == []
+
+    def test_unavailable_database(self, processes):
+        """The same process goes on when it is back."""
+        (first, *_), runs = processes
+        duty = first.duties[0]
+        run, duty.run = duty.run, raising(OperationalError("away"))
+        with pytest.raises(OperationalError):
+            first.run_round()
+        duty.run = run
+        first.run_round()
+        assert runs == [first]
+
+
+def test_doctor_lists_the_duties(transactional_db):
+    """With their ages; one that no process does is an error, and so is a time that lies ahead."""
+    assert check_duties().state == "ok"  # nothing was started yet
+    process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
+    upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
+    names = {"evaluate alerts", "fold statistics", "prune old rows", "move jobs to their engines"}
+    elected = set(DutyRun.objects.values_list("name", flat=True))
+    assert elected == names - {"move jobs to their engines"}  # which is done at the start without
+    finding = check_duties()
+    assert finding.state == "ok" and set(finding.figures) == names
+    assert "fold statistics 0 s ago (every 60 s)" in finding.message
+    for seconds, text in ((4 * 3600, "14400 s ago"), (-60, "lies ahead")):
+        moment = timezone.now() - timedelta(seconds=seconds)
+        DutyRun.objects.filter(name="prune old rows").update(last_run_at=moment)
+        finding = check_duties()
+        assert finding.state == "error" and text in finding.message
+        assert "prune old rows" in finding.message and "fold" not in finding.message
+
+
+def make_upkeep(**runs):
+    """Return the upkeep of a process that has these duties, each in every round."""
+    process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
+    process.duties = [upkeep.Duty(name, 0, run, is_for_each_process=True) for name, run in runs.items()]
+    return process
 
 
 def raising(error):
@@ -106,14 +345,9 @@ def raising(error):
 def test_one_duty_that_fails_keeps_no_other_from_being_done(caplog, error):
     """Neither does one that the database refuses for good."""
     done = []
-    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
-    duties._duties = (
-        upkeep.Duty("break", 0, raising(error("broken"))),
-        upkeep.Duty("go on", 0, lambda: done.append(1)),
-    )
-    duties.run_round()
+    make_upkeep(break_=raising(error("broken")), go_on=lambda: done.append(1)).run_round()
     assert done == [1]
-    assert "Could not break, which is tried again" in caplog.text
+    assert "Could not break_, which is tried again" in caplog.text
 
 
 @pytest.fixture
@@ -135,25 +369,24 @@ def lines(caplog):
 
 def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migrated, monkeypatch):
     """Not one traceback for each duty in each round."""
-    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
-    duties._duties = (upkeep.Duty("break", 0, not_migrated), upkeep.Duty("break too", 0, not_migrated))
+    process = make_upkeep(break_=not_migrated, break_too=not_migrated)
     for _ in range(3):
-        duties.run_round()
+        process.run_round()
     (line,) = lines(caplog)
     assert "The database is not migrated, run manage.py migrate: " in line and "missing" in line
     monkeypatch.setattr(unavailable, "MIGRATE_LOG_INTERVAL_SECONDS", 0)
-    duties.run_round()
+    process.run_round()
     assert len(lines(caplog)) == 2
 
 
 def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch):
     """Its loops go on, and log it once a minute together."""
     monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
-    for module, name in ((upkeep.streams, "number_pending"), (maintenance.ticks, "run_round")):
+    for module, name in ((duties.streams, "number_pending"), (maintenance.ticks, "run_round")):
         monkeypatch.setattr(module, name, not_migrated)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(maintenance, "MIN_CHUNK_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(upkeep, "continue_marking", lambda *args: not_migrated())
+    monkeypatch.setattr(duties, "continue_marking", lambda *args: not_migrated())
     calls = []
 
     async def write(call, *args):
@@ -172,25 +405,12 @@ def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeyp
     assert len(lines(caplog)) == 1
 
 
-def test_alerts_are_evaluated_once_an_interval():
-    """That they were evaluated does not mean that there is more to do."""
-    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
-    [duty] = [duty for duty in duties._duties if duty.name == "evaluate alerts"]
-    assert not duties.run(duty)
-    assert AlertState.objects.exists()
-    assert duty.due_at > time.monotonic() + duty.interval - 1
-
-
 def test_database_that_is_away_ends_the_round():
     """The caller closes its connections, and the other duties would only wait too."""
     done = []
-    duties = upkeep.Upkeep(seconds=0.05, may_reap=lambda: False, is_chosen=lambda: False)
-    duties._duties = (
-        upkeep.Duty("read", 0, raising(OperationalError("away"))),
-        upkeep.Duty("go on", 0, lambda: done.append(1)),
-    )
+    process = make_upkeep(read=raising(OperationalError("away")), go_on=lambda: done.append(1))
     with pytest.raises(OperationalError):
-        duties.run_round()
+        process.run_round()
     assert done == []
 
 
@@ -205,11 +425,11 @@ def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
 
     lease = SimpleNamespace(may_reap=lambda: False, worker=None)
     worker = maintenance.Maintenance(lease, write, lambda: None)
-    worker._upkeep._duties = (
-        upkeep.Duty("break", 0, raising(error("broken"))),
-        upkeep.Duty("go on for ever", 0, lambda: done.append("more") or True),
-        upkeep.Duty("go on", 0, lambda: done.append("last")),
-    )
+    worker._upkeep.duties = make_upkeep(
+        break_=raising(error("broken")),
+        go_on_for_ever=lambda: done.append("more") or True,
+        go_on=lambda: done.append("last"),
+    ).duties
 
     async def run():
         with suppress(TimeoutError):

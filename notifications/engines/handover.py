@@ -27,8 +27,7 @@ from notifications.jobs import signal_queue
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.signal_queue import SignalQueue
 from notifications.jobs.transitions import handing_over, isolating, resending
-from notifications.schedules import ticks
-from notifications.upkeep import Upkeep, has_no_lasting_worker
+from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -73,15 +72,14 @@ class HandoverLoop:
         self._unbroken_since = time.monotonic()
         self._last_maintenance = 0.0
         self._upkeep = Upkeep(
+            Where.ENGINE_SERVER,
             seconds=MAX_DUTY_SECONDS,
             may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
-            is_chosen=has_no_lasting_worker,
         )
 
     def run(self) -> None:
         """Run rounds until ``stop()``."""
         unsubscribe = engines.listen(self._on_ring) if engines.listen else None
-        has_moved = False
         signals = SignalQueue()
         signal_queue.use_on_this_thread(signals)
         try:
@@ -89,9 +87,6 @@ class HandoverLoop:
                 self._wake.clear()
                 has_more = False
                 try:
-                    if not has_moved:
-                        move_to_configured_lanes()
-                        has_moved = True
                     self._maintain()
                     has_more = run_round()
                 except Error as exc:
@@ -127,8 +122,6 @@ class HandoverLoop:
             self._unbroken_since = now
         self._last_maintenance = now
         self._upkeep.run_round()
-        # Where no process of an engine lives while there are no jobs, nothing else enqueues those of schedules.
-        self._upkeep.project_threads.start(ticks.run_round, "Could not enqueue jobs of schedules")
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         if queue:
@@ -138,12 +131,6 @@ class HandoverLoop:
 def next_round_seconds() -> float:
     """Return the seconds until the next round if no ring comes. They vary, so that processes do not meet."""
     return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
-
-
-def move_to_configured_lanes() -> None:
-    """Move queued jobs whose backend has gained or lost its engine since they were enqueued."""
-    if moved := handing_over.move_to_configured_lanes():
-        logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
 
 
 _loop: HandoverLoop | None = None

@@ -3,7 +3,5 @@
 The way of a job: ``tasks`` and ``backend`` take ``enqueue()``, ``enqueueing/`` decides owner, key and limits,
 ``claiming/`` finds what a worker may run, ``worker/`` runs it, and ``transitions/``, the only place where a job changes
 its state, records the outcome. ``joining`` and ``awaited`` wait for results, ``batches`` joins jobs into one.
-``host_code`` calls what the project registers: receivers, hooks and functions of policies. ``project_threads`` are for
-periodic work that does, and ``upkeep`` lists what some process must do every so often. ``policy_settings`` reads
-policies of the settings. ``announcing/`` notifies of alerts and of problems of schedules.
+``host_code`` calls what the project registers: receivers, hooks and functions of policies.
 """

@@ -20,6 +20,7 @@ from notifications import states
 from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.broadcasts import Broadcast as Broadcast
+from notifications.models.duties import DutyRun as DutyRun
 from notifications.models.epochs import Epoch as Epoch
 from notifications.models.levels import NotificationLevel
 from notifications.models.muted_categories import MutedCategory as MutedCategory

@@ -74,10 +74,11 @@ class AlertState(models.Model):
     """What alerts are evaluated from besides the other tables, in one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    #: When a process last took the turn to evaluate.
+    #: Only earlier versions go on to read and write these two. The row of the duty says when alerts were evaluated.
     evaluated_at = MomentField()
-    #: When a live worker was last seen; at first when the row was inserted.
     worker_seen_at = MomentField()
+    #: When a live worker was last seen; NULL while one is.
+    no_worker_since = MomentField(null=True)
     #: When the lease of a worker was last found to be over, and the host and process of that worker.
     lease_lost_at = MomentField(null=True)
     lost_worker = models.CharField(max_length=511, default="", blank=True)
@@ -86,7 +87,7 @@ class AlertState(models.Model):
         default_permissions = ()
 
     def __str__(self) -> str:
-        return str(self.evaluated_at)
+        return str(self.no_worker_since or "")
 
 
 class Overview(Alert):

@@ -8,7 +8,6 @@ would not end, a retry not begin, an alert not be evaluated. It is replaced, and
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -36,8 +35,6 @@ MAX_TIMEOUTS, MIN_LONGEST_RUN = 10, timedelta(days=7)
 #: How long a batch of Celery tasks is open after a sign of its publisher, and until the message of an observed task is
 #: looked for, at most: half a minute each.
 MAX_OBSERVED_WAIT = timedelta(minutes=10)
-
-_corrected_at: float | None = None
 
 
 class WrongTime(NamedTuple):
@@ -99,8 +96,7 @@ def stored_times() -> tuple[StoredTime, ...]:
     return (
         StoredTime(model=Worker, name="lease_until", longest=lease, is_lease=True),
         StoredTime(model=ServerProcess, name="lease_until", longest=timedelta(minutes=10), is_lease=True),
-        StoredTime(model=AlertState, name="evaluated_at"),
-        StoredTime(model=AlertState, name="worker_seen_at"),
+        StoredTime(model=AlertState, name="no_worker_since"),
         StoredTime(model=AlertState, name="lease_lost_at"),
         StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
         StoredTime(model=Schedule, name="last_tick"),
@@ -188,11 +184,7 @@ def find_wrong_times() -> Iterator[WrongTime]:
 
 
 def correct_wrong_times() -> None:
-    """Replace stored times that are impossible. It does so once in ``INTERVAL_SECONDS``; call it more often."""
-    global _corrected_at
-    if _corrected_at is not None and time.monotonic() - _corrected_at < INTERVAL_SECONDS:
-        return
-    _corrected_at = time.monotonic()
+    """Replace stored times that are impossible, a bounded number of each kind."""
     now = database_now()
     for stored in stored_times():
         if stored.is_corrected and (count := stored.correct(now)):

@@ -14,12 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakSet
 
-from notifications import streams
-from notifications.jobs.project_threads import ProjectThreads
 from notifications.operations import unserved_queues as stranded
 from notifications.operations import waiting_for_engines as waiting
-from notifications.operations.alerts import evaluation
-from notifications.operations.announcing.announcer import Announcer
 from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
@@ -31,12 +27,15 @@ from notifications.realtime.position_check import PositionCheck, check_positions
 from notifications.realtime.server_process import ServerRow
 from notifications.realtime.subscriber import Subscriber
 from notifications.realtime.watched_users import WatchedUsers
-from notifications.streams import marking
 from notifications.streams.changes import NO_STREAM
+from notifications.upkeep import Upkeep, Where
 
 #: Ticks of the clock, which are seconds, between two position checks, and between two checks of all sessions.
 POSITION_CHECK_TICKS = 5
 SESSION_CHECK_TICKS = 60
+#: Seconds for which a duty of the upkeep changes rows, once a second. Its thread also numbers what new clients are
+#: shown.
+MAX_DUTY_SECONDS = 0.05
 #: Seconds that ``close()`` waits for clients to disconnect, and then for waiting requests to be answered.
 CLOSE_TIMEOUT_SECONDS = 1.0
 ANSWER_TIMEOUT_SECONDS = 5.0
@@ -51,8 +50,7 @@ class Hub:
         self.auth_pool = ThreadPool("auth", 2)
         # Separate, because writes may wait for a lock for as long as the database allows; handshakes must not.
         self.write_pool = ThreadPool("numbers", 1)
-        self._project_threads = ProjectThreads()
-        self._announcer = Announcer()
+        self._upkeep = Upkeep(Where.SERVER, seconds=MAX_DUTY_SECONDS)
         self.session_lookup = SessionLookup(self.auth_pool)
         self.users = WatchedUsers()
         #: Tasks of requests that wait for a job. They are answered when the server stops.
@@ -132,7 +130,7 @@ class Hub:
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
         for thread in [*self.query_pool.close(), *self.auth_pool.close(), *self.write_pool.close()]:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._project_threads.end(max(0.0, deadline - time.monotonic()))
+        self._upkeep.project_threads.end(max(0.0, deadline - time.monotonic()))
 
     def _handle_ring_in_thread(self, users: frozenset[Any], queue: bool) -> None:
         # The loop may have been closed without close(); the next hub of this process then ends this one.
@@ -167,12 +165,8 @@ class Hub:
         doorbell.restart_missing()
         self._session_checker.run_scheduled()
         run_in = self._clock.run_in
-        run_in(self.write_pool, streams.number_pending, error_message="Could not number pending changes: %s")
-        run_in(
-            self.write_pool,
-            marking.continue_marking,
-            error_message="Could not mark notifications as read: %s",
-        )
+        message = "Could not maintain jobs and streams, which is tried again: %s"
+        run_in(self.write_pool, self._upkeep.run_round, error_message=message)
         if ticks % POSITION_CHECK_TICKS == 1:
             run_in(
                 self.write_pool,
@@ -181,14 +175,6 @@ class Hub:
                 len(self.users),
                 error_message="Could not store the number of sockets: %s",
             )
-            # Also here, because all workers may be gone.
-            run_in(
-                self.write_pool,
-                evaluation.evaluate_if_due,
-                error_message="Could not evaluate alerts: %s",
-                level=logging.WARNING,
-            )
-            self._project_threads.start(self._announcer.run_round, "Could not announce alerts and schedules")
         if ticks % POSITION_CHECK_TICKS == 0:
             for warn in (stranded.warn_of_unserved_jobs, waiting.warn_of_unserved_jobs):
                 run_in(self.auth_pool, warn, error_message="Could not look for stranded jobs: %s")

@@ -1,8 +1,8 @@
 """Fold the rows of single writers into rows of minutes, hours, days and all time, and delete old ones.
 
 A transaction deletes rows of writers and adds them to one row of each period. So at any moment each end is counted once
-in each period: in the row of the period, or in that of its writer. The oldest live worker folds; several at once would
-do no harm.
+in each period: in the row of the period, or in that of its writer. ``upkeep`` has one process fold; several at once
+would do no harm.
 """
 
 from __future__ import annotations

@@ -29,8 +29,6 @@ from notifications.streams.replaced import without_replaced
 
 #: Seconds for which a request changes rows.
 REQUEST_SECONDS = 1.0
-#: Seconds for which a server process changes rows, once a second. Its thread also numbers what new clients are shown.
-ROUND_SECONDS = 0.05
 #: Pending marks that one round continues, and that one user can have.
 MAX_PENDING_MARKS, MAX_PENDING_MARKS_PER_USER = 100, 20
 #: Rows that one transaction reads to find those that a filter selects.
@@ -153,9 +151,7 @@ def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) ->
     )
 
 
-def continue_marking(
-    seconds: float = ROUND_SECONDS, run: Callable[[Callable[[], bool]], bool] = fair_atomic
-) -> bool:
+def continue_marking(seconds: float, run: Callable[[Callable[[], bool]], bool] = fair_atomic) -> bool:
     """Continue pending marks for about ``seconds``, and at least one chunk that is not locked elsewhere.
 
     ``run`` runs a function in a transaction. Returns whether there is more to change.

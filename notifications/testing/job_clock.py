@@ -14,21 +14,21 @@ class Clock:
     @property
     def ahead(self) -> timedelta:
         """How far the clock was advanced."""
-        from notifications.jobs.transitions import guards
+        from notifications.db import clock
 
-        return guards.clock_offset
+        return clock.clock_offset
 
     @ahead.setter
     def ahead(self, value: timedelta) -> None:
-        from notifications.jobs.transitions import guards
+        from notifications.db import clock
 
-        guards.clock_offset = value
+        clock.clock_offset = value
 
     def now(self) -> datetime:
         """Return the current time of the clock."""
-        from notifications.jobs.transitions import guards
+        from notifications.db import clock
 
-        return guards.database_now()
+        return clock.database_now()
 
     def advance(self, by: float | timedelta) -> None:
         """Advance the clock by seconds or a timedelta."""

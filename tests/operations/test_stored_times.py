@@ -22,7 +22,6 @@ from notifications.models import (
     Worker,
 )
 from notifications.operations import stored_times
-from notifications.operations.alerts import evaluation
 from notifications.statistics import folding
 from notifications.statistics.recording import first_shard
 from notifications.streams import number_pending
@@ -37,9 +36,8 @@ YEARS = timedelta(days=3650)
 
 
 @pytest.fixture
-def far(monkeypatch):
-    """Return a time ten years ahead. The next correction is due."""
-    monkeypatch.setattr(stored_times, "_corrected_at", None)
+def far():
+    """Return a time ten years ahead."""
     return timezone.now() + YEARS
 
 
@@ -70,7 +68,7 @@ def test_lease_of_a_server_process(far):
     assert_corrected(ServerProcess, "lease_until")
 
 
-@pytest.mark.parametrize("field", ["evaluated_at", "worker_seen_at", "lease_lost_at"])
+@pytest.mark.parametrize("field", ["no_worker_since", "lease_lost_at"])
 def test_state_of_alerts(field, far):
     now = timezone.now()
     AlertState.objects.create(**{"evaluated_at": now, "worker_seen_at": now, field: far})
@@ -181,14 +179,6 @@ def test_next_hand_over_of_a_job(far, values):
     run_after = timezone.now() if "attempt" in values else None
     Job.objects.filter(id=handed).update(hand_over_at=far, run_after=run_after, **values)
     assert_corrected(Job, "hand_over_at", id=handed)
-
-
-def test_alerts_are_evaluated(settings, far):
-    """A server process without a worker does so too."""
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 60}}
-    AlertState.objects.create(evaluated_at=far, worker_seen_at=far)
-    assert evaluation.evaluate_if_due()
-    assert not evaluation.evaluate_if_due()
 
 
 def test_next_tick_of_a_schedule(schedules):  # noqa: F811

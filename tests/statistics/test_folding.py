@@ -121,8 +121,8 @@ def test_figures_outlast_the_jobs():
 
 
 def test_a_worker_folds(start_worker, monkeypatch):
-    """The oldest live worker folds every few seconds."""
-    monkeypatch.setattr("notifications.upkeep.FOLD_INTERVAL_SECONDS", 0.05)
+    """One of them does so once a minute."""
+    monkeypatch.setattr("notifications.duties.FOLD_INTERVAL_SECONDS", 0.05)
     write(time.time() - 600)
     start_worker()
     wait_until(lambda: rows(Period.ALL_TIME) == [(0, 1)], timeout=60, what="the statistics to be folded")

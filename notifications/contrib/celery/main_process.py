@@ -24,7 +24,7 @@ from notifications.ids import uuid7
 from notifications.jobs import signal_queue
 from notifications.jobs.transitions import observed_batches
 from notifications.jobs.worker.lease import Lease
-from notifications.upkeep import Upkeep, is_oldest_worker
+from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -53,11 +53,7 @@ class MainProcess:
         )
         self._reconciler = reconcile.Reconciler(app, hostname, self.lease)
         self._stopped = threading.Event()
-        self._upkeep = Upkeep(
-            seconds=MAX_DUTY_SECONDS,
-            may_reap=self.lease.may_reap,
-            is_chosen=lambda: is_oldest_worker(self.lease),
-        )
+        self._upkeep = Upkeep(Where.OBSERVER, seconds=MAX_DUTY_SECONDS, may_reap=self.lease.may_reap)
 
     def start(self) -> None:
         """Begin the lease, and rounds, on a thread."""

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from notifications import times
-from notifications.db import bulk
+from notifications.db import bulk, clock
 from notifications.db.adapters import adapter
+from notifications.db.clock import database_now as database_now
+from notifications.db.clock import database_now_sql as database_now_sql
+from notifications.db.clock import estimated_database_now as estimated_database_now
 from notifications.db.transactions import connection, database, execute_many
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
     from notifications.statistics.recording import Tally
-
-
-#: How far a test has moved the clock: see ``notifications.testing.clock``.
-clock_offset = timedelta()
-#: Seconds for which a measured difference between the clocks of this machine and of a database is used.
-DIFFERENCE_VALID_SECONDS = 60.0
-#: That difference, and until when it is valid (monotonic), by the alias of the database.
-_differences: dict[str, tuple[timedelta, float]] = {}
-
-
-def database_now() -> datetime:
-    """Return the database's time, so that leases of several machines are compared by one clock."""
-    db = connection()
-    if db.vendor != "postgresql":
-        return times.now() + clock_offset
-    with db.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        return times.from_db(cursor.fetchone()[0], db) + clock_offset
-
-
-def estimated_database_now() -> datetime:
-    """Return the database's time, usually without a query: the difference of the clocks is measured once a minute.
-
-    It may be wrong by the time that one query takes, and by what a clock was set within that minute.
-    """
-    db = connection()
-    if db.vendor != "postgresql":
-        return database_now()
-    difference, valid_until = _differences.get(db.alias, (timedelta(), 0.0))
-    if time.monotonic() > valid_until:
-        difference = database_now() - clock_offset - times.now()
-        _differences[db.alias] = difference, time.monotonic() + DIFFERENCE_VALID_SECONDS
-    return times.now() + difference + clock_offset
-
-
-def database_now_sql() -> tuple[str, Any]:
-    """Return SQL for the database's time, and its parameter. The statement needs no extra round trip for it."""
-    db = connection()
-    if db.vendor != "postgresql":
-        return "%s", times.to_db(database_now(), db)
-    # A subquery is evaluated once. A volatile function in a condition is evaluated for each row, and no index is used.
-    return "(SELECT clock_timestamp() + %s)", clock_offset
 
 
 def lock_query(rows: Any, *, skip_locked: bool = True) -> Any:
@@ -92,8 +52,8 @@ def read_guards(
         f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}"
     )
     if connection().vendor == "postgresql":
-        rows, [(now,)] = execute_many([(query, params), ("SELECT clock_timestamp()", [])])
-        now = times.from_db(now, connection()) + clock_offset
+        rows, [(now,)] = execute_many([(query, params), (clock.NOW_SQL, [])])
+        now = clock.from_row(now)
     else:
         [rows], now = execute_many([(query, params)]), database_now()
     return now, {ids[id]: tuple(guards) for id, *guards in rows}  # type: ignore[misc]

@@ -14,21 +14,17 @@ from django.db import DatabaseError
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.jobs.handlers.declarations import load_handlers
-from notifications.jobs.transitions import handing_over, notify_functions, reaping
-from notifications.jobs.transitions.guards import database_now
+from notifications.jobs.transitions import notify_functions, reaping
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
-from notifications.operations.unserved_queues import claiming_workers
 from notifications.schedules import tasks as scheduled_tasks
 from notifications.schedules import ticks
 from notifications.schedules.declarations import declared_schedules
-from notifications.upkeep import Duty, Upkeep, is_oldest_worker
+from notifications.upkeep import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two rounds.
 ROUND_INTERVAL_SECONDS = 1.0
-#: Seconds between two moves of jobs whose backend has gained or lost its engine.
-MOVE_INTERVAL_SECONDS = 60.0
 #: Seconds at least between two rounds of schedules.
 MIN_TICK_PAUSE_SECONDS = 0.02
 #: Seconds between two log lines that say that the rounds of schedules fail with the same error.
@@ -49,16 +45,8 @@ class Maintenance:
     def __init__(
         self, lease: Lease, write: Callable[..., Awaitable[Any]], on_requeued: Callable[[], None]
     ) -> None:
-        self._lease = lease
         self._write = write
-        self._has_moved = False
-        self._upkeep = Upkeep(
-            seconds=0,
-            may_reap=lease.may_reap,
-            is_chosen=lambda: is_oldest_worker(lease),
-            on_requeued=on_requeued,
-            more=[Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, self._move_jobs)],
-        )
+        self._upkeep = Upkeep(Where.WORKER, seconds=0, may_reap=lease.may_reap, on_requeued=on_requeued)
 
     async def load_handlers(self) -> None:
         """Import the tasks of handlers, which may take seconds, before the first outcome is recorded."""
@@ -129,21 +117,6 @@ class Maintenance:
     def reap_dead_neighbors(self) -> int:
         """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
         return reaping.reap_jobs(find_dead_neighbors(), expired=False)
-
-    def _move_jobs(self) -> None:
-        """Move queued jobs whose backend has gained or lost its engine: at the start, then once a minute.
-
-        Processes with the earlier settings may enqueue jobs until they are restarted too.
-        """
-        # Looking for such jobs reads all queued ones, so only one worker goes on doing so.
-        if self._has_moved:
-            live = claiming_workers().filter(lease_until__gte=database_now()).order_by("id")
-            if live.values_list("id", flat=True).first() != self._lease.worker:
-                return
-        moved = handing_over.move_to_configured_lanes()
-        self._has_moved = True
-        if moved:
-            logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
 
     async def _call_project(self, function: Callable[[], Any]) -> Any:
         return await asyncio.wrap_future(self._upkeep.project_threads.submit(function))

@@ -41,6 +41,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         schedules.check_schedules,
         processes.check_outbound,
         alerts.check_alerts,
+        alerts.check_duties,
     )
     yield processes.check_versions()
     yield (settings := configuration.check_settings())

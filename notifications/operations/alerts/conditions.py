@@ -131,9 +131,9 @@ def _without_worker(
     now: datetime, limits: Limits, state: AlertState, depths: list[QueueDepth]
 ) -> Iterator[Condition]:
     """Yield that no worker is alive. Where engines run all jobs, jobs that wait too long tell the same."""
-    if limits.no_worker is None or not _needs_worker():
+    if limits.no_worker is None or state.no_worker_since is None or not _needs_worker():
         return
-    absent = (now - state.worker_seen_at).total_seconds()
+    absent = (now - state.no_worker_since).total_seconds()
     if absent >= limits.no_worker:
         due = sum(depth.due for depth in depths)
         yield Condition(kind=Kind.NO_WORKER, facts={"age": absent, "due": due})

@@ -8,8 +8,8 @@ class QuickFolding(AppConfig):
     label = "quick_folding"
 
     def ready(self):
-        from notifications import upkeep
+        from notifications import duties
         from notifications.statistics import folding
 
-        upkeep.FOLD_INTERVAL_SECONDS = 0.1
+        duties.FOLD_INTERVAL_SECONDS = 0.1
         folding.FOLD_AFTER_SECONDS = 0.0

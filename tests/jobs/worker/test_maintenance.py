@@ -1,4 +1,4 @@
-"""Maintenance: pruning by the oldest worker, and marking inboxes as read."""
+"""Maintenance: pruning by one worker, and marking inboxes as read."""
 
 import asyncio
 import threading
@@ -10,10 +10,10 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from notifications import upkeep
+from notifications import duties
 from notifications.jobs.worker import maintenance
 from notifications.jobs.worker.lease import Lease
-from notifications.models import Attempt, Job, Notification, Stream, Worker
+from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import inbox, marking, retention
 from notifications.testing import run_jobs
 from tests.engines.conftest import idle_engine  # noqa: F401 (fixture)
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def prune_often(monkeypatch):
     """Prune at once, and again every tenth of a second."""
     for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS"):
-        monkeypatch.setattr(upkeep, name, 0.1)
+        monkeypatch.setattr(duties, name, 0.1)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.1)
 
 
@@ -75,55 +75,23 @@ def test_the_retention_setting(prune_often, user, start_worker, settings, monkey
     assert Job.objects.filter(user=user).exists()
 
 
-class TestOldestWorker:
-    @pytest.fixture
-    def worker_row(self):
-        def make(seconds=20):
-            now = timezone.now()
-            until = now + timedelta(seconds=seconds)
-            return Worker.objects.create(
-                host="h", process="", started_at=now, lease_until=until, concurrency=1
-            ).id
+def test_one_of_two_workers_prunes(prune_often, user, start_worker, monkeypatch):
+    """After its end the other one does. While it has more to do, it goes on."""
+    pruned = []
+    prune_chunk = retention.Pruning.prune_chunk
 
-        return make
+    def count(pruning):
+        pruned.append(threading.current_thread())
+        return prune_chunk(pruning)
 
-    def test_the_oldest_live_worker(self, worker_row):
-        """A worker whose lease is over does not count."""
-        worker_row(-1)
-        first, second = worker_row(), worker_row()
-        assert [upkeep.is_oldest_worker(lease_of(id)) for id in (first, second)] == [True, False]
-        Worker.objects.filter(id=first).update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert [upkeep.is_oldest_worker(lease_of(id)) for id in (first, second)] == [False, True]
-
-    def test_it_is_checked_before_each_chunk(self, worker_row, user, monkeypatch):
-        """A worker that is not the oldest any more stops between two chunks."""
-        monkeypatch.setattr(retention, "MAX_ROWS_PER_TRANSACTION", 2)
-        for number in range(6):
-            inbox.create_notifications(user, f"note {number}")
-        make_old()
-        own = worker_row()
-        duties = maintenance.Maintenance(lease_of(own), None, None)._upkeep
-        assert duties._prune() is True
-        Worker.objects.filter(id=own).update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert duties._prune() is False
-        assert Notification.objects.count() == 4
-
-    def test_two_workers(self, prune_often, user, start_worker, monkeypatch):
-        """Only the older one prunes; after its end the other one does."""
-        pruned = []
-        prune_chunk = retention.Pruning.prune_chunk
-
-        def count(pruning):
-            pruned.append(threading.current_thread())
-            return prune_chunk(pruning)
-
-        monkeypatch.setattr(retention.Pruning, "prune_chunk", count)
-        first = start_worker()
-        start_worker()
-        wait_until(lambda: len(pruned) > 20, what="pruning")
-        assert len(set(pruned)) == 1
-        first.stop()
-        wait_until(lambda: len(set(pruned)) == 2, what="the other worker to prune")
+    monkeypatch.setattr(retention.Pruning, "prune_chunk", count)
+    first = start_worker()
+    start_worker()
+    wait_until(lambda: len(pruned) > 20, what="pruning")
+    first.stop()
+    stopped = len(pruned)
+    wait_until(lambda: len(pruned) > stopped + 5, what="the other worker to prune")
+    assert len(set(pruned[-5:])) == 1
 
 
 def test_pruning_after_a_database_outage(prune_often, user, start_worker, monkeypatch, caplog):
@@ -182,12 +150,11 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
         calls.append([duty.name for duty in args[0]])
         return work(*args)
 
-    monkeypatch.setattr(upkeep, "Pruning", Chunks)
-    monkeypatch.setattr(maintenance, "is_oldest_worker", lambda lease: True)
-    monkeypatch.setattr(upkeep, "FIRST_PRUNE_DELAY_SECONDS", 0)
+    monkeypatch.setattr(duties, "Pruning", Chunks)
     worker = maintenance.Maintenance(lease_of(None), write, None)
-    prune = next(duty for duty in worker._upkeep._duties if duty.name == "prune old rows")
-    worker._upkeep._duties = (prune,)
+    prune = next(duty for duty in worker._upkeep.duties if duty.name == "prune old rows")
+    prune.is_for_each_process, prune.due_at = True, 0.0
+    worker._upkeep.duties = [prune]
     task = asyncio.create_task(worker.run_duties())
     while len(calls) < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -207,7 +174,7 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
 
 def test_a_worker_takes_over_the_jobs_of_an_engine_that_was_removed(start_worker, monkeypatch):
     """At its start, and those that processes with the earlier settings have enqueued since."""
-    monkeypatch.setattr(maintenance, "MOVE_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(duties, "MOVE_INTERVAL_SECONDS", 0.1)
     results = [tasks.noop.enqueue()]
     Job.objects.update(lane="handed", handovers=1, hand_over_at=timezone.now())
     start_worker()
@@ -224,16 +191,3 @@ def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  
     Job.objects.update(lane="async", handovers=0, run_after=timezone.now() + timedelta(hours=1))
     start_worker()
     wait_until(lambda: Job.objects.get(id=id).lane == "engine", what="the job to move")
-
-
-def test_only_the_oldest_worker_goes_on_moving_jobs(live_worker):
-    """One that only observes Celery tasks does not count."""
-    Worker.objects.filter(id=live_worker()).update(concurrency=0)
-    oldest, other = (lease_of(live_worker()) for _ in range(2))
-    tasks.noop.enqueue()
-    for lease, lane in ((other, "engine"), (oldest, "async")):
-        Job.objects.update(lane="engine")
-        worker = maintenance.Maintenance(lease, None, None)
-        worker._has_moved = True  # at its start
-        worker._move_jobs()
-        assert Job.objects.get().lane == lane

@@ -6,9 +6,10 @@ from datetime import timedelta
 from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
+from notifications import upkeep
 from notifications.management.diagnosis.alerts import check_alerts
 from notifications.models import Alert, AlertState, Notification
-from notifications.operations.alerts import episodes, evaluation
+from notifications.operations.alerts import episodes
 from notifications.operations.alerts.conditions import Condition
 from notifications.operations.alerts.recipients import read_recipients
 from notifications.operations.announcing.announcer import Announcer
@@ -103,17 +104,6 @@ def test_number_of_open_alerts_is_bounded(alerts, monkeypatch, operator):
     assert len(alerts.notified(operator)) == 2
 
 
-def test_one_process_at_a_time_evaluates(alerts):
-    """The next one after the interval."""
-    alerts.limit(interval=600)
-    results = []
-    run_in_threads(*[lambda: results.append(evaluation.evaluate_if_due())] * 8)
-    assert sorted(results) == [False] * 7 + [True]
-    AlertState.objects.update(evaluated_at=timezone.now() - timedelta(seconds=601))
-    assert evaluation.evaluate_if_due()
-    assert not evaluation.evaluate_if_due()
-
-
 def test_old_alerts_are_deleted(alerts):
     """With the retention; open ones stay."""
     old = timezone.now() - timedelta(days=40)
@@ -135,16 +125,14 @@ def test_doctor(alerts):
     finding = check_alerts()
     assert finding.state == "error"
     assert "Jobs wait too long: default." in finding.message
-    Alert.objects.all().delete()
-    alerts.limit(interval=1)
-    AlertState.objects.update(evaluated_at=timezone.now() - timedelta(minutes=5))
-    assert check_alerts().state == "warning"
 
 
 def test_all_alerts_off(alerts, operator):
     """By the interval None: no process evaluates, and `doctor` says so."""
     alerts.limit(interval=None, wait=0.000001)
     tasks.noop.enqueue()
-    assert not evaluation.evaluate_if_due()
-    assert alerts.notified(operator) == []
+    process = upkeep.Upkeep(upkeep.Where.SERVER, seconds=0.05)
+    process.run_round()
+    process.project_threads.end(5)
+    assert not AlertState.objects.exists() and alerts.notified(operator) == []
     assert "Off" in check_alerts().message

@@ -1,0 +1,58 @@
+"""The database's clock, by which all machines compare leases and elections."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from notifications import times
+from notifications.db.transactions import connection
+
+#: The query for the time of PostgreSQL.
+NOW_SQL = "SELECT clock_timestamp()"
+#: How far a test has moved the clock: see ``notifications.testing.clock``.
+clock_offset = timedelta()
+#: Seconds for which a measured difference between the clocks of this machine and of a database is used.
+DIFFERENCE_VALID_SECONDS = 60.0
+#: That difference, and until when it is valid (monotonic), by the alias of the database.
+_differences: dict[str, tuple[timedelta, float]] = {}
+
+
+def database_now() -> datetime:
+    """Return the database's time, so that leases of several machines are compared by one clock."""
+    db = connection()
+    if db.vendor != "postgresql":
+        return times.now() + clock_offset
+    with db.cursor() as cursor:
+        cursor.execute(NOW_SQL)
+        return from_row(cursor.fetchone()[0])
+
+
+def from_row(moment: datetime) -> datetime:
+    """Return the database's time from the result of ``NOW_SQL``."""
+    return times.from_db(moment, connection()) + clock_offset
+
+
+def estimated_database_now() -> datetime:
+    """Return the database's time, usually without a query: the difference of the clocks is measured once a minute.
+
+    It may be wrong by the time that one query takes, and by what a clock was set within that minute.
+    """
+    db = connection()
+    if db.vendor != "postgresql":
+        return database_now()
+    difference, valid_until = _differences.get(db.alias, (timedelta(), 0.0))
+    if time.monotonic() > valid_until:
+        difference = database_now() - clock_offset - times.now()
+        _differences[db.alias] = difference, time.monotonic() + DIFFERENCE_VALID_SECONDS
+    return times.now() + difference + clock_offset
+
+
+def database_now_sql() -> tuple[str, Any]:
+    """Return SQL for the database's time, and its parameter. The statement needs no extra round trip for it."""
+    db = connection()
+    if db.vendor != "postgresql":
+        return "%s", times.to_db(database_now(), db)
+    # A subquery is evaluated once. A volatile function in a condition is evaluated for each row, and no index is used.
+    return "(SELECT clock_timestamp() + %s)", clock_offset

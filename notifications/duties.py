@@ -1,0 +1,123 @@
+"""The duties of all parts of the app, in one list: see ``upkeep.py``. A new one is an entry of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications import streams, times
+from notifications.conf import settings
+from notifications.db.transactions import fair_atomic, retrying_atomic
+from notifications.jobs.transitions import finishing, handing_over, manual, reaping
+from notifications.jobs.worker.lease import find_dead_neighbors
+from notifications.operations import stored_times
+from notifications.operations.alerts import evaluation
+from notifications.operations.alerts.limits import Limits, read_limits
+from notifications.operations.announcing import announcer
+from notifications.schedules import ticks
+from notifications.statistics import folding
+from notifications.streams.marking import continue_marking
+from notifications.streams.retention import Pruning
+from notifications.upkeep import LASTING, Duty, Upkeep, Where
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two prunings, and from the start of a process to its first one.
+PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
+#: Seconds between two foldings of statistics.
+FOLD_INTERVAL_SECONDS = 60.0
+#: Seconds between two moves of jobs whose backend has gained or lost its engine.
+MOVE_INTERVAL_SECONDS = 60.0
+EVERYWHERE = LASTING | Where.SERVER
+
+
+def list_duties(process: Upkeep) -> list[Duty]:
+    """Return all duties. ``process`` does those of its kind."""
+    start, announce = process.project_threads.start, announcer.Announcer().run_round
+    alerts = Duty(
+        "evaluate alerts", _alert_interval, lambda: evaluation.evaluate(alerts.previous_run), EVERYWHERE
+    )
+    prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, _PruneDuty(process).run)
+    prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
+    # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
+    move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
+    elected = [alerts, Duty("fold statistics", FOLD_INTERVAL_SECONDS, lambda: _fold(process)), prune, move]
+    # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
+    # decide: they are locked, or change once.
+    for_each_process = [
+        Duty("number pending changes", 0, streams.number_pending, EVERYWHERE),
+        # Each process knows the timeouts of the tasks that it has imported.
+        Duty("correct stored times", stored_times.INTERVAL_SECONDS, stored_times.correct_wrong_times),
+        Duty("take jobs from lost workers", 0, lambda: _reap(process)),
+        Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations),
+        Duty("finish batches", 0, finishing.finish_remaining_batches),
+        Duty("mark notifications as read", 0, lambda: _mark(process), EVERYWHERE),
+        Duty(
+            "announce alerts and schedules",
+            announcer.ROUND_INTERVAL_SECONDS,
+            lambda: start(announce, "Could not announce alerts and schedules"),
+            EVERYWHERE,
+        ),
+        # Workers do so in a loop of its own, because a tick may be due within milliseconds.
+        Duty(
+            "enqueue jobs of schedules",
+            0,
+            lambda: start(ticks.run_round, "Could not enqueue jobs of schedules"),
+            LASTING & ~Where.WORKER,
+        ),
+    ]
+    for duty in for_each_process:
+        duty.is_for_each_process = True
+    return [*for_each_process, *elected]
+
+
+def _alert_interval() -> float | None:
+    try:
+        return read_limits().interval
+    except ImproperlyConfigured:
+        return Limits().interval  # the evaluation raises it too, and that is logged
+
+
+def _reap(process: Upkeep) -> None:
+    if reaping.reap_jobs(find_dead_neighbors(), expired=process.may_reap()):
+        process.on_requeued()
+
+
+def _mark(process: Upkeep) -> bool:
+    # With one chunk a round, other work comes in between.
+    return continue_marking(process.seconds, fair_atomic if process.seconds else retrying_atomic)
+
+
+def _fold(process: Upkeep) -> bool:
+    return process.run_chunks(lambda: folding.fold_chunk() or folding.delete_chunk())
+
+
+def _move_jobs() -> None:
+    if moved := handing_over.move_to_configured_lanes():
+        logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
+
+
+class _PruneDuty:
+    """One pruning after the other, each over several rounds: it knows what it has looked at."""
+
+    def __init__(self, process: Upkeep) -> None:
+        self._process = process
+        self._pruning: Pruning | None = None
+        self._pruned = 0
+
+    def run(self) -> bool:
+        self._pruning = self._pruning or Pruning(times.now() - settings.RETENTION, run=retrying_atomic)
+        has_more = self._process.run_chunks(self._prune_chunk)
+        if not has_more:
+            if self._pruned:
+                logger.info("Pruned rows past their retention: %d", self._pruned)
+            self._pruning, self._pruned = None, 0
+        return has_more
+
+    def _prune_chunk(self) -> bool:
+        assert self._pruning is not None
+        count = self._pruning.prune_chunk()
+        self._pruned += count or 0
+        return count is not None
