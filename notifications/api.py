@@ -14,8 +14,8 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from notifications.compat import TaskResult
+from notifications.context import requester
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
-from notifications.jobs.enqueueing.owners import requester
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
 
 if TYPE_CHECKING:

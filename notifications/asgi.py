@@ -15,9 +15,9 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
+from notifications import traces
 from notifications.compat import is_test_runner
 from notifications.http import server_task
-from notifications.jobs import traces
 from notifications.jobs.worker.watchdog import ServerWatchdog, restart_when_stuck
 from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.servers import daphne as daphne_server

@@ -27,6 +27,8 @@ MAX_DATA_BYTES = 4 * 1024
 MAX_ITEM_BYTES = 32 * 1024
 MAX_ARGUMENTS_BYTES = 256 * 1024
 MAX_RESULT_BYTES = 1024 * 1024
+#: Longer headers are not parsed: several parsers, Python's among them, take quadratic time for hostile values.
+MAX_HEADER_BYTES = 2048
 #: The greatest integer that JavaScript represents exactly.
 MAX_INTEGER = 2**53 - 1
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from notifications import times
 from notifications.api import notify
-from notifications.jobs.transitions.guards import database_now
+from notifications.db.clock import database_now
 from notifications.management.diagnosis import database
 from notifications.models import Notification, Worker
 from notifications.testing import run_jobs

@@ -17,12 +17,12 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin import job_filters
+from notifications.context import requester, running_attempt
 from notifications.db.transactions import database
 from notifications.exceptions import JobError, NotificationsError
 from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
-from notifications.jobs.enqueueing.owners import requester, running_attempt
 from notifications.jobs.worker.job_context import progress
 from notifications.models import Job
 from notifications.operations import bulk_changes as changing

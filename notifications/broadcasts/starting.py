@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from notifications.broadcasts.sending import send_broadcast
 from notifications.broadcasts.withdrawal import withdraw_broadcast
 from notifications.compat import Task
+from notifications.context import requester
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.batches import first_backend_alias, first_queue_name
-from notifications.jobs.enqueueing.owners import requester
 from notifications.models import Broadcast, Job
 from notifications.states import ACTIVE
 

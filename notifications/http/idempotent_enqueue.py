@@ -11,11 +11,12 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.http import HttpRequest
 
 from notifications.compat import TaskResult
+from notifications.context import owner_from_request
 from notifications.db.transactions import begin_with_write, connection, database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.http.idempotency import IdempotencyKey, IdempotencyKeyTaken, read_idempotency_key
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
-from notifications.jobs.enqueueing.owners import owner_from_request, owner_key
+from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.enqueueing.rate_limit import limit_request
 from notifications.models import Job
 from notifications.problems import Problem, log_database_error

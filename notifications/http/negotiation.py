@@ -8,7 +8,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.utils.http import parse_etags
 
-from notifications.realtime.servers.request_limits import MAX_HEADER_BYTES, header
+from notifications.http.parsing import header
+from notifications.validators import MAX_HEADER_BYTES
 
 #: Longest time that ``Prefer: wait=N`` can delay a response.
 MAX_WAIT_SECONDS = 20

@@ -14,12 +14,18 @@ from django.http.multipartparser import MultiPartParserError
 
 from notifications.models.levels import NotificationLevel
 from notifications.problems import Problem
-from notifications.validators import MAX_INTEGER, encodable
+from notifications.validators import MAX_HEADER_BYTES, MAX_INTEGER, encodable
 
 #: Size of a body of the API.
 MAX_BODY_BYTES = 1024 * 1024
 #: Length of an integer in JSON.
 MAX_INTEGER_DIGITS = 400
+
+
+def header(request: HttpRequest, name: str, default: str = "") -> str:
+    """Return a header of the request, or ``default`` if it is absent or longer than 2 kB."""
+    value: str = request.headers.get(name, default)
+    return value if len(value) <= MAX_HEADER_BYTES else default
 
 
 def parse_json_object(request: HttpRequest) -> dict[str, Any]:

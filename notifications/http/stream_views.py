@@ -17,13 +17,12 @@ from notifications.http.access import check_request, is_signed_in
 from notifications.http.authentication import authenticate
 from notifications.http.decorators import async_api_view
 from notifications.http.negotiation import if_none_match, is_not_modified, wait_seconds
-from notifications.http.parsing import parse_query_integer
+from notifications.http.parsing import header, parse_query_integer
 from notifications.http.request_resources import release_connections
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, database_unavailable, prevent_caching
 from notifications.realtime import close_reasons, frames, hub, reader
 from notifications.realtime.auth.sessions import authenticating_session_key
-from notifications.realtime.servers.request_limits import header
 from notifications.realtime.transports.poll import Poll
 from notifications.realtime.transports.sse import EventStream
 from notifications.validators import MAX_INTEGER

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import times, validators
+from notifications import times, traces, validators
 from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
@@ -22,7 +22,7 @@ from notifications.compat import (
     should_send,
     task_enqueued,
 )
-from notifications.jobs import spans, traces
+from notifications.jobs import spans
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.declaring.tasks import JobOptions, JobTask
 from notifications.jobs.enqueueing.owners import owner_key

@@ -13,10 +13,11 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
+from notifications.context import current_execution
+from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs.awaited import JobEnd, Listen, read_end, waits
-from notifications.jobs.worker.current import current_execution, is_on_database_thread
 from notifications.jobs.worker.execution import Execution, release_slot
 
 
@@ -115,7 +116,9 @@ def _refuse_on_event_loop() -> None:
         pass
     else:
         raise SynchronousOnlyOperation("join() would block the event loop. Use await ajoin().")
-    if is_on_database_thread():
+    execution = current_execution()
+    thread = execution.database_thread if execution else None
+    if isinstance(thread, DaemonExecutor) and thread.runs_this_thread():
         raise SynchronousOnlyOperation(
             "join() would block the database thread that this async task shares with others. Use await ajoin()."
         )

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+from notifications import traces
 from notifications.conf import settings
-from notifications.jobs import traces
 
 if TYPE_CHECKING:
     from notifications.jobs.claiming.claimed_job import ClaimedJob

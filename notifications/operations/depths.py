@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from notifications import times
+from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection, execute_many
 from notifications.jobs.claiming.claim_queries import (
     PAUSED_QUEUES,
@@ -16,7 +17,6 @@ from notifications.jobs.claiming.claim_queries import (
     values_of_lanes,
 )
 from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES
-from notifications.jobs.transitions.guards import database_now_sql
 
 #: The queues that are read at most, in the order of their names.
 MAX_QUEUES = 50

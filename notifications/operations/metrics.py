@@ -20,8 +20,8 @@ from django.db.models import Count, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
-from notifications.jobs.transitions.guards import database_now
 from notifications.models import Worker
 from notifications.operations.depths import queue_depths
 from notifications.statistics import Histogram, Total, read_totals

@@ -8,11 +8,11 @@ from django.db import DatabaseError, InterfaceError
 from django.db.migrations.executor import MigrationExecutor
 
 from notifications.compat import task_backends
+from notifications.db.clock import database_now
 from notifications.db.transactions import connection
 from notifications.engines import configured_engines
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.jobs.transitions.guards import database_now
 from notifications.operations import waiting_for_engines as waiting
 from notifications.operations.unserved_queues import claiming_workers
 

@@ -17,10 +17,11 @@ from django.db.models import Case, F, Q, Value, When
 
 from notifications import times
 from notifications.conf import settings
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
-from notifications.jobs.transitions.guards import database_now, lock_query
 from notifications.models import Alert, AlertState, Job, Notification, Schedule, ServerProcess, Worker
 from notifications.schedules.declarations import declared_schedules
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db.models import Q
 
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.lanes import LANES
-from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")

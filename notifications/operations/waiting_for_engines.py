@@ -10,13 +10,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Exists, F, OuterRef, Q, Sum
 
 from notifications.compat import task_backends
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.engines import engine_of, label_of
 from notifications.engines.interface import Engine
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED_LANES, has_engine
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job, Worker
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 

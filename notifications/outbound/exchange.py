@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from django.utils.translation import gettext
 
-from notifications.jobs.enqueueing.owners import caller_key, running_attempt
+from notifications.context import caller_key, running_attempt
 
 from . import telemetry
 from .body import read

@@ -9,7 +9,7 @@ import re
 from hashlib import sha256
 from uuid import uuid4, uuid5
 
-from notifications.jobs.enqueueing.owners import running_attempt
+from notifications.context import running_attempt
 
 HEADER = "Idempotency-Key"
 

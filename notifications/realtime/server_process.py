@@ -7,9 +7,9 @@ import socket
 from datetime import timedelta
 
 from notifications import times
+from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
-from notifications.jobs.transitions.guards import database_now
 from notifications.models import ServerProcess
 
 #: Seconds after a renewal until the row counts as that of a process that has ended.

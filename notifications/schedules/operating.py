@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions.guards import database_now, lock_query
 from notifications.models import Schedule, Tick
 from notifications.schedules import runs, ticks
 from notifications.schedules.declarations import declared_schedules

@@ -17,8 +17,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions.guards import database_now, lock_query
 from notifications.models import Job, Schedule, Tick
 from notifications.states import ACTIVE
 

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import is_unavailable
-from notifications.jobs.transitions.guards import database_now, lock_query
 from notifications.models import Schedule, Tick
 from notifications.schedules import runs
 from notifications.schedules.declarations import (

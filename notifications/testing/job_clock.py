@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from notifications.db import clock as db_clock
+
 
 class Clock:
     """The clock by which jobs become due: the database's, plus ``ahead``.
@@ -14,21 +16,15 @@ class Clock:
     @property
     def ahead(self) -> timedelta:
         """How far the clock was advanced."""
-        from notifications.db import clock
-
-        return clock.clock_offset
+        return db_clock.clock_offset
 
     @ahead.setter
     def ahead(self, value: timedelta) -> None:
-        from notifications.db import clock
-
-        clock.clock_offset = value
+        db_clock.clock_offset = value
 
     def now(self) -> datetime:
         """Return the current time of the clock."""
-        from notifications.db import clock
-
-        return clock.database_now()
+        return db_clock.database_now()
 
     def advance(self, by: float | timedelta) -> None:
         """Advance the clock by seconds or a timedelta."""

@@ -10,7 +10,8 @@ from notifications.http.negotiation import (
     prefers_async,
     wait_seconds,
 )
-from notifications.realtime.servers.request_limits import MAX_HEADER_BYTES, header
+from notifications.http.parsing import header
+from notifications.validators import MAX_HEADER_BYTES
 
 MEDIA_TYPES = ["text/html", "application/json"]
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from notifications.realtime.servers import request_limits
-from notifications.realtime.servers.request_limits import MAX_HEADER_BYTES
+from notifications.validators import MAX_HEADER_BYTES
 
 
 async def call(*headers, pieces=(b"",)):

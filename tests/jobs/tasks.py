@@ -16,9 +16,9 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import translation
 
+from notifications import traces
 from notifications.api import anotify, notify, policy, progress, task, track
 from notifications.exceptions import JobCancelled
-from notifications.jobs import traces
 
 #: Tasks that hold wait for this event, which a test in the same process sets. `held` has an entry for each.
 gate = threading.Event()

@@ -10,7 +10,7 @@ import pytest
 
 from notifications import outbound
 from notifications.api import requester
-from notifications.jobs.enqueueing.owners import enter_attempt
+from notifications.context import enter_attempt
 from notifications.outbound import circuits as module
 from notifications.outbound import pools
 from notifications.outbound.circuits import (

@@ -12,7 +12,7 @@ import pytest
 
 from notifications import outbound
 from notifications.api import policy, task
-from notifications.jobs.enqueueing import owners
+from notifications.context import enter_attempt
 from notifications.models import Attempt, Job
 from notifications.outbound import retries
 from notifications.signals import outbound_ended, outbound_retrying, outbound_started
@@ -222,7 +222,7 @@ async def test_keys_in_a_job(upstream, db):
     """Another attempt at a job sends the same keys, also for equal concurrent requests; another job does not."""
 
     async def attempt(job):
-        owners.enter_attempt(None, job)
+        enter_attempt(None, job)
         posts = [outbound.post(upstream.url("/ok"), json=body, idempotency_key=True) for body in (1, 1, 2)]
         upstream.requests.clear()
         await asyncio.gather(*posts)

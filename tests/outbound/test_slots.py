@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from notifications import outbound
-from notifications.jobs.enqueueing import owners
+from notifications.context import enter_attempt
 from notifications.outbound.slots import Slots
 
 from .upstream import Upstream
@@ -193,7 +193,7 @@ async def test_jobs_take_turns(upstream, allow):
     allow(upstream.address, OUTBOUND_PER_HOST=1)
 
     async def job():
-        owners.enter_attempt(None, uuid4())
+        enter_attempt(None, uuid4())
         await asyncio.gather(*[outbound.get(upstream.url("/slow/0.01")) for _ in range(20)])
 
     working = asyncio.create_task(job())

@@ -10,9 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from notifications import outbound
+from notifications import outbound, traces
 from notifications.asgi import Application
-from notifications.jobs import traces
 
 from .upstream import Upstream
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Group
 
-from notifications.jobs.transitions import guards
+from notifications.db.clock import database_now
 from notifications.models import Job, Notification, Schedule, Tick
 from notifications.operations.announcing.announcer import Announcer
 from notifications.schedules import ticks
@@ -28,7 +28,7 @@ class Schedules:
     def __init__(self, settings, monkeypatch):
         self._settings = settings
         self._monkeypatch = monkeypatch
-        self.start = self.now = guards.database_now()
+        self.start = self.now = database_now()
         self._monkeypatch.setattr(ticks, "database_now", lambda: self.now)
         self._monkeypatch.setattr(ticks, "_declared_since", {})
         self._monkeypatch.setattr(ticks, "_prepared_at", {})

@@ -14,10 +14,10 @@ from notifications.admin.overview.history import PERIODS, History, Totals
 from notifications.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.admin.overview.queues import QueueState
 from notifications.compat import task_backends
+from notifications.db.clock import estimated_database_now
 from notifications.engines import label_of
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.jobs.transitions.guards import estimated_database_now
 from notifications.models import Alert, Schedule, ServerProcess
 from notifications.operations.alerts.episodes import open_alerts
 from notifications.realtime import doorbell

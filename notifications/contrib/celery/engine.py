@@ -18,10 +18,10 @@ from notifications.contrib.celery.connections import (
     broker_url,
     new_connection,
 )
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
-from notifications.jobs.transitions.guards import database_now
 from notifications.models import Worker
 
 #: Seconds that giving up a connection may take.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from notifications.context import current_execution, enter_attempt, save_attempt, set_current_execution
 from notifications.contrib.celery import end_notes
 from notifications.contrib.celery.eager import eager_process
 from notifications.contrib.celery.messages import (
@@ -28,11 +29,9 @@ from notifications.ids import uuid7
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, observed, observed_groups, running
 from notifications.jobs.transitions.observed_starts import ObservedAttempt
-from notifications.jobs.worker.current import current_execution, set_current_execution
 from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
 

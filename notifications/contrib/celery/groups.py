@@ -17,6 +17,7 @@ from uuid import UUID
 from django.utils.translation import ngettext
 
 from notifications import times, validators
+from notifications.context import current_execution
 from notifications.contrib.celery.execution import ObservedExecution
 from notifications.contrib.celery.headers import JobHeader
 from notifications.contrib.celery.messages import (
@@ -34,7 +35,6 @@ from notifications.contrib.celery.publishing import (
 )
 from notifications.jobs.declaring.observations import Observation, label_of
 from notifications.jobs.transitions import observed_batches
-from notifications.jobs.worker.current import current_execution
 from notifications.models import Job
 
 

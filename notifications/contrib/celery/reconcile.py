@@ -38,13 +38,13 @@ from notifications.contrib.celery.messages import (
 from notifications.contrib.celery.recorder import RETRY_SECONDS
 from notifications.contrib.celery.revoke import send_revoke
 from notifications.contrib.celery.seen_workers import SeenWorkers
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.lanes import EAGER_QUEUE
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, observed
-from notifications.jobs.transitions.guards import database_now
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.models import Job, Worker
 

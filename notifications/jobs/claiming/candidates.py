@@ -9,13 +9,13 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db import bulk
+from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries
 from notifications.jobs.claiming.claim_queries import Query
 from notifications.jobs.claiming.concurrency import RunningLimits, full_queues, select_within_limits
 from notifications.jobs.claiming.lanes import LANES, Lanes
 from notifications.jobs.claiming.queues import paused_queues, queue_limits
-from notifications.jobs.transitions.guards import lock_query
 from notifications.models import Job
 
 

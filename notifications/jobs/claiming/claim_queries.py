@@ -37,9 +37,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
+from notifications.db.clock import database_now_sql
+from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, Lanes
-from notifications.jobs.transitions.guards import database_now_sql, lock_sql
 
 #: A query and its parameters.
 Query = tuple[str, list[Any]]

@@ -17,11 +17,11 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications import times
+from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries
 from notifications.jobs.claiming.engine_activity import read_activity
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job
 
 #: How often one claim looks for further jobs, in place of those that a limit excludes.

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import translation
 
-from notifications import serializers, streams, times, validators
+from notifications import serializers, streams, times, traces, validators
 from notifications.compat import should_send, task_backends, task_enqueued
+from notifications.context import current_execution
 from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
 from notifications.engines import senders
-from notifications.jobs import host_code, results, signal_queue, traces
+from notifications.jobs import host_code, results, signal_queue
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, Handler, load_handlers
-from notifications.jobs.worker.current import current_execution
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
 

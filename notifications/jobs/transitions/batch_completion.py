@@ -22,12 +22,14 @@ from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
 from notifications import streams, times
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import batch_outcomes
-from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
+from notifications.jobs.transitions.guards import guarded_update
 from notifications.models import Job
 from notifications.states import ACTIVE, DONE
 

@@ -13,13 +13,14 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
+from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import connection, database, execute_one, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, LANES, Lanes
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.guards import database_now, database_now_sql, update_locked_rows
+from notifications.jobs.transitions.guards import update_locked_rows
 from notifications.models import Job
 
 #: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its

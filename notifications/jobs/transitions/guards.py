@@ -10,30 +10,14 @@ from uuid import UUID
 from notifications import times
 from notifications.db import bulk, clock
 from notifications.db.adapters import adapter
-from notifications.db.clock import database_now as database_now
-from notifications.db.clock import database_now_sql as database_now_sql
-from notifications.db.clock import estimated_database_now as estimated_database_now
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection, database, execute_many
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
     from notifications.statistics.recording import Tally
-
-
-def lock_query(rows: Any, *, skip_locked: bool = True) -> Any:
-    """Return a query that locks its rows. Rows that another transaction holds are skipped, or else waited for."""
-    features = connection().features
-    if not features.has_select_for_update_skip_locked:
-        return rows
-    return rows.select_for_update(skip_locked=skip_locked, no_key=features.has_select_for_no_key_update)
-
-
-def lock_sql(*, skip_locked: bool = True) -> str:
-    """Return the SQL that ``lock_query`` appends to a query."""
-    if not connection().features.has_select_for_update_skip_locked:
-        return ""
-    return " FOR NO KEY UPDATE SKIP LOCKED" if skip_locked else " FOR NO KEY UPDATE"
 
 
 def read_guards(

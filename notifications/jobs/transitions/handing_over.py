@@ -18,6 +18,8 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.compat import task_backends
+from notifications.db.clock import database_now, estimated_database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claim_queries import Query
@@ -32,12 +34,7 @@ from notifications.jobs.claiming.lanes import (
     has_engine,
 )
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.guards import (
-    database_now,
-    estimated_database_now,
-    guarded_update,
-    lock_query,
-)
+from notifications.jobs.transitions.guards import guarded_update
 from notifications.models import Job
 
 if TYPE_CHECKING:

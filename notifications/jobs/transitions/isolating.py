@@ -15,12 +15,13 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications.compat import task_backends
+from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.lanes import ISOLATED, has_engine
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.guards import database_now, guarded_update
+from notifications.jobs.transitions.guards import guarded_update
 from notifications.jobs.transitions.handing_over import (
     FIRST_ISOLATED_SECONDS,
     MAX_ISOLATED_SECONDS,

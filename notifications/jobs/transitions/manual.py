@@ -10,6 +10,8 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db import bulk
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import (
     database,
     execute_many,
@@ -27,14 +29,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions, retrying
 from notifications.jobs.transitions.finishing import finish_batches, send_signals
-from notifications.jobs.transitions.guards import (
-    database_now,
-    guarded_update,
-    lock_query,
-    lock_sql,
-    prepare_id,
-    update_locked_rows,
-)
+from notifications.jobs.transitions.guards import guarded_update, prepare_id, update_locked_rows
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
 from notifications.models import Job

@@ -14,18 +14,15 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications import streams
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, observed_batches
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.guards import (
-    database_now,
-    guarded_update,
-    insert_attempts,
-    lock_query,
-)
+from notifications.jobs.transitions.guards import guarded_update, insert_attempts
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.models import Job

@@ -14,11 +14,13 @@ from uuid import UUID
 from django.db.models import Count
 
 from notifications import streams
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
+from notifications.jobs.transitions.guards import guarded_update
 from notifications.models import Job
 from notifications.states import DONE, REOPENABLE
 

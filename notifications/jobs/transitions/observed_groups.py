@@ -10,6 +10,8 @@ from uuid import UUID
 
 from notifications import streams
 from notifications.db import bulk
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import outcomes
@@ -17,12 +19,7 @@ from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, notify_functions, observed_batches
 from notifications.jobs.transitions.batch_completion import is_batch
-from notifications.jobs.transitions.guards import (
-    database_now,
-    insert_attempts,
-    lock_sql,
-    prepare_id,
-)
+from notifications.jobs.transitions.guards import insert_attempts, prepare_id
 from notifications.jobs.transitions.observed_starts import ObservedAttempt, write_starts
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.models import Job

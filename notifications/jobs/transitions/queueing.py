@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from notifications import streams, times
+from notifications.db.clock import database_now
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claimed_job import ClaimedJob
@@ -13,7 +14,7 @@ from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.guards import database_now, guarded_update
+from notifications.jobs.transitions.guards import guarded_update
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.

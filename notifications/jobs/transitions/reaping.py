@@ -11,13 +11,15 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications import streams
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.lanes import EAGER_QUEUE, OBSERVED, suspect_lane
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
-from notifications.jobs.transitions.guards import database_now, guarded_update, insert_attempts, lock_query
+from notifications.jobs.transitions.guards import guarded_update, insert_attempts
 from notifications.models import AlertState, Job, Worker
 from notifications.statistics.recording import Tally
 

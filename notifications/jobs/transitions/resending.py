@@ -20,11 +20,13 @@ from uuid import UUID
 
 from django.db.models import F, Q
 
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming.engine_activity import Activity, BackendQueue, read_activity
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.transitions import handing_over
-from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
+from notifications.jobs.transitions.guards import guarded_update
 from notifications.models import Job
 
 #: How many jobs each process sends again per second although the engine seems to come to them: those of queues of

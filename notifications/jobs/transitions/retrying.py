@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications import streams, times
+from notifications.db.locks import lock_query
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     connection,
@@ -20,7 +21,7 @@ from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions.finishing import finish_batches
-from notifications.jobs.transitions.guards import guarded_update, lock_query, update_locked_rows
+from notifications.jobs.transitions.guards import guarded_update, update_locked_rows
 from notifications.models import Job
 from notifications.states import RETRYABLE
 

@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from notifications import streams
+from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
-from notifications.jobs.transitions.guards import database_now, guarded_update
+from notifications.jobs.transitions.guards import guarded_update
 from notifications.models import Job
 
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")

@@ -59,7 +59,7 @@ def stop() -> None:
 
 def _after_fork(listen: Callable[..., Any] | None) -> None:
     global _lock
-    from notifications.jobs.worker.current import is_inside_job
+    from notifications.context import is_inside_job
 
     _lock = threading.Lock()  # the old one may be held by a thread that the child does not have
     if not is_inside_job():  # a process that a task forks is not a server

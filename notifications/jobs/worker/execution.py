@@ -16,14 +16,14 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
+from notifications import traces
+from notifications.context import CurrentExecution, enter_attempt, set_current_execution
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
-from notifications.jobs import outcomes, results, spans, traces
+from notifications.jobs import outcomes, results, spans
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import Policy, policy_of
-from notifications.jobs.enqueueing.owners import enter_attempt
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.worker.current import CurrentExecution, set_current_execution
 from notifications.jobs.worker.job_context import JobContext
 
 logger = logging.getLogger("notifications.jobs")

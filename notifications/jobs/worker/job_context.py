@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from notifications import validators
 from notifications.compat import TaskContext
+from notifications.context import current_execution
 from notifications.exceptions import JobCancelled
-from notifications.jobs.worker.current import current_execution
 
 T = TypeVar("T")
 

@@ -21,10 +21,10 @@ from django.db import connections
 from notifications import times
 from notifications.conf import settings
 from notifications.db import deadlines
+from notifications.db.clock import database_now
 from notifications.db.threads import start
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
-from notifications.jobs.transitions.guards import database_now
 from notifications.models import Worker
 
 logger = logging.getLogger("notifications.jobs")

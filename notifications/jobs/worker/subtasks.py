@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from notifications.jobs.worker.current import current_execution
+from notifications.context import current_execution
 
 if TYPE_CHECKING:
     from notifications.models import Job

@@ -11,8 +11,8 @@ from django.apps import apps
 
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
+from notifications.db.clock import database_now
 from notifications.db.transactions import begins_with_lock, connection
-from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.operations.readiness import pending_migrations
 from notifications.operations.stored_times import find_wrong_times

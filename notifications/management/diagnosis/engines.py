@@ -17,11 +17,11 @@ from django.db.models.functions import Coalesce, Greatest
 from notifications import times
 from notifications.compat import task_backends
 from notifications.db import keyset
+from notifications.db.clock import database_now
 from notifications.engines import engine_of
 from notifications.engines.interface import Engine
 from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, has_engine
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.processes import measure_round_trip
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS

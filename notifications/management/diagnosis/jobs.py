@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
 from notifications.operations.depths import QueueDepth, queue_depths

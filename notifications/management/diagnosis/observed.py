@@ -10,9 +10,9 @@ from django.db.models import Count, Min, Q
 from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.claiming.lanes import EAGER_QUEUE
-from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS

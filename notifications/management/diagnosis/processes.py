@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from notifications import times
 from notifications.compat import task_backends
 from notifications.conf import settings
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.lanes import LANES
@@ -21,7 +22,6 @@ from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
-from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.management.diagnosis.observed import live_observers
 from notifications.models import Worker

@@ -7,22 +7,15 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from notifications.conf import settings
 from notifications.problems import Problem
+from notifications.validators import MAX_HEADER_BYTES
 
-#: Longer headers are not parsed: several parsers, Python's among them, take quadratic time for hostile values.
-MAX_HEADER_BYTES = 2048
 #: Seconds in which a refused client can read its response. Closing a connection that has unread data resets it, and the
 #: client would not see the response.
 LINGER_SECONDS = 5.0
-
-
-def header(request: HttpRequest, name: str, default: str = "") -> str:
-    """Return a header of the request, or ``default`` if it is absent or longer than 2 kB."""
-    value: str = request.headers.get(name, default)
-    return value if len(value) <= MAX_HEADER_BYTES else default
 
 
 def refusal(headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:

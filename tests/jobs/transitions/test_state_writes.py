@@ -13,7 +13,7 @@ TRANSITIONS = PACKAGE / "jobs" / "transitions"
 #: Adapters of ASGI servers know no jobs, and assign the state of a server's WebSocket protocol.
 SERVERS = PACKAGE / "realtime" / "servers"
 #: Broadcasts and what is announced have states of their own.
-BROADCASTS, ANNOUNCING = PACKAGE / "jobs" / "broadcasts", PACKAGE / "jobs" / "announcing"
+BROADCASTS, ANNOUNCING = PACKAGE / "broadcasts", PACKAGE / "operations" / "announcing"
 #: Functions of ``guards`` that change rows of jobs.
 GUARDED_UPDATES = {"guarded_update", "update_locked_rows"}
 #: Calls that write the columns that they are given by keyword or by name.

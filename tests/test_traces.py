@@ -7,8 +7,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from notifications import outbound
-from notifications.jobs import traces
+from notifications import outbound, traces
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks

@@ -1,0 +1,135 @@
+"""For whom and in which job this code runs: the user of the request, the owner, the attempt and the execution.
+
+The owner of a job that is enqueued here is the first of these that is set: ``.using(owner=…)``, the user of the request
+given to ``accepted``, ``with requester(user)``, the owner of the job that enqueues it. Otherwise the job has no owner.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+if TYPE_CHECKING:  # imported by ``@task`` before the models are ready
+    from notifications.models import Job
+
+_request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
+_requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
+#: The key of the owner of the job that runs in this context.
+_job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
+
+
+class RunningAttempt:
+    """The attempt that runs in a context: the id of its job, and how often it has sent each outbound request."""
+
+    __slots__ = ("job_id", "request_counts")
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self.request_counts: Counter[str] = Counter()
+
+
+_running_attempt: ContextVar[RunningAttempt | None] = ContextVar(
+    "notifications_running_attempt", default=None
+)
+
+
+class CurrentExecution:
+    """What code below a task may know of its execution."""
+
+    __slots__ = ()
+
+    job: Job
+    is_cancelling: bool
+    on_progress: Callable[[Any], None]
+    run_inline: Callable[[Any], None] | None
+    database_thread: Executor | None
+
+
+_execution: ContextVar[CurrentExecution | None] = ContextVar("notifications_execution", default=None)
+
+
+@contextmanager
+def requester(user: Any) -> Iterator[None]:
+    """Make ``user`` (or a primary key) the owner of the jobs that are enqueued inside the ``with`` block."""
+    token = _requester.set(user)
+    try:
+        yield
+    finally:
+        _requester.reset(token)
+
+
+@contextmanager
+def owner_from_request(user: Any) -> Iterator[None]:
+    """Make the user of a request the owner of the jobs that are enqueued inside the ``with`` block."""
+    token = _request_user.set(user)
+    try:
+        yield
+    finally:
+        _request_user.reset(token)
+
+
+def owners() -> tuple[Any, Any, Any]:
+    """Return the user of the request, that of ``requester()``, and the key of the owner of the job that runs here.
+
+    The first one that is not None owns the jobs that are enqueued in this context.
+    """
+    return _request_user.get(), _requester.get(), _job_owner.get()
+
+
+def caller_key() -> Any:
+    """Return the primary key of the user for whom this context runs, or None. For grouping only: it is not checked."""
+    for user in (_request_user.get(), _requester.get()):
+        if user is not None:
+            try:
+                return getattr(user, "pk", user)
+            except SynchronousOnlyOperation:  # request.user is lazy and not yet loaded, on the event loop.
+                return None
+    return _job_owner.get()
+
+
+def enter_attempt(owner_id: Any, job_id: UUID | None = None) -> None:
+    """Make ``owner_id`` the owner of the jobs that this context enqueues; users set by the caller no longer count."""
+    _request_user.set(None)
+    _requester.set(None)
+    _job_owner.set(owner_id)
+    _running_attempt.set(RunningAttempt(job_id) if job_id else None)
+
+
+def save_attempt() -> Callable[[], None]:
+    """Return a function that undoes a later ``enter_attempt``, where the task runs in the context of its caller."""
+    saved = [
+        (variable, variable.get()) for variable in (_request_user, _requester, _job_owner, _running_attempt)
+    ]
+
+    def restore() -> None:
+        for variable, value in saved:
+            variable.set(value)  # type: ignore[attr-defined]
+
+    return restore
+
+
+def running_attempt() -> RunningAttempt | None:
+    """Return the attempt that runs in this context, or that started this asyncio task, or None."""
+    return _running_attempt.get()
+
+
+def current_execution() -> CurrentExecution | None:
+    """Return the execution of the job that calls this, or None outside a job."""
+    return _execution.get()
+
+
+def set_current_execution(execution: CurrentExecution | None) -> None:
+    """Make an execution, or none, the current one of this context."""
+    _execution.set(execution)
+
+
+def is_inside_job() -> bool:
+    """Return whether a job calls this."""
+    return _execution.get() is not None
