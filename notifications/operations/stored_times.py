@@ -22,6 +22,7 @@ from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+from notifications.jobs.transitions.queueing import REQUEUE_DELAY_SECONDS
 from notifications.models import Alert, AlertState, Job, Notification, Schedule, ServerProcess, Worker
 from notifications.schedules.declarations import declared_schedules
 
@@ -101,18 +102,26 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(model=AlertState, name="lease_lost_at"),
         StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
         StoredTime(model=Schedule, name="last_tick"),
-        # A project may enqueue a job for any time. After an attempt it is the time of a retry, at most a day later.
+        # A project may enqueue a job for any time. Once it was claimed, it is the time of a retry, at most a day later.
+        # A job whose task could not be imported is due again within seconds. When it fails stays as far from that.
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(attempt__gt=0) & ~Q(lane=Job.Lane.OBSERVED),
+            rows=queued & Q(deadline__isnull=False) & ~Q(lane=Job.Lane.OBSERVED),
+            longest=timedelta(seconds=REQUEUE_DELAY_SECONDS),
+            changes={"deadline": Value(times.now()) + (F("deadline") - F("run_after"))},
+        ),
+        StoredTime(
+            model=Job,
+            name="run_after",
+            rows=queued & Q(fence__gt=0) & ~Q(lane=Job.Lane.OBSERVED),
             longest=timedelta(days=1),
         ),
         # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(attempt=0, created_at__gt=times.latest_possible(times.now())),
+            rows=queued & Q(fence=0, created_at__gt=times.latest_possible(times.now())),
             is_corrected=False,
         ),
         *(

@@ -4,12 +4,15 @@ import sys
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from notifications.api import notify
+from notifications.db import clock
 from notifications.ids import uuid7
 from notifications.jobs.enqueueing import rate_limit
-from notifications.jobs.transitions import reaping
+from notifications.jobs.transitions import queueing, reaping
+from notifications.jobs.transitions.claims import claim_jobs
 from notifications.management.diagnosis import database
 from notifications.models import (
     Alert,
@@ -86,9 +89,51 @@ def test_retry_of_a_job(far):
     """One that was enqueued for that time keeps it."""
     delayed, retried = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
     Job.objects.filter(id=delayed.id).update(run_after=far)
-    Job.objects.filter(id=retried.id).update(run_after=far, attempt=1)
+    Job.objects.filter(id=retried.id).update(run_after=far, attempt=1, fence=1)
     assert_corrected(Job, "run_after", id=retried.id)
     assert Job.objects.get(id=delayed.id).run_after > timezone.now() + YEARS / 2
+
+
+def test_job_that_got_no_thread(far):
+    """Its attempt did not count, so it has none."""
+    id = tasks.noop.enqueue().id
+    (claimed,) = claim_jobs(uuid7(), 1)
+    queueing.requeue_without_thread(claimed.row)
+    Job.objects.update(run_after=far)
+    assert_corrected(Job, "run_after", id=id)
+
+
+def meet_unknown_task(monkeypatch, ahead):
+    """Have a worker whose clock is so far ahead claim and requeue the job, whose task is unknown, when it is due."""
+    monkeypatch.setattr(clock, "clock_offset", ahead)
+    requeued = [queueing.requeue_unknown_task(claimed) for claimed in claim_jobs(uuid7(), 1)]
+    monkeypatch.setattr(clock, "clock_offset", timedelta(0))
+    return requeued
+
+
+def seconds_left():
+    job = Job.objects.get()
+    return (job.deadline - job.run_after).total_seconds()
+
+
+@pytest.mark.parametrize("ahead", [YEARS, timedelta(days=2), -timedelta(days=2)])
+def test_unknown_task(monkeypatch, ahead):
+    """It fails a day after a worker has met it first, whichever of these workers has a wrong clock."""
+    tasks.noop.enqueue()
+    hour = timedelta(hours=1)
+    day = 24 * 3600 - queueing.REQUEUE_DELAY_SECONDS
+    for offset in (ahead, hour / 2, ahead, hour):
+        # For a clock that is slow the job is not due.
+        assert meet_unknown_task(monkeypatch, offset) in ([True], [])
+        assert day - 2 * 3600 < seconds_left() < day + 1
+        stored_times.correct_wrong_times()
+        assert day - 2 * 3600 < seconds_left() < day + 1
+        assert Job.objects.get().run_after < timezone.now() + 2 * hour
+        # The half hours between two of these pass.
+        Job.objects.update(run_after=F("run_after") - hour / 2, deadline=F("deadline") - hour / 2)
+    last = timezone.now() - timedelta(seconds=1)
+    Job.objects.update(run_after=last, deadline=last)
+    assert meet_unknown_task(monkeypatch, timedelta(0)) == [False]
 
 
 def test_time_of_a_job_that_a_fast_clock_enqueued(far):

@@ -21,6 +21,8 @@ from notifications.models import Job
 REQUEUE_DELAY_SECONDS = 30
 #: Seconds after which a job fails whose task no worker knows, from when the first worker met it.
 UNKNOWN_TASK_FAILS_SECONDS = 24 * 3600
+#: A job that is claimed so long after it was due was stored by another clock, or no worker was there to try it.
+MAX_UNTRIED = timedelta(hours=1)
 
 
 def enqueue(job: Job) -> Job:
@@ -66,9 +68,7 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     # Counted from the first worker: created_at and queued_at would include the delay of a job for later, and run_after
     # moves with each requeue.
     now = database_now()
-    fail_if_unknown_after = claimed.fail_if_unknown_after or now + timedelta(
-        seconds=UNKNOWN_TASK_FAILS_SECONDS
-    )
+    fail_if_unknown_after = _fail_if_unknown_after(claimed, now)
     if fail_if_unknown_after < now:
         return False
     job = claimed.row
@@ -83,6 +83,21 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
 
     retrying_atomic(write)
     return True
+
+
+def _fail_if_unknown_after(claimed: ClaimedJob, now: datetime) -> datetime:
+    """Return when a job fails whose task cannot be imported, whatever a clock said when that was stored.
+
+    It was stored with the time at which the job was due again, by one reading of the clock, so the difference is right.
+    """
+    longest = timedelta(seconds=UNKNOWN_TASK_FAILS_SECONDS)
+    stored = claimed.fail_if_unknown_after
+    if stored is None:
+        return now + longest
+    due_at = claimed.row.run_after or now
+    if timedelta(0) <= now - due_at <= MAX_UNTRIED and stored <= times.latest_possible(now, longest):
+        return stored
+    return now + min(max(stored - due_at, timedelta(0)), longest)
 
 
 def requeue_without_thread(job: Job) -> None:
