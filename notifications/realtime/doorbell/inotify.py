@@ -15,12 +15,12 @@ IN_MODIFY = 0x00000002
 
 
 class Inotify:
-    """Watch files for writes by any process. Paths that do not exist are skipped.
+    """Watch files for writes by any process. Paths that do not exist are skipped. Data at ``wake_fd`` ends a wait too.
 
     Raises OSError on other systems than Linux, or if the system user has too many watches or instances.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], wake_fd: int) -> None:
         if sys.platform != "linux":
             raise OSError("inotify is available on Linux only.")
         libc = ctypes.CDLL(None, use_errno=True)
@@ -36,10 +36,11 @@ class Inotify:
 
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
+        self._poll.register(wake_fd, select.POLLIN)
 
     def wait(self, seconds: float) -> bool:
         """Wait up to ``seconds`` for a write. Returns whether there was one since the last call."""
-        has_events = bool(self._poll.poll(seconds * 1000))
+        has_events = any(fd == self._fd for fd, _ in self._poll.poll(seconds * 1000))
         if has_events:
             with contextlib.suppress(BlockingIOError):
                 while os.read(self._fd, 4096):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from notifications.db.threads import start
+from notifications.db.threads import NoThread, start
 from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.models import Stream
@@ -24,12 +25,13 @@ from notifications.realtime.doorbell.inotify import Inotify
 logger = logging.getLogger(__name__)
 
 NAME = "SQLite file"
-#: Seconds between two checks for a commit: without inotify or shortly after a write, and when nothing is written.
-POLL_INTERVAL_SECONDS, IDLE_POLL_INTERVAL_SECONDS = 0.002, 0.02
-#: inotify reports a write before its commit is visible: check up to 5 times, 0.2 ms apart, then poll for 0.1 s.
+#: Seconds between two checks for a commit: without inotify, and for 0.1 s after a write; then until 1 s after it,
+#: because a commit waits for the disk after its last write; and later, in case that inotify reports no writes.
+POLL_INTERVAL_SECONDS, SLOW_COMMIT_POLL_INTERVAL_SECONDS, IDLE_POLL_INTERVAL_SECONDS = 0.002, 0.02, 0.25
+POLL_AFTER_WRITE_SECONDS, SLOW_COMMIT_SECONDS = 0.1, 1.0
+#: inotify reports a write before its commit is visible: check up to 5 times, 0.2 ms apart.
 MAX_CHECKS_PER_WRITE = 5
 CHECK_INTERVAL_SECONDS = 0.0002
-POLL_AFTER_WRITE_SECONDS = 0.1
 #: Seconds between two checks whether the file was replaced, and before the restart after an error.
 IDENTITY_CHECK_SECONDS = 1.0
 #: Seconds that ``stop()`` waits for the thread.
@@ -47,10 +49,17 @@ class SqliteListener:
         self.last_ring_id = 0
         self.file_id: tuple[int, int] | None = None  # device and inode
         self._data_version = 0
-        self._poll_until = 0.0
+        self._written_at = 0.0
+        self._reports_writes = True
         self._stopping = threading.Event()
+        self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread
         self._thread = threading.Thread(target=self._run, name="notifications-doorbell-sqlite", daemon=True)
-        start(self._thread)
+        try:
+            start(self._thread)
+        except NoThread:
+            self._stop_reader.close()
+            self._stop_writer.close()
+            raise
 
     @property
     def is_listening(self) -> bool:
@@ -59,10 +68,16 @@ class SqliteListener:
     def stop(self) -> None:
         """End the thread and close its connection. Does not wait if called in this thread."""
         self._stopping.set()
+        with contextlib.suppress(OSError):
+            self._stop_writer.send(b".")
         if threading.current_thread() is not self._thread:
             self._thread.join(STOP_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
+        with self._stop_reader, self._stop_writer:
+            self._run_until_stop()
+
+    def _run_until_stop(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._watch_file()
@@ -79,10 +94,12 @@ class SqliteListener:
         db.ensure_connection()
         path = str(db.settings_dict["NAME"])
         execute = db.connection.execute
-        self._data_version = 0  # versions of different connections cannot be compared
+        self._data_version = execute("PRAGMA data_version").fetchone()[
+            0
+        ]  # differs from that of other connections
         self.last_ring_id = execute("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
         self.file_id = _file_id(path)
-        with _open_inotify(path) as inotify:
+        with _open_inotify(path, self._stop_reader.fileno()) as inotify:
             check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
             while not self._stopping.is_set():
                 self._wait_for_commit(execute, inotify)
@@ -93,17 +110,19 @@ class SqliteListener:
 
     def _wait_for_commit(self, execute: Callable[..., sqlite3.Cursor], inotify: Inotify | None) -> None:
         """Wait for a write or one poll interval, and read the rings if another connection has committed."""
-        has_write = False
+        has_write, seconds = False, POLL_INTERVAL_SECONDS
         if inotify is None:
-            time.sleep(POLL_INTERVAL_SECONDS)
+            time.sleep(seconds)
         else:
-            is_polling = time.monotonic() < self._poll_until
-            has_write = inotify.wait(POLL_INTERVAL_SECONDS if is_polling else IDLE_POLL_INTERVAL_SECONDS)
+            seconds = self._poll_interval()
+            has_write = inotify.wait(seconds)
             if has_write:
-                self._poll_until = time.monotonic() + POLL_AFTER_WRITE_SECONDS
+                self._written_at = time.monotonic()
         for _ in range(MAX_CHECKS_PER_WRITE if has_write else 1):
             version = execute("PRAGMA data_version").fetchone()[0]
             if version != self._data_version:
+                if seconds == IDLE_POLL_INTERVAL_SECONDS and not has_write:
+                    self._reports_writes = False  # some network file systems
                 self._data_version = version
                 self._read_rings(execute)
                 break
@@ -111,6 +130,14 @@ class SqliteListener:
                 time.sleep(CHECK_INTERVAL_SECONDS)
         if has_write:  # a burst of writes is checked once per interval, not once per write
             time.sleep(POLL_INTERVAL_SECONDS)
+
+    def _poll_interval(self) -> float:
+        since_write = time.monotonic() - self._written_at
+        if since_write < POLL_AFTER_WRITE_SECONDS:
+            return POLL_INTERVAL_SECONDS
+        if since_write < SLOW_COMMIT_SECONDS or not self._reports_writes:
+            return SLOW_COMMIT_POLL_INTERVAL_SECONDS
+        return IDLE_POLL_INTERVAL_SECONDS
 
     def _read_rings(self, execute: Callable[..., sqlite3.Cursor]) -> None:
         sql = "SELECT id, user_id, origin FROM notifications_ring WHERE id > ?"
@@ -140,13 +167,13 @@ def _file_id(path: str) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _open_inotify(path: str) -> Iterator[Inotify | None]:
+def _open_inotify(path: str, wake_fd: int) -> Iterator[Inotify | None]:
     """Watch the database file and its write-ahead log. Yields None where inotify is not available.
 
     The log exists once the connection has read something.
     """
     try:
-        inotify = Inotify([path, f"{path}-wal"])
+        inotify = Inotify([path, f"{path}-wal"], wake_fd)
     except OSError as exc:
         logger.debug("Polling the SQLite file every %g ms: %s", POLL_INTERVAL_SECONDS * 1000, exc)
         yield None
