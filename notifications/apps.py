@@ -14,10 +14,12 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, duties, engines, receivers, upkeep  # noqa: F401  (the import registers the checks)
-        from notifications.jobs import spans
+        from notifications.engines import senders
+        from notifications.jobs import ports, spans
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
+        from notifications.schedules import ticks
 
         if engines.has_backend_engine():
             # Loaded before workers of the other backend fork a process for each job, which would load it each time.
@@ -25,6 +27,7 @@ class NotificationsConfig(AppConfig):
 
         receivers.connect()
         upkeep.list_duties = duties.list_duties
+        ports.engines, ports.schedules = senders, ticks
         spans.configure()
         engines.listen, engines.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:

@@ -140,7 +140,9 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
         return found
 
     monkeypatch.setattr(upkeep, "list_duties", recorded)
-    monkeypatch.setattr(maintenance.ticks, "run_round", lambda: done.add("enqueue jobs of schedules") or 0.1)
+    monkeypatch.setattr(
+        maintenance.ports.schedules, "run_worker_round", lambda: done.add("enqueue jobs of schedules") or 0.1
+    )
     processes = Processes(request)
     for kind in kinds:
         processes.start(kind)
@@ -382,7 +384,10 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
 def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch):
     """Its loops go on, and log it once a minute together."""
     monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
-    for module, name in ((duties.streams, "number_pending"), (maintenance.ticks, "run_round")):
+    for module, name in (
+        (duties.streams, "number_pending"),
+        (maintenance.ports.schedules, "run_worker_round"),
+    ):
         monkeypatch.setattr(module, name, not_migrated)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(maintenance, "MIN_CHUNK_PAUSE_SECONDS", 0.01)

@@ -19,11 +19,12 @@ from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.admin.runners import has_runners
+from notifications.db.keyset import NEWEST_FIRST
 from notifications.engines import label_of
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, ISOLATED, OBSERVED
 from notifications.models import Job
 from notifications.operations import waiting_for_engines as waiting
-from notifications.operations.matching import NEWEST_FIRST, JobFilter
+from notifications.operations.matching import JobFilter
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.states import describe_state
 

@@ -110,6 +110,10 @@ class Order:
         return condition
 
 
+#: Newest first, by an index of the table.
+NEWEST_FIRST = Order(fields=("created_at", "id"))
+
+
 def read_page(
     rows: Any,
     order: Order,

@@ -16,7 +16,7 @@ from notifications.compat import is_test_runner
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import NoThread, check_connections, close_connections, start_thread
 from notifications.db.transactions import connection, on_commit_merged
-from notifications.engines import engine_of
+from notifications.engines import engine_of, usable_engine
 from notifications.engines.interface import HandedJob, JobsRefused, handed_job
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
@@ -34,6 +34,11 @@ MAX_UNSENT_IDS = 50_000
 
 #: Whether ids are sent under a test runner too.
 enabled_in_tests = False
+
+
+def require_engine(alias: str) -> None:
+    """Raise ``ImproperlyConfigured`` if the engine of a backend could never run a job."""
+    usable_engine(alias)
 
 
 def prepare(job: Job) -> None:

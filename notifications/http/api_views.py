@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers
-from notifications.db.keyset import RowPosition
+from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http import job_waiting
@@ -32,7 +32,6 @@ from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.ids import created_at_of
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.operations.matching import NEWEST_FIRST
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub, reader
 from notifications.states import RETRYABLE

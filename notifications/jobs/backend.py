@@ -88,8 +88,7 @@ class JobBackend(BaseTaskBackend):
         Raises as ``enqueue()`` does, but for limits and keys.
         """
         from notifications.db import bulk
-        from notifications.engines import senders, usable_engine
-        from notifications.jobs import batches
+        from notifications.jobs import batches, ports
         from notifications.jobs.claiming.lanes import has_engine, lane_of
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.models import Job
@@ -131,8 +130,8 @@ class JobBackend(BaseTaskBackend):
             idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
         )
         if has_engine(self.alias):
-            usable_engine(self.alias)
-            senders.prepare(job)
+            ports.engines.require_engine(self.alias)
+            ports.engines.prepare(job)
         return job, args, kwargs
 
     def insert(self, job: Job) -> Job:
@@ -140,13 +139,13 @@ class JobBackend(BaseTaskBackend):
 
         Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
         """
-        from notifications.engines import senders
+        from notifications.jobs import ports
         from notifications.jobs.claiming.lanes import has_engine
         from notifications.jobs.transitions import queueing
 
         stored_job = queueing.enqueue(job)
         if stored_job is job and has_engine(self.alias):
-            senders.send_after_commit([job])
+            ports.engines.send_after_commit([job])
         return stored_job
 
     def get_result(self, result_id: str) -> TaskResult:

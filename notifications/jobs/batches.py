@@ -16,9 +16,8 @@ from django.utils.translation import ngettext
 from notifications import streams, times, validators
 from notifications.compat import TaskResult, task_backends, task_enqueued
 from notifications.db.transactions import connection, on_commit, retrying_atomic
-from notifications.engines import senders
 from notifications.ids import uuid7
-from notifications.jobs import results, spans
+from notifications.jobs import ports, results, spans
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import NotifyOption
 from notifications.jobs.declaring.tasks import has_job_tasks
@@ -151,7 +150,7 @@ class Batch:
             insert()
         else:
             retrying_atomic(insert)
-        senders.send_after_commit(child for child, _ in self._jobs)
+        ports.engines.send_after_commit(child for child, _ in self._jobs)
         if not self._jobs:  # No job will end it.
             on_commit(lambda: finishing.finish_batches([self.id]))
         self._result = results.task_result(job, task=batch, attempts=[])

@@ -130,7 +130,7 @@ def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
 
     Done jobs are included until they are pruned.
     """
-    from notifications.operations.matching import NEWEST_FIRST
+    from notifications.db.keyset import NEWEST_FIRST
     from notifications.streams.inbox import user_keys_of
 
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:

@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from notifications.db import keyset
+from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.operations.matching import NEWEST_FIRST, JobFilter
+from notifications.operations.matching import JobFilter
 from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
 
 #: Jobs that are changed between two reports of progress.

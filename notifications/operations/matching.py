@@ -14,14 +14,12 @@ from django.db.models.functions import Coalesce, Concat
 from django.db.models.lookups import Exact
 
 from notifications import times
-from notifications.db.keyset import Order
+from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES, OBSERVED
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 
-#: Newest first, by an index.
-NEWEST_FIRST = Order(fields=("created_at", "id"))
 #: The ids that are read to look few jobs up by them, where the index that finds them has another order.
 MAX_IDS_READ = 1_000
 ENGINE_PREFIX = "engine:"

@@ -25,6 +25,7 @@ from notifications.schedules.declarations import (
     wrong_declarations,
 )
 from notifications.schedules.enqueueing import ScheduledCall, insert_tick
+from notifications.schedules.tasks import find_wrong_tasks
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -44,12 +45,26 @@ REMOVED_AFTER = timedelta(minutes=1)
 #: The smallest difference of two times.
 INSTANT = timedelta(microseconds=1)
 
+#: Whether this process has imported the tasks of schedules before its first round.
+_has_imported_tasks = False
 #: Messages about declarations that this process has logged.
 _logged: set[str] = set()
 #: Since when a schedule is declared with a timing in this process, by its name and the text of the timing.
 _declared_since: dict[tuple[str, str], datetime] = {}
 #: When this process last prepared the call of a schedule (monotonic), by its name.
 _prepared_at: dict[str, float] = {}
+
+
+def run_worker_round() -> float:
+    """Import the tasks of schedules, once in a process, and run a round.
+
+    Importing them may take seconds, in which the transaction of a tick would hold its row.
+    """
+    global _has_imported_tasks
+    if not _has_imported_tasks:
+        list(find_wrong_tasks())
+        _has_imported_tasks = True
+    return run_round()
 
 
 def run_round() -> float:

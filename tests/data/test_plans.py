@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.db.keyset import RowPosition
+from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -31,7 +31,6 @@ from notifications.jobs.transitions import (
 from notifications.models import Job, Notification, Worker
 from notifications.operations import unserved_queues as stranded
 from notifications.operations import waiting_for_engines as waiting
-from notifications.operations.matching import NEWEST_FIRST
 from notifications.streams import (
     changes,
     inbox,

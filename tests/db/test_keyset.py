@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 
 from notifications.db import keyset
+from notifications.db.keyset import NEWEST_FIRST
 from notifications.models import Job
-from notifications.operations.matching import NEWEST_FIRST
 from tests.data.rows import job
 
 pytestmark = pytest.mark.django_db

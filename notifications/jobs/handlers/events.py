@@ -19,8 +19,7 @@ from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.context import current_execution
 from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
-from notifications.engines import senders
-from notifications.jobs import host_code, results, signal_queue
+from notifications.jobs import host_code, ports, results, signal_queue
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, Handler, load_handlers
@@ -108,7 +107,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
         return
     streams.ring((), queue=any(job.lane != HANDED for job in jobs))
     if any(job.lane == HANDED for job in jobs):
-        senders.send_after_commit(jobs)
+        ports.engines.send_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))
 
@@ -152,7 +151,7 @@ def _build(handlers: Sequence[Handler], event: Item, **columns: Any) -> Iterator
             **columns,
         )
         if handler.has_engine:
-            senders.prepare(job)
+            ports.engines.prepare(job)
         yield job
 
 

@@ -19,8 +19,7 @@ from notifications.db.transactions import (
     in_callers_transaction,
     on_commit,
 )
-from notifications.engines import senders
-from notifications.jobs import outcomes
+from notifications.jobs import outcomes, ports
 from notifications.jobs.claiming.lanes import HANDED_LANES
 from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.policies import Policy
@@ -187,7 +186,7 @@ def _cancel_chunk(
         observations.revoke_tasks(tasks)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
     if handed := [outcome.job for outcome in ended if outcome.job.lane in HANDED_LANES]:
-        senders.revoke(handed)
+        ports.engines.revoke(handed)
     results.update((outcome.job.id, "cancelled") for outcome in ended)
     results.update((job.id, "asked") for job in running)
     return changed

@@ -13,18 +13,18 @@ from django.db import DatabaseError
 
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
+from notifications.jobs import ports
 from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
-from notifications.schedules import tasks as scheduled_tasks
-from notifications.schedules import ticks
-from notifications.schedules.declarations import declared_schedules
 from notifications.upkeep import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two rounds.
 ROUND_INTERVAL_SECONDS = 1.0
+#: Seconds until the first retry of a round of schedules that has failed.
+FIRST_RETRY_SECONDS = 0.1
 #: Seconds at least between two rounds of schedules.
 MIN_TICK_PAUSE_SECONDS = 0.02
 #: Seconds between two log lines that say that the rounds of schedules fail with the same error.
@@ -86,18 +86,13 @@ class Maintenance:
 
     async def run_schedules(self) -> None:
         """Enqueue the jobs of schedules when they are due. All workers do so: a tick is recorded once."""
-        has_imported_tasks = not declared_schedules()
-        retry_pause, logged_error, logged_at = ticks.HELD_RETRY_SECONDS, "", 0.0
+        retry_pause, logged_error, logged_at = FIRST_RETRY_SECONDS, "", 0.0
         while True:
             started = time.monotonic()
             try:
-                if not has_imported_tasks:
-                    # Importing the modules of tasks may take seconds, for which no outcome could be recorded.
-                    await self._call_project(lambda: list(scheduled_tasks.find_wrong_tasks()))
-                    has_imported_tasks = True
                 # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
-                pause = await self._call_project(ticks.run_round)
-                retry_pause, logged_error = ticks.HELD_RETRY_SECONDS, ""
+                pause = await self._call_project(ports.schedules.run_worker_round)
+                retry_pause, logged_error = FIRST_RETRY_SECONDS, ""
             except UNAVAILABLE as exc:
                 pause, retry_pause = retry_pause, min(2 * retry_pause, ROUND_INTERVAL_SECONDS)
                 if str(exc) != logged_error or started - logged_at >= UNAVAILABLE_LOG_INTERVAL_SECONDS:

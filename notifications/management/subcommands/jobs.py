@@ -14,6 +14,7 @@ from django.core.management.base import CommandError
 from django.db import connections
 
 from notifications import serializers
+from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
 from notifications.engines import label_of
@@ -27,7 +28,6 @@ from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Attempt, Job
 from notifications.operations import waiting_for_engines as waiting
-from notifications.operations.matching import NEWEST_FIRST
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.realtime import doorbell
 from notifications.statistics import read_figures

@@ -124,7 +124,7 @@ async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypat
         rounds.append(1)
         raise OperationalError("away")
 
-    monkeypatch.setattr(maintenance.ticks, "run_round", fail)
+    monkeypatch.setattr(maintenance.ports.schedules, "run_worker_round", fail)
     worker = maintenance.Maintenance(lease_of(None), None, None)
     with suppress(TimeoutError):
         async with asyncio.timeout(1.3):  # at 0, 0.1, 0.3, 0.7 and 1.1 s

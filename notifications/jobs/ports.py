@@ -1,0 +1,36 @@
+"""What ``jobs`` calls in the rooms above it, which are given here when the app is ready (``apps.py``), not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from notifications.models import Job
+
+
+class Engines(Protocol):
+    """``engines.senders``: the systems that run the jobs of some backends."""
+
+    def require_engine(self, alias: str, /) -> None:
+        """Raise ``ImproperlyConfigured`` if the engine of a backend could never run a job."""
+
+    def prepare(self, job: Job, /) -> None:
+        """Choose the lane of a new job of an engine."""
+
+    def send_after_commit(self, jobs: Iterable[Job], /) -> None:
+        """Have new jobs handed to their engines after the commit."""
+
+    def revoke(self, jobs: Iterable[Job], /) -> None:
+        """Have the engines drop cancelled jobs."""
+
+
+class Schedules(Protocol):
+    """``schedules.ticks``: periodic jobs."""
+
+    def run_worker_round(self) -> float:
+        """Enqueue the jobs that are due. Return the seconds until the next round. Raises ``django.db.Error``."""
+
+
+engines: Engines
+schedules: Schedules
