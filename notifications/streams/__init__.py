@@ -9,6 +9,7 @@ Only modules of this package lock streams or change them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from notifications.db.transactions import (
     on_commit_merged,
     retrying_atomic,
 )
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
 from notifications.streams.epochs import begin_epoch, epoch
@@ -40,6 +42,7 @@ __all__ = [
     "epoch",
     "find_pending",
     "number",
+    "number_committed",
     "number_in_transaction",
     "number_new",
     "number_pending",
@@ -47,6 +50,8 @@ __all__ = [
     "raise_guard",
     "ring",
 ]
+
+logger = logging.getLogger("notifications")
 
 #: Streams that one transaction locks at most.
 MAX_STREAMS_LOCKED = 100
@@ -67,6 +72,14 @@ def number(users: Iterable[Any], *, more_follows: bool = False) -> None:
     if not in_callers_transaction(db):
         return _number_all(users, more_follows)
     on_commit_merged("numbering", users, lambda deferred: _number_all(set().union(*deferred)))
+
+
+def number_committed(users: Iterable[Any], *, more_follows: bool = False) -> None:
+    """Number as ``number`` does, without an error: after one a caller would write again what is committed already."""
+    try:
+        number(users, more_follows=more_follows)
+    except UNAVAILABLE:
+        logger.warning("Could not number rows. Any process does so within a second.", exc_info=True)
 
 
 def number_in_transaction(users: Iterable[Any]) -> bool:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
-from django.db import OperationalError
 from django.db.models import Model
 
 from notifications import streams, times, validators
@@ -69,10 +68,13 @@ def create_notifications(
     notifications = [build_notification(user, title, **fields) for user in user_keys_of(users)]
     rows = sorted(notifications, key=lambda row: row.user_id)
     if in_callers_transaction():
-        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-            mark_muted(rows[start : start + MAX_ROWS_PER_TRANSACTION])
         # No stream is locked in a caller's transaction, so it waits for none.
-        _insert(rows, events)
+        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
+            chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
+            prepare(chunk)
+            bulk.insert(chunk)
+        if events:
+            events.insert_jobs(rows)
         streams.number(row.user_id for row in rows)
         if events:
             on_commit(lambda: events.send_recorded(rows))
@@ -152,10 +154,14 @@ def chunk_size(events: CreationEvents | None) -> int:
     return max(1, MAX_ROWS_PER_TRANSACTION // (1 + jobs))
 
 
-def _insert(rows: list[Notification], events: CreationEvents | None) -> None:
-    Notification.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_TRANSACTION)
-    if events:
-        events.insert_jobs(rows)
+def prepare(rows: Sequence[Notification]) -> None:
+    """Prepare notifications for a transaction that inserts them, also again after one that was rolled back.
+
+    Then they have no numbers, and those in categories that their users have muted are read. A chunk in a call.
+    """
+    for row in rows:
+        row.seq, row.raised, row.counted = None, None, False
+    mark_muted(rows)
 
 
 def create_chunk(
@@ -182,26 +188,16 @@ def create_chunk(
         is_claimed = claim is None or claim()
         if not is_claimed:
             return False
-        for row in rows:
-            row.seq, row.raised, row.counted = None, None, False
-        mark_muted(rows)
-        # Holds SQLite's lock for a third of the time.
-        if streams.number_new(rows):
-            bulk.insert(rows)
-            if events:
-                events.insert_jobs(rows)
-            return False
-        _insert(rows, events)
-        return streams.number_in_transaction(users)
+        prepare(rows)
+        # Numbering in place holds SQLite's lock for a third of the time.
+        is_numbered = streams.number_new(rows)
+        bulk.insert(rows)
+        if events:
+            events.insert_jobs(rows)
+        return not is_numbered and streams.number_in_transaction(users)
 
     if fair_atomic(insert, more_follows=more_follows):
-        try:
-            streams.number(users, more_follows=more_follows)
-        except OperationalError:
-            # The rows are committed: after an error the caller would send them again.
-            logger.warning(
-                "Could not number notifications. Any process does so within a second.", exc_info=True
-            )
+        streams.number_committed(users, more_follows=more_follows)
     if events and is_claimed:
         events.send_recorded(rows)
     return is_claimed

@@ -298,7 +298,7 @@ def test_failed_numbering_of_stored_rows(transactional_db, monkeypatch, caplog):
     monkeypatch.setattr(streams, "number", fail)
     assert len(notify(users, "Hello")) == 250
     assert Notification.objects.count() == 250
-    assert "Could not number notifications" in caplog.text
+    assert "Could not number rows" in caplog.text
     monkeypatch.undo()
     streams.number_pending()
     assert_consistent(users)

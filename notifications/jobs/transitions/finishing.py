@@ -35,18 +35,33 @@ def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
     Returns the claims whose outcomes are stored or void. The others must be tried again. Raises like
     ``record_outcomes``.
     """
-    stored, void = recording.record_outcomes(notify_functions.call_all(group))
-    ended = [outcome for outcome in stored if outcome.retry_delay is None]
-    send_signals(ended)
-    finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
-    for outcome in void:
+    stored, void_outcomes = recording.record_outcomes(notify_functions.call_all(group))
+    _follow_ends(stored)
+    for outcome in void_outcomes:
         # A batch has no worker: another process has ended it.
         if outcome.job.worker is not None:
             logger.warning(
                 "Outcome is void: another worker has claimed job %s, or its end is stored already",
                 outcome.job.id,
             )
-    return {claim_of(outcome.job) for outcome in (*stored, *void)}
+    return {claim_of(outcome.job) for outcome in (*stored, *void_outcomes)}
+
+
+def end_jobs(lock_rows: recording.LockRows, **options: Any) -> list[Outcome]:
+    """Record outcomes as ``recording.record`` does, send the signals, and end the batches that are complete.
+
+    Returns the outcomes that ``lock_rows`` returned.
+    """
+    recorded = recording.record(lock_rows, **options)
+    _follow_ends(recorded)
+    return recorded
+
+
+def _follow_ends(recorded: Sequence[Outcome]) -> None:
+    """Send the signals of the jobs that have ended, and end their batches."""
+    ended = [outcome for outcome in recorded if outcome.retry_delay is None]
+    _send_signals(ended)
+    finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
 
 
 def finish_batches(batches: Iterable[UUID]) -> None:
@@ -80,7 +95,7 @@ def finish_remaining_batches() -> None:
     finish_batches(batch_completion.find_remaining_batches())
 
 
-def send_signals(ended: Sequence[Outcome]) -> None:
+def _send_signals(ended: Sequence[Outcome]) -> None:
     """Send the signals of finished jobs, after the commit. On a worker they go through its signal queue."""
     if ended and _has_receivers(ended):
         size = sum(len(outcome.job.result or "") for outcome in ended)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,13 +25,11 @@ from notifications.jobs import outcomes, ports
 from notifications.jobs.claiming.lanes import HANDED_LANES
 from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions, retrying
-from notifications.jobs.transitions.finishing import finish_batches, send_signals
+from notifications.jobs.transitions.finishing import end_jobs, finish_batches
 from notifications.jobs.transitions.guards import guarded_update, prepare_id, update_locked_rows
-from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
 from notifications.models import Job
 from notifications.states import ACTIVE, sql_list
@@ -124,7 +124,6 @@ def _cancel_chunk(
     of_ids, params = bulk.where_in(Job, "id", [prepare(id) for id in ids])
     active = f"WHERE {of_ids} AND state IN ({sql_list(ACTIVE)}) ORDER BY id"
     jobs = bulk.select(Job, active, params)
-    load_handlers()
     # Outcomes call translations and the task's policy, so they are made before the transaction. A running job is only
     # asked to end: its notify function is called when it has.
     queued = [job for job in jobs if job.state == Job.State.QUEUED]
@@ -132,14 +131,13 @@ def _cancel_chunk(
     made = notify_functions.call_all([_cancelled(job, policies[job.task_path], by) for job in queued])
     prepared = {prepare(outcome.job.id): outcome for outcome in made}
     read = {prepare(job.id): job.id for job in jobs}
-    ended: list[Outcome] = []
     running: list[Job] = []
     changed: list[UUID] = []
 
-    def write() -> bool:
-        ended.clear()
+    def lock_rows(tally: Tally) -> tuple[list[Outcome], datetime]:
         running.clear()
         changed.clear()
+        ended: list[Outcome] = []
         limit_lock_wait()
         lock = (
             f"SELECT id, state, fence, version FROM notifications_job {active}{lock_sql(skip_locked=False)}"
@@ -165,28 +163,26 @@ def _cancel_chunk(
             "cancel_requested_at=%s, cancelled_by_other=%s, version=version+1",
             [((now, by_other), job) for job, by_other in requested],
         )
-        tally = Tally()
-        write_ends(ended, now, tally, state="queued", cancel_requested_at=now)
         # Workers read requested cancellations when the queue rings.
         streams.ring([job.user_id for job, _ in requested], queue=bool(requested or ended))
-        has_more_to_number = streams.number_in_transaction(
-            owners_of(outcome for outcome in ended if outcome.job.seq is None)
-        )
-        tally.write()
-        return has_more_to_number
+        return ended, now
 
-    if fair_atomic(write, more_follows=more_follows):
-        streams.number(owners_of(ended), more_follows=more_follows)
-    send_signals(ended)
-    if tasks := [
-        job
-        for job in (*(outcome.job for outcome in ended), *running)
-        if job.lane == Job.Lane.OBSERVED and not batch_completion.is_batch(job)
-    ]:
-        observations.revoke_tasks(tasks)
-    finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
-    if handed := [outcome.job for outcome in ended if outcome.job.lane in HANDED_LANES]:
-        ports.engines.revoke(handed)
+    def revoke(ended: Sequence[Outcome]) -> None:
+        jobs = [*(outcome.job for outcome in ended), *running]
+        if tasks := [
+            job for job in jobs if job.lane == Job.Lane.OBSERVED and not batch_completion.is_batch(job)
+        ]:
+            observations.revoke_tasks(tasks)
+        if handed := [outcome.job for outcome in ended if outcome.job.lane in HANDED_LANES]:
+            ports.engines.revoke(handed)
+
+    ended = end_jobs(
+        lock_rows,
+        state="queued",
+        requests_cancellation=True,
+        run=partial(fair_atomic, more_follows=more_follows),
+        after_commit=revoke,
+    )
     results.update((outcome.job.id, "cancelled") for outcome in ended)
     results.update((job.id, "asked") for job in running)
     return changed

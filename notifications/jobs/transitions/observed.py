@@ -18,13 +18,10 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
-from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, observed_batches
+from notifications.jobs.transitions import finishing, observed_batches, queueing
 from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.guards import guarded_update, insert_attempts
-from notifications.jobs.transitions.queueing import schedule_retries
-from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.models import Job
 from notifications.states import ACTIVE
 from notifications.statistics.recording import Tally
@@ -50,7 +47,7 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
         now, tally = database_now(), Tally()
         if (locked.fence, locked.state) == (job.fence, left):
             insert_attempts([(job, outcome, now)], tally)
-            schedule_retries([outcome], now)
+            queueing.schedule_retries([outcome], now)
             check_at = job.run_after + timedelta(seconds=check_seconds)
             guarded_update("deadline=%s, hand_over_at=NULL", [((check_at,), job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
@@ -64,15 +61,7 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
 
 def requeue(job: Job, check_at: datetime) -> None:
     """Queue a running job again whose message went back to the broker, without an attempt that failed."""
-
-    def write() -> None:
-        guarded_update(
-            "state='queued', worker=NULL, deadline=%s, hand_over_at=NULL, version=version+1",
-            [((check_at,), job)],
-        )
-        streams.ring([job.user_id])
-
-    retrying_atomic(write)
+    queueing.requeue([job], "deadline=%s, hand_over_at=NULL", (check_at,))
 
 
 def requeue_lost(job: Job, check_at: datetime) -> None:
@@ -153,32 +142,20 @@ def read_many(ids: Sequence[UUID]) -> list[Job]:
 def _finish_queued(outcome: Outcome) -> bool:
     """Record the end of a job that was not started, waited for its next attempt, or has failed by a guess."""
     job = outcome.job
-    guard = _is_unchanged(job)
-    stored: list[Outcome] = []
-    load_handlers()
 
-    def write() -> bool:
-        stored.clear()
-        row = lock_query(Job.objects.using(database()).filter(guard), skip_locked=False).first()
+    def lock_row(tally: Tally) -> tuple[list[Outcome], datetime]:
+        rows = Job.objects.using(database()).filter(_is_unchanged(job))
+        row = lock_query(rows, skip_locked=False).first()
         if row is None:
-            return False
-        ended = outcome
+            return [], database_now()
         if outcomes.is_guess(row):
             if outcomes.error_type(row.error) == outcomes.error_type(outcome.error):
-                return False  # nothing new for the owner
+                return [], database_now()  # nothing new for the owner
             observed_batches.requeue_guesses([row])
-            ended = replace(outcome, job=row)
-        tally = Tally()
-        write_ends([ended], database_now(), tally, state="queued")
-        stored.append(ended)
-        has_more_to_number = streams.number_in_transaction(owners_of(stored))
-        tally.write()
-        return has_more_to_number
+            return [replace(outcome, job=row)], database_now()
+        return [outcome], database_now()
 
-    if retrying_atomic(write):
-        streams.number(owners_of(stored))
-    finishing.send_signals(stored)
-    finishing.finish_batches(job.batch for _ in stored if job.batch)
+    finishing.end_jobs(lock_row, state="queued")
     return True
 
 

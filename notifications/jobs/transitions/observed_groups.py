@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID
 
 from notifications import streams
@@ -15,13 +16,11 @@ from notifications.db.locks import lock_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import outcomes
-from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, notify_functions, observed_batches
 from notifications.jobs.transitions.batch_completion import is_batch
-from notifications.jobs.transitions.guards import insert_attempts, prepare_id
+from notifications.jobs.transitions.guards import prepare_id
 from notifications.jobs.transitions.observed_starts import ObservedAttempt, write_starts
-from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.models import Job
 from notifications.statistics.recording import Tally
 
@@ -70,32 +69,26 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     other transactions: try them again. Raises like ``recording.record_outcomes``, and then has recorded none.
     """
     # The task may end, or a task of another thread, while this runs.
-    recorded = [
-        (attempt, attempt.outcome) for attempt in group if not attempt.is_ended and not attempt.is_void
-    ]
-    begun: list[ObservedAttempt] = []
-    void: list[ObservedAttempt] = []
-    locked: list[ObservedAttempt] = []
-    ended: list[tuple[ObservedAttempt, Outcome]] = []
-    #: Remade ends whose notify functions are to be called first.
-    remade: list[tuple[ObservedAttempt, Outcome]] = []
-    has_more_to_number = False
+    group = [attempt for attempt in group if not attempt.is_ended and not attempt.is_void]
+    if not group:
+        return []
+    known_outcomes = [attempt.outcome for attempt in group]
+    found = _Group()
 
-    def write() -> None:
-        nonlocal has_more_to_number
-        for found in (begun, void, locked, ended, remade):
-            found.clear()
-        rows = _lock_rows([attempt for attempt, _ in recorded])
+    def lock_rows(tally: Tally) -> tuple[list[Outcome], datetime]:
+        nonlocal found
+        found = _Group()
+        rows = _lock_rows(group)
         now = database_now()
         starts: list[tuple[ObservedAttempt, Job]] = []
         guesses: list[Job] = []
-        for attempt, outcome in recorded:
+        for attempt, outcome in zip(group, known_outcomes, strict=True):
             row = rows.get(attempt.job.id)
             if row is None:
-                locked.append(attempt)
+                found.locked_attempts.append(attempt)
                 continue
             if not _may_record(attempt, row):
-                void.append(attempt)
+                found.void_attempts.append(attempt)
                 continue
             if outcomes.is_guess(row):
                 # The start may be that of a child process which was killed since, and which records its last tasks.
@@ -105,43 +98,44 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
             if not attempt.is_begun or row.state != Job.State.RUNNING:
                 starts.append((attempt, row))
             if outcome is not None:
-                end = attempt, _outcome_for(row, attempt, outcome)
-                (ended if end[1].notify is None else remade).append(end)
-        tally = Tally()
+                end = _outcome_for(row, attempt, outcome)
+                (found.ends if end.notify is None else found.remade_ends).append((attempt, end))
         observed_batches.requeue_guesses(guesses)
         write_starts(starts, now, tally)
-        begun.extend(attempt for attempt, _ in starts)
-        insert_attempts(((o.job, o, now) for _, o in ended if o.attempt), tally)
-        if ended:
-            write_ends([outcome for _, outcome in ended], now, tally)
-        unnumbered = owners_of(outcome for _, outcome in ended if outcome.job.seq is None)
-        has_more_to_number = streams.number_in_transaction(unnumbered)
-        tally.write()
+        found.begun_attempts = [attempt for attempt, _ in starts]
+        return [outcome for _, outcome in found.ends], now
 
-    if not recorded:
-        return []
-    load_handlers()
-    retrying_atomic(write)
-    for attempt in begun:
-        attempt.fence, attempt.is_begun = attempt.job.fence, True
-    for attempt in void:
-        attempt.is_void = True
-        logger.warning(
-            "Execution is not recorded, its job is done, runs elsewhere or is another one: job %s",
-            attempt.job.id,
-        )
-    made = notify_functions.call_all([outcome for _, outcome in remade])
-    for (attempt, _), outcome in zip(remade, made, strict=True):
+    finishing.end_jobs(lock_rows, after_commit=lambda _: found.mark_attempts())
+    made = notify_functions.call_all([outcome for _, outcome in found.remade_ends])
+    for (attempt, _), outcome in zip(found.remade_ends, made, strict=True):
         attempt.outcome = outcome
-        locked.append(attempt)  # its start is recorded, so its end is not remade again
-    for attempt, _ in ended:
-        attempt.is_ended = True
-    stored = [outcome for _, outcome in ended]
-    if has_more_to_number:
-        streams.number(owners_of(stored))
-    finishing.send_signals(stored)
-    finishing.finish_batches(outcome.job.batch for outcome in stored if outcome.job.batch)
-    return locked
+        found.locked_attempts.append(attempt)  # its start is recorded, so its end is not remade again
+    return found.locked_attempts
+
+
+@dataclass(slots=True)
+class _Group:
+    """The attempts that one transaction has found, by what it did with them."""
+
+    begun_attempts: list[ObservedAttempt] = field(default_factory=list)
+    void_attempts: list[ObservedAttempt] = field(default_factory=list)
+    locked_attempts: list[ObservedAttempt] = field(default_factory=list)
+    ends: list[tuple[ObservedAttempt, Outcome]] = field(default_factory=list)
+    #: Ends that were made anew, whose notify functions are to be called first.
+    remade_ends: list[tuple[ObservedAttempt, Outcome]] = field(default_factory=list)
+
+    def mark_attempts(self) -> None:
+        """Store on the attempts what is recorded of them, after the commit."""
+        for attempt in self.begun_attempts:
+            attempt.fence, attempt.is_begun = attempt.job.fence, True
+        for attempt, _ in self.ends:
+            attempt.is_ended = True
+        for attempt in self.void_attempts:
+            attempt.is_void = True
+            logger.warning(
+                "Execution is not recorded, its job is done, runs elsewhere or is another one: job %s",
+                attempt.job.id,
+            )
 
 
 def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:

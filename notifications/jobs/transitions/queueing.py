@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from notifications import streams, times
 from notifications.db.clock import database_now
@@ -45,18 +46,27 @@ def enqueue(job: Job) -> Job:
     return insert() if db.in_atomic_block or db.vendor == "postgresql" else retrying_atomic(insert)
 
 
-def release(jobs: Sequence[Job]) -> None:
-    """Queue running jobs of this worker again, as at a shutdown. The attempt does not count."""
+def requeue(
+    jobs: Sequence[Job], assignments: str, values: tuple[Any, ...] = (), *, queue: bool = False
+) -> None:
+    """Queue running jobs again whose attempts did not fail, and ring for their owners, with ``queue`` for workers too.
+
+    ``values`` are those of ``assignments``, which change other columns.
+    """
 
     def write() -> None:
         guarded_update(
-            "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1",
-            [((), job) for job in jobs],
+            f"state='queued', worker=NULL, version=version+1, {assignments}", [(values, job) for job in jobs]
         )
-        streams.ring([job.user_id for job in jobs], queue=True)
+        streams.ring([job.user_id for job in jobs], queue=queue)
 
     if jobs:
         retrying_atomic(write)
+
+
+def release(jobs: Sequence[Job]) -> None:
+    """Queue running jobs of this worker again, as at a shutdown. The attempt does not count."""
+    requeue(jobs, "attempt=attempt-1, deadline=NULL", queue=True)
 
 
 def requeue_unknown_task(claimed: ClaimedJob) -> bool:
@@ -71,17 +81,9 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     fail_if_unknown_after = _fail_if_unknown_after(claimed, now)
     if fail_if_unknown_after < now:
         return False
-    job = claimed.row
-
-    def write() -> None:
-        # The deadline column of a queued job holds fail_if_unknown_after: see ClaimedJob.
-        guarded_update(
-            "state='queued', worker=NULL, deadline=%s, attempt=attempt-1, version=version+1, run_after=%s",
-            [((fail_if_unknown_after, now + timedelta(seconds=REQUEUE_DELAY_SECONDS)), job)],
-        )
-        streams.ring([job.user_id])
-
-    retrying_atomic(write)
+    # The deadline column of a queued job holds fail_if_unknown_after: see ClaimedJob.
+    again_at = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
+    requeue([claimed.row], "attempt=attempt-1, deadline=%s, run_after=%s", (fail_if_unknown_after, again_at))
     return True
 
 
@@ -102,15 +104,8 @@ def _fail_if_unknown_after(claimed: ClaimedJob, now: datetime) -> datetime:
 
 def requeue_without_thread(job: Job) -> None:
     """Queue a sync job again for which this worker has no thread: another worker may. The attempt does not count."""
-
-    def write() -> None:
-        guarded_update(
-            "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1, run_after=%s",
-            [((database_now() + timedelta(seconds=REQUEUE_DELAY_SECONDS),), job)],
-        )
-        streams.ring([job.user_id])
-
-    retrying_atomic(write)
+    again_at = database_now() + timedelta(seconds=REQUEUE_DELAY_SECONDS)
+    requeue([job], "attempt=attempt-1, deadline=NULL, run_after=%s", (again_at,))
 
 
 def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:

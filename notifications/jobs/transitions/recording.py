@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -22,79 +22,89 @@ from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job
 from notifications.statistics.recording import Tally
-from notifications.streams.muting import mark_muted
+from notifications.streams import inbox
+
+#: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
+LockRows = Callable[[Tally], tuple[Sequence[Outcome], datetime]]
 
 
 def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
-    """Record outcomes with their notifications, numbered, and the jobs of handlers, in one transaction.
+    """Record outcomes of running jobs as ``record`` does.
 
     Returns the stored outcomes and the void ones, whose jobs were claimed by another worker meanwhile. An outcome in
     neither list has a row that another transaction holds locked: try it again with the next group. Raises
     ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group.
     """
-    load_handlers()  # imports their tasks, which no transaction waits for
-    stored: list[Outcome] = []
-    void: list[Outcome] = []
-    has_more_to_number = False
+    void_outcomes: list[Outcome] = []
+    return record(lambda tally: _lock_claims(group, void_outcomes)), void_outcomes
 
-    def record() -> None:
-        nonlocal has_more_to_number
-        stored.clear()
-        void.clear()
-        held, now = _lock_claims(group, void)
+
+def record(
+    lock_rows: LockRows,
+    *,
+    state: str = "running",
+    requests_cancellation: bool = False,
+    run: Callable[[Callable[[], bool]], bool] = retrying_atomic,
+    after_commit: Callable[[Sequence[Outcome]], None] | None = None,
+) -> list[Outcome]:
+    """Record outcomes with their attempts, notifications, jobs of handlers, statistics and numbers in one transaction.
+
+    ``state``
+        That of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
+    ``requests_cancellation``
+        The jobs end because their cancellation is requested now, which is stored with the end.
+    ``run``
+        Runs a function in a transaction of the app's own.
+    ``after_commit``
+        Called as soon as the outcomes are stored.
+
+    Returns the outcomes that ``lock_rows`` returned.
+    """
+    load_handlers()  # imports their tasks, which no transaction waits for
+    recorded: list[Outcome] = []
+
+    def write() -> bool:
         tally = Tally()
-        insert_attempts(((outcome.job, outcome, now) for outcome in held if outcome.attempt), tally)
-        retried = [outcome for outcome in held if outcome.retry_delay is not None]
-        ended = held
-        if retried:
-            schedule_retries(retried, now)
-            ended = [outcome for outcome in held if outcome.retry_delay is None]
-        write_ends(ended, now, tally)
-        stored.extend(held)
+        outcomes_of_locked_rows, now = lock_rows(tally)
+        recorded[:] = outcomes_of_locked_rows
+        if state == "running":
+            insert_attempts(((outcome.job, outcome, now) for outcome in recorded if outcome.attempt), tally)
+            if retried := [outcome for outcome in recorded if outcome.retry_delay is not None]:
+                schedule_retries(retried, now)
+        ended = [outcome for outcome in recorded if outcome.retry_delay is None]
+        _write_ends(ended, now, tally, state, requests_cancellation)
         unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
         has_more_to_number = streams.number_in_transaction(unnumbered)
         tally.write()
+        return has_more_to_number
 
-    retrying_atomic(record)
+    has_more_to_number = run(write)
+    if after_commit:
+        after_commit(recorded)
     if has_more_to_number:
-        streams.number(owners_of(stored))
-    return stored, void
+        streams.number_committed(owners_of(recorded))
+    return recorded
 
 
-def write_ends(
-    ended: Sequence[Outcome],
-    now: datetime,
-    tally: Tally,
-    *,
-    state: str = "running",
-    cancel_requested_at: datetime | None = None,
+def _write_ends(
+    ended: Sequence[Outcome], now: datetime, tally: Tally, state: str, requests_cancellation: bool
 ) -> None:
-    """Write the ends of jobs that were in ``state``, their notifications and the jobs of handlers; add to ``tally``.
-
-    ``cancel_requested_at``
-        Stored with the end and with ``cancelled_by_other``: queued jobs end when their cancellation is requested.
-
-    Inside a transaction that holds the rows locked, and afterwards numbers the owners and writes ``tally``. Before it,
-    the handlers are loaded.
-    """
+    """Write the ends of jobs that were in ``state``, their notifications and the jobs of handlers; add to ``tally``."""
     notifications = [outcome.notification for outcome in ended if outcome.notification]
     for outcome in ended:
         job = outcome.job
         job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
         job.seq = 0 if job.user_id is None else None
         tally.add_end(job, now, has_run=state == "running")
-    for notification in notifications:
-        notification.seq, notification.raised, notification.counted = None, None, False
-    mark_muted(notifications)
+    inbox.prepare(notifications)
     finished_at = times.to_db(now, connection())
     columns: tuple[str, ...] = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
-    if cancel_requested_at is not None:
+    if requests_cancellation:
         columns = (*columns, "cancel_requested_at", "cancelled_by_other")
-    requested_at = times.to_db(cancel_requested_at, connection()) if cancel_requested_at is not None else None
 
     def values(job: Job) -> tuple[Any, ...]:
         stored = (job.state, job.result, job.error, finished_at, job.seq, *progress_of(job))
-        return stored if requested_at is None else (*stored, requested_at, job.cancelled_by_other)
+        return (*stored, finished_at, job.cancelled_by_other) if requests_cancellation else stored
 
     with bulk.one_round_trip():
         if _can_number_in_place(ended):
@@ -120,20 +130,21 @@ def owners_of(group: Iterable[Outcome]) -> set[Any]:
     return {outcome.job.user_id for outcome in group if outcome.job.user_id is not None}
 
 
-def _lock_claims(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Outcome], datetime]:
-    """Lock the rows of a group by id, and append the outcomes to ``void`` whose claim does not hold any more.
+def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tuple[list[Outcome], datetime]:
+    """Lock the rows of a group by id. Sets ``void_outcomes`` to those whose claim does not hold any more.
 
     Returns the outcomes whose rows are locked now, and the database's time.
     """
+    void_outcomes.clear()
     ordered = sorted(group, key=lambda outcome: outcome.job.id)
     jobs = [outcome.job for outcome in ordered]
     now, locked = read_guards(jobs)
     existing = locked if len(locked) == len(jobs) else read_guards(jobs, lock=False)[1]
-    held = []
+    locked_outcomes = []
     for outcome in ordered:
         job = outcome.job
         if existing.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
-            void.append(outcome)
+            void_outcomes.append(outcome)
         elif job.id in locked:
             # Progress and requests of a cancellation raise the version of a job that runs.
             _, _, cancel_requested_at, cancelled_by_other, job.version = locked[job.id]
@@ -141,8 +152,8 @@ def _lock_claims(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Ou
                 # Requested while the failure was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = cancelled_by_other
                 outcome = replace(outcomes.cancelled(job, policy_at(job.task_path)), notify=None)
-            held.append(outcome)
-    return held, now
+            locked_outcomes.append(outcome)
+    return locked_outcomes, now
 
 
 def _can_number_in_place(ended: Sequence[Outcome]) -> bool:

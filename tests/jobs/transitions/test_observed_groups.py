@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications import times
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import batch_completion, observed, observed_groups
+from notifications.jobs.transitions import batch_completion, observed, observed_groups, recording
 from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.models import Attempt, Job, Notification
 from tests.support.threads import run_in_threads
@@ -185,7 +185,7 @@ def test_a_transaction_that_fails_leaves_all_to_be_recorded(user, monkeypatch):
         def fail(*args, **kwargs):
             raise DatabaseError("away")
 
-        patch.setattr(observed_groups, "write_ends", fail)
+        patch.setattr(recording, "_write_ends", fail)
         with pytest.raises(DatabaseError):
             observed_groups.record(attempts)
     assert set(Job.objects.values_list("state", flat=True)) == {"queued"}
@@ -388,13 +388,13 @@ def test_notify_function_of_a_refused_end_is_not_called(user):
     attempt = attempt_at(row, value=3)
     attempt.policy = Policy(notify=calls.append)
     with pytest.MonkeyPatch.context() as patch:
-        write_ends = observed_groups.write_ends
+        write_ends = recording._write_ends
 
         def refuse(ended, *args, **kwargs):
             if any(outcome.state == "succeeded" for outcome in ended):
                 raise DatabaseError("refused")
             return write_ends(ended, *args, **kwargs)
 
-        patch.setattr(observed_groups, "write_ends", refuse)
+        patch.setattr(recording, "_write_ends", refuse)
         assert observed_groups.record_or_refuse([attempt]) == []
     assert (Job.objects.get().state, calls, titles(user)) == ("failed", [], ["Export"])

@@ -4,12 +4,14 @@ import threading
 from dataclasses import replace
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
+from notifications import streams
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import queueing, reaping, recording, running
+from notifications.jobs.transitions import finishing, queueing, reaping, recording, running
 from notifications.models import Attempt, Job, Notification
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
@@ -140,3 +142,24 @@ def test_concurrent_recording_and_reaping(live_worker, user, round):
     assert len(notifications_of(user)) == len(finished)
     for job in Job.objects.all():
         assert job.state == ("succeeded" if job.id in finished else "queued")
+
+
+def test_failed_numbering_of_a_recorded_end(live_worker, user, monkeypatch, caplog):
+    """The end is committed: after an error the caller would record it again, and its signals would never be sent."""
+    tasks.noop.using(owner=user).enqueue()
+    job = claim_one(live_worker())
+
+    def fail(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "_can_number_in_place", lambda ended: False)
+        patch.setattr(streams, "number_in_transaction", lambda users: True)
+        patch.setattr(streams, "number", fail)
+        ended = []
+        patch.setattr(finishing, "_send_signals", ended.extend)
+        assert finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
+        assert [outcome.job.id for outcome in ended] == [job.id]
+    assert "Could not number rows" in caplog.text
+    streams.number_pending()
+    assert stored(job).seq
