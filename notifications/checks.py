@@ -131,6 +131,22 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register("notifications")
+def check_autocommit(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E010: the project commits manually, after which Django calls no hooks."""
+    from notifications.db.transactions import MANUAL_COMMITS, database
+
+    if settings.DATABASES.get(database(), {}).get("AUTOCOMMIT", True):
+        return []
+    return [
+        Error(
+            MANUAL_COMMITS.format(database()),
+            hint="Remove it, and use ATOMIC_REQUESTS or transaction.atomic().",
+            id="notifications.E010",
+        )
+    ]
+
+
+@register("notifications")
 def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I002: the transaction of a request does not include the database of the jobs."""
     from notifications.db.transactions import database

@@ -1,4 +1,4 @@
-"""Receivers of Django's signals about users and connections."""
+"""Receivers of Django's signals about users."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
-from notifications.db.transactions import connects_with_autocommit, on_commit
+from notifications.db.transactions import on_commit
 from notifications.streams import purging
 
 #: Fields of a user whose change ends sessions.
@@ -25,7 +23,6 @@ _LOADED_VALUES = "_notifications_sessions"
 
 def connect() -> None:
     """Connect the receivers. Called once, when the app is ready."""
-    connection_created.connect(_turn_autocommit_on, dispatch_uid="notifications.autocommit")
     user_logged_out.connect(_end_sessions, dispatch_uid="notifications.signed_out")
     # Proxies and subclasses of the user model send signals of their own.
     for model in apps.get_models():
@@ -33,12 +30,6 @@ def connect() -> None:
             post_init.connect(_store_loaded_values, sender=model, dispatch_uid="notifications.loaded")
             post_save.connect(_end_sessions_on_change, sender=model, dispatch_uid="notifications.changed")
             post_delete.connect(_purge_user, sender=model, dispatch_uid="notifications.purge")
-
-
-def _turn_autocommit_on(sender: Any, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Turn autocommit on for threads of the app in a project with ``AUTOCOMMIT = False``."""
-    if not connection.settings_dict["AUTOCOMMIT"] and connects_with_autocommit(connection):
-        connection.set_autocommit(True)
 
 
 def _end_sessions(sender: Any, user: Any, **kwargs: Any) -> None:

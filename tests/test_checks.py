@@ -168,6 +168,19 @@ def test_requests_whose_transaction_cannot_hold_a_job(settings, monkeypatch):
     assert found(checks.check_requests) == []
 
 
+def test_manual_commits(settings, monkeypatch):
+    """E010, for the database of the app only."""
+    assert found(checks.check_autocommit) == []
+    monkeypatch.setitem(settings.DATABASES["default"], "AUTOCOMMIT", False)
+    (message,) = checks.check_autocommit(None)
+    assert (message.id, message.hint) == (
+        "notifications.E010",
+        "Remove it, and use ATOMIC_REQUESTS or transaction.atomic().",
+    )
+    settings.DATABASE_ROUTERS = [Elsewhere()]
+    assert found(checks.check_autocommit) == []
+
+
 def with_engine(engine, **others):
     """Return ``TASKS`` with this engine for the jobs, and other backends."""
     jobs = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": [], "OPTIONS": {"engine": engine}}

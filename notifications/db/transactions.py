@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import (
     DEFAULT_DB_ALIAS,
     InternalError,
@@ -55,6 +56,11 @@ class _Deferred(threading.local):
 
 deferred = _Deferred()
 
+#: Why a project with manual commits is refused.
+MANUAL_COMMITS = (
+    "DATABASES[{!r}]['AUTOCOMMIT'] is False, which notifications does not support: Django calls no hooks after the "
+    "commits of such a project."
+)
 #: Seconds for which a busy or deadlocked transaction of the app's own is tried again.
 BUSY_RETRY_SECONDS = 5.0
 #: Rows that one transaction of a bulk write changes at most.
@@ -84,22 +90,20 @@ def connection() -> BaseDatabaseWrapper:
 
 
 def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
-    """Return whether this thread is in a caller's transaction. Without autocommit it always is."""
+    """Return whether this thread is in a caller's transaction. It always is while autocommit is turned off.
+
+    Raises ``ImproperlyConfigured`` in a project with ``AUTOCOMMIT = False``.
+    """
     db = db or connection()
-    return db.in_atomic_block or not db.get_autocommit()
+    return db.in_atomic_block or not _has_autocommit(db)
 
 
-def connects_with_autocommit(db: BaseDatabaseWrapper) -> bool:
-    """Return whether new connections of this thread have autocommit. Threads of the app always turn it on."""
-    return db.settings_dict["AUTOCOMMIT"] or threading.current_thread().name.startswith("notifications-")
-
-
-def turn_autocommit_on() -> None:
-    """Turn autocommit on for a command of the app in a project with ``AUTOCOMMIT = False``."""
-    db = connection()
-    if not db.settings_dict["AUTOCOMMIT"]:
-        db.close()  # earlier reads may have begun a transaction
-        db.set_autocommit(True)
+def _has_autocommit(db: BaseDatabaseWrapper) -> bool:
+    if not db.get_autocommit() and not db.settings_dict["AUTOCOMMIT"]:
+        raise ImproperlyConfigured(
+            f"{MANUAL_COMMITS.format(db.alias)} Remove it, and use ATOMIC_REQUESTS or transaction.atomic()."
+        )
+    return db.get_autocommit()
 
 
 def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
@@ -198,22 +202,16 @@ def _leave_lock_free() -> None:
 def on_commit(work: Callable[[], object]) -> None:
     """Call ``work`` after the commit of the caller's transaction, immediately where there is none.
 
-    Its errors are logged, not raised. With ``AUTOCOMMIT = False`` Django runs no hooks at a commit, so ``work`` is
-    called immediately, in that transaction.
+    Its errors are logged, not raised.
     """
     db = connection()
     # A closure: Django 5.2 fails to log the name of a functools.partial, and drops the later hooks.
     call = lambda: work()  # noqa: E731
-    if not _is_committed_by_hand(db):
+    if (db.in_atomic_block and db.commit_on_exit) or _has_autocommit(db):
         transaction.on_commit(call, using=db.alias, robust=True)
-    elif db.settings_dict["AUTOCOMMIT"]:
+    else:
         # Autocommit is off temporarily: transaction.on_commit() refuses, but Django runs these when it is on again.
         db.run_on_commit.append((set(db.savepoint_ids), call, True))
-    else:
-        try:
-            call()  # type: ignore[no-untyped-call]
-        except Exception:
-            logger.exception("Could not run a callback after a change")
 
 
 def call_after_write(work: Callable[[], object]) -> None:
@@ -225,13 +223,8 @@ def call_after_write(work: Callable[[], object]) -> None:
 
 
 def on_commit_merged(name: str, argument: T, work: Callable[[list[T]], object]) -> None:
-    """Call ``work`` once after the caller's transaction, with the arguments of all calls under this name in it.
-
-    Not with ``AUTOCOMMIT = False``: there other processes find committed changes within a second.
-    """
+    """Call ``work`` once after the caller's transaction, with the arguments of all calls under this name in it."""
     db = connection()
-    if _is_committed_by_hand(db) and not db.settings_dict["AUTOCOMMIT"]:
-        return
     # The first callback that runs takes all arguments. Registering one callback only would be wrong, because the
     # rollback of its savepoint removes it. References are weak, so that the call of a removed callback is forgotten.
     call = _MergedCall(argument)
@@ -266,11 +259,6 @@ def begin_with_write() -> None:
     if not begins_with_lock(db):
         with db.cursor() as cursor:
             cursor.execute("DELETE FROM notifications_stream WHERE 0")
-
-
-def _is_committed_by_hand(db: BaseDatabaseWrapper) -> bool:
-    """Return whether the caller's transaction ends by ``transaction.commit()``, after which Django runs no hooks."""
-    return not db.get_autocommit() and not (db.in_atomic_block and db.commit_on_exit)
 
 
 def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> None:

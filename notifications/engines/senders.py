@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from notifications.compat import is_test_runner
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import NoThread, check_connections, close_connections, start_thread
-from notifications.db.transactions import connection, on_commit_merged
+from notifications.db.transactions import on_commit_merged
 from notifications.engines import engine_of, usable_engine
 from notifications.engines.interface import HandedJob, JobsRefused, handed_job
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
@@ -43,9 +43,7 @@ def require_engine(alias: str) -> None:
 
 def prepare(job: Job) -> None:
     """Choose the lane of a new job of an engine: it is handed over at its commit unless something may hold it back."""
-    # Without autocommit no hook runs after the commit that would send the id.
-    has_hooks = connection().settings_dict["AUTOCOMMIT"]
-    if job.run_after or job.concurrency_key or job.queue_name in queue_limits() or not has_hooks:
+    if job.run_after or job.concurrency_key or job.queue_name in queue_limits():
         job.lane = ENGINE
     else:
         handing_over.set_handed(job)

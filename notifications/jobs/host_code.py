@@ -21,7 +21,6 @@ from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
 from notifications.db.threads import in_transaction
-from notifications.db.transactions import connects_with_autocommit
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -89,8 +88,7 @@ def _restored_connections(role: str, name: str) -> Iterator[None]:
     finally:
         current.reset(token)
         for db in connections.all(initialized_only=True):
-            new = (0, connects_with_autocommit(db), False)
-            if not _restore(db, *before.get(db.alias, new)):
+            if not _restore(db, *before.get(db.alias, (0, True, False))):
                 logger.error("Host code left a transaction open, which is rolled back: %s %s", role, name)
 
 
@@ -105,9 +103,8 @@ def _roll_back_to(db: BaseDatabaseWrapper, depth: int) -> bool:
 
 def _state_of(db: BaseDatabaseWrapper) -> tuple[int, bool, bool]:
     """Return the number of atomic blocks, whether autocommit is on, and whether a transaction is open."""
-    # Before the first connection db.autocommit is False, whatever the settings say.
-    autocommit = db.autocommit if db.connection else connects_with_autocommit(db)
-    return len(db.atomic_blocks), autocommit, in_transaction(db)
+    # Before the first connection db.autocommit is False.
+    return len(db.atomic_blocks), db.autocommit or not db.connection, in_transaction(db)
 
 
 def _is_open(db: BaseDatabaseWrapper) -> bool:

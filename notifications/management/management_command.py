@@ -13,7 +13,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.color import no_style
 from django.db import Error
 
-from notifications.db.transactions import turn_autocommit_on
 from notifications.db.unavailable import is_not_migrated
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
@@ -127,9 +126,7 @@ class ManagementCommand(BaseCommand):
             self.style = style
 
     def execute(self, *args: Any, **options: Any) -> Any:
-        """Run the command, in a project with ``AUTOCOMMIT = False`` with autocommit if it is its own process."""
-        if self._called_from_command_line:
-            turn_autocommit_on()
+        """Run the command. Errors of the database are errors of the command."""
         try:
             return super().execute(*args, **options)
         except Error as exc:

@@ -39,7 +39,7 @@ class Host:
         self.folder, self.key = Path(folder), key
         self.port = free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
-        self.worker = self.commits = ""
+        self.worker = ""
         self.processes = []
         self.user_count = 0
 
@@ -62,8 +62,6 @@ class Host:
         self.start("-m", "django", "run_jobs")
 
     def serve(self, *arguments):
-        if self.key == "string":
-            self.commits = "manual"
         self.start(*arguments).wait_until(lambda: is_listening(self.port), what="the server to listen")
 
     def start(self, *arguments):
@@ -82,7 +80,6 @@ class Host:
             "HOST_FOLDER": str(self.folder),
             "HOST_KEY": self.key,
             "HOST_WORKER": self.worker,
-            "HOST_COMMITS": self.commits,
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -136,12 +136,9 @@ async def test_long_poll_and_events(asgi):
 
 
 async def test_prefer(asgi):
-    """`Prefer: wait` works in views without a transaction, and idempotency keys work in all views.
-
-    Without autocommit every view is in a transaction.
-    """
+    """`Prefer: wait` works in views without a transaction, and idempotency keys work in all views."""
     async with asgi.signed_in_session() as session:
-        for view, status in (("async", 202 if asgi.commits else 200), ("function", 202)):
+        for view, status in (("async", 200), ("function", 202)):
             data = {**PROGRAM, "Prefer": "wait=20", "Idempotency_Key": view}
             actual_status, headers, text = await session.post(f"/app/en/export/{view}/2004/", **data)
             assert actual_status == status, text
@@ -207,10 +204,7 @@ async def test_failed_request_stores_nothing(asgi, view):
 
 
 async def test_rows_of_a_deleted_user_are_deleted(asgi):
-    """They are deleted after the commit of the project's transaction, which is in another database.
-
-    Without autocommit they are not: the app cannot notice that commit, and pruning does not query another database.
-    """
+    """They are deleted after the commit of the project's transaction, which is in another database."""
     async with asgi.signed_in_session() as session:
         _, headers, _ = await session.post("/app/en/export/function/2003/", **PROGRAM)
         await until_done(session, headers["Location"])
@@ -219,8 +213,7 @@ async def test_rows_of_a_deleted_user_are_deleted(asgi):
         assert (await session.post("/app/en/delete-me/rolled-back/"))[0] == 204
         assert asgi.rows("app", rows, key)
         assert (await session.post("/app/en/delete-me/"))[0] == 200
-        if not asgi.commits:
-            await asyncio.to_thread(wait_until, lambda: not asgi.rows("app", rows, key))
+        await asyncio.to_thread(wait_until, lambda: not asgi.rows("app", rows, key))
 
 
 def test_rows_are_in_the_database_of_the_app(asgi):

@@ -244,6 +244,6 @@ def _new_connection() -> Any:
     db = connection().copy()
     options = {**db.settings_dict["OPTIONS"]}
     options.pop("pool", None)  # a connection from the pool would never be returned
-    db.settings_dict |= {"OPTIONS": options, "AUTOCOMMIT": True}
+    db.settings_dict |= {"OPTIONS": options}
     set_options(db)
     return db

@@ -1,8 +1,7 @@
 """Settings of a project that combines every difficult setting.
 
 HOST_FOLDER is the folder of its databases and static files, HOST_KEY the type of its user keys: "uuid" or "string".
-With strings, the CSRF token is in the session, and there are no time zones. HOST_COMMITS="manual" commits at
-the end of each request, without autocommit.
+With strings, the CSRF token is in the session, and there are no time zones.
 """
 
 import os
@@ -11,7 +10,6 @@ from pathlib import Path
 import django
 
 FOLDER = Path(os.environ["HOST_FOLDER"])
-COMMITS_MANUALLY = os.environ.get("HOST_COMMITS") == "manual"
 NAME = "tests.hosts.everything"
 
 SECRET_KEY = "everything"
@@ -44,8 +42,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-if COMMITS_MANUALLY:
-    MIDDLEWARE.insert(0, f"{NAME}.committing.commit_at_the_end")
 
 # Not even 'self': a script or a style sheet without the nonce of the page is refused.
 NONCE = "<CSP_NONCE_SENTINEL>"
@@ -80,7 +76,6 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": FOLDER / f"{alias}.sqlite3",
         "ATOMIC_REQUESTS": True,
-        "AUTOCOMMIT": not COMMITS_MANUALLY,
     }
     for alias in ("default", "app")
 }
