@@ -13,14 +13,15 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import Error, connections
 
 from notifications import engines
 from notifications.conf import settings
-from notifications.db.threads import start_thread
+from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.engines import has_engines, senders
 from notifications.jobs import signal_queue
@@ -66,8 +67,9 @@ class HandoverLoop:
     """Runs rounds on a thread of a server process, and the upkeep, because no other process may last."""
 
     def __init__(self) -> None:
-        self._wake = threading.Event()
-        self._stopped = threading.Event()
+        self._thread = SupervisedThread(
+            "notifications-handover", self._run_round, session=self._session, is_limited=False
+        )
         #: Since when (monotonic) each maintenance has come in time and reached the database.
         self._unbroken_since = time.monotonic()
         self._last_maintenance = 0.0
@@ -77,39 +79,46 @@ class HandoverLoop:
             may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
         )
 
+    def start(self) -> None:
+        """Run rounds on a thread of its own until ``stop()``. Raises ``NoThread``."""
+        self._thread.wake()
+
     def run(self) -> None:
-        """Run rounds until ``stop()``."""
+        """Run rounds on this thread until ``stop()``."""
+        self._thread.run()
+
+    def stop(self) -> None:
+        """End the loop; from any thread."""
+        self._thread.stop()
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
         unsubscribe = engines.listen(self._on_ring) if engines.listen else None
         signals = SignalQueue()
         signal_queue.use_on_this_thread(signals)
         try:
-            while not self._stopped.is_set():
-                self._wake.clear()
-                has_more = False
-                try:
-                    self._maintain()
-                    has_more = run_round()
-                except Error as exc:
-                    self._unbroken_since = time.monotonic()
-                    if not log_if_not_migrated(exc):
-                        logger.warning("Could not hand over jobs, which is tried again: %s", exc)
-                    connections.close_all()
-                except Exception:
-                    logger.exception("Could not hand over jobs, which is tried again")
-                if not has_more:
-                    self._wake.wait(next_round_seconds())
-                self._stopped.wait(MIN_ROUND_INTERVAL_SECONDS)
+            yield
         finally:
             if unsubscribe:
                 unsubscribe()
             self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
             signals.end()
-            connections.close_all()
 
-    def stop(self) -> None:
-        """End the loop; from any thread."""
-        self._stopped.set()
-        self._wake.set()
+    def _run_round(self) -> float:
+        """Run a round, and return the seconds until the next one if no ring comes. They vary, so they differ."""
+        has_more = False
+        try:
+            self._maintain()
+            has_more = run_round()
+        except Error as exc:
+            self._unbroken_since = time.monotonic()
+            if not log_if_not_migrated(exc):
+                logger.warning("Could not hand over jobs, which is tried again: %s", exc)
+            connections.close_all()
+        except Exception:
+            logger.exception("Could not hand over jobs, which is tried again")
+        self._thread.pause(MIN_ROUND_INTERVAL_SECONDS)
+        return 0.0 if has_more else next_round_seconds()
 
     def _maintain(self) -> None:
         """Once a second, complete what lost processes have left."""
@@ -125,7 +134,7 @@ class HandoverLoop:
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         if queue:
-            self._wake.set()
+            self._thread.wake()
 
 
 def next_round_seconds() -> float:
@@ -154,5 +163,5 @@ def start() -> None:
         if _loop:
             return
         loop = HandoverLoop()
-        start_thread(loop.run, "notifications-handover")
+        loop.start()
         _loop = loop

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from notifications.compat import is_test_runner
-from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import NoThread, check_connections, close_connections, start_thread
+from notifications.db.supervised import SupervisedThread
+from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import on_commit_merged
 from notifications.engines import engine_of, usable_engine
 from notifications.engines.interface import HandedJob, JobsRefused, handed_job
@@ -92,7 +92,9 @@ class _Sender:
         self._alias = alias
         self._items: queue.SimpleQueue[tuple[bool, HandedJob]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = SupervisedThread(
+            f"notifications-engine-{alias}", self._send_group, idle_seconds=lambda: self.IDLE_SECONDS
+        )
         #: Jobs that wait, or with which the engine is being called.
         self._unsent = 0
         #: Whether the last call did not reach the engine.
@@ -106,45 +108,34 @@ class _Sender:
             for job in handed:
                 self._items.put((is_revoked, job))
             self._unsent += len(handed)
-            if not self._thread:
-                try:
-                    self._thread = start_thread(self._run, f"notifications-engine-{self._alias}")
-                except NoThread as exc:
-                    logger.warning("Could not send jobs to their engine, which is tried again: %s", exc)
+        try:
+            self._thread.wake()
+        except NoThread as exc:
+            logger.warning("Could not send jobs to their engine, which is tried again: %s", exc)
 
     def wait_until_idle(self, deadline: float) -> None:
         """Wait until all ids are sent, or until the deadline (monotonic)."""
-        while self._unsent and self._thread and time.monotonic() < deadline:
+        while self._unsent and self._thread.is_running and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def _run(self) -> None:
-        limit_this_thread()
-        while True:
-            try:
-                first = self._items.get(timeout=self.IDLE_SECONDS)
-            except queue.Empty:
-                close_connections()  # the engine's, if it uses the database
-                with self._lock:
-                    if self._items.empty():
-                        self._thread = None
-                        return
-                continue
-            group = [first]
-            while len(group) < MAX_JOBS_PER_CALL and not self._items.empty():
-                group.append(self._items.get())
-            handed = [job for is_revoked, job in group if not is_revoked]
-            try:
-                self._call("hand_over", handed)
-                handed = []
-                self._call("revoke", [job for is_revoked, job in group if is_revoked])
-            except Exception as exc:
-                self.is_unreachable = True
-                self._warn(len(group), exc)
-                waiting = self._take_all()
-                group += waiting
-                self._postpone([*handed, *(job for is_revoked, job in waiting if not is_revoked)])
-            with self._lock:
-                self._unsent -= len(group)
+    def _send_group(self) -> float | None:
+        group = self._take(MAX_JOBS_PER_CALL)
+        if not group:
+            return None
+        handed = [job for is_revoked, job in group if not is_revoked]
+        try:
+            self._call("hand_over", handed)
+            handed = []
+            self._call("revoke", [job for is_revoked, job in group if is_revoked])
+        except Exception as exc:
+            self.is_unreachable = True
+            self._warn(len(group), exc)
+            waiting = self._take(MAX_UNSENT_IDS)
+            group += waiting
+            self._postpone([*handed, *(job for is_revoked, job in waiting if not is_revoked)])
+        with self._lock:
+            self._unsent -= len(group)
+        return 0.0
 
     def _call(self, verb: str, jobs: list[HandedJob]) -> None:
         """Call the engine. Raises what it raises if it cannot be reached."""
@@ -179,10 +170,10 @@ class _Sender:
             )
         self._has_warned = True
 
-    def _take_all(self) -> list[tuple[bool, HandedJob]]:
-        taken = []
+    def _take(self, limit: int) -> list[tuple[bool, HandedJob]]:
+        taken: list[tuple[bool, HandedJob]] = []
         with contextlib.suppress(queue.Empty):
-            while True:
+            while len(taken) < limit:
                 taken.append(self._items.get_nowait())
         return taken
 

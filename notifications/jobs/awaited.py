@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import check_connections, close_connections, keep_connections, start_thread
+from notifications.db.supervised import SupervisedThread
+from notifications.db.threads import NoThread, check_connections, close_connections, keep_connections
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
@@ -83,71 +83,64 @@ class JobWaits:
         self._lock = threading.Lock()
         self._awaited: dict[UUID, _Awaited] = {}
         self._due: set[UUID] = set()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._listen: Listen | None = None
+        self._thread = SupervisedThread(
+            "notifications-join",
+            self._read_and_wait,
+            session=self._subscription,
+            idle_seconds=lambda: IDLE_SECONDS,
+        )
 
     @contextmanager
     def wait_for(self, id: UUID, listen: Listen) -> Iterator[Future[JobEnd]]:
         """Yield a future of the job's end, which is canceled at the end of the block. Raises ``NoThread``."""
         future: Future[JobEnd] = Future()
         with self._lock:
-            if self._thread is None:
-                self._thread = start_thread(self._watch, "notifications-join", listen)
+            self._listen = listen
             self._awaited.setdefault(id, _Awaited()).futures.append(future)
             self._due.add(id)
-        self._wake.set()
         try:
+            self._thread.wake()
             yield future
         finally:
             future.cancel()
             with self._lock:
                 awaited = self._awaited.get(id)
-                if awaited and future in awaited.futures:
+                is_last = bool(awaited and awaited.futures == [future])
+                if is_last:
+                    del self._awaited[id]
+                elif awaited and future in awaited.futures:
                     awaited.futures.remove(future)
-                    if not awaited.futures:
-                        del self._awaited[id]
-                        self._wake.set()
+            if is_last and self._thread.is_running:
+                with suppress(NoThread):  # it has ended meanwhile
+                    self._thread.wake()
 
-    def _watch(self, listen: Listen) -> None:
-        try:
-            self._watch_until_idle(listen)
-        finally:
-            with self._lock:  # After an unexpected exception the next wait starts another thread.
-                if self._thread is threading.current_thread():
-                    self._thread = None
-
-    def _watch_until_idle(self, listen: Listen) -> None:
-        limit_this_thread()
-        unsubscribe = listen(self._on_ring)
-        pause, idle_since = FIRST_POLL_SECONDS, 0.0
+    @contextmanager
+    def _subscription(self) -> Iterator[None]:
+        assert self._listen is not None
+        unsubscribe = self._listen(self._on_ring)
+        self._poll_seconds = FIRST_POLL_SECONDS
         # A fixed time, not a pause without rings: on a busy site rings for other users never cease.
-        read_all_at = time.monotonic() + pause
+        self._read_all_at = time.monotonic() + self._poll_seconds
         try:
-            while self._should_continue(idle_since):
-                self._wake.clear()
-                self._read_due_jobs()
-                idle_since = 0.0 if self._awaited else idle_since or time.monotonic()
-                was_woken = self._wake.wait(
-                    IDLE_SECONDS if idle_since else max(0.0, read_all_at - time.monotonic())
-                )
-                if time.monotonic() < read_all_at:
-                    continue
-                if pause >= CONNECTION_IDLE_SECONDS and not was_woken:
-                    close_connections()
-                pause = min(pause * 2, MAX_POLL_SECONDS)
-                read_all_at = time.monotonic() + pause
-                with self._lock:
-                    self._due.update(self._awaited)
+            yield
         finally:
             unsubscribe()
-            close_connections()
 
-    def _should_continue(self, idle_since: float) -> bool:
+    def _read_and_wait(self) -> float | None:
+        """Read the jobs that are due. Return the seconds until all are, None if none is waited for."""
         with self._lock:
-            if self._awaited or not idle_since or time.monotonic() - idle_since < IDLE_SECONDS:
-                return True
-            self._thread = None
-            return False
+            was_rung = bool(self._due)
+            is_poll = time.monotonic() >= self._read_all_at
+            if is_poll:
+                self._due.update(self._awaited)
+        self._read_due_jobs()
+        if is_poll:
+            self._poll_seconds = min(self._poll_seconds * 2, MAX_POLL_SECONDS)
+            self._read_all_at = time.monotonic() + self._poll_seconds
+        if is_poll and not was_rung and self._poll_seconds > CONNECTION_IDLE_SECONDS:
+            close_connections()
+        return max(0.0, self._read_all_at - time.monotonic()) if self._awaited else None
 
     def _on_ring(self, users: Iterable[Any], queue: bool) -> None:
         # Called on any thread.
@@ -160,7 +153,7 @@ class JobWaits:
             }
             self._due |= due
         if due:
-            self._wake.set()
+            self._thread.wake()
 
     def _read_due_jobs(self) -> None:
         with self._lock:

@@ -32,7 +32,7 @@ def check_that_no_call_waits():
 @pytest.fixture
 def rings_only(monkeypatch):
     """Have the thread read jobs only when a ring arrives, without polling."""
-    wait_until(lambda: awaited.waits._thread is None, what="the thread of another test to end")
+    wait_until(lambda: not awaited.waits._thread.is_running, what="the thread of another test to end")
     monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", LONG_INTERVAL_SECONDS)
     monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", LONG_INTERVAL_SECONDS)
 
@@ -355,5 +355,5 @@ def test_the_thread_ends_when_nothing_is_waited_for(monkeypatch):
     for _ in range(2):
         with pytest.raises(TimeoutError):
             join(tasks.noop.enqueue(), timeout=0.05)
-        wait_until(lambda: awaited.waits._thread is None, what="the thread to end")
+        wait_until(lambda: not awaited.waits._thread.is_running, what="the thread to end")
     assert not running.read_claims(uuid.uuid4())

@@ -18,7 +18,6 @@ from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.engines import handover
 from notifications.jobs.transitions import manual
 from notifications.models import Alert, Job, Notification, Schedule, Tick
-from notifications.operations.alerts import evaluation
 from notifications.operations.announcing import announcer
 from notifications.realtime import hub as hubs
 from notifications.signals import job_finished, notification_recorded
@@ -104,9 +103,7 @@ def project(settings, make_user, monkeypatch):
         },
         "ALERTS": {"interval": 0.5, "wait": 0.000001, "clear": 0.000001},
     }
-    monkeypatch.setattr(evaluation, "CHECK_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(announcer, "ROUND_INTERVAL_SECONDS", 0.2)
-    monkeypatch.setattr(hubs, "POSITION_CHECK_TICKS", 2)
     calls.clear()
     signals = {
         "notification_recorded": notification_recorded,

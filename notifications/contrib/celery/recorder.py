@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,14 +25,13 @@ from django.db import Error, connections, reset_queries
 from notifications.contrib.celery.progress_reports import ProgressReports, Store
 from notifications.contrib.celery.record_queue import MAX_QUEUED_CALLS, Entry, RecordQueue, Work
 from notifications.contrib.celery.unknown_owners import log_unknown_owners
-from notifications.db.deadlines import limit_this_thread
+from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import (
     MAX_CONNECTION_SECONDS,
     NoThread,
     check_connections,
     close_connections,
     keep_connections,
-    start_thread,
 )
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import signal_queue
@@ -71,8 +71,7 @@ class Recorder:
         #: Sends the signals of finished jobs, on a thread of its own: a receiver that hangs delays only others.
         self.signals = SignalQueue()
         self._queue = RecordQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = SupervisedThread("notifications-celery", self._record_next, session=self._session)
         self._is_away = False
         #: Attempts whose rows are locked by others, since when (monotonic).
         self._locked: dict[ObservedAttempt, float] = {}
@@ -124,7 +123,7 @@ class Recorder:
         until = time.monotonic() + seconds
         if calls := notify_functions.open_records():
             futures.wait(calls, timeout=seconds)
-        if self._thread is not None:
+        if self._thread.is_running:
             self._is_away = False
             self.call(lambda: None, wait=max(until - time.monotonic(), 0.0))
         self.signals.wait(until - time.monotonic())
@@ -142,42 +141,39 @@ class Recorder:
             wait = max(wait, lag_wait)
         done = threading.Event() if wait and not self._is_away else None
         self._queue.put(work, done=done)
-        if self._ensure_thread() and done:
-            done.wait(wait)
+        try:
+            self._thread.wake()
+        except NoThread as exc:
+            logger.warning("Could not record a Celery task: %s", exc)
+        else:
+            if done:
+                done.wait(wait)
 
-    def _ensure_thread(self) -> bool:
-        if self._thread is not None and self._thread.is_alive():
-            return True
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                try:
-                    self._thread = start_thread(self._run, "notifications-celery")
-                except NoThread as exc:
-                    logger.warning("Could not record a Celery task: %s", exc)
-                    return False
-            return True
-
-    def _run(self) -> None:
-        limit_this_thread()
+    @contextmanager
+    def _session(self) -> Iterator[None]:
         signal_queue.use_on_this_thread(self.signals)
-        opened = time.monotonic()
-        while True:
-            if time.monotonic() - opened > MAX_CONNECTION_SECONDS:
-                close_connections()
-                opened = time.monotonic()
-            entries = self._queue.take(self._seconds_to_next())
-            started = time.monotonic()
-            for call in self._calls_for(entries):
-                self._run_until_done(call)
-            for entry in entries:
-                if entry.done:
-                    entry.done.set()
-            if not entries and self._locked:
-                self._run_until_done(partial(self._record, list(self._locked)))
-            if not entries and not self._progress and not self._locked:
-                close_connections()
-            self._progress.store_due(self._store_progress)
-            self._queue.add_busy_seconds(time.monotonic() - started)
+        self._opened = time.monotonic()
+        yield
+
+    def _record_next(self) -> float:
+        """Record the next entries. The queue wakes this thread, because it also lets entries gather."""
+        if time.monotonic() - self._opened > MAX_CONNECTION_SECONDS:
+            close_connections()
+            self._opened = time.monotonic()
+        entries = self._queue.take(self._seconds_to_next())
+        started = time.monotonic()
+        for call in self._calls_for(entries):
+            self._run_until_done(call)
+        for entry in entries:
+            if entry.done:
+                entry.done.set()
+        if not entries and self._locked:
+            self._run_until_done(partial(self._record, list(self._locked)))
+        if not entries and not self._progress and not self._locked:
+            close_connections()
+        self._progress.store_due(self._store_progress)
+        self._queue.add_busy_seconds(time.monotonic() - started)
+        return 0.0
 
     def _calls_for(self, entries: Sequence[Entry]) -> Iterator[Callable[[], Any]]:
         """Yield the calls that do what entries say: rows first, then attempts, in groups, and calls in their order."""

@@ -13,13 +13,14 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.db import DatabaseError
 
 from notifications.db.deadlines import limit_this_thread, set_options
-from notifications.db.threads import NoThread, start, start_thread
+from notifications.db.supervised import SupervisedThread
+from notifications.db.threads import NoThread, start
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
 from notifications.realtime.doorbell.message import build_messages, parse_message
 from notifications.realtime.doorbell.retry import retry_forever
@@ -66,8 +67,12 @@ class PostgresPublisher:
         self._users: dict[Any, None] = {}
         self._queue = False
         self._next_send_at = 0.0
-        self._thread: threading.Thread | None = None
-        self._has_rings = threading.Event()
+        self._thread = SupervisedThread(
+            "notifications-doorbell-postgres-publisher",
+            self._send_pending,
+            session=self._connection,
+            idle_seconds=lambda: IDLE_SECONDS,
+        )
         self._flushed = threading.Event()
         self._flushed.set()
 
@@ -80,61 +85,47 @@ class PostgresPublisher:
         if in_callers_transaction(db):  # a TestCase, whose rows no other process can see
             return
         with self._lock:
-            if time.monotonic() < self._next_send_at:
+            is_single = time.monotonic() >= self._next_send_at
+            if is_single:
+                self._next_send_at = time.monotonic() + COALESCE_SECONDS
+            else:
                 self._users.update(dict.fromkeys(users))
                 self._queue = self._queue or queue
                 self._flushed.clear()
-                self._has_rings.set()
-                if self._thread is None:
-                    try:
-                        self._thread = start_thread(self._run, "notifications-doorbell-postgres-publisher")
-                    except NoThread as exc:  # the next call tries again
-                        logger.warning("Could not ring other processes: %s", exc)
-                return
-            self._next_send_at = time.monotonic() + COALESCE_SECONDS
-        call_after_write(lambda: self._send(db, users, queue))
+        if is_single:
+            call_after_write(lambda: self._send(db, users, queue))
+            return
+        try:
+            self._thread.wake()
+        except NoThread as exc:  # the next call tries again
+            logger.warning("Could not ring other processes: %s", exc)
 
     def flush(self) -> None:
         """Wait until pending rings are published, for at most a second."""
         self._flushed.wait(STOP_TIMEOUT_SECONDS)
 
-    def _run(self) -> None:
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[None]:
+        db = self._db = _new_connection()
         try:
-            self._publish_until_idle()
-        except Exception:  # pending rings are lost; the next ring starts a new thread
-            logger.exception("Could not ring other processes.")
-        finally:
-            with self._lock:
-                if self._thread is threading.current_thread():
-                    self._thread = None
-
-    def _publish_until_idle(self) -> None:
-        limit_this_thread()
-        db = _new_connection()
-        try:
-            while self._wait_for_rings():
-                time.sleep(max(0.0, self._next_send_at - time.monotonic()))
-                with self._lock:
-                    users, queue = list(self._users), self._queue
-                    self._users.clear()
-                    self._queue = False
-                    self._has_rings.clear()
-                    self._next_send_at = time.monotonic() + COALESCE_SECONDS
-                if not self._send(db, users, queue):
-                    db.close()
+            yield
         finally:
             db.close()
 
-    def _wait_for_rings(self) -> bool:
-        """Wait for the next ring. Returns False, and gives up the thread, if none comes for ``IDLE_SECONDS``."""
+    def _send_pending(self) -> float | None:
         with self._lock:
-            if not self._has_rings.is_set():
+            if not self._users and not self._queue:
                 self._flushed.set()
-        self._has_rings.wait(IDLE_SECONDS)
+                return None
+        time.sleep(max(0.0, self._next_send_at - time.monotonic()))
         with self._lock:
-            if not self._has_rings.is_set():
-                self._thread = None
-            return self._has_rings.is_set()
+            users, queue = list(self._users), self._queue
+            self._users.clear()
+            self._queue = False
+            self._next_send_at = time.monotonic() + COALESCE_SECONDS
+        if not self._send(self._db, users, queue):
+            self._db.close()
+        return 0.0
 
     def _send(self, db: Any, users: Iterable[Any], queue: bool) -> bool:
         from psycopg import Error

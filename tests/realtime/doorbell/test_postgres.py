@@ -66,8 +66,8 @@ for _ in range(2):
     before = count()
     for user in range(5):
         streams.ring([user])
-    assert doorbell._postgres_publisher._thread
-    while doorbell._postgres_publisher._thread or count() > before:
+    assert doorbell._postgres_publisher._thread.is_running
+    while doorbell._postgres_publisher._thread.is_running or count() > before:
         time.sleep(0.01)
     assert doorbell._postgres_publisher._flushed.is_set()
 """
