@@ -127,7 +127,7 @@ class LocalWorker:
 
     def call(self, coroutine):
         """Run a coroutine in the worker's loop and return what it returns."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.worker._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.worker.state.loop).result(60)
 
     def _run(self):
         try:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from uuid import UUID
+from collections.abc import Callable
 
 from notifications.db.threads import DaemonExecutor
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.transitions import queueing, running
-from notifications.jobs.worker.execution import Execution
-from notifications.jobs.worker.writer import Writer
+from notifications.jobs.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -22,8 +20,8 @@ CLAIM_CHECK_INTERVAL_SECONDS = 5.0
 class ClaimCheckLoop:
     """Cancels executions whose claim is void, releases claimed jobs that do not run, and extends deadlines.
 
-    ``claim_writer``
-        The thread that claims jobs. Claims are read on it, so that no claim is under way at that moment.
+    Claims are read on the thread that claims jobs, so that no claim is under way at that moment.
+
     ``unstorable``
         Claims without an execution that are not released: their outcome cannot be stored.
     ``remove``
@@ -32,21 +30,13 @@ class ClaimCheckLoop:
 
     def __init__(
         self,
-        worker: UUID,
-        writer: Writer,
-        claim_writer: Writer,
-        executions: Mapping[Claim, Execution],
-        timeouts: Mapping[str, float],
+        state: WorkerState,
         *,
         unstorable: set[Claim],
         sync_threads: DaemonExecutor,
         remove: Callable[[Claim], None],
     ) -> None:
-        self._worker = worker
-        self._writer = writer
-        self._claim_writer = claim_writer
-        self._executions = executions
-        self._timeouts = timeouts
+        self._state = state
         self._unstorable = unstorable
         self._sync_threads = sync_threads
         self._remove = remove
@@ -65,13 +55,19 @@ class ClaimCheckLoop:
                 logger.warning("Could not check the claims of running jobs: %s", exc)
 
     async def _check_claims(self) -> None:
-        executions = dict(self._executions)
+        executions = dict(self._state.executions)
         claimed = {
-            claim_of(job): job for job in await self._claim_writer.run(running.read_claims, self._worker)
+            claim_of(job): job
+            for job in await self._state.claim_writer.run(running.read_claims, self._state.worker)
         }
         for claim, execution in executions.items():
             task = execution.asyncio_task
-            if claim in claimed or self._executions.get(claim) is not execution or not task or task.done():
+            if (
+                claim in claimed
+                or self._state.executions.get(claim) is not execution
+                or not task
+                or task.done()
+            ):
                 continue
             logger.warning("Cancelling an execution: another worker has claimed job %s", execution.job.id)
             execution.is_stopping = True
@@ -80,14 +76,14 @@ class ClaimCheckLoop:
         self._unstorable.intersection_update(claimed)
         # The answer to a claim may be lost with a connection. At the first check it may also still be on its way from
         # the claiming thread to the event loop, so jobs are released at the second one.
-        missing = claimed.keys() - self._executions.keys() - self._unstorable
+        missing = claimed.keys() - self._state.executions.keys() - self._unstorable
         if lost := missing & self._missing:
             logger.warning("Releasing jobs that are claimed but do not run: %d", len(lost))
-            await self._writer.run(queueing.release, [claimed[claim] for claim in lost])
+            await self._state.writer.run(queueing.release, [claimed[claim] for claim in lost])
         self._missing = missing
 
     async def _extend_deadlines(self) -> None:
         """Extend the deadlines of jobs that wait for a thread: their timeout has not begun."""
-        executions = self._executions.values()
+        executions = self._state.executions.values()
         if waiting := [execution.job for execution in executions if execution.is_waiting_for_thread]:
-            await self._writer.run(running.extend_deadlines, waiting, self._timeouts)
+            await self._state.writer.run(running.extend_deadlines, waiting, self._state.timeouts)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from uuid import UUID
+from collections.abc import Callable, Mapping
 
 from django.db.models import Q
 
@@ -18,14 +17,12 @@ from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import (
     Capacity,
-    Executions,
     exhausted_lanes,
     lanes_freed_by,
     subtract,
 )
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
-from notifications.jobs.worker.run_limit import RunLimit
-from notifications.jobs.worker.writer import Writer
+from notifications.jobs.worker.state import WorkerState
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -39,34 +36,14 @@ OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
 
 
 class ClaimLoop:
-    """Claims jobs and passes them to ``start``, until the worker stops. Calls ``stop`` when ``run_limit`` is reached.
-
-    ``timeouts`` has the seconds that tasks may take, by path; those of new tasks are added.
-    """
+    """Claims jobs and passes them to ``start``, until the worker stops. Calls ``stop`` at its run limit."""
 
     def __init__(
-        self,
-        worker: UUID,
-        writer: Writer,
-        executions: Executions,
-        capacity: Capacity,
-        timeouts: dict[str, float],
-        *,
-        queues: Sequence[str],
-        start: Callable[[ClaimedJob], None],
-        is_stopping: Callable[[], bool],
-        run_limit: RunLimit,
-        stop: Callable[[], None],
+        self, state: WorkerState, *, start: Callable[[ClaimedJob], None], stop: Callable[[], None]
     ) -> None:
-        self._worker = worker
-        self._writer = writer
-        self._executions = executions
-        self._capacity = capacity
-        self._timeouts = timeouts
-        self._queues = queues
+        self._state = state
+        self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
         self._start = start
-        self._is_stopping = is_stopping
-        self._run_limit = run_limit
         self._stop = stop
         self._wake = asyncio.Event()
         #: Lanes that the last claim found full, so that there may be more jobs for them.
@@ -92,36 +69,40 @@ class ClaimLoop:
 
         Jobs that it claims all the same are released by the claim check loop.
         """
-        self._writer.replace_thread()
+        self._state.claim_writer.replace_thread()
         if self._task:
             self._task.cancel()
 
     def free_lanes(self) -> dict[str, int]:
         """Return how many jobs of each lane may be claimed now, none if only jobs for which others wait may be."""
-        if self._is_stopping() or self._capacity.has_many_waiting() or not self._run_limit.reduce(1):
+        if (
+            self._state.is_stopping
+            or self._capacity.has_many_waiting()
+            or not self._state.run_limit.reduce(1)
+        ):
             return {}
         return self._capacity.free()
 
     async def _claim_until_stop(self) -> None:
-        while not self._is_stopping():
+        while not self._state.is_stopping:
             self._wake.clear()
             # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.
-            was_idle = not self._executions
+            was_idle = not self._state.executions
             try:
                 jobs, exhausted = await loops.retry_while_unavailable(
-                    lambda: self._writer.run(self._claim), self._is_stopping
+                    lambda: self._state.claim_writer.run(self._claim), lambda: self._state.is_stopping
                 )
             except Exception as exc:
                 # Running jobs must not lose their worker, nor at a stop their grace period.
                 logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
-                await asyncio.sleep(0 if self._is_stopping() else loops.RETRY_INTERVAL_SECONDS)
+                await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
                 continue
             if jobs:
                 self.last_claim_at = time.monotonic()
-            self._run_limit.add_started(len(jobs))
+            self._state.run_limit.add_started(len(jobs))
             for claimed in jobs:
                 self._start(claimed)
-            if was_idle and not jobs and self._run_limit.is_reached_when_idle():
+            if was_idle and not jobs and self._state.run_limit.is_reached_when_idle():
                 self._stop()
                 return
             many_wait = self._capacity.has_many_waiting()
@@ -137,7 +118,7 @@ class ClaimLoop:
 
     def slot_freed(self, job: Job) -> None:
         """Read the queue now if a lane that was full has room again at the end of this job."""
-        is_last = self._run_limit.ends_by_itself and not self._executions
+        is_last = self._state.run_limit.ends_by_itself and not self._state.executions
         if is_last or self._exhausted_lanes & lanes_freed_by(job):
             self._wake.set()
 
@@ -148,14 +129,14 @@ class ClaimLoop:
             return [], set(LANES)
         limit = min(free[ASYNC], MAX_CLAIM_BATCH)
         # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
-        joined = self._executions.joined_jobs()
+        joined = self._state.executions.joined_jobs()
         jobs: list[ClaimedJob] = []
         if joined:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
             jobs = self._claim_among(among, limit, free)
-        if remaining := self._run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
+        if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
             jobs += self._claim_among(None, remaining, subtract(free, [claimed.row for claimed in jobs]))
-        read_timeouts([claimed.row for claimed in jobs], self._timeouts)
+        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         if len(jobs) >= limit:
             return jobs, set(LANES)
@@ -164,7 +145,12 @@ class ClaimLoop:
     def _claim_among(self, among: Q | None, limit: int, lanes: Mapping[str, int]) -> list[ClaimedJob]:
         started = spans.start_time()
         jobs = claims.claim_jobs(
-            self._worker, limit, queues=self._queues, timeouts=self._timeouts, among=among, lanes=lanes
+            self._state.worker,
+            limit,
+            queues=self._state.queues,
+            timeouts=self._state.timeouts,
+            among=among,
+            lanes=lanes,
         )
         spans.record_claim(started, jobs)
         return jobs

@@ -13,6 +13,7 @@ from notifications.db.threads import DaemonExecutor, close_connections
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.db.waits import describe_sessions, describe_threads
 from notifications.jobs.claiming import candidates
+from notifications.jobs.worker.claim_loop import ClaimLoop
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -28,27 +29,11 @@ class ClaimWatchdog:
 
     Nothing is known to stop them for ever. When they do stop, the log has the stacks of all threads and the waits of
     the database, and jobs run on.
-
-    ``free_lanes``
-        Returns how many jobs of each lane may be claimed now, none if the worker takes no job whatever is queued.
-    ``last_claim_at``
-        Returns when a job was claimed last (monotonic).
-    ``restart``
-        Gives up the connection and the loop that claim, and begins anew.
     """
 
-    def __init__(
-        self,
-        queues: Sequence[str],
-        *,
-        free_lanes: Callable[[], Mapping[str, int]],
-        last_claim_at: Callable[[], float],
-        restart: Callable[[], None],
-    ) -> None:
+    def __init__(self, claim_loop: ClaimLoop, queues: Sequence[str]) -> None:
+        self._claim_loop = claim_loop
         self._queues = queues
-        self._free_lanes = free_lanes
-        self._last_claim_at = last_claim_at
-        self._restart = restart
         self._executor = DaemonExecutor(1, "notifications-claim-watchdog")
         #: Since when jobs have been ready at each check (monotonic); None if none were at the last one.
         self._ready_since: float | None = None
@@ -70,23 +55,23 @@ class ClaimWatchdog:
 
     async def _check(self) -> None:
         now = time.monotonic()
-        lanes = self._free_lanes()
+        lanes = self._claim_loop.free_lanes()
         if (
             not lanes
-            or now - self._last_claim_at() < STALLED_SECONDS
+            or now - self._claim_loop.last_claim_at < STALLED_SECONDS
             or not await self._are_jobs_ready(lanes)
         ):
             self._ready_since = None
             return
         if self._ready_since is None:
             self._ready_since = now
-        if now - max(self._ready_since, self._last_claim_at()) < STALLED_SECONDS:
+        if now - max(self._ready_since, self._claim_loop.last_claim_at) < STALLED_SECONDS:
             return
         self._ready_since = None
         logger.error(
             "No job was claimed for %.0f s although jobs are ready and slots are free: claiming begins anew on a new "
             "connection",
-            now - self._last_claim_at(),
+            now - self._claim_loop.last_claim_at,
         )
         try:
             if not self._has_logged_stacks:
@@ -94,7 +79,7 @@ class ClaimWatchdog:
                 logger.error("Threads of the worker that claims no job:\n%s", describe_threads())
                 logger.error("Sessions of its database:\n%s", await self._call(describe_sessions))
         finally:
-            self._restart()
+            self._claim_loop.restart()
 
     async def _are_jobs_ready(self, lanes: Mapping[str, int]) -> bool:
         # Jobs with a concurrency key may wait for others of their key, as long as these run.

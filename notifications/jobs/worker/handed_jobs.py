@@ -12,16 +12,17 @@ from concurrent.futures import Future
 from enum import StrEnum
 from uuid import UUID
 
+from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import spans
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import SUSPECT
 from notifications.jobs.transitions import claims, handing_over
 from notifications.jobs.worker import loops
-from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT, Executions
+from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT
 from notifications.jobs.worker.group_delay import GroupDelay
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
-from notifications.jobs.worker.writer import Writer
+from notifications.jobs.worker.state import WorkerState
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -73,28 +74,14 @@ class HandedJobEnd(StrEnum):
 class HandedJobs:
     """Claims jobs by their ids, and passes them to ``start``, until the worker stops.
 
-    ``timeouts`` is that of ``ClaimLoop``. The engine limits the callers that wait for the end of their jobs;
-    ``concurrency`` limits the jobs whose callers do not.
+    The engine limits the callers that wait for the end of their jobs; ``NOTIFICATIONS["CONCURRENCY"]`` limits the jobs
+    whose callers do not.
     """
 
-    def __init__(
-        self,
-        worker: UUID,
-        writer: Writer,
-        executions: Executions,
-        timeouts: dict[str, float],
-        *,
-        concurrency: int,
-        start: Callable[[ClaimedJob], None],
-        is_stopping: Callable[[], bool],
-    ) -> None:
-        self._concurrency = concurrency
-        self._worker = worker
-        self._writer = writer
-        self._executions = executions
-        self._timeouts = timeouts
+    def __init__(self, state: WorkerState, *, start: Callable[[ClaimedJob], None]) -> None:
+        self._state = state
+        self._concurrency = settings.CONCURRENCY
         self._start = start
-        self._is_stopping = is_stopping
         self._wake = asyncio.Event()
         #: Those who wait, with what they wait for, by the ids of their jobs.
         self._callers: dict[UUID, tuple[WaitFor, Future[HandedJobEnd]]] = {}
@@ -107,7 +94,7 @@ class HandedJobs:
         #: What callers have given that the event loop has not taken in yet: ids, what their callers wait for, and
         #: whether they have a slot.
         self._given: deque[tuple[UUID, WaitFor, Future[HandedJobEnd], bool]] = deque()
-        self._free_slots = concurrency
+        self._free_slots = self._concurrency
         #: ``run()`` waits for the next id. Otherwise it takes in by itself what was given meanwhile.
         self._is_idle = True
         #: Callers that wait for a slot.
@@ -185,7 +172,7 @@ class HandedJobs:
 
     async def run(self) -> None:
         """Claim and start jobs until the worker stops."""
-        while not self._is_stopping():
+        while not self._state.is_stopping:
             self._is_idle = False
             self._wake.clear()
             self._take_given()
@@ -203,12 +190,12 @@ class HandedJobs:
             try:
                 with self._delay.transaction():
                     jobs, locked = await loops.retry_while_unavailable(
-                        lambda ids=ids: self._writer.run(self._claim, ids),  # type: ignore[misc]
-                        self._is_stopping,
+                        lambda ids=ids: self._state.claim_writer.run(self._claim, ids),  # type: ignore[misc]
+                        lambda: self._state.is_stopping,
                     )
             except Exception as exc:
                 logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
-                await asyncio.sleep(0 if self._is_stopping() else loops.RETRY_INTERVAL_SECONDS)
+                await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
                 continue
             claimed_ids = {claimed.row.id for claimed in jobs}
             for claimed in jobs:
@@ -234,7 +221,7 @@ class HandedJobs:
     def wake(self) -> None:
         """Release the callers of jobs that wait for others, and see whether the worker stops."""
         if not self._has_many_joining():
-            for execution in self._executions.joining():
+            for execution in self._state.executions.joining():
                 wait_for, _ = self._callers.get(execution.job.id, (WaitFor.RECORD, None))
                 if wait_for != WaitFor.RECORD_BEFORE_EXIT:
                     self._release(execution.job.id, HandedJobEnd.JOINING)
@@ -286,14 +273,16 @@ class HandedJobs:
         return left
 
     def _has_many_joining(self) -> bool:
-        return len(self._executions.joining()) >= MAX_WAITING_PER_SLOT * self._concurrency
+        return len(self._state.executions.joining()) >= MAX_WAITING_PER_SLOT * self._concurrency
 
     def _find_awaited_children(self) -> list[UUID]:
         """Return jobs for which running ones wait, if too many wait. Their own ids are behind those of more parents."""
         if not self._has_many_joining():
             return []
-        running = {execution.job.id for execution in list(self._executions.values())}
-        return sorted(self._executions.joined_jobs() - running - self._unclaimed.keys())[: self._concurrency]
+        running = {execution.job.id for execution in list(self._state.executions.values())}
+        return sorted(self._state.executions.joined_jobs() - running - self._unclaimed.keys())[
+            : self._concurrency
+        ]
 
     def _release(self, id: UUID, end: HandedJobEnd) -> None:
         _, future = self._callers.pop(id, (None, None))
@@ -311,12 +300,15 @@ class HandedJobs:
         """
         started = spans.start_time()
         jobs, contended = claims.claim_handed_jobs(
-            self._worker, ids, self._timeouts, suspects=1 - self._executions.count_active()[SUSPECT]
+            self._state.worker,
+            ids,
+            self._state.timeouts,
+            suspects=1 - self._state.executions.count_active()[SUSPECT],
         )
         spans.record_claim(started, jobs)
         contended = {id for id in contended if self._lock_tries[id] < MAX_LOCK_TRIES}
         not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - contended
         locked = contended | (handing_over.take_back(not_claimed) if not_claimed else set())
-        read_timeouts([claimed.row for claimed in jobs], self._timeouts)
+        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, locked

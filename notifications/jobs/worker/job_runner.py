@@ -7,7 +7,6 @@ import contextvars
 import itertools
 import logging
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
@@ -19,57 +18,40 @@ from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
 from notifications.jobs.claiming.lanes import SUSPECT_LANES
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
-from notifications.jobs.worker import loops
-from notifications.jobs.worker.capacity import Executions
 from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.state import WorkerState
 from notifications.jobs.worker.subtasks import name_for
-from notifications.jobs.worker.writer import Writer
 
 logger = logging.getLogger("notifications.jobs")
 
-T = TypeVar("T")
-
 #: Threads for the database work of async tasks, each shared by many jobs.
 MAX_DATABASE_THREADS = 8
-#: Threads for sync tasks.
-MAX_SYNC_THREADS = 32
 
 
 class JobRunner:
     """Executes claimed jobs and passes their outcomes to ``on_outcome``.
 
-    ``executions``
-        What runs, by claim: each new execution is added.
-    ``timeouts``
-        Seconds that tasks may take, by path: that of a task that cannot be imported is deleted.
     ``on_progress``, ``on_join``
         See ``Execution``.
     ``remove``
-        Takes the execution of a job that went back to the queue out of ``executions``.
+        Takes the execution of a job that went back to the queue out of those of the worker.
     """
 
     def __init__(
         self,
-        writer: Writer,
-        executions: Executions,
-        timeouts: dict[str, float],
+        state: WorkerState,
         *,
-        sync_threads: int,
         on_outcome: Callable[[Outcome], None],
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None],
         remove: Callable[[Claim], None],
-        is_stopping: Callable[[], bool],
     ) -> None:
-        self._writer = writer
-        self._executions = executions
-        self._timeouts = timeouts
+        self._state = state
         self._on_outcome = on_outcome
         self._on_progress = on_progress
         self._on_join = on_join
         self._remove = remove
-        self._is_stopping = is_stopping
-        self.sync_threads = DaemonExecutor(sync_threads, "notifications-sync")
+        self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync")
         self._database_threads = [
             DaemonExecutor(1, f"notifications-database-{number}", keep_connections=True)
             for number in range(MAX_DATABASE_THREADS)
@@ -101,7 +83,7 @@ class JobRunner:
                 job.max_attempts,
             )
         execution = Execution(claimed, self._on_progress, self._on_join)
-        self._executions.add(execution)
+        self._state.executions.add(execution)
         # In a context of its own, so that nothing leaks into it from another job.
         context, database_thread = next(self._contexts)
         execution.asyncio_task = asyncio.get_running_loop().create_task(
@@ -110,12 +92,12 @@ class JobRunner:
 
     async def stop_all(self, seconds: float) -> None:
         """Cancel all executions, and wait at most this many seconds until they have ended."""
-        for execution in self._executions.values():
+        for execution in self._state.executions.values():
             execution.is_stopping = True
             if execution.asyncio_task:
                 execution.asyncio_task.cancel()
         if running := [
-            execution.asyncio_task for execution in self._executions.values() if execution.asyncio_task
+            execution.asyncio_task for execution in self._state.executions.values() if execution.asyncio_task
         ]:
             await asyncio.wait(running, timeout=seconds)
 
@@ -148,8 +130,8 @@ class JobRunner:
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""
         job = claimed.row
-        self._timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
-        if not await self._retry_write(queueing.requeue_unknown_task, claimed):
+        self._state.timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
+        if not await self._state.retry_write(queueing.requeue_unknown_task, claimed):
             return outcomes.unknown(job)
         logger.warning("Requeued job %s, its task %s cannot be imported: %s", job.id, job.task_path, exc)
         self._remove(claim_of(job))
@@ -158,13 +140,8 @@ class JobRunner:
     async def _requeue_without_thread(self, claimed: ClaimedJob, exc: NoThread) -> None:
         job = claimed.row
         logger.error("Requeuing job %s, which gets no thread: %s", job.id, exc)
-        await self._retry_write(queueing.requeue_without_thread, job)
+        await self._state.retry_write(queueing.requeue_without_thread, job)
         self._remove(claim_of(job))
-
-    async def _retry_write(self, function: Callable[..., T], *args: object) -> T:
-        return await loops.retry_while_unavailable(
-            lambda: self._writer.run(function, *args), self._is_stopping
-        )
 
 
 async def _enter(thread: DaemonExecutor) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.transitions import running
 from notifications.jobs.worker.execution import Execution
-from notifications.jobs.worker.writer import Writer
+from notifications.jobs.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -21,15 +20,8 @@ PROGRESS_INTERVAL_SECONDS = 0.5
 class ProgressLoop:
     """Stores the progress of all jobs that reported any, in one transaction each interval."""
 
-    def __init__(
-        self,
-        writer: Writer,
-        executions: Mapping[Claim, Execution],
-        call_in_loop: Callable[[Callable[[], object]], None],
-    ) -> None:
-        self._writer = writer
-        self._executions = executions
-        self._call_in_loop = call_in_loop
+    def __init__(self, state: WorkerState) -> None:
+        self._state = state
         self._reports: dict[Claim, Execution] = {}
         self._has_reports = asyncio.Event()
 
@@ -37,7 +29,7 @@ class ProgressLoop:
         """Note that a job reported progress, from any thread."""
         self._reports[claim_of(execution.job)] = execution
         if not self._has_reports.is_set():
-            self._call_in_loop(self._has_reports.set)
+            self._state.call_in_loop(self._has_reports.set)
 
     async def run(self) -> None:
         """Store progress for ever."""
@@ -46,9 +38,11 @@ class ProgressLoop:
             self._has_reports.clear()
             # Taken out one by one, because other threads add to the dict meanwhile.
             reported = [self._reports.pop(claim) for claim in list(self._reports)]
-            jobs = [execution.job for execution in reported if claim_of(execution.job) in self._executions]
+            jobs = [
+                execution.job for execution in reported if claim_of(execution.job) in self._state.executions
+            ]
             try:
-                await self._writer.run(running.store_progress, jobs)
+                await self._state.writer.run(running.store_progress, jobs)
             except UNAVAILABLE as exc:
                 logger.warning(
                     "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc

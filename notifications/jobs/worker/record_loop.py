@@ -15,7 +15,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.group_delay import GroupDelay
-from notifications.jobs.worker.writer import Writer
+from notifications.jobs.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -32,11 +32,11 @@ class RecordLoop:
 
     def __init__(
         self,
-        writer: Writer,
+        state: WorkerState,
         on_settled: Callable[[Claim], None],
         may_record_later: Callable[[Outcome], bool] = lambda outcome: False,
     ) -> None:
-        self._writer = writer
+        self._state = state
         self._may_record_later = may_record_later
         self._delay = GroupDelay()
         self._on_settled = on_settled
@@ -84,7 +84,7 @@ class RecordLoop:
 
     async def _record(self, group: list[Outcome]) -> set[Claim]:
         try:
-            return await self._writer.run(finish_jobs, group)
+            return await self._state.writer.run(finish_jobs, group)
         except UNAVAILABLE as exc:
             logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
             await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
@@ -102,7 +102,7 @@ class RecordLoop:
                 try:
                     # A replacement's notify function is not called: the other outcomes would wait for it.
                     attempted = replace(replacement(job, policy), notify=None) if replacement else outcome
-                    settled |= await self._writer.run(finish_jobs, [attempted])
+                    settled |= await self._state.writer.run(finish_jobs, [attempted])
                     break
                 except UNAVAILABLE:
                     break  # it stays in the list

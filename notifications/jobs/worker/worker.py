@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,16 +13,13 @@ from uuid import UUID
 from django.db import Error
 
 from notifications.conf import settings
-from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.signal_queue import SignalQueue
 from notifications.jobs.transitions import handing_over, queueing
-from notifications.jobs.worker import job_runner, loops
+from notifications.jobs.worker import loops
 from notifications.jobs.worker.cancel_loop import CancelLoop
-from notifications.jobs.worker.capacity import Capacity, Executions
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
 from notifications.jobs.worker.claim_loop import ClaimLoop
 from notifications.jobs.worker.claim_watchdog import ClaimWatchdog
@@ -36,9 +32,9 @@ from notifications.jobs.worker.maintenance import Maintenance
 from notifications.jobs.worker.progress_loop import ProgressLoop
 from notifications.jobs.worker.record_loop import RecordLoop
 from notifications.jobs.worker.run_limit import RunLimit
+from notifications.jobs.worker.state import WorkerState
 from notifications.jobs.worker.subtasks import is_subtask, make_task
 from notifications.jobs.worker.watchdog import Watchdog
-from notifications.jobs.worker.writer import Writer
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -71,7 +67,7 @@ class JobWorker:
         Whether the process is there for this worker only, and ends if the event loop does not come back.
 
     A job that is claimed is executed by the job runner, which passes its outcome to the record loop; its slot is free
-    again when the outcome is stored. The parts do not know one another: they share ``_executions``, and call what they
+    again when the outcome is stored. The parts do not know one another: they share ``state``, and call what they
     are given here.
     """
 
@@ -88,88 +84,44 @@ class JobWorker:
     ) -> None:
         # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
         # the queues of the built-in worker.
-        self.queues = (f"engine:{engine}",) if engine else tuple(queues)
-        self.concurrency = concurrency or settings.CONCURRENCY
-        self.lease = Lease(
-            queues=self.queues, concurrency=self.concurrency, load=lambda: len(self._executions)
+        queues = (f"engine:{engine}",) if engine else tuple(queues)
+        concurrency = concurrency or settings.CONCURRENCY
+        self.lease = Lease(queues=queues, concurrency=concurrency, load=lambda: len(self.state.executions))
+        self.state = state = WorkerState(
+            worker=self.lease.worker,
+            queues=queues,
+            concurrency=concurrency,
+            engine=engine,
+            run_limit=run_limit or RunLimit(),
         )
         self._listen = listen
         self._hand_over = hand_over
         self._hand_over_wake = asyncio.Event()
-        self._drained_queues = DrainedQueues(self.concurrency)
+        self._drained_queues = DrainedQueues(concurrency)
         self._is_process = is_process
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._run_limit = run_limit or RunLimit()
-        self._stopping = threading.Event()
         self._grace = 0.0
         self._stop_deadline = 0.0
         self._slot_freed = asyncio.Event()
-        self._signals = SignalQueue()
-        self._writer = Writer(self._signals)
-        # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers, and in a
-        # connection pool, of four by default, each thread that keeps a connection leaves fewer to others.
-        db = connection()
-        has_one_writer = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool") or engine
-        self._claim_writer = self._writer if has_one_writer else Writer(self._signals)
-        #: The jobs that run or whose outcome is not stored yet, by claim.
-        self._executions = Executions()
-        #: Seconds that tasks may take, by path, of the tasks that this worker has met.
-        timeouts: dict[str, float] = {}
-        # An engine decides itself how many jobs it runs in this process.
-        sync_threads = job_runner.MAX_SYNC_THREADS
-        sync_threads = max(sync_threads, self.concurrency) if engine else min(sync_threads, self.concurrency)
-        self._record_loop = RecordLoop(self._writer, self._remove, self._may_record_later)
-        self._progress_loop = ProgressLoop(self._writer, self._executions, self._call_in_loop)
-        self._cancel_loop = CancelLoop(self.lease.worker, self._writer, self._executions)
+        self._record_loop = RecordLoop(state, self._remove, self._may_record_later)
+        self._progress_loop = ProgressLoop(state)
+        self._cancel_loop = CancelLoop(state)
         self._job_runner = JobRunner(
-            self._writer,
-            self._executions,
-            timeouts,
-            sync_threads=sync_threads,
+            state,
             on_outcome=self._on_outcome,
             on_progress=self._progress_loop.add,
             on_join=self._on_join,
             remove=self._remove,
-            is_stopping=self._stopping.is_set,
         )
         self._claim_loop: ClaimLoop | HandedJobs
         self._claim_watchdog: ClaimWatchdog | None = None
         self._handed_jobs: HandedJobs | None = None
         if engine:
-            self._claim_loop = self._handed_jobs = HandedJobs(
-                self.lease.worker,
-                self._claim_writer,
-                self._executions,
-                timeouts,
-                concurrency=settings.CONCURRENCY,
-                start=self._job_runner.start,
-                is_stopping=self._stopping.is_set,
-            )
+            self._claim_loop = self._handed_jobs = HandedJobs(state, start=self._job_runner.start)
         else:
-            self._claim_loop = claim_loop = ClaimLoop(
-                self.lease.worker,
-                self._claim_writer,
-                self._executions,
-                Capacity(self._executions, slots=self.concurrency, threads=sync_threads),
-                timeouts,
-                queues=self.queues,
-                start=self._job_runner.start,
-                is_stopping=self._stopping.is_set,
-                run_limit=self._run_limit,
-                stop=self.stop,
-            )
-            self._claim_watchdog = ClaimWatchdog(
-                self.queues,
-                free_lanes=claim_loop.free_lanes,
-                last_claim_at=lambda: claim_loop.last_claim_at,
-                restart=claim_loop.restart,
-            )
+            self._claim_loop = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
+            self._claim_watchdog = ClaimWatchdog(self._claim_loop, queues)
         self._claim_check_loop = ClaimCheckLoop(
-            self.lease.worker,
-            self._writer,
-            self._claim_writer,
-            self._executions,
-            timeouts,
+            state,
             unstorable=self._record_loop.unstorable,
             sync_threads=self._job_runner.sync_threads,
             remove=self._remove,
@@ -177,23 +129,23 @@ class JobWorker:
 
     async def run(self) -> None:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
-        self._loop = asyncio.get_running_loop()
-        self._loop.set_task_factory(make_task)
+        loop = self.state.loop = asyncio.get_running_loop()
+        loop.set_task_factory(make_task)
         maintenance = Maintenance(
-            self.lease, self._writer.run, lambda: self._call_in_loop(self._claim_loop.wake)
+            self.lease, self.state.writer.run, lambda: self.state.call_in_loop(self._claim_loop.wake)
         )
         try:
             await self._job_runner.open()
-            await self._retry_write(self.lease.start)
+            await self.state.retry_write(self.lease.start)
             await maintenance.load_handlers()
-            await self._retry_write(maintenance.reap_dead_neighbors)
-            if self._run_limit.ends_by_itself:
+            await self.state.retry_write(maintenance.reap_dead_neighbors)
+            if self.state.run_limit.ends_by_itself:
                 # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
-                await self._retry_write(handing_over.move_to_configured_lanes)
+                await self.state.retry_write(handing_over.move_to_configured_lanes)
         except (Error, *UNAVAILABLE):  # stopped while the database was away
             return await self._end()
-        logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.concurrency)
-        watchdog = Watchdog(self._loop, self._may_end_process)
+        logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
+        watchdog = Watchdog(loop, self._may_end_process)
         unsubscribe = self._listen(self._on_ring) if self._listen else None
         background = [
             asyncio.create_task(loops.run_forever(step))
@@ -224,8 +176,8 @@ class JobWorker:
     def stop(self, grace: float | None = None) -> None:
         """Claim no more jobs, and end within ``grace`` seconds, ``GRACE`` by default; from any thread."""
         self._grace = settings.GRACE if grace is None else grace
-        self._stopping.set()
-        self._call_in_loop(self._wake)
+        self.state.stop()
+        self.state.call_in_loop(self._wake)
 
     def run_handed_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> HandedJobEnd:
         """Run a job that was handed to this engine, and wait as told; from any thread but the event loop's.
@@ -236,22 +188,21 @@ class JobWorker:
         handed_jobs = self._handed_jobs
         withdraw_at = time.monotonic() + MAX_CLAIM_WAIT_SECONDS
         with self._drained_queues.occupy_slot():
-            future = handed_jobs.add(id, wait_for, self._call_in_loop)
+            future = handed_jobs.add(id, wait_for, self.state.call_in_loop)
             while True:
                 try:
                     return future.result(timeout=1)
                 except TimeoutError:
                     if time.monotonic() > withdraw_at:  # of no effect on a job that runs
-                        self._call_in_loop(lambda: handed_jobs.withdraw(id, future))
-                    if self._loop is None or self._loop.is_closed():  # it failed, and calls nothing any more
+                        self.state.call_in_loop(lambda: handed_jobs.withdraw(id, future))
+                    if (
+                        self.state.loop is None or self.state.loop.is_closed()
+                    ):  # it failed, and calls nothing any more
                         return HandedJobEnd.STOPPED
-
-    async def _retry_write(self, function: Callable[[], object]) -> None:
-        await loops.retry_while_unavailable(lambda: self._writer.run(function), self._stopping.is_set)
 
     def _remove(self, claim: Claim) -> None:
         """Free the slot of a claim, on the event loop."""
-        execution = self._executions.remove(claim)
+        execution = self.state.executions.remove(claim)
         self._slot_freed.set()
         if execution:
             self._claim_loop.slot_freed(execution.job)
@@ -260,8 +211,8 @@ class JobWorker:
 
     def _on_join(self, execution: Execution) -> None:
         """Claim again while the task of an execution waits for another job; from any thread."""
-        self._executions.add_joining(execution)
-        self._call_in_loop(self._claim_loop.wake)
+        self.state.executions.add_joining(execution)
+        self.state.call_in_loop(self._claim_loop.wake)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of an execution, on the event loop."""
@@ -276,7 +227,7 @@ class JobWorker:
     def _on_ring(self, users: Any, queue: bool) -> None:
         """Take a ring of the doorbell, from any thread. Rings of streams do not matter to a worker."""
         if queue:
-            self._call_in_loop(self._wake)
+            self.state.call_in_loop(self._wake)
 
     def _wake(self) -> None:
         self._claim_loop.wake()
@@ -287,21 +238,17 @@ class JobWorker:
     def _may_end_process(self, task: asyncio.Task[object] | None) -> bool:
         """Return whether to end the process when this task has blocked the event loop for long: not for a job."""
         is_job = task is not None and (
-            is_subtask(task) or any(task is execution.asyncio_task for execution in self._executions.values())
+            is_subtask(task)
+            or any(task is execution.asyncio_task for execution in self.state.executions.values())
         )
         return self._is_process and not is_job
-
-    def _call_in_loop(self, function: Callable[[], object]) -> None:
-        """Call a function on the event loop, from any thread; not at all before ``run()`` and after its end."""
-        if self._loop and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function)
 
     async def _hand_over_due(self) -> None:
         """Hand jobs over to engines, for ever."""
         assert self._hand_over is not None
         while True:
             try:
-                await self._writer.run(self._hand_over, self._drained_queues.take())
+                await self.state.writer.run(self._hand_over, self._drained_queues.take())
             except UNAVAILABLE as exc:
                 logger.warning("Could not hand over jobs, which is tried again: %s", exc)
             await asyncio.sleep(MIN_HAND_OVER_INTERVAL_SECONDS)
@@ -313,7 +260,7 @@ class JobWorker:
     async def _drain(self) -> None:
         """Let running jobs finish within the grace period, cancel the others, and wait until outcomes are recorded."""
         self._stop_deadline = time.monotonic() + self._grace
-        while self._executions and (remaining := self._stop_deadline - time.monotonic()) > 0:
+        while self.state.executions and (remaining := self._stop_deadline - time.monotonic()) > 0:
             self._slot_freed.clear()
             await loops.wait_for(self._slot_freed, remaining)
         await self._job_runner.stop_all(STOP_MARGIN_SECONDS)
@@ -325,23 +272,21 @@ class JobWorker:
         self.lease.stop()
         # If an exception ended the loop, one of the jobs may be the cause: they are reaped, so their attempts count.
         unfinished = (
-            [execution.job for execution in self._executions.values()] if self._stopping.is_set() else []
+            [execution.job for execution in self.state.executions.values()] if self.state.is_stopping else []
         )
         unclaimed = self._handed_jobs.end() if self._handed_jobs else []
         try:
-            await self._writer.run(queueing.release, unfinished)
+            await self.state.writer.run(queueing.release, unfinished)
             if unclaimed:
-                await self._writer.run(handing_over.take_back, unclaimed)
-            await self._writer.run(self.lease.end)
+                await self.state.writer.run(handing_over.take_back, unclaimed)
+            await self.state.writer.run(self.lease.end)
         except (Error, *UNAVAILABLE) as exc:
             logger.warning(
                 "Could not release %d jobs, which are reaped when the lease is over: %s", len(unfinished), exc
             )
-        await self._signals.drain(max(self._stop_deadline - time.monotonic(), MIN_SIGNALS_GRACE_SECONDS))
+        await self.state.signals.drain(max(self._stop_deadline - time.monotonic(), MIN_SIGNALS_GRACE_SECONDS))
         self._job_runner.shutdown()
-        self._signals.end()
-        self._writer.end()
-        self._claim_writer.end()
+        self.state.end()
         if self._claim_watchdog:
             self._claim_watchdog.end()
         logger.info("Worker %s has ended; jobs released: %d", self.lease.worker, len(unfinished))

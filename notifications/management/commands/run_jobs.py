@@ -146,7 +146,7 @@ class Command(ManagementCommand):
 
     def announce(self, worker: JobWorker) -> None:
         self.stdout.write(
-            f"Worker {worker.lease.worker} runs {worker.concurrency} jobs at a time. Ctrl-C ends it."
+            f"Worker {worker.lease.worker} runs {worker.state.concurrency} jobs at a time. Ctrl-C ends it."
         )
 
     def supervise(

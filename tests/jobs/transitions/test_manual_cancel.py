@@ -234,7 +234,8 @@ class TestOnWorker:
         wait_until(lambda: tasks.held, what="the task to run")
         manual.cancel([id], by=user.pk)
         wait_until(
-            lambda: all(run.is_cancelling for run in worker.worker._executions.values()), what="the worker"
+            lambda: all(run.is_cancelling for run in worker.worker.state.executions.values()),
+            what="the worker",
         )
         gate.set()
         (job,) = until_done(tasks.hold_sync.get_result(str(id)))
@@ -242,7 +243,7 @@ class TestOnWorker:
 
     def test_a_sync_task_in_line_for_a_thread(self, start_worker, user, gate, monkeypatch):
         """The job is cancelled before a thread is free, and the task is never called."""
-        monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 1)
         start_worker()
         first = enqueue(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")

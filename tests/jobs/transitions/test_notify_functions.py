@@ -195,7 +195,7 @@ def test_cancellation_by_another_user(worker, user, gate):
     later = timezone.now() + timedelta(hours=1)
     queued = observed.using(owner=user, run_after=later).enqueue()
     manual.cancel([UUID(queued.id), UUID(running.id)], by=uuid7())
-    executions = worker.worker._executions
+    executions = worker.worker.state.executions
     wait_until(lambda: all(each.is_cancelling for each in executions.values()), what="the request")
     assert len(calls) == 1  # that of the running job is called at its end
     gate.set()
@@ -261,7 +261,7 @@ def test_defect_of_a_call(worker, user, monkeypatch, caplog):
     [job] = until_done(observed.using(owner=user, title="Done").enqueue(), timeout=4)
     assert (job.state, job.attempt, titles(user)) == ("succeeded", 1, ["Done"])
     assert "RuntimeError: a defect" in caplog.text
-    wait_until(lambda: not worker.worker._executions, what="the slot to be free")
+    wait_until(lambda: not worker.worker.state.executions, what="the slot to be free")
 
 
 def test_calls_that_exceed_their_time_on_two_threads(threads, monkeypatch):

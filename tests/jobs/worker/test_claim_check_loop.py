@@ -22,7 +22,7 @@ class TestClaimedByAnotherWorker:
         other = uuid.uuid4()
         Job.objects.filter(id=result.id).update(fence=9, worker=other)
         wait_until(lambda: "cancelled taken" in tasks.seen, what="the task to be cancelled")
-        wait_until(lambda: not worker.worker._executions, what="the slot to be free")
+        wait_until(lambda: not worker.worker.state.executions, what="the slot to be free")
         job = Job.objects.get(id=result.id)
         assert (job.state, job.fence, job.worker) == ("running", 9, other)
 
@@ -31,7 +31,7 @@ class TestClaimedByAnotherWorker:
         until_state(result, "running")
         Job.objects.filter(id=result.id).update(fence=9, version=50)
         gate.set()
-        wait_until(lambda: not worker.worker._executions, what="the outcome to be void")
+        wait_until(lambda: not worker.worker.state.executions, what="the outcome to be void")
         job = Job.objects.get(id=result.id)
         assert (job.state, job.version, job.result) == ("running", 50, None)
         assert notifications_of(user) == []
@@ -47,11 +47,11 @@ class TestClaimedByAnotherWorker:
         tasks.seen.append("let go")  # the first execution ends
         wait_until(lambda: "is void" in caplog.text, what="the outcome of the first claim to be void")
         wait_until(lambda: worker.worker._record_loop.is_empty, what="its outcome to be settled")
-        assert len(worker.worker._executions) == 1
+        assert len(worker.worker.state.executions) == 1
         gate.set()
         (job,) = until_done(result)
         assert (job.state, job.attempt, job.fence) == ("succeeded", 2, 2)
-        wait_until(lambda: not worker.worker._executions, what="both slots to be free")
+        wait_until(lambda: not worker.worker.state.executions, what="both slots to be free")
 
     def test_a_lost_job_without_attempts_left(
         self, start_worker, user, connect_receiver, short_intervals, settings

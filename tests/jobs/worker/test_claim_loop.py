@@ -46,7 +46,7 @@ def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, monkeypat
     assert claimed.wait(60)
     gate.set()
     until_done(holding)
-    wait_until(lambda: not worker._executions, what="the slot to be free")
+    wait_until(lambda: not worker.state.executions, what="the slot to be free")
     may_continue.set()
     until_done(waiting)
 
@@ -57,7 +57,7 @@ def test_one_writer_with_a_connection_pool(pool, monkeypatch):
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
     worker = JobWorker()
     has_one_writer = pool or connection.vendor == "sqlite"
-    assert (worker._claim_writer is worker._writer) == bool(has_one_writer)
+    assert (worker.state.claim_writer is worker.state.writer) == bool(has_one_writer)
 
 
 def test_a_worker_of_one_queue(start_worker):

@@ -90,7 +90,7 @@ class TestDatabaseAway:
             results = [tasks.noop.enqueue() for _ in range(10)]
         jobs = until_done(*results)
         assert {(job.state, job.attempt, job.fence) for job in jobs} == {("succeeded", 1, 1)}
-        wait_until(lambda: not worker.worker._executions, what="the slots to be free")
+        wait_until(lambda: not worker.worker.state.executions, what="the slots to be free")
         assert "Releasing jobs that are claimed" not in caplog.text
 
     def test_a_claim_that_raises_another_error(self, short_intervals, worker, monkeypatch):

@@ -97,7 +97,7 @@ until(lambda: Worker.objects.count() == 1)
 first = embedded._worker
 def end():
     raise SystemExit(1)
-first._loop.call_soon_threadsafe(end)
+first.state.loop.call_soon_threadsafe(end)
 until(lambda: embedded._worker is not first)
 done(tasks.noop.enqueue())
 """

@@ -131,7 +131,7 @@ def test_a_sync_task_that_times_out(worker, user, gate):
 
 def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, monkeypatch, gate):
     """The timeout of a sync task starts when it gets a thread."""
-    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 1)
     start_worker()
     first = tasks.hold_sync.enqueue("first")
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
@@ -153,7 +153,7 @@ def claimed_as_async(result):
 
 
 def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(start_worker, monkeypatch, gate):
-    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.jobs.worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
     monkeypatch.setattr("notifications.jobs.worker.claim_loop.POLL_INTERVAL_SECONDS", 0.1)
     start_worker()
@@ -179,7 +179,7 @@ def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(start_worker,
 
 def test_sync_tasks_that_do_not_end(start_worker, monkeypatch, gate, caplog):
     """Each keeps its thread after its timeout; another thread takes its place, and the log names the task."""
-    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 1)
     start_worker()
     hanging = [tasks.slow_sync.enqueue(number) for number in range(2)]
     (job,) = until_done(tasks.noop_sync.enqueue())
@@ -192,7 +192,7 @@ def test_sync_tasks_that_do_not_end(start_worker, monkeypatch, gate, caplog):
 
 def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate):
     """Both jobs that wait for a thread and later ones are requeued. Their attempts do not count."""
-    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.db.threads.MAX_THREADS_PER_SLOT", 1)
     start_worker(concurrency=2)
     hanging = tasks.slow_sync.enqueue()

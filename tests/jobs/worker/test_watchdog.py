@@ -86,7 +86,7 @@ def test_a_worker_is_not_ended_for_a_job(start_worker, gate, is_process):
     worker = start_worker(is_process=is_process).worker
     tasks.hold.enqueue()
     wait_until(lambda: tasks.held, what="the job to run")
-    (execution,) = worker._executions.values()
+    (execution,) = worker.state.executions.values()
     assert not worker._may_end_process(execution.asyncio_task)
     assert worker._may_end_process(None) == is_process
     assert worker._may_end_process(worker._claim_loop._task) == is_process

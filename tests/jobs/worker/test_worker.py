@@ -79,7 +79,7 @@ class TestGracefulShutdown:
         result = tasks.hold.enqueue("first")
         wait_until(lambda: tasks.held, what="the job to run")
         worker.worker.stop(grace=20)
-        worker.call(worker.worker._claim_writer.run(int))  # a claim that was under way has ended
+        worker.call(worker.worker.state.claim_writer.run(int))  # a claim that was under way has ended
         unclaimed = tasks.noop.enqueue()
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
@@ -111,7 +111,7 @@ class TestGracefulShutdown:
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
         monkeypatch.setattr(claims, "claim_jobs", _raise_operational_error)
-        worker.worker._loop.call_soon_threadsafe(worker.worker._claim_loop.wake)
+        worker.worker.state.loop.call_soon_threadsafe(worker.worker._claim_loop.wake)
         worker.worker.stop(grace=10)
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
@@ -141,7 +141,7 @@ class TestGracefulShutdown:
         def end():
             raise SystemExit(1)
 
-        worker.worker._loop.call_soon_threadsafe(end)
+        worker.worker.state.loop.call_soon_threadsafe(end)
         worker.thread.join(60)
         assert isinstance(worker.error, SystemExit)
         worker.error = None
