@@ -32,7 +32,8 @@ from tests.support.browser import PAGE_TIMEOUT_MS, collect_errors, start_browser
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
-from tests.support.site import ROOT, Sites
+from tests.support.shared_sites import FAILED, SharedSites
+from tests.support.site import ROOT, Site, Sites
 
 ARTIFACTS = ROOT / "var" / "test-failures"
 
@@ -125,16 +126,33 @@ def postgres_site(postgres_sites, request):
         request.node.add_report_section("teardown", "site", site.log())
 
 
-@pytest.fixture
-def site_server(site):
-    """A running site: Daphne with the embedded worker."""
-    site.start_web()
-    return site
+@pytest.fixture(scope="session")
+def shared_sites(sites):
+    """The running sites that tests use one after the other."""
+    shared = SharedSites(sites)
+    yield shared
+    shared.close()
 
 
 @pytest.fixture
-def proxy(site):
+def site_server(request, shared_sites):
+    """A running site, Daphne with the embedded worker, without any rows but its users.
+
+    A test that also has the fixture `site` gets a site of its own, whose environment it can change before.
+    """
+    if "site" in request.fixturenames:
+        site = request.getfixturevalue("site")
+        site.start_web()
+        yield site
+    else:
+        with shared_sites.lend(request, "daphne", Site.start_web) as site:
+            yield site
+
+
+@pytest.fixture
+def proxy(request):
     """A TCP proxy before the site: open `proxy.url`, then proxy.cut() and proxy.restore()."""
+    site = request.getfixturevalue("site_server" if "site_server" in request.fixturenames else "site")
     # Origin and Host of a page that came through the proxy are the proxy's, and equal each other.
     with Proxy(site.port) as proxy:
         yield proxy
@@ -243,9 +261,6 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         item.stash[FAILED] = True
     return report
-
-
-FAILED = pytest.StashKey[bool]()
 
 
 def failed(request):

@@ -12,10 +12,13 @@ def run(*command, timeout=120, **options):
     """Run a program and return its output; fail with the output if its exit code is not 0."""
     command = [str(part) for part in command]
     completed = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
-    assert completed.returncode == 0, (
-        f"{command}: exit {completed.returncode}\n{completed.stdout}{completed.stderr}"
-    )
-    return completed.stdout
+    return read_command_output(command, completed.returncode, completed.stdout, completed.stderr)
+
+
+def read_command_output(command, exit_code, stdout, stderr):
+    """Return what a program wrote to standard output; fail with all its output if its exit code is not 0."""
+    assert exit_code == 0, f"{command}: exit {exit_code}\n{stdout}{stderr}"
+    return stdout
 
 
 class Process:

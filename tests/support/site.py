@@ -5,11 +5,13 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from tests.support.command_server import CommandServer
 from tests.support.network import free_port
 from tests.support.processes import Process, run
 
@@ -54,6 +56,8 @@ class Site:
         }
         self.web = None
         self.processes = []
+        self._lock = threading.Lock()
+        self._command_server = None
 
     def start_web(self):
         """Start Daphne at `url` and wait until it responds. After a kill it is started on the same port again."""
@@ -107,6 +111,8 @@ class Site:
 
     def manage(self, *arguments, input=None):
         """Run a management command and return its output; fail if its exit code is not 0."""
+        if arguments[0] != "run_jobs" and (server := self._get_command_server()):
+            return server.run(*arguments, input=input)
         return run(sys.executable, "manage.py", *arguments, env=self.env(), cwd=ROOT, input=input)
 
     def python(self, code):
@@ -128,13 +134,36 @@ class Site:
 
         Works while Playwright runs in this thread, where Django's ORM refuses to run.
         """
-        if self.database_url.startswith("sqlite"):
-            with closing(sqlite3.connect(self._sqlite_file(), timeout=60)) as connection:
-                return connection.execute(sql, parameters).fetchall()
-        import psycopg
+        with self._connect() as execute:
+            return execute(sql, parameters).fetchall()
 
-        with psycopg.connect(self.database_url) as connection:
-            return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
+    def write(self, statements):
+        """Execute statements, each with its parameters, in one transaction, at whose end foreign keys are checked."""
+        with self._connect() as execute:
+            if not self.database_url.startswith("sqlite"):
+                execute("SET CONSTRAINTS ALL DEFERRED", ())
+            for sql, parameters in statements:
+                execute(sql, parameters)
+
+    @contextmanager
+    def _connect(self):
+        """Connect to the site's database and yield a function that executes a statement; commit at the end."""
+        if self.database_url.startswith("sqlite"):
+            with closing(sqlite3.connect(self._sqlite_file(), timeout=60)) as connection, connection:
+                yield connection.execute
+        else:
+            import psycopg
+
+            with psycopg.connect(self.database_url) as connection:
+                yield lambda sql, parameters: connection.execute(sql.replace("?", "%s"), parameters)
+
+    def tables(self):
+        """Return the names of the tables of the site's database."""
+        if self.database_url.startswith("sqlite"):
+            sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        else:
+            sql = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        return [name for (name,) in self.rows(sql)]
 
     def log(self):
         """Return the output of all processes of this site."""
@@ -143,9 +172,28 @@ class Site:
     def close(self):
         for process in reversed(self.processes):
             process.stop()
+        with self._lock:
+            if self._command_server:
+                self._command_server.stop()
+                self._command_server = None
+
+    def _get_command_server(self):
+        """Return the server of commands for the environment as it is now, None if it cannot start or starts threads."""
+        environment = self.env()
+        if "TEST_RINGS_ONLY" in environment:
+            return None
+        with self._lock:
+            if self._command_server and self._command_server.environment != environment:
+                self._command_server.stop()
+                self._command_server = None
+            if not self._command_server:
+                self._command_server = CommandServer(environment)
+            return self._command_server if self._command_server.is_started else None
 
     def env(self):
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TEST_")}
+        inherited = {
+            key: value for key, value in os.environ.items() if not key.startswith(("TEST_", "PYTEST_"))
+        }
         return inherited | self.environment | {"TEST_NOTIFICATIONS": json.dumps(self.notifications)}
 
     def _sqlite_file(self):
@@ -176,6 +224,7 @@ class Sites:
             postgres.create("site_template")
         template.manage("migrate", "--verbosity", "0")
         template.python(CREATE_USERS)
+        template.close()
 
     def make(self):
         self.count += 1
