@@ -52,7 +52,7 @@ def test_a_call_is_tried_again_while_the_database_is_away(recorder, caplog):
 
 
 def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
-    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 1)
     is_away, ran = threading.Event(), []
     is_away.set()
 
@@ -65,7 +65,7 @@ def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
     started = time.monotonic()
     for number in range(1, 20):
         recorder.call(lambda number=number: write(number))
-    assert time.monotonic() - started < 3  # Each would wait for 0.2 s.
+    assert time.monotonic() - started < 15  # Each would wait for a second.
     is_away.clear()
     wait_until(lambda: ran == list(range(20)), what="all calls in order")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from django.db import InterfaceError, OperationalError, connection, connections
 
-from notifications.db.transactions import call_after_write, retrying_atomic
+from notifications.db.transactions import MAX_PAUSE_SECONDS, call_after_write, retrying_atomic
 from notifications.jobs.worker.writer import Writer
 from notifications.models import Ring
 from tests.support.waiting import wait_until
@@ -102,15 +102,23 @@ async def test_the_pause_after_a_long_transaction_is_bounded(writer, monkeypatch
     if connection.vendor != "sqlite":
         pytest.skip("Only SQLite has one lock for all writers.")
     monkeypatch.setattr("notifications.jobs.worker.writer.NO_WRITERS_AFTER_SECONDS", 60)
+    pauses, sleep = [], time.sleep
+    seconds = 2 * MAX_PAUSE_SECONDS
 
-    def hold(seconds):
+    def hold():
         Ring.objects.create()
-        time.sleep(seconds)
+        sleep(seconds)
 
-    await writer.run(retrying_atomic, lambda: hold(3))
-    began = time.monotonic()
-    await writer.run(retrying_atomic, lambda: hold(0))
-    assert time.monotonic() - began < 2
+    def pause(seconds):
+        if threading.current_thread().name.startswith("notifications-writer"):
+            pauses.append(seconds)
+        sleep(seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", pause)
+        await writer.run(retrying_atomic, hold)
+        await writer.run(Ring.objects.count)  # after the pause
+    assert 0 < max(pauses) <= MAX_PAUSE_SECONDS
 
 
 async def test_a_keyboard_interrupt_does_not_end_the_loop(writer):

@@ -76,7 +76,7 @@ class Browser:
 
 
 @pytest.fixture
-async def browser(connect, send_request, user):
+async def device(connect, send_request, user):
     """The browser of a user with a notification, who therefore has a stream."""
     await in_thread(notify, user, "note")
     return await Browser().open(connect, send_request, user)
@@ -109,15 +109,15 @@ def deactivate(user):
     user.save()
 
 
-async def test_sign_out_closes_only_its_session(connect, send_request, user, browser):
+async def test_sign_out_closes_only_its_session(connect, send_request, user, device):
     """A sign-out closes the clients of its session; another session of the same user stays open."""
     other_browser = await Browser().open(connect, send_request, user)
-    await in_thread(sign_out, browser.cookie)
-    await browser.assert_signed_out()
+    await in_thread(sign_out, device.cookie)
+    await device.assert_signed_out()
     await other_browser.assert_connected()
 
 
-async def test_session_that_ends_after_the_guard_change(browser, user, monkeypatch):
+async def test_session_that_ends_after_the_guard_change(device, user, monkeypatch):
     """A second check finds a session that was deleted after the first: the sign-out signal precedes the deletion."""
     assert REAL_GUARD_DELAYS_SECONDS == (0.5, 2.0)
     check_sign_ins, results = sessions.check_sign_ins, []
@@ -125,39 +125,39 @@ async def test_session_that_ends_after_the_guard_change(browser, user, monkeypat
     def check_before_deletion(sign_ins):
         are_valid = check_sign_ins(sign_ins)
         if not results:
-            session_of(browser.cookie).delete()
+            session_of(device.cookie).delete()
         results.append(are_valid)
         return are_valid
 
     monkeypatch.setattr(session_checker, "check_sign_ins", check_before_deletion)
     await in_thread(user_logged_out.send, type(user), request=None, user=user)
-    await browser.assert_signed_out()
+    await device.assert_signed_out()
     assert results == [[True] * 3, [False] * 3]
 
 
 @pytest.mark.parametrize("end", [change_password, deactivate])
-async def test_password_change_and_deactivation_close_all_sessions(connect, send_request, user, browser, end):
+async def test_password_change_and_deactivation_close_all_sessions(connect, send_request, user, device, end):
     """A changed password and a deactivation close all sessions of the user."""
     second = await Browser().open(connect, send_request, user)
     await in_thread(end, user)
-    await browser.assert_signed_out()
+    await device.assert_signed_out()
     await second.assert_signed_out()
 
 
-async def test_deleted_user_is_closed(browser, user):
+async def test_deleted_user_is_closed(device, user):
     """All clients of a deleted user are closed; before that they may get a reset without items."""
     await in_thread(user.delete)
-    frames = [await browser.socket.receive()]
+    frames = [await device.socket.receive()]
     while frames[-1]["op"] != "bye":
-        frames.append(await browser.socket.receive())
+        frames.append(await device.socket.receive())
     assert all(frame["reset"] and not frame["items"] for frame in frames[:-1])
     assert frames[-1]["code"] == 4401
-    await browser.socket.wait_until_closed()
+    await device.socket.wait_until_closed()
     events = []
-    while event := await browser.events.receive():
+    while event := await device.events.receive():
         events.append(event)
     assert (events[-1]["event"], events[-1]["data"]["code"]) == ("bye", 4401)
-    assert (await browser.poll.wait_for_response()).status in (304, 401)
+    assert (await device.poll.wait_for_response()).status in (304, 401)
 
 
 @pytest.mark.parametrize("rings", [True, False])
@@ -189,18 +189,18 @@ async def test_users_without_stream_are_not_checked_repeatedly(connect, user, mo
     await socket.receive_beat_only()
 
 
-async def test_expired_session_is_closed(browser, monkeypatch):
+async def test_expired_session_is_closed(device, monkeypatch):
     """An expired session is found by the periodic check of all sessions."""
-    await in_thread(session_of(browser.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
-    await browser.assert_connected()
+    await in_thread(session_of(device.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
+    await device.assert_connected()
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
-    await browser.assert_signed_out()
+    await device.assert_signed_out()
 
 
-async def test_expired_session_is_found_by_the_search(only_search, browser):
+async def test_expired_session_is_found_by_the_search(only_search, device):
     """An expired session ends its clients as a deleted one does."""
-    await in_thread(session_of(browser.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
-    await browser.assert_signed_out()
+    await in_thread(session_of(device.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
+    await device.assert_signed_out()
 
 
 @pytest.fixture(params=["db", "cached_db", "cache", "file"])
@@ -243,14 +243,14 @@ async def test_session_that_ends_without_a_signal(
     engine, only_search, connect, send_request, user, other_user, end
 ):
     """The clients of a session whose key the store no longer has are closed; those of other sessions are not."""
-    browser = await Browser().open(connect, send_request, user)
+    device = await Browser().open(connect, send_request, user)
     other_browser = await Browser().open(connect, send_request, user)
-    await in_thread(end, browser.cookie, other_user)
-    await browser.assert_signed_out()
+    await in_thread(end, device.cookie, other_user)
+    await device.assert_signed_out()
     await other_browser.assert_connected()
 
 
-async def test_outage_of_the_session_store_closes_nothing(only_search, browser, monkeypatch):
+async def test_outage_of_the_session_store_closes_nothing(only_search, device, monkeypatch):
     """While the store cannot be asked no client is closed; the first search that succeeds closes what has ended."""
     monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
     real_search, failures = sessions.find_ended, [OperationalError("gone")] * 4
@@ -262,12 +262,12 @@ async def test_outage_of_the_session_store_closes_nothing(only_search, browser, 
 
     monkeypatch.setattr(session_checker, "find_ended", fail_four_times)
     await until(lambda: not failures)
-    await browser.assert_connected()
-    await in_thread(session_of(browser.cookie).delete)
-    await browser.assert_signed_out()
+    await device.assert_connected()
+    await in_thread(session_of(device.cookie).delete)
+    await device.assert_signed_out()
 
 
-async def test_search_pauses_in_proportion_to_its_cost(browser, monkeypatch):
+async def test_search_pauses_in_proportion_to_its_cost(device, monkeypatch):
     """A search that takes 0.2 s of CPU time is repeated after 5 s, and none runs without clients."""
     delays = []
     checker = hub.current_hub()._session_checker
@@ -294,11 +294,11 @@ def no_rings(monkeypatch):
         rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
 
 
-async def test_sign_out_with_lost_ring(browser, user, monkeypatch):
+async def test_sign_out_with_lost_ring(device, user, monkeypatch):
     """Without a ring, the position check finds the new guard."""
     with no_rings(monkeypatch):
         await in_thread(change_password, user)
-        await browser.assert_signed_out()
+        await device.assert_signed_out()
 
 
 @pytest.mark.parametrize("sends_hello", [True, False])
@@ -362,7 +362,7 @@ async def test_pending_frames_are_dropped_at_sign_out(connect, send_request, use
     assert names[-1] == "bye" and len(names) <= 2
 
 
-async def test_database_outage_closes_no_session(browser, user, monkeypatch):
+async def test_database_outage_closes_no_session(device, user, monkeypatch):
     """If the database fails, the check is retried and closes no session until it succeeds."""
     monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
     real_check, failures = sessions.check_sign_ins, [OperationalError("gone")] * 4
@@ -373,8 +373,8 @@ async def test_database_outage_closes_no_session(browser, user, monkeypatch):
         return real_check(sign_ins)
 
     monkeypatch.setattr(session_checker, "check_sign_ins", fail_four_times)
-    await in_thread(sign_out, browser.cookie)
-    await browser.assert_signed_out()
+    await in_thread(sign_out, device.cookie)
+    await device.assert_signed_out()
     assert not failures
 
 
