@@ -71,6 +71,7 @@ def shoot(page, name):
         page.screenshot(path=f"{folder}/{name}-{scheme}-{width}.png", full_page=True)
 
 
+@pytest.mark.smoke
 def test_retry_of_a_group_on_the_live_overview(admin_site, admin_page):
     """New failures appear without a reload. Their retry asks first, is followed to its end, and changes all of them."""
     page = admin_page

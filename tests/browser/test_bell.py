@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.smoke
 def test_without_javascript_the_bell_is_a_link_with_the_count(site_server, new_page):
     """The HTML also has the regions for toasts. A form of the inbox marks all notifications as read."""
     site_server.manage("notify", "demo", "Hello", "--url", "/check/")
@@ -66,6 +67,7 @@ def test_keyboard(site_server, page):
     expect_unread(page, 0)
 
 
+@pytest.mark.smoke
 def test_marking_updates_all_windows_and_new_items_do_not_move_the_list(site_server, new_page):
     """A notification that arrives while the list is open is offered by a button."""
     for title in ("First", "Second"):

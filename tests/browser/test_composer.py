@@ -9,7 +9,11 @@ from tests.support.browser import sign_in
 COMPOSER = "/admin/notifications/broadcast/add/"
 
 
-@pytest.mark.parametrize("has_javascript", [True, False], ids=["JavaScript", "no JavaScript"])
+@pytest.mark.parametrize(
+    "has_javascript",
+    [pytest.param(True, marks=pytest.mark.smoke), False],
+    ids=["JavaScript", "no JavaScript"],
+)
 def test_send_and_withdraw(site_server, new_page, has_javascript):
     """From the form to the readers' bell, and out of it again; the page of the broadcast says when it is done."""
     reader = visit(new_page(), site_server.url)

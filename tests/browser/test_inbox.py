@@ -43,6 +43,7 @@ def message(page):
     return page.locator(".notifications-floating")
 
 
+@pytest.mark.smoke
 def test_done_and_undo_in_place(inbox_page):
     """The row leaves the list without a new page, and comes back."""
     page = inbox_page

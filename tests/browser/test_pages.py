@@ -102,6 +102,7 @@ ENQUEUE = """async (urls) => {
 }"""
 
 
+@pytest.mark.smoke
 def test_a_script_enqueues_and_awaits_a_job_that_the_job_page_shows(site_server, new_page):
     """`accepted` and `result` of ask() are resolved, although another tab has the socket."""
     site = site_server
@@ -157,6 +158,7 @@ def test_the_job_page_of_another_user_is_404(site_server, new_page):
     assert other_page.goto(f"{site_server.url}/notifications/jobs/{job}/").status == 404
 
 
+@pytest.mark.smoke
 def test_a_content_security_policy_with_nonces(site_server, new_page):
     """The nonce of the entry module allows the modules that it imports."""
     page = new_page(errors=False)  # Chromium forbids sockets to loopback in a page that a test has changed.
@@ -174,6 +176,7 @@ def test_a_content_security_policy_with_nonces(site_server, new_page):
     expect(find_bell(page, 0)).to_be_visible()
 
 
+@pytest.mark.smoke
 def test_the_client_polls_without_websockets(site_server, new_page):
     """A notification arrives within one interval. Changes that the page itself makes are shown immediately."""
     page = new_page(errors=False)

@@ -36,6 +36,7 @@ def test_more_than_three_become_a_summary(site_server, page):
     expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
 
 
+@pytest.mark.smoke
 def test_errors_stay_and_other_toasts_disappear(site_server, page):
     """Errors are in the alert region. Other toasts disappear after 8 s, unless hovered. Escape dismisses a toast."""
     visit(page, site_server.url, "/reports/")

@@ -32,6 +32,7 @@ def test_the_help_describes_sigterm(capsys):
     assert "SIGTERM" in capsys.readouterr().out
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("signal_method", ["terminate", "interrupt"])
 def test_it_runs_jobs_until_a_signal(site, signal_method):
     """It obeys --concurrency and --queue, prints its start and end, and exits with 0 after SIGTERM or SIGINT."""

@@ -88,6 +88,7 @@ def test_an_unknown_user(db):
         call_command("notifications", "watch", "nobody")
 
 
+@pytest.mark.smoke
 def test_it_follows_the_stream_until_ctrl_c(site):
     """It shows a notification of another process, and exits with 0 after Ctrl-C."""
     watching = site.start("watch", "manage.py", "notifications", "watch", "demo")

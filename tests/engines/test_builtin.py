@@ -1,8 +1,11 @@
 """The contract of engines, for the built-in worker."""
 
+import pytest
+
 from tests.engines.contract import EngineContract
 
 
+@pytest.mark.smoke
 class TestBuiltinWorker(EngineContract):
     @classmethod
     def start(cls, site, request):

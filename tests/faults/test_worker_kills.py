@@ -97,6 +97,7 @@ def test_takeover_from_a_killed_worker(workers, task):
     assert json.loads(result) == successor.pid
 
 
+@pytest.mark.smoke
 def test_worker_started_after_the_kill(workers):
     """The next worker takes over the jobs, although no lease has ended."""
     workers.notifications["LEASE"] = 600

@@ -152,6 +152,7 @@ def test_wait_and_replay(session_client, site_server):
     assert site_server.rows("SELECT count(*) FROM asyncsite_report") == [(1,)]
 
 
+@pytest.mark.smoke
 def test_documented_client(session_client, site_server):
     """It enqueues, waits and returns the result. For a refused request it raises the error."""
     recipe = re.search(

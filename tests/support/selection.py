@@ -1,4 +1,16 @@
-"""Markers for files of tests: those that `make test` skips, that run alone, and that CI runs only once."""
+"""Which tests run where: a table of paths by marker, and the rules of mark_runs().
+
+| run | tests | marker |
+|---|---|---|
+| `make test` | quick ones: those that are not slow, and smoke tests | `quick` |
+| `make test-all`, which is the first run of CI | all | |
+| CI on PostgreSQL | quick ones that the database can change, slow ones about rows and locks | `on_postgres` |
+| CI on Django 5.2 | quick ones that its version can change | `on_old_django` |
+
+A test is slow if its path is listed as such, or if a fixture of it starts servers, browsers or workers.
+A smoke test is marked where it is written, with `@pytest.mark.smoke`: one for each page, transport and kind of
+process.
+"""
 
 import os
 from pathlib import Path
@@ -23,7 +35,9 @@ PATHS_BY_MARKER = {
         "contrib/celery/test_run.py",
         "jobs/test_large_batches.py",
         "data/test_crowd.py",
+        "data/test_migrations.py",
         "data/test_plans.py",
+        "data/test_plans_of_operators.py",
         "data/test_two_hundred.py",
         "docs/test_deploy.py",
         "docs/test_engines.py",
@@ -80,6 +94,22 @@ PATHS_BY_MARKER = {
         "test_validators.py",
         "test_venv.py",
     ],
+    # Slow ones that CI repeats all the same.
+    "on_postgres": [
+        "data/test_migrations.py",
+        "faults/test_batches.py",
+        "faults/test_counts.py",
+        "faults/test_fencing.py",
+        "faults/test_frozen_with_locks.py",
+        "faults/test_joining.py",
+        "faults/test_lost_answers.py",
+        "faults/test_random_kills.py",
+        "faults/test_scarcity.py",
+        "faults/test_schedules.py",
+        "faults/test_worker_kills.py",
+        "jobs/test_large_batches.py",
+    ],
+    "on_old_django": ["engines/test_backend.py"],
     "any_django": [
         "conformance",
         "faults",
@@ -113,19 +143,24 @@ PATHS_BY_MARKER = {
 
 
 #: Fixtures that start other processes.
-PROCESS_FIXTURES = {"broker", "browser", "postgres", "rabbitmq", "redis", "sites"}
+PROCESS_FIXTURES = {
+    "broker",
+    "browser",
+    "postgres",
+    "rabbitmq",
+    "redis",
+    "shared_worker",
+    "sites",
+    "start_celery",
+}
+#: Those whose processes are ready in less time than a test with the database takes.
+QUICK_FIXTURES = {"broker", "redis"}
 #: Where a test must not fail even once.
 FOLDERS_WITHOUT_RERUNS = {"conformance", "faults", "model"}
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Add the markers of each test's file and folders, and that of tests with a browser.
-
-    In CI a failed test that starts other processes runs once more, because these miss their deadlines on a machine that
-    stands still for seconds. pytest lists such tests as RERUN. Tests of delivery under faults never run again: one lost
-    job in many runs is a defect.
-    """
-    is_ci = os.environ.get("CI") == "true"
+    """Add the markers of each test's path and fixtures."""
     for item in items:
         path = item.path.relative_to(TESTS)
         path_and_parents = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
@@ -135,10 +170,39 @@ def mark(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if "browser" in fixtures:
             item.add_marker("browser")
-        measures_time = path.name == "test_stalls.py"
-        if (
-            is_ci
-            and fixtures & PROCESS_FIXTURES
-            and (measures_time or path_and_parents.isdisjoint(FOLDERS_WITHOUT_RERUNS))
-        ):
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
+        if not fixtures.isdisjoint(PROCESS_FIXTURES - QUICK_FIXTURES):
+            item.add_marker("slow")
+        mark_runs(item)
+        if not fixtures.isdisjoint(PROCESS_FIXTURES):
+            measures_time = path.name == "test_stalls.py"
+            if measures_time or path_and_parents.isdisjoint(FOLDERS_WITHOUT_RERUNS):
+                rerun_in_ci(item)
+
+
+def mark_runs(item: pytest.Item) -> None:
+    """Mark what `make test` runs, and what CI repeats on PostgreSQL and on the older Django."""
+    is_quick = has(item, "smoke") or not has(item, "slow")
+    if is_quick:
+        item.add_marker("quick")
+    if has(
+        item, "browser", "packaging"
+    ):  # Neither the database nor the version of Django makes a difference.
+        return
+    if not has(item, "any_database", "delivery") and (is_quick or has(item, "database_law")):
+        item.add_marker("on_postgres")
+    if is_quick and not has(item, "any_django"):
+        item.add_marker("on_old_django")
+
+
+def rerun_in_ci(item: pytest.Item) -> None:
+    """Have a test run once more in CI if it fails: it misses deadlines on a machine that stands still for seconds.
+
+    pytest prints the first failure in full and lists the test as RERUN, and `.ci/run` counts them. Tests of delivery
+    under faults never run again: one lost job in many runs is a defect.
+    """
+    if os.environ.get("CI") == "true":
+        item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
+
+
+def has(item: pytest.Item, *markers: str) -> bool:
+    return any(item.get_closest_marker(marker) for marker in markers)

@@ -22,6 +22,7 @@ def tasks():
     return tasks
 
 
+@pytest.mark.smoke
 def test_a_success_rings_the_bell_of_the_owner_that_the_declaration_names(tasks, user):
     result = tasks.export.delay(user.pk, 2026)
     job = until_ended(result)

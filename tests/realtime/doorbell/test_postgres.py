@@ -1,10 +1,13 @@
 """PostgreSQL as the doorbell's transport: when NOTIFY is sent, and on which connection LISTEN runs."""
 
+import pytest
+
 from tests.realtime.ringing import ListenerProcess, ring
 
 LISTENING = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN notifications_doorbell'"
 
 
+@pytest.mark.smoke
 def test_notify_is_sent_after_the_commit(postgres_site):
     """NOTIFY is a separate statement after the commit: inside the transaction it would serialize all commits."""
     order = """

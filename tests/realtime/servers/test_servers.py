@@ -29,12 +29,22 @@ UVICORN = ("-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "asyncsit
 
 
 @pytest.fixture(params=[DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
-def served(request, site):
+def served(request, shared_sites):
+    """A running site without a worker. With `rings_only` a test gets a site of its own."""
     pytest.importorskip(request.param[1])
-    site.environment["EMBEDDED_WORKER"] = "0"
-    site.web = site.start("web", *(part.format(port=site.port) for part in request.param))
-    site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
-    return site
+
+    def start(site):
+        site.environment["EMBEDDED_WORKER"] = "0"
+        site.web = site.start("web", *(part.format(port=site.port) for part in request.param))
+        site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
+
+    if "rings_only" in request.fixturenames:
+        site = request.getfixturevalue("site")
+        start(site)
+        yield site
+    else:
+        with shared_sites.lend(request, f"{request.param[1]} without a worker", start) as site:
+            yield site
 
 
 @pytest.fixture
@@ -105,6 +115,7 @@ async def start(socket, epoch=None, seq=None):
     return await receive_frame(socket, "sync")
 
 
+@pytest.mark.smoke
 async def test_notification_of_another_process_is_pushed(browser_session, served):
     """A notification that a command creates in another process is sent to the socket."""
     async with open_socket(browser_session, served) as socket:
@@ -142,6 +153,7 @@ async def test_foreign_pages_and_other_paths_are_refused(browser_session, served
     assert refused.value.status in (403, 404)
 
 
+@pytest.mark.smoke
 async def test_server_shutdown_sends_bye(browser_session, served):
     """After SIGTERM sockets and events get bye 4000, a long poll gets its response, and the process exits."""
     async with (
@@ -212,6 +224,7 @@ async def test_rings_between_processes_on_sqlite(rings_only, browser_session, se
         assert titles == [f"note {number}" for number in range(20)]
 
 
+@pytest.mark.smoke
 async def test_event_streams_and_polls_get_changes_of_other_processes(browser_session, served):
     """A notification of another process is sent as an event and ends a long poll; Last-Event-ID resumes after it."""
     async with browser_session.get(f"{served.url}{EVENTS}") as response:
