@@ -158,7 +158,7 @@ async def test_failing_server(upstream, allow, clock, caplog, failure):
         url = {"503": upstream.url("/status/503"), "silence": server.url, "timeout": upstream.url("/slow/9")}[
             failure
         ]
-        options = {"retries": 0, "deadline": 0.2 if failure == "timeout" else 10}
+        options = {"retries": 0, "deadline": 1.5 if failure == "timeout" else 10}
         await asyncio.gather(
             *[outbound.get(url, **options) for _ in range(MIN_FAILURES)], return_exceptions=True
         )
