@@ -15,8 +15,10 @@ from django.http import HttpRequest, HttpResponse
 
 from notifications.compat import TaskResult
 from notifications.context import requester
+from notifications.http import request_resources
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
+from notifications.jobs.worker import job_context
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -214,7 +216,6 @@ async def ajoin(job: Batch, timeout: float | None = None) -> BatchCounts: ...
 async def ajoin(job: UUID | str | JobInfo, timeout: float | None = None) -> Any: ...
 async def ajoin(job: Any, timeout: float | None = None) -> Any:
     """See join()."""
-    from notifications.http import request_resources
     from notifications.jobs import joining
     from notifications.realtime import doorbell
 
@@ -230,8 +231,6 @@ async def release_connections() -> None:
     Call this before awaiting another service. Later queries open a new connection. A connection inside a transaction
     stays open.
     """
-    from notifications.http import request_resources
-
     await request_resources.release_connections()
 
 
@@ -296,13 +295,9 @@ def progress(current: int, total: int | None = None, message: str | Promise = ""
 
     Costs no query: the worker writes the progress of all its jobs twice a second. Raises TypeError or ValueError.
     """
-    from notifications.jobs.worker import job_context
-
     job_context.progress(current, total, message)
 
 
 def track(items: Iterable[T], *, message: str | Promise = "") -> Iterator[T]:
     """Yield the items and report the progress through them: ``for row in track(rows): …``."""
-    from notifications.jobs.worker import job_context
-
     return job_context.track(items, message=message)

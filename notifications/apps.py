@@ -13,9 +13,9 @@ class NotificationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from notifications import checks, duties, engines, receivers, upkeep  # noqa: F401  (the import registers the checks)
+        from notifications import checks, duties, engines, receivers, spans, upkeep  # noqa: F401  (the import registers the checks)
         from notifications.engines import senders
-        from notifications.jobs import ports, spans
+        from notifications.jobs import ports
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )

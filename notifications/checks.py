@@ -14,15 +14,19 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
-from notifications import conf
+from notifications import conf, spans
 from notifications.compat import task_backends
+from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
 from notifications.engines import engine_of
-from notifications.jobs import spans
+from notifications.jobs.backend import JobBackend
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.claiming.queues import find_wrong_limits
-from notifications.jobs.declaring import policy_settings
+from notifications.jobs.declaring import observations, policy_settings
 from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.handlers.declarations import read_handlers
 from notifications.jobs.worker.lease import RENEWALS
+from notifications.schedules.declarations import wrong_declarations
+from notifications.schedules.tasks import find_wrong_tasks
 
 #: The recommended options of a SQLite database, as in the quick start.
 SQLITE_OPTIONS = (
@@ -93,8 +97,6 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
     from django.db import connections
     from django.db.migrations.recorder import MigrationRecorder
 
-    from notifications.db.transactions import database
-
     if database() not in (databases or ()):
         return []
     applied = MigrationRecorder(connections[database()]).applied_migrations()
@@ -133,8 +135,6 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_autocommit(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E010: the project commits manually, after which Django calls no hooks."""
-    from notifications.db.transactions import MANUAL_COMMITS, database
-
     if settings.DATABASES.get(database(), {}).get("AUTOCOMMIT", True):
         return []
     return [
@@ -149,8 +149,6 @@ def check_autocommit(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I002: the transaction of a request does not include the database of the jobs."""
-    from notifications.db.transactions import database
-
     if database() == DEFAULT_DB_ALIAS or not settings.DATABASES[DEFAULT_DB_ALIAS].get("ATOMIC_REQUESTS"):
         return []
     return [
@@ -200,8 +198,6 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W003: TASKS has no backend of this app. E007: its engine. W009, W011: limits and policies that are ignored."""
     from django.utils.module_loading import import_string
-
-    from notifications.jobs.backend import JobBackend
 
     backends = {}
     for alias, params in getattr(settings, "TASKS", {}).items():
@@ -274,8 +270,6 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 @register("notifications")
 def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W010: options of observed tasks of Celery. W004: the module that observes them, which has checks too."""
-    from notifications.jobs.declaring import observations
-
     tasks = observations.configured_tasks()
     problems: dict[str, str] = {}
     for name, options in tasks.items():
@@ -307,9 +301,6 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W020 to W025: wrong declarations of schedules, each of which disables itself only."""
-    from notifications.schedules.declarations import wrong_declarations
-    from notifications.schedules.tasks import find_wrong_tasks
-
     wrong = [*wrong_declarations(), *find_wrong_tasks()]
     return [Warning(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
 
@@ -317,16 +308,12 @@ def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_handlers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W026 to W028: wrong handlers, each of which disables itself only."""
-    from notifications.jobs.handlers.declarations import read_handlers
-
     return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_handlers().wrong]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too
 def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I001: with SQLite's default options transactions of the project may fail while a worker writes."""
-    from notifications.db.transactions import begins_with_lock, connection
-
     if begins_with_lock(connection()):
         return []
     return [

@@ -12,7 +12,7 @@ from tests.support.selection import PATHS_BY_MARKER
 ROOT = Path(__file__).resolve().parent.parent
 
 MAX_LINES = 350
-MAX_ENTRIES = 31
+MAX_ENTRIES = 32
 #: What Django looks for in an app by its name.
 DJANGO_NAMES = {
     *(
@@ -108,3 +108,52 @@ def test_no_two_modules_import_each_other():
         {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
     )
     sorter.prepare()
+
+
+BEFORE_MODELS = "Projects import it before the models are loaded."
+#: The modules of the package with imports of the package inside functions: how many, and the reason.
+LATE_IMPORTS = {
+    "api.py": (9, BEFORE_MODELS),
+    "apps.py": (7, "Django imports it before the models are loaded."),
+    "asgi.py": (6, "Projects import it before Django is set up."),
+    "contrib/celery/__init__.py": (2, BEFORE_MODELS),
+    "contrib/celery/declarations.py": (1, BEFORE_MODELS),
+    "db/transactions.py": (1, "The models import it."),
+    "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
+    "http/metrics_view.py": (1, "It needs the extra prometheus."),
+    "jobs/backend.py": (10, BEFORE_MODELS),
+    "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
+    "jobs/info.py": (2, BEFORE_MODELS),
+    "management/commands/run_jobs.py": (3, "The supervisor of worker processes loads no worker."),
+    "pytest_plugin.py": (5, "pytest loads it before Django is set up."),
+    "realtime/servers/daphne.py": (1, "It needs the extra daphne."),
+    "realtime/servers/uvicorn.py": (2, "It needs the extra uvicorn."),
+    "testing/capture.py": (3, BEFORE_MODELS),
+    "testing/client.py": (3, BEFORE_MODELS),
+    "testing/inline.py": (13, BEFORE_MODELS),
+}
+
+
+def count_late_imports(node, is_inside_function=False):
+    """Count the statements inside functions that import from the package."""
+    count = 0
+    for child in ast.iter_child_nodes(node):
+        if is_inside_function and isinstance(child, ast.ImportFrom):
+            count += (child.module or "").split(".")[0] == "notifications"
+        elif is_inside_function and isinstance(child, ast.Import):
+            count += any(alias.name.split(".")[0] == "notifications" for alias in child.names)
+        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        count += count_late_imports(child, is_inside_function or is_function)
+    return count
+
+
+def test_imports_inside_functions_have_a_reason():
+    """Where an arrow points up, such an import would only hide it until the function is called."""
+    package = ROOT / "notifications"
+    counts = {
+        str(path.relative_to(package)): count_late_imports(ast.parse(path.read_text()))
+        for path in files("notifications")
+    }
+    assert {path: count for path, count in counts.items() if count} == {
+        path: count for path, (count, reason) in LATE_IMPORTS.items()
+    }

@@ -13,6 +13,7 @@ from django.utils.encoding import iri_to_uri
 
 from notifications import paths
 from notifications.compat import TaskResult
+from notifications.db.project_code import name_of
 from notifications.db.threads import NoThread
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
@@ -23,7 +24,6 @@ from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
 from notifications.http.request_resources import close_connections, in_transaction, release_thread
 from notifications.http.wait_slots import WaitSlot, acquire_wait_slot
-from notifications.jobs.host_code import name_of
 from notifications.models import Job
 from notifications.problems import Problem, database_unavailable, log_database_error, prevent_caching
 from notifications.realtime import hub

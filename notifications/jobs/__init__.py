@@ -1,7 +1,7 @@
 """Background jobs on Django's Tasks API.
 
-The way of a job: ``tasks`` and ``backend`` take ``enqueue()``, ``enqueueing/`` decides owner, key and limits,
+The way of a job: ``declaring/`` and ``backend`` take ``enqueue()``, ``enqueueing/`` decides owner, key and limits,
 ``claiming/`` finds what a worker may run, ``worker/`` runs it, and ``transitions/``, the only place where a job changes
 its state, records the outcome. ``joining`` and ``awaited`` wait for results, ``batches`` joins jobs into one.
-``host_code`` calls what the project registers: receivers, hooks and functions of policies.
+``ports`` is what the rooms above give to it.
 """

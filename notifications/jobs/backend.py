@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import times, traces, validators
+from notifications import spans, times, traces, validators
 from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
@@ -22,7 +22,9 @@ from notifications.compat import (
     should_send,
     task_enqueued,
 )
-from notifications.jobs import spans
+from notifications.db import bulk
+from notifications.db.transactions import database
+from notifications.jobs import ports
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.declaring.tasks import JobOptions, JobTask
 from notifications.jobs.enqueueing.owners import owner_key
@@ -87,8 +89,7 @@ class JobBackend(BaseTaskBackend):
 
         Raises as ``enqueue()`` does, but for limits and keys.
         """
-        from notifications.db import bulk
-        from notifications.jobs import batches, ports
+        from notifications.jobs import batches
         from notifications.jobs.claiming.lanes import has_engine, lane_of
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.models import Job
@@ -139,7 +140,6 @@ class JobBackend(BaseTaskBackend):
 
         Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
         """
-        from notifications.jobs import ports
         from notifications.jobs.claiming.lanes import has_engine
         from notifications.jobs.transitions import queueing
 
@@ -150,7 +150,6 @@ class JobBackend(BaseTaskBackend):
 
     def get_result(self, result_id: str) -> TaskResult:
         """Return a job as Django's TaskResult. Raises ``TaskResultDoesNotExist``."""
-        from notifications.db.transactions import database
         from notifications.jobs import results
         from notifications.models import Job
 

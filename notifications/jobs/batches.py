@@ -13,11 +13,11 @@ from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
-from notifications import streams, times, validators
+from notifications import spans, streams, times, validators
 from notifications.compat import TaskResult, task_backends, task_enqueued
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
-from notifications.jobs import ports, results, spans
+from notifications.jobs import ports, results
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import NotifyOption
 from notifications.jobs.declaring.tasks import has_job_tasks

@@ -14,6 +14,9 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
+from notifications.db.damaged_rows import log_damage
+from notifications.db.keyset import NEWEST_FIRST
+from notifications.db.transactions import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.states import DONE, JobStateName, describe_state
@@ -130,7 +133,6 @@ def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
 
     Done jobs are included until they are pruned.
     """
-    from notifications.db.keyset import NEWEST_FIRST
     from notifications.streams.inbox import user_keys_of
 
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
@@ -145,7 +147,6 @@ async def ajobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
 
 
 def _rows() -> Any:
-    from notifications.db.transactions import database
     from notifications.models import Job
 
     return Job.objects.using(database()).only("user_id", "result", "error", *_COPIED)
@@ -162,8 +163,6 @@ def _info(job: Job) -> JobInfo:
 
 def _decode(job: Job, text: str | None) -> Any:
     """Return the value of a JSON column; None for one that another program has damaged, which the log names."""
-    from notifications.db.damaged_rows import log_damage
-
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as exc:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from notifications.jobs import host_code, spans
+from notifications import spans
+from notifications.db import project_code
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
 from notifications.models import Notification
@@ -35,7 +36,7 @@ def creation_events() -> NotifyEvents | None:
 
     Called before the transaction, because it may import the handlers.
     """
-    has_receivers = notification_recorded.receivers and host_code.current.get() != SILENT_HOST_CODE
+    has_receivers = notification_recorded.receivers and project_code.current.get() != SILENT_HOST_CODE
     handlers = load_handlers().by_event.get(NOTIFICATION_CREATED, ())
     jobs = len(handlers) if handlers and events.may_raise_events() else 0
     return NotifyEvents(bool(has_receivers), jobs) if has_receivers or jobs else None
@@ -55,4 +56,4 @@ class NotifyEvents:
 
     def send_recorded(self, rows: Sequence[Notification]) -> None:
         for row in rows if self._has_receivers else ():
-            host_code.send(notification_recorded, "notification_recorded", Notification, notification=row)
+            project_code.send(notification_recorded, "notification_recorded", Notification, notification=row)

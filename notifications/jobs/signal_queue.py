@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 
+from notifications.db import project_code
 from notifications.db.threads import DaemonExecutor
-from notifications.jobs import host_code
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -97,7 +97,7 @@ class SignalQueue:
             self._queued_jobs -= jobs
 
     def _log_slow_receiver(self, min_seconds: float = SLOW_SECONDS) -> None:
-        call = host_code.running_calls.get(self._thread_ident)
+        call = project_code.running_calls.get(self._thread_ident)
         if (
             call
             and call is not self._last_slow_call

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import Error as DatabaseFault
 
-from notifications.jobs import spans
+from notifications import spans
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import (

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from django.db import Error
 
-from notifications import traces, validators
+from notifications import spans, traces, validators
 from notifications.compat import should_send, task_enqueued
 from notifications.db.transactions import database, on_commit
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
-from notifications.jobs import results, spans
+from notifications.jobs import results
 from notifications.models import Job, Schedule, Tick
 from notifications.schedules import runs
 from notifications.schedules.declarations import ScheduleDeclaration

@@ -13,7 +13,8 @@ from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from notifications.compat import task_finished, task_started
-from notifications.jobs import host_code, signal_queue
+from notifications.db import project_code
+from notifications.jobs import signal_queue
 from notifications.jobs.signal_queue import SignalQueue
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
@@ -172,7 +173,7 @@ def test_connections_of_other_databases_are_not_closed(monkeypatch, caplog):
         close=lambda: closed.append(1),
     )
     monkeypatch.setattr(connections, "all", lambda initialized_only: [other])
-    host_code.call("receiver", lambda: None)
+    project_code.call("receiver", lambda: None)
     assert (closed, caplog.text) == ([], "")
 
 

@@ -9,10 +9,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
-from notifications import outbound
+from notifications import outbound, spans
 from notifications.api import batch, notify
 from notifications.exceptions import TooManyJobs
-from notifications.jobs import spans
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -276,7 +275,7 @@ import sys
 import django
 django.setup()
 from notifications import outbound
-from notifications.jobs import spans
+from notifications import spans
 from notifications.jobs.worker import worker
 from notifications.realtime import hub
 assert spans.tracer is None

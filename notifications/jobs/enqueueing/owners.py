@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications import context
+from notifications.db.transactions import database
 
 
 def owner_key(owner: Any = None) -> Any:
@@ -27,7 +28,6 @@ def owner_key(owner: Any = None) -> Any:
 
 def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
     """Map the id of each job without a user to the owner of the nearest enclosing batch that has one, else None."""
-    from notifications.db.transactions import database
     from notifications.models import Job
 
     unowned = [job for job in jobs if job.batch is not None and job.user_id is None]

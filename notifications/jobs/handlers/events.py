@@ -17,9 +17,9 @@ from django.utils import translation
 from notifications import serializers, streams, times, traces, validators
 from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.context import current_execution
-from notifications.db import bulk
+from notifications.db import bulk, project_code
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
-from notifications.jobs import host_code, ports, results, signal_queue
+from notifications.jobs import ports, results, signal_queue
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, Handler, load_handlers
@@ -175,4 +175,4 @@ def _send_enqueued(jobs: Sequence[Job]) -> None:
         backend = type(task_backends[job.backend])
         result = results.task_result(job, attempts=[])
         with signals_of(job.task_path):
-            host_code.send(task_enqueued, "task_enqueued", backend, task_result=result)
+            project_code.send(task_enqueued, "task_enqueued", backend, task_result=result)

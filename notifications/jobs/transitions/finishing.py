@@ -12,7 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
 from notifications.compat import should_send, task_backends, task_finished
-from notifications.jobs import host_code, results, signal_queue
+from notifications.db import project_code
+from notifications.jobs import results, signal_queue
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.handlers import events
 from notifications.jobs.outcomes import Outcome
@@ -121,9 +122,9 @@ def _send_each(ended: Sequence[Outcome]) -> None:
 def _send_signals_of(outcome: Outcome) -> None:
     if should_send(task_finished, _level(outcome)):
         _send_task_finished(outcome)
-    host_code.send(job_finished, "job_finished", Job, job=outcome.job)
+    project_code.send(job_finished, "job_finished", Job, job=outcome.job)
     if notification := outcome.notification:
-        host_code.send(
+        project_code.send(
             notification_recorded, "notification_recorded", Notification, notification=notification
         )
 
@@ -140,7 +141,8 @@ def _send_task_finished(outcome: Outcome) -> None:
         logger.warning("Could not send task_finished for job %s: %s", job.id, exc)
         return
     _call_while_handling(
-        outcome.exception, lambda: host_code.send(task_finished, "task_finished", backend, task_result=result)
+        outcome.exception,
+        lambda: project_code.send(task_finished, "task_finished", backend, task_result=result),
     )
 
 

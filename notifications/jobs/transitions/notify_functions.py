@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import translation
 
+from notifications.db import project_code
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
-from notifications.jobs import host_code, signal_queue
+from notifications.jobs import signal_queue
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.models import Notification
 from notifications.streams.inbox import build_notification
@@ -232,7 +233,7 @@ def _with_default(outcome: Outcome, exc: BaseException) -> Outcome:
     function = outcome.notify.func if isinstance(outcome.notify, partial) else outcome.notify
     logger.error(
         "Host code failed: notify function %s of job %s; the default notification is recorded",
-        host_code.name_of(function),
+        project_code.name_of(function),
         outcome.job.id,
         exc_info=exc,
     )

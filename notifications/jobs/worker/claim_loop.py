@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from django.db.models import Q
 
+from notifications import spans
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs import spans
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import ASYNC, LANES
 from notifications.jobs.transitions import batch_completion, claims

@@ -12,7 +12,9 @@ from typing import Any
 
 from django.db import connections
 
+from notifications.context import is_inside_job
 from notifications.db.threads import start_thread
+from notifications.jobs.worker.worker import JobWorker
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -35,8 +37,6 @@ _is_exiting = threading.Event()
 def start(listen: Callable[..., Any] | None = None) -> None:
     """Start the embedded worker, once in each process; a forked child starts its own. Raises ``NoThread``."""
     global _process, _worker, _thread, _is_exiting
-    from notifications.jobs.worker.worker import JobWorker
-
     with _lock:
         if _process == os.getpid():
             return
@@ -59,8 +59,6 @@ def stop() -> None:
 
 def _after_fork(listen: Callable[..., Any] | None) -> None:
     global _lock
-    from notifications.context import is_inside_job
-
     _lock = threading.Lock()  # the old one may be held by a thread that the child does not have
     if not is_inside_job():  # a process that a task forks is not a server
         start(listen)
@@ -68,8 +66,6 @@ def _after_fork(listen: Callable[..., Any] | None) -> None:
 
 def _run(listen: Callable[..., Any] | None) -> None:
     global _worker
-    from notifications.jobs.worker.worker import JobWorker
-
     if _is_exiting.wait(START_DELAY_SECONDS):
         return
     while True:

@@ -16,11 +16,11 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import traces
+from notifications import spans, traces
 from notifications.context import CurrentExecution, enter_attempt, set_current_execution
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
-from notifications.jobs import outcomes, results, spans
+from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.outcomes import Outcome

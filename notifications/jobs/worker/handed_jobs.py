@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from enum import StrEnum
 from uuid import UUID
 
+from notifications import spans
 from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs import spans
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import SUSPECT
 from notifications.jobs.transitions import claims, handing_over

@@ -8,7 +8,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.compat import should_send, task_backends, task_started
-from notifications.jobs import host_code, results, signal_queue
+from notifications.db import project_code
+from notifications.jobs import results, signal_queue
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import read_batch_owners
 from notifications.jobs.handlers import events
@@ -51,4 +52,4 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
 def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
     for backend, result in started:
         with events.signals_of(result.task.module_path):
-            host_code.send(task_started, "task_started", backend, task_result=result)
+            project_code.send(task_started, "task_started", backend, task_result=result)

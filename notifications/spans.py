@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications import traces
+from notifications import __version__, traces
 from notifications.conf import settings
 
 if TYPE_CHECKING:
@@ -181,8 +181,6 @@ def end_interrupted_execution(span: Any, error: BaseException) -> None:
 
 def _make_tracer(provider: Any) -> Any:
     from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
-
-    from notifications import __version__
 
     return trace.get_tracer("notifications", __version__, provider)
 
