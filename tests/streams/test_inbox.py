@@ -302,3 +302,20 @@ def test_failed_numbering_of_stored_rows(transactional_db, monkeypatch, caplog):
     monkeypatch.undo()
     streams.number_pending()
     assert_consistent(users)
+
+
+def test_rows_of_a_repeated_transaction_are_numbered_anew(transactional_db, user, monkeypatch):
+    """Their numbers were rolled back with their streams."""
+    number_new, tries = streams.number_new, []
+
+    def number_at_first(rows):
+        tries.append(rows)
+        if len(tries) == 1:
+            number_new(rows)
+            raise OperationalError("database is locked")
+        return False
+
+    monkeypatch.setattr(streams, "number_new", number_at_first)
+    notify(user, "Hello")
+    assert len(tries) == 2
+    assert_consistent([user])

@@ -398,3 +398,11 @@ def test_notify_function_of_a_refused_end_is_not_called(user):
         patch.setattr(recording, "_write_ends", refuse)
         assert observed_groups.record_or_refuse([attempt]) == []
     assert (Job.objects.get().state, calls, titles(user)) == ("failed", [], ["Export"])
+
+
+def test_a_task_that_was_never_started_has_no_attempt(user):
+    row = new_row(user)
+    observed_groups.insert([row])
+    assert observed.finish(outcomes.unknown(row))
+    assert Job.objects.get().state == "failed"
+    assert titles(user) == ["Export"] and not Attempt.objects.exists()
