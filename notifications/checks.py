@@ -25,6 +25,7 @@ from notifications.jobs.declaring import observations, policy_settings
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers.declarations import read_handlers
 from notifications.jobs.worker.lease import RENEWALS
+from notifications.operations.readiness import database_problems
 from notifications.schedules.declarations import wrong_declarations
 from notifications.schedules.tasks import find_wrong_tasks
 
@@ -113,6 +114,14 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
     ]
 
 
+@register(Tags.database)
+def check_database(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """W012: indexes are missing. W013: the clocks differ. W014: times were stored while a clock was wrong."""
+    if database() not in (databases or ()):
+        return []
+    return [Warning(problem, hint=hint, id=id) for id, problem, hint in database_problems()]
+
+
 @register("notifications")
 def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E005: the models are routed to different databases, but are written in one transaction."""
@@ -137,13 +146,8 @@ def check_autocommit(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E010: the project commits manually, after which Django calls no hooks."""
     if settings.DATABASES.get(database(), {}).get("AUTOCOMMIT", True):
         return []
-    return [
-        Error(
-            MANUAL_COMMITS.format(database()),
-            hint="Remove it, and use ATOMIC_REQUESTS or transaction.atomic().",
-            id="notifications.E010",
-        )
-    ]
+    hint = "Remove it, and use ATOMIC_REQUESTS or transaction.atomic()."
+    return [Error(MANUAL_COMMITS.format(database()), hint=hint, id="notifications.E010")]
 
 
 @register("notifications")

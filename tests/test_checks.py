@@ -12,6 +12,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from notifications import checks, compat
 from notifications.models import Job
+from notifications.operations import readiness, stored_times
 from tests.jobs.tasks import noop
 
 
@@ -136,6 +137,22 @@ def test_the_tables_of_another_app_with_this_label():
         recorder.record_applied("notifications", "0001_streams")
     assert message.id == "notifications.E001"
     assert "django_migrations" in message.hint
+
+
+def test_the_database(db, monkeypatch):
+    """W012 to W014, only when its database is checked, and only after its migrations."""
+    assert checks.check_database(None, databases=["default"]) == []
+    monkeypatch.setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
+    monkeypatch.setattr(readiness, "clock_skew_seconds", lambda: -2.5)
+    monkeypatch.setattr(stored_times, "find_wrong_times", lambda: ["the deadline of job 7"])
+    assert [(message.id, message.msg) for message in checks.check_database(None, databases=["default"])] == [
+        ("notifications.W012", "Indexes are missing: notifications_job_queued."),
+        ("notifications.W013", "The clock of the database differs by -2.5 s from the clock of this machine."),
+        ("notifications.W014", "Stored while a clock was wrong: the deadline of job 7."),
+    ]
+    assert checks.check_database(None, databases=None) == []
+    monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
+    assert checks.check_database(None, databases=["default"]) == []
 
 
 class Apart:

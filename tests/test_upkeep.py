@@ -19,7 +19,7 @@ from notifications.db import unavailable
 from notifications.engines import handover, process
 from notifications.ids import uuid7
 from notifications.jobs.worker import loops, maintenance
-from notifications.management.diagnosis.alerts import check_duties
+from notifications.management.diagnosis.jobs import check_duties
 from notifications.models import AlertState, DutyRun, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
 from notifications.realtime import hub

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 
+from django.apps import apps
 from django.db import DatabaseError, InterfaceError
 from django.db.migrations.executor import MigrationExecutor
 
@@ -13,8 +16,12 @@ from notifications.db.transactions import connection
 from notifications.engines import configured_engines
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.operations import stored_times
 from notifications.operations import waiting_for_engines as waiting
 from notifications.operations.unserved_queues import claiming_workers
+
+#: Seconds by which the clocks of the database and of this machine may differ.
+MAX_CLOCK_SKEW_SECONDS = 2.0
 
 
 class Missing(StrEnum):
@@ -75,6 +82,47 @@ def pending_migrations() -> list[str]:
     executor = MigrationExecutor(connection())
     leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "notifications"]
     return [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(leaves)]
+
+
+def missing_indexes() -> set[str]:
+    """Return the names of this app's indexes that are missing, or that PostgreSQL has not finished building."""
+    sql = "SELECT name FROM sqlite_master WHERE type = 'index'"
+    if connection().vendor == "postgresql":
+        sql = (
+            "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid "
+            "WHERE indisvalid AND pg_table_is_visible(pg_class.oid)"
+        )
+    models = apps.get_app_config("notifications").get_models()
+    with connection().cursor() as cursor:
+        cursor.execute(sql)
+        return {index.name for model in models for index in model._meta.indexes} - {
+            name for (name,) in cursor.fetchall()
+        }
+
+
+def clock_skew_seconds() -> float:
+    """Return by how much the database's clock, which leases use, is ahead of this machine's."""
+    return (database_now() - datetime.now(UTC)).total_seconds()
+
+
+def database_problems() -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with the database, once it is migrated: the id of a system check, the problem, the remedy."""
+    if pending_migrations():
+        return
+    if missing := sorted(missing_indexes()):
+        remedy = "Run their CREATE INDEX statements, which manage.py sqlmigrate notifications prints."
+        yield "notifications.W012", f"Indexes are missing: {', '.join(missing)}.", remedy
+    if abs(skew := clock_skew_seconds()) > MAX_CLOCK_SKEW_SECONDS:
+        problem = f"The clock of the database differs by {skew:+.1f} s from the clock of this machine."
+        yield "notifications.W013", problem, "Synchronize both by NTP."
+    if wrong := [str(time) for time in stored_times.find_wrong_times()]:
+        others = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        problem = f"Stored while a clock was wrong: {'; '.join(wrong[:5])}{others}."
+        yield (
+            "notifications.W014",
+            problem,
+            "Start a worker, which corrects them within a minute: manage.py run_jobs.",
+        )
 
 
 def needs_worker() -> bool:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from notifications import outbound
 from notifications.jobs.claiming import queues
 from notifications.jobs.worker import lease
-from notifications.management.diagnosis import database, engines, processes
+from notifications.management.diagnosis import configuration, database, engines
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.operations import readiness
 from notifications.realtime.doorbell import channel_layer
@@ -147,7 +147,7 @@ def an_index_that_is_missing(fixture):
 
 @case("clock", "warning", "NTP")
 def clocks_that_differ(fixture):
-    fixture("monkeypatch").setattr(database, "database_now", lambda: timezone.now() + timedelta(seconds=90))
+    fixture("monkeypatch").setattr(readiness, "database_now", lambda: timezone.now() + timedelta(seconds=90))
 
 
 @case("numbering", "error", "Start a web process or a worker")
@@ -176,7 +176,7 @@ def a_channel_layer_that_is_away(fixture):
 def a_version_of_redis_that_closes_connections(fixture):
     a_channel_layer_that_is_away(fixture)
     fixture("monkeypatch").setattr(
-        processes, "version", lambda name: "8.0.1" if name == "redis" else metadata.version(name)
+        configuration, "version", lambda name: "8.0.1" if name == "redis" else metadata.version(name)
     )
 
 

@@ -273,7 +273,7 @@ def test_an_unavailable_database(monkeypatch):
 
 
 def test_a_clock_difference(monkeypatch):
-    monkeypatch.setattr(database, "database_now", lambda: timezone.now() + timedelta(seconds=90))
+    monkeypatch.setattr(readiness, "database_now", lambda: timezone.now() + timedelta(seconds=90))
     assert "+90" in diagnose()["clock"]["message"]
 
 

@@ -8,15 +8,11 @@ from functools import partial
 from django.db import DatabaseError, InterfaceError
 
 from notifications.management.diagnosis import (
-    alerts,
     configuration,
     database,
     engines,
     jobs,
-    observed,
     processes,
-    readiness,
-    schedules,
 )
 from notifications.management.diagnosis.finding import ERROR, Finding
 from notifications.operations.readiness import builtin_aliases
@@ -38,12 +34,12 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         jobs.check_paused_queues,
         jobs.check_lost_jobs,
         configuration.check_declarations,
-        schedules.check_schedules,
+        configuration.check_schedules,
         processes.check_outbound,
-        alerts.check_alerts,
-        alerts.check_duties,
+        jobs.check_alerts,
+        jobs.check_duties,
     )
-    yield processes.check_versions()
+    yield configuration.check_versions()
     yield (settings := configuration.check_settings())
     for check in (database.check_connection, database.check_tables):
         finding = run_check(check)
@@ -54,13 +50,13 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         return
     for check in checks:
         yield run_check(check)
-    if observed.is_needed():
-        yield run_check(observed.check_observed_tasks)
+    if jobs.has_observed_tasks():
+        yield run_check(jobs.check_observed_tasks)
     pings = engines.ping_engines()
     for alias, ping in pings.items():
         yield run_check(partial(engines.check_engine, alias, ping))
     if page is not None:
-        yield processes.check_origin(page)
+        yield configuration.check_origin(page)
     if builtin_aliases() or not pings:
         yield run_check(lambda: processes.check_round_trip(timeout))
     for alias, ping in engines.runnable(pings).items():
@@ -69,7 +65,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
 
 def diagnose_readiness() -> Iterator[Finding]:
     """Run the check for probes, which writes nothing, and yield its finding."""
-    yield run_check(readiness.check_readiness)
+    yield run_check(database.check_readiness)
 
 
 def run_check(check: Callable[[], Finding]) -> Finding:

@@ -1,11 +1,21 @@
-"""The check of the settings: the system checks of the app, without those that the project has silenced."""
+"""Checks of what is installed and configured: versions, settings, declarations, schedules and origins."""
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import django
 from django.core import checks
+from django.http import HttpRequest
 
 from notifications.compat import task_backends
+from notifications.conf import settings
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.realtime.auth import origin
+from notifications.realtime.doorbell import channel_layer
+from notifications.schedules.declarations import declared_schedules, wrong_declarations
+from notifications.schedules.tasks import find_wrong_tasks
 
 #: Checks of single declarations that are ignored: limits of queues, observed tasks, policies and handlers.
 IGNORED_DECLARATIONS = {f"notifications.{id}" for id in ("W009", "W010", "W011", "W026", "W027", "W028")}
@@ -68,4 +78,70 @@ def _finding(check: str, messages: list[checks.CheckMessage], state: str) -> Fin
         message=f"{first.msg} ({first.id}){others}",
         remedy=first.hint or f"See {first.id} in the reference of system checks.",
         figures={"ids": [message.id for message in messages]},
+    )
+
+
+def check_schedules() -> Finding:
+    """Check that all schedules are declared correctly."""
+    wrong = [*wrong_declarations(), *find_wrong_tasks()]
+    if wrong:
+        first = wrong[0]
+        others = f" manage.py check has {len(wrong) - 1} more." if len(wrong) > 1 else ""
+        return Finding(
+            check="schedules",
+            state=ERROR,
+            message=f"{first.message} ({first.id}) Only this schedule does not run.{others}",
+            remedy=first.hint,
+            figures={"ids": [declaration.id for declaration in wrong]},
+        )
+    count = len(declared_schedules())
+    message = f"Declared correctly: {count}." if count else "None is declared."
+    return Finding(check="schedules", state=OK, message=message)
+
+
+def check_versions() -> Finding:
+    """Check for installed versions that are known not to work."""
+    found = {"python": platform.python_version(), "django": django.get_version()}
+    for name in ("channels", "daphne", "uvicorn", "psycopg", "channels_redis", "redis", "aiohttp", "celery"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    message = ", ".join(f"{name} {number}" for name, number in found.items())
+    if (
+        "channels_redis" in channel_layer.configured_path()
+        and int(found.get("redis", "0").split(".")[0]) >= 8
+    ):
+        return Finding(
+            check="versions",
+            state=WARNING,
+            message=f"redis {found['redis']} closes idle connections of the channel layer every 5 s.",
+            remedy='Install a version below 8: pip install "redis>=7.4,<8".',
+            figures=found,
+        )
+    return Finding(check="versions", state=OK, message=message, figures=found)
+
+
+def check_origin(page: str) -> Finding:
+    """Check whether pages of this origin may open a WebSocket to the server that they were loaded from."""
+    found = origin.parse_origin(page)
+    if found is None:
+        return Finding(
+            check="origin",
+            state=ERROR,
+            message=f"{page!r} is not an origin.",
+            remedy="An origin is the scheme, host and port of a page: https://example.com",
+        )
+    request = HttpRequest()
+    host = page.split("://")[1]
+    request.META.update({"HTTP_HOST": host, "SERVER_NAME": found[1], "SERVER_PORT": found[2]})
+    request._get_scheme = lambda: found[0]  # type: ignore[method-assign]
+    listed = found in map(origin.parse_origin, settings.ORIGINS)
+    if listed or origin.is_allowed([page.encode()], request):
+        return Finding(check="origin", state=OK, message=f"Pages of {page} may connect.")
+    return Finding(
+        check="origin",
+        state=ERROR,
+        message=f"Pages of {page} may not connect: the server does not answer for that host.",
+        remedy="Add the host to ALLOWED_HOSTS or, for pages of another host, the origin to NOTIFICATIONS['ORIGINS'].",
     )

@@ -1,25 +1,30 @@
-"""Checks of the database: connection, tables, clock, numbering, and unread and unseen counts."""
+"""Checks of the database: connection, tables, clocks, numbering, counts, and whether the site is ready."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from datetime import UTC, datetime
 from typing import Any
 
-from django.apps import apps
+from django.db import DatabaseError, InterfaceError
 
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
-from notifications.db.clock import database_now
+from notifications.db.deadlines import limit_answers
 from notifications.db.transactions import begins_with_lock, connection
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.operations.readiness import pending_migrations
+from notifications.operations.readiness import (
+    MAX_CLOCK_SKEW_SECONDS,
+    Missing,
+    clock_skew_seconds,
+    find_missing,
+    missing_indexes,
+    pending_migrations,
+    worker_advice,
+)
 from notifications.operations.stored_times import find_wrong_times
 from notifications.streams import recount
 
-#: Seconds by which the clocks of the database and of this machine may differ.
-MAX_CLOCK_SKEW_SECONDS = 2.0
 #: Seconds within which some process must number pending changes.
 NUMBERING_SECONDS = 3.0
 #: Pending rows of each kind that are read, and rows of each kind by which counts are checked.
@@ -84,25 +89,9 @@ def check_tables() -> Finding:
     return Finding(check="tables", state=OK, message="All migrations of notifications are applied.")
 
 
-def missing_indexes() -> set[str]:
-    """Return the names of this app's indexes that are missing, or that PostgreSQL has not finished building."""
-    sql = "SELECT name FROM sqlite_master WHERE type = 'index'"
-    if connection().vendor == "postgresql":
-        sql = (
-            "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid "
-            "WHERE indisvalid AND pg_table_is_visible(pg_class.oid)"
-        )
-    models = apps.get_app_config("notifications").get_models()
-    with connection().cursor() as cursor:
-        cursor.execute(sql)
-        return {index.name for model in models for index in model._meta.indexes} - {
-            name for (name,) in cursor.fetchall()
-        }
-
-
 def check_clock() -> Finding:
     """Check that the clock of the database, which leases use, agrees with the clock of this machine."""
-    skew = (database_now() - datetime.now(UTC)).total_seconds()
+    skew = clock_skew_seconds()
     figures = {"seconds": round(skew, 3)}
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         return Finding(
@@ -178,3 +167,32 @@ def check_unread_counts() -> Finding:
         )
     message = f"No unread or unseen count is wrong, by at most {MAX_COUNTED_ROWS:,} unread notifications."
     return Finding(check="unread", state=OK, message=message)
+
+
+REMEDIES = {
+    Missing.DATABASE: "Check DATABASES, and whether the database server runs.",
+    Missing.MIGRATIONS: "Run manage.py migrate.",
+    Missing.SETTINGS: "Correct TASKS or NOTIFICATIONS, then run manage.py check.",
+}
+
+
+def check_readiness() -> Finding:
+    """Check that the database answers, that the migrations are applied, and that a worker is alive."""
+    try:
+        with limit_answers():
+            found = find_missing()
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
+        found = Missing.SETTINGS, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
+    if found:
+        missing, reason = found
+        return Finding(
+            check="ready",
+            state=ERROR,
+            message=f"Not ready because of the {missing}: {reason}.",
+            remedy=worker_advice() if missing == Missing.WORKER else REMEDIES[missing],
+            figures={"missing": missing},
+        )
+    message = "The database answers, the migrations are applied, and no worker is known to be missing."
+    return Finding(check="ready", state=OK, message=message)

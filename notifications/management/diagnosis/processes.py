@@ -1,19 +1,13 @@
-"""Checks of the processes: versions, doorbell, workers, outbound calls, origins, and the round trip of a job."""
+"""Checks of the processes: doorbell, workers, outbound calls, and the round trip of a job."""
 
 from __future__ import annotations
 
 import json
-import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import django
-from django.http import HttpRequest
 
 from notifications import times
 from notifications.compat import task_backends
-from notifications.conf import settings
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
@@ -23,40 +17,16 @@ from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.management.diagnosis.observed import live_observers
+from notifications.management.diagnosis.jobs import live_observers
 from notifications.models import Worker
 from notifications.operations.depths import queue_depths
 from notifications.operations.readiness import builtin_aliases
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
 from notifications.realtime import doorbell
-from notifications.realtime.auth import origin
 from notifications.realtime.doorbell import channel_layer
 
 #: Seconds that a round trip may take. A lost ring costs 5 s, until the position check.
 SLOW_ROUND_TRIP_SECONDS = 3.0
-
-
-def check_versions() -> Finding:
-    """Check for installed versions that are known not to work."""
-    found = {"python": platform.python_version(), "django": django.get_version()}
-    for name in ("channels", "daphne", "uvicorn", "psycopg", "channels_redis", "redis", "aiohttp", "celery"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    message = ", ".join(f"{name} {number}" for name, number in found.items())
-    if (
-        "channels_redis" in channel_layer.configured_path()
-        and int(found.get("redis", "0").split(".")[0]) >= 8
-    ):
-        return Finding(
-            check="versions",
-            state=WARNING,
-            message=f"redis {found['redis']} closes idle connections of the channel layer every 5 s.",
-            remedy='Install a version below 8: pip install "redis>=7.4,<8".',
-            figures=found,
-        )
-    return Finding(check="versions", state=OK, message=message, figures=found)
 
 
 def check_doorbell() -> Finding:
@@ -154,31 +124,6 @@ def check_outbound() -> Finding:
         else "No calls yet."
     )
     return Finding(check="outbound", state=OK, message=message, figures={"workers": overviews})
-
-
-def check_origin(page: str) -> Finding:
-    """Check whether pages of this origin may open a WebSocket to the server that they were loaded from."""
-    found = origin.parse_origin(page)
-    if found is None:
-        return Finding(
-            check="origin",
-            state=ERROR,
-            message=f"{page!r} is not an origin.",
-            remedy="An origin is the scheme, host and port of a page: https://example.com",
-        )
-    request = HttpRequest()
-    host = page.split("://")[1]
-    request.META.update({"HTTP_HOST": host, "SERVER_NAME": found[1], "SERVER_PORT": found[2]})
-    request._get_scheme = lambda: found[0]  # type: ignore[method-assign]
-    listed = found in map(origin.parse_origin, settings.ORIGINS)
-    if listed or origin.is_allowed([page.encode()], request):
-        return Finding(check="origin", state=OK, message=f"Pages of {page} may connect.")
-    return Finding(
-        check="origin",
-        state=ERROR,
-        message=f"Pages of {page} may not connect: the server does not answer for that host.",
-        remedy="Add the host to ALLOWED_HOSTS or, for pages of another host, the origin to NOTIFICATIONS['ORIGINS'].",
-    )
 
 
 def check_round_trip(timeout: float) -> Finding:
