@@ -17,7 +17,7 @@ from notifications.operations.alerts import evaluation
 from notifications.operations.alerts.limits import Limits, read_limits
 from notifications.operations.announcing import announcer
 from notifications.schedules import ticks
-from notifications.statistics import folding
+from notifications.statistics import roll_up
 from notifications.streams.marking import continue_marking
 from notifications.streams.retention import Pruning
 from notifications.upkeep import LASTING, Duty, Upkeep, Where
@@ -26,8 +26,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two prunings, and from the start of a process to its first one.
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
-#: Seconds between two foldings of statistics.
-FOLD_INTERVAL_SECONDS = 60.0
+#: Seconds between two roll-ups of statistics.
+ROLL_UP_INTERVAL_SECONDS = 60.0
 #: Seconds between two moves of jobs whose backend has gained or lost its engine.
 MOVE_INTERVAL_SECONDS = 60.0
 EVERYWHERE = LASTING | Where.SERVER
@@ -43,7 +43,12 @@ def list_duties(process: Upkeep) -> list[Duty]:
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
     # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
     move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
-    elected = [alerts, Duty("fold statistics", FOLD_INTERVAL_SECONDS, lambda: _fold(process)), prune, move]
+    elected = [
+        alerts,
+        Duty("roll up statistics", ROLL_UP_INTERVAL_SECONDS, lambda: _roll_up(process)),
+        prune,
+        move,
+    ]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
@@ -90,8 +95,8 @@ def _mark(process: Upkeep) -> bool:
     return continue_marking(process.seconds, fair_atomic if process.seconds else retrying_atomic)
 
 
-def _fold(process: Upkeep) -> bool:
-    return process.run_chunks(lambda: folding.fold_chunk() or folding.delete_chunk())
+def _roll_up(process: Upkeep) -> bool:
+    return process.run_chunks(lambda: roll_up.roll_up_chunk() or roll_up.delete_chunk())
 
 
 def _move_jobs() -> None:

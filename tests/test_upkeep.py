@@ -32,7 +32,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     start_worker,
     with_engine,
 )
-from tests.statistics.test_folding import write
+from tests.statistics.test_roll_up import write
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -156,7 +156,7 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
     "kinds", [["run_jobs"], ["begin_serving", "process_of_rq"], ["celery_observer"]], ids="-".join
 )
 def test_upkeep(request, monkeypatch, settings, user, kinds):
-    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "FOLD_INTERVAL_SECONDS"):
+    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "ROLL_UP_INTERVAL_SECONDS"):
         monkeypatch.setattr(duties, name, 0.1)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 0.1}}
     write(time.time() - 600)
@@ -174,7 +174,7 @@ def test_upkeep(request, monkeypatch, settings, user, kinds):
     assert Notification.objects.get(id=unread).read_at
     wait_until(lambda: not Job.objects.filter(seq=None).exists(), what="the job to be numbered")
     wait_until(lambda: AlertState.objects.exists(), what="the alerts to be evaluated")
-    wait_until(lambda: not JobStatistics.objects.filter(shard__gt=0).exists(), what="the folding")
+    wait_until(lambda: not JobStatistics.objects.filter(shard__gt=0).exists(), what="the roll-up")
     wait_until(lambda: not Notification.objects.filter(id=old).exists(), what="the pruning")
 
 
@@ -313,18 +313,18 @@ def test_doctor_lists_the_duties(transactional_db):
     assert check_duties().state == "ok"  # nothing was started yet
     process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
     upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
-    names = {"evaluate alerts", "fold statistics", "prune old rows", "move jobs to their engines"}
+    names = {"evaluate alerts", "roll up statistics", "prune old rows", "move jobs to their engines"}
     elected = set(DutyRun.objects.values_list("name", flat=True))
     assert elected == names - {"move jobs to their engines"}  # which is done at the start without
     finding = check_duties()
     assert finding.state == "ok" and set(finding.figures) == names
-    assert "fold statistics 0 s ago (every 60 s)" in finding.message
+    assert "roll up statistics 0 s ago (every 60 s)" in finding.message
     for seconds, text in ((4 * 3600, "14400 s ago"), (-60, "lies ahead")):
         moment = timezone.now() - timedelta(seconds=seconds)
         DutyRun.objects.filter(name="prune old rows").update(last_run_at=moment)
         finding = check_duties()
         assert finding.state == "error" and text in finding.message
-        assert "prune old rows" in finding.message and "fold" not in finding.message
+        assert "prune old rows" in finding.message and "roll up" not in finding.message
 
 
 def make_upkeep(**runs):

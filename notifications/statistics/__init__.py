@@ -9,7 +9,7 @@ Pages, metrics and alerts read them by these functions, each of which is one que
     read_points(timedelta(days=7), 84, queue="default")    # figures of 84 steps of two hours, for a chart
     read_totals()                                          # by queue, task and outcome; numbers that never fall
 
-``recording`` counts each end in the transaction that records it, ``folding`` merges rows into minutes (kept 30 days),
+``recording`` counts each end in the transaction that records it, ``roll_up`` merges rows into minutes (kept 30 days),
 hours (90 days), days (2 years) and all time, ``buckets`` are those of the histograms. The model is ``JobStatistics``.
 """
 

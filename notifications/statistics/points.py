@@ -10,9 +10,9 @@ from typing import Any
 from notifications import times
 from notifications.db.transactions import connection
 from notifications.models.statistics import BUCKET_COLUMNS, BUCKET_COUNT, HISTOGRAMS
-from notifications.statistics.folding import PERIOD_SECONDS, Period
 from notifications.statistics.reading import ENDS, Figures, first_start, moment_of, period_of, read_sums
 from notifications.statistics.recording import TABLE
+from notifications.statistics.roll_up import PERIOD_SECONDS, Period
 
 #: For each period, a longer one that is made of it.
 LONGER_PERIODS = {Period.MINUTE: Period.HOUR, Period.HOUR: Period.DAY}
@@ -92,29 +92,29 @@ def _query_of_queues_and_points(steps: _Steps, until: int) -> str:
     """
     until = min(until, steps.since + steps.count * steps.seconds - 1)
     within = f"start >= {steps.since} AND start <= {until}"
-    folded = f"FROM {TABLE} WHERE period = {int(steps.period)} AND shard = 0"
+    rolled_up = f"FROM {TABLE} WHERE period = {int(steps.period)} AND shard = 0"
     new = f"FROM {TABLE} WHERE shard > 0 AND {within}"
     columns = ", ".join(("queue_name", "outcome", "count", *_COLUMNS))
-    sources = [f"SELECT {columns} {folded} AND {within} AND {_IS_END}"]
+    sources = [f"SELECT {columns} {rolled_up} AND {within} AND {_IS_END}"]
     if (longer := LONGER_PERIODS.get(steps.period)) is not None:
         seconds = PERIOD_SECONDS[longer]
         first, end = -(-steps.since // seconds) * seconds, until // seconds * seconds
         if first < end:
             whole = f"period = {int(longer)} AND shard = 0 AND start >= {first} AND start < {end}"
             sources = [
-                f"SELECT {columns} {folded} AND start >= {steps.since} AND start < {first} AND {_IS_END}",
+                f"SELECT {columns} {rolled_up} AND start >= {steps.since} AND start < {first} AND {_IS_END}",
                 f"SELECT {columns} FROM {TABLE} WHERE {whole} AND {_IS_END}",
-                f"SELECT {columns} {folded} AND start >= {end} AND start <= {until} AND {_IS_END}",
+                f"SELECT {columns} {rolled_up} AND start >= {end} AND start <= {until} AND {_IS_END}",
             ]
     counted = f"sum(count){', NULL' * (len(_COLUMNS) + len(ENDS) - 1)}"
     attempts = f"NOT ({_IS_END}) GROUP BY queue_name, start, outcome"
     return " UNION ALL ".join(
         (
-            f"SELECT NULL, start, '', {_SUMS} {folded} AND {within} AND {_IS_END} GROUP BY start",
+            f"SELECT NULL, start, '', {_SUMS} {rolled_up} AND {within} AND {_IS_END} GROUP BY start",
             f"SELECT queue_name, NULL, '', {_SUMS} FROM ({' UNION ALL '.join(sources)}) AS rows_of_queues "
             "GROUP BY queue_name",
             f"SELECT queue_name, start, '', {_SUMS} {new} AND {_IS_END} GROUP BY queue_name, start",
-            f"SELECT queue_name, start, outcome, {counted} {folded} AND {within} AND {attempts}",
+            f"SELECT queue_name, start, outcome, {counted} {rolled_up} AND {within} AND {attempts}",
             f"SELECT queue_name, start, outcome, {counted} {new} AND {attempts}",
         )
     )

@@ -11,8 +11,8 @@ from notifications import times
 from notifications.db.transactions import connection
 from notifications.models.statistics import BUCKET_COUNT, HISTOGRAMS, JobStatistics
 from notifications.statistics.buckets import percentile
-from notifications.statistics.folding import COLUMNS, PERIOD_SECONDS, Period
 from notifications.statistics.recording import TABLE
+from notifications.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
 
 Outcome = JobStatistics.Outcome
 
@@ -204,7 +204,7 @@ def read_sums(
     task: str | None = None,
     step: int = 0,
 ) -> Iterator[Sums]:
-    """Yield sums of the rows of a period and of those that are not folded yet, in one snapshot."""
+    """Yield sums of the rows of a period and of those that are not rolled up yet, in one snapshot."""
     conditions, params = ["start >= %s"], [since]
     if until is not None:
         conditions.append("start <= %s")

@@ -2,7 +2,7 @@
 
 Only ``jobs/transitions/`` calls this. So the sums of the statistics are exactly the jobs that ended, whichever process
 is killed when. Each database connection adds to rows of its own for a minute, so no writer waits for another one;
-``folding.py`` merges the rows afterwards.
+``roll_up.py`` merges the rows afterwards.
 """
 
 from __future__ import annotations

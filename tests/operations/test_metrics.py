@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from notifications.jobs.transitions import reaping
 from notifications.models import Job, Worker
 from notifications.operations.metrics import JobCollector
-from notifications.statistics import folding
+from notifications.statistics import roll_up
 from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.docs.pages import DOCS
@@ -108,8 +108,8 @@ def test_buckets_only_grow(client):
     assert buckets[-1] == (float("inf"), 1)
 
 
-def test_counters_outlast_jobs_and_foldings(client):
-    """No counter falls when statistics are folded and deleted, jobs are pruned, or workers are lost."""
+def test_counters_outlast_jobs_and_roll_ups(client):
+    """No counter falls when statistics are rolled up and deleted, jobs are pruned, or workers are lost."""
 
     def counters():
         return {
@@ -119,19 +119,19 @@ def test_counters_outlast_jobs_and_foldings(client):
         }
 
     before = {}
-    for step in ("run", "fold", "prune", "lose a worker", "run", "fold", "delete"):
+    for step in ("run", "roll up", "prune", "lose a worker", "run", "roll up", "delete"):
         if step == "run":
             tasks.noop.enqueue()
             tasks.fail.enqueue()
             run_jobs()
-        elif step == "fold":
-            while folding.fold_chunk(fold_after_seconds=0):
+        elif step == "roll up":
+            while roll_up.roll_up_chunk(roll_up_after_seconds=0):
                 pass
         elif step == "prune":
             retention.prune(timezone.now() + timedelta(days=1))
             assert not Job.objects.exists()
         elif step == "delete":
-            while folding.delete_chunk():
+            while roll_up.delete_chunk():
                 pass
         else:
             tasks.busy.enqueue(0)

@@ -25,7 +25,7 @@ from notifications.models import (
     Worker,
 )
 from notifications.operations import stored_times
-from notifications.statistics import folding
+from notifications.statistics import roll_up
 from notifications.statistics.recording import first_shard
 from notifications.streams import number_pending
 from notifications.testing import run_jobs
@@ -256,11 +256,11 @@ def test_jobs_per_minute(settings, user, far):
 
 
 def test_statistics(far):
-    """Rows of a writer's minute in the future are folded."""
+    """Rows of a writer's minute in the future are rolled up."""
     tasks.noop.enqueue()
     now = int(timezone.now().timestamp())
     row = {"queue_name": "q", "task_path": "t", "outcome": "succeeded", "count": 1, "enqueued": 0}
     row |= {"wait_microseconds": 0, "run_microseconds": 0, "start": now // 60 * 60, "period": 1}
     JobStatistics.objects.create(shard=first_shard(far.timestamp()) + 1, **row)
-    assert folding.fold_chunk() >= 1
+    assert roll_up.roll_up_chunk() >= 1
     assert not JobStatistics.objects.filter(shard__gt=0, queue_name="q").exists()

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from notifications.models import JobStatistics
-from notifications.statistics import folding, read_figures, read_points, read_totals
+from notifications.statistics import read_figures, read_points, read_totals, roll_up
 from notifications.statistics.points import read_queues_and_points
-from tests.statistics.test_folding import fold_all, write
+from tests.statistics.test_roll_up import roll_up_all, write
 
 pytestmark = pytest.mark.django_db
 
@@ -19,13 +19,13 @@ def at(**before):
     return (NOW - timedelta(**before)).timestamp()
 
 
-@pytest.fixture(params=["new rows", "folded rows"])
-def fold(request):
-    """Have the test run with rows of writers, and with folded ones."""
-    return fold_all if request.param == "folded rows" else lambda: None
+@pytest.fixture(params=["new rows", "rolled up rows"])
+def roll_up_rows(request):
+    """Have the test run with rows of writers, and with rolled up ones."""
+    return roll_up_all if request.param == "rolled up rows" else lambda: None
 
 
-def test_figures_of_queues(fold, django_assert_num_queries):
+def test_figures_of_queues(roll_up_rows, django_assert_num_queries):
     """Of each queue in which something ended within the window, with rates."""
     write(at(minutes=1), count=8, wait_microseconds=4_000_000, wait_9=8, run_10=8)
     write(at(minutes=2), count=2, task="other", outcome="failed", wait_11=2)
@@ -33,7 +33,7 @@ def test_figures_of_queues(fold, django_assert_num_queries):
     write(at(minutes=2), count=4, outcome="retried", enqueued=0, run_20=4)
     write(at(minutes=3), count=1, queue="reports", outcome="cancelled")
     write(at(hours=2), count=100)
-    fold()
+    roll_up_rows()
     with django_assert_num_queries(1):
         default, reports = read_figures(timedelta(hours=1), now=NOW)
     assert (default.queue, default.task, reports.queue) == ("default", "", "reports")
@@ -47,12 +47,12 @@ def test_figures_of_queues(fold, django_assert_num_queries):
     assert (reports.cancelled, reports.failure_rate, reports.wait.percentile(0.5)) == (1, None, None)
 
 
-def test_queues_and_points(fold, django_assert_num_queries):
+def test_queues_and_points(roll_up_rows, django_assert_num_queries):
     """In one query, and of the same time: the sums of both are equal."""
     for minute in range(70):
         write(at(minutes=minute), count=minute, queue="default" if minute % 2 else "reports", wait_9=minute)
     write(at(minutes=5), count=3, outcome="failed", run_4=3)
-    fold()
+    roll_up_rows()
     with django_assert_num_queries(1):
         queues, points = read_queues_and_points(timedelta(hours=1), 30, now=NOW)
     assert points == read_points(timedelta(hours=1), 30, now=NOW)
@@ -67,7 +67,7 @@ def test_queues_and_points(fold, django_assert_num_queries):
 @pytest.mark.parametrize(
     ("window", "count"), [({"hours": 3}, 60), ({"days": 1}, 24), ({"days": 7}, 56), ({"days": 60}, 30)]
 )
-def test_queues_from_longer_periods(fold, window, count):
+def test_queues_from_longer_periods(roll_up_rows, window, count):
     """Sums of a queue that are read from hours and days are those of the steps, from the first second to the last."""
     length = timedelta(**window)
     for part in range(200):
@@ -78,7 +78,7 @@ def test_queues_from_longer_periods(fold, window, count):
             moment, count=part + 1, queue=queue, outcome=outcome, wait_9=part, run_microseconds=500_000 * part
         )
     write((NOW + timedelta(days=1)).timestamp(), count=1000)
-    fold()
+    roll_up_rows()
     queues, points = read_queues_and_points(length, count, now=NOW)
     assert points == read_points(length, count, now=NOW)
     for name in ("succeeded", "failed", "cancelled", "lost", "enqueued"):
@@ -94,11 +94,11 @@ def test_queues_from_longer_periods(fold, window, count):
         assert seconds == pytest.approx(sum(times.total_seconds for times in of_points))
 
 
-def test_figures_of_tasks(fold):
+def test_figures_of_tasks(roll_up_rows):
     write(at(minutes=1), count=8)
     write(at(minutes=2), count=2, task="other")
     write(at(minutes=2), count=1, task="other", queue="reports")
-    fold()
+    roll_up_rows()
     figures = read_figures(timedelta(hours=1), now=NOW, by_task=True)
     assert [(f.queue, f.task, f.succeeded) for f in figures] == [
         ("default", "a.b", 8),
@@ -110,13 +110,13 @@ def test_figures_of_tasks(fold):
 
 
 @pytest.mark.parametrize("window", [{"days": 1}, {"days": 7}, {"days": 60}, {"days": 700}])
-def test_windows(fold, window):
+def test_windows(roll_up_rows, window):
     """What ended within the window is counted, what ended well before it is not."""
     length = timedelta(**window)
     write(at(minutes=1))
     write((NOW - length).timestamp() + 60)
     write((NOW - length).timestamp() - 86_400)
-    fold()
+    roll_up_rows()
     (figures,) = read_figures(length, now=NOW)
     assert figures.succeeded == 2
     assert length.total_seconds() <= figures.seconds <= length.total_seconds() + 86_400
@@ -132,11 +132,11 @@ def test_windows(fold, window):
     assert abs(points[0].start - (NOW - length)) <= points[1].start - points[0].start
 
 
-def test_points_are_equal_steps(fold, django_assert_num_queries):
+def test_points_are_equal_steps(roll_up_rows, django_assert_num_queries):
     """The last one lasts until now; one without jobs is there too."""
     write(at(seconds=5), count=1)
     write(at(minutes=30), count=5, outcome="failed")
-    fold()
+    roll_up_rows()
     with django_assert_num_queries(1):
         points = read_points(timedelta(hours=1), 60, now=NOW)
     assert len(points) == 60
@@ -154,12 +154,12 @@ def test_points_are_equal_steps(fold, django_assert_num_queries):
         read_points(timedelta(hours=1), 0)
 
 
-def test_totals(fold, django_assert_num_queries):
+def test_totals(roll_up_rows, django_assert_num_queries):
     write(at(minutes=1), count=8, run_3=8, run_microseconds=5_500_000)
     write(at(days=800), count=2)
     write(at(days=1), count=1, outcome="lost")
-    fold()
-    while folding.delete_chunk():
+    roll_up_rows()
+    while roll_up.delete_chunk():
         pass
     with django_assert_num_queries(1):
         first, second = read_totals()

@@ -8,7 +8,7 @@ INSTALLED_APPS = [
     "tests.faults.support.statement_faults.StatementFaults",
     "tests.faults.support.clock.Clock",
     "tests.faults.support.full_disk.FullDisk",
-    "tests.faults.support.quick_folding.QuickFolding",
+    "tests.faults.support.quick_roll_up.QuickRollUp",
 ]
 ROOT_URLCONF = "tests.faults.support.engine_urls"
 # Leases of 2 s, shorter than recommended, so that many end in a test.

@@ -1,7 +1,7 @@
-"""Fold the rows of single writers into rows of minutes, hours, days and all time, and delete old ones.
+"""Roll up the rows of single writers into rows of minutes, hours, days and all time, and delete old ones.
 
 A transaction deletes rows of writers and adds them to one row of each period. So at any moment each end is counted once
-in each period: in the row of the period, or in that of its writer. ``upkeep`` has one process fold; several at once
+in each period: in the row of the period, or in that of its writer. ``upkeep`` has one process roll up; several at once
 would do no harm.
 """
 
@@ -33,27 +33,27 @@ Period: Any = JobStatistics.Period
 PERIOD_SECONDS = {Period.MINUTE: MINUTE_SECONDS, Period.HOUR: 3600, Period.DAY: 86_400}
 #: How long rows are kept. Those of all time are never deleted, so totals only grow.
 KEPT = {Period.MINUTE: timedelta(days=30), Period.HOUR: timedelta(days=90), Period.DAY: timedelta(days=730)}
-#: Seconds after the start of a minute from which the rows of its writers are folded: no connection adds to them any
+#: Seconds after the start of a minute from which the rows of its writers are rolled up: no connection adds to them any
 #: more.
-FOLD_AFTER_SECONDS = 2 * MINUTE_SECONDS
-#: Rows that one transaction folds and deletes at most. A folded row changes up to four others. On SQLite a chunk holds
+ROLL_UP_AFTER_SECONDS = 2 * MINUTE_SECONDS
+#: Rows that one transaction rolls up and deletes at most. Each changes up to four others. On SQLite a chunk holds
 #: the lock for a few milliseconds.
-MAX_FOLDED_ROWS = {"sqlite": 25, "postgresql": 200}
+MAX_ROLLED_UP_ROWS = {"sqlite": 25, "postgresql": 200}
 MAX_DELETED_ROWS = 200
 
 COLUMNS = (*SUM_COLUMNS, *(column for name in HISTOGRAMS for column in BUCKET_COLUMNS[name]))
 
 
-def fold_chunk(*, fold_after_seconds: float | None = None) -> int:
-    """Fold some rows of writers whose minute is over, and return how many; 0 when none is left.
+def roll_up_chunk(*, roll_up_after_seconds: float | None = None) -> int:
+    """Roll up some rows of writers whose minute is over, and return how many; 0 when none is left.
 
-    ``fold_after_seconds`` replaces ``FOLD_AFTER_SECONDS``; 0 folds those of the current minute too.
+    ``roll_up_after_seconds`` replaces ``ROLL_UP_AFTER_SECONDS``; 0 rolls up those of the current minute too.
     """
-    if fold_after_seconds is None:
-        fold_after_seconds = FOLD_AFTER_SECONDS
+    if roll_up_after_seconds is None:
+        roll_up_after_seconds = ROLL_UP_AFTER_SECONDS
     # What one minute's shards begin with is less than what those of the next one do.
-    end = first_shard(time.time() - fold_after_seconds + MINUTE_SECONDS)
-    limit = MAX_FOLDED_ROWS.get(connection().vendor, 25)
+    end = first_shard(time.time() - roll_up_after_seconds + MINUTE_SECONDS)
+    limit = MAX_ROLLED_UP_ROWS.get(connection().vendor, 25)
     # Of a minute that is far ahead: they were written while a clock was wrong.
     impossible = first_shard(times.latest_possible(times.now(), timedelta(hours=1)).timestamp())
     rows = JobStatistics.objects.using(database()).filter(shard__gt=0).order_by("shard", "id")
@@ -66,14 +66,14 @@ def fold_chunk(*, fold_after_seconds: float | None = None) -> int:
         if connection().features.has_select_for_update_skip_locked:
             found = rows.select_for_update(skip_locked=True)
         chunk = list(found.values_list("id", "start", "queue_name", "task_path", "outcome", *COLUMNS)[:limit])
-        folded: dict[tuple[int, Key], Additions] = defaultdict(new_additions)
+        sums: dict[tuple[int, Key], Additions] = defaultdict(new_additions)
         for _, start, queue, task, outcome, *values in chunk:
             for period in Period:
                 key = (start_of(period, start), queue, task, outcome)
-                _merge(folded[period.value, key], values)
+                _merge(sums[period.value, key], values)
         JobStatistics.objects.using(database()).filter(id__in=[row[0] for row in chunk]).delete()
-        for period_value, key in sorted(folded):
-            add(period_value, 0, key, folded[period_value, key])
+        for period_value, key in sorted(sums):
+            add(period_value, 0, key, sums[period_value, key])
         return len(chunk)
 
     return retrying_atomic(write)

@@ -1,4 +1,4 @@
-"""Rows of writers are folded into periods without losing or doubling a count, and old ones are deleted."""
+"""Rows of writers are rolled up into periods without losing or doubling a count, and old ones are deleted."""
 
 import time
 from datetime import timedelta
@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.models import Job, JobStatistics
-from notifications.statistics import folding, read_figures, read_points, read_totals
+from notifications.statistics import read_figures, read_points, read_totals, roll_up
 from notifications.statistics.recording import add, first_shard, new_additions
 from notifications.streams import retention
 from notifications.testing import run_jobs
@@ -29,9 +29,9 @@ def write(
     add(Period.MINUTE.value, first_shard(written or moment) + writer, key, additions)
 
 
-def fold_all(**options):
+def roll_up_all(**options):
     chunks = 0
-    while folding.fold_chunk(**options):
+    while roll_up.roll_up_chunk(**options):
         chunks += 1
     return chunks
 
@@ -41,7 +41,7 @@ def rows(period):
     return list(found.values_list("start", "count"))
 
 
-def test_rows_are_folded_into_each_period():
+def test_rows_are_rolled_up_into_each_period():
     """Rows of one minute by several writers become one for each period."""
     day = 86_400 * 20_000
     for writer in (1, 2):
@@ -49,7 +49,7 @@ def test_rows_are_folded_into_each_period():
         write(day + 65, writer=writer, run_3=1)
     write(day + 7200)
     write(day + 86_400)
-    fold_all()
+    roll_up_all()
     assert rows(Period.MINUTE) == [(day, 2), (day + 60, 2), (day + 7200, 1), (day + 86_400, 1)]
     assert rows(Period.HOUR) == [(day, 4), (day + 7200, 1), (day + 86_400, 1)]
     assert rows(Period.DAY) == [(day, 5), (day + 86_400, 1)]
@@ -59,18 +59,18 @@ def test_rows_are_folded_into_each_period():
     assert (total.wait_3, total.run_3, total.wait_4, total.enqueued) == (2, 2, None, 6)
 
 
-def test_later_rows_are_added_to_folded_ones():
+def test_later_rows_are_added_to_rolled_up_ones():
     """The end of a job that was enqueued long ago is counted in its minute too."""
     day = 86_400 * 20_000
     for count in (1, 10):
         write(day, count=count)
-        fold_all()
+        roll_up_all()
     for period in Period:
         assert [count for _, count in rows(period)] == [11]
 
 
 def test_sums_are_the_same_at_each_moment():
-    """While some rows are folded and others not, readers count each end once, in each period."""
+    """While some rows are rolled up and others not, readers count each end once, in each period."""
     now = timezone.now()
     for number in range(60):
         write(time.time() - 600 - number, writer=number, queue=f"q{number % 3}")
@@ -83,17 +83,17 @@ def test_sums_are_the_same_at_each_moment():
             assert [(f.queue, f.succeeded, f.enqueued) for f in figures] == expected
         assert sum(point.succeeded for point in read_points(timedelta(hours=1), now=now)) == 60
         assert counted() == {"succeeded": 60}
-        if not folding.fold_chunk():
+        if not roll_up.roll_up_chunk():
             break
         chunks += 1
     assert chunks >= 1
 
 
-def test_rows_of_the_current_minute_are_not_folded():
+def test_rows_of_the_current_minute_are_not_rolled_up():
     """Their writers still add to them."""
     write(time.time())
-    assert folding.fold_chunk() == 0
-    assert folding.fold_chunk(fold_after_seconds=0) == 1
+    assert roll_up.roll_up_chunk() == 0
+    assert roll_up.roll_up_chunk(roll_up_after_seconds=0) == 1
 
 
 def test_old_rows_are_deleted_and_totals_stay():
@@ -101,8 +101,8 @@ def test_old_rows_are_deleted_and_totals_stay():
     ages = {"minutes": 31, "hours": 91, "days": 731}
     for days in (1, *ages.values()):
         write(now - days * 86_400)
-    fold_all()
-    while folding.delete_chunk():
+    roll_up_all()
+    while roll_up.delete_chunk():
         pass
     assert [len(rows(period)) for period in Period] == [1, 2, 3, 1]
     assert counted() == {"succeeded": 4}
@@ -120,10 +120,10 @@ def test_figures_outlast_the_jobs():
     assert (figures.queue, figures.succeeded) == ("default", 3)
 
 
-def test_a_worker_folds(start_worker, monkeypatch):
+def test_a_worker_rolls_up(start_worker, monkeypatch):
     """One of them does so once a minute."""
-    monkeypatch.setattr("notifications.duties.FOLD_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.duties.ROLL_UP_INTERVAL_SECONDS", 0.05)
     write(time.time() - 600)
     start_worker()
-    wait_until(lambda: rows(Period.ALL_TIME) == [(0, 1)], timeout=60, what="the statistics to be folded")
+    wait_until(lambda: rows(Period.ALL_TIME) == [(0, 1)], timeout=60, what="the statistics to be rolled up")
     assert read_totals()[0].count == 1

@@ -1,0 +1,15 @@
+"""Workers that roll up statistics all the time, also those of the current minute, to which others still add."""
+
+from django.apps import AppConfig
+
+
+class QuickRollUp(AppConfig):
+    name = "tests.faults.support.quick_roll_up"
+    label = "quick_roll_up"
+
+    def ready(self):
+        from notifications import duties
+        from notifications.statistics import roll_up
+
+        duties.ROLL_UP_INTERVAL_SECONDS = 0.1
+        roll_up.ROLL_UP_AFTER_SECONDS = 0.0
