@@ -23,7 +23,7 @@ from notifications.db.keyset import NEWEST_FIRST
 from notifications.engines import label_of
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, ISOLATED, OBSERVED
 from notifications.models import Job
-from notifications.operations import waiting_for_engines as waiting
+from notifications.operations import unserved_engines
 from notifications.operations.matching import JobFilter
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.states import describe_state
@@ -85,7 +85,8 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         of_workers, of_engines = (
-            Exists(jobs.filter(pk=OuterRef("pk"))) for jobs in (unserved_jobs(), waiting.unserved_jobs())
+            Exists(jobs.filter(pk=OuterRef("pk")))
+            for jobs in (unserved_jobs(), unserved_engines.unserved_jobs())
         )
         jobs = super().get_queryset(request)
         return jobs.annotate(waits_for_worker=of_workers, waits_for_engine=of_engines)

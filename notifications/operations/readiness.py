@@ -16,8 +16,7 @@ from notifications.db.transactions import connection
 from notifications.engines import configured_engines
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.operations import stored_times
-from notifications.operations import waiting_for_engines as waiting
+from notifications.operations import stored_times, unserved_engines
 from notifications.operations.unserved_queues import claiming_workers
 
 #: Seconds by which the clocks of the database and of this machine may differ.
@@ -56,9 +55,13 @@ def _find_missing_worker() -> str:
     if builtin_aliases():
         return "no worker, and no process of an engine, is alive"
     for engine in configured_engines().values():
-        if waiting.has_processes(engine, now) is False:
+        if unserved_engines.has_processes(engine, now) is False:
             return f"no process of {engine.label} is alive"
-    return "jobs wait, and no process of an engine takes them" if waiting.unserved_jobs().exists() else ""
+    return (
+        "jobs wait, and no process of an engine takes them"
+        if unserved_engines.unserved_jobs().exists()
+        else ""
+    )
 
 
 def worker_advice() -> str:

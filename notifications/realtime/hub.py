@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakSet
 
-from notifications.operations import unserved_queues as stranded
-from notifications.operations import waiting_for_engines as waiting
+from notifications.operations import unserved_engines, unserved_queues
 from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
@@ -176,8 +175,8 @@ class Hub:
                 error_message="Could not store the number of sockets: %s",
             )
         if ticks % POSITION_CHECK_TICKS == 0:
-            for warn in (stranded.warn_of_unserved_jobs, waiting.warn_of_unserved_jobs):
-                run_in(self.auth_pool, warn, error_message="Could not look for stranded jobs: %s")
+            for warn in (unserved_queues.warn_of_unserved_jobs, unserved_engines.warn_of_unserved_jobs):
+                run_in(self.auth_pool, warn, error_message="Could not look for unserved jobs: %s")
             if self.users:
                 run_in(
                     self.auth_pool,

@@ -29,8 +29,7 @@ from notifications.jobs.transitions import (
     running,
 )
 from notifications.models import Job, Notification, Worker
-from notifications.operations import unserved_queues as stranded
-from notifications.operations import waiting_for_engines as waiting
+from notifications.operations import unserved_engines, unserved_queues
 from notifications.streams import (
     changes,
     inbox,
@@ -237,7 +236,7 @@ def read_active_jobs(user):
 def warn_of_unserved_jobs(user):
     job(user)
     Worker.objects.all().delete()
-    stranded.warn_of_unserved_jobs()
+    unserved_queues.warn_of_unserved_jobs()
 
 
 def hand_jobs_over(user):
@@ -260,7 +259,7 @@ def warn_of_unserved_jobs_of_engines(user):
         job(user, lane=lane)
     options = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.engines.idle_engine"}}}
     with override_settings(TASKS=options):
-        waiting.warn_of_unserved_jobs()
+        unserved_engines.warn_of_unserved_jobs()
 
 
 def unarchive(user):

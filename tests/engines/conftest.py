@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from notifications.engines import engine_of
 from notifications.models import Job, Worker
-from notifications.operations import waiting_for_engines as waiting
+from notifications.operations import unserved_engines
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     live_worker,
@@ -26,7 +26,7 @@ IDLE_ENGINE = "tests.engines.idle_engine"
 def idle_engine(settings, monkeypatch, db):
     """Return the engine of the default backend, which hands nothing over."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
-    monkeypatch.setattr(waiting, "_has_warned", False)
+    monkeypatch.setattr(unserved_engines, "_has_warned", False)
     return engine_of("default")
 
 

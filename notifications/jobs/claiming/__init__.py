@@ -5,6 +5,5 @@ claim_queries  the SQL for that
 lanes          what must be free in the worker: a slot, a thread, or room for a suspect
 concurrency    the limits of a queue and of a concurrency key
 queues         pause and resume
-stranded       jobs that no live worker takes
 claimed_job    a claimed row, and what its worker knows beyond it
 """

@@ -24,13 +24,13 @@ from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, has_engi
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.processes import measure_round_trip
-from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
-from notifications.operations.waiting_for_engines import (
+from notifications.operations.unserved_engines import (
     due_jobs,
     has_processes,
     live_processes,
     untaken_queues,
 )
+from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0

@@ -27,7 +27,7 @@ from notifications.management.subcommands import bulk_changes
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Attempt, Job
-from notifications.operations import waiting_for_engines as waiting
+from notifications.operations import unserved_engines
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.realtime import doorbell
 from notifications.statistics import read_figures
@@ -105,7 +105,7 @@ class JobsCommand(ManagementCommand):
         listed = rows[:limit].values("pk")
         unserved_ids = {
             pk
-            for unserved in (unserved_jobs(), waiting.unserved_jobs())
+            for unserved in (unserved_jobs(), unserved_engines.unserved_jobs())
             for pk in unserved.filter(pk__in=listed).values_list("pk", flat=True)
         }
         for job in rows[:limit]:

@@ -8,8 +8,7 @@ from django.utils import timezone
 
 from notifications.jobs.claiming import queues
 from notifications.models import Job
-from notifications.operations import unserved_queues as stranded
-from notifications.operations import waiting_for_engines as waiting
+from notifications.operations import unserved_engines, unserved_queues
 from tests.engines.conftest import wait_long
 from tests.jobs import tasks
 
@@ -25,7 +24,7 @@ def job(idle_engine):
 
 
 def unserved():
-    return list(waiting.unserved_jobs())
+    return list(unserved_engines.unserved_jobs())
 
 
 def test_without_a_process(job, engine_process, live_worker):
@@ -34,7 +33,7 @@ def test_without_a_process(job, engine_process, live_worker):
     live_worker()
     tasks.noop.enqueue()
     assert unserved() == [job]
-    assert list(stranded.unserved_jobs()) == []
+    assert list(unserved_queues.unserved_jobs()) == []
 
 
 def test_with_a_process(job, engine_process):
@@ -62,17 +61,17 @@ def test_an_engine_that_cannot_be_set_up_has_no_process(job, engine_process, set
     engine_process()
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.such.engine"}}}
     assert unserved() == [job]
-    waiting.warn_of_unserved_jobs()
+    unserved_engines.warn_of_unserved_jobs()
 
 
 def test_one_warning_is_logged(job, engine_process, caplog):
     """Another one follows only after a process was alive in between."""
     for _ in range(2):
-        waiting.warn_of_unserved_jobs()
+        unserved_engines.warn_of_unserved_jobs()
         text = f"No process of Idle is alive: job {job.id} has waited for over 10 s. Start a process of Idle."
         assert [record.message for record in caplog.records] == [text]
     engine_process()
-    waiting.warn_of_unserved_jobs()
+    unserved_engines.warn_of_unserved_jobs()
     assert len(caplog.records) == 1
 
 
@@ -96,7 +95,7 @@ def test_admin_and_command_show_it(job, engine_process, admin_client, capsys):
 def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, found):
     engine_process()
     idle_engine.taken = taken
-    assert waiting.untaken_queues(idle_engine, timezone.now()) == found
+    assert unserved_engines.untaken_queues(idle_engine, timezone.now()) == found
 
 
 @pytest.mark.parametrize(
@@ -118,4 +117,4 @@ def test_queue_that_no_process_seems_to_take(
     if running:
         id = tasks.noop.using(queue_name=running).enqueue().id
         Job.objects.filter(id=id).update(state="running", lane="engine", attempt=1)
-    assert waiting.untaken_queues(idle_engine, timezone.now()) == found
+    assert unserved_engines.untaken_queues(idle_engine, timezone.now()) == found
