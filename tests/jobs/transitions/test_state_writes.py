@@ -43,8 +43,18 @@ def find_state_writes(source):
         and isinstance(node.body[0], ast.Expr)
         and isinstance(node.body[0].value, ast.Constant)
     }
+    states_of_workers = {
+        id(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("WorkerState(")
+        for target in node.targets
+    }
     return sorted(
-        {node.lineno for node in ast.walk(tree) if id(node) not in docstrings and _writes_state(node)}
+        {
+            node.lineno
+            for node in ast.walk(tree)
+            if id(node) not in docstrings | states_of_workers and _writes_state(node)
+        }
     )
 
 
