@@ -13,6 +13,7 @@ from django.db import OperationalError
 from django.db.models import F
 from django.utils import timezone
 
+from notifications import duties
 from notifications.models import Stream
 from notifications.realtime import clock, delivery, hub
 from notifications.realtime.auth import page_user, session_checker
@@ -351,11 +352,11 @@ async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
         waiting.release()
         lock_released.wait(20)
 
-    monkeypatch.setattr(hub.streams, "number_pending", wait_for_lock)
+    monkeypatch.setattr(duties.streams, "number_pending", wait_for_lock)
     monkeypatch.setattr(delivery, "number_if_needed", wait_for_lock)
     try:
         first = await connect(user)
-        await asyncio.to_thread(waiting.acquire, timeout=10)
+        assert await asyncio.to_thread(waiting.acquire, timeout=10)
         first.send_frame("hello", epoch=None, seq=None)
         second = await connect(user)
         second.send_frame("hello", epoch=None, seq=None)
