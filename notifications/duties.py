@@ -28,6 +28,9 @@ logger = logging.getLogger("notifications.jobs")
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
 #: Seconds between two roll-ups of statistics.
 ROLL_UP_INTERVAL_SECONDS = 60.0
+#: Seconds from the start of a process to its first evaluation of alerts and roll-up, at most. A process that lives for
+#: one job would begin what others have time for.
+MAX_FIRST_DELAY_SECONDS = 15.0
 #: Seconds between two moves of jobs whose backend has gained or lost its engine.
 MOVE_INTERVAL_SECONDS = 60.0
 EVERYWHERE = LASTING | Where.SERVER
@@ -39,16 +42,14 @@ def list_duties(process: Upkeep) -> list[Duty]:
     alerts = Duty(
         "evaluate alerts", _alert_interval, lambda: evaluation.evaluate(alerts.previous_run), EVERYWHERE
     )
+    roll_up_statistics = Duty("roll up statistics", ROLL_UP_INTERVAL_SECONDS, lambda: _roll_up(process))
+    for duty in (alerts, roll_up_statistics):
+        duty.due_at += min(duty.interval or 0.0, MAX_FIRST_DELAY_SECONDS) * random.uniform(0.5, 1)
     prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, _PruneDuty(process).run)
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
     # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
     move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
-    elected = [
-        alerts,
-        Duty("roll up statistics", ROLL_UP_INTERVAL_SECONDS, lambda: _roll_up(process)),
-        prune,
-        move,
-    ]
+    elected = [alerts, roll_up_statistics, prune, move]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [

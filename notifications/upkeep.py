@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from django.db import DatabaseError
+
 from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
 from notifications.db.transactions import database, retrying_atomic
@@ -76,6 +78,8 @@ class Duty:
     #: While this process does it for all: what it has stored in the row, and until when that holds (monotonic).
     claimed: datetime | None = None
     claimed_until: float = 0.0
+    #: Whether the last run has left something to do. Only then does this process go on with it before it is due again.
+    has_more: bool = False
     #: When it was last run before, by any process.
     previous_run: datetime | None = None
 
@@ -151,21 +155,20 @@ class Upkeep:
         Raises an error that means that the database is unavailable, or not migrated.
         """
         started = time.monotonic()
-        duty.due_at = started + (duty.interval or 0)
-        has_more = False
+        duty.due_at, duty.has_more = started + (duty.interval or 0), False
         try:
-            has_more = duty.run() is True
+            duty.has_more = duty.run() is True
         except Exception as exc:
             if is_unavailable(exc) or is_not_migrated(exc):
                 duty.due_at = time.monotonic()
                 raise
             logger.exception("Could not %s, which is tried again", duty.name)
-        if has_more:
+        if duty.has_more:
             duty.due_at = started
         else:
             duty.claimed = None
         duty.at_start = False
-        return has_more
+        return duty.has_more
 
     def run_chunks(self, run_chunk: Callable[[], object]) -> bool:
         """Run chunks for ``seconds``. Return whether there may be more."""
@@ -184,7 +187,7 @@ def elect(duties: Sequence[Duty]) -> list[Duty]:
     """Return those of these due duties that this process does now; the others are due in it later.
 
     Without a duty that is elected it uses no database, and it writes only what this process then does, in one
-    transaction for all. Raises ``django.db.Error``.
+    transaction for all. Where migrations are not applied, nobody is elected. Raises ``django.db.Error``.
     """
     now = time.monotonic()
     open_duties = [
@@ -195,20 +198,30 @@ def elect(duties: Sequence[Duty]) -> list[Duty]:
     if not open_duties:
         return list(duties)
     rows = DutyRun.objects.using(database())
-    runs: dict[str, datetime] = dict(rows.values_list("name", "last_run_at"))
+    try:
+        runs: dict[str, datetime] = dict(rows.values_list("name", "last_run_at"))
+    except DatabaseError as exc:
+        if not log_if_not_migrated(exc):
+            raise
+        # A deploy may start processes before it migrates. The others have been there before.
+        return [duty for duty in duties if duty not in open_duties]
     moment = database_now()  # read after the rows, so no time in them is later
     candidates, missing = [], []
     for duty in open_duties:
         interval = duty.interval
         last = runs.get(duty.name)
+        renewed = duty.claimed if duty.has_more else None
         if interval is None or last is None:
             duty.due_at, duty.claimed = now + (interval or OVERDUE_SECONDS), None
             if interval is not None:
                 missing.append(DutyRun(name=duty.name, last_run_at=moment))
-        elif duty.claimed or last > moment + MAX_AHEAD or moment - last >= timedelta(seconds=interval):
-            candidates.append((duty, duty.claimed or last, interval))
+        elif renewed or last > moment + MAX_AHEAD or moment - last >= timedelta(seconds=interval):
+            candidates.append((duty, renewed or last, interval))
         else:
             duty.due_at = now + interval - (moment - last).total_seconds()
+            if duty.claimed:
+                # It has failed in this process again and again: others are given time to do it.
+                duty.due_at, duty.claimed = duty.due_at + interval / 2, None
     if missing:
         retrying_atomic(lambda: rows.bulk_create(missing, ignore_conflicts=True))
     if candidates:

@@ -307,6 +307,32 @@ class TestElection:
         first.run_round()
         assert runs == [first]
 
+    def test_process_that_fails_again_and_again(self, processes):
+        """As one without memory does: it keeps the duty for half an interval, and is then behind the others."""
+        (first, second, _), runs = processes
+        duty = first.duties[0]
+        duty.run = raising(MemoryError())
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                first.run_round()
+        duty.claimed_until = 0.0
+        first.run_round()
+        assert duty.claimed is None and duty.due_at > time.monotonic() + 80  # 60 s, and half of it
+        self.store(61)
+        second.run_round()
+        assert runs == [second]
+
+    def test_migration_that_is_not_applied_yet(self, processes, monkeypatch):
+        """New processes of a deploy do what needs no election."""
+        (first, *_), runs = processes
+        first.duties.append(upkeep.Duty("number", 0, lambda: runs.append("number"), is_for_each_process=True))
+        using = raising(OperationalError("no such table: notifications_dutyrun"))
+        monkeypatch.setattr(
+            upkeep.DutyRun.objects, "using", lambda alias: SimpleNamespace(values_list=lambda *names: using())
+        )
+        first.run_round()
+        assert runs == ["number"]
+
 
 def test_doctor_lists_the_duties(transactional_db):
     """With their ages; one that no process does is an error, and so is a time that lies ahead."""

@@ -88,7 +88,7 @@ def _restored_connections(role: str, name: str) -> Iterator[None]:
     finally:
         current.reset(token)
         for db in connections.all(initialized_only=True):
-            if not _restore(db, *before.get(db.alias, (0, True, False))):
+            if not _restore(db, *before.get(db.alias, (0, db.settings_dict["AUTOCOMMIT"], False))):
                 logger.error("Host code left a transaction open, which is rolled back: %s %s", role, name)
 
 

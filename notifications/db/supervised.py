@@ -59,6 +59,7 @@ class SupervisedThread:
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._retry_seconds = FIRST_RETRY_SECONDS
 
     @property
     def is_running(self) -> bool:
@@ -98,11 +99,10 @@ class SupervisedThread:
         """Work until there is nothing to do, or until ``stop()``: what the thread does, on the thread of a caller."""
         with self._lock:
             self._thread = threading.current_thread()
-        retry_seconds = FIRST_RETRY_SECONDS
         try:
             if self._is_limited:
                 limit_this_thread()
-            while True:
+            while not self._stopped.is_set():
                 try:
                     with self._session():
                         self._work_until_idle()
@@ -111,8 +111,10 @@ class SupervisedThread:
                     logger.exception("A thread failed, and goes on: %s", self._name)
                 finally:
                     close_connections()
-                self._stopped.wait(retry_seconds)
-                retry_seconds = min(2 * retry_seconds, MAX_RETRY_SECONDS)
+                if self._thread is not threading.current_thread():
+                    return  # it was given up before the end of its session failed, and another one may have started
+                self._stopped.wait(self._retry_seconds)
+                self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
         finally:  # out of memory in the handler of the error, for example
             with self._lock:
                 if self._thread is threading.current_thread():
@@ -122,6 +124,7 @@ class SupervisedThread:
         while not self._stopped.is_set():
             self._woken.clear()
             seconds = self._work()
+            self._retry_seconds = FIRST_RETRY_SECONDS
             if seconds is None:
                 if not self._woken.wait(self._idle_seconds()) and self._has_ended():
                     return

@@ -13,7 +13,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,11 +73,7 @@ class HandoverLoop:
         #: Since when (monotonic) each maintenance has come in time and reached the database.
         self._unbroken_since = time.monotonic()
         self._last_maintenance = 0.0
-        self._upkeep = Upkeep(
-            Where.ENGINE_SERVER,
-            seconds=MAX_DUTY_SECONDS,
-            may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
-        )
+        self._upkeep: Upkeep
 
     def start(self) -> None:
         """Run rounds on a thread of its own until ``stop()``. Raises ``NoThread``."""
@@ -94,6 +90,11 @@ class HandoverLoop:
     @contextmanager
     def _session(self) -> Iterator[None]:
         unsubscribe = engines.listen(self._on_ring) if engines.listen else None
+        self._upkeep = Upkeep(
+            Where.ENGINE_SERVER,
+            seconds=MAX_DUTY_SECONDS,
+            may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
+        )
         signals = SignalQueue()
         signal_queue.use_on_this_thread(signals)
         try:
@@ -106,10 +107,15 @@ class HandoverLoop:
 
     def _run_round(self) -> float:
         """Run a round, and return the seconds until the next one if no ring comes. They vary, so they differ."""
-        has_more = False
+        self._try(self._maintain)  # a duty that fails keeps no id waiting
+        has_more = self._try(run_round)
+        self._thread.pause(MIN_ROUND_INTERVAL_SECONDS)
+        return 0.0 if has_more else next_round_seconds()
+
+    def _try(self, function: Callable[[], bool | None]) -> bool:
+        """Return what a call returns; False after an error, which is logged."""
         try:
-            self._maintain()
-            has_more = run_round()
+            return bool(function())
         except Error as exc:
             self._unbroken_since = time.monotonic()
             if not log_if_not_migrated(exc):
@@ -117,8 +123,7 @@ class HandoverLoop:
             connections.close_all()
         except Exception:
             logger.exception("Could not hand over jobs, which is tried again")
-        self._thread.pause(MIN_ROUND_INTERVAL_SECONDS)
-        return 0.0 if has_more else next_round_seconds()
+        return False
 
     def _maintain(self) -> None:
         """Once a second, complete what lost processes have left."""

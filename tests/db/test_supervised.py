@@ -177,6 +177,50 @@ def test_stop_while_it_is_busy(make):
     assert work.calls == 1
 
 
+def test_pause_after_an_error_begins_anew(make, monkeypatch):
+    """After work that was done."""
+    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(supervised, "MAX_RETRY_SECONDS", 60.0)
+    work = make()
+    work.result = 0.0
+    work.run = lambda: 1 / (work.calls % 2)
+    work.thread.wake()
+    work.wait_for(30)  # with 15 errors
+
+
+def test_stop_while_no_session_can_be_entered(make, monkeypatch, caplog):
+    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
+    work = make()
+
+    def refuse():
+        raise OSError("no descriptor")
+
+    work.thread._session = refuse
+    work.thread.wake()
+    wait_until(lambda: "no descriptor" in caplog.text, what="the error")
+    work.thread.stop(10)
+    assert not work.thread.is_running
+
+
+def test_end_of_a_session_that_fails(make, monkeypatch):
+    """The thread has ended already, and another one may work."""
+    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
+    work = make(idle_seconds=lambda: 0.0)
+
+    @contextmanager
+    def session():
+        yield
+        ended.append(threading.current_thread())
+        raise OSError("cannot close")
+
+    ended = []
+    work.thread._session = session
+    work.thread.wake()
+    wait_until(lambda: ended, what="the end of the session")
+    ended[0].join(10)
+    assert not ended[0].is_alive() and work.calls == 1
+
+
 def test_stop_after_an_error(make, monkeypatch):
     """It does not wait for the pause."""
     monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 60.0)

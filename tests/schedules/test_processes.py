@@ -51,6 +51,27 @@ def test_server_process_with_an_engine(each_second, with_engine):
     assert not thread.is_alive()
 
 
+def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeypatch):
+    """Its thread begins anew after an error that is no Exception, with new threads for code of the project."""
+    maintain, failed = handover.HandoverLoop._maintain, []
+
+    def fail_once(self):
+        maintain(self)
+        if not failed:
+            failed.append(Tick.objects.count())
+            raise SystemExit
+
+    monkeypatch.setattr(handover.HandoverLoop, "_maintain", fail_once)
+    loop = handover.HandoverLoop()
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        wait_until(lambda: failed and Tick.objects.count() > failed[0] + 2, timeout=60, what="later ticks")
+    finally:
+        loop.stop()
+        thread.join(60)
+
+
 def test_worker_goes_on_after_an_error_of_one_schedule(each_second, start_worker, monkeypatch):
     """As of a cron expression that cronsim cannot compute, or of a module that raises."""
     from notifications.schedules import ticks
