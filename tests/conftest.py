@@ -145,7 +145,7 @@ def site_server(request, shared_sites):
         site.start_web()
         yield site
     else:
-        with shared_sites.lend(request, "daphne", Site.start_web) as site:
+        with shared_sites.running(request, "daphne", Site.start_web) as site:
             yield site
 
 

@@ -42,19 +42,19 @@ class SharedSites:
         self._by_name = {}
 
     @contextmanager
-    def lend(self, request, name, start):
+    def running(self, request, name, start):
         """Yield a running site to the test of the request. `start(site)` starts the server of this name.
 
         The site's log is shown when the test fails.
         """
         shared = self._by_name.setdefault(name, SharedSite(self._sites, start))
-        site = shared.borrow()
+        site = shared.open()
         log_length = len(site.log())
         yield site
         has_failed = request.node.stash.get(FAILED, False)
         if has_failed:
             request.node.add_report_section("teardown", "site", site.log()[log_length:])
-        shared.give_back(is_reusable=not has_failed)
+        shared.release(is_reusable=not has_failed)
 
     def close(self):
         for shared in self._by_name.values():
@@ -62,14 +62,14 @@ class SharedSites:
 
 
 class SharedSite:
-    """A running site, or none yet: borrow() and give_back() it."""
+    """A running site, or none yet: open() and release() it."""
 
     def __init__(self, sites, start):
         self.sites = sites
         self.start = start
         self.site = None
 
-    def borrow(self):
+    def open(self):
         """Return a running site without jobs, notifications and sessions, with the users that Site names."""
         if not self.site:
             self.site = self.sites.make()
@@ -79,7 +79,7 @@ class SharedSite:
             self._processes = list(self.site.processes)
         return self.site
 
-    def give_back(self, *, is_reusable):
+    def release(self, *, is_reusable):
         """Prepare the site for the next test, or close it if that cannot be done by deleting rows."""
         if is_reusable and self._is_unchanged():
             self._reset()

@@ -43,7 +43,7 @@ def served(request, shared_sites):
         start(site)
         yield site
     else:
-        with shared_sites.lend(request, f"{request.param[1]} without a worker", start) as site:
+        with shared_sites.running(request, f"{request.param[1]} without a worker", start) as site:
             yield site
 
 
