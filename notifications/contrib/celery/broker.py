@@ -18,8 +18,8 @@ from notifications.contrib.celery.connections import broadcast, new_connection
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds that workers may take to answer which tasks they have.
-INSPECT_TIMEOUT_SECONDS = 1.0
+#: Seconds that workers may take to answer which tasks they have. A busy machine makes them slow.
+INSPECT_TIMEOUT_SECONDS = 5.0
 #: Messages in Redis that are read to find some, and how many at once. With more, it is not known who has them.
 MAX_READ_MESSAGES, READ_CHUNK = 1_000, 100
 #: The interval at which a worker and its broker look for each other, if the project sets none.
@@ -48,9 +48,12 @@ def keeps_result(task: Any) -> bool:
     return not (task.request.ignore_result or task.ignore_result)
 
 
-def find_in_workers(app: Any, ids: Sequence[str]) -> tuple[set[str], int]:
-    """Return which of these tasks workers have, waiting or running, and how many workers have answered."""
-    options = {"reply": True, "timeout": INSPECT_TIMEOUT_SECONDS}
+def find_in_workers(app: Any, ids: Sequence[str], workers: int) -> tuple[set[str], int]:
+    """Return which of these tasks workers have, waiting or running, and how many workers have answered.
+
+    It returns as soon as ``workers`` have.
+    """
+    options = {"reply": True, "timeout": INSPECT_TIMEOUT_SECONDS, "limit": workers}
     answers = broadcast(app, "query_task", {"ids": list(ids)}, **options) or []
     replies = [reply for answer in answers for reply in answer.values()]
     tasks = [reply for reply in replies if isinstance(reply, dict) and "error" not in reply]

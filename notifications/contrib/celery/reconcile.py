@@ -231,17 +231,19 @@ class Reconciler:
         absent = [id for id, is_found in has_messages.items() if is_found is False]
         in_workers, answers = set[str](), 0
         if absent:
-            in_workers, answers = self._caller.call(broker.find_in_workers, self._app, absent)
+            in_workers, answers = self._caller.call(broker.find_in_workers, self._app, absent, self._workers.live)
         all_answered = answers >= self._workers.live
         redelivery = timedelta(seconds=self._caller.call(broker.redelivery_seconds, self._app))
+        soon = now + timedelta(seconds=MISSING_RECHECK_SECONDS)
         for job in jobs:
             if task_id(job) in in_workers:
                 continue  # it is checked again
+            waited = (now - max(job.queued_at, job.run_after or job.queued_at)).total_seconds()
             if has_messages[task_id(job)] is not False or not all_answered:
-                if (
-                    now - max(job.queued_at, job.run_after or job.queued_at)
-                ).total_seconds() > MAX_WAIT_SECONDS:
+                if waited > MAX_WAIT_SECONDS:
                     self._fail(job, "never-started")
+                elif task_id(job) in absent:  # a worker was too busy to answer, or is about to begin
+                    observed.set_missing([job], job.hand_over_at, soon)
                 continue
             if self._workers.may_have_lost(job, now - redelivery):
                 continue
@@ -249,7 +251,7 @@ class Reconciler:
             if (now - since).total_seconds() >= LOST_SECONDS:
                 self._fail(job, "worker-lost" if job.attempt else "never-started")
             else:
-                observed.set_missing([job], since, now + timedelta(seconds=MISSING_RECHECK_SECONDS))
+                observed.set_missing([job], since, soon)
 
     def _fail(self, job: Job, kind: str) -> None:
         """End a job by a guess."""

@@ -210,7 +210,7 @@ def all_answer(monkeypatch):
     """Every live worker answers that it does not have the task."""
     from notifications.contrib.celery import broker
 
-    monkeypatch.setattr(broker, "find_in_workers", lambda app, ids: (set(), 1))
+    monkeypatch.setattr(broker, "find_in_workers", lambda app, ids, workers: (set(), 1))
 
 
 @pytest.mark.usefixtures("all_answer")
@@ -223,6 +223,20 @@ def test_a_lost_message(reconciler, make_job, user, attempt, kind):
     reconciler.run_round()
     assert problem(job) == ("failed", kind)
     assert len(bell_of(user)) == 1
+
+
+def test_a_lost_message_while_a_worker_does_not_answer(reconciler, make_job, monkeypatch):
+    """Nothing ends, and what was found before is kept: the workers are asked again soon."""
+    from notifications.contrib.celery import broker
+
+    monkeypatch.setattr(broker, "find_in_workers", lambda app, ids, workers: (set(), 0))
+    since = times.now() - timedelta(seconds=9)
+    job = make_job(hand_over_at=since)
+    reconciler.run_round()
+    assert problem(job) == ("queued", "")
+    job.refresh_from_db()
+    assert job.hand_over_at == since
+    assert job.deadline < times.now() + timedelta(seconds=11)
 
 
 @pytest.mark.usefixtures("all_answer")
