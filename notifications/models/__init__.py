@@ -1,4 +1,6 @@
-"""The models. ``docs/explanation/delivery.md`` describes what they mean.
+"""The models: notifications, jobs, attempts and rings in this module, all others beside it.
+
+``docs/explanation/delivery.md`` describes what they mean.
 
 No foreign key has a constraint in the database: a host that locks or deletes a user must neither block, nor be blocked
 by, the streams of that user. Rows of a deleted user are purged after the commit.
