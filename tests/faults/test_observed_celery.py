@@ -30,8 +30,8 @@ FAULTS_BY_WEIGHT = (
     *("kill_child", "kill_child", "kill_worker", "kill_worker"),
     *("kill_broker", "kill_results", "kill_results", "flush_results", "revoke"),
 )
-#: Seconds until every job must have ended. It is to find those that never do: a task whose process was killed, and whose
-#: message was lost after that, is looked for four times.
+#: Seconds until every job must have ended. It is to find those that never do: a task whose process was killed, and
+#: whose message was lost after that, is looked for four times.
 END_SECONDS = 180
 
 

@@ -231,7 +231,9 @@ class Reconciler:
         absent = [id for id, is_found in has_messages.items() if is_found is False]
         in_workers, answers = set[str](), 0
         if absent:
-            in_workers, answers = self._caller.call(broker.find_in_workers, self._app, absent, self._workers.live)
+            in_workers, answers = self._caller.call(
+                broker.find_in_workers, self._app, absent, self._workers.live
+            )
         all_answered = answers >= self._workers.live
         redelivery = timedelta(seconds=self._caller.call(broker.redelivery_seconds, self._app))
         soon = now + timedelta(seconds=MISSING_RECHECK_SECONDS)
