@@ -107,7 +107,7 @@ def _is_celery(value: dict[str, Any]) -> bool:
     )
 
 
-#: The limits of alerts, each with whether None turns it off. ``operations/alerts/limits.py`` has the defaults.
+#: The limits of alerts, each with whether None turns it off. ``operations/alerts/conditions.py`` has the defaults.
 ALERT_LIMITS = {
     "interval": True,
     "stalled": True,

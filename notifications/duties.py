@@ -14,7 +14,7 @@ from notifications.jobs.transitions import finishing, handing_over, manual, reap
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.operations import stored_times
 from notifications.operations.alerts import evaluation
-from notifications.operations.alerts.limits import Limits, read_limits
+from notifications.operations.alerts.conditions import Limits, read_limits
 from notifications.operations.announcing import announcer
 from notifications.schedules import ticks
 from notifications.statistics import roll_up

@@ -23,7 +23,6 @@ from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.duties import DutyRun as DutyRun
-from notifications.models.epochs import Epoch as Epoch
 from notifications.models.levels import NotificationLevel
 from notifications.models.muted_categories import MutedCategory as MutedCategory
 from notifications.models.overview import Alert as Alert
@@ -34,6 +33,7 @@ from notifications.models.pending_marks import PendingMark as PendingMark
 from notifications.models.schedules import Schedule as Schedule
 from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics
+from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import Stream as Stream
 from notifications.models.workers import Queue as Queue
 from notifications.models.workers import Worker as Worker

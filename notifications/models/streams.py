@@ -1,4 +1,4 @@
-"""The stream of each user."""
+"""The stream of each user, and the epoch of them all, by which clients notice that a backup was restored."""
 
 from __future__ import annotations
 
@@ -34,3 +34,16 @@ class Stream(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.head}"
+
+
+class Epoch(models.Model):
+    """The epoch of the database, in one row. It is replaced after a backup is restored."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    value = models.UUIDField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.value)

@@ -1,19 +1,21 @@
-"""Why the server closes a connection, and whether the client should reconnect."""
+"""Why the server closes a connection, whether the client should reconnect, and the limits of what it may do."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
-from notifications.realtime.client_limits import (
-    ACK_TIMEOUT_SECONDS,
-    HELLO_TIMEOUT_SECONDS,
-    MAX_CLIENT_FRAME_BYTES,
-    RATE_FRAMES,
-    RATE_SECONDS,
-    RATE_SYNCS,
-)
 from notifications.serializers import encode
+
+#: Limits of what a client of the WebSocket may do. The protocol states them too.
+HELLO_TIMEOUT_SECONDS = 10.0
+#: From the frame that requests an ack.
+ACK_TIMEOUT_SECONDS = 30.0
+MAX_CLIENT_FRAME_BYTES = 4096
+#: Frames and syncs that a client may send within ``RATE_SECONDS``.
+RATE_SECONDS = 10.0
+RATE_FRAMES = 60
+RATE_SYNCS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,10 +22,9 @@ from notifications.realtime.clock import HubClock
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.delivery import Delivery
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
-from notifications.realtime.position_check import PositionCheck, check_positions
 from notifications.realtime.server_process import ServerRow
 from notifications.realtime.subscriber import Subscriber
-from notifications.realtime.watched_users import WatchedUsers
+from notifications.realtime.watched_users import PositionCheck, WatchedUsers, check_positions
 from notifications.streams.changes import NO_STREAM
 from notifications.upkeep import Upkeep, Where
 

@@ -1,14 +1,21 @@
-"""The users who have clients connected to this process, and what the hub remembers of each."""
+"""The users who have clients connected to this process, what the hub remembers of each, and their positions.
+
+Every process reads the positions every few seconds, so that a lost ring is only a delay.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from notifications import streams
 from notifications.conf import settings
 from notifications.realtime import close_reasons
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.subscriber import Subscriber
+from notifications.streams import changes
+from notifications.streams.changes import Position
 
 
 class WatchedUser:
@@ -52,3 +59,19 @@ class WatchedUsers(dict[Any, WatchedUser]):
         """Return all subscribers, or those of these user keys."""
         users = self.values() if keys is None else filter(None, map(self.get, keys))
         return [subscriber for user in users for subscriber in user.subscribers]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PositionCheck:
+    """The epoch, stream positions by user, and checksums of active jobs by user."""
+
+    epoch: str
+    positions: dict[Any, Position]
+    active_sums: dict[Any, tuple[int, int]]
+
+
+def check_positions(users: list[Any]) -> PositionCheck:
+    """Read the positions and active jobs of these user keys. Runs in a thread."""
+    return PositionCheck(
+        epoch=streams.epoch(), positions=changes.positions(users), active_sums=changes.read_active_sums(users)
+    )

@@ -5,7 +5,6 @@ retry       the retry of a group of failures
 figures     all figures of the page, of one moment
 queues      what waits and runs in each queue
 processes   workers and web processes, and the circuits of outbound calls
-schedules   schedules with their last and next runs
 failures    failed jobs, grouped by task, exception and location
 history     throughput and durations of the last hour, day or week
 charts      lines as SVG

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.overview import charts, failures, history, processes, queues, schedules
+from notifications.admin.overview import charts, failures, history, processes, queues
 from notifications.admin.overview.charts import Chart, Series
 from notifications.admin.overview.failures import Failures
 from notifications.admin.overview.history import PERIODS, History, Totals
@@ -15,12 +15,16 @@ from notifications.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.admin.overview.queues import QueueState
 from notifications.compat import task_backends
 from notifications.db.clock import estimated_database_now
+from notifications.db.transactions import database
 from notifications.engines import label_of
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Alert, Schedule, ServerProcess
 from notifications.operations.alerts.episodes import open_alerts
 from notifications.realtime import doorbell
+
+#: The schedules that are read at most: those that are due next.
+MAX_SCHEDULES = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +120,7 @@ def read_figures(period: str) -> OverviewFigures:
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),
-        schedules=schedules.read_schedules(),
+        schedules=_read_schedules(),
         runners=runners(),
         doorbell=doorbell.transport_name(),
         throughput_chart=charts.build_chart(_throughput(past)),
@@ -133,6 +137,12 @@ def runners() -> list[tuple[str, str]]:
         for alias in task_backends.settings
         if has_engine(alias) or has_job_tasks(task_backends[alias])
     ]
+
+
+def _read_schedules() -> list[Schedule]:
+    """Return the schedules, those with a problem first, then by their next tick."""
+    rows = Schedule.objects.using(database()).order_by("next_tick", "name")[:MAX_SCHEDULES]
+    return sorted(rows, key=lambda schedule: not schedule.problem)
 
 
 def _throughput(past: History) -> list[Series]:

@@ -18,8 +18,7 @@ worker         runs jobs in Celery's worker processes
 Celery's own tasks are observed, each execution with a job:
 
 declarations   which tasks are observed, and the receivers of Celery's signals
-checks         system checks of these
-configured_tasks  compares the settings with the tasks that Celery knows
+checks         compares the settings with the tasks that Celery knows
 observe        moves the jobs as the signals say
 headers        what the publisher of a task passes to its worker
 messages       jobs for the messages of tasks
@@ -33,10 +32,8 @@ recorder       the thread that writes to the database, in groups
 main_process   the row of a Celery worker, and what it does for all jobs
 reconcile      finds out what became of tasks of which no signal came
 seen_workers   which workers live, and when one was lost
-broker         what the result backend, the workers and the broker know
-connections    connections to the broker that give it up if it does not answer
-bounded_calls  time limits for calls of clients that have none
-revoke         revokes tasks whose jobs are cancelled
+broker         asks the result backend, the workers and the broker about tasks; revokes tasks whose jobs are cancelled
+connections    connections and calls that give up when no answer comes
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Celery's result backend, workers and broker know about tasks.
+"""Ask Celery's result backend, workers and broker about tasks, and have the workers revoke some.
 
 The broker is asked on connections with a timeout. How long a result backend may take is up to its client.
 """
@@ -9,12 +9,16 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from celery import states
+from celery import current_app, states
+from celery.app.control import TERM_SIGNAME
 from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 from kombu.exceptions import ChannelError
 
 from notifications.contrib.celery.connections import broadcast, new_connection
+from notifications.contrib.celery.messages import task_id
+from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -24,6 +28,8 @@ INSPECT_TIMEOUT_SECONDS = 5.0
 MAX_READ_MESSAGES, READ_CHUNK = 1_000, 100
 #: The interval at which a worker and its broker look for each other, if the project sets none.
 DEFAULT_HEARTBEAT_SECONDS = 120.0
+#: On a thread of its own: a broker that is away must not delay the request that cancels.
+_executor = DaemonExecutor(1, "notifications-revoke")
 
 
 def read_meta(app: Any, id: str) -> dict[str, Any] | None:
@@ -163,3 +169,21 @@ def is_delivered_again(app: Any, name: str) -> bool:
     """Return whether the broker delivers the message of a task again whose worker was lost while it ran."""
     task = app._tasks.get(name)
     return bool(app.conf.task_acks_late if task is None else task.acks_late)
+
+
+def revoke_tasks(jobs: Sequence[Job]) -> None:
+    """Revoke the tasks of cancelled jobs, and terminate those that run. Does not wait, and raises nothing."""
+    ids = [task_id(job) for job in jobs]
+    try:
+        _executor.submit(send_revoke, current_app._get_current_object(), ids)
+    except (NoThread, RuntimeError) as exc:
+        logger.warning("Could not revoke Celery tasks: %s", exc)
+
+
+def send_revoke(app: Any, ids: Sequence[str], **options: Any) -> None:
+    """Have the workers of an app revoke tasks, and terminate those that run. Errors are logged."""
+    try:
+        arguments = {"task_id": list(ids), "terminate": True, "signal": TERM_SIGNAME}
+        broadcast(app, "revoke", arguments, **options)
+    except Exception as exc:
+        logger.warning("Could not revoke %d Celery tasks: %r", len(ids), exc)

@@ -1,13 +1,20 @@
-"""System checks of the tasks of Celery that are observed."""
+"""Compare ``NOTIFICATIONS["CELERY"]["tasks"]`` with the tasks that Celery knows: in a system check, and in workers."""
 
 from __future__ import annotations
 
+import importlib
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from celery import current_app
 from django.core.checks import CheckMessage, Warning, register
 
-from notifications.contrib.celery import configured_tasks, declarations
+from notifications.contrib.celery.declarations import find_wrong_argument, find_wrong_declarations
 from notifications.jobs.declaring import observations
+
+logger = logging.getLogger("notifications.jobs")
 
 
 @register("notifications")
@@ -15,8 +22,8 @@ def check_observed_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W010: an option of an observed task names something that is no argument of it."""
     problems: dict[str, str] = {}
     if observations.configured_tasks():
-        configured_tasks.import_task_modules()
-        problems = configured_tasks.find_wrong_arguments()
+        import_task_modules()
+        problems = find_wrong_arguments()
     found: list[CheckMessage] = [
         Warning(
             f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {problem}",
@@ -31,5 +38,47 @@ def check_observed_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             hint='Write @observed(title="Export {year}", owner="user_id").',
             id="notifications.W010",
         )
-        for name, problem in declarations.find_wrong_declarations().items()
+        for name, problem in find_wrong_declarations().items()
     ]
+
+
+def import_task_modules() -> None:
+    """Import the modules of the tasks that the settings name in full, if they are named after their modules."""
+    for name in observations.configured_tasks():
+        module = str(name).rpartition(".")[0]
+        if module and "*" not in module:
+            # A task may have any name, and a module that cannot be imported is reported by those who need it.
+            with suppress(Exception):
+                importlib.import_module(module)
+
+
+def find_wrong_arguments() -> dict[str, str]:
+    """Return what is wrong where an option names something that is no argument of its task, by name or pattern."""
+    with suppress(RuntimeError):  # an app with autofinalize=False that is not ready
+        current_app.finalize(auto=True)
+    tasks = observations.configured_tasks()
+    found: dict[str, str] = {}
+    for name, task in sorted(current_app._tasks.items()):
+        key = observations.configured_key(name)
+        if key is not None and key not in found and (problem := _wrong_argument(tasks[key], task)):
+            found[key] = problem
+    return found
+
+
+def log_problems(known: Iterable[str]) -> None:
+    """Log the names in the settings that match none of a worker's tasks, and options that name no argument."""
+    find_wrong_declarations()  # logs them
+    used = {observations.configured_key(name) for name in known}
+    for name in observations.configured_tasks():
+        if name not in used:
+            logger.error("NOTIFICATIONS['CELERY'] names a task that this worker does not know: %s", name)
+    for name, problem in find_wrong_arguments().items():
+        logger.error("NOTIFICATIONS['CELERY']['tasks'][%r]: %s", name, problem)
+
+
+def _wrong_argument(options: Any, task: Any) -> str:
+    try:
+        observation = observations.from_options(options)
+    except TypeError:  # which the system check reports
+        return ""
+    return find_wrong_argument(observation, task)

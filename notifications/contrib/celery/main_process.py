@@ -13,7 +13,7 @@ from uuid import UUID
 from celery.worker import state as worker_state
 from django.db import connections
 
-from notifications.contrib.celery import configured_tasks, end_notes, reconcile
+from notifications.contrib.celery import checks, end_notes, reconcile
 from notifications.contrib.celery.connections import broker_name
 from notifications.contrib.celery.recorder import recorder
 from notifications.db.deadlines import limit_this_thread
@@ -127,7 +127,7 @@ def start(**kwargs: Any) -> None:
     """Begin the lease when the worker is ready."""
     if _main:
         keep_out_of_transactions()
-        configured_tasks.log_problems(_main.app.tasks)
+        checks.log_problems(_main.app.tasks)
         _main.start()
 
 

@@ -27,7 +27,7 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.contrib.celery import broker, end_notes, task_ends
-from notifications.contrib.celery.bounded_calls import BoundedCaller, NoAnswer
+from notifications.contrib.celery.connections import BoundedCaller, NoAnswer
 from notifications.contrib.celery.execution import finish_unlocked, policy_of
 from notifications.contrib.celery.messages import (
     FIRST_CHECK_SECONDS,
@@ -36,7 +36,6 @@ from notifications.contrib.celery.messages import (
     task_id,
 )
 from notifications.contrib.celery.recorder import RETRY_SECONDS
-from notifications.contrib.celery.revoke import send_revoke
 from notifications.contrib.celery.seen_workers import SeenWorkers
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
@@ -141,7 +140,7 @@ class Reconciler:
             if requests < MAX_TERMINATE_REQUESTS and now - at > TERMINATE_INTERVAL_SECONDS:
                 self._terminated[claim] = requests + 1, now
                 ids = [task_id(claims[claim])]
-                self._caller.call(send_revoke, self._app, ids, destination=[self._hostname])
+                self._caller.call(broker.send_revoke, self._app, ids, destination=[self._hostname])
 
     def _check_lost_workers(self) -> None:
         lost = Q(worker__in=find_dead_neighbors())

@@ -17,8 +17,8 @@ from notifications.jobs.claiming.lanes import EAGER_QUEUE
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
+from notifications.operations.alerts.conditions import read_limits
 from notifications.operations.alerts.episodes import open_alerts
-from notifications.operations.alerts.limits import read_limits
 from notifications.operations.depths import QueueDepth, queue_depths
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 from notifications.upkeep import DutyAge, read_ages

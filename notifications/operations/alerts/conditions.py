@@ -1,4 +1,4 @@
-"""Find what is wrong now. Each condition reads a bounded number of rows."""
+"""Find what is wrong now, by ``NOTIFICATIONS["ALERTS"]``. Each condition reads a bounded number of rows."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from notifications.compat import task_backends
+from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.jobs.claiming.lanes import OBSERVED, has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Alert, AlertState, Job, Tick
-from notifications.operations.alerts.limits import Limits
 from notifications.operations.depths import QueueDepth, RunningJobs, queue_depths, read_running
 from notifications.operations.unserved_queues import claiming_workers
 from notifications.statistics import reading
@@ -23,6 +23,41 @@ Kind = Alert.Kind
 MAX_TICKS_READ = 1_000
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
 BLOCKED_SECONDS = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The limits in seconds, ``failure_rate`` as a share of 1. None turns an alert off.
+
+    ``interval``
+        Between two evaluations; None turns all alerts off.
+    ``stalled``
+        For which a queue with running jobs may finish none while others wait, or while one is over its timeout.
+    ``wait``
+        For which a due job of a queue that is not paused may wait.
+    ``failure_rate``, ``min_failures``
+        The share of jobs of a queue that may fail within ``window``; fewer failures than ``min_failures`` never count.
+    ``no_worker``
+        For which no worker may be alive.
+    ``window``
+        The time that failures are counted over, and after which a lost worker or a missed tick is over.
+    ``clear``
+        For which a condition must have been absent before its alert is over.
+    """
+
+    interval: float | None = 15
+    stalled: float | None = 300
+    wait: float | None = 300
+    failure_rate: float | None = 0.5
+    min_failures: int = 20
+    no_worker: float | None = 60
+    window: float = 300
+    clear: float = 60
+
+
+def read_limits() -> Limits:
+    """Return the limits of the settings. Raises ``ImproperlyConfigured`` for a wrong one."""
+    return Limits(**settings.ALERTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,6 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.models import AlertState
 from notifications.operations.alerts import conditions, episodes
-from notifications.operations.alerts.limits import read_limits
 
 
 def evaluate(previous: datetime | None = None) -> None:
@@ -19,7 +18,7 @@ def evaluate(previous: datetime | None = None) -> None:
     ``previous`` is when any process did so last. Raises ``django.db.Error``, and ``ImproperlyConfigured`` for a wrong
     limit.
     """
-    limits = read_limits()
+    limits = conditions.read_limits()
     now = database_now()
     state = _update_state(now, previous)
     found = conditions.find_conditions(now, limits, state)

@@ -7,5 +7,4 @@ topics      what can be wrong, its present state, and its readers
 alerts      the topics of alerts
 schedules   the topics of schedules
 announcer   compares, and notifies one reader at a time
-languages   the language of a reader
 """

@@ -6,17 +6,20 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
+from django.contrib.auth import get_backends
 from django.utils.translation import gettext as _
 
 from notifications import paths, validators
 from notifications.db.transactions import database
 from notifications.models import Alert
 from notifications.operations.alerts.episodes import open_alerts
-from notifications.operations.alerts.recipients import read_recipients
 from notifications.operations.alerts.texts import detail_of, in_words
 from notifications.operations.announcing.topics import Topic
 
 PREFIX, CATEGORY, OPEN = "alert:", "alert", "open"
+#: The permission of operators, and the users who are notified at most.
+PERMISSION = "notifications.receive_alerts"
+MAX_RECIPIENTS = 1_000
 
 
 def find_alert_topics(announced: Collection[str]) -> Iterator[Topic]:
@@ -27,6 +30,20 @@ def find_alert_topics(announced: Collection[str]) -> Iterator[Topic]:
     for key in announced:
         if key.startswith(PREFIX) and key not in found:
             yield Topic(key=key, state="", read_readers=read_recipients, describe=partial(_describe_end, key))
+
+
+def read_recipients() -> list[Any]:
+    """Return the keys of the active users with the permission, superusers included, at most ``MAX_RECIPIENTS``.
+
+    A backend of ``AUTHENTICATION_BACKENDS`` without Django's method ``with_perm`` knows none.
+    """
+    keys: dict[Any, None] = {}
+    for backend in get_backends():
+        with_permission = getattr(backend, "with_perm", None)
+        if with_permission is not None and _has_permissions(backend):
+            rows = with_permission(PERMISSION, is_active=True, include_superusers=True)
+            keys.update(dict.fromkeys(rows.order_by("pk").values_list("pk", flat=True)[:MAX_RECIPIENTS]))
+    return list(keys)[:MAX_RECIPIENTS]
 
 
 def _key(alert: Alert) -> str:
@@ -61,3 +78,11 @@ def _describe_end(key: str, before: str) -> dict[str, Any]:
         "level": "success",
         "category": CATEGORY,
     }
+
+
+def _has_permissions(backend: Any) -> bool:
+    """Return whether the user model has the fields that Django's ``ModelBackend.with_perm`` filters by."""
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import PermissionsMixin
+
+    return issubclass(get_user_model(), PermissionsMixin)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import Count
 from django.utils import translation
@@ -14,9 +15,8 @@ from django.utils import translation
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.jobs.notifying import creation_events
-from notifications.models import AnnouncedState
+from notifications.models import AnnouncedState, Job
 from notifications.operations.announcing.alerts import find_alert_topics
-from notifications.operations.announcing.languages import language_of
 from notifications.operations.announcing.schedules import find_schedule_topics
 from notifications.operations.announcing.topics import Topic
 from notifications.streams import inbox
@@ -27,6 +27,8 @@ logger = logging.getLogger("notifications.jobs")
 ROUND_INTERVAL_SECONDS = 5.0
 #: Seconds after which the readers of a topic are read again although nothing has changed: there may be others now.
 READERS_INTERVAL_SECONDS = 60.0
+#: The newest jobs of a reader that are read at most.
+MAX_JOBS_READ = 20
 
 
 class Announcer:
@@ -83,7 +85,7 @@ def _announce_topic(topic: Topic) -> None:
 
 def _notify(topic: Topic, reader: Any, before: str) -> None:
     """Store what a reader is notified of, and notify, in one transaction for each reader: receivers may be slow."""
-    with translation.override(language_of(reader)):
+    with translation.override(_language_of(reader)):
         fields = topic.describe(before)
     notification = inbox.build_notification(reader, key=topic.key, **fields)
     rows = AnnouncedState.objects.using(database())
@@ -99,3 +101,12 @@ def _notify(topic: Topic, reader: Any, before: str) -> None:
         inbox.create_chunk([notification], creation_events(), more_follows=True, claim=claim)
     except IntegrityError:  # another process has notified the reader
         logger.debug("Announced by another process: %s", topic.key)
+
+
+def _language_of(user: Any) -> str:
+    """Return the language in which a user (key) last enqueued a job, ``LANGUAGE_CODE`` if that is not known."""
+    rows = Job.objects.using(database()).filter(user=user).order_by("-created_at", "-id")
+    for language, schedule in rows.values_list("language", "schedule")[:MAX_JOBS_READ]:
+        if language and not schedule:  # a process enqueues the jobs of schedules
+            return str(language)
+    return str(settings.LANGUAGE_CODE)

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from notifications.realtime import close_reasons
-from notifications.realtime.client_limits import MAX_CLIENT_FRAME_BYTES
-from notifications.realtime.close_reasons import ProtocolViolation
+from notifications.realtime.close_reasons import MAX_CLIENT_FRAME_BYTES, ProtocolViolation
 
 #: Nested arrays and objects. The frames of the protocol have a depth of 1.
 MAX_DEPTH = 32

@@ -14,14 +14,15 @@ from random import randrange
 from typing import Any
 
 from notifications.realtime import close_reasons, frames
-from notifications.realtime.client_limits import (
+from notifications.realtime.close_reasons import (
     ACK_TIMEOUT_SECONDS,
     HELLO_TIMEOUT_SECONDS,
     RATE_FRAMES,
     RATE_SECONDS,
     RATE_SYNCS,
+    Bye,
+    ProtocolViolation,
 )
-from notifications.realtime.close_reasons import Bye, ProtocolViolation
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 from notifications.realtime.subscriber import HubProtocol, Subscriber
 from notifications.realtime.transports.incoming import parse_frame

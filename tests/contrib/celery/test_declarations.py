@@ -145,18 +145,18 @@ def test_wrong_options_are_an_error_of_check(settings, options, words):
 def test_options_that_name_no_argument_are_an_error_of_check_and_of_a_worker(
     settings, caplog, name, options, words
 ):
-    from notifications.contrib.celery import checks, configured_tasks
+    from notifications.contrib.celery import checks
 
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {f"{PATH}.{name}": options}}}
     [error] = checks.check_observed_tasks(None)
     assert (error.id, words in error.msg) == ("notifications.W010", True)
-    configured_tasks.log_problems([f"{PATH}.export"])
+    checks.log_problems([f"{PATH}.export"])
     assert words in caplog.text
 
 
 @pytest.mark.usefixtures("celery_app")
 def test_right_options_and_tasks_that_are_not_known_are_no_error(settings, caplog):
-    from notifications.contrib.celery import checks, configured_tasks
+    from notifications.contrib.celery import checks
 
     settings.NOTIFICATIONS = {
         "CELERY": {
@@ -168,7 +168,7 @@ def test_right_options_and_tasks_that_are_not_known_are_no_error(settings, caplo
         }
     }
     assert checks.check_observed_tasks(None) == []
-    configured_tasks.log_problems([f"{PATH}.export", f"{PATH}.fail"])
+    checks.log_problems([f"{PATH}.export", f"{PATH}.fail"])
     assert [record.args for record in caplog.records] == [("no.such.task",)]
 
 

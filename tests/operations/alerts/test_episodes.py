@@ -11,7 +11,7 @@ from notifications.management.diagnosis.jobs import check_alerts
 from notifications.models import Alert, AlertState, Notification
 from notifications.operations.alerts import episodes
 from notifications.operations.alerts.conditions import Condition
-from notifications.operations.alerts.recipients import read_recipients
+from notifications.operations.announcing.alerts import read_recipients
 from notifications.operations.announcing.announcer import Announcer
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
