@@ -19,7 +19,7 @@ from notifications.signals import rung
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
 from tests.engines import recording_engine
-from tests.jobs import joining_tasks, tasks
+from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks
 
 
 class RunJobsTests(TestCase):
@@ -34,7 +34,7 @@ class RunJobsTests(TestCase):
 
     def test_outcome_notification_and_numbers(self):
         """All that a worker would have recorded is there when it returns."""
-        result = tasks.count_users.using(owner=self.demo).enqueue()
+        result = leaking_tasks.count_users.using(owner=self.demo).enqueue()
         self.assertEqual(run_jobs(), 1)
         result.refresh()
         self.assertEqual(result.return_value, 1)
@@ -111,7 +111,7 @@ class RunJobsTests(TestCase):
 
     def test_async_tasks_see_the_rows_of_the_test(self):
         """Their queries use the connection of the test."""
-        result = tasks.count_users_async.enqueue()
+        result = leaking_tasks.count_users_async.enqueue()
         run_jobs()
         result.refresh()
         self.assertEqual(result.return_value, 1)
@@ -152,7 +152,7 @@ class RaiseErrorsTests(TestCase):
         self.assertEqual(Job.objects.filter(state="failed").count(), 2)
 
     def test_a_result_that_cannot_be_stored(self):
-        tasks.not_json.enqueue("nan")
+        hostile_tasks.not_json.enqueue("nan")
         with self.assertRaises(ValueError):
             run_jobs(raise_errors=True)
 

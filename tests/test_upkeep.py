@@ -1,11 +1,9 @@
-"""In each arrangement of processes that the docs allow, some process does the upkeep of all jobs and streams."""
+"""Duties: which process runs one, what it does when one fails, and their list."""
 
 import asyncio
-import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -16,15 +14,9 @@ from django.utils import timezone
 
 from notifications import duties, upkeep
 from notifications.db import unavailable
-from notifications.engines import handover, process
-from notifications.ids import uuid7
 from notifications.jobs.worker import loops, maintenance
 from notifications.management.diagnosis.jobs import check_duties
-from notifications.models import AlertState, DutyRun, Job, Notification, PendingMark, Worker
-from notifications.models.statistics import JobStatistics
-from notifications.realtime import hub
-from notifications.streams import inbox, marking
-from tests.jobs import tasks
+from notifications.models import DutyRun
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     longest_backoff,
@@ -32,150 +24,9 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     start_worker,
     with_engine,
 )
-from tests.statistics.test_roll_up import write
 from tests.support.threads import run_in_threads
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-LONG_AGO = timedelta(days=40)
-
-
-class Processes:
-    """Starts, in this process, what each kind of process runs, and stops it after the test."""
-
-    def __init__(self, request):
-        self.request = request
-
-    def start(self, kind):
-        getattr(self, kind)(self.request.addfinalizer)
-
-    def run_jobs(self, at_end):
-        """`manage.py run_jobs`, or a server with the embedded worker."""
-        self.request.getfixturevalue("start_worker")()
-
-    def asgi(self, at_end):
-        """An ASGI server, as far as it serves pages, without what `begin_serving` starts."""
-        loop, hubs = asyncio.new_event_loop(), []
-
-        async def make_hub():
-            hubs.append(hub.Hub(asyncio.get_running_loop()))
-
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        asyncio.run_coroutine_threadsafe(make_hub(), loop).result(10)
-
-        def stop():
-            asyncio.run_coroutine_threadsafe(hubs[0].close(), loop).result(20)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(10)
-            loop.close()
-
-        at_end(stop)
-
-    def begin_serving(self, at_end):
-        """What an ASGI server of a project starts whose jobs an engine runs."""
-        self.request.getfixturevalue("with_engine")
-        handover.start()
-        loop, handover._loop = handover._loop, None
-        thread = next(each for each in threading.enumerate() if each.name == "notifications-handover")
-        at_end(lambda: (loop.stop(), thread.join(20)))
-
-    def process_of_rq(self, at_end):
-        """It has ended with its job; its row is the oldest one."""
-        now = timezone.now()
-        lease = {"lease_until": now + timedelta(hours=1), "started_at": now}
-        Worker.objects.create(id=uuid7(), host="h", process="", queues="engine:rq", concurrency=1, **lease)
-
-    def process_of_engine(self, at_end):
-        """A process of db_worker, or the process of Celery's pools "threads" and "solo", or a child of "prefork"."""
-        self.request.getfixturevalue("with_engine")
-        process.start("recording")
-
-        def stop():
-            process.stop(0)
-            process._worker, process._is_stopping = None, False
-
-        at_end(stop)
-
-    def celery_observer(self, at_end):
-        """The main process of a Celery worker that observes tasks."""
-        celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
-        from notifications.contrib.celery import main_process
-
-        self.request.getfixturevalue("monkeypatch").setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
-        self.request.getfixturevalue("monkeypatch").setattr(main_process, "ROUND_JITTER_SECONDS", 0.0)
-        app = celery.Celery("observing", broker="memory://", set_as_current=False)
-        started = main_process.MainProcess(app, "nobody@nowhere", ["celery"])
-        started.start()
-        at_end(started.stop)
-
-
-#: What the docs allow, by the processes that last. Servers under WSGI do nothing between two requests.
-ARRANGEMENTS = {
-    "ASGI with the embedded worker": ["asgi", "run_jobs"],
-    "ASGI and run_jobs": ["asgi", "run_jobs"],
-    "WSGI and run_jobs": ["run_jobs"],
-    "WSGI and Celery workers that observe": ["celery_observer"],
-    "ASGI and Celery workers that observe": ["asgi", "celery_observer"],
-    "WSGI and Celery's pool prefork": ["process_of_engine"],
-    "WSGI and Celery's pool threads, which observes too": ["process_of_engine", "celery_observer"],
-    "WSGI and db_worker": ["process_of_engine"],
-    "ASGI and db_worker": ["asgi", "begin_serving", "process_of_engine"],
-    "ASGI and RQ": ["asgi", "begin_serving", "process_of_rq"],
-    "WSGI, RQ and run_jobs": ["process_of_rq", "run_jobs"],
-}
-
-
-@pytest.mark.parametrize("kinds", [pytest.param(*item[1:], id=item[0]) for item in ARRANGEMENTS.items()])
-def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transactional_db, kinds):
-    """Whatever its process is. A duty that is new is done too, or this test names it."""
-    done = set()
-    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.05)
-
-    def recorded(process):
-        found = duties.list_duties(process)
-        for duty in found:
-            duty.every, duty.due_at, duty.run = 0.1, 0.0, partial(done.add, duty.name)
-        return found
-
-    monkeypatch.setattr(upkeep, "list_duties", recorded)
-    monkeypatch.setattr(
-        maintenance.ports.schedules, "run_worker_round", lambda: done.add("enqueue jobs of schedules") or 0.1
-    )
-    processes = Processes(request)
-    for kind in kinds:
-        processes.start(kind)
-    names = {duty.name for duty in duties.list_duties(make_upkeep())}
-    with suppress(AssertionError):  # the next one names what is missing
-        wait_until(lambda: done == names, timeout=20, what="all duties to be done")
-    assert done == names
-
-
-@pytest.mark.parametrize(
-    "kinds", [["run_jobs"], ["begin_serving", "process_of_rq"], ["celery_observer"]], ids="-".join
-)
-def test_upkeep(request, monkeypatch, settings, user, kinds):
-    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "ROLL_UP_INTERVAL_SECONDS"):
-        monkeypatch.setattr(duties, name, 0.1)
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 0.1}}
-    write(time.time() - 600)
-    tasks.noop.using(owner=user, backend="default").enqueue()
-    Job.objects.update(state="succeeded", seq=None, finished_at=timezone.now())
-    (old,) = inbox.create_notifications(user, "old")
-    (unread,) = inbox.create_notifications(user, "unread")
-    Notification.objects.filter(id=old).update(archived_at=timezone.now() - LONG_AGO)
-    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
-    processes = Processes(request)
-    for kind in kinds:
-        processes.start(kind)
-
-    wait_until(lambda: not PendingMark.objects.exists(), what="the inbox to be marked as read")
-    assert Notification.objects.get(id=unread).read_at
-    wait_until(lambda: not Job.objects.filter(seq=None).exists(), what="the job to be numbered")
-    wait_until(lambda: AlertState.objects.exists(), what="the alerts to be evaluated")
-    wait_until(lambda: not JobStatistics.objects.filter(shard__gt=0).exists(), what="the roll-up")
-    wait_until(lambda: not Notification.objects.filter(id=old).exists(), what="the pruning")
 
 
 class TestElection:

@@ -14,7 +14,7 @@ from notifications.admin.paging import MAX_ROWS_COUNTED
 from notifications.db import keyset
 from notifications.models import Broadcast, Job, JobStatistics, Notification
 from notifications.statistics import read_totals
-from tests.data.test_plans import can_scan, explain, pages_read, scans_of
+from tests.data.plans import can_scan, explain, pages_read, scans_of
 
 pytestmark = pytest.mark.database_law
 

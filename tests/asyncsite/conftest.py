@@ -3,8 +3,10 @@
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
+from django.utils import timezone
 
 from asyncsite.models import Call, Report
+from notifications.models import Job
 from notifications.outbound.circuits import circuits
 from tests.outbound.upstream import Upstream
 
@@ -67,3 +69,14 @@ def make_report(user):
         return report
 
     return make
+
+
+def set_job(report, state, **fields):
+    """Create the job of a report in a state."""
+    now = timezone.now()
+    job = Job.objects.create(
+        user=report.owner, state=state, task_path="t", backend="default", queue_name="default", title=report.title,
+        url=report.get_absolute_url(), created_at=now, queued_at=now, **fields,
+    )  # fmt: skip
+    Report.objects.filter(pk=report.pk).update(job_id=job.pk)
+    return job

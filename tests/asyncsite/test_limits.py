@@ -11,6 +11,7 @@ from asyncsite.models import RateLimitEntry, Report
 from notifications.models import Job
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
 JSON = "application/json"
 
 

@@ -1,4 +1,4 @@
-"""Users, connections that tests drive step by step, and a record of every seq ever assigned."""
+"""Users, connections that tests drive step by step, a record of every seq ever assigned, and large tables."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
 
 from tests.data import ledger
+from tests.data.plans import STREAMS, USERS, insert_rows
 from tests.support.waiting import wait_until
 
 #: A step that takes longer fails the test.
@@ -58,6 +59,18 @@ def open_connection(assigned_seqs):
     yield make
     for other_connection in opened:
         other_connection.close()
+
+
+@pytest.fixture
+def large_tables(transactional_db):
+    """Tables so large that the planner of PostgreSQL prefers an index to reading all of one, wherever there is one."""
+    insert_rows(STREAMS, USERS)
+
+
+@pytest.fixture
+def filled_tables(transactional_db):
+    """Tables with a quarter of these rows, for tests that count the rows which a query has read."""
+    insert_rows(STREAMS // 4, USERS // 4)
 
 
 class OtherConnection:

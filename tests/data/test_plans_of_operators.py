@@ -16,7 +16,7 @@ from notifications.operations import bulk_changes as changing
 from notifications.operations import depths
 from notifications.operations.matching import JobFilter
 from notifications.streams import inbox, recount
-from tests.data.test_plans import can_scan, explain, pages_read
+from tests.data.plans import can_scan, explain, pages_read
 from tests.support.offenders import collect_offenders
 
 pytestmark = pytest.mark.database_law

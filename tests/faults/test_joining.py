@@ -12,8 +12,8 @@ import threading, time, django
 django.setup()
 from notifications.api import {function}
 from notifications.jobs import awaited
-from tests.jobs import joining_tasks, tasks
 from notifications.realtime.doorbell import doorbell
+from tests.jobs import joining_tasks, process_tasks
 awaited.FIRST_POLL_SECONDS = awaited.MAX_POLL_SECONDS = 1000
 
 def print_when_listening():
@@ -44,7 +44,8 @@ def test_script_joins_a_job(workers, tmp_path, function, owner):
     wait = "join(result)" if function == "join" else "__import__('asyncio').run(ajoin(result))"
     script = start_script(
         workers,
-        f"result = tasks.write_and_wait.using(owner={owner}).enqueue({str(tmp_path / 'started_file')!r}, {gate!r})\n"
+        f"write = process_tasks.write_and_wait.using(owner={owner})\n"
+        f"result = write.enqueue({str(tmp_path / 'started_file')!r}, {gate!r})\n"
         f"print('got', {wait})",
         function,
     )
@@ -75,7 +76,7 @@ def test_worker_of_the_child_is_killed(workers, tmp_path):
     gate = str(tmp_path / "gate")
     script = start_script(
         workers,
-        f"result = tasks.write_and_wait.enqueue({str(tmp_path / 'started_file')!r}, {gate!r})\n"
+        f"result = process_tasks.write_and_wait.enqueue({str(tmp_path / 'started_file')!r}, {gate!r})\n"
         "print('got', join(result, timeout=60))",
     )
     started_file = tmp_path / "started_file"

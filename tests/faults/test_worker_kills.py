@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 ENQUEUE = """
 from django.contrib.auth import get_user_model
 from django.db import transaction
-from tests.jobs import tasks
+from tests.jobs import process_tasks, tasks
 demo = get_user_model().objects.get(username="demo")
 with transaction.atomic():
     {}
@@ -37,7 +37,8 @@ def enqueue(site, *calls):
 def enqueue_waiting(site, task="write_and_wait", count=1):
     enqueue(
         site,
-        f"for _ in range({count}): tasks.{task}.using(owner=demo).enqueue({str(site.path)!r}, {str(site.gate)!r})",
+        f"for _ in range({count}):"
+        f" process_tasks.{task}.using(owner=demo).enqueue({str(site.path)!r}, {str(site.gate)!r})",
     )
 
 
@@ -114,7 +115,7 @@ def test_worker_started_after_the_kill(workers):
 
 def test_job_that_kills_its_worker(workers):
     """Attempts are counted at the claim. After the last one the job has failed, and its owner is notified."""
-    enqueue(workers, f"tasks.kill_worker.using(owner=demo).enqueue({str(workers.path)!r})")
+    enqueue(workers, f"process_tasks.kill_worker.using(owner=demo).enqueue({str(workers.path)!r})")
     for attempt in (1, 2):
         worker = workers.start("worker", "manage.py", "run_jobs")
         worker.popen.wait(20)
@@ -205,7 +206,7 @@ def test_sigterm_lets_jobs_finish(workers):
 def test_signals_of_a_forked_child(workers):
     """SIGTERM ends the child, as multiprocessing expects, and not the worker."""
     worker = workers.start_worker()
-    enqueue(workers, "tasks.fork_and_end.using(owner=demo).enqueue()")
+    enqueue(workers, "process_tasks.fork_and_end.using(owner=demo).enqueue()")
     wait_until_all(workers, "succeeded")
     assert read_jobs(workers, "result") == [("-15",)]
     enqueue(workers, "tasks.noop.using(owner=demo).enqueue()")
@@ -217,7 +218,8 @@ def test_repeated_kills(workers):
     """Two workers are killed repeatedly while they execute 60 jobs. Each job succeeds, with one notification."""
     enqueue(
         workers,
-        f"for number in range(60): tasks.write_and_pause.using(owner=demo).enqueue({str(workers.path)!r}, number)",
+        f"for number in range(60):"
+        f" process_tasks.write_and_pause.using(owner=demo).enqueue({str(workers.path)!r}, number)",
     )
     started = [workers.start("worker", "manage.py", "run_jobs", "--concurrency", "4") for _ in range(2)]
     for kill in range(4):

@@ -1,19 +1,11 @@
 """Tasks for the tests of jobs. Worker processes import them from here too."""
 
 import asyncio
-import contextlib
-import contextvars
-import json
-import os
 import sys
 import threading
-import time
-from collections import UserDict
-from pathlib import Path
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import connection, transaction
 from django.utils import translation
 
 from notifications import traces
@@ -25,7 +17,6 @@ gate = threading.Event()
 held = []
 #: What tasks record for a test in the same process.
 seen = []
-left_behind = contextvars.ContextVar("left_behind", default="clean")
 
 
 @task
@@ -268,98 +259,9 @@ async def stubborn():
 
 
 @task
-async def system_exit():
-    sys.exit("enough")
-
-
-@task
-def system_exit_sync():
-    sys.exit("enough")
-
-
-@task
-async def keyboard_interrupt():
-    raise KeyboardInterrupt
-
-
-@task
-def keyboard_interrupt_sync():
-    raise KeyboardInterrupt
-
-
-@task
-def stop_iteration_sync():
-    return next(iter(()))
-
-
-@task
-async def stop_iteration_in_thread():
-    await sync_to_async(next)(iter(()))
-
-
-@task
-async def cancel_itself():
-    asyncio.current_task().cancel()
-    await asyncio.sleep(0)
-
-
-@task
-async def cancelled_error():
-    raise asyncio.CancelledError
-
-
-@task
-async def base_exception():
-    raise BaseException("the last resort")
-
-
-async def leave(how):
-    raise how
-
-
-@task
-async def subtask_exits():
-    """A subtask calls sys.exit(), which would end the event loop."""
-    await asyncio.gather(asyncio.create_task(leave(SystemExit(3))))
-
-
-@task
-async def subtask_exits_alone():
-    seen.append(asyncio.create_task(leave(KeyboardInterrupt())))
-    await asyncio.sleep(0.05)
-    return "done"
-
-
-class BadText(Exception):
-    def __str__(self):
-        raise RuntimeError("no text")
-
-
-@task
-async def fail_with_bad_text():
-    raise BadText
-
-
-class Hostile(Exception):
-    """Each attribute that the worker reads raises another exception."""
-
-    @property
-    def retry_after(self):
-        raise KeyboardInterrupt
-
-    @property
-    def tell_owner(self):
-        raise asyncio.CancelledError
-
-    def __str__(self):
-        raise GeneratorExit
-
-
-class HostileWords(Exception):
-    tell_owner = True
-
-    def __str__(self):
-        raise BaseException("no text")
+@policy(title="Report {report_id}", notify=False)
+async def silent(report_id):
+    return report_id
 
 
 class BrokenDict(dict):
@@ -367,57 +269,6 @@ class BrokenDict(dict):
         raise KeyboardInterrupt
 
     __iter__ = keys = items
-
-
-@task(takes_context=True)
-@policy(retry_on=(Hostile,), max_attempts=2)
-async def hostile_error(context, attempts=1):
-    if context.attempt <= attempts:
-        raise Hostile
-    return "at last"
-
-
-@task
-async def fail_with_hostile_text():
-    raise HostileWords
-
-
-@task
-async def return_broken_dict():
-    return BrokenDict(a=1)
-
-
-@task
-async def return_recursive_list():
-    value = []
-    value.append(value)
-    return value
-
-
-@task
-async def not_json(kind):
-    return {
-        "nan": float("nan"),
-        "infinity": float("inf"),
-        "nul": "a\0b",
-        "nul in key": {"a\0b": 1},
-        "surrogate": "\ud800",
-        "set": {1},
-        "object": object(),
-        "large": "x" * (1024 * 1024),
-        "huge number": 10**5000,
-    }[kind]
-
-
-@task
-async def almost_json(kind):
-    return {"bytes": b"text", "mapping": UserDict(a=(1, 2)), "sequence": range(2)}[kind]
-
-
-@task
-@policy(title="Report {report_id}", notify=False)
-async def silent(report_id):
-    return report_id
 
 
 def words(done):
@@ -480,127 +331,6 @@ def ask_child_sync():
 
 
 @task
-async def leave_context():
-    before = left_behind.get()
-    left_behind.set("dirty")
-    return before
-
-
-@task
-def leave_context_sync():
-    before = left_behind.get()
-    left_behind.set("dirty")
-    return before
-
-
-@task
-def leak_transaction():
-    transaction.atomic().__enter__()
-    get_user_model().objects.create(username="never committed")
-
-
-@task
-async def leak_transaction_async():
-    await sync_to_async(leak_transaction.func)()
-
-
-@task
-def leave_autocommit_off():
-    transaction.set_autocommit(False)
-    get_user_model().objects.create(username="never committed")
-
-
-@task
-def begin_and_forget():
-    connection.cursor().execute("BEGIN")
-    get_user_model().objects.create(username="never committed")
-
-
-@task
-async def begin_and_forget_async():
-    await sync_to_async(begin_and_forget.func)()
-
-
-@task
-def commit_with_autocommit_off():
-    transaction.set_autocommit(False)
-    get_user_model().objects.create(username="committed")
-    transaction.commit()
-
-
-@task
-def leak_and_fail():
-    transaction.atomic().__enter__()
-    raise ValueError("and a transaction is open")
-
-
-@task
-async def leak_and_go_on():
-    """Read after a call that left a transaction open."""
-    with contextlib.suppress(transaction.TransactionManagementError):
-        await sync_to_async(leak_transaction.func)()
-    return await get_user_model().objects.acount()
-
-
-@task
-async def block_the_loop(seconds):
-    time.sleep(seconds)  # noqa: ASYNC251
-    return "in the end"
-
-
-@task
-async def subtask_blocks_the_loop(seconds):
-    await asyncio.gather(asyncio.create_task(block_the_loop.func(seconds)))
-
-
-@task
-def leave_process():
-    """Start a process that runs longer than the job."""
-    program = [sys.executable, "-c", "import time; time.sleep(60)"]
-    return os.posix_spawn(sys.executable, program, os.environ)
-
-
-@task
-async def leave_subtask():
-    """Start an asyncio task that runs longer than the job."""
-
-    async def child():
-        while not gate.is_set():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        progress(77)
-        seen.append("child")
-
-    seen.append(asyncio.create_task(child()))
-    return "done"
-
-
-@task
-@policy(max_attempts=2)
-async def exit_at_once(path):
-    write.func(path, os.getpid())
-    os._exit(3)
-
-
-@task
-@policy(max_attempts=1)
-def exit_at_once_sync(path):
-    write.func(path, os.getpid())
-    os._exit(3)
-
-
-@task
-def count_users():
-    return get_user_model().objects.count()
-
-
-@task
-def break_connection():
-    """Close the connection as a restart of the database does."""
-    connection.ensure_connection()
-    connection.connection.close()
-
-
-@task
 async def thread_name():
     return await sync_to_async(lambda: threading.current_thread().name)()
 
@@ -640,87 +370,11 @@ def enqueue_itself():
 
 
 @task
-def write(path, word):
-    """Append a line to a file, for a test in another process."""
-    with open(path, "a") as file:
-        file.write(f"{word}\n")
-
-
-@task
-@policy(max_attempts=3)
-async def write_and_wait(path, go):
-    """Write the process id to a file, then wait until the file `go` exists."""
-    write.func(path, os.getpid())
-    while not Path(go).exists():  # noqa: ASYNC110 (a test in another process makes the file)
-        await asyncio.sleep(0.01)
-    write.func(path, "done")
-    return os.getpid()
-
-
-@task
-@policy(max_attempts=3)
-def write_and_wait_sync(path, go):
-    write.func(path, os.getpid())
-    while not Path(go).exists():
-        threading.Event().wait(0.01)
-    write.func(path, "done")
-    return os.getpid()
-
-
-@task
-@policy(max_attempts=2)
-async def kill_worker(path):
-    write.func(path, os.getpid())
-    os.kill(os.getpid(), 9)
-
-
-@task
-def fork_and_end():
-    """Fork a process and end it by SIGTERM, as multiprocessing does. Returns its exit code."""
-    pid = os.fork()
-    if not pid:
-        threading.Event().wait(30)
-        os._exit(0)
-    os.kill(pid, 15)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-@task
 async def one_in_five_fails(number):
     await asyncio.sleep(0)
     if number % 5 == 0:
         raise ValueError(number)
     return number
-
-
-@task
-@policy(max_attempts=5)
-async def write_and_pause(path, number):
-    write.func(path, number)
-    await asyncio.sleep(0.05)
-
-
-@task
-def fork_and_list_threads():
-    """Fork a process and return the names of its threads."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.write(write, json.dumps([thread.name for thread in threading.enumerate()]).encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return json.loads(os.read(read, 65536))
-
-
-@task
-async def count_users_often(times):
-    for _ in range(times):
-        await get_user_model().objects.acount()
-
-
-@task
-async def count_users_async():
-    return await get_user_model().objects.acount()
 
 
 @task

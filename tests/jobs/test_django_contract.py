@@ -31,7 +31,7 @@ from notifications.jobs.backend import JobBackend
 from notifications.jobs.declaring.tasks import JobTask
 from notifications.models import Job
 from notifications.testing import run_jobs
-from tests.jobs import tasks
+from tests.jobs import hostile_tasks, tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
@@ -256,7 +256,7 @@ class TestResults:
 
     @pytest.mark.parametrize("kind", ["object", "set"])
     def test_a_return_value_that_is_not_json(self, kind):
-        result = tasks.not_json.enqueue(kind)
+        result = hostile_tasks.not_json.enqueue(kind)
         run_jobs()
         result.refresh()
         assert result.status == TaskResultStatus.FAILED

@@ -11,7 +11,7 @@ from django.db import transaction
 from notifications.jobs.transitions import recording
 from notifications.jobs.worker import watchdog
 from notifications.models import Attempt, Job
-from tests.jobs import tasks
+from tests.jobs import hostile_tasks, leaking_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.jobs.worker.test_execution import RAISED
 from tests.support.waiting import wait_until
@@ -24,11 +24,11 @@ class TestOpenTransaction:
     @pytest.mark.parametrize(
         "task",
         [
-            tasks.leak_transaction,
-            tasks.leak_transaction_async,
-            tasks.leave_autocommit_off,
-            tasks.begin_and_forget,
-            tasks.begin_and_forget_async,
+            leaking_tasks.leak_transaction,
+            leaking_tasks.leak_transaction_async,
+            leaking_tasks.leave_autocommit_off,
+            leaking_tasks.begin_and_forget,
+            leaking_tasks.begin_and_forget_async,
         ],
         ids=lambda task: task.name,
     )
@@ -40,29 +40,31 @@ class TestOpenTransaction:
         assert attempt.exception_class_path == TRANSACTION_ERROR
         assert "left a transaction open, which was rolled back" in attempt.traceback
         assert [note.body for note in notifications_of(user)] == [f"{DEFAULT_TEXT}{job.id}"]
-        after = until_done(*(count.enqueue() for count in (tasks.count_users, tasks.count_users_async) * 9))
+        after = until_done(
+            *(count.enqueue() for count in (leaking_tasks.count_users, leaking_tasks.count_users_async) * 9)
+        )
         assert {json.loads(job.result) for job in after} == {1}
         assert get_user_model().objects.count() == 1
 
     def test_a_commit_with_autocommit_off(self, worker, user):
-        (job,) = until_done(tasks.commit_with_autocommit_off.enqueue())
+        (job,) = until_done(leaking_tasks.commit_with_autocommit_off.enqueue())
         assert job.state == "succeeded"
-        after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
+        after = until_done(*(leaking_tasks.count_users.enqueue() for _ in range(3)))
         assert {json.loads(job.result) for job in after} == {2}
 
     def test_an_exception_of_the_task_is_the_error(self, worker, user):
-        until_done(tasks.leak_and_fail.enqueue())
+        until_done(leaking_tasks.leak_and_fail.enqueue())
         assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
-        assert json.loads(until_done(tasks.count_users.enqueue())[0].result) == 1
+        assert json.loads(until_done(leaking_tasks.count_users.enqueue())[0].result) == 1
 
     def test_an_async_task_may_handle_it(self, worker, user):
         """The call that left the transaction open raises, and the task may catch that."""
-        (job,) = until_done(tasks.leak_and_go_on.enqueue())
+        (job,) = until_done(leaking_tasks.leak_and_go_on.enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", 1)
 
 
 class TestBlockedEventLoop:
-    @pytest.mark.parametrize("task", [tasks.block_the_loop, tasks.subtask_blocks_the_loop])
+    @pytest.mark.parametrize("task", [leaking_tasks.block_the_loop, leaking_tasks.subtask_blocks_the_loop])
     def test_the_log_names_the_task(self, worker, user, caplog, task):
         """The warning, with the stack of the task, is logged while the loop is blocked. The job is not affected."""
         result = task.using(owner=user).enqueue(2)
@@ -85,7 +87,7 @@ class TestBlockedEventLoop:
 
     def test_short_blocks_are_not_logged(self, worker, caplog):
         for _ in range(4):
-            until_done(tasks.block_the_loop.enqueue(0.3))
+            until_done(leaking_tasks.block_the_loop.enqueue(0.3))
         assert not find_message(caplog, "has been blocked")
 
     def test_a_suspended_process_is_not_blocked(self, monkeypatch, caplog):
@@ -114,7 +116,7 @@ class TestWorkThatOutlivesItsJob:
     def test_a_process(self, start_worker):
         """Neither the job nor the end of the worker waits for a process that a task started."""
         worker = start_worker()
-        (job,) = until_done(tasks.leave_process.enqueue())
+        (job,) = until_done(leaking_tasks.leave_process.enqueue())
         pid = json.loads(job.result)
         try:
             assert job.state == "succeeded"
@@ -126,7 +128,7 @@ class TestWorkThatOutlivesItsJob:
 
     def test_an_asyncio_task(self, worker, user, gate):
         """It continues to run, and progress that it reports is not stored."""
-        (job,) = until_done(tasks.leave_subtask.using(owner=user).enqueue())
+        (job,) = until_done(leaking_tasks.leave_subtask.using(owner=user).enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", "done")
         gate.set()
         wait_until(lambda: "child" in tasks.seen, what="the subtask to continue")
@@ -136,7 +138,7 @@ class TestWorkThatOutlivesItsJob:
 
     def test_an_asyncio_task_ends_with_the_worker(self, start_worker, gate):
         worker = start_worker()
-        until_done(tasks.leave_subtask.enqueue())
+        until_done(leaking_tasks.leave_subtask.enqueue())
         worker.stop()
         assert tasks.seen[0].cancelled()
 
@@ -148,9 +150,9 @@ def test_a_task_that_ends_its_process(site, tmp_path, task):
     path = tmp_path / "path"
     site.python(
         "from django.contrib.auth import get_user_model\n"
-        "from tests.jobs import tasks\n"
+        "from tests.jobs import process_tasks\n"
         'demo = get_user_model().objects.get(username="demo")\n'
-        f"tasks.{task}.using(owner=demo).enqueue({str(path)!r})\n"
+        f"process_tasks.{task}.using(owner=demo).enqueue({str(path)!r})\n"
     )
     max_attempts = 2 if task == "exit_at_once" else 1
     for attempt in range(1, max_attempts + 1):
@@ -172,14 +174,20 @@ def test_different_outcomes_in_one_group(worker, user, gate, monkeypatch):
     monkeypatch.setattr(
         recording, "record_outcomes", lambda group: groups.append(len(group)) or finish(group)
     )
-    bad = [*RAISED, tasks.leak_transaction, tasks.leave_autocommit_off, tasks.fail_with_bad_text]
+    bad = [
+        *RAISED,
+        leaking_tasks.leak_transaction,
+        leaking_tasks.leave_autocommit_off,
+        hostile_tasks.fail_with_bad_text,
+    ]
     with transaction.atomic():
         good = [tasks.hold.using(owner=user).enqueue(number) for number in range(10)]
     wait_until(lambda: len(tasks.held) == 10, what="all to run")
     with transaction.atomic():
         failing = [task.using(owner=user).enqueue() for task in bad]
         failing += [
-            tasks.not_json.using(owner=user).enqueue(kind) for kind in ("nan", "nul", "surrogate", "large")
+            hostile_tasks.not_json.using(owner=user).enqueue(kind)
+            for kind in ("nan", "nul", "surrogate", "large")
         ]
     gate.set()
     assert {job.state for job in until_done(*good)} == {"succeeded"}

@@ -15,6 +15,7 @@ from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
 LONG_WAIT = timedelta(seconds=60)
 
 

@@ -16,6 +16,7 @@ from tests.statistics.sums import counted
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
+
 Period = JobStatistics.Period
 
 

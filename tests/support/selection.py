@@ -37,6 +37,8 @@ PATHS_BY_MARKER = {
         "data/test_crowd.py",
         "data/test_migrations.py",
         "data/test_plans.py",
+        "data/test_plans_of_claims.py",
+        "data/test_plans_of_lists.py",
         "data/test_plans_of_operators.py",
         "data/test_two_hundred.py",
         "docs/test_deploy.py",

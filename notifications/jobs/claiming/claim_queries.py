@@ -3,7 +3,7 @@ r"""The SQL that finds the jobs to claim.
 A backlog that may not be claimed (a paused or full queue, another worker's queues, a full concurrency key, a lane
 without free slots) must not be read, however long it is: each ring has each worker look. So each query begins with a
 list of queues or keys, and reads the first rows of each from an index that begins with the same columns.
-``tests/data/test_plans.py`` counts the rows that are read beside a backlog of 10,000.
+``tests/data/test_plans_of_claims.py`` counts the rows that are read beside a backlog of 10,000.
 
 Partial indexes, each with the queued jobs only::
 

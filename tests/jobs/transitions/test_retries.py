@@ -14,7 +14,7 @@ from notifications.jobs.transitions import reaping, recording
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
-from tests.jobs import tasks
+from tests.jobs import hostile_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
 
@@ -88,7 +88,7 @@ def test_progress_is_reset(user):
 
 def test_other_exceptions_are_not_retried():
     tasks.fails_otherwise.enqueue()
-    tasks.not_json.enqueue("set")
+    hostile_tasks.not_json.enqueue("set")
     run_jobs()
     assert set(Job.objects.values_list("state", "attempt")) == {("failed", 1)}
 

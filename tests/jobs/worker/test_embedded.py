@@ -11,7 +11,7 @@ django.setup()
 from notifications.jobs.worker import embedded
 from notifications.models import Job, Worker
 from notifications.realtime import doorbell
-from tests.jobs import tasks
+from tests.jobs import process_tasks, tasks
 
 def until(condition):
     end = time.monotonic() + 60
@@ -82,7 +82,7 @@ def test_a_process_that_a_task_forks_has_no_worker(run):
     """It is not a server, and jobs that a worker in it claims would be lost when it ends."""
     run(
         """
-job = done(tasks.fork_and_list_threads.enqueue())
+job = done(process_tasks.fork_and_list_threads.enqueue())
 assert "notifications-worker" not in job.result, job.result
 """
     )

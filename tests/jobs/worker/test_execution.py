@@ -8,23 +8,23 @@ import pytest
 from django.db.backends.signals import connection_created
 
 from notifications.models import Attempt, Job
-from tests.jobs import tasks
+from tests.jobs import hostile_tasks, leaking_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.waiting import wait_until
 
 RAISED = {
     tasks.fail: "builtins.ValueError",
     tasks.fail_sync: "builtins.ValueError",
-    tasks.system_exit: "builtins.SystemExit",
-    tasks.system_exit_sync: "builtins.SystemExit",
-    tasks.keyboard_interrupt: "builtins.KeyboardInterrupt",
-    tasks.keyboard_interrupt_sync: "builtins.KeyboardInterrupt",
-    tasks.stop_iteration_sync: "builtins.RuntimeError",  # Python raises it for a StopIteration in a coroutine
-    tasks.stop_iteration_in_thread: "builtins.RuntimeError",
-    tasks.cancel_itself: "asyncio.exceptions.CancelledError",
-    tasks.cancelled_error: "asyncio.exceptions.CancelledError",
-    tasks.base_exception: "builtins.BaseException",
-    tasks.subtask_exits: "builtins.RuntimeError",
+    hostile_tasks.system_exit: "builtins.SystemExit",
+    hostile_tasks.system_exit_sync: "builtins.SystemExit",
+    hostile_tasks.keyboard_interrupt: "builtins.KeyboardInterrupt",
+    hostile_tasks.keyboard_interrupt_sync: "builtins.KeyboardInterrupt",
+    hostile_tasks.stop_iteration_sync: "builtins.RuntimeError",  # Python raises it for a StopIteration in a coroutine
+    hostile_tasks.stop_iteration_in_thread: "builtins.RuntimeError",
+    hostile_tasks.cancel_itself: "asyncio.exceptions.CancelledError",
+    hostile_tasks.cancelled_error: "asyncio.exceptions.CancelledError",
+    hostile_tasks.base_exception: "builtins.BaseException",
+    hostile_tasks.subtask_exits: "builtins.RuntimeError",
     tasks.bad_progress: "builtins.ValueError",
 }
 
@@ -47,7 +47,7 @@ def test_exceptions(worker, user):
 
 def test_a_subtask_that_exits(worker):
     """The task that started it, and does not await it, succeeds."""
-    (job,) = until_done(tasks.subtask_exits_alone.enqueue())
+    (job,) = until_done(hostile_tasks.subtask_exits_alone.enqueue())
     assert (job.state, json.loads(job.result)) == ("succeeded", "done")
     assert isinstance(tasks.seen.pop().exception(), RuntimeError)
 
@@ -59,7 +59,7 @@ def test_a_subtask_that_exits(worker):
 def test_a_result_that_cannot_be_stored(worker, user, kind):
     """The job fails, its notification says why, and other outcomes are recorded."""
     other_result = tasks.noop.enqueue()
-    job, other = until_done(tasks.not_json.using(owner=user).enqueue(kind), other_result)
+    job, other = until_done(hostile_tasks.not_json.using(owner=user).enqueue(kind), other_result)
     error = json.loads(job.error)
     assert (job.state, error["type"], job.result) == ("failed", "result-not-storable", None)
     assert other.state == "succeeded"
@@ -68,7 +68,7 @@ def test_a_result_that_cannot_be_stored(worker, user, kind):
 
 
 def test_a_recursive_result(worker):
-    (job,) = until_done(tasks.return_recursive_list.enqueue())
+    (job,) = until_done(hostile_tasks.return_recursive_list.enqueue())
     assert json.loads(job.error)["type"] == "result-not-storable"
 
 
@@ -79,15 +79,17 @@ def test_results_are_stored_as_json(worker):
 
 
 def test_an_error_whose_text_raises(worker, user):
-    (job,) = until_done(tasks.fail_with_bad_text.using(owner=user).enqueue())
+    (job,) = until_done(hostile_tasks.fail_with_bad_text.using(owner=user).enqueue())
     assert job.state == "failed"
     assert len(notifications_of(user)) == 1
 
 
-@pytest.mark.parametrize("task", [tasks.hostile_error, tasks.fail_with_hostile_text])
+@pytest.mark.parametrize("task", [hostile_tasks.hostile_error, hostile_tasks.fail_with_hostile_text])
 def test_an_error_whose_attributes_raise(worker, user, task, caplog):
     """The notification has the default text, and the log has what was raised."""
-    (job,) = until_done(*[task.using(owner=user).enqueue(*[9] if task is tasks.hostile_error else [])])
+    (job,) = until_done(
+        *[task.using(owner=user).enqueue(*[9] if task is hostile_tasks.hostile_error else [])]
+    )
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
     text = f"The job stopped because of an error. Try again, or give support this ID: {job.id}"
     assert notifications_of(user)[0].body == text
@@ -96,13 +98,13 @@ def test_an_error_whose_attributes_raise(worker, user, task, caplog):
 
 def test_an_error_whose_retry_after_raises(worker, caplog):
     """The job is retried after the default backoff."""
-    (job,) = until_done(tasks.hostile_error.enqueue())
+    (job,) = until_done(hostile_tasks.hostile_error.enqueue())
     assert (job.state, job.attempt) == ("succeeded", 2)
     assert "Host code failed: retry_after" in caplog.text
 
 
 def test_a_result_whose_methods_raise(worker, user):
-    (job,) = until_done(tasks.return_broken_dict.using(owner=user).enqueue())
+    (job,) = until_done(hostile_tasks.return_broken_dict.using(owner=user).enqueue())
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "result-not-storable")
     assert len(notifications_of(user)) == 1
 
@@ -221,7 +223,7 @@ def test_queries_of_async_tasks_share_connections(worker):
 
     connection_created.connect(count)
     try:
-        (job,) = until_done(tasks.count_users_often.enqueue(50))
+        (job,) = until_done(leaking_tasks.count_users_often.enqueue(50))
     finally:
         connection_created.disconnect(count)
     assert job.state == "succeeded"
@@ -230,9 +232,13 @@ def test_queries_of_async_tasks_share_connections(worker):
 
 def test_each_job_has_its_own_context(worker):
     """A job, sync or async, does not get the contextvars that another one has set."""
-    results = [task.enqueue() for _ in range(10) for task in (tasks.leave_context, tasks.leave_context_sync)]
+    results = [
+        task.enqueue()
+        for _ in range(10)
+        for task in (leaking_tasks.leave_context, leaking_tasks.leave_context_sync)
+    ]
     assert {json.loads(job.result) for job in until_done(*results)} == {"clean"}
-    assert tasks.left_behind.get() == "clean"
+    assert leaking_tasks.left_behind.get() == "clean"
 
 
 def test_the_language_of_the_owner(worker, user):
@@ -247,8 +253,8 @@ def test_the_language_of_the_owner(worker, user):
 
 def test_a_broken_connection(worker, user):
     """As after a restart of the database, the next job on the thread gets a new connection."""
-    until_done(tasks.break_connection.enqueue())
-    after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
+    until_done(leaking_tasks.break_connection.enqueue())
+    after = until_done(*(leaking_tasks.count_users.enqueue() for _ in range(3)))
     assert [json.loads(job.result) for job in after] == [1, 1, 1]
 
 

@@ -20,6 +20,7 @@ from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
 WAITING = Condition(
     kind="wait", subject="mail", facts={"count": 2, "is_capped": False, "age": 400, "limit": 300}
 )

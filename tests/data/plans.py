@@ -1,0 +1,146 @@
+"""Large tables, and what the database says of a query: its plan, the scans in it, the pages that it reads."""
+
+import re
+
+from django.db import connection
+
+#: Streams; users with notifications and finished jobs; and the number of each per user.
+STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
+#: Partial indexes of unnumbered, queued or running rows only. Reading all of such an index is not counted as a scan.
+SMALL_INDEXES = (
+    r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|handed|running)"
+)
+#: Tables with one row per process, queue, or problem and its reader, or a single row.
+SMALL_TABLES = "worker|epoch|queue|announcedstate"
+NUMBERS = {
+    "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) ",
+    "postgresql": "WITH n (i) AS (SELECT generate_series(1, {})) ",
+}
+ID = {"sqlite": "lower(hex(randomblob(16)))", "postgresql": "gen_random_uuid()"}
+
+
+def insert_rows(streams, users):
+    """Insert notifications and finished jobs of many users, who have no rows: no foreign key is checked."""
+    notice = {
+        "id": ID[connection.vendor],
+        "user_id": f"i % {users} + 1",
+        "seq": f"2 * (i / {users}) + 1",
+        "raised": f"2 * (i / {users}) + 1",
+        "counted": "i % 2 = 0",
+        "level": "'info'",
+        "category": "''",
+        "title": "'note'",
+        "body": "''",
+        "url": "''",
+        "data": "'{}'",
+        "key": f"'k' || (i / {users})",
+        "created_at": "'2026-01-01 00:00:00+00:00'",
+        "read_at": "CASE WHEN i % 2 = 1 THEN '2026-01-01 00:00:00+00:00' END",
+    }
+    if connection.vendor == "postgresql":
+        notice["created_at"] += "::timestamptz"
+        notice["read_at"] += "::timestamptz"
+    job = {
+        "id": ID[connection.vendor],
+        "user_id": f"i % {users} + 1",
+        "seq": f"2 * (i / {users}) + 2",
+        "state": "'succeeded'",
+        "title": "'work'",
+        **dict.fromkeys(("version", "attempt", "max_attempts", "fence"), "1"),
+        "priority": "0",
+        "cancelled_by_other": "false",
+        **dict.fromkeys(("task_path", "backend", "queue_name"), "'t'"),
+        **dict.fromkeys(("args", "kwargs"), "'[]'"),
+        **dict.fromkeys(
+            (
+                "progress_message",
+                "url",
+                "language",
+                "trace",
+                "idempotency_key",
+                "idempotency_hash",
+                "concurrency_key",
+            ),
+            "''",
+        ),
+        **dict.fromkeys(("created_at", "queued_at", "finished_at"), notice["created_at"]),
+        "worker": ID[connection.vendor],
+    }
+    attempt = {
+        "job_id": ID[connection.vendor],
+        "number": "1",
+        "ended_at": notice["created_at"],
+        **dict.fromkeys(("outcome", "exception_class_path", "traceback"), "''"),
+    }
+    stream = {
+        "user_id": "i",
+        "head": str(2 * ROWS_PER_USER),
+        "floor": "0",
+        "unread": str(ROWS_PER_USER // 2),
+        "seen": "10",
+        "unseen": str(ROWS_PER_USER // 2 - 2),
+        "guard": "0",
+    }
+    muted = {"user_id": "i", "category": "'muted'", "created_at": notice["created_at"]}
+    pending = {
+        "user_id": "i",
+        **dict.fromkeys(("verb", "level"), "''"),
+        "moment": notice["created_at"],
+        **dict.fromkeys(("after", "up_to"), "0"),
+    }
+    with connection.cursor() as cursor:
+        for table, columns, count in (
+            ("mutedcategory", muted, streams),
+            ("pendingmark", pending, streams),
+            ("notification", notice, users * ROWS_PER_USER),
+            ("job", job, users * ROWS_PER_USER),
+            ("attempt", attempt, streams),
+            ("stream", stream, streams),
+            ("ring", {"user_id": "i"}, streams // 4),
+        ):
+            names, values = ", ".join(columns), ", ".join(columns.values())
+            numbers = NUMBERS[connection.vendor].format(count)
+            cursor.execute(f"INSERT INTO notifications_{table} ({names}) {numbers} SELECT {values} FROM n")
+        cursor.execute("ANALYZE")
+
+
+def pages_read(sql, params=None):
+    """Return how many pages a query reads on PostgreSQL, or how many steps SQLite's virtual machine takes."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
+            plan = cursor.fetchone()[0][0]["Plan"]
+            return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        steps = []
+        connection.connection.set_progress_handler(lambda: steps.append(1), 10)
+        try:
+            cursor.execute(sql, params)
+            cursor.fetchall()
+        finally:
+            connection.connection.set_progress_handler(None, 10)
+        return len(steps) * 10
+
+
+def can_scan(sql):
+    return (
+        re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)", sql) and "notifications_" in sql and "WHERE 0" not in sql
+    )
+
+
+def explain(sql):
+    keyword = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{keyword} {sql}")
+        return "\n".join(str(row[-1]) for row in cursor.fetchall())
+
+
+def scans_of(plan):
+    """Return the lines of a plan that scan a whole table or a whole index of one."""
+    if connection.vendor == "sqlite":
+        scans = re.findall(rf"SCAN (?:r|notifications_(?!{SMALL_TABLES})\w+)\b.*", plan)
+        return [line for line in scans if not re.search(SMALL_INDEXES, line)]
+    scans = re.findall(rf"Seq Scan on notifications_(?!{SMALL_TABLES}).*", plan)
+    indexed = re.findall(rf"(Index.* Scan.* using (\S+) on notifications_(?!{SMALL_TABLES}).*)\n?(.*)", plan)
+    return scans + [
+        line for line, name, below in indexed if "Cond:" not in below and not re.search(SMALL_INDEXES, name)
+    ]

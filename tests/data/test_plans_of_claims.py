@@ -1,0 +1,215 @@
+"""Query plans: a claim reads few rows of the jobs that it does not take, however many wait."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models import Q
+from django.utils import timezone
+
+from notifications.db.transactions import ISOLATION
+from notifications.ids import uuid7
+from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.models import Job
+from tests.data.plans import ID, NUMBERS, explain
+from tests.support.claims import claim_rows
+
+pytestmark = pytest.mark.database_law
+
+#: Lines of a plan that looks up delayed jobs by their time.
+LOOKUP_PATTERNS = {
+    "sqlite": [
+        r"SEARCH notifications_job USING INDEX notifications_job_queued "
+        r"\(queue_name=\? AND lane=\? AND run_after<\?\)"
+    ],
+    "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(run_after <="],
+}
+
+
+def test_claimable_queues_reads_no_delayed_jobs(large_tables, django_assert_num_queries):
+    """The query for claimable queues, which a worker executes at each ring, reads no delayed jobs."""
+    with connection.cursor() as cursor:
+        later = f"'{timezone.now() + timedelta(days=1)}'" + "::timestamptz" * (
+            connection.vendor == "postgresql"
+        )
+        cursor.execute(
+            f"UPDATE notifications_job SET state = 'queued', seq = 0, run_after = {later}, finished_at = NULL"
+        )
+        cursor.execute("ANALYZE")
+    with django_assert_num_queries(1) as queries:
+        assert not candidates.claimable_queues()
+    (query,) = queries.captured_queries
+    for line in LOOKUP_PATTERNS[connection.vendor]:
+        assert re.search(line, explain(query["sql"])), explain(query["sql"])
+
+
+#: Queued jobs that cannot be claimed, and the most that a claim may read: rows, or steps of SQLite's virtual machine.
+BACKLOG, MAX_READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
+@pytest.mark.parametrize("held_back", ["paused", "of another worker", "full", "of a full key"])
+def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, held_back, later):
+    """A claim does not read the backlog of jobs that cannot be claimed, also with the statistics of empty queues."""
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
+        monkeypatch.setattr(claim_queries, name, 20)
+    key = "key" if held_back == "of a full key" else ""
+    if held_back == "full":
+        settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"held": 1}}}}
+    if held_back.split()[-1] in ("full", "key"):
+        queued_job(concurrency_key=key, priority=5, later=later).save()
+        assert len(claim_rows(uuid7(), 1)) == 1
+    insert_queued_jobs(BACKLOG, concurrency_key=key, priority=5, later=later)
+    if held_back == "paused":
+        queues.pause("held")
+    served = ["default", "other"] if held_back == "of another worker" else []
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        queues_and_priorities = [("held" if key else "default", 7), ("other", 3), *[("default", 0)] * 60]
+        claimable = [
+            queued_job(queue_name=name, priority=priority) for name, priority in queues_and_priorities
+        ]
+        Job.objects.bulk_create(claimable)
+        assert rows_read(lambda: candidates.claimable_queues(served)) < MAX_READ[connection.vendor]
+        claimed = []
+
+        def claim(claimed=claimed):
+            claimed += claim_rows(uuid7(), 100, queues=served)
+
+        assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert claimed == claimable
+        assert rows_read(lambda: claim_rows(uuid7(), 10, queues=served)) < MAX_READ[connection.vendor]
+
+
+@pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])
+@pytest.mark.parametrize(
+    ("queued_lane", "claimed_lane"), [("sync", "async"), ("async", "sync"), ("suspect", "async")]
+)
+def test_claim_does_not_read_other_lanes(filled_tables, monkeypatch, queued_lane, claimed_lane, held_back):
+    """A claim for one lane does not read the backlog of another lane, delayed jobs included."""
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
+        monkeypatch.setattr(claim_queries, name, 20)
+    if held_back == "paused":
+        queues.pause("other")
+    if held_back == "of a full key":
+        queued_job(concurrency_key="full", lane=claimed_lane).save()
+        assert len(claim_rows(uuid7(), 1)) == 1
+        queued_job(concurrency_key="full", lane=claimed_lane, priority=9).save()
+    for later in (False, True):
+        insert_queued_jobs(BACKLOG // 2, lane=queued_lane, priority=5, later=later)
+    lanes = {claimed_lane: 10}
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        claimable = [queued_job(lane=claimed_lane) for _ in range(3)]
+        Job.objects.bulk_create(claimable)
+        assert rows_read(lambda: candidates.claimable_queues(lanes=lanes)) < MAX_READ[connection.vendor]
+        claimed = []
+
+        def claim(claimed=claimed):
+            claimed += claim_rows(uuid7(), 10, lanes=lanes)
+
+        for _ in range(2):
+            assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert claimed == claimable
+    # A claim for both lanes reads no more of the backlog than it claims.
+    both_lanes = {claimed_lane: 10, queued_lane: 2}
+    assert rows_read(lambda: claim_rows(uuid7(), 10, lanes=both_lanes)) < MAX_READ[connection.vendor]
+    assert Job.objects.filter(lane=queued_lane, state="running").count() == 2
+
+
+def test_awaited_jobs_are_looked_up(filled_tables):
+    """Jobs that others wait for are claimed by their ids and batches, without reading the backlog."""
+    insert_queued_jobs(BACKLOG, priority=5)
+    queues.pause("held")
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        batch = uuid7()
+        awaited = [queued_job(queue_name="default", batch=batch, priority=-number) for number in range(2)]
+        awaited.append(queued_job(queue_name="default", later=True, priority=-2))
+        for row in awaited:
+            row.save()
+        claimed, among = [], Q(id__in=[awaited[2].pk]) | Q(batch__in=[batch])
+
+        def claim(claimed=claimed, among=among):
+            claimed += claim_rows(uuid7(), 10, among=among)
+
+        assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert claimed == awaited
+
+
+def test_reading_the_backlog_is_detected(filled_tables):
+    """rows_read() exceeds the limit if a query reads the whole backlog: otherwise the tests above prove nothing."""
+    insert_queued_jobs(BACKLOG)
+    whole_backlog = Job.objects.filter(state="queued", run_after=None, title="x").order_by("-priority", "id")
+    assert rows_read(lambda: list(whole_backlog)) > MAX_READ[connection.vendor]
+
+
+def insert_queued_jobs(count, **fields):
+    """Insert copies of a queued job by one statement: the ORM takes a second for 10,000 rows."""
+    original = queued_job(**fields)
+    original.save()
+    columns = [field.column for field in Job._meta.concrete_fields if not field.primary_key]
+    numbers = NUMBERS[connection.vendor].format(count - 1)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO notifications_job (id, {', '.join(columns)}) {numbers} "
+            f"SELECT {ID[connection.vendor]}, {', '.join(columns)} FROM notifications_job, n WHERE id = %s",
+            [Job._meta.pk.get_db_prep_value(original.pk, connection)],
+        )
+    assert Job.objects.filter(state="queued", queue_name=original.queue_name).count() >= count
+
+
+def queued_job(*, later=False, **fields):
+    """Build an unsaved queued job. If ``later``, its delay has ended an hour ago."""
+    now = timezone.now()
+    return Job(
+        task_path="tests.tasks.nothing",
+        backend="default",
+        title="Work",
+        created_at=now,
+        queued_at=now,
+        run_after=now - timedelta(hours=1) if later else None,
+        **{"queue_name": "held", **fields},
+    )
+
+
+def rows_read(work):
+    """Return how many rows of jobs ``work()`` reads on PostgreSQL, or how many steps SQLite's virtual machine takes."""
+    if connection.vendor == "sqlite":
+        steps = []
+        connection.connection.set_progress_handler(lambda: steps.append(1), 10)
+        try:
+            work()
+        finally:
+            connection.connection.set_progress_handler(None, 10)
+        return len(steps) * 10
+    row_counts = []
+
+    def measure(execute, sql, params, many, context):
+        statement = sql.replace(f"{ISOLATION}; ", "").strip()
+        if re.match("SELECT|UPDATE|WITH", statement) and "notifications_job" in statement:
+            db = connection.connection
+            with db.transaction(force_rollback=True), db.cursor() as cursor:
+                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", params)
+                row_counts.append(rows_of(cursor.fetchone()[0][0]["Plan"]))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(measure):
+        work()
+    assert row_counts
+    return sum(row_counts)
+
+
+def rows_of(plan):
+    """Return the number of job rows that an executed plan has read, including those that it filtered out."""
+    names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    own = sum(plan.get(name, 0) for name in names) * plan["Actual Loops"]
+    read = own if plan.get("Relation Name") == "notifications_job" else 0
+    return read + sum(rows_of(part) for part in plan.get("Plans", ()))

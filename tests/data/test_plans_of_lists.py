@@ -1,0 +1,222 @@
+"""Query plans: lists of notifications and jobs, marking and keys read few rows of a large inbox."""
+
+import re
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from notifications import streams
+from notifications.api import notify
+from notifications.db.keyset import NEWEST_FIRST, RowPosition
+from notifications.ids import uuid7
+from notifications.models import Job, Notification
+from notifications.streams import (
+    changes,
+    inbox,
+    listing,
+    marking_filtered,
+    pages,
+)
+from notifications.streams.marking_seen import count_unseen_sql, mark_seen
+from tests.data.plans import ID, NUMBERS, explain, pages_read
+from tests.data.rows import unnumbered
+
+pytestmark = pytest.mark.database_law
+
+
+def test_keys_are_looked_up_by_index(large_tables):
+    """Older notifications with the same key are found by the index of keys, however large the inbox is."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE notifications_notification SET read_at = NULL")
+        cursor.execute("ANALYZE")
+    for users in ([500], range(1, 101)):
+        for user in users:
+            unnumbered(user, 1, key=f"k{user % 50}")
+        with CaptureQueriesContext(connection) as queries:
+            streams.number(users)
+        statements = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
+        assert statements
+        for sql in statements:
+            assert "notifications_n_open_key" in explain(sql), explain(sql)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_outcome_looks_up_keys_by_user_without_statistics(django_user_model):
+    """Without statistics of rows, recording an outcome looks up keys by user; the planner would read all keys."""
+    users = django_user_model.objects.bulk_create([django_user_model(username=f"user{n}") for n in range(50)])
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    for user in users:
+        notify(user, "Done", key=f"job:{uuid7()}")
+    rows = list(Notification.objects.all())
+    with CaptureQueriesContext(connection) as queries, connection.cursor() as cursor:
+        cursor.execute(*streams._replaces_unread(rows))
+        assert bool(cursor.fetchone()[0])
+    plan = explain(queries.captured_queries[0]["sql"])
+    assert re.search(r"COALESCE\(user_id, user_id\) = .*\bkey.* = |<expr>=\? AND key=\?", plan), plan
+
+
+MAX_JOB_PAGES = {"sqlite": 3_000, "postgresql": 60}
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_jobs_of_a_user_are_read_in_the_order_of_an_index(large_tables, analyzed):
+    """Lists of a user's jobs read the rows that they show, of many jobs of the user or of all users."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE notifications_job SET user_id = 500 WHERE user_id <= 10")
+        if analyzed:
+            cursor.execute("ANALYZE")
+    position = RowPosition((timezone.now(), uuid7()))
+    for rows in (
+        NEWEST_FIRST.sort(Job.objects),
+        NEWEST_FIRST.after(NEWEST_FIRST.sort(Job.objects), position),
+    ):
+        with CaptureQueriesContext(connection) as queries:
+            assert len(rows.filter(user=500)[:50]) == 50
+        (query,) = queries.captured_queries
+        plan = explain(query["sql"])
+        assert "notifications_job_user" in plan and not re.search("TEMP B-TREE|Sort", plan), plan
+        assert pages_read(query["sql"]) < MAX_JOB_PAGES[connection.vendor]
+
+
+#: Notifications of one user, and the most that a page or a lookup of them may read: PostgreSQL's pages, SQLite's steps.
+INBOX_SIZE = 20_000
+MAX_READ_PER_PAGE = {"sqlite": 3_000, "postgresql": 60}
+MAX_READ_PER_LOOKUP = {"sqlite": 300, "postgresql": 12}
+
+
+@pytest.fixture
+def full_inbox(request, transactional_db):
+    """A user whose many notifications were inserted after the last ANALYZE, or without any ANALYZE."""
+    table = "notifications_notification"
+    notice = {
+        "id": ID[connection.vendor],
+        "user_id": "500",
+        **dict.fromkeys(("seq", "raised"), "i"),
+        "counted": "true",
+        "level": "'info'",
+        "title": "'note'",
+        **dict.fromkeys(("category", "body", "url"), "''"),
+        "data": "'{}'",
+        "key": f"'job:' || {ID[connection.vendor]}",
+        "created_at": "'2026-01-01 00:00:00+00:00'" + "::timestamptz" * (connection.vendor == "postgresql"),
+    }
+    analyzed = getattr(request, "param", "nothing")
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+            cursor.execute(f"DELETE FROM pg_statistic WHERE starelid = '{table}'::regclass")
+        if analyzed == "others":
+            for number in range(100):
+                notify(number + 1, "Done", key=f"job:{uuid7()}")
+        if analyzed != "nothing":
+            cursor.execute("ANALYZE")
+        numbers = NUMBERS[connection.vendor].format(INBOX_SIZE)
+        cursor.execute(
+            f"INSERT INTO {table} ({', '.join(notice)}) {numbers} SELECT {', '.join(notice.values())} FROM n"
+        )
+        cursor.execute(
+            "INSERT INTO notifications_stream (user_id, head, floor, unread, guard) VALUES (500, %s, 0, %s, 0)",
+            [INBOX_SIZE, INBOX_SIZE],
+        )
+    yield 500
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RESET (autovacuum_enabled)")
+
+
+@pytest.mark.parametrize("full_inbox", ["nothing", "an empty table", "others"], indirect=True)
+def test_keys_are_looked_up_without_statistics(full_inbox):
+    """Recording an outcome reads the notifications with its key, not the inbox of its owner.
+
+    Before the first ANALYZE PostgreSQL assumes that each partial index is nearly empty.
+    """
+    new = [inbox.build_notification(full_inbox, "Done", key=f"job:{uuid7()}") for _ in range(50)]
+    assert pages_read(*streams._replaces_unread(new)) < 50 * MAX_READ_PER_LOOKUP[connection.vendor]
+    unnumbered(full_inbox, 1, key=new[0].key)
+    with CaptureQueriesContext(connection) as queries:
+        streams.number([full_inbox])
+    statements = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
+    assert statements
+    assert max(pages_read(sql) for sql in statements) < MAX_READ_PER_LOOKUP[connection.vendor]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
+    """A late page of the inbox reads none of the newer rows. The inbox and the API use the same query."""
+    if analyzed:
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        assert pages.read_inbox_page(full_inbox, INBOX_SIZE, after=1_000).rows[0].raised == 999
+    (page,) = [
+        query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
+    ]
+    assert pages_read(page) < MAX_READ_PER_PAGE[connection.vendor]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("filters", [{"category": "rare"}, {"level": "error"}], ids=str)
+def test_rare_notifications_are_searched_in_bounded_steps(full_inbox, analyzed, filters, monkeypatch):
+    """A list, or a change, of a category or level that is rare reads a bounded part of the inbox at once."""
+    monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 100)
+    monkeypatch.setattr(marking_filtered, "MAX_ROWS_EXAMINED", 100)
+    with connection.cursor() as cursor:
+        for raised in (2_050, INBOX_SIZE - 150):
+            cursor.execute(
+                "UPDATE notifications_notification SET category = 'rare', level = 'error' WHERE raised = %s",
+                [raised],
+            )
+        if analyzed:
+            cursor.execute("ANALYZE")
+    search, half = listing.Filters(**filters), INBOX_SIZE // 2
+    with CaptureQueriesContext(connection) as queries:
+        for after, found, next in (
+            (None, [], INBOX_SIZE - 99),
+            (INBOX_SIZE - 99, [INBOX_SIZE - 150], INBOX_SIZE - 199),
+            (half, [], half - 100),
+        ):
+            page = listing.read_page(full_inbox, 50, head=INBOX_SIZE, after=after, filters=search)
+            assert ([row.raised for row in page.rows], page.after) == (found, next)
+        for after in (0, half, 2_000):
+            end = marking_filtered.mark_filtered(full_inbox, "read", INBOX_SIZE, after=after, **filters)
+            assert end == after + 100
+    assert Notification.objects.exclude(read_at=None).get().raised == 2_050
+    reads = [
+        query["sql"]
+        for query in queries.captured_queries
+        if "SELECT" in query["sql"] and "notifications_notification" in query["sql"]
+    ]
+    assert len(reads) >= 12
+    with transaction.atomic():
+        for sql in reads:
+            assert pages_read(sql) < MAX_READ_PER_PAGE[connection.vendor], sql
+
+
+@pytest.mark.parametrize("full_inbox", ["nothing", "an empty table", "others"], indirect=True)
+def test_marking_as_seen_does_not_read_what_is_below(full_inbox):
+    """Only the unread above the position are counted, not the whole inbox."""
+    assert (
+        pages_read(count_unseen_sql(), [full_inbox, INBOX_SIZE - 10] * 2)
+        < MAX_READ_PER_LOOKUP[connection.vendor]
+    )
+    mark_seen(full_inbox, INBOX_SIZE - 10)
+    assert changes.position(full_inbox).unseen == 10
+
+
+def test_unarchiving_does_not_read_the_whole_inbox(full_inbox):
+    """Unarchiving searches newer rows with the same key, and reads only the rows after it, not the whole inbox."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    last = Notification.objects.get(user=full_inbox, raised=INBOX_SIZE)
+    inbox.mark(full_inbox, "archive", INBOX_SIZE, [last.pk])
+    with CaptureQueriesContext(connection) as queries:
+        inbox.mark(full_inbox, "unarchive", INBOX_SIZE, [last.pk])
+    reads = [query["sql"] for query in queries.captured_queries if "SELECT" in query["sql"]]
+    assert len([sql for sql in reads if "MAX(" in sql]) == 1
+    # Restore the state before unarchiving, so that the measured query finds the row.
+    Notification.objects.filter(pk=last.pk).update(archived_at=timezone.now())
+    with transaction.atomic():
+        assert max(pages_read(sql) for sql in reads if "MAX(" in sql) < MAX_READ_PER_PAGE[connection.vendor]
