@@ -25,7 +25,9 @@ def checkout(tmp_path):
     folder = tmp_path / "checkout"
     folder.mkdir()
     for package in ("asyncsite", "notifications"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, folder / package
+        )  # with what is compiled, which a start would compile again
     shutil.copy(ROOT / "manage.py", folder)
     return folder
 

@@ -25,18 +25,25 @@ sessions = Session.objects.filter(pk={key!r})
 """
 
 
-@pytest.fixture(scope="module", params=[DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
+@pytest.fixture(scope="module")
 def served(request, sites):
-    """One running site for all tests of a server."""
-    pytest.importorskip(request.param[1])
+    """One running site for all tests of a server: Daphne, but in tests of `in_each_server`."""
+    server = getattr(request, "param", DAPHNE)
+    pytest.importorskip(server[1])
     site = sites.make()
     site.environment["EMBEDDED_WORKER"] = "0"
-    site.web = site.start("web", *(part.format(port=site.port) for part in request.param))
+    site.web = site.start("web", *(part.format(port=site.port) for part in server))
     site.web.wait_until(
         lambda: is_listening(site.port), what="the server to listen", timeout=START_TIMEOUT_SECONDS
     )
     yield site
     site.close()
+
+
+#: For tests in which the server closes the connection. In the others the page finds out by itself.
+in_each_server = pytest.mark.parametrize(
+    "served", [DAPHNE, UVICORN], ids=["daphne", "uvicorn"], indirect=True, scope="module"
+)
 
 
 @pytest.fixture
@@ -79,6 +86,7 @@ def swap_cookies(page, site, new_page):
     page.context.add_cookies(another_browser.cookies())
 
 
+@in_each_server
 @in_each_browser
 def test_sign_in_over(served, open_page):
     """Django flushes the session without a sign-out. The server closes its connection; no page needs to be opened."""
@@ -149,6 +157,7 @@ def test_back_forward_cache(served, open_page, new_page):
     expect_signed_out(page, served)
 
 
+@in_each_server
 @in_each_browser
 @pytest.mark.parametrize(
     "end",

@@ -18,7 +18,7 @@ WORKERS, TICKS = 10, 1_000 if ROUNDS else 200
 TIMEOUT_SECONDS = 600
 #: Of the test of lateness: how many schedules are due every so often, how many faults there are, and of what length.
 #: Ticks of 2 s are measured. In CI other tests take the time in which such a tick must be recorded.
-SCHEDULES, EVERY = 40, timedelta(seconds=2 if ROUNDS else 5)
+SCHEDULES, EVERY = 40, timedelta(seconds=2 if ROUNDS else 10)
 FAULTS, FREEZE_SECONDS = 20 if ROUNDS else 4, 20.0
 TICKS_OF = (
     "SELECT due_at, first_due_at, count, outcome, job, recorded_at FROM notifications_tick ORDER BY due_at"

@@ -4,6 +4,7 @@ All of its checks are on: no 500, answers and their headers as described, good d
 method, and no answer without a session. The server is in this process and a WSGI one, so that nothing waits.
 """
 
+import os
 from datetime import timedelta
 from uuid import UUID
 
@@ -50,8 +51,10 @@ CONFIG = {
 API = schemathesis.openapi.from_wsgi(
     ADDRESS, get_wsgi_application(), config=schemathesis.Config.from_dict(CONFIG)
 )
+#: Requests that are generated for each operation, of each kind.
+EXAMPLES = 100 if os.environ.get("CONFORMANCE_SLOW") else 40
 SETTINGS = settings(
-    deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 SESSION, TOKEN = "s" * 32, "t" * 32
