@@ -79,6 +79,17 @@ def test_older_notification_without_seq(user, assigned_seqs):
     assert_consistent([user])
 
 
+def test_numbered_row_that_changed_replaces_none(user):
+    """It waits for another seq, with a higher id than the new one, which was created before it and committed later."""
+    newer = inbox.build_notification(user.pk, "newer", key="k")
+    (numbered,) = notify(user, "numbered", key="k")
+    Notification.objects.filter(pk=numbered).update(seq=None)
+    newer.save(force_insert=True)
+    streams.number_pending()
+    assert titles(user, archived_at=None) == ["newer"]
+    assert_consistent([user])
+
+
 def test_last_committed_is_the_newer(open_connection, user, on_postgresql):
     """The notification that is committed last is the newer one, even if its id is lower."""
     slow = open_connection()

@@ -109,6 +109,34 @@ def test_streams_are_locked_in_chunks_and_in_order(users, monkeypatch):
     assert [user for chunk in locked for user in chunk] == user_keys
 
 
+def test_rows_of_both_kinds_are_numbered_by_id(user, monkeypatch):
+    """Notifications and finished jobs that wait together get seqs in the order of their creation, 3 in each pass."""
+    monkeypatch.setitem(numbering.MAX_ROWS_PER_PASS, connection.vendor, 3)
+    for _ in range(3):
+        unnumbered(user.pk, 1)
+        job(user)
+    Job.objects.update(state="succeeded", seq=None)
+    with CaptureQueriesContext(connection) as queries:
+        streams.number([user.pk])
+    assert seqs(user) == [1, 3, 5]
+    assert list(Job.objects.order_by("id").values_list("seq", flat=True)) == [2, 4, 6]
+    assert len(lock_queries(queries)) == 3
+
+
+def test_pending_row_that_is_locked_delays_no_other(open_connection, user, on_postgresql):
+    """Numbering holds the stream, so it does not wait for the row. Later the row is numbered too."""
+    (locked, _) = unnumbered(user.pk, 2)
+    holder, numbering = open_connection(), open_connection()
+    holder.begin()
+    holder.do(lambda: Notification.objects.select_for_update().get(pk=locked))
+    numbering.do(streams.number_pending)
+    assert titles(user, seq__gt=0) == ["left 1"]
+    holder.roll_back()
+    streams.number_pending()
+    assert titles(user) == ["left 1", "left 0"]
+    assert_consistent([user])
+
+
 def test_pending_rows_of_all_users_are_numbered(users, assigned_seqs):
     """number_pending() numbers the pending rows of all users."""
     first, second = users(2)

@@ -8,8 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.db.transactions import retrying_atomic
 from notifications.jobs.transitions import finishing, reaping
-from notifications.models import Attempt, Job, Worker
+from notifications.models import AlertState, Attempt, Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
@@ -108,6 +109,20 @@ class TestReap:
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
         assert reaping.reap_jobs([dead], expired=False) == 0
         assert not Worker.objects.exists()
+
+    def test_a_lease_that_is_renewed_meanwhile_keeps_its_row(self, live_worker, monkeypatch):
+        """No lost lease is stored for alerts."""
+        worker, now = live_worker(-1), timezone.now()
+        AlertState.objects.create(evaluated_at=now, worker_seen_at=now)
+
+        def renew_first(work):
+            Worker.objects.update(lease_until=timezone.now() + timedelta(seconds=20))
+            return retrying_atomic(work)
+
+        monkeypatch.setattr(reaping, "retrying_atomic", renew_first)
+        assert reaping.reap_jobs() == 0
+        assert Worker.objects.get().id == worker
+        assert AlertState.objects.get().lease_lost_at is None
 
     def test_lost_jobs_are_read_in_the_order_of_their_index(self, live_worker, monkeypatch):
         """They are read by worker and id, whatever the order in which they were claimed."""
