@@ -1,10 +1,13 @@
-"""Claims while other transactions hold locks on jobs."""
+"""Claims and their ends while other transactions hold locks on jobs."""
 
 import pytest
 from django.db import connection
 
 from notifications.ids import uuid7
+from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import recording
 from notifications.models import Job
 from tests.data.rows import job
 from tests.support.claims import claim_rows
@@ -61,3 +64,15 @@ def test_locked_jobs_of_a_lane_are_skipped(on_postgresql, open_connection, has_p
     other_connection.do(lambda: list(Job.objects.filter(pk__in=jobs[:3]).select_for_update(no_key=True)))
     claimed = claim_rows(uuid7(), 10, lanes={"async": 10, "sync": 2, "suspect": 1})
     assert [row.pk for row in claimed] == jobs[3:5]
+
+
+def test_outcome_of_a_locked_job_is_not_void(on_postgresql, open_connection):
+    """It is recorded later; the others of its group are recorded now."""
+    rows = [job(None) for _ in range(2)]
+    group = [outcomes.succeeded(row, DEFAULT_POLICY, None) for row in claim_rows(uuid7(), 2)]
+    other_connection = open_connection()
+    other_connection.begin()
+    other_connection.do(lambda: list(Job.objects.filter(pk=rows[0].pk).select_for_update(no_key=True)))
+    assert recording.record_outcomes(group) == ([group[1]], [])
+    other_connection.roll_back()
+    assert recording.record_outcomes(group[:1]) == ([group[0]], [])

@@ -14,6 +14,7 @@ from notifications.jobs.worker.worker import JobWorker
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
+from notifications.signals import rung
 from tests.engines import recording_engine
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
@@ -68,6 +69,19 @@ def live_worker(db):
         return row.id
 
     return make
+
+
+@pytest.fixture
+def rings():
+    """A list with, for each ring sent during the test, whether it was one for the queue."""
+    received = []
+
+    def receive(queue, **kwargs):
+        received.append(queue)
+
+    rung.connect(receive)
+    yield received
+    rung.disconnect(receive)
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.api import batch
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, concurrency, queues
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import recording
 from notifications.models import Job
-from notifications.signals import rung
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
@@ -35,19 +35,6 @@ def limit_queues(settings):
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": concurrency}}}
 
     return limit
-
-
-@pytest.fixture
-def rings():
-    """A list with, for each ring sent during the test, whether it was one for the queue."""
-    received = []
-
-    def receive(queue, **kwargs):
-        received.append(queue)
-
-    rung.connect(receive)
-    yield received
-    rung.disconnect(receive)
 
 
 def claim(limit=100, **options):
@@ -249,6 +236,14 @@ class TestQueues:
         assert claim() == []
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]
+
+    def test_a_batch_does_not_count(self, limit_queues):
+        """It runs without a worker."""
+        limit_queues(default=1)
+        with batch(title="One"):
+            tasks.noop.enqueue()
+        assert Job.objects.filter(state="running", queue_name="default").count() == 1
+        assert len(claim()) == 1
 
     def test_a_queue_limit_and_a_key_apply_to_the_same_jobs(self, limit_queues, user):
         """Of four keys in a queue with a limit of three, one job each of three keys is claimed."""

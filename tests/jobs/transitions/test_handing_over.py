@@ -53,6 +53,19 @@ def test_doubled_id_has_no_effect():
     assert (job.state, job.fence) == ("succeeded", 1)
 
 
+def test_doubled_id_does_not_start_a_retry_early():
+    """The job waits for its delay, whatever messages come, also while another job of its queue is due."""
+    job, _ = enqueue(), enqueue()
+    (running,) = claim(job)
+    running.max_attempts = 2
+    outcome = outcomes.failed(running, policy_of(tasks.busy_sync.func), tasks.Busy())
+    assert outcome.retry_delay
+    recording.record_outcomes([outcome])
+    assert claim(job) == []
+    clock.advance(timedelta(hours=1))
+    assert [row.pk for row in claim(job)] == [job.pk]
+
+
 def test_failed_hand_over_does_not_count():
     """However long the engine is away, an id is tried again about every 10 s, and counts as not in the engine."""
     job = enqueue()

@@ -11,7 +11,7 @@ from notifications.compat import TaskResultStatus, task_finished
 from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, queueing, reaping, recording
+from notifications.jobs.transitions import manual, notify_functions, queueing, reaping, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
@@ -136,6 +136,35 @@ class TestQueuedJob:
             raise RuntimeError
         assert row(other).state == "queued"
 
+    def test_its_claim_while_it_is_being_cancelled(self, user, live_worker, monkeypatch):
+        """It is queued again before its row is locked, with another fence than the outcome was made for."""
+        id = enqueue(owner=user)
+        call_all = notify_functions.call_all
+
+        def claim_and_release(group):
+            queueing.release(claim_rows(live_worker(), 1))
+            monkeypatch.undo()
+            return call_all(group)
+
+        monkeypatch.setattr(notify_functions, "call_all", claim_and_release)
+        assert manual.cancel([id]) == {id: "cancelled"}
+        assert (row(id).state, row(id).fence) == ("cancelled", 1)
+        assert len(notifications_of(user)) == 1
+
+    def test_a_job_that_is_retried_meanwhile(self, user, monkeypatch):
+        """It was done when the jobs were read, so it is not cancelled."""
+        done, queued = enqueue(owner=user), enqueue(owner=user)
+        manual.cancel([done], by=user.pk)
+        call_all = notify_functions.call_all
+
+        def retry(group):
+            manual.retry([done])
+            return call_all(group)
+
+        monkeypatch.setattr(notify_functions, "call_all", retry)
+        assert manual.cancel([done, queued], by=user.pk) == {queued: "cancelled"}
+        assert row(done).state == "queued"
+
 
 class TestRunningJob:
     def test_its_cancellation_is_requested(self, user, live_worker):
@@ -203,6 +232,18 @@ class TestRunningJob:
         run_jobs()
         assert row(id).state == "cancelled"
         assert not Attempt.objects.filter(outcome="failed").exists()
+
+    @pytest.mark.parametrize("is_owner_first", [True, False])
+    def test_its_second_cancellation_after_its_release(self, user, live_worker, is_owner_first):
+        """Who requested it first decides whether its owner is notified."""
+        id = enqueue(owner=user)
+        (job,) = claim_rows(live_worker(), 1)
+        first, second = (user.pk, None) if is_owner_first else (None, user.pk)
+        manual.cancel([id], by=first)
+        queueing.release([job])
+        assert manual.cancel([id], by=second) == {id: "cancelled"}
+        assert row(id).cancelled_by_other is not is_owner_first
+        assert len(notifications_of(user)) == (not is_owner_first)
 
 
 class TestOnWorker:

@@ -126,6 +126,26 @@ class TestRetry:
 
 
 @pytest.mark.parametrize("change", ["retry", "run_now"])
+def test_workers_are_woken(rings, change):
+    id = enqueue(run_after=timezone.now() + timedelta(hours=1))
+    if change == "retry":
+        manual.cancel([id])
+    rings.clear()
+    assert getattr(manual, change)([id]) == [id]
+    assert True in rings
+
+
+def test_owner_with_one_place_left(user, settings):
+    """Of three jobs one is queued, the others are passed over."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 4}
+    ids = [enqueue(owner=user) for _ in range(3)]
+    manual.cancel(ids)
+    for _ in range(3):
+        enqueue(owner=user)
+    assert len(manual.retry(ids, passes_over_full=True)) == 1
+
+
+@pytest.mark.parametrize("change", ["retry", "run_now"])
 def test_many_jobs_take_as_many_statements_as_few(user, other_user, change):
     """Of several owners and states: one statement counts the active jobs, and one for each state changes them."""
     later = timezone.now() + timedelta(days=1)

@@ -40,6 +40,14 @@ class TestReap:
         assert not Worker.objects.exists()
         assert notifications_of(user) == []
 
+    @pytest.mark.django_db(transaction=True)
+    def test_workers_are_woken(self, live_worker, rings):
+        tasks.noop.enqueue()
+        claim_one(live_worker(-1))
+        rings.clear()
+        assert reaping.reap_jobs() == 1
+        assert rings == [True]
+
     def test_a_valid_lease(self, live_worker):
         tasks.noop.enqueue()
         job = claim_one(live_worker())

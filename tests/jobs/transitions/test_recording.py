@@ -1,17 +1,18 @@
 """Outcomes are recorded for valid claims, and void claims change nothing."""
 
 import threading
+import uuid
 from dataclasses import replace
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import streams
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import finishing, queueing, reaping, recording, running
+from notifications.jobs.transitions import finishing, guards, queueing, reaping, recording, running
 from notifications.models import Attempt, Job, Notification
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
@@ -68,6 +69,69 @@ class TestVoidClaim:
 
     def test_extend_deadlines(self, void_claim):
         running.extend_deadlines([void_claim], {void_claim.task_path: 1000})
+
+    def test_update_of_locked_rows(self, void_claim):
+        guards.update_locked_rows((), [((), void_claim)], assignments=("version = version + 1",))
+
+
+def test_rows_are_changed_in_the_order_of_their_ids(live_worker):
+    """Two transactions that change the same rows would wait for each other otherwise."""
+    for _ in range(3):
+        tasks.noop.enqueue()
+    jobs = claim_rows(live_worker(), 3)
+    changed = []
+
+    def record(execute, sql, params, many, context):
+        if sql.startswith("UPDATE notifications_job"):
+            changed.extend(uuid.UUID(str(id)) for *_, id, _ in params)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(record):
+        queueing.release(jobs[::-1])
+    assert changed == sorted(job.id for job in jobs)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_repeated_transaction_returns_void_outcomes_once(live_worker, user, monkeypatch):
+    """The database was busy at the first time."""
+    for _ in range(2):
+        tasks.noop.using(owner=user).enqueue()
+    jobs = claim_rows(live_worker(), 2)
+    Job.objects.filter(id=jobs[1].id).update(fence=7)
+    number, tries = streams.number_in_transaction, []
+
+    def fail_at_first(users):
+        tries.append(users)
+        if len(tries) == 1:
+            raise OperationalError("database is locked")
+        return number(users)
+
+    monkeypatch.setattr(streams, "number_in_transaction", fail_at_first)
+    group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
+    assert recording.record_outcomes(group) == ([group[0]], [group[1]])
+    assert (len(tries), len(notifications_of(user))) == (2, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_owner", [True, False])
+def test_the_end_of_a_job_without_an_owner_rings_the_queue(live_worker, user, rings, has_owner):
+    """The ring of a stream reaches all others who wait for a job."""
+    tasks.noop.using(owner=user if has_owner else None).enqueue()
+    job = claim_one(live_worker())
+    rings.clear()
+    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+    assert (True in rings) is not has_owner
+
+
+@pytest.mark.django_db(transaction=True)
+def test_jobs_that_are_queued_wake_workers(live_worker, rings):
+    """New ones, and those that a worker releases at its end."""
+    tasks.noop.enqueue()
+    assert rings == [True]
+    job = claim_one(live_worker())
+    rings.clear()
+    queueing.release([job])
+    assert rings == [True]
 
 
 def test_void_outcomes_do_not_affect_others_of_their_group(live_worker, user):
