@@ -18,7 +18,7 @@ from notifications.operations.alerts.conditions import Limits, read_limits
 from notifications.operations.announcing import announcer
 from notifications.schedules import ticks
 from notifications.statistics import roll_up
-from notifications.streams.marking import continue_marking
+from notifications.streams.marking_all import continue_marking
 from notifications.streams.retention import Pruning
 from notifications.upkeep import LASTING, Duty, Upkeep, Where
 

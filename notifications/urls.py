@@ -12,7 +12,7 @@ from notifications.http import (
     stream_views,
 )
 from notifications.http.openapi import openapi
-from notifications.streams.inbox import VERBS
+from notifications.streams.marking import VERBS
 
 app_name = "notifications"
 

@@ -17,7 +17,7 @@ from notifications.jobs.worker import maintenance
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
 from notifications.realtime import hub
-from notifications.streams import inbox, marking
+from notifications.streams import inbox, marking, marking_all
 from tests.jobs import tasks
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
@@ -158,7 +158,7 @@ def test_upkeep(request, monkeypatch, settings, user, kinds):
     (old,) = inbox.create_notifications(user, "old")
     (unread,) = inbox.create_notifications(user, "unread")
     Notification.objects.filter(id=old).update(archived_at=timezone.now() - LONG_AGO)
-    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
+    marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
     processes = Processes(request)
     for kind in kinds:
         processes.start(kind)

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from notifications.api import notify
 from notifications.jobs.transitions import manual
 from notifications.models import Notification
-from notifications.streams import inbox
+from notifications.streams import marking
 from tests.jobs import tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -29,7 +29,7 @@ def manual_commits(user, monkeypatch):
     [
         lambda user: notify(user, "Hello"),
         lambda user: tasks.noop.using(owner=user).enqueue(),
-        lambda user: inbox.mark(user.pk, "read", 0),
+        lambda user: marking.mark(user.pk, "read", 0),
         lambda user: manual.cancel([]),
     ],
     ids=["notify", "enqueue", "mark", "cancel"],

@@ -35,8 +35,8 @@ from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub, reader
 from notifications.states import RETRYABLE
-from notifications.streams import changes, inbox, listing
-from notifications.streams.marking_filtered import mark_filtered
+from notifications.streams import changes, listing
+from notifications.streams.marking import mark
 from notifications.streams.marking_seen import mark_seen
 
 #: Items on a page of a list.
@@ -197,9 +197,7 @@ def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
     up_to = _parse_up_to(user, body)
     ids = parse_uuids(body["ids"], "ids", MAX_IDS) if body.get("ids") is not None else None
     category, level, after = body.get("category"), body.get("level"), body.get("after")
-    if category is None and level is None and after is None:
-        return _marked_response(user, has_more=inbox.mark(user, verb, up_to, ids))
-    position = mark_filtered(
+    next = mark(
         user,
         verb,
         up_to,
@@ -207,8 +205,9 @@ def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
         after=0 if after is None else parse_integer(after, "after"),
         category=None if category is None else check_category(category),
         level="" if level is None else check_level(level),
-    )
-    return _marked_response(user, has_more=position is not None, next=position)
+    ).next
+    is_continued = (category, level, after) != (None, None, None)
+    return _marked_response(user, has_more=next is not None, **({"next": next} if is_continued else {}))
 
 
 @api_view("POST")

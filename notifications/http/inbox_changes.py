@@ -9,12 +9,9 @@ from uuid import UUID
 
 from django.utils.translation import gettext, ngettext
 
-from notifications.streams.inbox import VERBS
-from notifications.streams.marking import Marked
+from notifications.streams.marking import VERBS
 from notifications.streams.pages import PAGE_SIZE
 
-#: The verb that undoes each verb.
-INVERSE_VERBS = {"read": "unread", "unread": "read", "archive": "unarchive", "unarchive": "archive"}
 #: Notifications that one form can name: those of a page.
 MAX_IDS = PAGE_SIZE
 #: The parameter after a form that named no notification, and after an undo.
@@ -46,23 +43,26 @@ class SomeChanged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AllChanged:
-    """All notifications of a list were changed by ``verb``, those that were raised up to ``up_to``."""
+    """All notifications of a list were changed by ``verb``, those that were raised up to ``up_to``.
+
+    ``count``
+        How many the request has changed.
+    ``moment``, ``after``
+        Their time, and the position above which they are.
+    ``is_pending``
+        Whether the rest is changed in the background.
+    """
 
     verb: str
-    marked: Marked
+    count: int
+    moment: datetime
+    after: int
     up_to: int
-
-    @property
-    def count(self) -> int:
-        return self.marked.count
-
-    @property
-    def is_pending(self) -> bool:
-        return self.marked.is_pending
+    is_pending: bool
 
     def encode(self) -> str:
-        microseconds = (self.marked.moment - _EPOCH) // timedelta(microseconds=1)
-        return f"{self.verb}-all-{self.count}-{microseconds}-{self.marked.after}-{self.up_to}-{int(self.is_pending)}"
+        microseconds = (self.moment - _EPOCH) // timedelta(microseconds=1)
+        return f"{self.verb}-all-{self.count}-{microseconds}-{self.after}-{self.up_to}-{int(self.is_pending)}"
 
 
 Change = SomeChanged | AllChanged
@@ -76,13 +76,14 @@ def parse(text: str) -> Change | None:
     if not (match := _ALL.fullmatch(text)):
         return None
     count, microseconds, after, up_to, is_pending = map(int, match.groups()[1:])
-    marked = Marked(
+    return AllChanged(
+        verb=match[1],
+        count=count,
         moment=_EPOCH + timedelta(microseconds=microseconds),
         after=after,
-        count=count,
+        up_to=up_to,
         is_pending=bool(is_pending),
     )
-    return AllChanged(verb=match[1], marked=marked, up_to=up_to)
 
 
 def describe(change: Change) -> str:

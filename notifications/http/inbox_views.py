@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from notifications.db.transactions import database
 from notifications.http import inbox_changes, inbox_query
-from notifications.http.inbox_changes import INVERSE_VERBS, MAX_IDS, AllChanged, Change, SomeChanged
+from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
 from notifications.http.inbox_rows import group_by_day, read_actions
 from notifications.http.page_views import page_view, text_response
@@ -21,8 +21,8 @@ from notifications.models import Notification
 from notifications.models.levels import NotificationLevel
 from notifications.realtime.reader import number_if_needed
 from notifications.streams import listing, muting, pages
-from notifications.streams.inbox import VERBS, mark_some
-from notifications.streams.marking import TooManyPendingMarks, mark_all, pending_marks, undo_mark
+from notifications.streams.marking import INVERSE_VERBS, VERBS, Mark, change_rows
+from notifications.streams.marking_all import TooManyPendingMarks, mark_all, pending_marks, undo_mark
 from notifications.streams.marking_seen import mark_seen
 
 #: The parameters that describe the last change, and have all rows of the page selected.
@@ -96,7 +96,8 @@ def mark(request: HttpRequest) -> HttpResponse:
         raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
     elif ids:
         parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
-        change = SomeChanged(verb=verb, ids=tuple(mark_some(user, verb, up_to, parsed)))
+        marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
+        change = SomeChanged(verb=verb, ids=tuple(marked.changed))
     mark_seen(user, seen)
     return _redirect(query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
 
@@ -114,12 +115,12 @@ def undo(request: HttpRequest) -> HttpResponse:
         )
     if isinstance(change, AllChanged):
         try:
-            undo_mark(user, change.verb, change.marked.moment, change.marked.after, change.up_to)
+            undo_mark(user, change.verb, change.moment, change.after, change.up_to)
         except TooManyPendingMarks:
             return _refuse_change()
     else:
         up_to = pages.read_stream_position(user).seq
-        mark_some(user, INVERSE_VERBS[change.verb], up_to, change.ids)
+        change_rows(Mark(user=user, verb=INVERSE_VERBS[change.verb], up_to=up_to, ids=change.ids))
     return _redirect(query, inbox_changes.UNDONE)
 
 
@@ -151,7 +152,14 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
             "all must be read, or archive in the inbox, and without a search. Select notifications instead."
         )
     marked = mark_all(user, verb, up_to, category=query.category or None, level=query.level)
-    return AllChanged(verb=verb, marked=marked, up_to=up_to)
+    return AllChanged(
+        verb=verb,
+        count=len(marked.changed),
+        moment=marked.moment,
+        after=marked.after,
+        up_to=up_to,
+        is_pending=marked.next is not None,
+    )
 
 
 def _describe_change(text: str) -> dict[str, str]:

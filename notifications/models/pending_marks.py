@@ -9,7 +9,7 @@ from notifications.times import MomentField
 
 
 class PendingMark(models.Model):
-    """What is left of a change of many notifications of one user. See ``streams/marking.py``.
+    """What is left of a change of many notifications of one user. See ``streams/marking_all.py``.
 
     It is deleted when the last of them is changed.
     """

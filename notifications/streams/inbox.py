@@ -1,12 +1,10 @@
-"""Create notifications, and mark them as read or archived."""
+"""Create notifications."""
 
 from __future__ import annotations
 
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any, Protocol
 
 from django.contrib.auth.models import AnonymousUser
@@ -17,32 +15,17 @@ from notifications import streams, times, validators
 from notifications.db import bulk
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
-    connection,
     fair_atomic,
     in_callers_transaction,
     on_commit,
-    retrying_atomic,
 )
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import listing
 from notifications.streams.muting import mark_muted
-from notifications.streams.replaced import without_replaced
 
 logger = logging.getLogger("notifications")
 
 LEVELS = tuple(Notification.Level.values)
-
-#: Rows that one call of ``mark`` changes at most.
-MAX_MARKED_ROWS = 1_000
-
-#: The column that each verb changes, and whether it is set to the time (or to NULL).
-VERBS = {
-    "read": ("read_at", True),
-    "unread": ("read_at", False),
-    "archive": ("archived_at", True),
-    "unarchive": ("archived_at", False),
-}
 
 
 class CreationEvents(Protocol):
@@ -201,97 +184,3 @@ def create_chunk(
     if events and is_claimed:
         events.send_recorded(rows)
     return is_claimed
-
-
-def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = None, *, after: int = 0) -> bool:
-    """Change notifications of a user (key) by ``verb``: ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"``.
-
-    Changes those that are not in that state yet and were raised above ``after`` and up to ``up_to``; at most
-    ``MAX_MARKED_ROWS``, those raised first. Inside a caller's transaction this is deferred until after its commit.
-    Otherwise all of them have their number when it returns. Returns whether there may be more.
-    Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
-    """
-    ids = None if ids is None else list(ids)
-    if in_callers_transaction():
-        on_commit(lambda: _mark(user, verb, up_to, ids, after))
-        return False
-    return _mark(user, verb, up_to, ids, after)
-
-
-def _mark(user: Any, verb: str, up_to: int, ids: list[uuid.UUID] | None, after: int) -> bool:
-    # SQLite has one lock for all writers; PostgreSQL locks only these rows.
-    chunk_rows = MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_MARKED_ROWS
-    left, is_full = MAX_MARKED_ROWS, False
-    position: int | None = after
-    while left and position is not None:
-        chunk = _Chunk(user, verb, up_to, ids, after=position, limit=min(left, chunk_rows))
-        count, position = fair_atomic(chunk.mark)
-        left -= count
-        is_full = chunk.is_full if count else is_full
-    if is_full:
-        streams.number([user], more_follows=not left)
-    return not left
-
-
-def mark_some(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
-    """Change those of at most ``MAX_ROWS_PER_TRANSACTION`` notifications of a user (key) that ``verb`` can change.
-
-    They have their number when it returns. Returns the ids of those that were changed.
-    Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
-    """
-    chunk = _Chunk(user, verb, up_to, list(ids), after=0, limit=MAX_ROWS_PER_TRANSACTION)
-    retrying_atomic(chunk.mark)
-    if chunk.is_full:
-        streams.number([user])
-    return chunk.changed
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """At most ``limit`` notifications of a user, above a position, that are not in the state that ``verb`` gives."""
-
-    user: Any
-    verb: str
-    up_to: int
-    ids: list[uuid.UUID] | None
-    after: int
-    limit: int
-    is_full: bool = False  # the pass of numbering was, so more rows may be pending
-    changed: list[uuid.UUID] = field(default_factory=list)
-
-    def mark(self) -> tuple[int, int | None]:
-        """Change the rows, inside a transaction; return how many, and the position of the last (None: no rows left)."""
-        db = connection()
-        if db.vendor == "postgresql":
-            db.cursor().execute("SET LOCAL lock_timeout = '5s'")
-        column, is_set = VERBS[self.verb]
-        self.changed = []  # also after an attempt that was rolled back
-        candidates = self._read_candidates()
-        position = max(candidates.values()) if len(candidates) == self.limit else None
-        # An UPDATE locks in no order, so the rows are locked first, by id.
-        rows = Notification.objects.using(db.alias).filter(id__in=candidates, **{f"{column}__isnull": is_set})
-        rows = rows.order_by("id").select_for_update(no_key=db.vendor == "postgresql")
-        locked = list(rows.only("id", "key", "raised")) if candidates else []
-        if self.verb == "unarchive":
-            locked = without_replaced(self.user, locked)
-        if not locked:
-            return 0, position
-        value = times.now() if is_set else None
-        self.changed = [row.id for row in locked]
-        Notification.objects.using(db.alias).filter(id__in=self.changed).update(**{column: value}, seq=None)
-        self.is_full = streams.number_in_transaction([self.user])
-        return len(locked), position
-
-    def _read_candidates(self) -> dict[uuid.UUID, int]:
-        """Return the ``raised`` of the rows that were raised first, by id."""
-        column, is_set = VERBS[self.verb]
-        rows = Notification.objects.using(connection().alias).filter(
-            user_id=self.user, raised__gt=self.after, raised__lte=self.up_to
-        )
-        if self.ids is not None:
-            rows = rows.filter(id__in=self.ids)
-        state = "read" if column == "read_at" else "archived"
-        found: dict[uuid.UUID, int] = {}
-        for partition in listing.partitions(**{state: not is_set}):
-            found |= rows.filter(partition).order_by("raised").values_list("id", "raised")[: self.limit]
-        return dict(sorted(found.items(), key=itemgetter(1))[: self.limit])

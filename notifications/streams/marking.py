@@ -1,18 +1,22 @@
-"""Change a whole inbox: one second of it within the request, the rest in the background.
+"""Mark notifications as read, unread, archived or unarchived: those with some ids, a category or level, or all.
 
-What is left is stored as a ``PendingMark``, so it survives the process. Every server process and every worker continues
-it. They take different rows, and none waits for a row that is locked elsewhere.
-
-All rows that one change marks get the same time, by which exactly these rows are found when it is undone.
+``change_rows`` changes them in chunks, those raised first, and numbers each chunk in its transaction. After a number of
+rows the client of the API continues, because it is promised what a request has done; after a number of seconds a duty
+does, which ``marking_all.py`` gives the rest of a whole inbox.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.db.models.functions import Coalesce
 
 from notifications import streams, times
 from notifications.db.transactions import (
@@ -20,304 +24,226 @@ from notifications.db.transactions import (
     connection,
     database,
     fair_atomic,
-    retrying_atomic,
+    in_callers_transaction,
+    on_commit,
 )
-from notifications.models import Notification, PendingMark
+from notifications.models import Notification
 from notifications.streams import listing
-from notifications.streams.inbox import VERBS
 from notifications.streams.replaced import without_replaced
 
-#: Seconds for which a request changes rows.
+#: The column that each verb changes, and whether it is set to the time (or to NULL).
+VERBS = {
+    "read": ("read_at", True),
+    "unread": ("read_at", False),
+    "archive": ("archived_at", True),
+    "unarchive": ("archived_at", False),
+}
+#: The verb that undoes each verb.
+INVERSE_VERBS = {"read": "unread", "unread": "read", "archive": "unarchive", "unarchive": "archive"}
+#: Rows that one call of ``mark`` changes at most, and rows of each partition that are read at once for filters.
+MAX_MARKED_ROWS, MAX_ROWS_EXAMINED = 1_000, 5_000
+#: Seconds for which a request changes rows if a duty changes the rest.
 REQUEST_SECONDS = 1.0
-#: Pending marks that one round continues, and that one user can have.
-MAX_PENDING_MARKS, MAX_PENDING_MARKS_PER_USER = 100, 20
-#: Rows that one transaction reads to find those that a filter selects.
-MAX_ROWS_EXAMINED = 1_000
-
-#: The verb that undoes each verb that sets a time.
-UNDOING_VERBS = {"read": "unread", "archive": "unarchive"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mark:
-    """A change of all notifications of a user (key) that were raised above ``after`` and up to ``up_to``.
+    """A change of the notifications of a user (key) that were raised above ``after`` and up to ``up_to``.
 
     ``verb``
-        One of ``inbox.VERBS``. ``"read"`` changes those that are in the inbox and in the archive.
-    ``moment``
-        The time that ``verb`` sets. A verb that clears a time changes only notifications that have this one.
-    ``category``, ``level``
-        Notifications of these only; None and ``""``: of all.
+        One of ``VERBS``. It changes what is not in its state yet; ``"read"`` in the inbox and in the archive.
+    ``ids``, ``category``, ``level``
+        Those with one of these ids, of this category and of this level only; None and ``""``: all.
+    ``moment``, ``is_undo``
+        The time that ``verb`` sets; with ``is_undo`` it clears this time, and no other.
     """
 
     user: Any
     verb: str
-    moment: datetime
     up_to: int
     after: int = 0
+    ids: Collection[UUID] | None = None
     category: str | None = None
     level: str = ""
-
-    @property
-    def is_undo(self) -> bool:
-        return not VERBS[self.verb][1]
+    moment: datetime = field(default_factory=times.now)
+    is_undo: bool = False
 
     @property
     def is_filtered(self) -> bool:
-        return self.is_undo or self.category is not None or self.level != ""
+        """Whether rows are read that it does not change, because no index finds those that it changes."""
+        return self.ids is None and (self.is_undo or self.category is not None or self.level != "")
 
-    def selects(self, row: tuple[Any, ...]) -> bool:
-        """Return whether the filters select a row of ``_read_window``."""
-        _, _, category, level, moment = row
-        return (
-            self.category in (None, category)
-            and self.level in ("", level)
-            and (not self.is_undo or times.as_utc(moment) == self.moment)
-        )
-
-
-class TooManyPendingMarks(Exception):
-    """A user has ``MAX_PENDING_MARKS_PER_USER`` changes that continue in the background."""
+    @property
+    def state(self) -> dict[str, Any]:
+        """The condition of the rows that ``verb`` changes, on its column."""
+        column, is_set = VERBS[self.verb]
+        return {column: self.moment} if self.is_undo else {f"{column}__isnull": is_set}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marked:
-    """What a request has done.
+    """What a call has done.
 
-    ``moment``, ``after``
-        The time of the rows that were changed, and the position above which they are: for ``undo_mark``.
-    ``count``
-        How many were changed.
-    ``is_pending``
-        Whether the rest is changed in the background.
+    ``moment``
+        The time of the rows that were changed.
+    ``changed``
+        The ``raised`` of each of these rows, by its id.
+    ``next``
+        The position above which the caller continues, None if nothing is left.
     """
 
     moment: datetime
-    after: int
-    count: int
-    is_pending: bool
+    changed: dict[UUID, int] = field(default_factory=dict)
+    next: int | None = None
+
+    @property
+    def after(self) -> int:
+        """The position above which these rows are, and those that are left."""
+        positions = [raised - 1 for raised in self.changed.values()]
+        return min(positions if self.next is None else [*positions, self.next], default=0)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Chunk:
-    """What one transaction has done.
+def mark(
+    user: Any,
+    verb: str,
+    up_to: int,
+    ids: Collection[UUID] | None = None,
+    *,
+    after: int = 0,
+    category: str | None = None,
+    level: str = "",
+) -> Marked:
+    """Change at most ``MAX_MARKED_ROWS`` notifications of a user (key), those raised first: see ``Mark``.
 
-    ``position``
-        Everything up to it is changed; None if nothing is left.
-    ``first``
-        The ``raised`` of the first row that was changed.
+    With a category or level it reads at most ``MAX_ROWS_EXAMINED`` of each partition. All rows have their number when
+    it returns. Inside a caller's transaction this is deferred until after its commit.
+    Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
     """
+    mark = Mark(user=user, verb=verb, up_to=up_to, after=after, ids=ids, category=category, level=level)
+    if in_callers_transaction():
+        on_commit(lambda: change_rows(mark))
+        return Marked(moment=mark.moment)
+    return change_rows(mark)
 
-    position: int | None
-    count: int = 0
-    first: int | None = None
 
+def change_rows(mark: Mark, save_rest: Callable[[Mark], object] | None = None) -> Marked:
+    """Change rows, within the bounds of ``mark()``.
 
-def mark_all(user: Any, verb: str, up_to: int, *, category: str | None = None, level: str = "") -> Marked:
-    """Change by ``"read"`` or ``"archive"`` what was raised up to ``up_to`` for a user (key).
-
-    Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
+    ``save_rest``
+        Called with what this has not changed within ``REQUEST_SECONDS``, its only bound then, so that a duty changes
+        it. That includes rows that are locked elsewhere, for which this does not wait.
     """
-    mark = Mark(user=user, verb=verb, moment=times.now(), up_to=up_to, category=category, level=level)
-    pending = pending_marks(user)
-    if len(pending) >= MAX_PENDING_MARKS_PER_USER:
-        raise TooManyPendingMarks
-    # Of two equal changes, of which the first is pending, both are undone together.
-    for _, earlier in pending:
-        if (earlier.verb, earlier.category, earlier.level) == (verb, category, level):
-            mark = replace(mark, moment=earlier.moment)
-    return _mark_for_a_second(mark)
-
-
-def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) -> Marked:
-    """Undo ``mark_all`` for a user (key): change back the rows that have its time, and stop it if it is pending.
-
-    ``verb``
-        The verb that is undone.
-    ``after``, ``up_to``
-        The rows were raised above the first and up to the second.
-
-    A notification that a newer one with its key has replaced stays archived.
-    Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
-    """
-    # The change itself, and an undo of it that is pending, are stopped or continued.
-    others = [mark for _, mark in pending_marks(user) if mark.moment != moment]
-    if len(others) >= MAX_PENDING_MARKS_PER_USER:
-        raise TooManyPendingMarks
-    marks = PendingMark.objects.using(database()).filter(user=user, moment=moment)
-    retrying_atomic(lambda: marks.filter(verb=verb).delete())
-    return _mark_for_a_second(
-        Mark(user=user, verb=UNDOING_VERBS[verb], moment=moment, after=after, up_to=up_to)
-    )
-
-
-def continue_marking(seconds: float, run: Callable[[Callable[[], bool]], bool] = fair_atomic) -> bool:
-    """Continue pending marks for about ``seconds``, and at least one chunk that is not locked elsewhere.
-
-    ``run`` runs a function in a transaction. Returns whether there is more to change.
-    """
+    waits = save_rest is None
+    max_rows, seconds = (MAX_MARKED_ROWS, math.inf) if waits else (math.inf, REQUEST_SECONDS)
+    # SQLite has one lock for all writers; PostgreSQL locks only these rows.
+    has_one_chunk = waits and connection().vendor == "postgresql"
+    chunk_rows = MAX_MARKED_ROWS if has_one_chunk else MAX_ROWS_PER_TRANSACTION
+    bounded = replace(mark, up_to=_find_window_end(mark)) if waits else mark
     stop_at = time.monotonic() + seconds
-    while pending := pending_marks():
-        any_advanced = False
-        for id, _ in pending:
-            any_advanced |= run(lambda id=id: _continue(id))  # type: ignore[misc]
-            # Not before rows were changed, or an inbox whose rows are locked would hold up those behind it.
-            if any_advanced and time.monotonic() >= stop_at:
-                return True
-        if not any_advanced:
-            return False
-    return False
-
-
-def pending_marks(user: Any = None) -> list[tuple[int, Mark]]:
-    """Return pending marks by their ids: of one user (key), or those of whom least is changed."""
-    rows = PendingMark.objects.using(database()).order_by("after", "id")
-    if user is not None:
-        rows = rows.filter(user=user)
-    return [(row.id, _mark_of(row)) for row in rows[:MAX_PENDING_MARKS]]
-
-
-def save_pending(mark: Mark) -> None:
-    """Store that a mark is to be continued in the background. An equal one that is pending is extended."""
-
-    def save() -> None:
-        rows = PendingMark.objects.using(database())
-        same = rows.filter(
-            user=mark.user, verb=mark.verb, moment=mark.moment, category=mark.category, level=mark.level
-        )
-        row = same.select_for_update(no_key=connection().vendor == "postgresql").order_by("id").first()
-        if row is None:
-            rows.create(
-                user_id=mark.user,
-                **{
-                    name: getattr(mark, name)
-                    for name in ("verb", "moment", "category", "level", "after", "up_to")
-                },
-            )
-        else:
-            same.filter(pk=row.pk).update(after=min(row.after, mark.after), up_to=max(row.up_to, mark.up_to))
-
-    retrying_atomic(save)
-
-
-def _mark_for_a_second(mark: Mark) -> Marked:
-    stop_at = time.monotonic() + REQUEST_SECONDS
-    count, first, advanced = 0, None, True
-    is_pending = True
-    while advanced and is_pending and time.monotonic() < stop_at:
-        if mark.is_filtered:
-            mark = _pass_unselected(mark, stop_at)
-        chunk = fair_atomic(lambda mark=mark: _mark_chunk(mark))  # type: ignore[misc]
-        count += chunk.count
-        first = first or chunk.first
-        if chunk.position is None:
-            is_pending = False
-        else:
-            advanced = chunk.count > 0 or chunk.position > mark.after
-            mark = replace(mark, after=chunk.position)
-    if is_pending:
-        save_pending(mark)
-    return Marked(
-        moment=mark.moment,
-        after=(mark.after if first is None else first - 1),
-        count=count,
-        is_pending=is_pending,
-    )
-
-
-def _pass_unselected(mark: Mark, stop_at: float) -> Mark:
-    """Return the mark from the first row on that its filters select, which is searched without SQLite's lock."""
-    while time.monotonic() < stop_at:
-        window = _read_window(mark, MAX_ROWS_EXAMINED)
-        first = next((row for row in window if mark.selects(row)), None)
-        if first is not None:
-            return replace(mark, after=first[0] - 1)
-        if len(window) < MAX_ROWS_EXAMINED:
+    position, may_be_unnumbered = mark.after, False
+    changed: dict[UUID, int] = {}
+    while position < bounded.up_to and len(changed) < max_rows and time.monotonic() < stop_at:
+        limit = int(min(chunk_rows, max_rows - len(changed)))
+        chunk = Chunk(replace(bounded, after=position), limit, waits=waits)
+        if chunk.rows:
+            fair_atomic(chunk.change)
+        if chunk.changed:
+            changed |= chunk.changed
+            may_be_unnumbered = chunk.may_be_unnumbered
+        position = chunk.position
+        if not chunk.has_advanced:  # its first row is locked elsewhere
             break
-        mark = replace(mark, after=window[-1][0])
-    return mark
+    has_more = position < mark.up_to
+    if may_be_unnumbered:
+        streams.number([mark.user], more_follows=has_more)
+    if save_rest and has_more:
+        save_rest(replace(mark, after=position))
+    return Marked(moment=mark.moment, changed=changed, next=position if has_more else None)
 
 
-def _continue(id: int) -> bool:
-    """Change a chunk of a pending mark; return whether rows were changed or passed."""
-    db = connection()
-    rows = PendingMark.objects.using(db.alias).filter(pk=id)
-    if db.features.has_select_for_update_skip_locked:
-        # A process that deletes it, to undo it, waits for this chunk.
-        rows = rows.select_for_update(skip_locked=True, no_key=True)
-    row = rows.first()
-    if row is None:
-        return False
-    chunk = _mark_chunk(_mark_of(row))
-    if chunk.position is None:
-        PendingMark.objects.using(db.alias).filter(pk=id).delete()
-    else:
-        PendingMark.objects.using(db.alias).filter(pk=id).update(after=chunk.position)
-    return chunk.count > 0 or (chunk.position is not None and chunk.position > row.after)
+class Chunk:
+    """The rows that a mark changes first, at most ``limit``, and what their transaction has done.
+
+    They are read before it, because it holds SQLite's lock, and their state is checked in it.
+
+    ``waits``
+        For rows that are locked elsewhere, up to 5 s. Otherwise they are left for later.
+    ``changed``, ``position``
+        The ``raised`` of each row that was changed, by its id; everything up to this position is changed.
+    ``may_be_unnumbered``
+        The pass of numbering was full, so more rows may be pending.
+    """
+
+    def __init__(self, mark: Mark, limit: int = MAX_ROWS_PER_TRANSACTION, *, waits: bool = False) -> None:
+        self.mark, self.waits = mark, waits
+        self.rows, self.end = _select(mark, limit)
+        self.position = self.end
+        self.changed: dict[UUID, int] = {}
+        self.may_be_unnumbered = False
+
+    @property
+    def has_advanced(self) -> bool:
+        return bool(self.changed) or self.position > self.mark.after
+
+    def change(self) -> bool:
+        """Change the rows, as the last act of a transaction of the app's own. Returns True: others may follow."""
+        db, mark = connection(), self.mark
+        if self.waits and db.vendor == "postgresql":
+            db.cursor().execute("SET LOCAL lock_timeout = '5s'")
+        rows = Notification.objects.using(db.alias).filter(id__in=[id for _, id in self.rows], **mark.state)
+        # An UPDATE locks in no order, so the rows are locked first, by id.
+        rows = rows.select_for_update(skip_locked=not self.waits, no_key=True).order_by("id")
+        locked = list(rows.only("id", "key", "raised"))
+        if not self.waits:
+            ids = {row.id for row in locked}
+            self.position = next((raised - 1 for raised, id in self.rows if id not in ids), self.end)
+        if mark.verb == "unarchive":
+            locked = without_replaced(mark.user, locked)
+        self.changed = {row.id: row.raised for row in locked}
+        if locked:
+            column, is_set = VERBS[mark.verb]
+            rows = Notification.objects.using(db.alias).filter(id__in=self.changed)
+            rows.update(**{column: mark.moment if is_set else None}, seq=None)
+            self.may_be_unnumbered = streams.number_in_transaction([mark.user])
+        return True
 
 
-def _mark_of(row: PendingMark) -> Mark:
-    return Mark(
-        user=row.user_id,
-        verb=row.verb,
-        moment=row.moment,
-        up_to=row.up_to,
-        after=row.after,
-        category=row.category,
-        level=row.level,
-    )
+def _select(mark: Mark, limit: int) -> tuple[list[tuple[int, UUID]], int]:
+    """Return ``raised`` and id of the ``limit`` rows raised first, and up to which position these are all."""
+    end = _find_window_end(mark)
+    filters: dict[str, Any] = mark.state if mark.is_undo else {}
+    if mark.category is not None:
+        filters["category"] = mark.category
+    if mark.level:
+        filters["level"] = mark.level
+    found: list[tuple[int, UUID]] = []
+    # One upper bound: of two SQLite uses only one, and reads everything up to the other.
+    for select in _partitions(replace(mark, up_to=end)):
+        found += select.filter(**filters).values_list("raised", "id")[: limit + 1]
+    found.sort()
+    if len(found) > limit:
+        del found[limit:]
+        end = found[-1][0]
+    return found, end
 
 
-def _mark_chunk(mark: Mark) -> _Chunk:
-    """Change the oldest rows above ``mark.after``, but those that are locked elsewhere."""
-    db = connection()
-    field, is_set = VERBS[mark.verb]
-    limit = MAX_ROWS_EXAMINED if mark.is_filtered else MAX_ROWS_PER_TRANSACTION
-    window = _read_window(mark, limit)
-    selected = [row for row in window if mark.selects(row)]
-    oldest = selected[:MAX_ROWS_PER_TRANSACTION]
-    if len(selected) > len(oldest):
-        end: int | None = oldest[-1][0]
-    else:
-        end = window[-1][0] if len(window) == limit else None
-    if not oldest:
-        return _Chunk(position=end)
-    lockable = Notification.objects.using(db.alias).filter(
-        id__in=[id for _, id, *_ in oldest], **{f"{field}__isnull": is_set}
-    )
-    if mark.is_undo:
-        lockable = lockable.filter(**{field: mark.moment})
-    if db.features.has_select_for_update_skip_locked:
-        lockable = lockable.select_for_update(skip_locked=True, no_key=True)
-    locked = list(lockable.order_by("id").only("id", "key", "raised"))
-    ids = {row.id for row in locked}
-    if mark.verb == "unarchive":
-        locked = without_replaced(mark.user, locked)
-    Notification.objects.using(db.alias).filter(id__in=[row.id for row in locked]).update(
-        **{field: mark.moment if is_set else None}, seq=None
-    )
-    streams.number_in_transaction([mark.user])
-    first_skipped = next((raised for raised, id, *_ in oldest if id not in ids), None)
-    return _Chunk(
-        position=end if first_skipped is None else first_skipped - 1,
-        count=len(locked),
-        first=min((row.raised for row in locked), default=None),
-    )
+def _find_window_end(mark: Mark) -> int:
+    """Return the position up to which rows are read at once for filters, which no index helps."""
+    ends = []
+    if mark.is_filtered:
+        for select in _partitions(mark):
+            ends += select.values_list("raised", flat=True)[MAX_ROWS_EXAMINED - 1 : MAX_ROWS_EXAMINED]
+    return min(ends, default=mark.up_to)
 
 
-def _read_window(mark: Mark, limit: int) -> list[tuple[Any, ...]]:
-    """Return raised, id, category, level and time of the ``limit`` oldest rows that ``mark.verb`` can change."""
-    field, is_set = VERBS[mark.verb]
-    rows = Notification.objects.using(connection().alias).filter(
-        user=mark.user, raised__gt=mark.after, raised__lte=mark.up_to
-    )
-    state = "read" if field == "read_at" else "archived"
-    found: list[tuple[Any, ...]] = []
-    for partition in listing.partitions(**{state: not is_set}):
-        found += (
-            rows.filter(partition)
-            .order_by("raised")
-            .values_list("raised", "id", "category", "level", field)[:limit]
-        )
-    found.sort(key=lambda row: row[0])
-    return found[:limit]
+def _partitions(mark: Mark) -> list[QuerySet[Notification]]:
+    """Return the rows between the bounds of a mark that are not in the state of its verb, of each partition."""
+    rows = Notification.objects.using(database()).filter(raised__gt=mark.after, raised__lte=mark.up_to)
+    rows = rows.order_by("raised")
+    if mark.ids is not None:
+        # By the primary key: beside an indexed condition on the user, the whole inbox may be read.
+        owned = rows.alias(owner=Coalesce("user_id", "user_id")).filter(owner=mark.user)
+        return [owned.filter(id__in=mark.ids, **mark.state)]
+    column, is_set = VERBS[mark.verb]
+    partitions = listing.partitions(**{"read" if column == "read_at" else "archived": not is_set})
+    return [rows.filter(partition, user_id=mark.user) for partition in partitions]

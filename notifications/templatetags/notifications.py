@@ -29,7 +29,7 @@ from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
 from notifications.states import DONE
 from notifications.streams import pages
-from notifications.streams.inbox import VERBS
+from notifications.streams.marking import VERBS
 
 register = template.Library()
 logger = logging.getLogger("notifications")

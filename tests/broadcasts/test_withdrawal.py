@@ -5,7 +5,7 @@ import pytest
 from notifications import streams
 from notifications.broadcasts import sending, starting, withdrawal
 from notifications.models import Broadcast, Job, Notification, Stream
-from notifications.streams import changes, inbox, recount, withdrawing
+from notifications.streams import changes, marking, recount, withdrawing
 from notifications.testing import run_jobs
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -28,7 +28,7 @@ def sent(users, make_broadcast):
     broadcast = make_broadcast()
     run_jobs(raise_errors=True)
     for user in users[:2]:
-        inbox.mark(user.pk, "read", changes.position(user.pk).head)
+        marking.mark(user.pk, "read", changes.position(user.pk).head)
     return broadcast
 
 

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from notifications import streams
 from notifications.ids import uuid7
 from notifications.jobs.transitions import running
-from notifications.streams import inbox
+from notifications.streams import inbox, marking
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -31,7 +31,7 @@ def test_notifications_are_shown_and_resumed(user):
     out, since = watch()
     assert out.split() == ["1", "notification", "success", "First", "|", "two", "lines", "|", "/a/"]
     inbox.create_notifications(user, "Second")
-    inbox.mark(user.pk, "read", 1)
+    marking.mark(user.pk, "read", 1)
     out, since = watch("--since", since)
     assert [line.split()[:4] for line in out.splitlines()] == [
         ["2", "notification", "info", "Second"],

@@ -6,7 +6,7 @@ from django.db import connection, transaction
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification
-from notifications.streams import inbox
+from notifications.streams import inbox, marking
 from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import unnumbered
@@ -30,7 +30,7 @@ def test_older_notification_is_archived(user, assigned_seqs):
 def test_read_notification_is_not_archived(user):
     """An older notification that was read is not archived."""
     (read,) = notify(user, "read", key="export")
-    inbox.mark(user.pk, "read", 1)
+    marking.mark(user.pk, "read", 1)
     notify(user, "new", key="export")
     assert Notification.objects.get(pk=read).archived_at is None
     assert titles(user, archived_at=None) == ["read", "new"]
@@ -127,7 +127,7 @@ def test_older_row_is_marked_as_read_during_numbering(open_connection, user, on_
     numbering, reader = open_connection(), open_connection()
     numbering.begin()
     numbering.do(lambda: Pass(connection.cursor(), connection, [user.pk]).lock_streams())
-    reading = reader.start(inbox.mark, user.pk, "read", 1)
+    reading = reader.start(marking.mark, user.pk, "read", 1)
     reader.wait_until_blocked()  # it has locked and marked the row, and waits for the stream
     assert numbering.do(notify_in_transaction, user, "newer") is None
     numbering.commit()

@@ -15,7 +15,7 @@ from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
 from notifications.operations.announcing.announcer import announce
 from notifications.operations.announcing.topics import Topic
-from notifications.streams import changes, marking, marking_seen, retention
+from notifications.streams import changes, marking, marking_all, marking_seen, retention
 from notifications.testing import run_jobs
 from tests.docs.pages import DOCS
 from tests.jobs import tasks
@@ -113,11 +113,11 @@ def test_transactions_lock_in_the_documented_order(transactions, user, other_use
     for _ in range(2):
         notify([user, other_user], "Twice", key="k")
     head = changes.position(user.pk).head
-    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=times.now(), up_to=head))
+    marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=times.now(), up_to=head))
     assert PendingMark.objects.exists()
-    marking.continue_marking(60)
+    marking_all.continue_marking(60)
     marking_seen.mark_seen(user.pk, head)
-    marking.mark_all(user.pk, "archive", head)
+    marking_all.mark_all(user.pk, "archive", head)
     for state in ("failed", "missed", ""):  # the row is inserted, changed and deleted
         topic = Topic(
             key="schedule:poll",

@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.models import Notification
-from notifications.streams import changes, inbox, marking, recount
+from notifications.db.transactions import retrying_atomic
+from notifications.models import Notification, PendingMark
+from notifications.streams import changes, inbox, marking, marking_all, recount
 from tests.data.rows import unnumbered
 
 pytestmark = [
@@ -33,7 +34,7 @@ def user(user):
 
 def save_pending_read(user, up_to):
     """Leave the whole inbox up to a position to the background."""
-    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=MOMENT, up_to=up_to))
+    marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=MOMENT, up_to=up_to))
 
 
 def unread_rows(user):
@@ -52,7 +53,7 @@ def test_slow_request_continues_in_the_background(monkeypatch, user_client, user
     assert (
         "Marking notifications as read." in user_client.get(reverse("notifications:inbox")).content.decode()
     )
-    assert marking.continue_marking(60) is False
+    assert marking_all.continue_marking(60) is False
     assert [row.title for row in unread_rows(user)] == ["Later"]
     assert (
         "Marking notifications as read."
@@ -60,18 +61,19 @@ def test_slow_request_continues_in_the_background(monkeypatch, user_client, user
     )
 
 
-def test_quick_request_marks_everything(user_client, user):
-    """A request that marks all rows in time leaves nothing to the background."""
+def test_quick_request_marks_everything(monkeypatch, user_client, user):
+    """A request that marks all rows in time leaves nothing to the background, however many the API marks at once."""
+    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 2)
     user_client.post(reverse("notifications:inbox-mark"), {"up_to": MANY, "all": "read"})
     assert not unread_rows(user).exists()
-    assert marking.pending_marks(user.pk) == []
+    assert marking_all.pending_marks(user.pk) == []
 
 
 def test_unread_count_is_exact_after_each_chunk(user):
     """The unread count is exact after each chunk, because a chunk is numbered in the transaction that marks it."""
     save_pending_read(user, MANY - 50)
     counts = [changes.position(user.pk).unread]
-    while marking.continue_marking(0):
+    while marking_all.continue_marking(0):
         counts.append(changes.position(user.pk).unread)
         assert counts[-1] == unread_rows(user).count()
         assert recount.find_wrong_counts() == {}
@@ -81,12 +83,12 @@ def test_unread_count_is_exact_after_each_chunk(user):
 def test_marking_as_unread_during_the_background(user):
     """A notification that the user marks as unread while the background marks the rest stays unread."""
     save_pending_read(user, MANY)
-    assert marking.continue_marking(0)
+    assert marking_all.continue_marking(0)
     first = Notification.objects.get(user=user, raised=1)
-    inbox.mark(user.pk, "unread", MANY, [first.pk])
-    marking.continue_marking(60)
+    marking.mark(user.pk, "unread", MANY, [first.pk])
+    marking_all.continue_marking(60)
     assert list(unread_rows(user)) == [first]
-    marking.mark_all(user.pk, "read", MANY)
+    marking_all.mark_all(user.pk, "read", MANY)
     assert not unread_rows(user).exists()
 
 
@@ -94,7 +96,7 @@ def test_earlier_position_does_not_shorten_a_pending_read(user):
     """A second request with an earlier position does not shorten the first."""
     save_pending_read(user, MANY)
     save_pending_read(user, 10)
-    ((_, mark),) = marking.pending_marks()
+    ((_, mark),) = marking_all.pending_marks()
     assert (mark.after, mark.up_to) == (0, MANY)
 
 
@@ -103,8 +105,8 @@ def test_two_users_take_turns(user, other_user):
     notify(other_user, "One")
     save_pending_read(user, MANY)
     save_pending_read(other_user, 1)
-    marking.continue_marking(0)
-    marking.continue_marking(0)
+    marking_all.continue_marking(0)
+    marking_all.continue_marking(0)
     assert not unread_rows(other_user).exists()
     assert unread_rows(user).exists()
 
@@ -115,13 +117,50 @@ def test_locked_row_is_marked_once_it_is_unlocked(on_postgresql, open_connection
     holder.begin()
     locked = Notification.objects.get(user=user, raised=20)
     holder.do(lambda: Notification.objects.select_for_update().get(pk=locked.pk))
-    assert marking.mark_all(user.pk, "read", MANY).is_pending
+    assert marking_all.mark_all(user.pk, "read", MANY).next is not None
     assert list(unread_rows(user)) == [locked]
-    assert marking.continue_marking(60) is False
+    assert marking_all.continue_marking(60) is False
     holder.roll_back()
-    marking.continue_marking(60)
+    marking_all.continue_marking(60)
     assert not unread_rows(user).exists()
-    assert marking.pending_marks() == []
+    assert marking_all.pending_marks() == []
+
+
+def test_undo_of_a_change_whose_first_row_was_locked(on_postgresql, open_connection, user):
+    """The position for the undo is below the row, which the background marks later."""
+    holder = open_connection()
+    holder.begin()
+    holder.do(lambda: Notification.objects.select_for_update().get(user=user, raised=1))
+    marked = marking_all.mark_all(user.pk, "read", MANY)
+    holder.roll_back()
+    marking_all.continue_marking(60)
+    assert not unread_rows(user).exists()
+    marking_all.undo_mark(user.pk, "read", marked.moment, marked.after, MANY)
+    assert unread_rows(user).count() == MANY
+
+
+@pytest.mark.parametrize(
+    ("intervene", "unread", "unread_later"),
+    [
+        (lambda user: PendingMark.objects.all().delete(), MANY, MANY),
+        (lambda user: marking_all.continue_marking(0), MANY - 50, MANY - 50),
+        (lambda user: save_pending_read(user, MANY), MANY, 0),
+    ],
+    ids=["undone", "continued", "extended"],
+)
+def test_pending_mark_changes_after_its_chunk_is_read(user, intervene, unread, unread_later):
+    """Another process has changed it: this one changes nothing before it reads it again."""
+    save_pending_read(user, 50)
+
+    def run(work):
+        intervene(user)
+        return retrying_atomic(work)
+
+    assert marking_all.continue_marking(0, run) is False
+    assert unread_rows(user).count() == unread
+    marking_all.continue_marking(60)
+    assert unread_rows(user).count() == unread_later
+    assert recount.find_wrong_counts() == {}
 
 
 def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user, other_user):
@@ -132,45 +171,45 @@ def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user
     holder = open_connection()
     holder.begin()
     holder.do(lambda: Notification.objects.select_for_update().get(user=user, raised=1))
-    marking.continue_marking(0)
+    marking_all.continue_marking(0)
     assert not unread_rows(other_user).exists()
     holder.roll_back()
 
 
 def test_undo_while_the_rest_is_pending(monkeypatch, user):
     """What was changed is changed back, and the rest is left as it is."""
-    inbox.mark(user.pk, "read", 10)
+    marking.mark(user.pk, "read", 10)
     before = list(Notification.objects.order_by("raised").values_list("read_at", "archived_at"))
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    marked = marking.mark_all(user.pk, "archive", MANY)
-    marking.continue_marking(0)
+    marked = marking_all.mark_all(user.pk, "archive", MANY)
+    marking_all.continue_marking(0)
     assert Notification.objects.filter(archived_at=None).count() == MANY - 100
     monkeypatch.undo()
-    assert not marking.undo_mark(user.pk, "archive", marked.moment, marked.after, MANY).is_pending
-    assert marking.pending_marks() == []
+    assert marking_all.undo_mark(user.pk, "archive", marked.moment, marked.after, MANY).next is None
+    assert marking_all.pending_marks() == []
     assert before == list(Notification.objects.order_by("raised").values_list("read_at", "archived_at"))
     assert recount.find_wrong_counts() == {}
 
 
 def test_undo_continues_in_the_background(monkeypatch, user):
     """The rows that it does not reach within the request are changed back later."""
-    marked = marking.mark_all(user.pk, "read", MANY)
+    marked = marking_all.mark_all(user.pk, "read", MANY)
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    assert marking.undo_mark(user.pk, "read", marked.moment, marked.after, MANY).is_pending
+    assert marking_all.undo_mark(user.pk, "read", marked.moment, marked.after, MANY).next is not None
     assert unread_rows(user).count() == 0
-    assert marking.continue_marking(60) is False
+    assert marking_all.continue_marking(60) is False
     assert unread_rows(user).count() == MANY
 
 
 def test_equal_change_while_one_is_pending_is_undone_with_it(monkeypatch, user):
     """Both have the time of the first."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    first, second = (marking.mark_all(user.pk, "read", up_to) for up_to in (MANY - 10, MANY))
+    first, second = (marking_all.mark_all(user.pk, "read", up_to) for up_to in (MANY - 10, MANY))
     assert first.moment == second.moment
-    assert len(marking.pending_marks()) == 1
-    marking.continue_marking(60)
+    assert len(marking_all.pending_marks()) == 1
+    marking_all.continue_marking(60)
     monkeypatch.undo()
-    marking.undo_mark(user.pk, "read", second.moment, 0, MANY)
+    marking_all.undo_mark(user.pk, "read", second.moment, 0, MANY)
     assert unread_rows(user).count() == MANY
 
 
@@ -180,30 +219,30 @@ def test_filtered_change_examines_a_bounded_number_of_rows_at_once(monkeypatch, 
     Notification.objects.filter(raised__in=[3, 100, 248]).update(category="reports")
     for seconds in (60, 0):
         monkeypatch.setattr(marking, "REQUEST_SECONDS", seconds)
-        marking.mark_all(user.pk, "read", MANY, category="reports")
-        marking.continue_marking(60)
+        marking_all.mark_all(user.pk, "read", MANY, category="reports")
+        marking_all.continue_marking(60)
         rows = Notification.objects.exclude(read_at=None)
         assert sorted(rows.values_list("raised", flat=True)) == [3, 100, 248]
-        inbox.mark(user.pk, "unread", MANY)
+        marking.mark(user.pk, "unread", MANY)
 
 
 def test_number_of_pending_marks_of_a_user_is_limited(monkeypatch, user):
     """Each request of another category would store one more."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    for n in range(marking.MAX_PENDING_MARKS_PER_USER):
-        marking.mark_all(user.pk, "read", MANY, category=str(n))
-    with pytest.raises(marking.TooManyPendingMarks):
-        marking.mark_all(user.pk, "read", MANY, category="one more")
+    for n in range(marking_all.MAX_PENDING_MARKS_PER_USER):
+        marking_all.mark_all(user.pk, "read", MANY, category=str(n))
+    with pytest.raises(marking_all.TooManyPendingMarks):
+        marking_all.mark_all(user.pk, "read", MANY, category="one more")
 
 
 def test_undo_beside_too_many_pending_changes(monkeypatch, user):
     """It is refused as a change is, and it may continue what is pending itself."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
     inbox.create_notifications(user, "One")
-    categories = [f"c{number}" for number in range(marking.MAX_PENDING_MARKS_PER_USER)]
-    marked = [marking.mark_all(user.pk, "read", 1, category=category) for category in categories]
-    assert all(change.is_pending for change in marked)
-    with pytest.raises(marking.TooManyPendingMarks):
-        marking.undo_mark(user.pk, "read", timezone.now(), 0, 1)
-    assert marking.undo_mark(user.pk, "read", marked[0].moment, 0, 1).is_pending
-    assert len(marking.pending_marks(user.pk)) == marking.MAX_PENDING_MARKS_PER_USER
+    categories = [f"c{number}" for number in range(marking_all.MAX_PENDING_MARKS_PER_USER)]
+    marked = [marking_all.mark_all(user.pk, "read", 1, category=category) for category in categories]
+    assert all(change.next is not None for change in marked)
+    with pytest.raises(marking_all.TooManyPendingMarks):
+        marking_all.undo_mark(user.pk, "read", timezone.now(), 0, 1)
+    assert marking_all.undo_mark(user.pk, "read", marked[0].moment, 0, 1).next is not None
+    assert len(marking_all.pending_marks(user.pk)) == marking_all.MAX_PENDING_MARKS_PER_USER

@@ -12,7 +12,7 @@ from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
-from notifications.streams import inbox, numbering
+from notifications.streams import marking, numbering
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.support.claims import claim_rows
@@ -72,7 +72,7 @@ def test_job_without_owner_has_no_seq(transactional_db):
 def test_marking_as_read_changes_seq_but_not_raised(user, assigned_seqs):
     """A notification that is marked as read gets a new seq, and its raised does not change."""
     first, second = (notify(user, title)[0] for title in ("first", "second"))
-    assert inbox.mark(user.pk, "read", 2, [first]) is False
+    assert marking.mark(user.pk, "read", 2, [first]).next is None
     row = Notification.objects.get(pk=first)
     assert (row.seq, row.raised, row.counted) == (3, 1, False)
     assert row.read_at is not None
@@ -172,7 +172,7 @@ def test_unread_is_decreased_once_per_row(user):
         notify(user, f"note {number}", key="progress" if number > 1 else "")
     assert position(user)[1] == 3  # the fourth has archived the third, which has the same key
     for _ in range(2):
-        inbox.mark(user.pk, "read", position(user)[0])
+        marking.mark(user.pk, "read", position(user)[0])
         assert position(user)[1] == 0
     assert_consistent([user])
 

@@ -19,7 +19,7 @@ from notifications.broadcasts import starting
 from notifications.db import transactions
 from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification, Stream
-from notifications.streams import inbox, purging, retention
+from notifications.streams import inbox, marking, purging, retention
 from notifications.testing import run_jobs
 from tests.data.rows import job, unnumbered
 from tests.jobs import tasks
@@ -154,7 +154,7 @@ def count_archived():
 
 
 WRITES = {
-    "marking": (lambda user: inbox.mark(user.pk, "read", 9999), count_unread),
+    "marking": (lambda user: marking.mark(user.pk, "read", 9999), count_unread),
     "marking in the page": (mark_in_the_page, count_unread),
     "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], count_unnumbered),
     "numbering many users": (number_streams, count_unnumbered),
@@ -174,7 +174,7 @@ WRITES = {
 @pytest.mark.parametrize("name", WRITES)
 def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, monkeypatch, name):
     """At most 100 rows are written between two pauses, and after the last one."""
-    monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 150)
+    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 150)
     write, count = WRITES[name]
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
@@ -191,21 +191,13 @@ def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, monkeypatch, name
     assert Stream.objects.filter(pk=user.pk).exists() == (name != "purging")
 
 
-def test_all_marked_rows_are_numbered(on_sqlite, user):
-    """Rows that mark() changes in several chunks all have a seq and are counted when it returns False."""
-    unnumbered(user.pk, MANY)
-    streams.number([user.pk])
-    assert inbox.mark(user.pk, "read", 9999) is False
-    assert not Notification.objects.filter(seq=None).exists()
-    assert Stream.objects.get().unread == 0
-
-
 def test_mark_returns_whether_rows_remain(transactional_db, user, monkeypatch):
-    """mark() returns True after MAX_MARKED_ROWS rows if more remain, and False once all are marked."""
-    monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 150)
+    """mark() returns where to continue after MAX_MARKED_ROWS rows if more remain; those it has changed are numbered."""
+    half = MANY // 2
+    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", half)
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
-    assert inbox.mark(user.pk, "read", 9999) is True
-    assert count_unread() == MANY - 150
-    assert inbox.mark(user.pk, "read", 9999) is False
+    assert marking.mark(user.pk, "read", 9999).next == half
+    assert count_unread() == MANY - half
+    assert marking.mark(user.pk, "read", 9999).next is None
     assert (count_unread(), count_unnumbered(), Stream.objects.get().unread) == (0, 0, 0)

@@ -26,16 +26,7 @@ from notifications.jobs.transitions import (
 )
 from notifications.models import Job, Notification, Worker
 from notifications.operations import unserved_engines, unserved_queues
-from notifications.streams import (
-    changes,
-    inbox,
-    listing,
-    marking,
-    marking_filtered,
-    pages,
-    purging,
-    retention,
-)
+from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
@@ -139,8 +130,8 @@ def warn_of_unserved_jobs_of_engines(user):
 
 
 def unarchive(user):
-    inbox.mark(user, "archive", 90, some_ids(user))
-    inbox.mark(user, "unarchive", 90)
+    marking.mark(user, "archive", 90, some_ids(user))
+    marking.mark(user, "unarchive", 90)
 
 
 #: What a search of the inbox page selects.
@@ -148,8 +139,8 @@ SEARCH = listing.Filters(category="", level="info", words=("note", "other"))
 
 
 def undo(user):
-    marked = marking.mark_all(user, "archive", 90)
-    marking.undo_mark(user, "archive", marked.moment, marked.after, 90)
+    marked = marking_all.mark_all(user, "archive", 90)
+    marking_all.undo_mark(user, "archive", marked.moment, marked.after, 90)
 
 
 OPERATIONS = {
@@ -157,8 +148,8 @@ OPERATIONS = {
     "numbering many": number_many_users,
     "numbering pending": number_pending,
     "numbering none": lambda user: streams.number_pending(),
-    "marking as read": lambda user: inbox.mark(user, "read", 90),
-    "marking some as read": lambda user: inbox.mark(user, "read", 90, some_ids(user)),
+    "marking as read": lambda user: marking.mark(user, "read", 90),
+    "marking some as read": lambda user: marking.mark(user, "read", 90, some_ids(user)),
     "catch-up": lambda user: changes.read_missed({user: [2 * ROWS_PER_USER - 10]}),
     "long catch-up": lambda user: changes.read_missed({user: [-10]}),
     "catch-up of many": lambda user: changes.read_missed(
@@ -183,17 +174,13 @@ OPERATIONS = {
     "categories": lambda user: listing.read_categories(
         user, below=2 * ROWS_PER_USER, filters=listing.Filters()
     ),
-    "marking those of a category as read": lambda user: marking_filtered.mark_filtered(
-        user, "read", 90, category=""
-    ),
-    "marking those of a level as unread": lambda user: marking_filtered.mark_filtered(
-        user, "unread", 90, level="info"
-    ),
-    "marking all of a category": lambda user: marking.mark_all(user, "read", 90, category=""),
+    "marking those of a category as read": lambda user: marking.mark(user, "read", 90, category=""),
+    "marking those of a level as unread": lambda user: marking.mark(user, "unread", 90, level="info"),
+    "marking all of a category": lambda user: marking_all.mark_all(user, "read", 90, category=""),
     "undoing": undo,
-    "marking none as unread": lambda user: inbox.mark(user, "unread", 90),
+    "marking none as unread": lambda user: marking.mark(user, "unread", 90),
     "marking as seen": lambda user: mark_seen(user, 90),
-    "archiving": lambda user: inbox.mark(user, "archive", 90),
+    "archiving": lambda user: marking.mark(user, "archive", 90),
     "unarchiving": unarchive,
     "running a job": run_a_job,
     "reaping no jobs": reap_no_jobs,

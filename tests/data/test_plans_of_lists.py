@@ -12,13 +12,7 @@ from notifications.api import notify
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
-from notifications.streams import (
-    changes,
-    inbox,
-    listing,
-    marking_filtered,
-    pages,
-)
+from notifications.streams import changes, inbox, listing, marking, pages
 from notifications.streams.marking_seen import count_unseen_sql, mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered
@@ -162,7 +156,7 @@ def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
 def test_rare_notifications_are_searched_in_bounded_steps(full_inbox, analyzed, filters, monkeypatch):
     """A list, or a change, of a category or level that is rare reads a bounded part of the inbox at once."""
     monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 100)
-    monkeypatch.setattr(marking_filtered, "MAX_ROWS_EXAMINED", 100)
+    monkeypatch.setattr(marking, "MAX_ROWS_EXAMINED", 100)
     with connection.cursor() as cursor:
         for raised in (2_050, INBOX_SIZE - 150):
             cursor.execute(
@@ -181,8 +175,8 @@ def test_rare_notifications_are_searched_in_bounded_steps(full_inbox, analyzed, 
             page = listing.read_page(full_inbox, 50, head=INBOX_SIZE, after=after, filters=search)
             assert ([row.raised for row in page.rows], page.after) == (found, next)
         for after in (0, half, 2_000):
-            end = marking_filtered.mark_filtered(full_inbox, "read", INBOX_SIZE, after=after, **filters)
-            assert end == after + 100
+            marked = marking.mark(full_inbox, "read", INBOX_SIZE, after=after, **filters)
+            assert marked.next == after + 100
     assert Notification.objects.exclude(read_at=None).get().raised == 2_050
     reads = [
         query["sql"]
@@ -206,14 +200,27 @@ def test_marking_as_seen_does_not_read_what_is_below(full_inbox):
     assert changes.position(full_inbox).unseen == 10
 
 
+@pytest.mark.parametrize("full_inbox", ["nothing", "an empty table", "others"], indirect=True)
+def test_marking_by_ids_reads_only_these(full_inbox):
+    """The primary key finds them, although an index of the user has them in order."""
+    rows = Notification.objects.filter(user=full_inbox, raised__in=[1, 9_000, 19_000])
+    ids = list(rows.values_list("pk", flat=True))
+    with CaptureQueriesContext(connection) as queries:
+        assert set(marking.mark(full_inbox, "read", INBOX_SIZE, ids).changed) == set(ids)
+    reads = [query["sql"] for query in queries.captured_queries if '"raised"' in query["sql"]]
+    assert len(reads) == 2
+    with transaction.atomic():
+        assert max(pages_read(sql) for sql in reads) < 3 * MAX_READ_PER_LOOKUP[connection.vendor]
+
+
 def test_unarchiving_does_not_read_the_whole_inbox(full_inbox):
     """Unarchiving searches newer rows with the same key, and reads only the rows after it, not the whole inbox."""
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     last = Notification.objects.get(user=full_inbox, raised=INBOX_SIZE)
-    inbox.mark(full_inbox, "archive", INBOX_SIZE, [last.pk])
+    marking.mark(full_inbox, "archive", INBOX_SIZE, [last.pk])
     with CaptureQueriesContext(connection) as queries:
-        inbox.mark(full_inbox, "unarchive", INBOX_SIZE, [last.pk])
+        marking.mark(full_inbox, "unarchive", INBOX_SIZE, [last.pk])
     reads = [query["sql"] for query in queries.captured_queries if "SELECT" in query["sql"]]
     assert len([sql for sql in reads if "MAX(" in sql]) == 1
     # Restore the state before unarchiving, so that the measured query finds the row.

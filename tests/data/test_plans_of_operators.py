@@ -15,7 +15,7 @@ from notifications.models import Job, Notification, Stream
 from notifications.operations import bulk_changes as changing
 from notifications.operations import depths
 from notifications.operations.matching import JobFilter
-from notifications.streams import inbox, recount
+from notifications.streams import marking, recount
 from tests.data.plans import can_scan, explain, pages_read
 from tests.support.offenders import collect_offenders
 
@@ -111,7 +111,7 @@ def test_wrong_counts_are_found_within_limits(transactional_db, django_user_mode
     users = [django_user_model.objects.create_user(f"user{number}").pk for number in range(4)]
     for user in users:
         notify(user, "One"), notify(user, "Two")
-    inbox.mark(users[0], "read", 1)
+    marking.mark(users[0], "read", 1)
     for pending in (
         Notification(user_id=users[0], title="New", created_at="2026-01-01T00:00:00Z"),
         *Notification.objects.filter(user=users[1])[:1],

@@ -9,7 +9,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Job, Notification, Stream
-from notifications.streams import inbox
+from notifications.streams import inbox, marking
 from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import finish_job, job, unnumbered
@@ -143,7 +143,7 @@ def test_locked_user_row_delays_no_notifications(lock, open_connection, user):
         notify(user, "note")
         with transaction.atomic():
             notify(user, "another")
-        inbox.mark(user.pk, "read", 1)
+        marking.mark(user.pk, "read", 1)
     assert position(user) == (3, 1)
     assert_consistent([user])
 
@@ -175,7 +175,7 @@ def test_marking_a_locked_row_fails_after_the_lock_timeout(open_connection, user
     holder, reader = open_connection(), open_connection()
     holder.begin()
     holder.do(lambda: Notification.objects.select_for_update().get(pk=id))
-    reading = reader.start(inbox.mark, user.pk, "read", 1)
+    reading = reader.start(marking.mark, user.pk, "read", 1)
     reader.wait_until_blocked()
     with lock_timeout():
         notify(user, "meanwhile")
@@ -187,7 +187,7 @@ def test_marking_a_locked_row_fails_after_the_lock_timeout(open_connection, user
             raise error.__cause__ from None
     assert "lock timeout" in str(raised.value)
     holder.roll_back()
-    assert inbox.mark(user.pk, "read", 1) is False
+    assert marking.mark(user.pk, "read", 1).next is None
     assert_consistent([user])
 
 

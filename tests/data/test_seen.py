@@ -9,7 +9,7 @@ from django.db import connection, connections
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification, Stream
-from notifications.streams import changes, inbox, recount
+from notifications.streams import changes, marking, recount
 from notifications.streams.marking_seen import mark_seen
 from notifications.streams.numbering import Pass
 from tests.data.rows import unnumbered
@@ -34,7 +34,7 @@ def test_concurrent_writers(users, assigned_seqs):
                 if action == "notify":
                     notify(keys, "note", key=chance.choice(["", "k"]))
                 elif action == "mark":
-                    inbox.mark(user, chance.choice([*inbox.VERBS]), up_to)
+                    marking.mark(user, chance.choice([*marking.VERBS]), up_to)
                 else:
                     mark_seen(user, up_to)
         finally:

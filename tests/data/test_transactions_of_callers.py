@@ -10,7 +10,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
-from notifications.streams import inbox
+from notifications.streams import marking
 from tests.data.rows import job
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.data.test_numbering import lock_queries
@@ -147,7 +147,7 @@ def test_marking_in_a_transaction_runs_after_the_commit(user):
     """Marking as read in a transaction is executed after the commit, because it would lock rows until then."""
     notify(user, "note")
     with transaction.atomic():
-        assert inbox.mark(user.pk, "read", 1) is False
+        assert marking.mark(user.pk, "read", 1).next is None
         assert Notification.objects.get().read_at is None
     assert Notification.objects.get().read_at is not None
     assert position(user) == (2, 0)
@@ -157,7 +157,7 @@ def test_marking_in_a_transaction_that_is_rolled_back(user):
     """Marking as read in a transaction that is rolled back changes nothing."""
     notify(user, "note")
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        inbox.mark(user.pk, "read", 1)
+        marking.mark(user.pk, "read", 1)
         raise ZeroDivisionError
     assert Notification.objects.get().read_at is None
     assert position(user) == (1, 1)

@@ -93,7 +93,7 @@ class WriterProcess:
 
     def read(self):
         user = self.random.choice(self.users)
-        inbox.mark(user, "read", self.random.randint(0, position(user)[0]))
+        marking.mark(user, "read", self.random.randint(0, position(user)[0]))
 
     def see(self):
         user = self.random.choice(self.users)
@@ -221,7 +221,7 @@ if __name__ == "__main__":
     from notifications.jobs.declaring.policies import DEFAULT_POLICY
     from notifications.jobs.transitions import recording
     from notifications.models import Notification
-    from notifications.streams import inbox, numbering
+    from notifications.streams import marking, numbering
     from notifications.streams.marking_seen import mark_seen
     from tests.data import rows
     from tests.data.shapes import position

@@ -11,7 +11,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import changes, inbox, listing, marking_filtered
+from notifications.streams import changes, listing, marking
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -67,7 +67,7 @@ class TestList:
         """``next`` continues after the page. A notification that is read in between is shown once."""
         ids = [str(notify(user, f"note {number}")[0]) for number in range(5)]
         first = user_client.get(NOTIFICATIONS, {"limit": 2}).json()
-        inbox.mark(user.pk, "read", 5, [Notification.objects.get(raised=3).pk])
+        marking.mark(user.pk, "read", 5, [Notification.objects.get(raised=3).pk])
         second = user_client.get(NOTIFICATIONS, {"limit": 2, "after": first["next"]}).json()
         third = user_client.get(NOTIFICATIONS, {"limit": 2, "after": second["next"]}).json()
         pages = [[item["id"] for item in page["items"]] for page in (first, second, third)]
@@ -78,7 +78,7 @@ class TestList:
         """Archived notifications are left out by default."""
         for title, key, category in (("a", "k", ""), ("b", "", "x"), ("c", "k", ""), ("d", "", "")):
             notify(user, title, key=key, category=category)
-        inbox.mark(user.pk, "read", 10**6, [Notification.objects.get(title="d").pk])
+        marking.mark(user.pk, "read", 10**6, [Notification.objects.get(title="d").pk])
 
         def titles(**query):
             return "".join(item["title"] for item in user_client.get(NOTIFICATIONS, query).json()["items"])
@@ -232,11 +232,11 @@ class TestMark:
 
     def test_limit_of_one_filtered_request(self, post_read, user, monkeypatch):
         """A request reads and changes a bounded number of rows. ``next`` is where the following one continues."""
-        monkeypatch.setattr(marking_filtered, "MAX_ROWS_EXAMINED", 4)
-        monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 2)
+        monkeypatch.setattr(marking, "MAX_ROWS_EXAMINED", 4)
+        monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 2)
         for number in range(1, 13):
             notify(user, f"note {number}", category="x" if number in (1, 2, 3, 12) else "")
-        inbox.mark(user.pk, "archive", 12, [Notification.objects.get(raised=2).pk])
+        marking.mark(user.pk, "archive", 12, [Notification.objects.get(raised=2).pk])
         steps, body = [], {"up_to": 12, "category": "x"}
         while body.get("after", 0) is not None:
             data = post_read(body).json()

@@ -12,7 +12,7 @@ from django.utils import timezone, translation
 from notifications.api import notify
 from notifications.http.inbox_query import InboxQuery
 from notifications.models import Notification
-from notifications.streams import changes, inbox, listing
+from notifications.streams import changes, listing, marking
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
 
@@ -76,8 +76,8 @@ def three(user):
     """Return a user with an unread, a read and an archived notification."""
     for title in ("unread", "read", "archived"):
         notify(user, title)
-    inbox.mark(user.pk, "read", 3, [row_of("read").pk])
-    inbox.mark(user.pk, "archive", 3, [row_of("archived").pk])
+    marking.mark(user.pk, "read", 3, [row_of("read").pk])
+    marking.mark(user.pk, "archive", 3, [row_of("archived").pk])
     return user
 
 
@@ -160,7 +160,7 @@ class TestFilters:
         monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
         for n in range(1, 11):
             notify(user, "wanted" if n in (2, 7) else f"other {n}")
-        inbox.mark(user.pk, "read", 10, [Notification.objects.get(raised=8).pk])
+        marking.mark(user.pk, "read", 10, [Notification.objects.get(raised=8).pk])
         page, found = read_page(user_client, q="wanted"), []
         texts = []
         for _ in range(3):
@@ -280,7 +280,7 @@ class TestChanges:
         column = 1 if verb == "read" else 2
         assert all(state[column] for state in states(three))
         notify(three, "Later")
-        inbox.mark(three.pk, verb, changes.position(three.pk).head, [row_of("Later").pk])
+        marking.mark(three.pk, verb, changes.position(three.pk).head, [row_of("Later").pk])
         undo(user_client, page)
         assert states(three)[:-1] == before
         assert states(three)[-1][column]

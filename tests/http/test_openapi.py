@@ -17,7 +17,7 @@ from notifications.ids import uuid7
 from notifications.jobs.enqueueing import unique
 from notifications.models import Job, Notification
 from notifications.realtime import frames
-from notifications.streams import inbox
+from notifications.streams import marking
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")
@@ -215,7 +215,7 @@ def test_sentences_name_the_limits_of_the_code():
         value for path, value in walk(DOCUMENT) if path.rpartition("/")[2] in ("description", "summary")
     }
     wait = f"at most {negotiation.MAX_WAIT_SECONDS}"
-    marked = f"oldest first, at most {inbox.MAX_MARKED_ROWS:,} in one request"
+    marked = f"oldest first, at most {marking.MAX_MARKED_ROWS:,} in one request"
     expected = {
         f"Maximum number of items. Values over {api_views.MAX_PAGE_SIZE} are reduced to it.",
         f"Seconds until the next poll ({job_responses.RETRY_AFTER_SECONDS}). Absent when the job is done.",
@@ -226,7 +226,7 @@ def test_sentences_name_the_limits_of_the_code():
         "respond-async: 202 immediately.",
         f"An equal request with the same key within {unique.KEY_LIFETIME_HOURS} hours gets the same job. "
         "A different request gets 422.",
-        *(f"{verb.capitalize()} notifications, {marked}" for verb in inbox.VERBS),
+        *(f"{verb.capitalize()} notifications, {marked}" for verb in marking.VERBS),
         "Why a job failed (RFC 9457).",
         "An error response (RFC 9457).",
         "Entity tags that the client has, or *. 304 if one of them is current.",
@@ -240,7 +240,7 @@ def test_sentences_name_the_limits_of_the_code():
 
 def test_verbs_match_the_code():
     """Each verb of the inbox has its path, with its name as the id of the operation."""
-    for verb in inbox.VERBS:
+    for verb in marking.VERBS:
         assert DOCUMENT["paths"][f"/notifications/{verb}/"]["post"]["operationId"] == verb
 
 

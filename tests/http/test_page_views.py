@@ -174,14 +174,6 @@ def test_mark_one_returns_to_the_same_page(user_client, user):
     assert unread_titles(user) == ["Two"]
 
 
-def test_mark_all_exceeds_the_limit_of_a_transaction(user_client, user, monkeypatch):
-    monkeypatch.setattr("notifications.streams.inbox.MAX_MARKED_ROWS", 2)
-    for n in range(5):
-        notify(user, f"Number {n}")
-    user_client.post(reverse("notifications:inbox-mark"), {"up_to": "5", "all": "read"})
-    assert unread_titles(user) == []
-
-
 def test_notifications_of_other_users_are_not_marked(user_client, other_user):
     """Ids of other users are ignored."""
     notify(other_user, "Theirs")

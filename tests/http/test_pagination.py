@@ -5,7 +5,7 @@ from django.test import Client
 
 from notifications.api import notify
 from notifications.models import Job, Notification
-from notifications.streams import inbox
+from notifications.streams import marking
 from tests.data.rows import job
 from tests.http.conftest import assert_problem
 from tests.realtime.rows import finish
@@ -77,7 +77,7 @@ def test_notifications_read_between_pages(user_client, user):
     ids = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
 
     def read(number):
-        inbox.mark(user.pk, "read", 10, [Notification.objects.get(pk=ids[9 - number]).pk])
+        marking.mark(user.pk, "read", 10, [Notification.objects.get(pk=ids[9 - number]).pk])
 
     assert flatten(pages(user_client, NOTIFICATIONS, read)) == ids
 
@@ -87,7 +87,7 @@ def test_notifications_archived_between_pages(user_client, user):
     """Those that come later are left out, and no other one is skipped."""
     ids = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
     found = pages(
-        user_client, NOTIFICATIONS, lambda number: inbox.mark(user.pk, "archive", 10, [ids[number], ids[9]])
+        user_client, NOTIFICATIONS, lambda number: marking.mark(user.pk, "archive", 10, [ids[number], ids[9]])
     )
     assert flatten(found) == ids[:9]
 

@@ -23,7 +23,7 @@ from notifications import serializers, streams
 from notifications.models import Job, Notification, Stream
 from notifications.realtime import hub
 from notifications.signals import rung
-from notifications.streams import inbox
+from notifications.streams import marking
 from notifications.streams.marking_seen import mark_seen
 from tests.model import rows
 from tests.model.device import Device
@@ -248,7 +248,7 @@ class Delivery(RuleBasedStateMachine):
     def mark_notifications(self, user, verb, distance, ring_fate):
         """Mark the notifications up to `distance` below the head."""
         head = Stream.objects.get(pk=user.pk).head
-        self.change(ring_fate, inbox.mark, user.pk, verb, max(0, head - distance))
+        self.change(ring_fate, marking.mark, user.pk, verb, max(0, head - distance))
 
     def change(self, ring_fate, operation, *args):
         self.ring_fate = ring_fate

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from notifications import streams
 from notifications.models import Epoch
-from notifications.streams import inbox
+from notifications.streams import inbox, marking
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -15,7 +15,7 @@ from tests.realtime.conftest import in_thread
 async def test_missed_changes_follow_the_cursor(connect, user):
     """The sync contains each row changed after the cursor once, in its current state, in the order of seq."""
     ids = await in_thread(rows.notices, user, 3)
-    await in_thread(inbox.mark, user.pk, "read", 1)  # the first one moves from 1 to 4
+    await in_thread(marking.mark, user.pk, "read", 1)  # the first one moves from 1 to 4
     socket = await connect(user)
     sync = await socket.start(await in_thread(streams.epoch), 1)
     assert (sync["prev"], sync["seq"], sync["reset"], sync["unread"]) == (1, 4, False, 2)
@@ -140,7 +140,7 @@ async def test_snapshot_has_newest_50_unarchived(connect, user):
     ids = await in_thread(rows.notices, user, 60)
     await in_thread(rows.notices, user, 1, key="same")
     await in_thread(rows.notices, user, 1, key="same")  # archives the one before
-    await in_thread(inbox.mark, user.pk, "read", 62, [ids[30]])
+    await in_thread(marking.mark, user.pk, "read", 62, [ids[30]])
     socket = await connect(user)
     sync = await socket.start()
     assert [item["raised"] for item in sync["items"]] == [*range(12, 61), 63]

@@ -10,7 +10,7 @@ from notifications.realtime import frames as wire
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
-from notifications.streams import changes, inbox
+from notifications.streams import changes, inbox, marking
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -104,7 +104,7 @@ async def test_changes_have_no_gaps(connect, user):
     await socket.receive("jobs")
     for write in (
         lambda: rows.notices(user, 3),
-        lambda: inbox.mark(user.pk, "read", 2),
+        lambda: marking.mark(user.pk, "read", 2),
         lambda: rows.finish(job),
         lambda: rows.notices(user, 1),
     ):

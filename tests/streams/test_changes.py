@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications import serializers, streams
 from notifications.db.damaged_rows import ColumnNotRead
 from notifications.models import Epoch, Job, Stream
-from notifications.streams import changes, inbox
+from notifications.streams import changes, inbox, marking
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 
@@ -28,7 +28,7 @@ def test_missing_stream_is_at_position_0(user):
 def test_position_is_read_by_one_query(user):
     """The head and the counts are read by one query, so that they belong to the same moment."""
     rows.notices(user, 3)
-    inbox.mark(user.pk, "read", 1)
+    marking.mark(user.pk, "read", 1)
     mark_seen(user.pk, 2)
     with CaptureQueriesContext(connection) as queries:
         assert changes.position(user.pk) == changes.Position(head=5, unread=2, seen=2, unseen=1)
@@ -38,7 +38,7 @@ def test_position_is_read_by_one_query(user):
 def test_epoch_and_position_are_read_by_one_query(user, other_user):
     """They equal those that are read by themselves, also without a stream, and without a row of the epoch."""
     rows.notices(user, 3)
-    inbox.mark(user.pk, "read", 1)
+    marking.mark(user.pk, "read", 1)
     streams.epoch()  # makes the row
     for each in (user, other_user):
         with CaptureQueriesContext(connection) as queries:
@@ -117,7 +117,7 @@ def test_rows_above_the_head_are_left_for_the_next_read(user, monkeypatch):
 
     def write_first(*args):
         rows.notices(user, 1)
-        inbox.mark(user.pk, "read", 1)
+        marking.mark(user.pk, "read", 1)
         return read_near(*args)
 
     monkeypatch.setattr(changes, "_read_near", write_first)
@@ -139,8 +139,8 @@ def test_snapshots_of_several_users_take_one_query(user, other_user):
     rows.notices(user, 60)
     rows.notices(user, 1, key="k")
     rows.notices(user, 1, key="k")
-    inbox.mark(user.pk, "read", 30)
-    inbox.mark(user.pk, "archive", 20)
+    marking.mark(user.pk, "read", 30)
+    marking.mark(user.pk, "archive", 20)
     rows.notices(other_user, 3)
     heads = {user.pk: 61, other_user.pk: 2, 12345: 0}
     with CaptureQueriesContext(connection) as queries:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from notifications import streams
 from notifications.api import anotify, notify
 from notifications.models import Notification, Stream
-from notifications.streams import inbox
+from notifications.streams import inbox, marking
 from tests.data.shapes import assert_consistent, position, titles
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -187,17 +187,17 @@ def test_marking_as_read_twice(user):
     """Marking rows as read a second time raises no error and assigns no seq."""
     notify(user, "note")
     with transaction.atomic():
-        inbox.mark(user.pk, "read", 1)
-        inbox.mark(user.pk, "read", 1)
+        marking.mark(user.pk, "read", 1)
+        marking.mark(user.pk, "read", 1)
     assert position(user) == (2, 0)
-    assert inbox.mark(user.pk, "read", 2) is False
+    assert marking.mark(user.pk, "read", 2).next is None
     assert position(user) == (2, 0)
 
 
 def test_marking_by_unknown_ids(user, other_user):
     """Ids that do not exist or belong to another user are ignored."""
     (id,) = notify(other_user, "for another user")
-    assert inbox.mark(user.pk, "read", 10, [id, uuid.uuid4()]) is False
+    assert marking.mark(user.pk, "read", 10, [id, uuid.uuid4()]).next is None
     assert (position(user), position(other_user)) == ((0, 0), (1, 1))
 
 
@@ -205,25 +205,25 @@ def test_marking_archived_rows_as_read(user):
     """Marking an archived row as read does not decrease unread."""
     notify(user, "old", key="k")
     notify(user, "new", key="k")
-    inbox.mark(user.pk, "read", 1)
+    marking.mark(user.pk, "read", 1)
     assert position(user)[1] == 1
     assert_consistent([user])
 
 
-@pytest.mark.parametrize("verb", inbox.VERBS)
+@pytest.mark.parametrize("verb", marking.VERBS)
 def test_verbs_change_only_rows_without_their_effect(user, verb):
     """A verb sets the field and a new seq of the rows that it changes; a second call changes nothing."""
     for title in ("a", "b", "c"):
         inbox.create_notifications(user, title)
-    field, sets = inbox.VERBS[verb]
+    field, sets = marking.VERBS[verb]
     if not sets:
         Notification.objects.update(**{field: timezone.now()})
-    inbox.mark(user.pk, verb, 2)
+    marking.mark(user.pk, verb, 2)
     values = dict(Notification.objects.values_list("title", field))
     assert [values[title] is not None for title in "abc"] == [sets, sets, not sets]
     head = Stream.objects.get(user=user).head
     assert head == 5
-    inbox.mark(user.pk, verb, 2)
+    marking.mark(user.pk, verb, 2)
     assert Stream.objects.get(user=user).head == head
 
 
@@ -232,7 +232,7 @@ def test_unread_and_unarchive_increase_the_count(user):
     inbox.create_notifications(user, "a")
     counts = []
     for verb in ("read", "unread", "archive", "unarchive"):
-        inbox.mark(user.pk, verb, 1)
+        marking.mark(user.pk, verb, 1)
         counts.append(Stream.objects.get(user=user).unread)
     assert counts == [0, 1, 0, 1]
 
@@ -242,8 +242,8 @@ def test_superseded_row_is_not_unarchived(user):
     inbox.create_notifications(user, "older", key="k")
     inbox.create_notifications(user, "newer", key="k")
     inbox.create_notifications(user, "another", key="other")
-    inbox.mark(user.pk, "archive", 10**6)
-    inbox.mark(user.pk, "unarchive", 10**6)
+    marking.mark(user.pk, "archive", 10**6)
+    marking.mark(user.pk, "unarchive", 10**6)
     unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
     assert unarchived == {"newer", "another"}
 
@@ -252,11 +252,11 @@ def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
     """Newer rows with the same keys are found by one statement, not by one for each row."""
 
     def count_statements(rows, fields):
-        inbox.mark(user.pk, "archive", 10**6)
+        marking.mark(user.pk, "archive", 10**6)
         ids = [inbox.create_notifications(user, "row", **fields(number))[0] for number in range(rows)]
-        inbox.mark(user.pk, "archive", 10**6, ids)
+        marking.mark(user.pk, "archive", 10**6, ids)
         with CaptureQueriesContext(connection) as queries:
-            inbox.mark(user.pk, "unarchive", 10**6, ids)
+            marking.mark(user.pk, "unarchive", 10**6, ids)
         assert Notification.objects.filter(id__in=ids, archived_at=None).count() == rows
         reads = [query["sql"] for query in queries if "notifications_notification" in query["sql"]]
         assert not [sql for sql in reads if "EXISTS" in sql]
@@ -269,14 +269,14 @@ def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
 
 def test_unarchiving_skips_many_superseded_rows(user, monkeypatch):
     """Unarchiving reaches rows behind more superseded ones than one transaction reads."""
-    monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 3)
-    monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 3)
+    monkeypatch.setattr(marking, "MAX_ROWS_PER_TRANSACTION", 3)
+    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 3)
     for _ in range(7):
         inbox.create_notifications(user, "superseded", key="k")
     inbox.create_notifications(user, "newest", key="k")
     inbox.create_notifications(user, "another", key="other")
-    inbox.mark(user.pk, "archive", 10**6)
-    assert inbox.mark(user.pk, "unarchive", 10**6) is False
+    marking.mark(user.pk, "archive", 10**6)
+    assert marking.mark(user.pk, "unarchive", 10**6).next is None
     unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
     assert unarchived == {"newest", "another"}
 

@@ -8,7 +8,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification, Stream
 from notifications.signals import rung
-from notifications.streams import changes, inbox, recount
+from notifications.streams import changes, inbox, marking, recount
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent
@@ -80,7 +80,7 @@ def test_reading_and_archiving_what_is_unseen(user):
     unseen = []
     for verb in ("read", "unread", "archive", "unarchive"):
         for id in ids:
-            inbox.mark(user.pk, verb, 2, [id])
+            marking.mark(user.pk, verb, 2, [id])
             unseen.append(counts(user)[3])
             assert_consistent([user])
     assert unseen == [1, 0, 0, 1, 1, 0, 0, 1]
@@ -173,5 +173,5 @@ def test_counts_of_a_previous_version(user):
     """During a rolling deploy, a process that counts rows as unread only makes no count negative."""
     notify(user, "one")
     Stream.objects.filter(user=user).update(unseen=0)
-    inbox.mark(user.pk, "read", 1)
+    marking.mark(user.pk, "read", 1)
     assert counts(user) == (2, 0, 0, 0)

@@ -6,7 +6,7 @@ from django.db import transaction
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import changes, inbox, muting, recount
+from notifications.streams import changes, inbox, marking, muting, recount
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +32,7 @@ def test_muted_category_is_recorded_as_read(user, other_user, in_transaction):
     rows = Notification.objects.filter(user=user).exclude(read_at=None)
     assert list(rows.values_list("title", flat=True)) == ["reports"]
     assert recount.find_wrong_counts() == {}
-    inbox.mark(user.pk, "unread", 99)
+    marking.mark(user.pk, "unread", 99)
     assert unread_and_unseen(user) == (3, 3)
 
 

@@ -16,7 +16,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import queueing, recording, running
 from notifications.models import Job
-from notifications.streams import inbox, retention
+from notifications.streams import marking, retention
 from notifications.streams.marking_seen import mark_seen
 from tests.support.claims import claim_rows
 
@@ -53,7 +53,7 @@ def notify_user(user, title="Hello", count=1, **fields):
 
 
 def mark_notifications(user, verb, up_to, ids=None):
-    inbox.mark(user, verb, up_to, None if ids is None else [uuid.UUID(id) for id in ids])
+    marking.mark(user, verb, up_to, None if ids is None else [uuid.UUID(id) for id in ids])
 
 
 def mark_notifications_seen(user, up_to):

@@ -20,7 +20,7 @@ from notifications.http.client_strings import client_strings
 from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
-from notifications.streams.inbox import VERBS
+from notifications.streams.marking import VERBS
 from notifications.templatetags import notifications as notifications_tag
 from notifications.templatetags.notifications import (
     CORE_MODULES,

@@ -14,7 +14,7 @@ from notifications import duties
 from notifications.jobs.worker import maintenance
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Attempt, Job, Notification, Stream
-from notifications.streams import inbox, marking, retention
+from notifications.streams import inbox, marking, marking_all, retention
 from notifications.testing import run_jobs
 from tests.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.jobs import tasks
@@ -166,9 +166,9 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     """The process that answered the request has ended before it marked all notifications."""
     for _ in range(3):
         inbox.create_notifications(user, "note")
-    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
+    marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
     start_worker()
-    wait_until(lambda: marking.pending_marks() == [], what="the worker to mark them")
+    wait_until(lambda: marking_all.pending_marks() == [], what="the worker to mark them")
     assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]
 
 

@@ -1,0 +1,135 @@
+"""Change a whole inbox: one second of it within the request, the rest in the background.
+
+What is left is stored as a ``PendingMark``, so it survives the process. Every server process and every worker continues
+it. They take different rows, and none waits for a row that is locked elsewhere.
+
+All rows that one change marks get the same time, by which exactly these rows are found when it is undone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from notifications.db.transactions import database, fair_atomic, retrying_atomic
+from notifications.models import PendingMark
+from notifications.streams.marking import INVERSE_VERBS, Chunk, Mark, Marked, change_rows
+
+#: Pending marks that one round continues, and that one user can have.
+MAX_PENDING_MARKS, MAX_PENDING_MARKS_PER_USER = 100, 20
+#: The verbs of pending marks that undo another.
+UNDOING_VERBS = ("unread", "unarchive")
+#: The columns of equal marks, which are one row, and what a row stores besides them.
+EQUAL, BOUNDS = ("verb", "moment", "category", "level"), ("after", "up_to")
+
+
+class TooManyPendingMarks(Exception):
+    """A user has ``MAX_PENDING_MARKS_PER_USER`` changes that continue in the background."""
+
+
+def mark_all(user: Any, verb: str, up_to: int, *, category: str | None = None, level: str = "") -> Marked:
+    """Change by ``"read"`` or ``"archive"`` what was raised up to ``up_to`` for a user (key).
+
+    What is left, above the ``next`` of the result, is changed in the background.
+    Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
+    """
+    mark = Mark(user=user, verb=verb, up_to=up_to, category=category, level=level)
+    pending = pending_marks(user)
+    if len(pending) >= MAX_PENDING_MARKS_PER_USER:
+        raise TooManyPendingMarks
+    # Of two equal changes, of which the first is pending, both are undone together.
+    for _, earlier in pending:
+        if (earlier.verb, earlier.category, earlier.level) == (verb, category, level):
+            mark = replace(mark, moment=earlier.moment)
+    return change_rows(mark, save_pending)
+
+
+def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) -> Marked:
+    """Undo ``mark_all`` for a user (key): change back the rows that have its time, and stop it if it is pending.
+
+    ``verb``
+        The verb that is undone.
+    ``after``, ``up_to``
+        The rows were raised above the first and up to the second.
+
+    A notification that a newer one with its key has replaced stays archived.
+    Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
+    """
+    # The change itself, and an undo of it that is pending, are stopped or continued.
+    others = [mark for _, mark in pending_marks(user) if mark.moment != moment]
+    if len(others) >= MAX_PENDING_MARKS_PER_USER:
+        raise TooManyPendingMarks
+    marks = PendingMark.objects.using(database()).filter(user=user, moment=moment)
+    retrying_atomic(lambda: marks.filter(verb=verb).delete())
+    inverse = INVERSE_VERBS[verb]
+    mark = Mark(user=user, verb=inverse, moment=moment, after=after, up_to=up_to, is_undo=True)
+    return change_rows(mark, save_pending)
+
+
+def continue_marking(seconds: float, run: Callable[[Callable[[], bool]], bool] = fair_atomic) -> bool:
+    """Continue pending marks for about ``seconds``, and at least one chunk that is not locked elsewhere.
+
+    ``run`` runs a function in a transaction. Returns whether there is more to change.
+    """
+    stop_at = time.monotonic() + seconds
+    while pending := pending_marks():
+        any_advanced = False
+        for id, mark in pending:
+            any_advanced |= _continue(id, mark, run)
+            # Not before rows were changed, or an inbox whose rows are locked would hold up those behind it.
+            if any_advanced and time.monotonic() >= stop_at:
+                return True
+        if not any_advanced:
+            return False
+    return False
+
+
+def pending_marks(user: Any = None) -> list[tuple[int, Mark]]:
+    """Return pending marks by their ids: of one user (key), or those of whom least is changed."""
+    rows = PendingMark.objects.using(database()).order_by("after", "id")
+    if user is not None:
+        rows = rows.filter(user=user)
+    return [(row.id, _mark_of(row)) for row in rows[:MAX_PENDING_MARKS]]
+
+
+def save_pending(mark: Mark) -> None:
+    """Store that a mark is to be continued in the background. An equal one that is pending is extended."""
+
+    def save() -> None:
+        rows = PendingMark.objects.using(database())
+        same = rows.filter(user=mark.user, **{name: getattr(mark, name) for name in EQUAL})
+        row = same.select_for_update(no_key=True).order_by("id").first()
+        if row is None:
+            rows.create(user_id=mark.user, **{name: getattr(mark, name) for name in EQUAL + BOUNDS})
+        else:
+            same.filter(pk=row.pk).update(after=min(row.after, mark.after), up_to=max(row.up_to, mark.up_to))
+
+    retrying_atomic(save)
+
+
+def _continue(id: int, mark: Mark, run: Callable[[Callable[[], bool]], bool]) -> bool:
+    """Change a chunk of a pending mark; return whether rows were changed or passed."""
+    chunk = Chunk(mark)
+
+    def change_chunk() -> bool:
+        rows = PendingMark.objects.using(database())
+        same = rows.filter(pk=id, **{name: getattr(mark, name) for name in BOUNDS})
+        # One that another process continues is skipped. One that deletes it, to undo it, waits for this chunk.
+        if same.select_for_update(skip_locked=True, no_key=True).first() is None:
+            return False
+        chunk.change()
+        if chunk.position >= mark.up_to:
+            same.delete()
+        else:
+            same.update(after=chunk.position)
+        return chunk.has_advanced
+
+    return run(change_chunk)
+
+
+def _mark_of(row: PendingMark) -> Mark:
+    values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
+    return Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)
