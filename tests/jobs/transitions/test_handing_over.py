@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from notifications.engines.interface import handed_job
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
-from notifications.jobs.claiming import queues
+from notifications.jobs.claiming import candidates, queues
 from notifications.jobs.claiming.concurrency import _lock_number
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, policy_of
 from notifications.jobs.transitions import claims, handing_over, manual, queueing, recording, resending
@@ -204,6 +204,15 @@ def test_limit_of_a_queue_holds(settings):
     assert handing_over.hand_over_due_jobs() == []
 
 
+def test_queue_that_is_paused_between_the_query_and_the_lock(monkeypatch):
+    job = enqueue()
+    names = candidates.claimable_queues((), ("handed",))
+    assert set(names) == {"default"}
+    queues.pause("default")
+    monkeypatch.setattr(candidates, "claimable_queues", lambda queues, lanes: names)
+    assert claim(job) == []
+
+
 def test_job_of_a_queue_that_was_paused_is_taken_back():
     """It is handed over again when the queue is resumed."""
     job = enqueue()
@@ -242,12 +251,14 @@ def test_locked_job_is_not_waited_for():
     assert lane_of(job) == "engine"
 
 
-def test_backlog_of_a_removed_backend_moves(settings):
-    """To the built-in worker, which runs jobs of any backend."""
+def test_backlog_of_a_removed_backend_moves(settings, rings):
+    """To the built-in worker, which runs jobs of any backend, and which is woken."""
     job = enqueue()
+    rings.clear()
     settings.TASKS = {"builtin": settings.TASKS["builtin"]}
     assert handing_over.move_to_configured_lanes() == 1
     assert lane_of(job) == "async"
+    assert True in rings
 
 
 def test_running_job_is_not_taken_back():

@@ -18,9 +18,9 @@ pytestmark = [
 def test_lost_id_is_handed_over_again():
     """After 10 s, then after twice that."""
     job = enqueue()
-    clock.advance(timedelta(seconds=9))
+    clock.advance(timedelta(seconds=4))
     assert resending.hand_over_again() == []
-    for seconds in (1.5, 20.5):
+    for seconds in (6.5, 20.5):
         clock.advance(timedelta(seconds=seconds))
         assert [row.pk for row in resending.hand_over_again()] == [job.pk]
         assert resending.hand_over_again() == []
@@ -79,18 +79,19 @@ def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
 def test_jobs_that_were_sent_before_their_queue_was_drained_are_lost(monkeypatch):
     """However often they were sent: the interval of a job in a long backlog has become minutes. But only once."""
     monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(handing_over, "FIRST_INTERVAL_SECONDS", 50.0)  # the test itself takes time
     jobs = [enqueue() for _ in range(4)]
     claim(enqueue())  # another process is busy
     Job.objects.filter(pk=jobs[1].pk).update(
-        handovers=5, hand_over_at=handing_over.database_now() + timedelta(seconds=160)
+        handovers=5, hand_over_at=handing_over.database_now() + timedelta(seconds=16 * 50)
     )
     claim(jobs[2])
     other = enqueue(queue_name="other")
     claim(enqueue(queue_name="other"))
-    clock.advance(timedelta(seconds=5))
+    clock.advance(timedelta(seconds=30))
     later = enqueue()
     assert resending.hand_over_again() == []
-    drained = {("default", "default"): 1.0}
+    drained = {("default", "default"): 20.0}
     sent = {row.pk for row in resending.hand_over_again((), drained)}
     assert sent == {jobs[0].pk, jobs[1].pk, jobs[3].pk}
     assert resending.hand_over_again((), drained) == []
