@@ -16,7 +16,7 @@ from notifications.jobs.transitions.observed_starts import ObservedAttempt
 from notifications.models import Attempt, Job, Notification
 from tests.support.threads import run_in_threads
 
-POLICY = Policy(max_attempts=1)
+POLICY, RETRYING = Policy(max_attempts=1), Policy(retry_on=ValueError)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -135,6 +135,33 @@ def test_a_start_that_a_later_one_has_replaced_cannot_end_the_job(user):
     end(second)
     observed_groups.record([second])
     assert titles(user) == ["Export"]
+
+
+@pytest.mark.parametrize("change", ["schedule_retry", "requeue_lost"])
+def test_a_start_that_a_later_one_has_replaced_cannot_queue_the_job(user, change):
+    row = new_row(user, max_attempts=4)
+    observed_groups.insert([row])
+    first, second = attempt_at(row, is_ended=False), attempt_at(row, is_ended=False)
+    observed_groups.record([first])
+    stale = Job.objects.get()
+    observed_groups.record([second])
+    if change == "schedule_retry":
+        assert observed.schedule_retry(outcomes.failed(stale, RETRYING, ValueError()), 60)
+    else:
+        observed.requeue_lost(stale, times.now())
+    assert Job.objects.values_list("state", "fence", "worker").get() == ("running", 2, second.worker)
+    assert [attempt.outcome for attempt in Attempt.objects.all()] == ["lost"]
+
+
+def test_a_retry_after_a_requested_cancellation_ends_the_job(user):
+    row = new_row(user, max_attempts=4)
+    observed_groups.insert([row])
+    observed_groups.record([attempt_at(row, is_ended=False)])
+    Job.objects.update(cancel_requested_at=times.now())
+    outcome = outcomes.failed(Job.objects.get(), RETRYING, ValueError())
+    assert outcome.retry_delay is not None
+    assert observed.schedule_retry(outcome, 60)
+    assert Job.objects.get().state == "cancelled"
 
 
 def test_the_start_of_an_earlier_attempt_comes_too_late(user):
