@@ -79,7 +79,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         ),
         (
             _("Times"),
-            {"fields": ("created_at", "queued_at", "started_at", "finished_at", "deadline", "worker")},
+            {"fields": ("created_at", "queued_at", "started_at", "finished_at", "lost_at", "worker")},
         ),
     )
 
@@ -174,6 +174,11 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
             return None
         when = formats.date_format(template_localtime(job.hand_over_at), "DATETIME_FORMAT")
         return _("%(when)s, if it is still queued") % {"when": when}
+
+    @admin.display(description=_("deadline"), empty_value="-")
+    def lost_at(self, job: Job) -> Any:
+        """Return when a running job is taken away from its worker. The previous version stores other times there."""
+        return job.deadline if job.state == Job.State.RUNNING and job.worker else None
 
     @admin.display(description=_("progress"))
     def progress(self, job: Job) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import compress
 from typing import Any, TypeVar
 
 from django.db.models import Model
@@ -80,23 +81,28 @@ def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
     model = type(rows[0])
     fields = model._meta.concrete_fields
     adapting = adapters(model, fields, db)
-    values = [_values(row, adapting) for row in rows]
+    columns_of_values = [
+        list(column) for column in zip(*(_values(row, adapting) for row in rows), strict=True)
+    ]
+    # Columns that are NULL in all rows are left out.
+    has_values = [any(value is not None for value in column) for column in columns_of_values]
+    columns_of_values = list(compress(columns_of_values, has_values))
+    columns = tuple(field.column for field in compress(fields, has_values))
     conflicts = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
-            columns = ", ".join(field.column for field in fields)
-            marks = ", ".join(["%s"] * len(fields))
+            marks = ", ".join(["%s"] * len(columns))
             cursor.executemany(
-                f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks}){conflicts}", values
+                f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES ({marks}){conflicts}",
+                list(zip(*columns_of_values, strict=True)),
             )
         else:  # one short statement: executemany sends one for each row, and psycopg and the server parse a long one
-            columns_of_values = [list(column) for column in zip(*values, strict=True)]
             same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
             params = [column[0] for column, is_same in zip(columns_of_values, same, strict=True) if is_same]
             params += [
                 array(column) for column, is_same in zip(columns_of_values, same, strict=True) if not is_same
             ]
-            _write(cursor, _insertion_of_many(model, same) + conflicts, params)  # type: ignore[arg-type]
+            _write(cursor, _insertion_of_many(model, columns, same) + conflicts, params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
 
@@ -227,9 +233,8 @@ def _insertion(model: Any, names: tuple[str, ...], condition: str) -> tuple[str,
 
 
 @cache
-def _insertion_of_many(model: Any, same: tuple[bool, ...]) -> str:
+def _insertion_of_many(model: Any, columns: tuple[str, ...], same: tuple[bool, ...]) -> str:
     """Return the INSERT for PostgreSQL. Its parameters are the values that all rows share, and arrays of the others."""
-    columns = [field.column for field in model._meta.concrete_fields]
     types = [type_of(model, column) for column in columns]
     values = [
         f"%s::{type}" if is_same else f"v{n}"

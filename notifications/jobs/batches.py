@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 
 from notifications import spans, streams, times, validators
 from notifications.compat import TaskResult, task_backends, task_enqueued
+from notifications.db import bulk
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
 from notifications.jobs import ports, results
@@ -143,7 +144,8 @@ class Batch:
         def insert() -> None:
             for owner in set(owners):
                 active_limit.raise_if_exceeded(owner, owners.count(owner))
-            Job.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_INSERT)
+            for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
+                bulk.insert(rows[start : start + MAX_ROWS_PER_INSERT])
             streams.ring(owners, queue=True)
 
         if connection().in_atomic_block:

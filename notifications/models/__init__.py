@@ -163,7 +163,21 @@ class Job(models.Model):
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
+    #: When a running job is taken away from its worker. FORMER_COLUMNS in jobs/transitions/guards.py has what the
+    #: previous version also stored in it, in ``hand_over_at`` and in two columns of idempotency keys.
     deadline = MomentField(_("deadline"), null=True, blank=True)
+    #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
+    fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
+    #: Of a queued job of an observed task: when its message is looked for if it was not started by then.
+    check_at = MomentField(null=True, blank=True, editable=False)
+    #: Since when that message was not found. NULL: it was, or was not looked for.
+    missing_since = MomentField(null=True, blank=True, editable=False)
+    #: After which time no worker of Celery starts an observed task.
+    expires_at = MomentField(null=True, blank=True, editable=False)
+    #: The broker that has the message of an observed task. NULL: another job, or inserted by the previous version.
+    broker = models.CharField(max_length=64, null=True, blank=True, editable=False)  # noqa: DJ001
+    #: Until when more jobs may be added to a batch: a group of Celery's that is being published.
+    open_until = MomentField(null=True, blank=True, editable=False)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
@@ -217,6 +231,8 @@ class Job(models.Model):
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("handed", "hand_over_at", "id", state="queued", lane="handed"),
+            _job_index("check", "check_at", "id", state="queued", lane="observed"),
+            # For processes of the previous version, and for what they write.
             _job_index("observed", "deadline", "id", state="queued", lane="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),

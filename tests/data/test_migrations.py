@@ -17,6 +17,7 @@ from notifications.models import Job
 from tests.support.waiting import wait_until
 
 FIRST, OBSERVED = "0001_streams", "0004_observed_jobs"
+SEPARATE_COLUMNS = "0021_separate_columns"
 LATEST = max(path.stem for path in Path(_operations.__file__).parent.glob("0*.py"))
 
 #: The indexes of jobs that 0002_job_lanes rebuilds with the column lane.
@@ -72,16 +73,26 @@ def former_records(transactional_db):
 
 def test_indexes_of_large_tables_are_created_concurrently(on_postgresql, capsys):
     """Indexes are created and dropped concurrently, without blocking writers, and replaced before they are dropped."""
-    for name in ("0002_job_lanes", "0003_job_engines", OBSERVED):
+    for name in ("0002_job_lanes", "0003_job_engines", OBSERVED, SEPARATE_COLUMNS):
         call_command("sqlmigrate", "notifications", name, verbosity=0)
     lines = [line for line in capsys.readouterr().out.splitlines() if "INDEX" in line]
     created = [line for line in lines if line.startswith("CREATE INDEX")]
-    assert len(created) == len(LANE_INDEXES) + len(NEW_INDEXES) + 2  # of handed and of observed jobs
+    assert len(created) == len(LANE_INDEXES) + len(NEW_INDEXES) + 3  # of handed and of observed jobs
     assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in created)
     dropped = [line for line in lines if line.startswith("DROP INDEX")]
     assert all(line.startswith("DROP INDEX CONCURRENTLY") for line in dropped)
     partitions = [line for line in lines if "notifications_n_" in line]
     assert [line.split()[0] for line in partitions] == ["CREATE"] * 5 + ["DROP"] * 4
+
+
+def test_columns_for_other_times_are_added_without_a_copy_of_the_table(transactional_db, capsys):
+    """They are NULL in all rows: neither database writes to these."""
+    call_command("sqlmigrate", "notifications", SEPARATE_COLUMNS, verbosity=0)
+    lines = capsys.readouterr().out.splitlines()
+    statements = [line for line in lines if line.startswith(("ALTER", "CREATE", "UPDATE", "INSERT", "DROP"))]
+    added = [line for line in statements if line.startswith('ALTER TABLE "notifications_job" ADD COLUMN')]
+    assert len(added) == 6 and all(line.endswith(" NULL;") and "DEFAULT" not in line for line in added)
+    assert [line.split(" INDEX")[0] for line in statements if line not in added] == ["CREATE"]
 
 
 def test_database_of_an_unreleased_version_is_migrated(migrated_to_first, former_records):
@@ -99,7 +110,7 @@ def test_database_with_the_latest_schema_is_not_changed(transactional_db, former
     recorder.record_unapplied("notifications", OBSERVED)
     with CaptureQueriesContext(connection) as queries:
         migrate(LATEST)
-    kept = {*LANE_INDEXES, *NEW_INDEXES, "lane", "read_after"}
+    kept = {*LANE_INDEXES, *NEW_INDEXES, 'COLUMN "lane"', "read_after"}
     changes = [query["sql"] for query in queries if query["sql"].startswith(("ALTER", "CREATE", "DROP"))]
     assert [sql for sql in changes if any(name in sql for name in kept)] == []
     assert_latest()

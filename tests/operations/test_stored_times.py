@@ -13,6 +13,7 @@ from notifications.ids import uuid7
 from notifications.jobs.enqueueing import rate_limit
 from notifications.jobs.transitions import queueing, reaping
 from notifications.jobs.transitions.claims import claim_jobs
+from notifications.jobs.transitions.guards import with_former_columns
 from notifications.management.diagnosis import database
 from notifications.models import (
     Alert,
@@ -113,7 +114,7 @@ def meet_unknown_task(monkeypatch, ahead):
 
 def seconds_left():
     job = Job.objects.get()
-    return (job.deadline - job.run_after).total_seconds()
+    return (job.fail_if_unknown_after - job.run_after).total_seconds()
 
 
 @pytest.mark.parametrize("ahead", [YEARS, timedelta(days=2), -timedelta(days=2)])
@@ -130,9 +131,11 @@ def test_unknown_task(monkeypatch, ahead):
         assert day - 2 * 3600 < seconds_left() < day + 1
         assert Job.objects.get().run_after < timezone.now() + 2 * hour
         # The half hours between two of these pass.
-        Job.objects.update(run_after=F("run_after") - hour / 2, deadline=F("deadline") - hour / 2)
+        Job.objects.update(
+            **{name: F(name) - hour / 2 for name in ("run_after", "fail_if_unknown_after", "deadline")}
+        )
     last = timezone.now() - timedelta(seconds=1)
-    Job.objects.update(run_after=last, deadline=last)
+    Job.objects.update(run_after=last, **with_former_columns(fail_if_unknown_after=last))
     assert meet_unknown_task(monkeypatch, timedelta(0)) == [False]
 
 
@@ -173,22 +176,29 @@ def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far)
     assert "tests.operations.announcing" not in set(sys.modules) - imported
 
 
-@pytest.mark.parametrize("values", [{}, {"run_after": timezone.now()}, {"state": "running"}])
-def test_deadline_of_observed_jobs(far, values):
-    """The message would not be looked for, and an open batch not end."""
+@pytest.mark.parametrize(
+    ("values", "column"),
+    [({}, "check_at"), ({"run_after": timezone.now()}, "check_at"), ({"state": "running"}, "open_until")],
+)
+@pytest.mark.parametrize("by_previous_version", [False, True])
+def test_times_of_observed_jobs(far, values, column, by_previous_version):
+    """The message would not be looked for, and an open batch not end. What both versions read is corrected."""
     id = tasks.noop.enqueue().id
-    Job.objects.filter(id=id).update(lane="observed", deadline=far, **values)
-    assert_corrected(Job, "deadline", id=id)
+    times = {"deadline": far} if by_previous_version else with_former_columns(**{column: far})
+    Job.objects.filter(id=id).update(lane="observed", **times, **values)
+    assert_corrected(Job, "deadline" if by_previous_version else column, id=id)
+    soon = timezone.now() + timedelta(minutes=1)
+    assert Job.objects.filter(**{"id": id, f"{column}__lt": soon, "deadline__lt": soon}).exists()
 
 
-def test_deadline_of_an_observed_job_for_later(far):
+def test_check_of_an_observed_job_for_later(far):
     """It is looked for after its time."""
     id = tasks.noop.enqueue().id
-    later = {"run_after": far, "deadline": far + timedelta(seconds=20)}
+    later = {"run_after": far, **with_former_columns(check_at=far + timedelta(seconds=20))}
     Job.objects.filter(id=id).update(lane="observed", **later)
     stored_times.correct_wrong_times()
     assert database.check_stored_times().state == "ok"
-    assert Job.objects.values("run_after", "deadline").get() == later
+    assert Job.objects.values(*later).get() == later
 
 
 @pytest.mark.parametrize("has_owner", [True, False])

@@ -148,7 +148,7 @@ class Reconciler:
             live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
             lost |= ~Q(worker__in=live.values_list("id", flat=True))
         jobs = _running().filter(lost).exclude(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
-        jobs = jobs.exclude(idempotency_hash__in=self._workers.other_brokers)
+        jobs = jobs.exclude(observed.is_of_broker(self._workers.other_brokers))
         for job in jobs.order_by("worker", "id")[:MAX_JOBS_PER_ROUND]:
             self._for_one(self._end_running, job, "worker-lost")
 
@@ -244,11 +244,11 @@ class Reconciler:
                 if waited > MAX_WAIT_SECONDS:
                     self._fail(job, "never-started")
                 elif task_id(job) in absent:  # a worker was too busy to answer, or is about to begin
-                    observed.set_missing([job], job.hand_over_at, soon)
+                    observed.set_missing([job], job.missing_since, soon)
                 continue
             if self._workers.may_have_lost(job, now - redelivery):
                 continue
-            since = job.hand_over_at or now
+            since = job.missing_since or now
             if (now - since).total_seconds() >= LOST_SECONDS:
                 self._fail(job, "worker-lost" if job.attempt else "never-started")
             else:
@@ -287,5 +287,6 @@ def _running() -> Any:
 
 
 def _has_expired(job: Job, now: datetime) -> bool:
-    """Return whether no worker would start the task any more. The column holds the time for an observed task."""
-    return job.idempotency_expires_at is not None and job.idempotency_expires_at < now
+    """Return whether no worker would start the task any more."""
+    expires_at = job.expires_at or job.idempotency_expires_at  # inserted by the previous version
+    return expires_at is not None and expires_at < now

@@ -52,7 +52,7 @@ def lock_query_of_all_queues(limit: int, lanes: Lanes) -> Query:
 
 def lock_query_of_queues(limit: int, queues: Collection[str], lanes: Lanes) -> Query:
     """Return the query that locks the first jobs of these queues on PostgreSQL."""
-    return claim_queries.first_jobs_of_queues("id, concurrency_key, deadline", limit, queues, lanes)
+    return claim_queries.first_jobs_of_queues("id, concurrency_key", limit, queues, lanes)
 
 
 def lock_jobs(

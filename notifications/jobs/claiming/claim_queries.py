@@ -103,7 +103,7 @@ def first_jobs_of_all_queues(limit: int, lanes: Lanes, limited_queues: Collectio
         params.append(list(limited_queues))
     jobs = {lane: f"{_ALL_QUEUED} AND lane = '{lane}' AND run_after IS NULL" for lane in lanes}
     firsts = {lane: f"SELECT id, priority {jobs[lane]} {_BY_PRIORITY} {most}" for lane, most in lanes.items()}
-    ctes, select = _lock_first("id, concurrency_key, deadline", limit, lanes, jobs, firsts, condition)
+    ctes, select = _lock_first("id, concurrency_key", limit, lanes, jobs, firsts, condition)
     return f"WITH {', '.join(ctes)} {select}" if ctes else select, params
 
 
@@ -171,7 +171,7 @@ def handed_jobs(ids: Collection[UUID]) -> Query:
     now, now_param = database_now_sql()
     # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
     sql = f"""
-        SELECT id, concurrency_key, deadline FROM notifications_job
+        SELECT id, concurrency_key FROM notifications_job
         WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{HANDED}')
             AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({PAUSED_QUEUES})
         ORDER BY id{lock_sql()}"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,9 +23,6 @@ class ClaimedJob:
     ``claim_jobs()`` makes one for each row, ``prepare_claimed_jobs()`` completes it, and an ``Execution`` holds it
     until the outcome is recorded. It is created for each job, so it uses ``__slots__`` (0.3 µs).
 
-    ``fail_if_unknown_after``
-        When the job fails if still no worker can import its task; None unless a worker has requeued it for that reason.
-        The ``deadline`` column holds this time while such a job is queued; a claim replaces it.
     ``owner``
         The primary key of the owner of the job, or else of its batch.
     ``task_result``
@@ -34,7 +30,6 @@ class ClaimedJob:
     """
 
     row: Job
-    fail_if_unknown_after: datetime | None = None
     owner: Any = None
     task_result: TaskResult | None = None
 

@@ -102,7 +102,7 @@ def _find_with_active_jobs(ids: Sequence[UUID]) -> set[UUID]:
 def find_remaining_batches() -> set[UUID]:
     """Return the batches that are complete but not ended, and those with progress that is not stored."""
     active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
-    complete = running_batches().filter(~Exists(active)).only("id", "deadline")
+    complete = running_batches().filter(~Exists(active)).only("id", "open_until", "deadline")
     return {*(job.id for job in complete if not _is_open(job)), *_with_unstored_progress}
 
 
@@ -126,7 +126,9 @@ def running_batches() -> Any:
 
 def _is_open(job: Job) -> bool:
     """Return whether jobs are still added to a batch: a group of Celery's that is being published."""
-    return job.deadline is not None and job.deadline > database_now()
+    # A publisher of the previous version extends only its deadline. If it closes the batch so, that ends seconds later.
+    until = [moment for moment in (job.open_until, job.deadline) if moment is not None]
+    return bool(until) and max(until) > database_now()
 
 
 def _store_progress(ids: Iterable[UUID]) -> None:

@@ -151,7 +151,7 @@ def _lock_and_claim(
     now = database_now()
     limits = RunningLimits(queue_limits(), lanes)
     jobs = candidates.lock_jobs(now, limit, claimable, among, lanes, limits)
-    claimed = [ClaimedJob(job, job.deadline, job.user_id) for job in jobs]
+    claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
         job.lane = ENGINE if is_handed and job.lane == HANDED else job.lane
@@ -198,16 +198,9 @@ def _claim_in_one_statement(
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
         f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
-        f"RETURNING {columns}, due.deadline",
+        f"RETURNING {columns}",
         [*params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS, now_param],
     )
-    db = connection()
-    jobs = bulk.instances(Job, (row[:-1] for row in rows))
-    fail_if_unknown_after = {
-        job.id: times.from_db(row[-1], db) for job, row in zip(jobs, rows, strict=True) if row[-1]
-    }
+    jobs = bulk.instances(Job, rows)
     streams.ring(job.user_id for job in jobs)
-    return [
-        ClaimedJob(job, fail_if_unknown_after.get(job.id), job.user_id)
-        for job in candidates.first_jobs(jobs, limit)
-    ]
+    return [ClaimedJob(job, job.user_id) for job in candidates.first_jobs(jobs, limit)]

@@ -21,7 +21,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, observed_batches, queueing
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.guards import guarded_update, insert_attempts
+from notifications.jobs.transitions.guards import assign, guarded_update, insert_attempts
 from notifications.models import Job
 from notifications.states import ACTIVE
 from notifications.statistics.recording import Tally
@@ -49,7 +49,8 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
             insert_attempts([(job, outcome, now)], tally)
             queueing.schedule_retries([outcome], now)
             check_at = job.run_after + timedelta(seconds=check_seconds)
-            guarded_update("deadline=%s, hand_over_at=NULL", [((check_at,), job)], state="queued")
+            assignments, values = assign(check_at=check_at, missing_since=None)
+            guarded_update(assignments, [(values, job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
             insert_attempts([(job, outcome, now)], tally)
         tally.write()
@@ -61,7 +62,7 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
 
 def requeue(job: Job, check_at: datetime) -> None:
     """Queue a running job again whose message went back to the broker, without an attempt that failed."""
-    queueing.requeue([job], "deadline=%s, hand_over_at=NULL", (check_at,))
+    queueing.requeue([job], *assign(check_at=check_at, missing_since=None))
 
 
 def requeue_lost(job: Job, check_at: datetime) -> None:
@@ -76,10 +77,8 @@ def requeue_lost(job: Job, check_at: datetime) -> None:
             return
         tally = Tally()
         insert_attempts([(locked, None, database_now())], tally)
-        guarded_update(
-            "state='queued', worker=NULL, deadline=%s, hand_over_at=NULL, version=version+1",
-            [((check_at,), locked)],
-        )
+        assignments, values = assign(check_at=check_at, missing_since=None)
+        guarded_update(f"state='queued', worker=NULL, version=version+1, {assignments}", [(values, locked)])
         streams.ring([locked.user_id])
         tally.write()
 
@@ -89,29 +88,58 @@ def requeue_lost(job: Job, check_at: datetime) -> None:
 def take_overdue(
     now: datetime, check_at: datetime, limit: int, *, other_brokers: Iterable[str] = ()
 ) -> list[Job]:
-    """Return queued jobs whose ``deadline`` is over, and set it to ``check_at``, so that no other process checks them.
+    """Return queued jobs whose ``check_at`` is over, and set it to a new time, so that no other process checks them.
 
-    The ``deadline`` of a queued job is when it is looked for if it was not started by then. Jobs of other brokers are
-    left to their workers. ``idempotency_hash`` holds the broker of an observed task.
+    Jobs of other brokers are left to their workers.
     """
 
     def write() -> list[Job]:
-        rows = Job.objects.using(database()).filter(lane=LANE, state=Job.State.QUEUED, deadline__lt=now)
-        rows = rows.exclude(idempotency_hash__in=list(other_brokers))
-        jobs = list(lock_query(rows.order_by("deadline", "id"))[:limit])
-        guarded_update("deadline=%s", [((check_at,), job) for job in jobs], state="queued")
-        return jobs
+        rows = Job.objects.using(database()).filter(lane=LANE, state=Job.State.QUEUED)
+        rows = rows.exclude(is_of_broker(other_brokers))
+        found: dict[UUID, Job] = {}
+        for column, condition in (
+            ("check_at", Q(check_at__lt=now)),
+            # What the previous version has inserted or written, which the next one will not look for.
+            ("check_at", Q(check_at__isnull=True, deadline__isnull=False)),
+            ("deadline", Q(deadline__lt=now)),
+        ):
+            locked = lock_query(rows.filter(condition).order_by(column, "id"))[:limit]
+            found |= {job.id: job for job in locked}
+        of_previous_version = [job for job in found.values() if _take_former_columns(job)]
+        guarded_update(
+            "check_at=deadline, missing_since=hand_over_at",
+            [((), job) for job in of_previous_version],
+            state="queued",
+        )
+        due = sorted(
+            (job for job in found.values() if job.check_at < now), key=lambda job: (job.check_at, job.id)
+        )[:limit]
+        assignments, values = assign(check_at=check_at)
+        guarded_update(assignments, [(values, job) for job in due], state="queued")
+        return due
 
     return retrying_atomic(write)
 
 
-def set_missing(jobs: Iterable[Job], since: datetime | None, check_at: datetime) -> None:
-    """Store since when the messages of queued jobs were not found, None if they were, and when to look again.
+def _take_former_columns(job: Job) -> bool:
+    """Set what the previous version has written later than this one. Returns whether it has."""
+    written = (job.deadline, job.hand_over_at)
+    if job.deadline is None or written == (job.check_at, job.missing_since):
+        return False
+    job.check_at, job.missing_since = written
+    return True
 
-    ``hand_over_at`` holds that time: only jobs in the lane "handed" use it otherwise.
-    """
-    rows = [((since, check_at), job) for job in jobs]
-    retrying_atomic(lambda: guarded_update("hand_over_at=%s, deadline=%s", rows, state="queued"))
+
+def is_of_broker(names: Iterable[str]) -> Q:
+    """Return the condition for jobs whose messages one of these brokers has."""
+    names = list(names)
+    return Q(broker__in=names) | Q(broker__isnull=True, idempotency_hash__in=names)
+
+
+def set_missing(jobs: Iterable[Job], since: datetime | None, check_at: datetime) -> None:
+    """Store since when the messages of queued jobs were not found, None if they were, and when to look again."""
+    assignments, values = assign(missing_since=since, check_at=check_at)
+    retrying_atomic(lambda: guarded_update(assignments, [(values, job) for job in jobs], state="queued"))
 
 
 def finish(outcome: Outcome) -> bool:

@@ -20,7 +20,7 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.guards import guarded_update
+from notifications.jobs.transitions.guards import assign, guarded_update
 from notifications.models import Job
 from notifications.states import DONE, REOPENABLE
 
@@ -35,7 +35,8 @@ def extend(id: UUID, open_until: datetime) -> None:
 
     def write() -> None:
         rows = [job for job in _lock(id) if job.state == Job.State.RUNNING]
-        guarded_update("deadline=%s", [((open_until,), job) for job in rows])
+        assignments, values = assign(open_until=open_until)
+        guarded_update(assignments, [(values, job) for job in rows])
 
     retrying_atomic(write)
 
@@ -54,7 +55,7 @@ def close(id: UUID, *, count: int, total: int, title: str, url: str = "") -> Non
                 _reopen(job)
         running = [job for job in rows if job.state == Job.State.RUNNING]
         guarded_update(
-            "deadline=NULL, progress_total=%s, title=%s, url=%s, version=version+1",
+            "open_until=NULL, deadline=NULL, progress_total=%s, title=%s, url=%s, version=version+1",
             [((total, title, url or job.url), job) for job in running],
         )
         streams.ring(job.user_id for job in running)
@@ -79,7 +80,7 @@ def requeue_guesses(jobs: Sequence[Job]) -> None:
     """
     guarded_update(
         "state='queued', seq=0, version=version+1, fence=fence+1, worker=NULL, deadline=NULL, run_after=NULL, "
-        "hand_over_at=NULL, result=NULL, error=NULL, finished_at=NULL",
+        "hand_over_at=NULL, check_at=NULL, missing_since=NULL, result=NULL, error=NULL, finished_at=NULL",
         [((), job) for job in jobs],
         state="failed",
     )
@@ -118,8 +119,8 @@ def _reopen(job: Job) -> None:
     now = database_now()
     guarded_update(
         "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
-        "queued_at=%s, started_at=%s, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, progress_current=0, "
-        "progress_message=''",
+        "queued_at=%s, started_at=%s, open_until=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
+        "progress_current=0, progress_message=''",
         [((now, now), job)],
         state=job.state,
     )

@@ -15,7 +15,7 @@ from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.guards import guarded_update
+from notifications.jobs.transitions.guards import assign, guarded_update
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.
@@ -66,7 +66,7 @@ def requeue(
 
 def release(jobs: Sequence[Job]) -> None:
     """Queue running jobs of this worker again, as at a shutdown. The attempt does not count."""
-    requeue(jobs, "attempt=attempt-1, deadline=NULL", queue=True)
+    requeue(jobs, "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL", queue=True)
 
 
 def requeue_unknown_task(claimed: ClaimedJob) -> bool:
@@ -78,25 +78,25 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     # Counted from the first worker: created_at and queued_at would include the delay of a job for later, and run_after
     # moves with each requeue.
     now = database_now()
-    fail_if_unknown_after = _fail_if_unknown_after(claimed, now)
+    fail_if_unknown_after = _fail_if_unknown_after(claimed.row, now)
     if fail_if_unknown_after < now:
         return False
-    # The deadline column of a queued job holds fail_if_unknown_after: see ClaimedJob.
     again_at = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
-    requeue([claimed.row], "attempt=attempt-1, deadline=%s, run_after=%s", (fail_if_unknown_after, again_at))
+    assignments, values = assign(fail_if_unknown_after=fail_if_unknown_after)
+    requeue([claimed.row], f"attempt=attempt-1, run_after=%s, {assignments}", (again_at, *values))
     return True
 
 
-def _fail_if_unknown_after(claimed: ClaimedJob, now: datetime) -> datetime:
+def _fail_if_unknown_after(job: Job, now: datetime) -> datetime:
     """Return when a job fails whose task cannot be imported, whatever a clock said when that was stored.
 
     It was stored with the time at which the job was due again, by one reading of the clock, so the difference is right.
     """
     longest = timedelta(seconds=UNKNOWN_TASK_FAILS_SECONDS)
-    stored = claimed.fail_if_unknown_after
-    if stored is None:
+    stored, due_at = job.fail_if_unknown_after, job.run_after
+    # The previous version leaves it when it queues the job again after an attempt, at no time or at a later one.
+    if stored is None or due_at is None or stored < due_at - timedelta(seconds=REQUEUE_DELAY_SECONDS):
         return now + longest
-    due_at = claimed.row.run_after or now
     if timedelta(0) <= now - due_at <= MAX_UNTRIED and stored <= times.latest_possible(now, longest):
         return stored
     return now + min(max(stored - due_at, timedelta(0)), longest)
@@ -105,7 +105,7 @@ def _fail_if_unknown_after(claimed: ClaimedJob, now: datetime) -> datetime:
 def requeue_without_thread(job: Job) -> None:
     """Queue a sync job again for which this worker has no thread: another worker may. The attempt does not count."""
     again_at = database_now() + timedelta(seconds=REQUEUE_DELAY_SECONDS)
-    requeue([job], "attempt=attempt-1, deadline=NULL, run_after=%s", (again_at,))
+    requeue([job], "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, run_after=%s", (again_at,))
 
 
 def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
@@ -121,8 +121,8 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         if job.lane != Job.Lane.OBSERVED:
             job.lane = first_lane(job.task_path, job.backend)
     guarded_update(
-        "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, version=version+1, "
-        "progress_current=NULL, progress_total=NULL, progress_message=''",
+        "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
+        "version=version+1, progress_current=NULL, progress_total=NULL, progress_message=''",
         [((outcome.job.run_after, outcome.job.lane), outcome.job) for outcome in group],
     )
     # The next job of the same key or queue may begin now.

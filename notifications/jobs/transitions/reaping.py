@@ -57,7 +57,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         alive = set(_live_workers(now)) - set(dead_workers)
         lanes = [job.lane if job.worker in alive else suspect_lane(job.lane) for job in requeued]
         guarded_update(
-            "state='queued', lane=%s, worker=NULL, deadline=NULL, version=version+1",
+            "state='queued', lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1",
             [((lane,), job) for lane, job in zip(lanes, requeued, strict=True)],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
+from notifications.jobs.transitions.guards import with_former_columns
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Job
 
@@ -53,7 +54,7 @@ def make_job(user):
             "state": "queued",
             "created_at": now,
             "queued_at": now,
-            "deadline": now - timedelta(seconds=1),
+            "check_at": now - timedelta(seconds=1),
             **fields,
         }
         if values["state"] == "running":
@@ -63,11 +64,17 @@ def make_job(user):
                 "started_at": now,
                 "worker": uuid.uuid4(),
                 **values,
-                "deadline": None,
+                "check_at": None,
             }
         return Job.objects.create(**values)
 
     return make
+
+
+def overdue():
+    """Return the columns of a job whose message was not found for a while, and is to be looked for."""
+    now = times.now()
+    return with_former_columns(check_at=now, missing_since=now - timedelta(seconds=9))
 
 
 def problem(job):

@@ -21,7 +21,7 @@ def tasks(celery_app):
 def test_a_group_notifies_once(tasks, user):
     result = celery.group(tasks.export.s(user.pk, 1), tasks.export.s(user.pk, 2))()
     batch = Job.objects.get(id=result.id)
-    assert (batch.state, batch.progress_total, batch.deadline) == ("succeeded", 2, None)
+    assert (batch.state, batch.progress_total, batch.open_until) == ("succeeded", 2, None)
     assert bell_of(user) == [("Export: 2 jobs", "All 2 jobs succeeded.", "success")]
 
 

@@ -52,7 +52,7 @@ def until_all_ended(count, *users, timeout=90):
     try:
         return wait_until(ended, timeout=timeout, what=f"{count} jobs to end")
     except AssertionError as error:
-        rows = jobs_of(*users).values_list("id", "state", "worker", "deadline", "batch", "progress_current")
+        rows = jobs_of(*users).values_list("id", "state", "worker", "open_until", "batch", "progress_current")
         raise AssertionError(f"{error} {list(rows)}") from None
 
 
@@ -279,7 +279,7 @@ def test_after_a_rollback_the_batch_of_the_workers_ends(tasks, user, monkeypatch
 
 def test_canceling_the_batch_revokes_its_tasks(tasks, user, user_client):
     result = group(tasks.export.s(user.pk, 1), tasks.export.s(user.pk, 2)).apply_async(countdown=3600)
-    until_row(result.id, deadline=None)
+    until_row(result.id, open_until=None)
     response = user_client.post(f"/notifications/api/jobs/{result.id}/cancel/")
     assert response.status_code in (200, 202), response.content
     batch = until_ended(result.id)

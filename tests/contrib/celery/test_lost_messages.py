@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
+from notifications.jobs.transitions.guards import FORMER_COLUMNS, with_former_columns
 from notifications.models import Job, Worker
 from tests.contrib.celery.conftest import bell_of
-from tests.contrib.celery.reconcilers import TASK, problem
+from tests.contrib.celery.reconcilers import TASK, overdue, problem
 from tests.support.waiting import wait_until
 
 pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
@@ -29,7 +30,7 @@ def test_a_lost_message(reconciler, make_job, user, attempt, kind):
     job = make_job(attempt=attempt)
     reconciler.run_round()
     assert problem(job) == ("queued", "")  # once may be bad luck
-    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=9))
+    Job.objects.update(**overdue())
     reconciler.run_round()
     assert problem(job) == ("failed", kind)
     assert len(bell_of(user)) == 1
@@ -41,19 +42,19 @@ def test_a_lost_message_while_a_worker_does_not_answer(reconciler, make_job, mon
 
     monkeypatch.setattr(broker, "find_in_workers", lambda app, ids, workers: (set(), 0))
     since = times.now() - timedelta(seconds=9)
-    job = make_job(hand_over_at=since)
+    job = make_job(missing_since=since)
     reconciler.run_round()
     assert problem(job) == ("queued", "")
     job.refresh_from_db()
-    assert job.hand_over_at == since
-    assert job.deadline < times.now() + timedelta(seconds=11)
+    assert job.missing_since == since
+    assert job.check_at < times.now() + timedelta(seconds=11)
 
 
 @pytest.mark.usefixtures("all_answer")
 def test_many_lost_messages(reconciler, reconcile, make_job, monkeypatch):
     """A broker that was flushed has lost more than one query looks for."""
     monkeypatch.setattr(reconcile, "MAX_JOBS_PER_ROUND", 2)
-    jobs = [make_job(hand_over_at=times.now() - timedelta(seconds=9)) for _ in range(5)]
+    jobs = [make_job(missing_since=times.now() - timedelta(seconds=9)) for _ in range(5)]
     reconciler.run_round()
     assert {problem(job) for job in jobs} == {("failed", "never-started")}
 
@@ -65,9 +66,9 @@ def test_a_message_in_its_queue(reconciler, celery_app, make_job):
         connection.channel().client.lpush("celery", json.dumps({"headers": {"id": str(job.id)}}))
     reconciler.run_round()
     job.refresh_from_db()
-    assert (job.state, job.hand_over_at) == ("queued", None)
-    assert job.deadline > times.now() + timedelta(seconds=20)
-    Job.objects.update(deadline=times.now(), queued_at=times.now() - timedelta(days=2))
+    assert (job.state, job.missing_since) == ("queued", None)
+    assert job.check_at > times.now() + timedelta(seconds=20)
+    Job.objects.update(**with_former_columns(check_at=times.now()), queued_at=times.now() - timedelta(days=2))
     reconciler.run_round()
     assert problem(job) == ("failed", "never-started")
 
@@ -75,7 +76,7 @@ def test_a_message_in_its_queue(reconciler, celery_app, make_job):
 @pytest.mark.usefixtures("all_answer")
 def test_messages_that_redis_delivers_again_later(reconciler, celery_app, make_job):
     """Those that a lost worker has not acknowledged. Other unacknowledged messages say nothing about a job."""
-    safe, lost = (make_job(hand_over_at=times.now() - timedelta(seconds=9)) for _ in range(2))
+    safe, lost = (make_job(missing_since=times.now() - timedelta(seconds=9)) for _ in range(2))
     with celery_app.connection_for_read() as connection:
         message = json.dumps([{"headers": {"id": str(safe.id)}}, "", "celery"])
         connection.channel().client.hset("unacked", "tag", message)
@@ -89,7 +90,7 @@ def test_message_in_a_long_queue_is_not_looked_for(reconciler, celery_app, make_
     from notifications.contrib.celery import broker
 
     monkeypatch.setattr(broker, "MAX_READ_MESSAGES", 2)
-    job = make_job(hand_over_at=times.now() - timedelta(seconds=9))
+    job = make_job(missing_since=times.now() - timedelta(seconds=9))
     with celery_app.connection_for_read() as connection:
         connection.channel().client.lpush("celery", *["{}"] * 3)
     reconciler.run_round()
@@ -121,8 +122,7 @@ def test_message_that_a_lost_worker_may_have(reconciler, make_job, live_worker, 
     from notifications.contrib.celery import broker
 
     monkeypatch.setattr(broker, "redelivery_seconds", lambda app: 60.0)
-    missing_since = times.now() - timedelta(seconds=9)
-    before = make_job(hand_over_at=missing_since)
+    before = make_job(missing_since=times.now() - timedelta(seconds=9))
     reconciler.run_round()  # this process began after the job was queued
     assert problem(before) == ("queued", "")
     lost = Worker.objects.filter(id=live_worker(queues="celery:celery"))
@@ -133,27 +133,30 @@ def test_message_that_a_lost_worker_may_have(reconciler, make_job, live_worker, 
     reconciler.run_round()
     wait_until(lambda: times.now() > now + timedelta(seconds=0.5), what="the end of the lease")
     lost.delete()
-    Job.objects.update(deadline=now, hand_over_at=missing_since)
+    Job.objects.update(**overdue())
     reconciler.run_round()
     assert problem(received) == ("queued", "")
     assert problem(later) == ("failed", "never-started")
     monkeypatch.setattr(broker, "redelivery_seconds", lambda app: 0.0)
-    Job.objects.filter(state="queued").update(deadline=now, hand_over_at=missing_since)
+    Job.objects.filter(state="queued").update(**overdue())
     reconciler.run_round()
     assert {problem(before), problem(received)} == {("failed", "never-started")}
 
 
 @pytest.mark.usefixtures("all_answer")
 @pytest.mark.parametrize("state", ["queued", "running"])
-def test_job_of_another_broker_is_left_to_its_workers(reconciler, make_job, live_worker, state, monkeypatch):
+@pytest.mark.parametrize("column", ["broker", FORMER_COLUMNS["broker"]])
+def test_job_of_another_broker_is_left_to_its_workers(
+    reconciler, make_job, live_worker, state, column, monkeypatch
+):
     from notifications.contrib.celery import seen_workers
 
     worker = Worker.objects.filter(id=live_worker(queues="celery:celery"))
     worker.update(broker="amqp://elsewhere:5672//")
     job = make_job(
         state=state,
-        idempotency_hash="amqp://elsewhere:5672//",
-        hand_over_at=times.now() - timedelta(seconds=9),
+        missing_since=times.now() - timedelta(seconds=9),
+        **{column: "amqp://elsewhere:5672//"},
     )
     reconciler.run_round()
     worker.delete()  # it may be suspended
@@ -165,13 +168,14 @@ def test_job_of_another_broker_is_left_to_its_workers(reconciler, make_job, live
 
 
 def test_a_worker_that_does_not_answer_may_have_it(reconciler, make_job):
-    job = make_job(hand_over_at=times.now() - timedelta(seconds=60))
+    job = make_job(missing_since=times.now() - timedelta(seconds=60))
     reconciler.run_round()
     assert problem(job) == ("queued", "")
 
 
-def test_an_expired_message(reconciler, make_job, user):
-    job = make_job(idempotency_expires_at=times.now() - timedelta(seconds=30))
+@pytest.mark.parametrize("column", ["expires_at", FORMER_COLUMNS["expires_at"]])
+def test_an_expired_message(reconciler, make_job, user, column):
+    job = make_job(**{column: times.now() - timedelta(seconds=30)})
     reconciler.run_round()
     assert problem(job) == ("failed", "expired")
     assert len(bell_of(user)) == 1
@@ -199,7 +203,7 @@ def test_message_in_an_unknown_queue_is_not_lost(reconciler, reconcile, make_job
     job = make_job(queue_name="media.video")
     for _ in range(2):
         reconciler.run_round()
-        Job.objects.filter(id=job.id).update(deadline=times.now() - timedelta(seconds=1))
+        Job.objects.filter(id=job.id).update(**with_former_columns(check_at=times.now()))
     job.refresh_from_db()
     assert job.state == "queued"
 
@@ -211,7 +215,7 @@ def test_message_with_an_expiry_is_looked_for_as_soon_as_others(celery_app):
     expires = times.now() + timedelta(hours=6)
     message = Message(id=str(uuid.uuid4()), name=TASK, args=(1, 2026), kwargs={}, expires=expires)
     job = build_job(celery_app, message, Observation())
-    assert (job.deadline - job.created_at, job.idempotency_expires_at) == (
+    assert (job.check_at - job.created_at, job.expires_at) == (
         timedelta(seconds=FIRST_CHECK_SECONDS),
         expires,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from notifications import times
+from notifications.jobs.transitions.guards import with_former_columns
 from notifications.models import Attempt, Job
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.celery_worker import CeleryWorker
@@ -98,9 +99,10 @@ def test_a_message_that_the_broker_loses(start_celery, publish, rabbitmq, celery
     with celery_app.connection_for_write(rabbitmq.url) as connection:
         connection.default_channel.queue_delete("lost")
     start_celery()
-    Job.objects.filter(id=result.id).update(deadline=times.now())
-    until_row(result, hand_over_at__isnull=False)
-    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=9))
+    Job.objects.filter(id=result.id).update(**with_former_columns(check_at=times.now()))
+    until_row(result, missing_since__isnull=False)
+    missing_since = times.now() - timedelta(seconds=9)
+    Job.objects.update(**with_former_columns(check_at=times.now(), missing_since=missing_since))
     job = until_ended(result)
     assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
     assert len(bell_of(user)) == 1

@@ -100,7 +100,7 @@ def test_a_task_that_is_delivered_again_waits_for_that(reconciler, make_job, use
     job = make_job(state="running", task_path="tests.contrib.celery.tasks.hold_late")
     reconciler.run_round()
     assert problem(job) == ("queued", "")
-    assert job.deadline > times.now()
+    assert job.check_at > times.now()
     assert Attempt.objects.get(job=job).outcome == "lost"
     assert bell_of(user) == []
 

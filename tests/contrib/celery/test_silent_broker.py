@@ -21,7 +21,7 @@ def test_a_broker_that_is_away_ends_nothing(reconciler, make_job, monkeypatch, c
         raise OSError("connection refused")
 
     monkeypatch.setattr(broker, "find_in_workers", away)
-    job = make_job(hand_over_at=times.now() - timedelta(days=1))
+    job = make_job(missing_since=times.now() - timedelta(days=1))
     reconciler.run_round()
     assert problem(job) == ("queued", "")
     assert "Could not reconcile observed tasks" in caplog.text

@@ -26,7 +26,7 @@ SELECT (SELECT count(*) FROM notifications_job WHERE seq IS NULL)
 """
 ACTIVE = f"{UNNUMBERED} + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))"
 UNFINISHED = """
-SELECT id, state, seq, attempt, worker, run_after, deadline FROM notifications_job
+SELECT id, state, seq, attempt, worker, run_after, deadline, check_at FROM notifications_job
 WHERE state IN ('queued', 'running') OR seq IS NULL
 """
 TOTALS = """

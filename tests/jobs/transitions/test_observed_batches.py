@@ -40,7 +40,7 @@ def batch(user):
         queue_name="celery",
         lane="observed",
         title="Export",
-        deadline=now() + timedelta(hours=1),
+        open_until=now() + timedelta(hours=1),
     )
     observed_groups.insert([batch, member_of(batch)])
     return batch

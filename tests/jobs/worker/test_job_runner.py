@@ -41,15 +41,14 @@ class TestUnknownTasks:
             lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="the job to be requeued"
         )
         assert (job.state, job.attempt) == ("queued", 0)
-        assert before < job.deadline - timedelta(days=1) < timezone.now()
+        assert before < job.fail_if_unknown_after - timedelta(days=1) < timezone.now()
         Job.objects.update(run_after=timezone.now() - timedelta(seconds=1))
         again = wait_until(
             lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="the job to be requeued"
         )
-        assert (again.deadline, again.fence) == (job.deadline, 2)
-        Job.objects.update(
-            deadline=timezone.now() - timedelta(seconds=1), run_after=timezone.now() - timedelta(seconds=1)
-        )
+        assert (again.fail_if_unknown_after, again.fence) == (job.fail_if_unknown_after, 2)
+        past = timezone.now() - timedelta(seconds=1)
+        Job.objects.update(fail_if_unknown_after=past, run_after=past)
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "unknown-task"
         assert notifications_of(user)[0].body == "No worker knows how to do this."
