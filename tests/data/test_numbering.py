@@ -148,6 +148,21 @@ def test_pending_rows_of_all_users_are_numbered(users, assigned_seqs):
     assert_consistent([first, second])
 
 
+def test_pending_job_of_a_user_without_notifications_is_numbered(user):
+    row = job(user)
+    Job.objects.update(state="succeeded", seq=None)
+    streams.number_pending()
+    row.refresh_from_db()
+    assert (row.seq, position(user)) == (1, (1, 0))
+
+
+def test_floor_never_falls(user):
+    notify(user, "note")
+    for floor in (5, 3):
+        streams.raise_floors({user.pk: floor})
+    assert Stream.objects.get().floor == 5
+
+
 def test_numbering_without_pending_rows_takes_one_statement(user):
     """Without pending rows, number_pending(), which each process calls every second, takes one SELECT."""
     notify(user, "numbered")

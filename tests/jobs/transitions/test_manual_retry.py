@@ -135,6 +135,14 @@ def test_workers_are_woken(rings, change):
     assert True in rings
 
 
+def test_an_observed_task_is_not_run_now():
+    """Its time is what Celery's message says."""
+    id = enqueue(run_after=timezone.now() + timedelta(hours=1))
+    Job.objects.update(lane="observed")
+    assert manual.run_now([id]) == []
+    assert row(id).run_after is not None
+
+
 def test_owner_with_one_place_left(user, settings):
     """Of three jobs one is queued, the others are passed over."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 4}
