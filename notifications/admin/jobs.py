@@ -175,10 +175,12 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         when = formats.date_format(template_localtime(job.hand_over_at), "DATETIME_FORMAT")
         return _("%(when)s, if it is still queued") % {"when": when}
 
-    @admin.display(description=_("deadline"), empty_value="-")
-    def lost_at(self, job: Job) -> Any:
+    @admin.display(description=_("deadline"))
+    def lost_at(self, job: Job) -> str:
         """Return when a running job is taken away from its worker. The previous version stores other times there."""
-        return job.deadline if job.state == Job.State.RUNNING and job.worker else None
+        if job.state != Job.State.RUNNING or job.worker is None or job.deadline is None:
+            return "-"
+        return str(formats.date_format(template_localtime(job.deadline), "DATETIME_FORMAT"))
 
     @admin.display(description=_("progress"))
     def progress(self, job: Job) -> str:

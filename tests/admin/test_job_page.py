@@ -1,6 +1,7 @@
 """The page of a job in the admin: arguments without secrets, tracebacks by permission, live state, its notification."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from django.utils import timezone
@@ -9,6 +10,7 @@ from notifications.admin import job_attempts
 from notifications.admin.arguments import HIDDEN, describe_arguments, is_secret
 from notifications.api import notify, policy
 from notifications.compat import task
+from notifications.ids import uuid7
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -118,6 +120,17 @@ def test_trace_id_is_shown(client, sign_in_staff):
     id = tasks.noop.enqueue().id
     Job.objects.update(trace=f"00-{'ab' * 16}-{'cd' * 8}-01")
     assert "ab" * 16 in page(client, id).text
+
+
+def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
+    """The previous version stores other times of queued jobs in the same column."""
+    sign_in_staff("view_job")
+    id = tasks.noop.enqueue().id
+    shown = re.compile(r"Deadline:</[^>]*>\s*<div class=\"readonly\">(.*?)</div>", re.DOTALL)
+    columns = {"deadline": datetime(2031, 2, 3, 4, 5, tzinfo=UTC)}
+    for state, expected in (("queued", "-"), ("running", "Feb. 3, 2031, 4:05 a.m.")):
+        Job.objects.update(state=state, worker=uuid7(), **columns)
+        assert shown.search(page(client, id).text)[1] == expected
 
 
 def test_state_is_reloaded_while_the_job_is_not_done(client, sign_in_staff):
