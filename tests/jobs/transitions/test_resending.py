@@ -152,6 +152,17 @@ def test_job_that_a_lower_priority_overtook_is_lost(monkeypatch):
     assert [row.pk for row in resending.hand_over_again()] == [job.pk]
 
 
+def test_job_that_was_overtaken_beside_a_long_one_is_lost(monkeypatch):
+    """The newest job that the engine runs counts."""
+    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    claim(enqueue())
+    job = enqueue()
+    clock.advance(timedelta(seconds=6))
+    claim(enqueue())
+    clock.advance(timedelta(seconds=5))
+    assert [row.pk for row in resending.hand_over_again()] == [job.pk]
+
+
 def test_engine_is_not_overtaken_by_another_one(other_engine, monkeypatch):
     monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
     first, job = enqueue(), enqueue()
