@@ -34,7 +34,7 @@ def connect() -> None:
 
 def _end_sessions(sender: Any, user: Any, **kwargs: Any) -> None:
     if user is not None:
-        streams.raise_guard(user.pk)
+        streams.request_session_check(user.pk)
 
 
 def _end_sessions_on_change(
@@ -46,7 +46,7 @@ def _end_sessions_on_change(
     instance.__dict__[_LOADED_VALUES] = now
     # Compared, because a host may save the user with each request.
     if not (created or raw) and before != now:
-        streams.raise_guard(instance.pk)
+        streams.request_session_check(instance.pk)
 
 
 def _store_loaded_values(sender: Any, instance: Any, **kwargs: Any) -> None:

@@ -2,8 +2,8 @@
 
 ``duties.py`` lists what. Each process that lasts has an ``Upkeep``, which does the duties of such a process when they
 are due. What one process does for all is elected by the row of the duty, a ``DutyRun``: the process that stores that it
-runs the duty now, by an UPDATE guarded by the time that it has read, does it. A process that ends in a duty, or a time
-that a wrong clock has stored, delays the duty by its interval at most.
+runs the duty now, by an UPDATE conditional on the time that it has read, does it. A process that ends in a duty, or a
+time that a wrong clock has stored, delays the duty by its interval at most.
 """
 
 from __future__ import annotations

@@ -17,7 +17,15 @@ from tests.jobs.transitions.test_state_writes import PACKAGE, SQL_ASSIGNMENT, TR
 
 #: They write a row that another module changes, or other columns of jobs than the state.
 HELPERS = {
-    *("batch_outcomes", "guards", "handing_over", "isolating", "observed_groups", "outcomes", "resending"),
+    *(
+        "batch_outcomes",
+        "conditional_updates",
+        "handing_over",
+        "quarantine",
+        "observed_groups",
+        "outcomes",
+        "resending",
+    ),
     "running",
 }
 #: Adds a state to the source of ``notifications.states``, "active" or "done", then prints what lacks it.

@@ -21,7 +21,7 @@ from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.admin.runners import has_runners
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.engines import label_of
-from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, ISOLATED, OBSERVED
+from notifications.jobs.claiming.lanes import ENGINE_LANES, ENGINE_QUARANTINED, HANDED, OBSERVED
 from notifications.models import Job
 from notifications.operations import unserved_engines
 from notifications.operations.matching import JobFilter
@@ -140,7 +140,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:
-        if job.lane == ISOLATED:  # one at a time in a process of the engine
+        if job.lane == ENGINE_QUARANTINED:  # one at a time in a process of the engine
             return f"{label_of(job.backend)} ({job.get_lane_display()})"
         if job.lane in ENGINE_LANES:
             return label_of(job.backend)
@@ -200,7 +200,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
 
 def _is_in_engine(job: Job) -> bool:
     """Return whether a job is queued and its id was handed to its engine."""
-    is_handed = job.lane == HANDED or (job.lane == ISOLATED and job.handed_over_at is not None)
+    is_handed = job.lane == HANDED or (job.lane == ENGINE_QUARANTINED and job.handed_over_at is not None)
     return job.state == Job.State.QUEUED and is_handed
 
 

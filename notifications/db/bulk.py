@@ -147,21 +147,21 @@ def update(
     table = model._meta.db_table
     if db.vendor != "postgresql":
         changes = ", ".join([*(f"{name} = %s" for name in columns), *assignments])
-        guards = " AND ".join([*(f"{name} = %s" for name in where), *filter(None, [condition])])
+        conditions = " AND ".join([*(f"{name} = %s" for name in where), *filter(None, [condition])])
         with db.cursor() as cursor:
-            cursor.executemany(f"UPDATE {table} SET {changes} WHERE {guards}", rows)
+            cursor.executemany(f"UPDATE {table} SET {changes} WHERE {conditions}", rows)
         return
     types = [type_of(model, name) for name in (*columns, *where)]  # type: ignore[arg-type]
     arrays = ", ".join(f"%s::{type}[]" for type in types)
     names = ", ".join(f"v{n}" for n in range(len(types)))
     changes = ", ".join([*(f"{name} = v{n}" for n, name in enumerate(columns)), *assignments])
-    guards = " AND ".join(
+    conditions = " AND ".join(
         [*(f"{name} = v{n}" for n, name in enumerate(where, len(columns))), *filter(None, [condition])]
     )
     with db.cursor() as cursor:
         _write(
             cursor,
-            f"UPDATE {table} SET {changes} FROM unnest({arrays}) AS v ({names}) WHERE {guards}",
+            f"UPDATE {table} SET {changes} FROM unnest({arrays}) AS v ({names}) WHERE {conditions}",
             [array(column) for column in zip(*rows, strict=True)],
         )
 

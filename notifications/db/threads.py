@@ -20,7 +20,7 @@ from notifications.db.deadlines import set_options_of_this_thread
 logger = logging.getLogger("notifications.jobs")
 
 
-#: Threads at most for each slot of an executor, while calls that were written off occupy some.
+#: Threads at most for each slot of an executor, while calls that were detached occupy some.
 MAX_THREADS_PER_SLOT = 4
 #: Seconds after which an idle thread closes its connections.
 IDLE_SECONDS = 5.0
@@ -32,7 +32,7 @@ _thread_local = threading.local()
 
 
 class NoThread(RuntimeError):
-    """No thread can take a call: calls that were written off occupy all, or the process cannot start more."""
+    """No thread can take a call: calls that were detached occupy all, or the process cannot start more."""
 
 
 def start_thread(target: Callable[..., object], name: str, *args: Any) -> threading.Thread:
@@ -72,11 +72,11 @@ class DaemonExecutor(Executor):
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
-        #: Number of calls that are not done, without those written off.
+        #: Number of calls that are not done, without those detached.
         self._open = 0
-        self._written_off: set[Future[Any]] = set()
+        self._detached: set[Future[Any]] = set()
         self._running: set[Future[Any]] = set()
-        self._lent: set[Future[Any]] = set()
+        self._released: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._ended = False
 
@@ -84,7 +84,7 @@ class DaemonExecutor(Executor):
         """Return a future of the call, which is queued while all threads are busy.
 
         Raises ``NoThread``, and never runs the call, if no thread would take it: none can be started now, or all are
-        in calls that were written off.
+        in calls that were detached.
         """
         with self._lock:
             if self._ended:
@@ -100,16 +100,16 @@ class DaemonExecutor(Executor):
             self._calls.put((future, lambda: fn(*args, **kwargs)))
         return future
 
-    def write_off(self, future: Future[Any]) -> bool:
+    def detach(self, future: Future[Any]) -> bool:
         """Replace the thread that is in this call, whose result is no longer needed.
 
         Returns False if the call is not running. A thread that returns from such a call ends if there are more than
         ``size``. If there is no other thread for the queued calls, they fail with ``NoThread``.
         """
         with self._lock:
-            if self._ended or future in self._written_off or not future.running():
+            if self._ended or future in self._detached or not future.running():
                 return False
-            self._written_off.add(future)
+            self._detached.add(future)
             self._open -= 1
             try:
                 self._ensure_thread()
@@ -117,7 +117,7 @@ class DaemonExecutor(Executor):
                 self._fail_queued_calls(exc)
         return True
 
-    def abandon_all(self, error: BaseException) -> None:
+    def fail_all(self, error: BaseException) -> None:
         """Shut down, and fail all calls with ``error``, those that run and those that are queued."""
         with self._lock:
             self._fail_queued_calls(error)
@@ -127,17 +127,17 @@ class DaemonExecutor(Executor):
                 future.set_exception(error)
 
     @contextlib.contextmanager
-    def lend_thread(self, future: Future[Any]) -> Iterator[None]:
+    def release_thread(self, future: Future[Any]) -> Iterator[None]:
         """Let another thread take calls until the end of the block, while the thread in this call only waits."""
         with self._lock:
-            self._lent.add(future)
+            self._released.add(future)
             if not self._ended:
                 self._start_missing_thread()
         try:
             yield
         finally:
             with self._lock:
-                self._lent.discard(future)
+                self._released.discard(future)
 
     def start_missing_thread(self) -> None:
         """Start a thread for queued calls if it could not be started when they were submitted."""
@@ -164,10 +164,10 @@ class DaemonExecutor(Executor):
     def _ensure_thread(self) -> None:
         """Start a thread if one is needed. Raises ``NoThread`` if none can take the next call."""
         error: NoThread | None = None
-        busy = len(self._written_off | self._lent)
-        needed = min(self._open - len(self._lent - self._written_off), self._size)
+        busy = len(self._detached | self._released)
+        needed = min(self._open - len(self._released - self._detached), self._size)
         at_work = len(self._threads) - busy
-        if at_work < needed and len(self._threads) < self._size * MAX_THREADS_PER_SLOT + len(self._lent):
+        if at_work < needed and len(self._threads) < self._size * MAX_THREADS_PER_SLOT + len(self._released):
             try:
                 self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
                 return
@@ -240,13 +240,13 @@ class DaemonExecutor(Executor):
     def _is_surplus(self, future: Future[Any]) -> bool:
         """Return whether this thread, which has finished this call, must end, and forget it then."""
         with self._lock:
-            if future in self._written_off:
-                self._written_off.remove(future)
+            if future in self._detached:
+                self._detached.remove(future)
             else:
                 self._open -= 1
             if self._ended:
                 return False
-            if len(self._threads) - len(self._written_off | self._lent) <= self._size:
+            if len(self._threads) - len(self._detached | self._released) <= self._size:
                 self._start_missing_thread()
                 return False
             self._threads.discard(threading.current_thread())
@@ -276,7 +276,7 @@ class DaemonExecutor(Executor):
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
         # After the connections are returned, so that a waiting thread finds one in the pool.
-        with contextlib.suppress(InvalidStateError):  # the call was abandoned
+        with contextlib.suppress(InvalidStateError):  # fail_all() has failed the call
             if error is None:
                 future.set_result(result)
             else:

@@ -27,7 +27,7 @@ from notifications.engines import has_engines, senders
 from notifications.jobs import signal_queue
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.signal_queue import SignalQueue
-from notifications.jobs.transitions import handing_over, isolating, resending
+from notifications.jobs.transitions import handing_over, quarantine, resending
 from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
@@ -56,7 +56,7 @@ def run_round(drained: Mapping[BackendQueue, float] | None = None) -> bool:
         _last_search = time.monotonic()
         unreachable = senders.unreachable_backends()
         lost = resending.hand_over_again(unreachable, drained, _cursor)
-        due += isolating.hand_over_isolated_jobs(unreachable)
+        due += quarantine.hand_over_quarantined_jobs(unreachable)
     if lost:
         logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
     senders.send([*due, *lost])

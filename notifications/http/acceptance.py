@@ -18,7 +18,7 @@ from notifications.db.threads import NoThread
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
-from notifications.http import job_waiting
+from notifications.http import prefer_wait
 from notifications.http.idempotent_enqueue import enqueue_once
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
@@ -54,7 +54,7 @@ def accept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpRespo
     if accepted.slot:
         try:
             # On the server's event loop: it cancels the wait, and so ends this thread, when the client disconnects.
-            async_to_sync(job_waiting.wait_until_done)(accepted.job.id, accepted.seconds)
+            async_to_sync(prefer_wait.wait_for_job)(accepted.job.id, accepted.seconds)
         finally:
             accepted.slot.release()
         accepted = replace(accepted, job=_reread(accepted.job))
@@ -70,7 +70,7 @@ async def aaccept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> Ht
         current_hub = hub.current_hub()
         try:
             release_thread()
-            await job_waiting.wait_until_done(accepted.job.id, accepted.seconds)
+            await prefer_wait.wait_for_job(accepted.job.id, accepted.seconds)
         finally:
             accepted.slot.release()
         with suppress(NoThread):  # then the response shows the job as it was

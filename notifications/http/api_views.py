@@ -13,7 +13,7 @@ from notifications import serializers
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.http import job_waiting
+from notifications.http import prefer_wait
 from notifications.http.access import check_request
 from notifications.http.decorators import api_view, async_api_view, exempt_from_project
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response
@@ -88,7 +88,7 @@ async def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         current_hub = hub.current_hub()
         try:
             release_thread()
-            await job_waiting.wait_until_done(id, seconds)
+            await prefer_wait.wait_for_job(id, seconds)
         finally:
             slot.release()
         job = await current_hub.query_pool.run(_get_job, job.user_id, id)

@@ -17,7 +17,7 @@ from notifications.context import current_execution
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
-from notifications.jobs.awaited import JobEnd, Listen, read_end, waits
+from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
 from notifications.jobs.worker.execution import Execution, release_slot
 
 
@@ -33,7 +33,7 @@ def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
             end = read_end(id)
     if end is None:
         _close_connections()
-        with waits.wait_for(id, listen) as future, release_slot(parent, future, id):
+        with end_reader.wait_for(id, listen) as future, release_slot(parent, future, id):
             try:
                 end = future.result(seconds)
             except TimeoutError:
@@ -66,7 +66,7 @@ async def ajoin(
     if end is None:
         if parent is None:
             await release_connections()
-        with waits.wait_for(id, listen) as future, release_slot(parent, future, id):
+        with end_reader.wait_for(id, listen) as future, release_slot(parent, future, id):
             deadline = asyncio.timeout(seconds)
             try:
                 async with deadline:

@@ -133,10 +133,10 @@ class Job(models.Model):
 
         ASYNC = "async", _("Async")
         SYNC = "sync", _("Sync")
-        SUSPECT = "suspect", _("Suspect")
+        QUARANTINED = "suspect", _("Suspect")
         ENGINE = "engine", _("For an engine")
         HANDED = "handed", _("Handed to an engine")
-        ISOLATED = "isolated", _("Suspect")
+        ENGINE_QUARANTINED = "isolated", _("Suspect")
         OBSERVED = "observed", _("Observed")
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
@@ -163,8 +163,8 @@ class Job(models.Model):
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
-    #: When a running job is taken away from its worker. FORMER_COLUMNS in jobs/transitions/guards.py has what the
-    #: previous version also stored in it, in ``hand_over_at`` and in two columns of idempotency keys.
+    #: When a running job is taken away from its worker. FORMER_COLUMNS in jobs/transitions/conditional_updates.py has
+    #: what the previous version also stored in it, in ``hand_over_at`` and in two columns of idempotency keys.
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)

@@ -158,8 +158,8 @@ def stored_times() -> tuple[StoredTime, ...]:
             StoredTime(model=Job, name="hand_over_at", rows=queued & rows, longest=timedelta(minutes=30))
             for rows in (
                 Q(lane=Job.Lane.HANDED),
-                Q(lane=Job.Lane.ISOLATED, run_after=None),
-                Q(lane=Job.Lane.ISOLATED, run_after__lte=times.now()),
+                Q(lane=Job.Lane.ENGINE_QUARANTINED, run_after=None),
+                Q(lane=Job.Lane.ENGINE_QUARANTINED, run_after__lte=times.now()),
             )
         ),
     )

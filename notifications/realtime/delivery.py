@@ -36,8 +36,8 @@ RETRY_SECONDS = 1.0
 class Delivery:
     """Deliver changes to the subscribers of ``users``.
 
-    Reads run in ``read_pool``, the numbering before snapshots in ``write_pool``. ``handle_guards(guards)`` is called
-    with the guards of the streams that were read, by user key.
+    Reads run in ``read_pool``, the numbering before snapshots in ``write_pool``. ``handle_session_guards(guards)`` is
+    called with the guards of the streams that were read, by user key.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Delivery:
         *,
         read_pool: ThreadPool,
         write_pool: ThreadPool,
-        handle_guards: Callable[[dict[Any, int]], None],
+        handle_session_guards: Callable[[dict[Any, int]], None],
     ) -> None:
         self._loop = loop
         self._users = users
         self._read_pool = read_pool
         self._write_pool = write_pool
-        self._handle_guards = handle_guards
+        self._handle_session_guards = handle_session_guards
         self._changed_users: set[Any] = set()
         self._behind: set[Subscriber] = set()
         self._unnumbered: set[Subscriber] = set()  # of these, the snapshot is read after numbering
@@ -140,7 +140,7 @@ class Delivery:
         return request
 
     def _deliver(self, result: ReadResult, behind: set[Subscriber]) -> None:
-        self._handle_guards({key: position.guard for key, position in result.positions.items()})
+        self._handle_session_guards({key: position.guard for key, position in result.positions.items()})
         for key, versions in result.versions.items():
             user = self._users.get(key)
             if user is None:

@@ -62,7 +62,7 @@ class Hub:
             self.users,
             read_pool=self.query_pool,
             write_pool=self.write_pool,
-            handle_guards=self._handle_guards,
+            handle_session_guards=self._handle_session_guards,
         )
         self._freed_memory = freed_memory.FreedMemory()
         self._clock = HubClock(loop, self._handle_tick)
@@ -138,11 +138,11 @@ class Hub:
     def _handle_ring(self, users: Iterable[Any]) -> None:
         watched = [user for user in users if user in self.users]
         # Without a known guard, a ring is the only sign that sessions may have ended. A deleted user has no stream.
-        unguarded = [user for user in watched if self.users[user].guard in (None, NO_STREAM.guard)]
-        self._session_checker.schedule(self.subscribers(unguarded))
+        without_guard = [user for user in watched if self.users[user].guard in (None, NO_STREAM.guard)]
+        self._session_checker.schedule(self.subscribers(without_guard))
         self._delivery.read_users(watched)
 
-    def _handle_guards(self, guards: dict[Any, int]) -> None:
+    def _handle_session_guards(self, guards: dict[Any, int]) -> None:
         """Check sessions of users whose guard has changed, and of those who joined before their guard was known."""
         changed = []
         for key, guard in guards.items():
@@ -154,7 +154,7 @@ class Hub:
             else:
                 changed.append(key)
             user.guard = guard
-        self._session_checker.handle_guard_changes(changed)
+        self._session_checker.check_changed_sessions(changed)
 
     def _handle_tick(self, ticks: int) -> None:
         now = self.loop.time()
@@ -198,7 +198,7 @@ class Hub:
             # Each compares its own epoch: one that joined after a restore may have the new epoch already.
             if subscriber.is_started and not subscriber.needs_sync and subscriber.epoch != checked.epoch:
                 self._delivery.restart(subscriber)
-        self._handle_guards({key: position.guard for key, position in checked.positions.items()})
+        self._handle_session_guards({key: position.guard for key, position in checked.positions.items()})
         # A deleted user who never had a stream has no guard that changes.
         self._session_checker.check_deleted(
             [key for key, position in checked.positions.items() if position == NO_STREAM]

@@ -45,7 +45,7 @@ def new_additions() -> Additions:
     return dict.fromkeys(SUM_COLUMNS, 0)
 
 
-class Tally:
+class StatisticsBuffer:
     """The ends of jobs and attempts in one transaction, to be written as its last statements."""
 
     def __init__(self) -> None:

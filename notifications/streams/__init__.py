@@ -47,7 +47,7 @@ __all__ = [
     "number_new",
     "number_pending",
     "raise_floors",
-    "raise_guard",
+    "request_session_check",
     "ring",
 ]
 
@@ -189,7 +189,7 @@ def raise_floors(floors: dict[Any, int]) -> None:
             )
 
 
-def raise_guard(user: Any) -> None:
+def request_session_check(user: Any) -> None:
     """Raise the guard of a user (key), whose sessions may have ended, so that hubs check their sessions again.
 
     In a transaction of its own, after the commit of a caller's.

@@ -99,7 +99,7 @@ class _Run:
         """Run a job that the running job waits for, or the jobs of a batch."""
         from django.db.models import Q
 
-        from notifications.jobs.awaited import read_end
+        from notifications.jobs.job_ends import read_end
         from notifications.jobs.transitions import finishing
 
         while read_end(id) is None:

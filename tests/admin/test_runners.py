@@ -45,8 +45,8 @@ def test_engine_and_hand_over_are_columns(idle_engine, engine_process, admin_cli
     assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
 
 
-def test_isolated_jobs(idle_engine, engine_process, admin_client):  # noqa: F811
-    """A job whose process was lost says that it is a suspect, and since when its engine has its id."""
+def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F811
+    """A job whose process was lost says that it is quarantined, and since when its engine has its id."""
     engine_process()
     ids = [tasks.noop.enqueue().id for _ in range(2)]
     Job.objects.update(lane="isolated", handed_over_at=None)

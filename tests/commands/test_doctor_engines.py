@@ -53,7 +53,7 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
     assert "3 are handed over (2 more than once, the first " in findings["engine"]["message"]
 
 
-def test_isolated_jobs_are_counted(idle_engine, engine_process):  # noqa: F811
+def test_quarantined_jobs_are_counted(idle_engine, engine_process):  # noqa: F811
     """Those with a process that may have their ids as handed over, the others as waiting."""
     engine_process()
     for handed_over_at in (None, None, timezone.now() - timedelta(seconds=30)):

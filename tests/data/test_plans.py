@@ -17,8 +17,8 @@ from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import (
     claims,
     handing_over,
-    isolating,
     manual,
+    quarantine,
     reaping,
     recording,
     resending,
@@ -114,7 +114,7 @@ def hand_jobs_over(user):
     handing_over.hand_over_due_jobs()
     resending.hand_over_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
     job(user, lane="isolated")
-    isolating.hand_over_isolated_jobs()
+    quarantine.hand_over_quarantined_jobs()
     claims.claim_handed_jobs(uuid7(), [handed[0].pk])
     handing_over.take_back([handed[1].pk])
     handing_over.move_to_configured_lanes()

@@ -119,7 +119,7 @@ def test_what_is_read_can_be_saved():
     assert Job.objects.get(title="other").pk == row.pk
 
 
-def test_only_rows_that_meet_all_guards_are_changed():
+def test_only_rows_that_meet_all_conditions_are_changed():
     """Each gets the values of its own; one with another fence, or in another state, stays."""
     made = [
         job(fence=fence, state=state)

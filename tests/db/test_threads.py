@@ -37,19 +37,19 @@ def test_threads_are_started_when_they_are_needed(executor):
     assert all(future.result(60) for future in waiting)
 
 
-def test_a_call_that_is_written_off_gives_its_place_to_another_thread(executor):
+def test_a_call_that_is_detached_gives_its_place_to_another_thread(executor):
     """What waits in line is done; the thread that comes back is one too many and ends."""
     gate = threading.Event()
     hanging = [executor.submit(gate.wait, 30) for _ in range(2)]
     wait_until(lambda: all(future.running() for future in hanging), what="both to run")
     waiting = executor.submit(int)
-    assert executor.write_off(hanging[0])
+    assert executor.detach(hanging[0])
     assert waiting.result(60) == 0
     assert len(names()) == 3
     gate.set()
     wait_until(lambda: len(names()) == 2, what="one thread to end")
     assert executor.submit(int).result(60) == 0
-    assert not executor.write_off(hanging[0])
+    assert not executor.detach(hanging[0])
 
 
 def test_threads_are_replaced_so_often_and_no_more(executor):
@@ -59,7 +59,7 @@ def test_threads_are_replaced_so_often_and_no_more(executor):
     waiting = executor.submit(int)
     for future in hanging:
         wait_until(future.running, what="the call to run")
-        assert executor.write_off(future)
+        assert executor.detach(future)
     assert len(names()) == 2 * MAX_THREADS_PER_SLOT
     message = f"All {2 * MAX_THREADS_PER_SLOT} threads of under-test are in calls that do not end."
     assert str(waiting.exception(60)) == message
@@ -107,7 +107,7 @@ def test_the_thread_of_a_waiting_call_is_not_replaced(executor, monkeypatch):
     wait_until(lambda: all(future.running() for future in futures), what="both to run")
     waiting = executor.submit(int)
     scarcity = fail_thread_starts(monkeypatch, prefix="under-test")
-    with executor.lend_thread(futures[0]):
+    with executor.release_thread(futures[0]):
         assert not waiting.done()
         scarcity.end()
         assert executor.submit(int).result(60) == 0
@@ -117,14 +117,14 @@ def test_the_thread_of_a_waiting_call_is_not_replaced(executor, monkeypatch):
 
 
 def test_calls_in_line_fail_when_the_last_thread_cannot_be_replaced(monkeypatch):
-    """The one that runs was written off: nobody would take them."""
+    """The one that runs was detached: nobody would take them."""
     executor = DaemonExecutor(1, "under-test")
     gate = threading.Event()
     hanging = executor.submit(gate.wait, 30)
     wait_until(hanging.running, what="the call to run")
     waiting = executor.submit(int)
     scarcity = fail_thread_starts(monkeypatch, prefix="under-test")
-    assert executor.write_off(hanging)
+    assert executor.detach(hanging)
     assert isinstance(waiting.exception(60), NoThread)
     scarcity.end()
     assert executor.submit(int).result(60) == 0
@@ -264,12 +264,12 @@ def test_calls_fail_when_a_failed_thread_cannot_be_replaced(monkeypatch):
     wait_until(lambda: not names(), what="the threads to end")
 
 
-def test_all_calls_are_abandoned(executor):
+def test_all_calls_are_failed(executor):
     """Those that run and those that are queued fail, and the threads end when their calls do."""
     gate = threading.Event()
     futures = [executor.submit(gate.wait, 30) for _ in range(3)]
     wait_until(lambda: all(future.running() for future in futures[:2]), what="two to run")
-    executor.abandon_all(OSError("given up"))
+    executor.fail_all(OSError("given up"))
     assert {str(future.exception(60)) for future in futures} == {"given up"}
     gate.set()
     wait_until(lambda: not names(), what="the threads to end")

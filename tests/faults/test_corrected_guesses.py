@@ -9,7 +9,7 @@ import pytest
 
 from notifications import times
 from notifications.jobs import outcomes
-from notifications.jobs.transitions.guards import with_former_columns
+from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Attempt, Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery, until_row  # noqa: F401
 from tests.support.waiting import wait_until

@@ -11,10 +11,10 @@ SCRIPT = """
 import threading, time, django
 django.setup()
 from notifications.api import {function}
-from notifications.jobs import awaited
+from notifications.jobs import job_ends
 from notifications.realtime.doorbell import doorbell
 from tests.jobs import joining_tasks, process_tasks
-awaited.FIRST_POLL_SECONDS = awaited.MAX_POLL_SECONDS = 1000
+job_ends.FIRST_POLL_SECONDS = job_ends.MAX_POLL_SECONDS = 1000
 
 def print_when_listening():
     while not (doorbell._listener and doorbell._listener.is_listening):

@@ -17,7 +17,7 @@ from django.db import OperationalError
 
 from notifications import times
 from notifications.jobs import outcomes
-from notifications.jobs.transitions.guards import with_former_columns
+from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery  # noqa: F401
 from tests.support.celery_worker import CeleryWorker

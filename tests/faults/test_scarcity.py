@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from notifications.api import ajoin, notify
 from notifications.db.threads import DaemonExecutor
-from notifications.jobs import awaited, joining
+from notifications.jobs import job_ends, joining
 from notifications.models import Job, Notification
 from notifications.realtime import doorbell, hub
 from tests.faults.support import scarcity
@@ -69,7 +69,7 @@ def short_intervals(monkeypatch):
         "realtime.doorbell.RESTART_INTERVAL_SECONDS",
     ):
         monkeypatch.setattr(f"notifications.{name}", 0.1)
-    monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(job_ends, "IDLE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def test_recovery(cause, transactional_db, user, other_user, late_calls, caplog)
         with pytest.MonkeyPatch.context() as patch:
             # These objects are new, as in a new process.
             patch.setattr(doorbell, "doorbell", doorbell.Doorbell())
-            patch.setattr(awaited, "waits", awaited.JobWaits())
-            patch.setattr(joining, "waits", awaited.waits)
+            patch.setattr(job_ends, "waits", job_ends.JobEndReader())
+            patch.setattr(joining, "waits", job_ends.end_reader)
             failing = inject(patch, nth=nth)
             asyncio.run(Round(users, failing).run())
         wait_until(

@@ -134,7 +134,7 @@ def test_job_that_kills_its_worker(workers):
 
 
 def test_worker_frozen_past_its_lease(workers):
-    """After the lease each of two other workers takes over one job, as a suspect, and finishes it.
+    """After the lease each of two other workers takes over one job, as a quarantined job, and finishes it.
 
     After SIGCONT the stale worker writes nothing.
     """

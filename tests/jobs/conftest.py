@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from notifications.jobs import awaited
+from notifications.jobs import job_ends
 from notifications.jobs.worker.worker import JobWorker
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture(autouse=True)
 def short_join_idle(monkeypatch):
     """Have the threads that wait for jobs end with the test, whose database is deleted then."""
-    monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(job_ends, "IDLE_SECONDS", 0.0)
     yield
     names = {"notifications-join"} | (
         set() if doorbell.doorbell._callbacks else {"notifications-doorbell-sqlite"}

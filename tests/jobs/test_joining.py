@@ -11,7 +11,7 @@ from django.db import OperationalError, connections, transaction
 
 from notifications.api import ajoin, join
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs import awaited
+from notifications.jobs import job_ends
 from notifications.jobs.transitions import running
 from notifications.models import Job
 from notifications.realtime import doorbell
@@ -26,15 +26,15 @@ LONG_INTERVAL_SECONDS = 1_000.0
 def check_that_no_call_waits():
     """Check that no call waits any more at the end of a test."""
     yield
-    assert not awaited.waits._awaited
+    assert not job_ends.end_reader._awaited
 
 
 @pytest.fixture
 def rings_only(monkeypatch):
     """Have the thread read jobs only when a ring arrives, without polling."""
-    wait_until(lambda: not awaited.waits._thread.is_running, what="the thread of another test to end")
-    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", LONG_INTERVAL_SECONDS)
-    monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", LONG_INTERVAL_SECONDS)
+    wait_until(lambda: not job_ends.end_reader._thread.is_running, what="the thread of another test to end")
+    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", LONG_INTERVAL_SECONDS)
+    monkeypatch.setattr(job_ends, "MAX_POLL_SECONDS", LONG_INTERVAL_SECONDS)
 
 
 class Waiter(threading.Thread):
@@ -45,7 +45,7 @@ class Waiter(threading.Thread):
         self.arguments, self.outcome, self.connection = (args, kwargs), None, None
         self.start()
         job = uuid.UUID(str(getattr(args[0], "id", args[0])))
-        wait_until(lambda: not self.is_alive() or job in awaited.waits._awaited, what="a call to wait")
+        wait_until(lambda: not self.is_alive() or job in job_ends.end_reader._awaited, what="a call to wait")
 
     def run(self):
         args, kwargs = self.arguments
@@ -144,14 +144,14 @@ def test_a_ring_ends_the_wait(rings_only, worker, gate, user, owned):
     result = tasks.hold.using(owner=user if owned else None).enqueue("x")
     until_state(result, "running")
     waiter = Waiter(result)
-    wait_until(lambda: awaited.waits._awaited[uuid.UUID(result.id)].has_user, what="the first read")
+    wait_until(lambda: job_ends.end_reader._awaited[uuid.UUID(result.id)].has_user, what="the first read")
     gate.set()
     assert waiter.until() == "x"
 
 
 @pytest.mark.django_db(transaction=True)
 def test_polling_makes_up_for_a_lost_ring(monkeypatch):
-    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 0.01)
     result = tasks.noop.enqueue()
     waiter = Waiter(result)
     finish(result, state="succeeded", result="7")
@@ -161,13 +161,15 @@ def test_polling_makes_up_for_a_lost_ring(monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_rings_for_other_users_do_not_delay_polling(monkeypatch, user):
     """On a busy site they arrive all the time. For each, the thread reads the jobs of that user only."""
-    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 0.2)
     without_ring, other = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=user).enqueue())
-    wait_until(lambda: all(each.has_user for each in awaited.waits._awaited.values()), what="the first read")
+    wait_until(
+        lambda: all(each.has_user for each in job_ends.end_reader._awaited.values()), what="the first read"
+    )
     Job.objects.filter(user=None).update(state="succeeded", result="7")
 
     def ring_until_done():
-        awaited.waits._on_ring({user.pk}, False)
+        job_ends.end_reader._on_ring({user.pk}, False)
         return not without_ring.is_alive()
 
     wait_until(ring_until_done, what="all jobs to be read")
@@ -180,13 +182,13 @@ def test_rings_for_other_users_do_not_delay_polling(monkeypatch, user):
 def test_a_job_that_ends_before_the_wait_is_registered(rings_only, monkeypatch):
     """It ends between the first read and the subscription to rings, so the thread reads the job once more."""
     result = tasks.noop.enqueue()
-    wait_for = awaited.waits.wait_for
+    wait_for = job_ends.end_reader.wait_for
 
     def finish_first(*args):
         finish(result, state="succeeded", result="7")
         return wait_for(*args)
 
-    monkeypatch.setattr(awaited.waits, "wait_for", finish_first)
+    monkeypatch.setattr(job_ends.end_reader, "wait_for", finish_first)
     assert Waiter(result).until() == 7
 
 
@@ -194,17 +196,17 @@ def test_a_job_that_ends_before_the_wait_is_registered(rings_only, monkeypatch):
 def test_a_ring_during_the_first_read(rings_only, monkeypatch):
     """The owner of the job is not known yet, so that after a ring for any user the job is read again."""
     result = tasks.noop.enqueue()
-    read_ends, rung = awaited.waits._read_ends, []
+    read_ends, rung = job_ends.end_reader._read_ends, []
 
     def finish_during_read(ids):
         found = read_ends(ids)
         if not rung:
-            awaited.waits._awaited[uuid.UUID(result.id)].has_user = False
+            job_ends.end_reader._awaited[uuid.UUID(result.id)].has_user = False
             finish(result, state="succeeded", result="7")
-            rung.append(awaited.waits._on_ring(frozenset({"another user"}), False))
+            rung.append(job_ends.end_reader._on_ring(frozenset({"another user"}), False))
         return found
 
-    monkeypatch.setattr(awaited.waits, "_read_ends", finish_during_read)
+    monkeypatch.setattr(job_ends.end_reader, "_read_ends", finish_during_read)
     assert Waiter(result).until() == 7
 
 
@@ -220,9 +222,9 @@ def test_a_job_that_disappears(rings_only):
 @pytest.mark.django_db(transaction=True)
 def test_a_database_outage(monkeypatch, caplog):
     """The call keeps waiting, and each failed read is logged."""
-    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 0.01)
     result = tasks.noop.enqueue()
-    read_ends, failed = awaited.waits._read_ends, []
+    read_ends, failed = job_ends.end_reader._read_ends, []
 
     def fail_three_times(ids):
         if len(failed) < 3:
@@ -230,7 +232,7 @@ def test_a_database_outage(monkeypatch, caplog):
             raise OperationalError("away")
         return read_ends(ids)
 
-    monkeypatch.setattr(awaited.waits, "_read_ends", fail_three_times)
+    monkeypatch.setattr(job_ends.end_reader, "_read_ends", fail_three_times)
     waiter = Waiter(result)
     finish(result, state="succeeded", result="7")
     assert waiter.until() == 7
@@ -239,7 +241,7 @@ def test_a_database_outage(monkeypatch, caplog):
 
 @pytest.mark.django_db(transaction=True)
 def test_an_unexpected_exception_is_raised_in_the_waiting_call(monkeypatch):
-    monkeypatch.setattr(awaited.waits, "_read_ends", lambda ids: 1 / 0)
+    monkeypatch.setattr(job_ends.end_reader, "_read_ends", lambda ids: 1 / 0)
     assert isinstance(Waiter(tasks.noop.enqueue()).until(), ZeroDivisionError)
 
 
@@ -280,11 +282,11 @@ async def test_cancelling_ajoin_does_not_affect_the_job(event_loop_database, sta
     await in_thread(start_worker)
     result = await tasks.hold.aenqueue("x")
     waiter = asyncio.create_task(ajoin(result))
-    await in_thread(wait_until, lambda: awaited.waits._awaited, what="a call to wait")
+    await in_thread(wait_until, lambda: job_ends.end_reader._awaited, what="a call to wait")
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
-    assert not awaited.waits._awaited
+    assert not job_ends.end_reader._awaited
     gate.set()
     assert await ajoin(result, timeout=20) == "x"
     assert tasks.seen == []
@@ -326,7 +328,7 @@ async def test_a_waiting_request_holds_no_connection(event_loop_database, start_
         await sync_to_async(query)()
         assert opened[0].connection is not None
         waiter = asyncio.create_task(ajoin(result))
-        await in_thread(wait_until, lambda: awaited.waits._awaited, what="a call to wait")
+        await in_thread(wait_until, lambda: job_ends.end_reader._awaited, what="a call to wait")
         assert opened[0].connection is None
         gate.set()
         assert await waiter == "x"
@@ -356,5 +358,5 @@ def test_the_thread_ends_when_nothing_is_waited_for(monkeypatch):
     for _ in range(2):
         with pytest.raises(TimeoutError):
             join(tasks.noop.enqueue(), timeout=0.05)
-        wait_until(lambda: not awaited.waits._thread.is_running, what="the thread to end")
+        wait_until(lambda: not job_ends.end_reader._thread.is_running, what="the thread to end")
     assert not running.read_claims(uuid.uuid4())

@@ -45,7 +45,7 @@ def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
     wait_until(
         lambda: (
             len(worker.worker._job_runner.sync_threads._threads) <= 4
-            and not worker.worker._job_runner.sync_threads._lent
+            and not worker.worker._job_runner.sync_threads._released
         ),
         what="surplus threads to end",
     )
@@ -180,9 +180,7 @@ def test_a_timeout_of_a_sync_parent_ends_its_wait(worker, gate):
     wait_until(lambda: tasks.seen, what="the wait to end")
     assert tasks.seen == ["JobCancelled"]
     assert not gate.is_set()
-    wait_until(
-        lambda: not worker.worker._job_runner.sync_threads._written_off, what="no thread to be written off"
-    )
+    wait_until(lambda: not worker.worker._job_runner.sync_threads._detached, what="no thread to be detached")
 
 
 def test_a_sync_parent_that_begins_to_wait_after_its_timeout(start_worker, gate):

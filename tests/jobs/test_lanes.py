@@ -157,7 +157,7 @@ class TestClaims:
             assert Counter(job.queue_name for job in jobs)["default"] == 1
 
     def test_a_manual_retry(self):
-        """It moves the job to the lane of its task, also when the job was a suspect."""
+        """It moves the job to the lane of its task, also when the job was a quarantined job."""
         result = tasks.noop.enqueue()
         for lane in ("sync", "suspect"):
             Job.objects.update(lane=lane, state="failed")
@@ -192,8 +192,8 @@ class TestSuspects:
 
         return lose
 
-    def test_a_job_is_a_suspect_until_an_attempt_ends(self, lose):
-        """A release or requeue keeps the job a suspect; an attempt that raises ends that."""
+    def test_a_job_is_a_quarantined_job_until_an_attempt_ends(self, lose):
+        """A release or requeue keeps the job a quarantined job; an attempt that raises ends that."""
         lose(tasks.busy, 1, 1)
         for requeue in (
             lambda job: queueing.release([job]),
@@ -209,13 +209,13 @@ class TestSuspects:
         job = Job.objects.get()
         assert (job.state, job.lane) == ("queued", "async")
 
-    def test_a_released_job_is_not_a_suspect(self):
+    def test_a_released_job_is_not_a_quarantined_job(self):
         tasks.noop.enqueue()
         queueing.release(claim_rows(uuid.uuid4(), 1))
         assert Job.objects.get().lane == "async"
 
     @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
-    def test_each_worker_runs_one_suspect_at_a_time(self, lose, start_worker, caplog, task):
+    def test_each_worker_runs_one_quarantined_job_at_a_time(self, lose, start_worker, caplog, task):
         """Other jobs run beside them."""
         suspects = lose(task, 50)
         workers = [start_worker(), start_worker()]
@@ -226,8 +226,8 @@ class TestSuspects:
         tasks.gate.set()
         assert {(job.state, job.attempt) for job in until_done(*suspects)} == {("succeeded", 2)}
 
-    def test_suspects_that_join_suspects(self, start_worker, live_worker):
-        """While a suspect waits in join(), the worker starts the next one."""
+    def test_quarantined_jobs_that_join_quarantined_jobs(self, start_worker, live_worker):
+        """While a quarantined job waits in join(), the worker starts the next one."""
         lost_worker = live_worker(600)
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
         assert len(claim_rows(lost_worker, 5)) == 5
@@ -239,7 +239,7 @@ class TestSuspects:
             "suspect"
         }
 
-    def test_claims_of_suspects(self, lose):
+    def test_claims_of_quarantined_jobs(self, lose):
         """They are claimed in the order of age among other jobs, up to the limit."""
         suspects = lose(tasks.noop, 3)
         others = enqueue(tasks.noop, 3)

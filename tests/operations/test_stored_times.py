@@ -13,7 +13,7 @@ from notifications.ids import uuid7
 from notifications.jobs.enqueueing import rate_limit
 from notifications.jobs.transitions import queueing, reaping
 from notifications.jobs.transitions.claims import claim_jobs
-from notifications.jobs.transitions.guards import with_former_columns
+from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.management.diagnosis import database
 from notifications.models import (
     Alert,

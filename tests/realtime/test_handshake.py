@@ -300,7 +300,7 @@ async def test_disconnected_client_leaves_the_hub(connect, user):
 async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monkeypatch):
     """A new guard closes the user's sockets whose session has ended, and no others."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
-    monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05,))
+    monkeypatch.setattr(session_checker, "CHECK_DELAYS_SECONDS", (0.05,))
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     valid_cookie, ended_cookie = await in_thread(sign_in, user), await in_thread(sign_in, user)
     valid_socket, ended_socket = await connect(cookie=valid_cookie), await connect(cookie=ended_cookie)

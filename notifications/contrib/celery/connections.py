@@ -91,6 +91,6 @@ class BoundedCaller:
             raise NoAnswer(str(exc)) from exc
         if not wait([future], timeout=self._seconds).done:
             if not future.cancel():
-                self._executor.write_off(future)
+                self._executor.detach(future)
             raise NoAnswer(f"{function.__name__}: no answer within {self._seconds:g} s")
         return future.result()

@@ -25,7 +25,7 @@ from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.observations import Observation, TaskCall, label_of
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.transitions import batch_completion
-from notifications.jobs.transitions.guards import with_former_columns
+from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Job
 from notifications.streams.inbox import user_keys_of
 

@@ -40,7 +40,7 @@ from uuid import UUID
 from notifications.db.clock import database_now_sql
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, Lanes
+from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED, HANDED, Lanes
 
 #: A query and its parameters.
 Query = tuple[str, list[Any]]
@@ -167,7 +167,7 @@ def first_jobs_of_queues(
 
 
 def handed_jobs(ids: Collection[UUID]) -> Query:
-    """Return the query that locks those of these jobs that an engine may run now, on PostgreSQL, without suspects."""
+    """Return the query, for PostgreSQL, that locks those of these jobs that an engine may run now, none quarantined."""
     now, now_param = database_now_sql()
     # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
     sql = f"""
@@ -200,15 +200,15 @@ def limited_handed_jobs(
     return f"{sql} LIMIT {limit}", params
 
 
-def isolated_jobs(queues: Collection[str], backend: str, limit: int) -> Query:
-    """Return the query for the ids of the first due isolated jobs of a backend in these queues, without a lock.
+def quarantined_jobs(queues: Collection[str], backend: str, limit: int) -> Query:
+    """Return the query for the ids of the first due quarantined jobs of a backend in these queues, without a lock.
 
-    It reads all isolated jobs of the queues: at most as many as ran in processes that were lost.
+    It reads all quarantined jobs of the queues: at most as many as ran in processes that were lost.
     """
     now, now_param = database_now_sql()
     names = ", ".join(["%s"] * len(queues))
     sql = (
-        f"SELECT id {queued_jobs()} AND queue_name IN ({names}) AND lane = '{ISOLATED}' AND backend = %s "
+        f"SELECT id {queued_jobs()} AND queue_name IN ({names}) AND lane = '{ENGINE_QUARANTINED}' AND backend = %s "
         f"AND (run_after IS NULL OR run_after <= {now}) {_BY_PRIORITY} {limit}"
     )
     return sql, [*queues, backend, now_param]

@@ -57,8 +57,8 @@ class RunningLimits:
         #: The largest limit of the keys that were met so far.
         self.max_jobs_per_key = 1
         #: Jobs that were not taken because another claim, which takes milliseconds, holds the lock of a name.
-        self.contended_ids: set[UUID] = set()
-        self._contended: set[LimitName] = set()
+        self.locked_ids: set[UUID] = set()
+        self._locked_names: set[LimitName] = set()
         #: Backends and queues of which an engine has jobs for long, and runs none.
         self._stalled: set[tuple[str, str]] = set()
         self._left: dict[LimitName, int] = {("lane", lane): most for lane, most in lanes.items()}
@@ -88,8 +88,8 @@ class RunningLimits:
     def _take_one(self, job: Job) -> bool:
         names = [*self._names(job), ("lane", job.lane)]
         if any(name in self.closed for name in names):
-            if not self._contended.isdisjoint(names):
-                self.contended_ids.add(job.id)
+            if not self._locked_names.isdisjoint(names):
+                self.locked_ids.add(job.id)
             return False
         for name in names:
             self._left[name] -= 1
@@ -112,10 +112,10 @@ class RunningLimits:
         with db.cursor() as cursor:
             calls = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(names))
             cursor.execute(f"SELECT {calls}", [_lock_number(name) for name in names])
-            self._contended.update(
+            self._locked_names.update(
                 name for name, is_locked in zip(names, cursor.fetchone(), strict=True) if not is_locked
             )
-            self.closed |= self._contended
+            self.closed |= self._locked_names
 
     def _count(self, jobs: list[Job]) -> None:
         """Count the running jobs of the names that are new, the first time of all names.

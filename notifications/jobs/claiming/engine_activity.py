@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from notifications.db.transactions import database
-from notifications.jobs.claiming.lanes import ENGINE, ISOLATED
+from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED
 from notifications.models import Job
 
 #: An engine runs jobs of a queue if it has finished one within so many seconds, of so many finished jobs.
@@ -32,7 +32,7 @@ class Activity:
 
 def read_activity(now: datetime) -> Activity:
     """Return the activity. ``now`` is the database's time."""
-    jobs = Job.objects.using(database()).filter(lane__in=(ENGINE, ISOLATED))
+    jobs = Job.objects.using(database()).filter(lane__in=(ENGINE, ENGINE_QUARANTINED))
     # The orders of the indexes of running and of finished jobs.
     running = jobs.filter(state=Job.State.RUNNING, worker__isnull=False).order_by("worker", "id")
     finished = jobs.filter(finished_at__gte=now - timedelta(seconds=RECENT_SECONDS)).order_by("-finished_at")

@@ -32,13 +32,13 @@ from typing import Any
 from notifications.compat import task_backends
 from notifications.jobs.results import find_task
 
-#: The values of ``Job.Lane`` that the built-in worker claims from.
-ASYNC, SYNC, SUSPECT = LANES = ("async", "sync", "suspect")
-ENGINE, HANDED, ISOLATED = ENGINE_LANES = ("engine", "handed", "isolated")
+#: The values of ``Job.Lane`` that the built-in worker claims from. The stored words are older than the names.
+ASYNC, SYNC, QUARANTINED = LANES = ("async", "sync", "suspect")
+ENGINE, HANDED, ENGINE_QUARANTINED = ENGINE_LANES = ("engine", "handed", "isolated")
 #: The lanes of queued jobs whose ids their engine may have.
-HANDED_LANES = (HANDED, ISOLATED)
+HANDED_LANES = (HANDED, ENGINE_QUARANTINED)
 #: The lanes of jobs of which one may have ended a process.
-SUSPECT_LANES = (SUSPECT, ISOLATED)
+QUARANTINE_LANES = (QUARANTINED, ENGINE_QUARANTINED)
 OBSERVED = "observed"
 #: The queue of observed tasks that their publisher calls itself (``task_always_eager``). Celery does not deliver them
 #: again, and only this app knows when their process has ended.
@@ -63,9 +63,9 @@ def first_lane(path: str, backend: str) -> str:
     return ENGINE if has_engine(backend) else lane_at(path)
 
 
-def suspect_lane(lane: str) -> str:
+def quarantine_lane(lane: str) -> str:
     """Return the lane of a job that was running in this lane when its worker was lost."""
-    return ISOLATED if lane in ENGINE_LANES else SUSPECT
+    return ENGINE_QUARANTINED if lane in ENGINE_LANES else QUARANTINED
 
 
 def lane_at(path: str) -> str:

@@ -1,8 +1,8 @@
 """The only place where a job changes its state.
 
-Lanes and the times of hand-overs to engines are changed by ``handing_over`` and ``isolating``.
+Lanes and the times of hand-overs to engines are changed by ``handing_over`` and ``quarantine``.
 
-Each change is an UPDATE guarded by the job's id, its fence and the state that it leaves, so that a worker that was
+Each change is an UPDATE conditional on the job's id, its fence and the state that it leaves, so that a worker that was
 frozen past its lease changes nothing; each raises ``version``. Locks are taken in one order: job rows by id,
 notification rows by id, then streams.
 

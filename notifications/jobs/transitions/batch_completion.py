@@ -1,8 +1,8 @@
 """End batches whose jobs are done, and store the progress of the others.
 
 The states of a batch's jobs are read after the commit of the jobs that were just finished. Of two processes that finish
-the last two jobs at once, the one that reads later sees both ended. If both see it, the guard of the batch's row lets
-one of them end the batch. No process waits for a lock.
+the last two jobs at once, the one that reads later sees both ended. If both see it, the condition on the batch's row
+lets one of them end the batch. No process waits for a lock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import batch_outcomes
-from notifications.jobs.transitions.guards import guarded_update
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 from notifications.states import ACTIVE, DONE
 
@@ -158,7 +158,7 @@ def _store_progress(ids: Iterable[UUID]) -> None:
                 # The total may grow while a group of Celery's is published.
                 total = max(job.progress_total or 0, sum(counts.values()))
                 updates.append(((done, total, _progress_message(job, counts)), job))
-        guarded_update(
+        conditional_update(
             "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1", updates
         )
         streams.ring(job.user_id for _, job in updates)

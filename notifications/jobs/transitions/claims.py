@@ -18,9 +18,9 @@ from notifications.db.transactions import connection, database, execute_one, ret
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, LANES, Lanes
+from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED, HANDED, LANES, Lanes
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.guards import update_locked_rows
+from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
 
 #: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its
@@ -99,14 +99,14 @@ def claim_handed_jobs(
     ids: Collection[UUID],
     timeouts: Mapping[str, float] | None = None,
     *,
-    suspects: int = 1,
+    max_quarantined: int = 1,
 ) -> tuple[list[ClaimedJob], set[UUID]]:
     """Claim, for a worker in a process of an engine, those of these jobs that may run now.
 
     The others are left out: they run or are done already, their queue is paused or a limit is reached, or they are not
     due. Returns the claimed jobs, and the ids of jobs that another claim kept from being claimed, which was checking
-    the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``, ``suspects`` how many jobs of the lane
-    "isolated" may be claimed.
+    the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``, ``max_quarantined`` how many jobs of the
+    lane "isolated" may be claimed.
     """
     timeouts = timeouts or {}
     ids = sorted(set(ids))
@@ -126,15 +126,15 @@ def claim_handed_jobs(
         or not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists()
     ):
         return claimed, set()  # the others run or are done: their ids were doubled
-    lanes = {ENGINE: len(ids), HANDED: len(ids), ISOLATED: suspects}
+    lanes = {ENGINE: len(ids), HANDED: len(ids), ENGINE_QUARANTINED: max_quarantined}
     lanes = {lane: count for lane, count in lanes.items() if count > 0}
     claimable = candidates.claimable_queues((), lanes)
     if not claimable:
         return claimed, set()
-    more, contended = retrying_atomic(
+    more, locked_ids = retrying_atomic(
         lambda: _lock_and_claim(worker, len(ids), timeouts, claimable, Q(id__in=ids), lanes, is_handed=True)
     )
-    return claimed + more, contended
+    return claimed + more, locked_ids
 
 
 def _lock_and_claim(
@@ -174,7 +174,7 @@ def _lock_and_claim(
         fence=lambda job: job.fence - 1,
     )
     streams.ring(job.user_id for job in jobs)
-    return claimed, limits.contended_ids - {job.id for job in jobs}
+    return claimed, limits.locked_ids - {job.id for job in jobs}
 
 
 def _claim_in_one_statement(

@@ -27,14 +27,14 @@ from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.lanes import (
     ENGINE,
     ENGINE_LANES,
+    ENGINE_QUARANTINED,
     HANDED,
-    ISOLATED,
     LANES,
     first_lane,
     has_engine,
 )
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.guards import guarded_update
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ MAX_JOBS_PER_TRANSACTION = 50
 #: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
-#: The same for isolated jobs, whose ids are few: after ids that no process has claimed, and after those that came to a
-#: process with another suspect.
-FIRST_ISOLATED_SECONDS, FIRST_REFUSED_SECONDS, MAX_ISOLATED_SECONDS = 10.0, 1.0, 60.0
+#: The same for quarantined jobs, whose ids are few: after ids that no process has claimed, and after those that came to
+#: a process with another quarantined job.
+FIRST_QUARANTINED_SECONDS, FIRST_REFUSED_SECONDS, MAX_QUARANTINED_SECONDS = 10.0, 1.0, 60.0
 #: By how much of itself each interval is longer or shorter, at random.
 JITTER = 0.25
 
@@ -120,7 +120,7 @@ def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
             job.handovers = max(job.handovers - 1, 0)
             if job.handovers <= job.attempt:
                 job.handed_over_at = None
-        guarded_update(
+        conditional_update(
             "hand_over_at=%s, handovers=%s, handed_over_at=%s",
             [((_next_hand_over(now, job), job.handovers, job.handed_over_at), job) for job in jobs],
             state="queued",
@@ -135,11 +135,11 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
     """Have jobs that a process of an engine could not claim handed over again, if they are still queued.
 
     A queue may have been paused, or a concurrency limit reached, since they were handed over; or the process runs
-    another suspect. Returns the ids of jobs that stay because another process holds their rows locked, perhaps only to
-    defer their next hand-over.
+    another quarantined job. Returns the ids of jobs that stay because another process holds their rows locked, perhaps
+    only to defer their next hand-over.
     """
     handed = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED)
-    rows = handed.filter(lane__in=(HANDED, ISOLATED))
+    rows = handed.filter(lane__in=(HANDED, ENGINE_QUARANTINED))
     queued = set(rows.values_list("id", flat=True))
 
     def write() -> set[UUID]:
@@ -147,12 +147,14 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
         now = database_now()
 
         def changes(job: Job) -> tuple[str, datetime | None]:
-            if job.lane != ISOLATED:
+            if job.lane != ENGINE_QUARANTINED:
                 return ENGINE, None
             refusals = job.handovers - job.attempt - 1
-            return ISOLATED, next_hand_over(now, refusals, FIRST_REFUSED_SECONDS, MAX_ISOLATED_SECONDS)
+            return ENGINE_QUARANTINED, next_hand_over(
+                now, refusals, FIRST_REFUSED_SECONDS, MAX_QUARANTINED_SECONDS
+            )
 
-        guarded_update(
+        conditional_update(
             "lane=%s, hand_over_at=%s, handed_over_at=NULL",
             [(changes(job), job) for job in jobs],
             state="queued",
@@ -193,7 +195,7 @@ def _move(ids: Collection[UUID], lanes: Collection[str]) -> int:
     rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, lane__in=lanes)
     jobs = list(lock_query(rows.order_by("id")))
     moves = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
-    guarded_update("lane=%s, hand_over_at=NULL, handed_over_at=NULL", moves, state="queued")
+    conditional_update("lane=%s, hand_over_at=NULL, handed_over_at=NULL", moves, state="queued")
     streams.ring((), queue=bool(jobs))
     return len(jobs)
 
@@ -204,7 +206,7 @@ def _next_hand_over(now: datetime, job: Job) -> datetime:
 
 def mark_handed(jobs: Sequence[Job], now: datetime) -> None:
     """Store that the ids of jobs are sent now. Inside a transaction that holds the rows locked."""
-    guarded_update(
+    conditional_update(
         f"lane='{HANDED}', hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
         [((_next_hand_over(now, job), job.handed_over_at), job) for job in jobs],
         state="queued",

@@ -28,12 +28,16 @@ from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions, retrying
+from notifications.jobs.transitions.conditional_updates import (
+    conditional_update,
+    prepare_id,
+    update_locked_rows,
+)
 from notifications.jobs.transitions.finishing import end_jobs, finish_batches
-from notifications.jobs.transitions.guards import guarded_update, prepare_id, update_locked_rows
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
 from notifications.models import Job
 from notifications.states import ACTIVE, sql_list
-from notifications.statistics.recording import Tally
+from notifications.statistics.recording import StatisticsBuffer
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
@@ -134,7 +138,7 @@ def _cancel_chunk(
     running: list[Job] = []
     changed: list[UUID] = []
 
-    def lock_rows(tally: Tally) -> tuple[list[Outcome], datetime]:
+    def lock_rows(statistics: StatisticsBuffer) -> tuple[list[Outcome], datetime]:
         running.clear()
         changed.clear()
         ended: list[Outcome] = []
@@ -159,7 +163,7 @@ def _cancel_chunk(
             running.extend(Job.objects.using(database()).filter(id__in=started).order_by("id"))
         now = database_now()
         requested = [(job, _is_by_other(job, by)) for job in running if job.cancel_requested_at is None]
-        guarded_update(
+        conditional_update(
             "cancel_requested_at=%s, cancelled_by_other=%s, version=version+1",
             [((now, by_other), job) for job, by_other in requested],
         )

@@ -192,7 +192,7 @@ class _Call:
         if not (self._future.done() or self._future.cancel() or self._future.done()):
             with _threads.lock:
                 _threads.hanging.add(self._future)
-            _threads.calls.write_off(self._future)
+            _threads.calls.detach(self._future)
             return _with_default(self._outcome, TimeoutError(f"It takes longer than {TIMEOUT_SECONDS:g} s."))
         if self._future.cancelled():
             waited = time.monotonic() - self._submitted_at

@@ -21,10 +21,10 @@ from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, observed_batches, queueing
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.guards import assign, guarded_update, insert_attempts
+from notifications.jobs.transitions.conditional_updates import assign, conditional_update, insert_attempts
 from notifications.models import Job
 from notifications.states import ACTIVE
-from notifications.statistics.recording import Tally
+from notifications.statistics.recording import StatisticsBuffer
 
 LANE = Job.Lane.OBSERVED
 #: Jobs that one query reads by their ids.
@@ -44,16 +44,16 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
         locked = lock_query(Job.objects.using(database()).filter(id=job.id), skip_locked=False).first()
         if locked is None or locked.cancel_requested_at is not None:
             return None
-        now, tally = database_now(), Tally()
+        now, statistics = database_now(), StatisticsBuffer()
         if (locked.fence, locked.state) == (job.fence, left):
-            insert_attempts([(job, outcome, now)], tally)
+            insert_attempts([(job, outcome, now)], statistics)
             queueing.schedule_retries([outcome], now)
             check_at = job.run_after + timedelta(seconds=check_seconds)
             assignments, values = assign(check_at=check_at, missing_since=None)
-            guarded_update(assignments, [(values, job)], state="queued")
+            conditional_update(assignments, [(values, job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
-            insert_attempts([(job, outcome, now)], tally)
-        tally.write()
+            insert_attempts([(job, outcome, now)], statistics)
+        statistics.write()
         return True
 
     # With a requested cancellation the job ends.
@@ -75,12 +75,14 @@ def requeue_lost(job: Job, check_at: datetime) -> None:
         locked = lock_query(Job.objects.using(database()).filter(_is_unchanged(job))).first()
         if locked is None:
             return
-        tally = Tally()
-        insert_attempts([(locked, None, database_now())], tally)
+        statistics = StatisticsBuffer()
+        insert_attempts([(locked, None, database_now())], statistics)
         assignments, values = assign(check_at=check_at, missing_since=None)
-        guarded_update(f"state='queued', worker=NULL, version=version+1, {assignments}", [(values, locked)])
+        conditional_update(
+            f"state='queued', worker=NULL, version=version+1, {assignments}", [(values, locked)]
+        )
         streams.ring([locked.user_id])
-        tally.write()
+        statistics.write()
 
     retrying_atomic(write)
 
@@ -106,7 +108,7 @@ def take_overdue(
             locked = lock_query(rows.filter(condition).order_by(column, "id"))[:limit]
             found |= {job.id: job for job in locked}
         of_previous_version = [job for job in found.values() if _take_former_columns(job)]
-        guarded_update(
+        conditional_update(
             "check_at=deadline, missing_since=hand_over_at",
             [((), job) for job in of_previous_version],
             state="queued",
@@ -115,7 +117,7 @@ def take_overdue(
             (job for job in found.values() if job.check_at < now), key=lambda job: (job.check_at, job.id)
         )[:limit]
         assignments, values = assign(check_at=check_at)
-        guarded_update(assignments, [(values, job) for job in due], state="queued")
+        conditional_update(assignments, [(values, job) for job in due], state="queued")
         return due
 
     return retrying_atomic(write)
@@ -139,7 +141,7 @@ def is_of_broker(names: Iterable[str]) -> Q:
 def set_missing(jobs: Iterable[Job], since: datetime | None, check_at: datetime) -> None:
     """Store since when the messages of queued jobs were not found, None if they were, and when to look again."""
     assignments, values = assign(missing_since=since, check_at=check_at)
-    retrying_atomic(lambda: guarded_update(assignments, [(values, job) for job in jobs], state="queued"))
+    retrying_atomic(lambda: conditional_update(assignments, [(values, job) for job in jobs], state="queued"))
 
 
 def finish(outcome: Outcome) -> bool:
@@ -171,7 +173,7 @@ def _finish_queued(outcome: Outcome) -> bool:
     """Record the end of a job that was not started, waited for its next attempt, or has failed by a guess."""
     job = outcome.job
 
-    def lock_row(tally: Tally) -> tuple[list[Outcome], datetime]:
+    def lock_row(statistics: StatisticsBuffer) -> tuple[list[Outcome], datetime]:
         rows = Job.objects.using(database()).filter(_is_unchanged(job))
         row = lock_query(rows, skip_locked=False).first()
         if row is None:

@@ -20,7 +20,7 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.guards import assign, guarded_update
+from notifications.jobs.transitions.conditional_updates import assign, conditional_update
 from notifications.models import Job
 from notifications.states import DONE, REOPENABLE
 
@@ -36,7 +36,7 @@ def extend(id: UUID, open_until: datetime) -> None:
     def write() -> None:
         rows = [job for job in _lock(id) if job.state == Job.State.RUNNING]
         assignments, values = assign(open_until=open_until)
-        guarded_update(assignments, [(values, job) for job in rows])
+        conditional_update(assignments, [(values, job) for job in rows])
 
     retrying_atomic(write)
 
@@ -54,7 +54,7 @@ def close(id: UUID, *, count: int, total: int, title: str, url: str = "") -> Non
             if job.state in REOPENABLE and (job.progress_total or 0) < count:
                 _reopen(job)
         running = [job for job in rows if job.state == Job.State.RUNNING]
-        guarded_update(
+        conditional_update(
             "open_until=NULL, deadline=NULL, progress_total=%s, title=%s, url=%s, version=version+1",
             [((total, title, url or job.url), job) for job in running],
         )
@@ -78,7 +78,7 @@ def requeue_guesses(jobs: Sequence[Job]) -> None:
     Inside a transaction that holds the rows locked. Their batches run again. The fence is raised, so that the next end
     is no first one: its notification archives that of the guess.
     """
-    guarded_update(
+    conditional_update(
         "state='queued', seq=0, version=version+1, fence=fence+1, worker=NULL, deadline=NULL, run_after=NULL, "
         "hand_over_at=NULL, check_at=NULL, missing_since=NULL, result=NULL, error=NULL, finished_at=NULL",
         [((), job) for job in jobs],
@@ -117,7 +117,7 @@ def _lock(id: UUID) -> Any:
 
 def _reopen(job: Job) -> None:
     now = database_now()
-    guarded_update(
+    conditional_update(
         "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
         "queued_at=%s, started_at=%s, open_until=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
         "progress_current=0, progress_message=''",

@@ -19,10 +19,10 @@ from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, notify_functions, observed_batches
 from notifications.jobs.transitions.batch_completion import is_batch
-from notifications.jobs.transitions.guards import prepare_id
+from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.jobs.transitions.observed_starts import ObservedAttempt, write_starts
 from notifications.models import Job
-from notifications.statistics.recording import Tally
+from notifications.statistics.recording import StatisticsBuffer
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -75,7 +75,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     known_outcomes = [attempt.outcome for attempt in group]
     found = _Group()
 
-    def lock_rows(tally: Tally) -> tuple[list[Outcome], datetime]:
+    def lock_rows(statistics: StatisticsBuffer) -> tuple[list[Outcome], datetime]:
         nonlocal found
         found = _Group()
         rows = _lock_rows(group)
@@ -101,7 +101,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
                 end = _outcome_for(row, attempt, outcome)
                 (found.ends if end.notify is None else found.remade_ends).append((attempt, end))
         observed_batches.requeue_guesses(guesses)
-        write_starts(starts, now, tally)
+        write_starts(starts, now, statistics)
         found.begun_attempts = [attempt for attempt, _ in starts]
         return [outcome for _, outcome in found.ends], now
 

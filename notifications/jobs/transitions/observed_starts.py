@@ -13,10 +13,10 @@ from notifications.db import bulk
 from notifications.db.transactions import connection
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.guards import insert_attempts, prepare_id
+from notifications.jobs.transitions.conditional_updates import insert_attempts, prepare_id
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.models import Job
-from notifications.statistics.recording import Tally
+from notifications.statistics.recording import StatisticsBuffer
 
 _ROW_FIELDS = tuple(
     column.attname for column in Job._meta.concrete_fields if column.attname not in PROGRESS_COLUMNS
@@ -64,7 +64,9 @@ class ObservedAttempt:
         job.state, job.attempt, job.worker = Job.State.RUNNING, self.number, self.worker
 
 
-def write_starts(starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, tally: Tally) -> None:
+def write_starts(
+    starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, statistics: StatisticsBuffer
+) -> None:
     """Start the attempts whose rows are locked, and complete their jobs by what the rows say."""
     if not starts:
         return
@@ -75,10 +77,10 @@ def write_starts(starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, t
         for attempt, row in starts
         if row.state == Job.State.RUNNING and row.attempt >= attempt.number
     ]
-    insert_attempts(interrupted, tally)
+    insert_attempts(interrupted, statistics)
     updates = []
     for attempt, row in starts:
-        guards = (prepare(row.id), row.fence, str(row.state))
+        old_values = (prepare(row.id), row.fence, str(row.state))
         seconds = max(time.monotonic() - attempt.started_at, 0.0)
         row.state, row.worker, row.run_after = Job.State.RUNNING, attempt.worker, None
         row.started_at = now - timedelta(seconds=seconds)
@@ -91,7 +93,7 @@ def write_starts(starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, t
                 times.to_db(row.started_at, db),
                 row.attempt,
                 row.max_attempts,
-                *guards,
+                *old_values,
             )
         )
         attempt.job.__dict__.update({name: row.__dict__[name] for name in _ROW_FIELDS})

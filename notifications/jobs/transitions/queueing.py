@@ -15,7 +15,7 @@ from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.guards import assign, guarded_update
+from notifications.jobs.transitions.conditional_updates import assign, conditional_update
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.
@@ -55,7 +55,7 @@ def requeue(
     """
 
     def write() -> None:
-        guarded_update(
+        conditional_update(
             f"state='queued', worker=NULL, version=version+1, {assignments}", [(values, job) for job in jobs]
         )
         streams.ring([job.user_id for job in jobs], queue=queue)
@@ -117,10 +117,10 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job = outcome.job
         job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.retry_delay or 0)
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
-        # The attempt of a suspect ended by itself, so it is not what ends processes.
+        # The attempt of a quarantined job ended by itself, so it is not what ends processes.
         if job.lane != Job.Lane.OBSERVED:
             job.lane = first_lane(job.task_path, job.backend)
-    guarded_update(
+    conditional_update(
         "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
         "version=version+1, progress_current=NULL, progress_total=NULL, progress_message=''",
         [((outcome.job.run_after, outcome.job.lane), outcome.job) for outcome in group],

@@ -15,13 +15,13 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.lanes import EAGER_QUEUE, OBSERVED, suspect_lane
+from notifications.jobs.claiming.lanes import EAGER_QUEUE, OBSERVED, quarantine_lane
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
-from notifications.jobs.transitions.guards import guarded_update, insert_attempts
+from notifications.jobs.transitions.conditional_updates import conditional_update, insert_attempts
 from notifications.models import AlertState, Job, Worker
-from notifications.statistics.recording import Tally
+from notifications.statistics.recording import StatisticsBuffer
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -33,7 +33,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
     """Take running jobs away from lost workers, and return how many.
 
     A job with attempts left is queued again. Unless its worker lives, and only the job's deadline is over, it becomes
-    a suspect: it may be what ended the process. A job without attempts left fails.
+    a quarantined job: it may be what ended the process. A job without attempts left fails.
 
     ``dead_workers``
         Workers whose processes are known to have ended.
@@ -52,16 +52,16 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         now = database_now()
         jobs = list(lock_query(lost_jobs())[:MAX_JOBS_PER_TRANSACTION])
         requeued = [job for job in jobs if _has_attempts_left(job)]
-        tally = Tally()
-        insert_attempts(((job, None, now) for job in requeued), tally)
+        statistics = StatisticsBuffer()
+        insert_attempts(((job, None, now) for job in requeued), statistics)
         alive = set(_live_workers(now)) - set(dead_workers)
-        lanes = [job.lane if job.worker in alive else suspect_lane(job.lane) for job in requeued]
-        guarded_update(
+        lanes = [job.lane if job.worker in alive else quarantine_lane(job.lane) for job in requeued]
+        conditional_update(
             "state='queued', lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1",
             [((lane,), job) for lane, job in zip(lanes, requeued, strict=True)],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))
-        tally.write()
+        statistics.write()
         return jobs
 
     reaped = 0

@@ -17,15 +17,19 @@ from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions.guards import insert_attempts, read_guards, update_locked_rows
+from notifications.jobs.transitions.conditional_updates import (
+    insert_attempts,
+    read_fences,
+    update_locked_rows,
+)
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job
-from notifications.statistics.recording import Tally
+from notifications.statistics.recording import StatisticsBuffer
 from notifications.streams import inbox
 
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
-LockRows = Callable[[Tally], tuple[Sequence[Outcome], datetime]]
+LockRows = Callable[[StatisticsBuffer], tuple[Sequence[Outcome], datetime]]
 
 
 def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
@@ -36,7 +40,7 @@ def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outco
     ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group.
     """
     void_outcomes: list[Outcome] = []
-    return record(lambda tally: _lock_claims(group, void_outcomes)), void_outcomes
+    return record(lambda statistics: _lock_claims(group, void_outcomes)), void_outcomes
 
 
 def record(
@@ -64,18 +68,20 @@ def record(
     recorded: list[Outcome] = []
 
     def write() -> bool:
-        tally = Tally()
-        outcomes_of_locked_rows, now = lock_rows(tally)
+        statistics = StatisticsBuffer()
+        outcomes_of_locked_rows, now = lock_rows(statistics)
         recorded[:] = outcomes_of_locked_rows
         if state == "running":
-            insert_attempts(((outcome.job, outcome, now) for outcome in recorded if outcome.attempt), tally)
+            insert_attempts(
+                ((outcome.job, outcome, now) for outcome in recorded if outcome.attempt), statistics
+            )
             if retried := [outcome for outcome in recorded if outcome.retry_delay is not None]:
                 schedule_retries(retried, now)
         ended = [outcome for outcome in recorded if outcome.retry_delay is None]
-        _write_ends(ended, now, tally, state, requests_cancellation)
+        _write_ends(ended, now, statistics, state, requests_cancellation)
         unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
         has_more_to_number = streams.number_in_transaction(unnumbered)
-        tally.write()
+        statistics.write()
         return has_more_to_number
 
     has_more_to_number = run(write)
@@ -87,15 +93,19 @@ def record(
 
 
 def _write_ends(
-    ended: Sequence[Outcome], now: datetime, tally: Tally, state: str, requests_cancellation: bool
+    ended: Sequence[Outcome],
+    now: datetime,
+    statistics: StatisticsBuffer,
+    state: str,
+    requests_cancellation: bool,
 ) -> None:
-    """Write the ends of jobs that were in ``state``, their notifications and the jobs of handlers; add to ``tally``."""
+    """Write the ends of jobs that were in ``state``, their notifications and handlers' jobs; add to ``statistics``."""
     notifications = [outcome.notification for outcome in ended if outcome.notification]
     for outcome in ended:
         job = outcome.job
         job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
         job.seq = 0 if job.user_id is None else None
-        tally.add_end(job, now, has_run=state == "running")
+        statistics.add_end(job, now, has_run=state == "running")
     inbox.prepare(notifications)
     finished_at = times.to_db(now, connection())
     columns: tuple[str, ...] = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
@@ -138,8 +148,8 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
     void_outcomes.clear()
     ordered = sorted(group, key=lambda outcome: outcome.job.id)
     jobs = [outcome.job for outcome in ordered]
-    now, locked = read_guards(jobs)
-    existing = locked if len(locked) == len(jobs) else read_guards(jobs, lock=False)[1]
+    now, locked = read_fences(jobs)
+    existing = locked if len(locked) == len(jobs) else read_fences(jobs, lock=False)[1]
     locked_outcomes = []
     for outcome in ordered:
         job = outcome.job

@@ -26,12 +26,12 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming.engine_activity import Activity, BackendQueue, read_activity
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.transitions import handing_over
-from notifications.jobs.transitions.guards import guarded_update
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
 #: How many jobs each process sends again per second although the engine seems to come to them: those of queues of
 #: which it runs jobs, and those of queues of which it has only finished jobs lately, so that their ids may be lost.
-MAX_UNSUSPECTED_JOBS, MAX_UNSUSPECTED_JOBS_OF_IDLE = 1, 10
+MAX_JOBS_BEHIND_OTHERS, MAX_JOBS_OF_IDLE = 1, 10
 #: A job is overtaken if the engine has begun one that was handed over so many seconds later.
 OVERTAKEN_SECONDS = 5.0
 #: How often a job was handed over when its interval has its full length.
@@ -82,11 +82,11 @@ def hand_over_again(
                 sent.append(job)
             else:
                 (behind_others if queue in activity.running else of_idle).append(job)
-        sent += behind_others[:MAX_UNSUSPECTED_JOBS] + of_idle[:MAX_UNSUSPECTED_JOBS_OF_IDLE]
+        sent += behind_others[:MAX_JOBS_BEHIND_OTHERS] + of_idle[:MAX_JOBS_OF_IDLE]
         for job in sent:
             job.handed_over_at = job.handed_over_at or now
         handing_over.mark_handed(sent, now)
-        guarded_update(
+        conditional_update(
             "hand_over_at=%s",
             [((handing_over.next_hand_over(now),), job) for job in unsent],
             state="queued",

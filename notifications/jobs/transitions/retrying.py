@@ -20,8 +20,8 @@ from notifications.jobs.claiming.lanes import first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion
+from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
 from notifications.jobs.transitions.finishing import finish_batches
-from notifications.jobs.transitions.guards import guarded_update, update_locked_rows
 from notifications.models import Job
 from notifications.states import RETRYABLE
 
@@ -131,7 +131,7 @@ def _reopen_batch(batch: UUID) -> bool:
         rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE)
         jobs = list(lock_query(rows, skip_locked=False))
         for job in jobs:
-            guarded_update(
+            conditional_update(
                 "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
                 "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "
                 "cancel_requested_at=NULL, cancelled_by_other=%s, progress_current=0, progress_message=''",

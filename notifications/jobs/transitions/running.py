@@ -11,14 +11,14 @@ from notifications import streams
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
-from notifications.jobs.transitions.guards import guarded_update
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 
 
 def read_claims(worker: UUID) -> list[Job]:
-    """Return the running jobs of a worker, with the columns that guard their changes."""
+    """Return the running jobs of a worker, with the columns on which their changes are conditional."""
     running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
     return list(running.only("id", "fence", "state", "user"))
 
@@ -33,14 +33,14 @@ def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None
     rows = [
         ((now + timedelta(seconds=timeouts[job.task_path] + DEADLINE_MARGIN_SECONDS),), job) for job in jobs
     ]
-    retrying_atomic(lambda: guarded_update("deadline=%s", rows))
+    retrying_atomic(lambda: conditional_update("deadline=%s", rows))
 
 
 def store_progress(jobs: Sequence[Job]) -> None:
     """Store the progress of running jobs, and ring for their owners."""
 
     def write() -> None:
-        guarded_update(
+        conditional_update(
             "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1",
             [(progress_of(job), job) for job in jobs],
         )

@@ -1,4 +1,4 @@
-"""How many jobs a worker may claim: free slots, threads for sync tasks, and room for a suspect."""
+"""How many jobs a worker may claim: free slots, threads for sync tasks, and room for a quarantined job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.claiming.lanes import ASYNC, LANES, SUSPECT, SUSPECT_LANES, SYNC, Lanes, lane_at
+from notifications.jobs.claiming.lanes import (
+    ASYNC,
+    LANES,
+    QUARANTINE_LANES,
+    QUARANTINED,
+    SYNC,
+    Lanes,
+    lane_at,
+)
 from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
 
@@ -93,7 +101,7 @@ class Capacity:
         free = {
             ASYNC: slots,
             SYNC: min(slots, self._threads - active[SYNC]),
-            SUSPECT: min(slots, 1 - active[SUSPECT]),
+            QUARANTINED: min(slots, 1 - active[QUARANTINED]),
         }
         return {lane: count for lane, count in free.items() if count > 0}
 
@@ -121,7 +129,7 @@ def subtract(free: Lanes, jobs: Iterable[Job]) -> dict[str, int]:
 def _lanes_taken_by(job: Job) -> list[str]:
     """Return the lanes in which a job takes a place, besides its slot."""
     lanes = [SYNC] if lane_at(job.task_path) == SYNC else []
-    return [*lanes, SUSPECT] if job.lane in SUSPECT_LANES else lanes
+    return [*lanes, QUARANTINED] if job.lane in QUARANTINE_LANES else lanes
 
 
 def lanes_freed_by(job: Job) -> set[str]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from notifications.db.deadlines import limit_this_thread
+from notifications.db.hang_report import describe_sessions, describe_threads
 from notifications.db.threads import DaemonExecutor, close_connections
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.db.waits import describe_sessions, describe_threads
 from notifications.jobs.claiming import candidates
 from notifications.jobs.worker.claim_loop import ClaimLoop
 

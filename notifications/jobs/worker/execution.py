@@ -213,8 +213,8 @@ class Execution(CurrentExecution):
                     check_connections()
                 return None, exc
 
-        def write_off() -> None:
-            if threads.write_off(future):
+        def detach() -> None:
+            if threads.detach(future):
                 logger.warning(
                     "Task does not end and keeps a thread: job %s (%s)", self.job.id, self.job.task_path
                 )
@@ -225,7 +225,7 @@ class Execution(CurrentExecution):
         except asyncio.CancelledError:
             # Later: writing off frees the thread for the next call in line, and calls that are cancelled at the same
             # moment, as at a stop, must leave the line first.
-            loop.call_soon(write_off)
+            loop.call_soon(detach)
             raise
         if exc is not None:
             raise exc
@@ -244,7 +244,7 @@ def release_slot(execution: Execution | None, future: Future[Any], id: UUID) -> 
     execution.on_join(execution)
     try:
         if execution.sync_threads and execution.thread_call:
-            with execution.sync_threads.lend_thread(execution.thread_call):
+            with execution.sync_threads.release_thread(execution.thread_call):
                 yield
         else:
             yield

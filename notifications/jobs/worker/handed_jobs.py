@@ -16,7 +16,7 @@ from notifications import spans
 from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.claiming.lanes import SUSPECT
+from notifications.jobs.claiming.lanes import QUARANTINED
 from notifications.jobs.transitions import claims, handing_over
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT
@@ -64,8 +64,8 @@ class HandedJobEnd(StrEnum):
     RECORDED = "recorded"
     #: The job waits for other jobs in ``join()``, and goes on in this process: its caller may run another job.
     JOINING = "joining"
-    #: The job may not run now: it runs or is done already, a limit is reached, its queue is paused, or it is a suspect
-    #: beside another one.
+    #: The job may not run now: it runs or is done already, a limit is reached, its queue is paused, or it is
+    #: quarantined beside another one.
     NOT_CLAIMED = "not claimed"
     #: The worker has stopped. If the job was running, it is queued again.
     STOPPED = "stopped"
@@ -89,7 +89,7 @@ class HandedJobs:
         self._unclaimed: dict[UUID, None] = {}
         #: Jobs in slots: those that run or are to be claimed, without the ones that wait for other jobs.
         self._in_slots: set[UUID] = set()
-        #: Guards the next two and ``_has_ended``, because nothing is given any more after the end.
+        #: Protects the next two and ``_has_ended``, because nothing is given any more after the end.
         self._lock = threading.Lock()
         #: What callers have given that the event loop has not taken in yet: ids, what their callers wait for, and
         #: whether they have a slot.
@@ -299,16 +299,16 @@ class HandedJobs:
         again.
         """
         started = spans.start_time()
-        jobs, contended = claims.claim_handed_jobs(
+        jobs, locked_ids = claims.claim_handed_jobs(
             self._state.worker,
             ids,
             self._state.timeouts,
-            suspects=1 - self._state.executions.count_active()[SUSPECT],
+            max_quarantined=1 - self._state.executions.count_active()[QUARANTINED],
         )
         spans.record_claim(started, jobs)
-        contended = {id for id in contended if self._lock_tries[id] < MAX_LOCK_TRIES}
-        not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - contended
-        locked = contended | (handing_over.take_back(not_claimed) if not_claimed else set())
+        locked_ids = {id for id in locked_ids if self._lock_tries[id] < MAX_LOCK_TRIES}
+        not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - locked_ids
+        locked = locked_ids | (handing_over.take_back(not_claimed) if not_claimed else set())
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, locked

@@ -15,7 +15,7 @@ from django.utils import translation
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
-from notifications.jobs.claiming.lanes import SUSPECT_LANES
+from notifications.jobs.claiming.lanes import QUARANTINE_LANES
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
 from notifications.jobs.worker.execution import Execution
@@ -73,7 +73,7 @@ class JobRunner:
     def start(self, claimed: ClaimedJob) -> None:
         """Begin to execute a job, on the event loop."""
         job = claimed.row
-        if job.lane in SUSPECT_LANES:
+        if job.lane in QUARANTINE_LANES:
             logger.warning(
                 "Running a suspect job apart from others: job %s (%s), attempt %d of %d, was running when its worker "
                 "was lost.",

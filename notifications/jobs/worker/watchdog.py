@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from notifications.db.hang_report import describe_threads
 from notifications.db.threads import NoThread, start_thread
-from notifications.db.waits import describe_threads
 from notifications.jobs.worker.subtasks import name_of
 
 logger = logging.getLogger("notifications.jobs")

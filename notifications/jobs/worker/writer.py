@@ -55,7 +55,7 @@ class Writer:
     def replace_thread(self) -> None:
         """Fail the calls that are not done with OperationalError, and run later ones on a new thread and connection."""
         hanging, self._executor = self._executor, self._make_executor()
-        hanging.abandon_all(OperationalError("The call was given up with its thread, which did not return."))
+        hanging.fail_all(OperationalError("The call was given up with its thread, which did not return."))
 
     def end(self) -> None:
         """End the thread when its calls are done."""

@@ -20,7 +20,7 @@ from notifications.db import keyset
 from notifications.db.clock import database_now
 from notifications.engines import engine_of
 from notifications.engines.interface import Engine
-from notifications.jobs.claiming.lanes import ENGINE, HANDED, ISOLATED, has_engine
+from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED, HANDED, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.processes import measure_round_trip
@@ -187,17 +187,17 @@ def count_waiting(alias: str) -> Waiting:
     now = database_now()
     since = Greatest("queued_at", Coalesce("run_after", "queued_at"))
     due = due_jobs(alias, now)
-    handed = Q(lane=HANDED) | Q(lane=ISOLATED, handed_over_at__isnull=False)
+    handed = Q(lane=HANDED) | Q(lane=ENGINE_QUARANTINED, handed_over_at__isnull=False)
     found = due[:MAX_COUNTED].aggregate(
         due=Count("id"),
         since=Min(since),
         handed=Count("id", filter=handed),
         handed_since=Min("handed_over_at", filter=handed),
         repeatedly=Count("id", filter=handed & Q(handovers__gt=F("attempt") + 1)),
-        isolated=Count("id", filter=Q(lane=ISOLATED)),
+        isolated=Count("id", filter=Q(lane=ENGINE_QUARANTINED)),
     )
     queued = due.model.objects.using(due.db).filter(
-        Q(lane=ENGINE) | Q(lane=ISOLATED, handed_over_at=None), state="queued", backend=alias
+        Q(lane=ENGINE) | Q(lane=ENGINE_QUARANTINED, handed_over_at=None), state="queued", backend=alias
     )
     return Waiting(
         to_be_handed_over=keyset.count_rows(queued, MAX_COUNTED),

@@ -26,7 +26,7 @@ from notifications.realtime.subscriber import Subscriber
 logger = logging.getLogger(__name__)
 
 #: Seconds until sessions are read: after a guard changed, after a client joined, after the database failed.
-GUARD_DELAYS_SECONDS = (0.5, 2.0)
+CHECK_DELAYS_SECONDS = (0.5, 2.0)
 JOIN_DELAY_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 MAX_SESSIONS_PER_QUERY = 100
@@ -97,11 +97,11 @@ class SessionChecker:
             self.check([subscriber for _, subscriber in self._scheduled[:due]])
             del self._scheduled[:due]
 
-    def handle_guard_changes(self, users: Iterable[Any]) -> None:
+    def check_changed_sessions(self, users: Iterable[Any]) -> None:
         """Check the subscribers of these user keys, whose guards have changed, twice."""
         users = list(users)
         if users:
-            for delay in GUARD_DELAYS_SECONDS:
+            for delay in CHECK_DELAYS_SECONDS:
                 self._loop.call_later(delay, lambda: self.check(self._find_subscribers(users)))
 
     def check_deleted(self, users: list[Any]) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
-from notifications.jobs.transitions.guards import with_former_columns
+from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Job
 

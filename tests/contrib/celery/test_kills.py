@@ -15,7 +15,7 @@ import pytest
 from django.db import connection
 
 from notifications import times
-from notifications.jobs.transitions.guards import with_former_columns
+from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Attempt, Job, Notification, Worker
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.site import ROOT

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
-from notifications.jobs.transitions.guards import FORMER_COLUMNS, with_former_columns
+from notifications.jobs.transitions.conditional_updates import FORMER_COLUMNS, with_former_columns
 from notifications.models import Job, Worker
 from tests.contrib.celery.conftest import bell_of
 from tests.contrib.celery.reconcilers import TASK, overdue, problem

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from notifications import times
-from notifications.jobs.transitions.guards import with_former_columns
+from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Attempt, Job
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.celery_worker import CeleryWorker

@@ -151,7 +151,7 @@ class Engine:
         """Wait until no job is active, as long as one ends within ``timeout`` seconds."""
         try:
             while active := self.active():
-                # A worker runs suspect jobs one at a time: after many kills that takes minutes.
+                # A worker runs quarantined jobs one at a time: after many kills that takes minutes.
                 wait_until(
                     lambda active=active: self.active() < active,
                     timeout=timeout,

@@ -18,7 +18,7 @@ from notifications.jobs.transitions import (
     reaping,
 )
 from notifications.jobs.transitions.claims import claim_jobs
-from notifications.jobs.transitions.guards import guarded_update, with_former_columns
+from notifications.jobs.transitions.conditional_updates import conditional_update, with_former_columns
 from notifications.models import Job
 from tests.jobs import tasks
 
@@ -58,7 +58,7 @@ def store_check(version, job, check_at, missing_since):
     if version == "this":
         observed.set_missing([job], missing_since, check_at)
     else:
-        guarded_update("hand_over_at=%s, deadline=%s", [((missing_since, check_at), job)], state="queued")
+        conditional_update("hand_over_at=%s, deadline=%s", [((missing_since, check_at), job)], state="queued")
 
 
 def take_overdue(version, now, *brokers):
@@ -68,7 +68,7 @@ def take_overdue(version, now, *brokers):
         return {job.id: job.missing_since for job in jobs}
     rows = Job.objects.filter(lane="observed", state="queued", deadline__lt=now)
     jobs = list(rows.exclude(idempotency_hash__in=brokers).order_by("deadline", "id"))
-    guarded_update("deadline=%s", [((now + HOUR,), job) for job in jobs], state="queued")
+    conditional_update("deadline=%s", [((now + HOUR,), job) for job in jobs], state="queued")
     return {job.id: job.hand_over_at for job in jobs}
 
 
@@ -161,7 +161,7 @@ def extend(version, batch, open_until):
     if version == "this":
         observed_batches.extend(batch.id, open_until)
     else:
-        guarded_update("deadline=%s", [((open_until,), batch)])
+        conditional_update("deadline=%s", [((open_until,), batch)])
 
 
 @pytest.mark.parametrize("reader", VERSIONS)
@@ -189,7 +189,7 @@ def test_batch_that_the_previous_version_has_closed(now, first, is_late):
     """It ends for this version when the time is over that this version has stored: at most half a minute later."""
     batch = insert_batch()
     extend(first, batch, now + HOUR)
-    guarded_update("deadline=NULL", [((), batch)])
+    conditional_update("deadline=NULL", [((), batch)])
     assert is_open("this", batch, now) is is_late
     Job.objects.filter(id=batch.id).update(open_until=now)
     assert not is_open("this", batch, now)
@@ -234,9 +234,9 @@ def test_unknown_task_of_a_job_that_the_previous_version_has_tried_again(now, re
     if retry == "automatic":
         run_after = database_now() - timedelta(seconds=1)
         assignments = "state='queued', run_after=%s, worker=NULL, deadline=NULL, version=version+1"
-        guarded_update(assignments, [((run_after,), claimed.row)])
+        conditional_update(assignments, [((run_after,), claimed.row)])
     else:
-        guarded_update(
+        conditional_update(
             "state='queued', seq=0, version=version+1, fence=fence+1, run_after=NULL, worker=NULL, deadline=NULL",
             [((), claimed.row)],
         )

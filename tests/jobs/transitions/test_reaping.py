@@ -90,7 +90,10 @@ class TestReap:
         job = claim_one(live_worker())
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
         assert reaping.reap_jobs() == 1
-        assert (stored(job).state, stored(job).lane) == ("queued", "async")  # not a suspect: its worker lives
+        assert (stored(job).state, stored(job).lane) == (
+            "queued",
+            "async",
+        )  # not a quarantined job: its worker lives
         assert Worker.objects.count() == 1
 
     def test_dead_workers_only(self, live_worker):

@@ -12,7 +12,14 @@ from notifications import streams
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import finishing, guards, queueing, reaping, recording, running
+from notifications.jobs.transitions import (
+    conditional_updates,
+    finishing,
+    queueing,
+    reaping,
+    recording,
+    running,
+)
 from notifications.models import Attempt, Job, Notification
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
@@ -71,7 +78,7 @@ class TestVoidClaim:
         running.extend_deadlines([void_claim], {void_claim.task_path: 1000})
 
     def test_update_of_locked_rows(self, void_claim):
-        guards.update_locked_rows((), [((), void_claim)], assignments=("version = version + 1",))
+        conditional_updates.update_locked_rows((), [((), void_claim)], assignments=("version = version + 1",))
 
 
 def test_rows_are_changed_in_the_order_of_their_ids(live_worker):

@@ -45,7 +45,7 @@ def test_lost_ids_are_handed_over_at_a_bounded_rate(monkeypatch):
 
 def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
     """Jobs behind those that run are sent again a few at a time, and those that were overtaken all at once."""
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 1)
+    monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 1)
     jobs = [enqueue() for _ in range(4)]
     (first,) = claim(jobs[0])
     clock.advance(timedelta(seconds=11))
@@ -64,7 +64,7 @@ def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
 def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
     """What was overtaken is found behind jobs that were not."""
     monkeypatch.setattr(handing_over, "MAX_JOBS_PER_TRANSACTION", 2)
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     running, *waiting, overtaken = [enqueue() for _ in range(6)]
     claim(running)
     early = handing_over.database_now() - timedelta(seconds=6)
@@ -78,7 +78,7 @@ def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
 
 def test_jobs_that_were_sent_before_their_queue_was_drained_are_lost(monkeypatch):
     """However often they were sent: the interval of a job in a long backlog has become minutes. But only once."""
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     monkeypatch.setattr(handing_over, "FIRST_INTERVAL_SECONDS", 50.0)  # the test itself takes time
     jobs = [enqueue() for _ in range(4)]
     claim(enqueue())  # another process is busy
@@ -105,7 +105,7 @@ def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
 
     It sends as many although the engine runs a job of another queue.
     """
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS_OF_IDLE", 3)
+    monkeypatch.setattr(resending, "MAX_JOBS_OF_IDLE", 3)
     jobs = [enqueue() for _ in range(6)]
     finish(*claim(jobs[0]))
     Job.objects.filter(pk=jobs[0].pk).update(finished_at=handing_over.database_now() + timedelta(seconds=11))
@@ -128,7 +128,7 @@ def test_clock_of_the_database_counts(monkeypatch):
 
 def test_job_that_was_handed_over_late_is_not_overtaken(monkeypatch):
     """A job for later, or of a retry, was enqueued before the jobs that the engine runs now."""
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
     clock.advance(timedelta(seconds=61))
     (late,) = handing_over.hand_over_due_jobs()
@@ -140,7 +140,7 @@ def test_job_that_was_handed_over_late_is_not_overtaken(monkeypatch):
 
 def test_job_that_a_lower_priority_overtook_is_lost(monkeypatch):
     """One that only jobs of a higher priority overtook may wait behind them."""
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     job = enqueue(priority=5)
     clock.advance(timedelta(seconds=6))
     claim(enqueue(priority=6))
@@ -154,7 +154,7 @@ def test_job_that_a_lower_priority_overtook_is_lost(monkeypatch):
 
 def test_job_that_was_overtaken_beside_a_long_one_is_lost(monkeypatch):
     """The newest job that the engine runs counts."""
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     claim(enqueue())
     job = enqueue()
     clock.advance(timedelta(seconds=6))
@@ -164,7 +164,7 @@ def test_job_that_was_overtaken_beside_a_long_one_is_lost(monkeypatch):
 
 
 def test_engine_is_not_overtaken_by_another_one(other_engine, monkeypatch):
-    monkeypatch.setattr(resending, "MAX_UNSUSPECTED_JOBS", 0)
+    monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     first, job = enqueue(), enqueue()
     claim(first)
     clock.advance(timedelta(seconds=6))

@@ -14,8 +14,8 @@ TRANSITIONS = PACKAGE / "jobs" / "transitions"
 SERVERS = PACKAGE / "realtime" / "servers"
 #: Broadcasts and what is announced have states of their own.
 BROADCASTS, ANNOUNCING = PACKAGE / "broadcasts", PACKAGE / "operations" / "announcing"
-#: Functions of ``guards`` that change rows of jobs.
-GUARDED_UPDATES = {"guarded_update", "update_locked_rows"}
+#: Functions of ``conditional_updates`` that change rows of jobs.
+CONDITIONAL_UPDATES = {"conditional_update", "update_locked_rows"}
 #: Calls that write the columns that they are given by keyword or by name.
 ROW_WRITES = {
     "Job",
@@ -65,7 +65,7 @@ def _writes_state(node):
         case ast.Constant(value=str() as text):
             return bool(SQL_ASSIGNMENT.search(text))
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
-            return name in GUARDED_UPDATES or (name in ROW_WRITES | {"setattr"} and _names_state(node))
+            return name in CONDITIONAL_UPDATES or (name in ROW_WRITES | {"setattr"} and _names_state(node))
     return False
 
 
@@ -103,8 +103,8 @@ def test_the_transitions_are_found():
         "Job.objects.bulk_update(jobs, ['state'])",
         "job.save(update_fields=('state',))",
         "bulk.update(Job, ('state', 'worker'), ('id',), rows)",
-        "guarded_update(assignments, rows)",
-        "guards.update_locked_rows(columns, rows)",
+        "conditional_update(assignments, rows)",
+        "conditional_updates.update_locked_rows(columns, rows)",
         "cursor.execute(\"UPDATE notifications_job SET state='queued' WHERE id=%s\")",
         "cursor.execute(f'UPDATE notifications_job SET worker=NULL, state = %s WHERE id={id}')",
         "ASSIGNMENTS = ('fence = fence + 1', \"state = 'running'\")",

@@ -83,10 +83,10 @@ def test_callers_of_async_jobs_wait_for_a_slot_only(engine_worker, callers, gate
 
 
 @pytest.mark.parametrize(
-    ("contended_claims", "end"), [(2, HandedJobEnd.RECORDED), (99, HandedJobEnd.NOT_CLAIMED)]
+    ("locked_claims", "end"), [(2, HandedJobEnd.RECORDED), (99, HandedJobEnd.NOT_CLAIMED)]
 )
 def test_claim_that_met_another_one_of_its_limit_is_tried_again(
-    engine_worker, monkeypatch, contended_claims, end
+    engine_worker, monkeypatch, locked_claims, end
 ):
     """Without another message. If it stays locked, the job is handed over again at once, not after 10 s."""
     claim = handed_jobs.claims.claim_handed_jobs
@@ -94,7 +94,7 @@ def test_claim_that_met_another_one_of_its_limit_is_tried_again(
 
     def claim_handed_jobs(worker, ids, timeouts, **options):
         calls.append(ids)
-        return ([], set(ids)) if len(calls) <= contended_claims else claim(worker, ids, timeouts, **options)
+        return ([], set(ids)) if len(calls) <= locked_claims else claim(worker, ids, timeouts, **options)
 
     monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
     job = enqueue(tasks.noop)

@@ -21,7 +21,7 @@ from notifications.signals import rung
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 
 #: The real delays, before a fixture shortens them.
-REAL_GUARD_DELAYS_SECONDS = session_checker.GUARD_DELAYS_SECONDS
+REAL_CHECK_DELAYS_SECONDS = session_checker.CHECK_DELAYS_SECONDS
 REAL_SEARCH_INTERVAL_SECONDS = session_checker.SEARCH_INTERVAL_SECONDS
 
 
@@ -30,7 +30,7 @@ def shorten_delays(monkeypatch):
     """Shorten ticks and delays, and disable the checks that a test does not enable itself."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
-    monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05, 0.2))
+    monkeypatch.setattr(session_checker, "CHECK_DELAYS_SECONDS", (0.05, 0.2))
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 10**9)
     monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", 10**9)
 
@@ -119,7 +119,7 @@ async def test_sign_out_closes_only_its_session(connect, send_request, user, dev
 
 async def test_session_that_ends_after_the_guard_change(device, user, monkeypatch):
     """A second check finds a session that was deleted after the first: the sign-out signal precedes the deletion."""
-    assert REAL_GUARD_DELAYS_SECONDS == (0.5, 2.0)
+    assert REAL_CHECK_DELAYS_SECONDS == (0.5, 2.0)
     check_sign_ins, results = sessions.check_sign_ins, []
 
     def check_before_deletion(sign_ins):
@@ -215,7 +215,7 @@ def only_search(monkeypatch):
     """Only the search finds ended sessions: rings, guards and the check of all sessions do not."""
     assert REAL_SEARCH_INTERVAL_SECONDS < 1
     monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", 0.05)
-    monkeypatch.setattr(SessionChecker, "handle_guard_changes", lambda self, users: None)
+    monkeypatch.setattr(SessionChecker, "check_changed_sessions", lambda self, users: None)
 
 
 def sign_in_over(cookie, other_user):

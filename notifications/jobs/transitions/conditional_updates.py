@@ -1,4 +1,4 @@
-"""Lock rows of jobs, and change them by UPDATEs that are guarded by id, fence and state."""
+"""Lock rows of jobs, and change them by UPDATEs that are conditional on id, fence and state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
-    from notifications.statistics.recording import Tally
+    from notifications.statistics.recording import StatisticsBuffer
 
 #: What the previous version stores in columns with another meaning, by the columns of this version. During a rolling
 #: deploy processes of both change the same jobs. So whatever writes one of these columns writes both, and what the
@@ -32,10 +32,10 @@ FORMER_COLUMNS = {
 }
 
 
-def read_guards(
+def read_fences(
     jobs: Iterable[Job], *, lock: bool = True
 ) -> tuple[datetime, dict[UUID, tuple[int, str, Any, bool, int]]]:
-    """Return the database's time, and what guards each job now.
+    """Return the database's time, and what the condition of each job's UPDATE is compared with.
 
     By id: fence, state, ``cancel_requested_at``, ``cancelled_by_other`` and version. With ``lock`` the rows are locked
     in the order of their ids, and rows that another transaction holds are left out.
@@ -52,7 +52,7 @@ def read_guards(
         now = clock.from_row(now)
     else:
         [rows], now = execute_many([(query, params)]), database_now()
-    return now, {ids[id]: tuple(guards) for id, *guards in rows}  # type: ignore[misc]
+    return now, {ids[id]: tuple(values) for id, *values in rows}  # type: ignore[misc]
 
 
 def with_former_columns(**values: Any) -> dict[str, Any]:
@@ -66,14 +66,14 @@ def assign(**values: Any) -> tuple[str, tuple[Any, ...]]:
     return ", ".join(f"{name}=%s" for name in columns), tuple(columns.values())
 
 
-def guarded_update(
+def conditional_update(
     assignments: str,
     rows: Sequence[tuple[tuple[Any, ...], Job]],
     *,
     state: str = "running",
     fence: Callable[[Job], int] | None = None,
 ) -> None:
-    """Change jobs in the order of their ids, each guarded by id, fence and state.
+    """Change jobs in the order of their ids, each conditional on id, fence and state.
 
     ``rows`` has the parameters of ``assignments`` and the job, one pair for each job. ``fence`` returns the fence that
     the row must have; that of the job by default.
@@ -106,10 +106,10 @@ def update_locked_rows(
     state: str = "running",
     fence: Callable[[Job], int] | None = None,
 ) -> None:
-    """Change jobs whose rows this transaction holds locked, each guarded by id, fence and state.
+    """Change jobs whose rows this transaction holds locked, each conditional on id, fence and state.
 
-    Like ``guarded_update``, but one statement on PostgreSQL. ``rows`` has the values of ``columns``, as the database
-    takes them, and the job, one pair for each job; ``assignments`` are the same for all.
+    Like ``conditional_update``, but one statement on PostgreSQL. ``rows`` has the values of ``columns``, as the
+    database takes them, and the job, one pair for each job; ``assignments`` are the same for all.
     """
     prepare = prepare_id()
     bulk.update(
@@ -122,14 +122,16 @@ def update_locked_rows(
     )
 
 
-def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]], tally: Tally) -> None:
+def insert_attempts(
+    rows: Iterable[tuple[Job, Outcome | None, datetime]], statistics: StatisticsBuffer
+) -> None:
     """Insert attempts that did not succeed: job, outcome and end. An attempt without an outcome lost its worker.
 
-    They are added to ``tally``, which the caller writes at the end of the transaction.
+    They are added to ``statistics``, which the caller writes at the end of the transaction.
     """
     rows = list(rows)
     for job, outcome, ended_at in rows:
-        tally.add_attempt(job, outcome, ended_at)
+        statistics.add_attempt(job, outcome, ended_at)
     Attempt.objects.using(database()).bulk_create(
         [
             Attempt(

@@ -2,7 +2,8 @@
 
 A process of an engine claims one of them at a time (``jobs/worker/handed_jobs.py``), so that a job that ends processes
 reaches its last attempt without taking the others along. Which process gets an id is decided by the engine. So no more
-ids are handed over than there are processes, and an id that came to a process with another suspect is sent again soon.
+ids are handed over than there are processes, and an id that came to a process with another quarantined job is sent
+again soon.
 """
 
 from __future__ import annotations
@@ -19,35 +20,37 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import ISOLATED, has_engine
+from notifications.jobs.claiming.lanes import ENGINE_QUARANTINED, has_engine
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.guards import guarded_update
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.handing_over import (
-    FIRST_ISOLATED_SECONDS,
-    MAX_ISOLATED_SECONDS,
+    FIRST_QUARANTINED_SECONDS,
+    MAX_QUARANTINED_SECONDS,
     next_hand_over,
     read_ids,
 )
 from notifications.models import Job, Worker
 
-#: Isolated jobs of each backend that are looked at in one transaction.
+#: Quarantined jobs of each backend that are looked at in one transaction.
 MAX_JOBS_PER_BACKEND = 50
 
 
-def hand_over_isolated_jobs(unreachable: Collection[str] = ()) -> list[Job]:
-    """Return isolated jobs to be sent to their engines: the first ones, and those whose ids no process has claimed.
+def hand_over_quarantined_jobs(unreachable: Collection[str] = ()) -> list[Job]:
+    """Return quarantined jobs to be sent to their engines: the first ones, and those whose ids no process has claimed.
 
     Of the backends in ``unreachable``, whose engines did not answer this process, one job is sent in an interval, which
     tries them again.
     """
-    claimable = candidates.claimable_queues((), (ISOLATED,))
+    claimable = candidates.claimable_queues((), (ENGINE_QUARANTINED,))
     if not claimable or not (ids := _read_first_of_backends(claimable)):
         return []
 
     def write() -> list[Job]:
         now = database_now()
-        limits = RunningLimits(queue_limits(), {ISOLATED: len(ids)})
-        jobs = candidates.lock_jobs(now, len(ids), claimable, Q(id__in=ids), {ISOLATED: len(ids)}, limits)
+        limits = RunningLimits(queue_limits(), {ENGINE_QUARANTINED: len(ids)})
+        jobs = candidates.lock_jobs(
+            now, len(ids), claimable, Q(id__in=ids), {ENGINE_QUARANTINED: len(ids)}, limits
+        )
         max_handed = max(_count_processes(now), 1)
         firsts: dict[str, list[Job]] = defaultdict(list)
         for job in jobs:
@@ -61,9 +64,9 @@ def hand_over_isolated_jobs(unreachable: Collection[str] = ()) -> list[Job]:
             sent += due
         for job in sent:
             job.hand_over_at = next_hand_over(
-                now, job.handovers - job.attempt, FIRST_ISOLATED_SECONDS, MAX_ISOLATED_SECONDS
+                now, job.handovers - job.attempt, FIRST_QUARANTINED_SECONDS, MAX_QUARANTINED_SECONDS
             )
-        guarded_update(
+        conditional_update(
             "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
             [((job.hand_over_at, now), job) for job in sent],
             state="queued",
@@ -74,12 +77,12 @@ def hand_over_isolated_jobs(unreachable: Collection[str] = ()) -> list[Job]:
 
 
 def _read_first_of_backends(queues: Collection[str]) -> list[UUID]:
-    """Return the ids of the first isolated jobs of each backend, so that one with many leaves none of another out."""
+    """Return ids of the first quarantined jobs of each backend, so that one with many leaves none of another out."""
     return [
         id
         for alias in task_backends.settings
         if has_engine(alias)
-        for id in read_ids(claim_queries.isolated_jobs(queues, alias, MAX_JOBS_PER_BACKEND))
+        for id in read_ids(claim_queries.quarantined_jobs(queues, alias, MAX_JOBS_PER_BACKEND))
     ]
 
 

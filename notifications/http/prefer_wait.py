@@ -12,14 +12,14 @@ from django.db import DatabaseError, InterfaceError
 from notifications.db.threads import NoThread
 from notifications.exceptions import JobDoesNotExist
 from notifications.http.server_task import get_server_task
-from notifications.jobs.awaited import waits
+from notifications.jobs.job_ends import end_reader
 from notifications.realtime import doorbell, hub
 
 #: Errors of the lookup. The wait ends, and the response shows the job as it was read before.
 _LOOKUP_ERRORS = (TimeoutError, JobDoesNotExist, DatabaseError, InterfaceError)
 
 
-async def wait_until_done(job_id: UUID, seconds: float) -> None:
+async def wait_for_job(job_id: UUID, seconds: float) -> None:
     """Wait until a job is done, at most ``seconds``, and no longer than the server runs.
 
     The caller must not hold a database connection. Returns immediately if no thread can be started for the lookup.
@@ -27,7 +27,7 @@ async def wait_until_done(job_id: UUID, seconds: float) -> None:
     current_hub = hub.current_hub()
     if task := get_server_task():
         current_hub.waiting_requests.add(task)
-    with contextlib.suppress(NoThread), waits.wait_for(job_id, doorbell.listen) as future:
+    with contextlib.suppress(NoThread), end_reader.wait_for(job_id, doorbell.listen) as future:
         hub_ends = asyncio.ensure_future(current_hub.stopping.wait())
         job_ends = asyncio.wrap_future(future)
         either: list[asyncio.Future[Any]] = [job_ends, hub_ends]

@@ -76,7 +76,7 @@ class _Awaited:
     user: Any = None
 
 
-class JobWaits:
+class JobEndReader:
     """The jobs that this process waits for, and the thread that reads them while there are any."""
 
     def __init__(self) -> None:
@@ -204,6 +204,6 @@ class JobWaits:
                     future.set_result(end)
 
 
-waits = JobWaits()
+end_reader = JobEndReader()
 # A forked process has neither the thread nor the waiting calls, and the lock may have been held at the fork.
-os.register_at_fork(after_in_child=lambda: waits.__init__())  # type: ignore[misc]
+os.register_at_fork(after_in_child=lambda: end_reader.__init__())  # type: ignore[misc]

@@ -8,7 +8,7 @@ from django.utils import timezone
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import claims, handing_over, isolating, queueing, reaping, recording
+from notifications.jobs.transitions import claims, handing_over, quarantine, queueing, reaping, recording
 from notifications.models import Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
@@ -34,12 +34,12 @@ def lanes():
 
 
 def claim(ids, **options):
-    claimed, contended = claims.claim_handed_jobs(uuid7(), ids, **options)
-    assert not contended
+    claimed, locked_ids = claims.claim_handed_jobs(uuid7(), ids, **options)
+    assert not locked_ids
     return [job.row.id for job in claimed]
 
 
-def test_jobs_of_a_lost_process_are_isolated(lost_jobs):
+def test_jobs_of_a_lost_process_are_quarantined(lost_jobs):
     lost_jobs(2)
     assert lanes() == [("isolated", "queued")] * 2
     assert handing_over.hand_over_due_jobs() == []
@@ -50,32 +50,32 @@ def test_one_is_claimed_at_a_time(lost_jobs):
     ids = lost_jobs(2)
     new = Job.objects.get(pk=tasks.noop.enqueue().id)
     assert sorted(claim([*ids, new.pk])) == [ids[0], new.pk]
-    assert claim([ids[1]], suspects=0) == []
+    assert claim([ids[1]], max_quarantined=0) == []
     assert lanes() == [("isolated", "running"), ("isolated", "queued"), ("engine", "running")]
 
 
 def test_no_more_are_handed_over_than_there_are_processes(lost_jobs, live_worker):  # noqa: F811
     ids = lost_jobs(4)
-    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[:1]
+    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[:1]
     for _ in range(2):
         Worker.objects.filter(id=live_worker()).update(queues="engine:any")
-    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[1:2]
-    assert isolating.hand_over_isolated_jobs() == []
+    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[1:2]
+    assert quarantine.hand_over_quarantined_jobs() == []
     claim(ids[:1])
-    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[2:3]
+    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[2:3]
 
 
-def test_an_id_that_another_suspect_keeps_from_running_is_sent_again_soon(lost_jobs, monkeypatch):
+def test_an_id_that_another_quarantined_job_keeps_from_running_is_sent_again_soon(lost_jobs, monkeypatch):
     monkeypatch.setattr(handing_over, "FIRST_REFUSED_SECONDS", 30.0)  # the test itself takes time
     (id,) = lost_jobs(1)
-    isolating.hand_over_isolated_jobs()
+    quarantine.hand_over_quarantined_jobs()
     assert handing_over.take_back([id]) == set()
-    assert isolating.hand_over_isolated_jobs() == []
+    assert quarantine.hand_over_quarantined_jobs() == []
     job = Job.objects.get(id=id)
     assert (job.lane, job.state) == ("isolated", "queued")
     assert job.hand_over_at - timezone.now() < timedelta(seconds=38)
     Job.objects.update(hand_over_at=timezone.now() - timedelta(seconds=9))
-    assert [job.id for job in isolating.hand_over_isolated_jobs()] == [id]
+    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == [id]
 
 
 def move_to_another_backend(ids):
@@ -84,10 +84,10 @@ def move_to_another_backend(ids):
 
 def test_a_backend_with_many_does_not_hold_up_another(lost_jobs, settings, monkeypatch):
     settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
-    monkeypatch.setattr(isolating, "MAX_JOBS_PER_BACKEND", 2)
+    monkeypatch.setattr(quarantine, "MAX_JOBS_PER_BACKEND", 2)
     ids = lost_jobs(4)
     move_to_another_backend(ids[3:])
-    assert sorted(job.id for job in isolating.hand_over_isolated_jobs()) == [ids[0], ids[3]]
+    assert sorted(job.id for job in quarantine.hand_over_quarantined_jobs()) == [ids[0], ids[3]]
 
 
 def test_one_job_tries_an_engine_that_did_not_answer(lost_jobs, live_worker, settings):  # noqa: F811
@@ -96,34 +96,34 @@ def test_one_job_tries_an_engine_that_did_not_answer(lost_jobs, live_worker, set
         Worker.objects.filter(id=live_worker()).update(queues="engine:any")
     ids = lost_jobs(5)
     move_to_another_backend(ids[3:])
-    first = sorted(job.id for job in isolating.hand_over_isolated_jobs({"default"}))
+    first = sorted(job.id for job in quarantine.hand_over_quarantined_jobs({"default"}))
     assert first == [ids[0], *ids[3:]]
-    assert isolating.hand_over_isolated_jobs({"default"}) == []
-    assert [job.id for job in isolating.hand_over_isolated_jobs()] == ids[1:3]
+    assert quarantine.hand_over_quarantined_jobs({"default"}) == []
+    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[1:3]
 
 
-def test_intervals_grow_while_no_process_takes_a_suspect(lost_jobs, without_jitter):
-    """Those after a refusal too: another suspect may run for hours, and each id is a message."""
+def test_intervals_grow_while_no_process_takes_a_quarantined_job(lost_jobs, without_jitter):
+    """Those after a refusal too: another quarantined job may run for hours, and each id is a message."""
     (id,) = lost_jobs(1)
     for refuse, intervals in ((True, (1, 2, 4, 8)), (False, (60, 60)), (True, (60, 60))):
         for seconds in intervals:
             Job.objects.update(hand_over_at=None)
             before = handing_over.database_now()
-            assert [job.id for job in isolating.hand_over_isolated_jobs()] == [id]
+            assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == [id]
             if refuse:
                 handing_over.take_back([id])
             began_at = Job.objects.get(id=id).hand_over_at - timedelta(seconds=seconds)
             assert before <= began_at <= handing_over.database_now()
 
 
-def test_a_released_suspect_stays_isolated(lost_jobs):
+def test_a_released_quarantined_job_stays_quarantined(lost_jobs):
     (id,) = lost_jobs(1)
     claim([id])
     queueing.release([Job.objects.get(id=id)])
     assert lanes() == [("isolated", "queued")]
 
 
-def test_a_suspect_whose_attempt_ends_is_none_any_more(lost_jobs):
+def test_a_quarantined_job_whose_attempt_ends_is_none_any_more(lost_jobs):
     (id,) = lost_jobs(1)
     claim([id])
     job = Job.objects.get(id=id)

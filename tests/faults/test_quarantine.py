@@ -20,7 +20,7 @@ def engine(site):
 @pytest.mark.timeout(120 + 30 * ROUNDS)
 @pytest.mark.parametrize("task", ["end_process", "end_process_sync"])
 def test_task_that_ends_its_process(engine, task):
-    """49 jobs are claimed and lost with it. Each is then executed without other suspects beside it, and succeeds."""
+    """49 jobs are claimed and lost with it. Each is executed without other quarantined jobs beside it, and succeeds."""
     for _ in range(ROUNDS // 10 or 1):
         # In one transaction, so that one claim has all of them.
         jobs = engine.driver.call("enqueue_with_neighbors", task=task, neighbors=NEIGHBORS, seconds=0.01)

@@ -9,8 +9,8 @@ from django.test import AsyncRequestFactory
 
 from notifications.api import accepted
 from notifications.asgi import get_asgi_application
-from notifications.http import acceptance, job_waiting, wait_slots
-from notifications.jobs import awaited
+from notifications.http import acceptance, prefer_wait, wait_slots
+from notifications.jobs import job_ends
 from notifications.models import Job
 from notifications.realtime import hub
 from notifications.testing import run_jobs
@@ -27,9 +27,9 @@ WAIT_20 = {"Prefer": "wait=20"}
 @pytest.fixture(autouse=True)
 def no_waits_left(monkeypatch):
     """Check after each test that no slot is taken, no request waits, and the lookup thread has ended."""
-    monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(job_ends, "IDLE_SECONDS", 0.02)
     yield
-    assert not awaited.waits._awaited and not any(wait_slots._slots.values())
+    assert not job_ends.end_reader._awaited and not any(wait_slots._slots.values())
     threads = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
     wait_until(lambda: not any(thread.is_alive() for thread in threads), what="the lookup thread to end")
 
@@ -37,8 +37,8 @@ def no_waits_left(monkeypatch):
 @pytest.fixture
 def rings_only(monkeypatch):
     """Look for awaited jobs only after a ring."""
-    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 1_000.0)
-    monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", 1_000.0)
+    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 1_000.0)
+    monkeypatch.setattr(job_ends, "MAX_POLL_SECONDS", 1_000.0)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def get(asgi, user):
 
 
 def count_waits():
-    return sum(len(each.futures) for each in awaited.waits._awaited.values())
+    return sum(len(each.futures) for each in job_ends.end_reader._awaited.values())
 
 
 async def until_waiting(count=1):
@@ -163,7 +163,7 @@ class TestAccepted:
         await until_waiting()
         response.disconnect()
         await response.wait_until_closed()
-        assert not wait_slots._slots and not awaited.waits._awaited
+        assert not wait_slots._slots and not job_ends.end_reader._awaited
         assert response.outgoing.empty()
         await in_thread(run_jobs)
         assert (await in_thread(Job.objects.get)).done
@@ -242,7 +242,7 @@ async def test_aaccepted_takes_one_thread_hop(post, monkeypatch):
 @pytest.mark.parametrize("wait", ["wait=20", "respond-async"])
 def test_wait_is_ignored_under_wsgi(wait, transactional_db, user_client, monkeypatch):
     """There each waiting request would hold a thread."""
-    monkeypatch.setattr(job_waiting, "wait_until_done", None)
+    monkeypatch.setattr(prefer_wait, "wait_for_job", None)
     headers = {"Prefer": wait, "Idempotency-Key": "k"}
     assert user_client.post("/plain/", headers=headers).status_code == 202
     run_jobs()
