@@ -12,7 +12,7 @@ NEIGHBORS = 49
 
 @pytest.fixture
 def engine(site):
-    engine = Engine(site, "suspects")
+    engine = Engine(site, "quarantine")
     yield engine
     engine.close()
 

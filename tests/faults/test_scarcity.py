@@ -111,8 +111,8 @@ def test_recovery(cause, transactional_db, user, other_user, late_calls, caplog)
         with pytest.MonkeyPatch.context() as patch:
             # These objects are new, as in a new process.
             patch.setattr(doorbell, "doorbell", doorbell.Doorbell())
-            patch.setattr(job_ends, "waits", job_ends.JobEndReader())
-            patch.setattr(joining, "waits", job_ends.end_reader)
+            patch.setattr(job_ends, "end_reader", job_ends.JobEndReader())
+            patch.setattr(joining, "end_reader", job_ends.end_reader)
             failing = inject(patch, nth=nth)
             asyncio.run(Round(users, failing).run())
         wait_until(

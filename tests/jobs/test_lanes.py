@@ -177,7 +177,7 @@ class TestClaims:
         assert Counter(job.lane for job in claim(9, sync=9)) == {"sync": 1}
 
 
-class TestSuspects:
+class TestQuarantined:
     """Jobs whose worker was lost while it ran them: each may be what ended it."""
 
     @pytest.fixture
@@ -217,14 +217,14 @@ class TestSuspects:
     @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
     def test_each_worker_runs_one_quarantined_job_at_a_time(self, lose, start_worker, caplog, task):
         """Other jobs run beside them."""
-        suspects = lose(task, 50)
+        quarantined = lose(task, 50)
         workers = [start_worker(), start_worker()]
         wait_until(lambda: len(tasks.held) == 2, what="a suspect in each worker")
         until_done(*enqueue(tasks.noop, 100), *enqueue(tasks.noop_sync, 100))
         assert Counter(running().values_list("worker", flat=True)) == {worker.id: 1 for worker in workers}
         assert caplog.text.count("Running a suspect job apart from others") == 2
         tasks.gate.set()
-        assert {(job.state, job.attempt) for job in until_done(*suspects)} == {("succeeded", 2)}
+        assert {(job.state, job.attempt) for job in until_done(*quarantined)} == {("succeeded", 2)}
 
     def test_quarantined_jobs_that_join_quarantined_jobs(self, start_worker, live_worker):
         """While a quarantined job waits in join(), the worker starts the next one."""
@@ -241,9 +241,9 @@ class TestSuspects:
 
     def test_claims_of_quarantined_jobs(self, lose):
         """They are claimed in the order of age among other jobs, up to the limit."""
-        suspects = lose(tasks.noop, 3)
+        quarantined = lose(tasks.noop, 3)
         others = enqueue(tasks.noop, 3)
         lanes = {"async": 9, "sync": 9, "suspect": 1}
-        assert [str(job.id) for job in claim(9, **lanes)] == [suspects[0].id, *(job.id for job in others)]
+        assert [str(job.id) for job in claim(9, **lanes)] == [quarantined[0].id, *(job.id for job in others)]
         assert claim(9, **{"async": 9}) == []
-        assert [str(job.id) for job in claim(9, **lanes)] == [suspects[1].id]
+        assert [str(job.id) for job in claim(9, **lanes)] == [quarantined[1].id]

@@ -22,8 +22,9 @@ from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds that workers may take to answer which tasks they have. A busy machine makes them slow.
-INSPECT_TIMEOUT_SECONDS = 5.0
+#: Seconds after the last answer for which others are waited for, and the same when some are missing: a busy machine
+#: makes workers slow.
+INSPECT_TIMEOUT_SECONDS, SLOW_INSPECT_TIMEOUT_SECONDS = 1.0, 5.0
 #: Messages in Redis that are read to find some, and how many at once. With more, it is not known who has them.
 MAX_READ_MESSAGES, READ_CHUNK = 1_000, 100
 #: The interval at which a worker and its broker look for each other, if the project sets none.
@@ -57,13 +58,19 @@ def keeps_result(task: Any) -> bool:
 def find_in_workers(app: Any, ids: Sequence[str], workers: int) -> tuple[set[str], int]:
     """Return which of these tasks workers have, waiting or running, and how many workers have answered.
 
-    It returns as soon as ``workers`` have.
+    If these are fewer than ``workers``, all are asked once more, with more time. The wait never ends with that number
+    of answers: workers answer that have no row here, as those of another project, and may be the first.
     """
-    options = {"reply": True, "timeout": INSPECT_TIMEOUT_SECONDS, "limit": workers}
-    answers = broadcast(app, "query_task", {"ids": list(ids)}, **options) or []
+    replies = _query_tasks(app, ids, INSPECT_TIMEOUT_SECONDS)
+    if len(replies) < workers:
+        replies = _query_tasks(app, ids, SLOW_INSPECT_TIMEOUT_SECONDS)
+    return {id for reply in replies for id in reply}, len(replies)
+
+
+def _query_tasks(app: Any, ids: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+    answers = broadcast(app, "query_task", {"ids": list(ids)}, reply=True, timeout=seconds) or []
     replies = [reply for answer in answers for reply in answer.values()]
-    tasks = [reply for reply in replies if isinstance(reply, dict) and "error" not in reply]
-    return {id for reply in tasks for id in reply}, len(tasks)
+    return [reply for reply in replies if isinstance(reply, dict) and "error" not in reply]
 
 
 def find_messages(app: Any, queues: Mapping[str, str]) -> dict[str, bool | None]:

@@ -1,4 +1,4 @@
-"""Processes of the previous version change the same jobs during a rolling deploy: see ``guards.FORMER_COLUMNS``.
+"""Processes of the previous version change the same jobs during a rolling deploy (``FORMER_COLUMNS``).
 
 The previous version is played by its statements: the assignments and conditions that it sends, of its columns only.
 """
