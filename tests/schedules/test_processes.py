@@ -157,5 +157,5 @@ def test_schedules_go_on_soon_after_an_outage(each_second, start_worker, monkeyp
     monkeypatch.setattr(ticks, "run_round", fail)
     start_worker()
     wait_for_ticks()
-    assert times[failures] - times[0] < 1.5
+    assert times[failures] - times[0] < 2.5  # with a pause of a second it would be three
     assert caplog.text.count("Could not enqueue jobs of schedules") == 1
