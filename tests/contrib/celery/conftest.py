@@ -1,6 +1,6 @@
 """Fixtures for tests with workers of Celery."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -33,14 +33,18 @@ def broker(redis):
 
 @pytest.fixture
 def celery_app(broker, django_db_blocker):
-    """The app in this process."""
+    """The app in this process. What a test leaves in the queue, the workers of the next one would be busy with."""
+    from redis import Redis
+
     from tests.contrib.celery.app import app
 
     app.set_current()  # the site has an app too
     with django_db_blocker.unblock():  # Celery's part for Django runs the checks of the models
         app.loader.import_default_modules()
     app.finalize()
-    return app
+    yield app
+    with closing(Redis.from_url(broker.url)) as client:
+        client.delete("celery", "unacked", "unacked_index")
 
 
 @pytest.fixture
