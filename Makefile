@@ -1,6 +1,7 @@
 # make run        start the site (http://127.0.0.1:8000, other address: HOST, PORT)
 # make worker     run jobs in a separate process, beside EMBEDDED_WORKER=0 make run
 # make test       run the quick tests and a few with servers and browsers, in parallel; ARGS="-k word" selects
+# make test-merge run the tests that must pass before a merge: all but those that repeat another one
 # make test-all   run all tests: killed processes, brokers, thousands of clients, models, the built wheel
 # make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
@@ -10,7 +11,7 @@
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
-.PHONY: run worker test test-all faults docs lint messages lint-js types help venv-dev
+.PHONY: run worker test test-merge test-all faults docs lint messages lint-js types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -34,9 +35,10 @@ test: venv-dev
 	$(PYTEST) -m quick $(ARGS)
 
 # Some miss the deadlines of their server beside others, and run after them.
-test-all: venv-dev
-	$(PYTEST) -m "not alone" $(ARGS); parallel=$$?; \
-	.venv/bin/python -m pytest -m alone $(ARGS) && exit $$parallel
+test-merge: EXCEPT = and not nightly
+test-merge test-all: venv-dev
+	$(PYTEST) -m "not alone $(EXCEPT)" $(ARGS); parallel=$$?; \
+	.venv/bin/python -m pytest -m "alone $(EXCEPT)" $(ARGS) && exit $$parallel
 
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \

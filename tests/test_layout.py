@@ -1,12 +1,15 @@
 """Files are named after what they do. Which way imports point is a contract in pyproject.toml (lint-imports)."""
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from tests.support.nightly import NIGHTLY
 from tests.support.selection import PATHS_BY_MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,6 +99,20 @@ def test_marked_files_exist():
     missing = [
         path for paths in PATHS_BY_MARKER.values() for path in paths if not (ROOT / "tests" / path).exists()
     ]
+    assert not missing
+
+
+def test_nightly_tests_exist():
+    """Each pattern begins with the path of a file of tests and the start of a name in it."""
+    missing = []
+    for pattern in chain(*NIGHTLY.values()):
+        file, _, name = pattern.partition("::")
+        prefix = re.split(r"\W", name)[0]
+        for path in (ROOT / "tests").glob(file if "*" not in file else "browser/test_*.py"):
+            if re.search(rf"^\s*(async )?(def|class) {prefix}", path.read_text(), re.MULTILINE):
+                break
+        else:
+            missing.append(pattern)
     assert not missing
 
 

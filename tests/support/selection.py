@@ -3,9 +3,12 @@
 | run | tests | marker |
 |---|---|---|
 | `make test` | quick ones: those that are not slow, and smoke tests | `quick` |
-| `make test-all`, which is the first run of CI | all | |
+| `make test-all` | all | |
+| `make test-merge`, which CI runs on SQLite | all but those that repeat another one | not `nightly` |
 | CI on PostgreSQL | quick ones that the database can change, slow ones about rows and locks | `on_postgres` |
 | CI on Django 5.2 | quick ones that its version can change | `on_old_django` |
+
+`.ci/run --nightly` leaves none out that NIGHTLY names.
 
 A test is slow if its path is listed as such, or if a fixture of it starts servers, browsers or workers.
 A smoke test is marked where it is written, with `@pytest.mark.smoke`: one for each page, transport and kind of
@@ -13,9 +16,12 @@ process.
 """
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+
+from tests.support.nightly import NIGHTLY
 
 TESTS = Path(__file__).resolve().parent.parent
 
@@ -114,8 +120,8 @@ PATHS_BY_MARKER = {
         "faults/test_worker_kills.py",
         "jobs/test_large_batches.py",
     ],
-    "on_old_django": ["engines/test_backend.py"],
     "any_django": [
+        "asyncsite/test_serve.py",
         "conformance",
         "faults",
         "model",
@@ -160,8 +166,8 @@ PROCESS_FIXTURES = {
 }
 #: Those whose processes are ready in less time than a test with the database takes.
 QUICK_FIXTURES = {"broker", "redis"}
-#: Where a test must not fail even once.
-FOLDERS_WITHOUT_RERUNS = {"conformance", "faults", "model"}
+#: Where a test must not fail even once: delivery under faults, and rules of rows and numbers.
+FOLDERS_WITHOUT_RERUNS = {"conformance", "data", "faults", "model", "streams"}
 
 
 def mark(items: list[pytest.Item]) -> None:
@@ -178,10 +184,12 @@ def mark(items: list[pytest.Item]) -> None:
         if not fixtures.isdisjoint(PROCESS_FIXTURES - QUICK_FIXTURES):
             item.add_marker("slow")
         mark_runs(item)
-        if not fixtures.isdisjoint(PROCESS_FIXTURES):
-            measures_time = path.name == "test_stalls.py"
-            if measures_time or path_and_parents.isdisjoint(FOLDERS_WITHOUT_RERUNS):
-                rerun_in_ci(item)
+        for marker, patterns in NIGHTLY.items():
+            if not has(item, "smoke") and matches(item, patterns):
+                item.add_marker(marker)
+        measures_time = path.name == "test_stalls.py"
+        if measures_time or path_and_parents.isdisjoint(FOLDERS_WITHOUT_RERUNS):
+            rerun_in_ci(item)
 
 
 def mark_runs(item: pytest.Item) -> None:
@@ -199,11 +207,18 @@ def mark_runs(item: pytest.Item) -> None:
         item.add_marker("on_old_django")
 
 
+def matches(item: pytest.Item, patterns: list[str]) -> bool:
+    """Return whether one of these patterns, in which only ``*`` is special, matches the test's id below tests/."""
+    id = item.nodeid.removeprefix("tests/")
+    return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), id) for pattern in patterns)
+
+
 def rerun_in_ci(item: pytest.Item) -> None:
     """Have a test run once more in CI if it fails: it misses deadlines on a machine that stands still for seconds.
 
-    pytest prints the first failure in full and lists the test as RERUN, and `.ci/run` counts them. Tests of delivery
-    under faults never run again: one lost job in many runs is a defect.
+    pytest prints the first failure in full and lists the test as RERUN, and `.ci/run` counts them. In other processes
+    and in this one alike, tests wait for threads and event loops. Tests of delivery under faults never run again: one
+    lost job in many runs is a defect.
     """
     if os.environ.get("CI") == "true":
         item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
