@@ -10,7 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
-from notifications.jobs.transitions import finishing, handing_over, manual, reaping
+from notifications.engines import lane_changes
+from notifications.jobs.transitions import finishing, manual, reaping
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.operations import stored_times
 from notifications.operations.alerts import evaluation
@@ -101,7 +102,7 @@ def _roll_up(process: Upkeep) -> bool:
 
 
 def _move_jobs() -> None:
-    if moved := handing_over.move_to_configured_lanes():
+    if moved := lane_changes.move_to_configured_lanes():
         logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
 
 

@@ -61,7 +61,10 @@ RETRY_AT = _("Queued, retry at {time}")
 
 
 class Change(NamedTuple):
-    """A change of jobs: the states before (none: a new job) and after it, and its module of ``transitions``."""
+    """A change of jobs: the states before (none: a new job) and after it, and its module.
+
+    That is one of ``jobs/transitions/``, or ``observed.NAME`` for one of ``engines/observed/``.
+    """
 
     what: str
     before: States
@@ -78,7 +81,7 @@ CHANGES = (
         "a worker of Celery starts an observed task",
         (JobState.QUEUED,),
         (JobState.RUNNING,),
-        "observed_starts",
+        "observed.starts",
     ),
     Change(
         "finish, with the notification and its number",
@@ -90,7 +93,7 @@ CHANGES = (
         "finish an observed task that was never started",
         (JobState.QUEUED,),
         (JobState.FAILED, JobState.CANCELLED),
-        "observed",
+        "observed.changes",
     ),
     Change(
         "retry after a failed attempt, release at shutdown",
@@ -102,7 +105,7 @@ CHANGES = (
         "retry an observed task, or queue it again after its worker was lost",
         (JobState.RUNNING,),
         (JobState.QUEUED,),
-        "observed",
+        "observed.changes",
     ),
     Change(
         "reap: the lease or the deadline is over",
@@ -123,13 +126,13 @@ CHANGES = (
         "raises the fence",
         (JobState.FAILED,),
         (JobState.QUEUED,),
-        "observed_batches",
+        "observed.batches",
     ),
     Change(
         "reopen a batch that gets another job; raises the fence",
         REOPENABLE,
         (JobState.RUNNING,),
-        "observed_batches",
+        "observed.batches",
     ),
 )
 

@@ -5,11 +5,15 @@ is another system that only learns the ids of committed jobs. The row stays the 
 it, runs it and records its outcome exactly as the built-in worker does.
 
 interface      what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
-handover       sends the ids of committed jobs to their engines, and sends lost ones again
-process        ``run(id)``: runs a job in a process of the engine
 senders        the threads that send the ids of this process
+handover       the loop that hands over what waited, and what was lost
+lane_changes   which ids are sent when, and which jobs are taken back
+resending      which ids are sent again because they may be lost
+quarantine     jobs of which one may have ended the process that ran them all
+process        ``run(id)``: runs a job in a process of the engine
 backend        any other backend of Django's Tasks
 backend_task   the task that such a backend runs
+observed/      tasks that other workers execute, and that this app only records
 
 Celery is in ``contrib/celery/``.
 

@@ -23,11 +23,10 @@ from notifications import engines
 from notifications.conf import settings
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import log_if_not_migrated
-from notifications.engines import has_engines, senders
+from notifications.engines import has_engines, lane_changes, quarantine, resending, senders
 from notifications.jobs import signal_queue
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.signal_queue import SignalQueue
-from notifications.jobs.transitions import handing_over, quarantine, resending
 from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
@@ -50,7 +49,7 @@ def run_round(drained: Mapping[BackendQueue, float] | None = None) -> bool:
     ``drained`` is what ``DrainedQueues.take()`` returns in a process of an engine.
     """
     global _last_search
-    due, lost = handing_over.hand_over_due_jobs(), []
+    due, lost = lane_changes.hand_over_due_jobs(), []
     # However often the queue rings, and on whichever thread this is called.
     if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
         _last_search = time.monotonic()
@@ -60,7 +59,7 @@ def run_round(drained: Mapping[BackendQueue, float] | None = None) -> bool:
     if lost:
         logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
     senders.send([*due, *lost])
-    return len(due) >= handing_over.MAX_JOBS_PER_TRANSACTION
+    return len(due) >= lane_changes.MAX_JOBS_PER_TRANSACTION
 
 
 class HandoverLoop:

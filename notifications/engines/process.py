@@ -18,8 +18,7 @@ from django.db import Error, connections
 
 from notifications import engines
 from notifications.db.threads import start_thread
-from notifications.engines import handover, senders
-from notifications.jobs.transitions import handing_over
+from notifications.engines import handover, lane_changes, senders
 from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
 from notifications.jobs.worker.worker import JobWorker
 
@@ -121,7 +120,7 @@ def stop(grace: float) -> None:
 def _hand_back(id: UUID) -> None:
     """Have another process given a job that this one did not claim, sooner than a lost id."""
     try:
-        handing_over.take_back([id])
+        lane_changes.take_back([id])
     except Error as exc:
         logger.warning("Could not hand a job back, which is handed over again later: %s: %s", id, exc)
 

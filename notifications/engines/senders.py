@@ -16,11 +16,10 @@ from notifications.compat import is_test_runner
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import on_commit_merged
-from notifications.engines import engine_of, usable_engine
+from notifications.engines import engine_of, lane_changes, usable_engine
 from notifications.engines.interface import HandedJob, JobsRefused, handed_job
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions import handing_over
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -46,7 +45,7 @@ def prepare(job: Job) -> None:
     if job.run_after or job.concurrency_key or job.queue_name in queue_limits():
         job.lane = ENGINE
     else:
-        handing_over.set_handed(job)
+        lane_changes.set_handed(job)
 
 
 def send_after_commit(jobs: Iterable[Job]) -> None:
@@ -182,7 +181,7 @@ class _Sender:
         try:
             check_connections()
             for start in range(0, len(jobs), MAX_JOBS_PER_CALL):
-                handing_over.postpone_unsent(jobs[start : start + MAX_JOBS_PER_CALL])
+                lane_changes.postpone_unsent(jobs[start : start + MAX_JOBS_PER_CALL])
         except Exception as exc:  # also after an exception of the engine that a thread must survive
             logger.warning(
                 "Could not postpone jobs that were not sent, which wait for their interval: %r", exc

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.models import Job
@@ -25,6 +26,16 @@ class Engines(Protocol):
         """Have the engines drop cancelled jobs."""
 
 
+class LaneChanges(Protocol):
+    """``engines.lane_changes``: the lanes of queued jobs."""
+
+    def take_back(self, ids: Collection[UUID], /) -> set[UUID]:
+        """Have jobs that this process could not claim handed over again. Return the ids whose rows are locked."""
+
+    def move_to_configured_lanes(self) -> int:
+        """Move queued jobs whose backend has gained or lost its engine. Return how many."""
+
+
 class Schedules(Protocol):
     """``schedules.ticks``: periodic jobs."""
 
@@ -33,4 +44,5 @@ class Schedules(Protocol):
 
 
 engines: Engines
+lane_changes: LaneChanges
 schedules: Schedules

@@ -10,20 +10,12 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from notifications import streams
+from notifications.engines import lane_changes, quarantine, resending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import (
-    claims,
-    handing_over,
-    manual,
-    quarantine,
-    reaping,
-    recording,
-    resending,
-    running,
-)
+from notifications.jobs.transitions import claims, manual, reaping, recording, running
 from notifications.models import Job, Notification, Worker
 from notifications.operations import unserved_engines, unserved_queues
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
@@ -111,13 +103,13 @@ def hand_jobs_over(user):
     handed = [job(user, lane="handed", hand_over_at=timezone.now()) for _ in range(3)]
     for _ in range(2):
         job(user, lane="engine", concurrency_key="a")
-    handing_over.hand_over_due_jobs()
+    lane_changes.hand_over_due_jobs()
     resending.hand_over_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
     job(user, lane="isolated")
     quarantine.hand_over_quarantined_jobs()
     claims.claim_handed_jobs(uuid7(), [handed[0].pk])
-    handing_over.take_back([handed[1].pk])
-    handing_over.move_to_configured_lanes()
+    lane_changes.take_back([handed[1].pk])
+    lane_changes.move_to_configured_lanes()
 
 
 def warn_of_unserved_jobs_of_engines(user):

@@ -54,7 +54,7 @@ def test_paths_in_the_text_exist(page):
     quoted = " ".join(re.findall(r"`([^`\n]+)`", without_code(page)))
     paths = [path for path in re.findall(r"[\w./-]+", quoted) if re.search(r"\w/|\.(py|md)$", path)]
     assert paths
-    folders = ("", "realtime", "jobs", "operations")
+    folders = ("", "realtime", "engines", "jobs", "operations")
     bases = [ROOT, *(ROOT / "notifications" / folder for folder in folders)]
     missing = [path for path in paths if path[0] != "/" and not any((base / path).exists() for base in bases)]
     assert missing == ["application/problem"] * ("application/problem+json" in quoted)

@@ -9,7 +9,7 @@ from tests.docs.pages import DOCS
 def test_the_table_of_the_docs_has_the_changes():
     page = (DOCS / "explanation/architecture.md").read_text()
     table = re.search(r"^### States of a job$(.*?)^### ", page, re.M | re.S)[1]
-    rows = re.findall(r"^\| (.+) \| ([a-z, -]+) \| ([a-z, ]+) \| `([a-z_]+)` \|$", table, re.M)
+    rows = re.findall(r"^\| (.+) \| ([a-z, -]+) \| ([a-z, ]+) \| `([a-z_.]+)` \|$", table, re.M)
     assert rows == [
         (change.what, ", ".join(change.before) or "-", ", ".join(change.after), change.module)
         for change in CHANGES

@@ -5,13 +5,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.engines import engine_of
+from notifications.engines import engine_of, lane_changes
 from notifications.models import Job, Worker
 from notifications.operations import unserved_engines
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     live_worker,
     longest_backoff,
+    rings,
     short_join_idle,
     start_worker,
     with_engine,
@@ -38,6 +39,18 @@ def engine_process(live_worker):  # noqa: F811
         Worker.objects.filter(id=live_worker(seconds)).update(queues="engine:idle", load=load)
 
     return add
+
+
+@pytest.fixture
+def without_jitter(monkeypatch):
+    """Each interval is as long as its mean."""
+    monkeypatch.setattr(lane_changes, "JITTER", 0)
+
+
+@pytest.fixture
+def other_engine(settings):
+    """A second backend with an engine of its own."""
+    settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
 
 
 def wait_long(**fields):

@@ -7,10 +7,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
+from notifications.engines.observed import changes, recording
+from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
-from notifications.jobs.transitions import finishing, manual, observed, observed_groups, reaping
-from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.jobs.transitions import finishing, manual, reaping
 from notifications.models import Job, JobStatistics
 from notifications.statistics import read_figures, read_totals
 from notifications.statistics.buckets import BOUNDS_SECONDS, bucket_of, percentile
@@ -118,20 +119,20 @@ def begin_observed(job, worker, number):
     """Record the start of an attempt by a worker that has a copy of the row."""
     copy = make_observed(id=job.id, state="running", attempt=number)
     attempt = ObservedAttempt(job=copy, worker=worker, number=number, policy=DEFAULT_POLICY)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     return attempt.job
 
 
 def observe(worker):
     job = make_observed()
-    observed_groups.insert([job])
+    recording.insert([job])
     begin_observed(job, worker, 1)
     running = begin_observed(job, worker, 1)  # delivered again
     assert counted() == {"lost": 1}
-    observed.schedule_retry(outcomes.retried(running, ValueError(), 1), 60)
+    changes.schedule_retry(outcomes.retried(running, ValueError(), 1), 60)
     running = begin_observed(job, worker, 2)
-    observed.requeue_lost(running, timezone.now())
-    observed.finish(outcomes.ended_by_engine(Job.objects.get(), DEFAULT_POLICY, "expired"))
+    changes.requeue_lost(running, timezone.now())
+    changes.finish(outcomes.ended_by_engine(Job.objects.get(), DEFAULT_POLICY, "expired"))
     return {"lost": 2, "retried": 1, "failed": 1}
 
 

@@ -15,9 +15,10 @@ class ShortHandOvers(AppConfig):
 
     def ready(self):
         from notifications.contrib.celery import engine
-        from notifications.jobs.transitions import claims, handing_over
+        from notifications.engines import lane_changes
+        from notifications.jobs.transitions import claims
 
         if seconds := os.environ.get("TEST_HAND_OVER_SECONDS"):
-            handing_over.FIRST_INTERVAL_SECONDS = float(seconds)
+            lane_changes.FIRST_INTERVAL_SECONDS = float(seconds)
         if seconds := os.environ.get("TEST_DEADLINE_MARGIN_SECONDS"):
             claims.DEADLINE_MARGIN_SECONDS = engine.DEADLINE_MARGIN_SECONDS = float(seconds)

@@ -25,13 +25,14 @@ from notifications.contrib.celery.recorder import (
     recorder,
 )
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.engines.observed import changes, recording
+from notifications.engines.observed.starts import ObservedAttempt
 from notifications.ids import uuid7
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import notify_functions, observed, observed_groups, running
-from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.jobs.transitions import notify_functions, running
 from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
 
@@ -142,7 +143,7 @@ class ObservedExecution(Execution):
 
     def requeue(self, check_at: Any) -> None:
         """Have it recorded that the message went back to the broker."""
-        self._end_by(lambda: observed.requeue(self.job, check_at))
+        self._end_by(lambda: changes.requeue(self.job, check_at))
 
     def store_progress(self) -> bool:
         """Store what the task has reported. Return False if its start is not recorded yet.
@@ -187,7 +188,7 @@ class ObservedExecution(Execution):
 def _record_unlocked(attempt: ObservedAttempt) -> None:
     """Record an attempt, and try again while another transaction holds its row."""
     give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
-    while observed_groups.record_or_refuse([attempt]) and time.monotonic() < give_up_at:
+    while recording.record_or_refuse([attempt]) and time.monotonic() < give_up_at:
         time.sleep(0.01)
 
 
@@ -207,8 +208,8 @@ def finish_unlocked(outcome: Outcome) -> bool:
 
 def _record(outcome: Outcome) -> bool:
     if outcome.retry_delay is not None:
-        return observed.schedule_retry(outcome, FIRST_CHECK_SECONDS)
-    return observed.finish(outcome)
+        return changes.schedule_retry(outcome, FIRST_CHECK_SECONDS)
+    return changes.finish(outcome)
 
 
 def current_observed(id: str) -> ObservedExecution | None:

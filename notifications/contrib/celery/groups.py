@@ -33,8 +33,8 @@ from notifications.contrib.celery.publishing import (
     PublishedBatch,
     current_publishing,
 )
+from notifications.engines.observed import batches
 from notifications.jobs.declaring.observations import Observation, label_of
-from notifications.jobs.transitions import observed_batches
 from notifications.models import Job
 
 
@@ -87,7 +87,7 @@ def extend(message: Message, record: Callable[[Sequence[Callable[[], None]]], No
     if now - batch.extended_at > EXTEND_INTERVAL_SECONDS:
         batch.extended_at = now
         id = UUID(batch.id)
-        record([lambda: observed_batches.extend(id, times.now() + timedelta(seconds=OPEN_SECONDS))])
+        record([lambda: batches.extend(id, times.now() + timedelta(seconds=OPEN_SECONDS))])
 
 
 def make_closings(publishing: GroupPublishing) -> list[Callable[[], None]]:
@@ -98,12 +98,12 @@ def make_closings(publishing: GroupPublishing) -> list[Callable[[], None]]:
 def _closing(batch: PublishedBatch) -> Callable[[], None]:
     id, count, total = UUID(batch.id), batch.count, batch.total
     if total == 1:
-        return lambda: observed_batches.close(id, count=1, total=1, title=batch.title, url=batch.url)
+        return lambda: batches.close(id, count=1, total=1, title=batch.title, url=batch.url)
     title = ngettext("%(count)d job", "%(count)d jobs", total) % {"count": total}
     if len(batch.task_names) == 1:
         [name] = batch.task_names
         title = validators.shortened(f"{label_of(name)}: {title}", validators.MAX_TITLE_LENGTH)
-    return lambda: observed_batches.close(id, count=count, total=total, title=title)
+    return lambda: batches.close(id, count=count, total=total, title=title)
 
 
 def _is_in_group(headers: Mapping[str, Any], body: Any) -> bool:

@@ -20,9 +20,9 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.forks import keep_out_of_transactions
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
+from notifications.engines.observed import batches
 from notifications.ids import uuid7
 from notifications.jobs import signal_queue
-from notifications.jobs.transitions import observed_batches
 from notifications.jobs.worker.lease import Lease
 from notifications.upkeep import Upkeep, Where
 
@@ -88,7 +88,7 @@ class MainProcess:
 
     def _maintain(self) -> None:
         self._upkeep.run_round()
-        observed_batches.store_progress()
+        batches.store_progress()
 
     def _try(self, function: Callable[[], object], what: str) -> bool:
         try:

@@ -48,10 +48,10 @@ from notifications.contrib.celery.messages import (
 from notifications.contrib.celery.publishing import GroupPublishing
 from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, recorder
 from notifications.db.transactions import connection, on_commit
+from notifications.engines.observed import changes, recording
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import observed, observed_groups
 from notifications.jobs.transitions.notify_functions import record_apart
 from notifications.models import Job
 
@@ -218,9 +218,9 @@ def retry(
 
     # In the main process: the child was killed, or its tasks were cancelled as the connection to the broker was lost.
     def requeue() -> None:
-        job = observed.read(job_id(str(request.id)))
+        job = changes.read(job_id(str(request.id)))
         if job and job.state == Job.State.RUNNING and job.worker == main_process.worker_id():
-            observed.requeue_lost(job, _check_at())
+            changes.requeue_lost(job, _check_at())
 
     if observation_of(sender.name):
         recorder().call(requeue, wait=0)
@@ -257,10 +257,10 @@ def _finish_row(
 ) -> None:
     """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
     if missing:
-        observed_groups.insert([missing])
+        recording.insert([missing])
 
     def find_end() -> list[Outcome]:
-        job = observed.read(job_id(id))
+        job = changes.read(job_id(id))
         if job is None:
             return []
         if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():

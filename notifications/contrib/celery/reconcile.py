@@ -40,10 +40,11 @@ from notifications.contrib.celery.seen_workers import SeenWorkers
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
+from notifications.engines.observed import changes
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.lanes import EAGER_QUEUE
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import notify_functions, observed
+from notifications.jobs.transitions import notify_functions
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.models import Job, Worker
 
@@ -110,7 +111,7 @@ class Reconciler:
         """Record the ends of tasks whose child process was killed before it recorded them."""
         for pid, notes in end_notes.read_of_ended_processes().items():
             metas = {job_id(id): meta for id, meta in notes.items()}
-            for job in observed.read_many(list(metas)):
+            for job in changes.read_many(list(metas)):
                 if job.state != Job.State.RUNNING or job.worker == self._lease.worker:
                     self._for_one(lambda job, _: self._add_end(job, metas[job.id]), job, "")  # noqa: B023
             self._record_ends()
@@ -148,7 +149,7 @@ class Reconciler:
             live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
             lost |= ~Q(worker__in=live.values_list("id", flat=True))
         jobs = _running().filter(lost).exclude(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
-        jobs = jobs.exclude(observed.is_of_broker(self._workers.other_brokers))
+        jobs = jobs.exclude(changes.is_of_broker(self._workers.other_brokers))
         for job in jobs.order_by("worker", "id")[:MAX_JOBS_PER_ROUND]:
             self._for_one(self._end_running, job, "worker-lost")
 
@@ -176,7 +177,7 @@ class Reconciler:
         if is_retried or (
             job.cancel_requested_at is None and broker.is_delivered_again(self._app, job.task_path)
         ):
-            observed.requeue_lost(job, times.now() + timedelta(seconds=FIRST_CHECK_SECONDS))
+            changes.requeue_lost(job, times.now() + timedelta(seconds=FIRST_CHECK_SECONDS))
             return
         if job.cancel_requested_at is not None:
             self._ends.append(outcomes.cancelled(job, policy_of(observation_of(job.task_path))))
@@ -199,7 +200,7 @@ class Reconciler:
 
     def _check_some_queued(self) -> int:
         now = database_now()
-        jobs = observed.take_overdue(
+        jobs = changes.take_overdue(
             now,
             now + timedelta(seconds=RECHECK_SECONDS),
             MAX_JOBS_PER_ROUND,
@@ -244,7 +245,7 @@ class Reconciler:
                 if waited > MAX_WAIT_SECONDS:
                     self._fail(job, "never-started")
                 elif task_id(job) in absent:  # a worker was too busy to answer, or is about to begin
-                    observed.set_missing([job], job.missing_since, soon)
+                    changes.set_missing([job], job.missing_since, soon)
                 continue
             if self._workers.may_have_lost(job, now - redelivery):
                 continue
@@ -252,7 +253,7 @@ class Reconciler:
             if (now - since).total_seconds() >= LOST_SECONDS:
                 self._fail(job, "worker-lost" if job.attempt else "never-started")
             else:
-                observed.set_missing([job], since, soon)
+                changes.set_missing([job], since, soon)
 
     def _fail(self, job: Job, kind: str) -> None:
         """End a job by a guess."""
@@ -268,7 +269,7 @@ class Reconciler:
         due = [id for id, (at, checks) in self._guesses.items() if now - at >= GUESS_RECHECK_SECONDS[checks]][
             :MAX_JOBS_PER_ROUND
         ]
-        jobs = {job.id: job for job in observed.read_many(due) if outcomes.is_guess(job)}
+        jobs = {job.id: job for job in changes.read_many(due) if outcomes.is_guess(job)}
         for id in due:
             at, checks = self._guesses.pop(id)
             if id in jobs and checks + 1 < len(GUESS_RECHECK_SECONDS):

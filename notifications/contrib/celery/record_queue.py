@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.engines.observed.starts import ObservedAttempt
 from notifications.models import Job
 
 #: Entries that may wait. Further ones are dropped, and the reconciler finds out what became of their tasks.

@@ -34,10 +34,11 @@ from notifications.db.threads import (
     keep_connections,
 )
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.engines.observed import recording
+from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs import signal_queue
 from notifications.jobs.signal_queue import SignalQueue
-from notifications.jobs.transitions import notify_functions, observed_groups
-from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.jobs.transitions import notify_functions
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -200,7 +201,7 @@ class Recorder:
 
     def _record(self, group: Sequence[ObservedAttempt]) -> None:
         now = time.monotonic()
-        locked = set(observed_groups.record_or_refuse(group))
+        locked = set(recording.record_or_refuse(group))
         for attempt in group:
             since = self._locked.pop(attempt, now)
             if attempt in locked and now - since < MAX_LOCKED_SECONDS:
@@ -263,7 +264,7 @@ def log_unrecorded(reason: object) -> None:
 
 
 def _insert(rows: list[Job]) -> None:
-    observed_groups.insert(rows)
+    recording.insert(rows)
     try:
         log_unknown_owners(rows)
     except Error as exc:  # the users may be in another database, which is away

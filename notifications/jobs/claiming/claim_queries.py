@@ -40,7 +40,7 @@ from uuid import UUID
 from notifications.db.clock import database_now_sql
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED, HANDED, Lanes
+from notifications.jobs.claiming.lanes import ENGINE, HANDED, Lanes
 
 #: A query and its parameters.
 Query = tuple[str, list[Any]]
@@ -198,33 +198,6 @@ def limited_handed_jobs(
         sql += f" UNION ALL {columns} {handed('queued', limited_queues)} AND concurrency_key = ''"
         params += [fresh_since, *limited_queues]
     return f"{sql} LIMIT {limit}", params
-
-
-def quarantined_jobs(queues: Collection[str], backend: str, limit: int) -> Query:
-    """Return the query for the ids of the first due quarantined jobs of a backend in these queues, without a lock.
-
-    It reads all quarantined jobs of the queues: at most as many as ran in processes that were lost.
-    """
-    now, now_param = database_now_sql()
-    names = ", ".join(["%s"] * len(queues))
-    sql = (
-        f"SELECT id {queued_jobs()} AND queue_name IN ({names}) AND lane = '{ENGINE_QUARANTINED}' AND backend = %s "
-        f"AND (run_after IS NULL OR run_after <= {now}) {_BY_PRIORITY} {limit}"
-    )
-    return sql, [*queues, backend, now_param]
-
-
-def jobs_of_backends(
-    backends: Collection[str], lanes: Collection[str], is_included: bool, limit: int
-) -> Query:
-    """Return the query for the ids of queued jobs in these lanes, of these backends or else of all others.
-
-    It reads all queued jobs.
-    """
-    names, lane_params = (", ".join(["%s"] * len(names)) for names in (backends or [""], lanes))
-    condition = f"backend {'IN' if is_included else 'NOT IN'} ({names})"
-    sql = f"SELECT id {queued_jobs()} AND lane IN ({lane_params}) AND {condition} LIMIT {limit}"
-    return sql, [*lanes, *(backends or [""])]
 
 
 def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:

@@ -15,9 +15,10 @@ from uuid import UUID
 from notifications import spans
 from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs import ports
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import QUARANTINED
-from notifications.jobs.transitions import claims, handing_over
+from notifications.jobs.transitions import claims
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT
 from notifications.jobs.worker.group_delay import GroupDelay
@@ -308,7 +309,7 @@ class HandedJobs:
         spans.record_claim(started, jobs)
         locked_ids = {id for id in locked_ids if self._lock_tries[id] < MAX_LOCK_TRIES}
         not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - locked_ids
-        locked = locked_ids | (handing_over.take_back(not_claimed) if not_claimed else set())
+        locked = locked_ids | (ports.lane_changes.take_back(not_claimed) if not_claimed else set())
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, locked

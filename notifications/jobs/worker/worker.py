@@ -14,10 +14,11 @@ from django.db import Error
 
 from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs import ports
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import handing_over, queueing
+from notifications.jobs.transitions import queueing
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.cancel_loop import CancelLoop
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
@@ -141,7 +142,7 @@ class JobWorker:
             await self.state.retry_write(maintenance.reap_dead_neighbors)
             if self.state.run_limit.ends_by_itself:
                 # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
-                await self.state.retry_write(handing_over.move_to_configured_lanes)
+                await self.state.retry_write(ports.lane_changes.move_to_configured_lanes)
         except (Error, *UNAVAILABLE):  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
@@ -278,7 +279,7 @@ class JobWorker:
         try:
             await self.state.writer.run(queueing.release, unfinished)
             if unclaimed:
-                await self.state.writer.run(handing_over.take_back, unclaimed)
+                await self.state.writer.run(ports.lane_changes.take_back, unclaimed)
             await self.state.writer.run(self.lease.end)
         except (Error, *UNAVAILABLE) as exc:
             logger.warning(

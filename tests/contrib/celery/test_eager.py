@@ -5,7 +5,8 @@ from django.db import OperationalError
 
 from notifications import times
 from notifications.api import requester
-from notifications.jobs.transitions import notify_functions, observed_groups
+from notifications.engines.observed import recording
+from notifications.jobs.transitions import notify_functions
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of
 
@@ -133,17 +134,17 @@ def test_an_eager_task_while_the_database_is_away(tasks, user, monkeypatch, capl
     """Its job is recorded with its end if the database is back then. Else it is lost, which the log counts."""
     from notifications.contrib.celery.eager import EagerProcess
 
-    record = observed_groups.record_or_refuse
+    record = recording.record_or_refuse
 
     def is_away(*args):
         raise OperationalError("away")
 
     def come_back(path):
         if is_back:
-            monkeypatch.setattr(observed_groups, "record_or_refuse", record)
+            monkeypatch.setattr(recording, "record_or_refuse", record)
 
     monkeypatch.setattr(tasks, "held", come_back)
-    monkeypatch.setattr(observed_groups, "record_or_refuse", is_away)
+    monkeypatch.setattr(recording, "record_or_refuse", is_away)
     monkeypatch.setattr(EagerProcess, "enter", is_away)
     result = tasks.hold.delay(user.pk, "")
     assert result.get() == "released"

@@ -138,12 +138,12 @@ def test_a_task_that_its_own_worker_has(reconciler, reconcile, lease, make_job, 
 
 
 def test_two_processes_do_not_look_for_the_same_job(make_job, reconciler):
-    from notifications.jobs.transitions import observed
+    from notifications.engines.observed import changes
 
     make_job()
     now = times.now()
-    assert len(observed.take_overdue(now, now + timedelta(seconds=60), 10)) == 1
-    assert observed.take_overdue(now, now + timedelta(seconds=60), 10) == []
+    assert len(changes.take_overdue(now, now + timedelta(seconds=60), 10)) == 1
+    assert changes.take_overdue(now, now + timedelta(seconds=60), 10) == []
 
 
 @pytest.mark.parametrize("error", [ValueError("The result cannot be decoded."), FileNotFoundError("result")])

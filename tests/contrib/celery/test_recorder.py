@@ -12,10 +12,11 @@ from notifications import times
 from notifications.contrib.celery import progress_reports, record_queue
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
+from notifications.engines.observed import recording
+from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import notify_functions, observed_groups
-from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.jobs.transitions import notify_functions
 from notifications.models import Job, Notification
 from notifications.signals import job_finished
 from tests.support.waiting import wait_until
@@ -164,8 +165,8 @@ def until_succeeded(number):
 @pytest.fixture
 def groups(monkeypatch):
     """Return the sizes of the groups that are recorded."""
-    sizes, record = [], observed_groups.record
-    monkeypatch.setattr(observed_groups, "record", lambda group: sizes.append(len(group)) or record(group))
+    sizes, record = [], recording.record
+    monkeypatch.setattr(recording, "record", lambda group: sizes.append(len(group)) or record(group))
     return sizes
 
 
@@ -288,7 +289,7 @@ def test_a_row_is_there_when_its_publisher_goes_on(recorder, user, monkeypatch):
 
 def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user, monkeypatch):
     """The rows follow."""
-    insert = observed_groups.insert
+    insert = recording.insert
 
     def insert_slowly(rows):
         time.sleep(0.1)
@@ -296,7 +297,7 @@ def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user,
 
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
     monkeypatch.setattr(module, "MAX_PUBLISHER_SHARE", 0.0001)
-    monkeypatch.setattr(observed_groups, "insert", insert_slowly)
+    monkeypatch.setattr(recording, "insert", insert_slowly)
     recorder.insert([make_attempt(user).job])
     gate = threading.Event()
     recorder.call(gate.wait, wait=0)

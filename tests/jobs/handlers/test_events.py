@@ -11,12 +11,13 @@ from django.utils import timezone
 
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
+from notifications.engines.observed import changes, recording
 from notifications.ids import uuid7
 from notifications.jobs import outcomes, signal_queue
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers import declarations
 from notifications.jobs.handlers import events as handler_events
-from notifications.jobs.transitions import finishing, manual, observed, observed_groups, reaping, running
+from notifications.jobs.transitions import finishing, manual, reaping, running
 from notifications.jobs.worker import record_loop
 from notifications.models import Alert, Job, Notification, Stream
 from notifications.operations.announcing import announcer
@@ -24,11 +25,11 @@ from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.streams import inbox
 from notifications.testing import run_jobs, run_until_idle
+from tests.engines.observed.test_recording import attempt_at, end, guess, new_row
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.handlers import tasks as handler_tasks
 from tests.jobs.handlers.conftest import PATH
-from tests.jobs.transitions.test_observed_groups import attempt_at, end, guess, new_row
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -279,7 +280,7 @@ def test_observed_task(user, declare):
         created_at=timezone.now(),
         queued_at=timezone.now(),
     )
-    assert observed.finish(outcomes.unknown(job))
+    assert changes.finish(outcomes.unknown(job))
     assert types() == ["job.failed", "notification.created"]
 
 
@@ -287,12 +288,12 @@ def test_corrected_guess(user, declare):
     """A worker was only suspended: both ends are events, each with an id of its own."""
     declare("handle_too")
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     attempt = attempt_at(row, is_ended=False)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     guess(row)
     end(attempt)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     assert types() == ["job.failed", "job.succeeded", *["notification.created"] * 2]
     failed, succeeded = sorted(
         (event for event in events() if event["type"] != "notification.created"),

@@ -8,15 +8,9 @@ from datetime import timedelta
 import pytest
 
 from notifications.db.clock import database_now
+from notifications.engines.observed import batches, changes
 from notifications.ids import uuid7
-from notifications.jobs.transitions import (
-    batch_completion,
-    manual,
-    observed,
-    observed_batches,
-    queueing,
-    reaping,
-)
+from notifications.jobs.transitions import batch_completion, manual, queueing, reaping
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.jobs.transitions.conditional_updates import conditional_update, with_former_columns
 from notifications.models import Job
@@ -56,7 +50,7 @@ def insert_batch(**fields):
 
 def store_check(version, job, check_at, missing_since):
     if version == "this":
-        observed.set_missing([job], missing_since, check_at)
+        changes.set_missing([job], missing_since, check_at)
     else:
         conditional_update("hand_over_at=%s, deadline=%s", [((missing_since, check_at), job)], state="queued")
 
@@ -64,7 +58,7 @@ def store_check(version, job, check_at, missing_since):
 def take_overdue(version, now, *brokers):
     """Return the ids of the jobs that a process of a version looks for, with since when each is missing."""
     if version == "this":
-        jobs = observed.take_overdue(now, now + HOUR, 10, other_brokers=brokers)
+        jobs = changes.take_overdue(now, now + HOUR, 10, other_brokers=brokers)
         return {job.id: job.missing_since for job in jobs}
     rows = Job.objects.filter(lane="observed", state="queued", deadline__lt=now)
     jobs = list(rows.exclude(idempotency_hash__in=brokers).order_by("deadline", "id"))
@@ -85,7 +79,7 @@ def start_and_requeue(version, job, check_at):
             hand_over_at=None,
         )
         job.refresh_from_db()
-        observed.requeue(job, check_at)
+        changes.requeue(job, check_at)
     else:
         Job.objects.filter(id=job.id).update(
             state="running", worker=uuid7(), fence=1, deadline=None, hand_over_at=None
@@ -159,7 +153,7 @@ def is_open(version, batch, now):
 
 def extend(version, batch, open_until):
     if version == "this":
-        observed_batches.extend(batch.id, open_until)
+        batches.extend(batch.id, open_until)
     else:
         conditional_update("deadline=%s", [((open_until,), batch)])
 
@@ -180,7 +174,7 @@ def test_extended_batch_is_open(now, reader, first, last):
 def test_closed_batch(now, reader, first):
     batch = insert_batch()
     extend(first, batch, now + HOUR)
-    observed_batches.close(batch.id, count=1, total=1, title="Export")
+    batches.close(batch.id, count=1, total=1, title="Export")
     assert not is_open(reader, batch, now)
 
 

@@ -1,4 +1,4 @@
-"""Only modules of ``jobs/transitions/`` write the state of a job."""
+"""Only modules of ``jobs/transitions/`` and ``engines/observed/`` write the state of a job."""
 
 import ast
 import re
@@ -9,7 +9,9 @@ import pytest
 import notifications
 
 PACKAGE = Path(notifications.__file__).parent
-TRANSITIONS = PACKAGE / "jobs" / "transitions"
+TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "engines" / "observed"
+#: They change lanes and times of queued jobs, by conditional updates that leave the state.
+LANE_CHANGES = {PACKAGE / "engines" / f"{name}.py" for name in ("lane_changes", "quarantine", "resending")}
 #: Adapters of ASGI servers know no jobs, and assign the state of a server's WebSocket protocol.
 SERVERS = PACKAGE / "realtime" / "servers"
 #: Broadcasts and what is announced have states of their own.
@@ -32,8 +34,8 @@ ROW_WRITES = {
 SQL_ASSIGNMENT = re.compile(r"(?:\bSET\s+(?:[^;]*,\s*)?|^\s*|,\s*)state\s*=(?!=)", re.IGNORECASE)
 
 
-def find_state_writes(source):
-    """Return the lines of a module that write the state of a job."""
+def find_state_writes(source, *, with_conditional_updates=True):
+    """Return the lines of a module that write the state of a job, or may do so by a conditional update."""
     tree = ast.parse(source)
     docstrings = {
         id(node.body[0].value)
@@ -53,7 +55,8 @@ def find_state_writes(source):
         {
             node.lineno
             for node in ast.walk(tree)
-            if id(node) not in docstrings | states_of_workers and _writes_state(node)
+            if id(node) not in docstrings | states_of_workers
+            and (_writes_state(node) or (with_conditional_updates and _is_conditional_update(node)))
         }
     )
 
@@ -65,7 +68,14 @@ def _writes_state(node):
         case ast.Constant(value=str() as text):
             return bool(SQL_ASSIGNMENT.search(text))
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
-            return name in CONDITIONAL_UPDATES or (name in ROW_WRITES | {"setattr"} and _names_state(node))
+            return name in ROW_WRITES | {"setattr"} and _names_state(node)
+    return False
+
+
+def _is_conditional_update(node):
+    match node:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in CONDITIONAL_UPDATES
     return False
 
 
@@ -77,17 +87,30 @@ def _names_state(call):
     return any(constant.value == "state" for constant in constants)
 
 
+def find_writers():
+    """Return the paths of the modules that write the state of a job, by their names in ``notifications.states``."""
+    modules = {path.stem: path for path in TRANSITIONS.glob("*.py")}
+    modules |= {f"{OBSERVED.name}.{path.stem}": path for path in OBSERVED.glob("*.py")}
+    return {name: path for name, path in modules.items() if find_state_writes(path.read_text())}
+
+
 def test_no_other_module_writes_the_state_of_a_job():
-    allowed = {TRANSITIONS, PACKAGE / "migrations", SERVERS, BROADCASTS, ANNOUNCING}
+    allowed = {TRANSITIONS, OBSERVED, PACKAGE / "migrations", SERVERS, BROADCASTS, ANNOUNCING}
     modules = [path for path in PACKAGE.rglob("*.py") if not allowed & {*path.parents}]
-    writes = {str(path.relative_to(PACKAGE)): find_state_writes(path.read_text()) for path in modules}
+    writes = {
+        str(path.relative_to(PACKAGE)): find_state_writes(
+            path.read_text(), with_conditional_updates=path not in LANE_CHANGES
+        )
+        for path in modules
+    }
     assert {path: lines for path, lines in writes.items() if lines} == {}
 
 
 def test_the_transitions_are_found():
     """Without this check, the test above would also pass if the search found nothing."""
-    modules = {path.stem for path in TRANSITIONS.glob("*.py") if find_state_writes(path.read_text())}
+    modules = {*find_writers()}
     assert modules >= {"batch_completion", "claims", "manual", "queueing", "reaping", "recording", "running"}
+    assert modules >= {"observed.batches", "observed.changes", "observed.starts"}
 
 
 @pytest.mark.parametrize(

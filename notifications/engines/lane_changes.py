@@ -1,4 +1,4 @@
-"""Hand queued jobs over to their engines: which ids are sent when. ``resending`` sends lost ones again.
+"""Move queued jobs between the lanes of engines: which ids are sent when. ``resending`` sends lost ones again.
 
 A job of an engine is queued in the lane "engine" until it may run, and then in the lane "handed" until a process of the
 engine claims it. Its row is the truth: an id that the engine's broker lost is handed over again, and an id that arrives
@@ -11,7 +11,6 @@ import random
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db.models import Q
@@ -21,8 +20,9 @@ from notifications.compat import task_backends
 from notifications.db.clock import database_now, estimated_database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
-from notifications.jobs.claiming import candidates, claim_queries
-from notifications.jobs.claiming.claim_queries import Query
+from notifications.engines.interface import HandedJob
+from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.lanes import (
     ENGINE,
@@ -36,9 +36,6 @@ from notifications.jobs.claiming.lanes import (
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
-
-if TYPE_CHECKING:
-    from notifications.engines.interface import HandedJob
 
 #: Jobs that one transaction hands over at most.
 MAX_JOBS_PER_TRANSACTION = 50
@@ -174,7 +171,7 @@ def move_to_configured_lanes() -> int:
     # A backend that is not in TASKS any more has no engine.
     for is_with_engine, lanes in ((True, LANES), (False, ENGINE_LANES)):
         # Found outside the transaction: it reads all queued jobs.
-        query = claim_queries.jobs_of_backends(backends, lanes, is_with_engine, MAX_JOBS_PER_TRANSACTION)
+        query = _jobs_of_backends(backends, lanes, is_with_engine, MAX_JOBS_PER_TRANSACTION)
         while ids := read_ids(query):
             if not (count := fair_atomic(partial(_move, ids, lanes))):
                 break
@@ -188,6 +185,19 @@ def read_ids(query: Query) -> list[UUID]:
     with db.cursor() as cursor:
         cursor.execute(*query)
         return [id if isinstance(id, UUID) else UUID(id) for (id,) in cursor]
+
+
+def _jobs_of_backends(
+    backends: Collection[str], lanes: Collection[str], is_included: bool, limit: int
+) -> Query:
+    """Return the query for the ids of queued jobs in these lanes, of these backends or else of all others.
+
+    It reads all queued jobs.
+    """
+    names, lane_params = (", ".join(["%s"] * len(names)) for names in (backends or [""], lanes))
+    condition = f"backend {'IN' if is_included else 'NOT IN'} ({names})"
+    sql = f"SELECT id {queued_jobs()} AND lane IN ({lane_params}) AND {condition} LIMIT {limit}"
+    return sql, [*lanes, *(backends or [""])]
 
 
 def _move(ids: Collection[UUID], lanes: Collection[str]) -> int:

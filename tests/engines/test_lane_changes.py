@@ -6,18 +6,19 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 
+from notifications.engines import lane_changes, resending
 from notifications.engines.interface import handed_job
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, queues
 from notifications.jobs.claiming.concurrency import _lock_number
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, policy_of
-from notifications.jobs.transitions import claims, handing_over, manual, queueing, recording, resending
+from notifications.jobs.transitions import claims, manual, queueing, recording
 from notifications.models import Job
 from notifications.testing import clock
 from tests.engines import tasks as engine_tasks
+from tests.engines.engine_jobs import claim, enqueue, finish, lane_of
 from tests.jobs import tasks
-from tests.jobs.transitions.engine_jobs import claim, enqueue, finish, lane_of
 from tests.support.claims import claim_rows
 
 pytestmark = [
@@ -70,7 +71,7 @@ def test_failed_hand_over_does_not_count():
     """However long the engine is away, an id is tried again about every 10 s, and counts as not in the engine."""
     job = enqueue()
     for _ in range(8):
-        handing_over.postpone_unsent([handed_job(job)])
+        lane_changes.postpone_unsent([handed_job(job)])
         job.refresh_from_db()
         assert (job.handovers, job.handed_over_at) == (0, None)
         assert resending.hand_over_again() == []
@@ -85,8 +86,8 @@ def test_failed_hand_over_of_an_earlier_attempt_changes_nothing():
     sent = handed_job(job)
     (running,) = claim(job)
     queueing.release([running])
-    handing_over.hand_over_due_jobs()
-    handing_over.postpone_unsent([sent])
+    lane_changes.hand_over_due_jobs()
+    lane_changes.postpone_unsent([sent])
     job.refresh_from_db()
     assert job.handovers == 2
 
@@ -114,43 +115,43 @@ def test_job_shows_since_when_it_is_handed_over():
     resending.hand_over_again()
     job.refresh_from_db()
     assert job.handed_over_at == since
-    handing_over.take_back([job.pk])
+    lane_changes.take_back([job.pk])
     job.refresh_from_db()
     assert job.handed_over_at is None
-    handing_over.hand_over_due_jobs()
+    lane_changes.hand_over_due_jobs()
     job.refresh_from_db()
     assert job.handed_over_at - since >= timedelta(seconds=11)
 
 
 def test_job_for_later_waits_in_the_database():
-    job = enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
+    job = enqueue(run_after=lane_changes.database_now() + timedelta(seconds=60))
     assert job.lane == "engine"
-    assert handing_over.hand_over_due_jobs() == []
+    assert lane_changes.hand_over_due_jobs() == []
     clock.advance(timedelta(seconds=61))
-    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [job.pk]
+    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [job.pk]
     assert lane_of(job) == "handed"
 
 
 def test_jobs_of_a_key_are_handed_over_one_by_one():
     first, second = enqueue(engine_tasks.one_at_a_time), enqueue(engine_tasks.one_at_a_time)
-    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [first.pk]
-    assert handing_over.hand_over_due_jobs() == []
+    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [first.pk]
+    assert lane_changes.hand_over_due_jobs() == []
     (running,) = claim(first)
-    assert handing_over.hand_over_due_jobs() == []
+    assert lane_changes.hand_over_due_jobs() == []
     finish(running)
-    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [second.pk]
+    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [second.pk]
 
 
 def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
     """Neither one of another engine, nor one of the built-in worker."""
     stalled = enqueue(engine_tasks.one_at_a_time)
-    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [stalled.pk]
+    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [stalled.pk]
     waiting = enqueue(engine_tasks.one_at_a_time)
     other = enqueue(engine_tasks.one_at_a_time, backend="other")
-    assert handing_over.hand_over_due_jobs() == []
+    assert lane_changes.hand_over_due_jobs() == []
     clock.advance(timedelta(seconds=16))
     resending.hand_over_again()
-    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [other.pk]
+    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [other.pk]
     assert lane_of(waiting) == "engine"
     builtin = enqueue(engine_tasks.one_at_a_time, backend="builtin")
     assert [row.pk for row in claim_rows(uuid7(), 10)] == [builtin.pk]
@@ -159,11 +160,11 @@ def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
 def test_busy_engine_keeps_its_part_of_a_limit():
     """It comes to the job after those that it runs. Another message would only be refused."""
     first = enqueue(engine_tasks.one_at_a_time)
-    handing_over.hand_over_due_jobs()
+    lane_changes.hand_over_due_jobs()
     claim(enqueue())
     enqueue(engine_tasks.one_at_a_time)
     clock.advance(timedelta(seconds=16))
-    assert handing_over.hand_over_due_jobs() == []
+    assert lane_changes.hand_over_due_jobs() == []
     assert lane_of(first) == "handed"
 
 
@@ -173,7 +174,7 @@ def test_claim_beside_another_one_of_the_same_limit_is_tried_again(settings):
     options = settings.TASKS["default"]["OPTIONS"] | {"limits": {"default": 2}}
     settings.TASKS = {"default": settings.TASKS["default"] | {"OPTIONS": options}}
     job = enqueue()
-    handing_over.hand_over_due_jobs()
+    lane_changes.hand_over_due_jobs()
     is_locked, is_seen = threading.Event(), threading.Event()
 
     def hold_limit():
@@ -198,10 +199,10 @@ def test_limit_of_a_queue_holds(settings):
     options = settings.TASKS["default"]["OPTIONS"] | {"limits": {"default": 2}}
     settings.TASKS = {"default": settings.TASKS["default"] | {"OPTIONS": options}}
     jobs = [enqueue() for _ in range(3)]
-    handed = handing_over.hand_over_due_jobs()
+    handed = lane_changes.hand_over_due_jobs()
     assert [row.pk for row in handed] == [job.pk for job in jobs[:2]]
     assert len(claim(*jobs)) == 2
-    assert handing_over.hand_over_due_jobs() == []
+    assert lane_changes.hand_over_due_jobs() == []
 
 
 def test_queue_that_is_paused_between_the_query_and_the_lock(monkeypatch):
@@ -218,11 +219,11 @@ def test_job_of_a_queue_that_was_paused_is_taken_back():
     job = enqueue()
     queues.pause("default")
     assert claim(job) == []
-    handing_over.take_back([job.pk])
+    lane_changes.take_back([job.pk])
     assert lane_of(job) == "engine"
-    assert handing_over.hand_over_due_jobs() == []
+    assert lane_changes.hand_over_due_jobs() == []
     queues.resume("default")
-    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [job.pk]
+    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [job.pk]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")
@@ -244,10 +245,10 @@ def test_locked_job_is_not_waited_for():
     thread.start()
     is_locked.wait()
     assert claim(job) == []
-    assert handing_over.take_back([job.pk]) == {job.pk}
+    assert lane_changes.take_back([job.pk]) == {job.pk}
     is_seen.set()
     thread.join()
-    assert handing_over.take_back([job.pk]) == set()
+    assert lane_changes.take_back([job.pk]) == set()
     assert lane_of(job) == "engine"
 
 
@@ -256,7 +257,7 @@ def test_backlog_of_a_removed_backend_moves(settings, rings):
     job = enqueue()
     rings.clear()
     settings.TASKS = {"builtin": settings.TASKS["builtin"]}
-    assert handing_over.move_to_configured_lanes() == 1
+    assert lane_changes.move_to_configured_lanes() == 1
     assert lane_of(job) == "async"
     assert True in rings
 
@@ -264,7 +265,7 @@ def test_backlog_of_a_removed_backend_moves(settings, rings):
 def test_running_job_is_not_taken_back():
     job = enqueue()
     claim(job)
-    handing_over.take_back([job.pk])
+    lane_changes.take_back([job.pk])
     job.refresh_from_db()
     assert job.state == "running"
 
@@ -293,7 +294,7 @@ def test_job_that_is_queued_again_is_handed_over_again(requeue):
     (running,) = claim(job)
     requeue(running)
     assert lane_of(job) == "engine"
-    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [job.pk]
+    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [job.pk]
     assert [row.pk for row in claim(job)] == [job.pk]
 
 
@@ -301,11 +302,11 @@ def test_backlog_moves_when_the_engine_is_configured(without_engine):
     """In both directions; a job that runs stays where it is."""
     builtin, handed = enqueue(backend="builtin"), enqueue()
     Job.objects.filter(pk=builtin.pk).update(backend="default")
-    assert handing_over.move_to_configured_lanes() == 1
+    assert lane_changes.move_to_configured_lanes() == 1
     assert lane_of(builtin) == "engine"
     (running,) = claim(handed)
     without_engine()
-    assert handing_over.move_to_configured_lanes() == 1
+    assert lane_changes.move_to_configured_lanes() == 1
     assert lane_of(builtin) == "async"
     assert lane_of(handed) == "engine"
     assert [row.pk for row in claim_rows(uuid7(), 10)] == [builtin.pk]

@@ -17,9 +17,10 @@ from notifications import streams
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
+from notifications.engines.observed import batches
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, observed_batches, queueing
+from notifications.jobs.transitions import finishing, queueing
 from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.conditional_updates import assign, conditional_update, insert_attempts
 from notifications.models import Job
@@ -181,7 +182,7 @@ def _finish_queued(outcome: Outcome) -> bool:
         if outcomes.is_guess(row):
             if outcomes.error_type(row.error) == outcomes.error_type(outcome.error):
                 return [], database_now()  # nothing new for the owner
-            observed_batches.requeue_guesses([row])
+            batches.requeue_guesses([row])
             return [replace(outcome, job=row)], database_now()
         return [outcome], database_now()
 

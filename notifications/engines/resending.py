@@ -23,9 +23,9 @@ from django.db.models import F, Q
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
+from notifications.engines import lane_changes
 from notifications.jobs.claiming.engine_activity import Activity, BackendQueue, read_activity
 from notifications.jobs.claiming.lanes import HANDED
-from notifications.jobs.transitions import handing_over
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
@@ -67,7 +67,7 @@ def hand_over_again(
 
     def write() -> list[Job]:
         now = database_now()
-        limit = handing_over.MAX_JOBS_PER_TRANSACTION
+        limit = lane_changes.MAX_JOBS_PER_TRANSACTION
         jobs = list(lock_query(_after(rows, cursor).order_by("hand_over_at", "id"))[:limit])
         is_last = len(jobs) < limit
         position = None if is_last or not jobs[-1].hand_over_at else (jobs[-1].hand_over_at, jobs[-1].id)
@@ -85,10 +85,10 @@ def hand_over_again(
         sent += behind_others[:MAX_JOBS_BEHIND_OTHERS] + of_idle[:MAX_JOBS_OF_IDLE]
         for job in sent:
             job.handed_over_at = job.handed_over_at or now
-        handing_over.mark_handed(sent, now)
+        lane_changes.mark_handed(sent, now)
         conditional_update(
             "hand_over_at=%s",
-            [((handing_over.next_hand_over(now),), job) for job in unsent],
+            [((lane_changes.next_hand_over(now),), job) for job in unsent],
             state="queued",
         )
         cursor.after = position
@@ -134,7 +134,7 @@ def _was_sent_before(job: Job, drained_at: datetime | None) -> bool:
 
 
 def _shortest_interval(handovers: int) -> timedelta:
-    return timedelta(seconds=handing_over.interval_seconds(handovers - 1) * (1 - handing_over.JITTER))
+    return timedelta(seconds=lane_changes.interval_seconds(handovers - 1) * (1 - lane_changes.JITTER))
 
 
 def _choose_trials(jobs: Sequence[Job], unreachable: Collection[str]) -> tuple[list[Job], list[Job]]:

@@ -16,19 +16,20 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications.compat import task_backends
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming import candidates, claim_queries
-from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import ENGINE_QUARANTINED, has_engine
-from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.conditional_updates import conditional_update
-from notifications.jobs.transitions.handing_over import (
+from notifications.engines.lane_changes import (
     FIRST_QUARANTINED_SECONDS,
     MAX_QUARANTINED_SECONDS,
     next_hand_over,
     read_ids,
 )
+from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.claim_queries import Query, queued_jobs
+from notifications.jobs.claiming.concurrency import RunningLimits
+from notifications.jobs.claiming.lanes import ENGINE_QUARANTINED, has_engine
+from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job, Worker
 
 #: Quarantined jobs of each backend that are looked at in one transaction.
@@ -82,8 +83,22 @@ def _read_first_of_backends(queues: Collection[str]) -> list[UUID]:
         id
         for alias in task_backends.settings
         if has_engine(alias)
-        for id in read_ids(claim_queries.quarantined_jobs(queues, alias, MAX_JOBS_PER_BACKEND))
+        for id in read_ids(_quarantined_jobs(queues, alias, MAX_JOBS_PER_BACKEND))
     ]
+
+
+def _quarantined_jobs(queues: Collection[str], backend: str, limit: int) -> Query:
+    """Return the query for the ids of the first due quarantined jobs of a backend in these queues, without a lock.
+
+    It reads all quarantined jobs of the queues: at most as many as ran in processes that were lost.
+    """
+    now, now_param = database_now_sql()
+    names = ", ".join(["%s"] * len(queues))
+    sql = (
+        f"SELECT id {queued_jobs()} AND queue_name IN ({names}) AND lane = '{ENGINE_QUARANTINED}' AND backend = %s "
+        f"AND (run_after IS NULL OR run_after <= {now}) ORDER BY priority DESC, id LIMIT {limit}"
+    )
+    return sql, [*queues, backend, now_param]
 
 
 def _count_processes(now: datetime) -> int:

@@ -9,10 +9,12 @@ from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications import times
+from notifications.engines.observed import changes, recording
+from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import batch_completion, observed, observed_groups, recording
-from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.jobs.transitions import batch_completion
+from notifications.jobs.transitions import recording as ends_of_jobs
 from notifications.models import Attempt, Job, Notification
 from tests.support.threads import run_in_threads
 
@@ -49,9 +51,9 @@ def titles(user):
 
 def count_statements(user, number):
     rows = [new_row(user) for _ in range(number)]
-    observed_groups.insert(rows)
+    recording.insert(rows)
     with CaptureQueriesContext(connection) as queries:
-        assert observed_groups.record([attempt_at(row) for row in rows]) == []
+        assert recording.record([attempt_at(row) for row in rows]) == []
     return len(queries)
 
 
@@ -64,22 +66,22 @@ def test_the_number_of_statements_does_not_depend_on_that_of_tasks(user):
 
 def test_one_transaction_for_start_and_end(user):
     rows = [new_row(user) for _ in range(5)]
-    observed_groups.insert(rows)
+    recording.insert(rows)
     with CaptureQueriesContext(connection) as queries:
-        observed_groups.record([attempt_at(row) for row in rows])
+        recording.record([attempt_at(row) for row in rows])
     assert len([query for query in queries if query["sql"].startswith("COMMIT")]) == 1
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
 
 
 def test_start_and_end_of_one_task_in_two_groups(user):
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     attempt = attempt_at(row, is_ended=False)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     stored = Job.objects.get(id=row.id)
     assert (stored.state, stored.worker, stored.fence, stored.seq) == ("running", attempt.worker, 1, 0)
     end(attempt, 3)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     stored.refresh_from_db()
     assert (stored.state, stored.result, stored.version, stored.started_at <= stored.finished_at) == (
         "succeeded",
@@ -93,8 +95,8 @@ def test_a_task_without_a_row_gets_one(user):
     """Its publisher does not use this app, was killed, or is slower than the worker."""
     row = new_row(user)
     attempt = attempt_at(row)
-    observed_groups.record([attempt])
-    observed_groups.insert([row])  # the publisher
+    recording.record([attempt])
+    recording.insert([row])  # the publisher
     assert list(Job.objects.values_list("id", "state")) == [(row.id, "succeeded")]
     assert titles(user) == ["Export"]
 
@@ -102,18 +104,18 @@ def test_a_task_without_a_row_gets_one(user):
 def test_the_notification_is_that_of_the_row(user, other_user):
     """A replaced task has another title, and the header of its message may be forged."""
     row = new_row(user, title="Original")
-    observed_groups.insert([row])
+    recording.insert([row])
     row.title, row.user = "Other", other_user
-    observed_groups.record([attempt_at(row)])
+    recording.record([attempt_at(row)])
     assert (titles(user), titles(other_user)) == (["Original"], [])
 
 
 def test_an_end_that_the_database_refuses_harms_no_other(user, caplog):
     rows = [new_row(user) for _ in range(3)]
-    observed_groups.insert(rows)
+    recording.insert(rows)
     attempts = [attempt_at(row) for row in rows]
     attempts[1].outcome.notification.level = None
-    assert observed_groups.record_or_refuse(attempts) == []
+    assert recording.record_or_refuse(attempts) == []
     states = {row.id: row.state for row in Job.objects.all()}
     assert [states[row.id] for row in rows] == ["succeeded", "failed", "succeeded"]
     assert '"type": "result-not-storable"' in Job.objects.get(id=rows[1].id).error
@@ -123,54 +125,54 @@ def test_an_end_that_the_database_refuses_harms_no_other(user, caplog):
 def test_a_start_that_a_later_one_has_replaced_cannot_end_the_job(user):
     """A message that was delivered twice."""
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     first, second = attempt_at(row, is_ended=False), attempt_at(row, is_ended=False)
-    observed_groups.record([first])
-    observed_groups.record([second])
+    recording.record([first])
+    recording.record([second])
     end(first)
-    observed_groups.record([first])
+    recording.record([first])
     assert first.is_void
     assert (Job.objects.get().state, Job.objects.get().fence) == ("running", 2)
     assert [attempt.outcome for attempt in Attempt.objects.all()] == ["lost"]
     end(second)
-    observed_groups.record([second])
+    recording.record([second])
     assert titles(user) == ["Export"]
 
 
 @pytest.mark.parametrize("change", ["schedule_retry", "requeue_lost"])
 def test_a_start_that_a_later_one_has_replaced_cannot_queue_the_job(user, change):
     row = new_row(user, max_attempts=4)
-    observed_groups.insert([row])
+    recording.insert([row])
     first, second = attempt_at(row, is_ended=False), attempt_at(row, is_ended=False)
-    observed_groups.record([first])
+    recording.record([first])
     stale = Job.objects.get()
-    observed_groups.record([second])
+    recording.record([second])
     if change == "schedule_retry":
-        assert observed.schedule_retry(outcomes.failed(stale, RETRYING, ValueError()), 60)
+        assert changes.schedule_retry(outcomes.failed(stale, RETRYING, ValueError()), 60)
     else:
-        observed.requeue_lost(stale, times.now())
+        changes.requeue_lost(stale, times.now())
     assert Job.objects.values_list("state", "fence", "worker").get() == ("running", 2, second.worker)
     assert [attempt.outcome for attempt in Attempt.objects.all()] == ["lost"]
 
 
 def test_a_retry_after_a_requested_cancellation_ends_the_job(user):
     row = new_row(user, max_attempts=4)
-    observed_groups.insert([row])
-    observed_groups.record([attempt_at(row, is_ended=False)])
+    recording.insert([row])
+    recording.record([attempt_at(row, is_ended=False)])
     Job.objects.update(cancel_requested_at=times.now())
     outcome = outcomes.failed(Job.objects.get(), RETRYING, ValueError())
     assert outcome.retry_delay is not None
-    assert observed.schedule_retry(outcome, 60)
+    assert changes.schedule_retry(outcome, 60)
     assert Job.objects.get().state == "cancelled"
 
 
 def test_the_start_of_an_earlier_attempt_comes_too_late(user):
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     retry = attempt_at(row, number=2, is_ended=False)
-    observed_groups.record([retry])
+    recording.record([retry])
     late = attempt_at(row, number=1)
-    observed_groups.record([late])
+    recording.record([late])
     assert late.is_void
     assert Job.objects.values_list("state", "attempt", "fence").get() == ("running", 2, 1)
 
@@ -181,7 +183,7 @@ def test_a_job_that_is_done_or_not_observed_is_left_alone(user, fields):
     row.save(force_insert=True)
     before = Job.objects.values().get()
     attempt = attempt_at(row)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     assert attempt.is_void
     assert Job.objects.values().get() == before
     assert titles(user) == []
@@ -191,50 +193,50 @@ def test_a_locked_row_delays_no_other(user):
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no locks of rows.")
     rows = [new_row(user) for _ in range(2)]
-    observed_groups.insert(rows)
+    recording.insert(rows)
     attempts = [attempt_at(row) for row in rows]
     with transaction.atomic():
         list(Job.objects.filter(id=rows[0].id).select_for_update(no_key=True))
         found = []
-        run_in_threads(lambda: found.extend(observed_groups.record(attempts)))
+        run_in_threads(lambda: found.extend(recording.record(attempts)))
         assert found == [attempts[0]]
     assert Job.objects.get(id=rows[1].id).state == "succeeded"
-    assert observed_groups.record([attempts[0]]) == []
+    assert recording.record([attempts[0]]) == []
     assert Job.objects.get(id=rows[0].id).state == "succeeded"
 
 
 def test_a_transaction_that_fails_leaves_all_to_be_recorded(user, monkeypatch):
     rows = [new_row(user) for _ in range(2)]
-    observed_groups.insert(rows)
+    recording.insert(rows)
     attempts = [attempt_at(row) for row in rows]
     with monkeypatch.context() as patch:
 
         def fail(*args, **kwargs):
             raise DatabaseError("away")
 
-        patch.setattr(recording, "_write_ends", fail)
+        patch.setattr(ends_of_jobs, "_write_ends", fail)
         with pytest.raises(DatabaseError):
-            observed_groups.record(attempts)
+            recording.record(attempts)
     assert set(Job.objects.values_list("state", flat=True)) == {"queued"}
-    observed_groups.record(attempts)
+    recording.record(attempts)
     assert set(Job.objects.values_list("state", "fence")) == {("succeeded", 1)}
     assert len(titles(user)) == 2
 
 
 def test_an_outcome_that_fails_has_its_attempt(user):
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     attempt = attempt_at(row)
     attempt.outcome = replace(outcomes.failed(attempt.job, POLICY, ValueError("x")), job=attempt.job)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     assert Job.objects.get().state == "failed"
     assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
 
 
 def guess(job, kind="worker-lost"):
     """Fail a job as the reconciler does when it finds no trace of its task."""
-    job = observed.read(job.id)
-    assert observed.finish(outcomes.ended_by_engine(job, POLICY, kind))
+    job = changes.read(job.id)
+    assert changes.finish(outcomes.ended_by_engine(job, POLICY, kind))
     assert Job.objects.get(id=job.id).state == "failed"
 
 
@@ -250,13 +252,13 @@ GUESSED = ("The worker process that ran the job ended unexpectedly.", True)
 def test_an_end_corrects_the_guess_that_its_worker_was_lost(user):
     """The worker was suspended for longer than its lease."""
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     attempt = attempt_at(row, is_ended=False)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     guess(row)
     before = Job.objects.get()
     end(attempt, 3)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     job = Job.objects.get()
     assert (job.state, job.result, job.error, job.attempt) == ("succeeded", "3", None, 1)
     # failed -> queued -> running -> succeeded
@@ -267,14 +269,14 @@ def test_an_end_corrects_the_guess_that_its_worker_was_lost(user):
 
 def test_a_start_corrects_the_guess_that_the_message_was_lost(user):
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     guess(row, "never-started")
     attempt = attempt_at(row, is_ended=False)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     job = Job.objects.get()
     assert (job.state, job.error, job.seq, job.finished_at) == ("running", None, 0, None)
     end(attempt)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     assert Job.objects.get().state == "succeeded"
     assert [is_archived for _, is_archived in bell(user)] == [True, False]
 
@@ -282,25 +284,25 @@ def test_a_start_corrects_the_guess_that_the_message_was_lost(user):
 def test_a_start_without_an_end_does_not_correct_the_guess_that_its_worker_was_lost(user):
     """A child process that is killed may have its start recorded after the main process has recorded its end."""
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     guess(row, "worker-lost")
     attempt = attempt_at(row, is_ended=False)
-    assert observed_groups.record([attempt]) == []
+    assert recording.record([attempt]) == []
     assert (Job.objects.get().state, attempt.is_void) == ("failed", False)
     end(attempt)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     assert Job.objects.get().state == "succeeded"
     assert [is_archived for _, is_archived in bell(user)] == [True, False]
 
 
 def test_a_failure_corrects_a_guess(user):
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     attempt = attempt_at(row, is_ended=False)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     guess(row, "outcome-unknown")
     attempt.outcome = outcomes.failed(attempt.job, POLICY, ValueError("x"))
-    observed_groups.record([attempt])
+    recording.record([attempt])
     assert outcomes.error_type(Job.objects.get().error) == "task-failed"
     assert [is_archived for _, is_archived in bell(user)] == [True, False]
 
@@ -308,12 +310,12 @@ def test_a_failure_corrects_a_guess(user):
 def test_an_end_of_a_job_that_was_queued_again_for_its_lost_worker(user):
     """The worker was suspended, and its broker does not deliver the message again, which was never unacknowledged."""
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     attempt = attempt_at(row, is_ended=False)
-    observed_groups.record([attempt])
-    observed.requeue_lost(Job.objects.get(), times.now())
+    recording.record([attempt])
+    changes.requeue_lost(Job.objects.get(), times.now())
     end(attempt)
-    observed_groups.record([attempt])
+    recording.record([attempt])
     assert Job.objects.get().state == "succeeded"
     assert bell(user) == [("Succeeded.", False)]
 
@@ -322,17 +324,17 @@ def test_an_end_of_a_job_that_was_queued_again_for_its_lost_worker(user):
 def test_an_end_is_kept_when_the_transaction_that_restarts_its_job_is_rolled_back(user, is_guessed):
     """The database refuses the end of a neighbor in the group, so each is recorded by itself."""
     row, neighbor = new_row(user), new_row(user)
-    observed_groups.insert([row, neighbor])
+    recording.insert([row, neighbor])
     suspended = attempt_at(row, is_ended=False)
-    observed_groups.record([suspended])
+    recording.record([suspended])
     if is_guessed:
         guess(row)
     else:
-        observed.requeue_lost(Job.objects.get(id=row.id), times.now())
+        changes.requeue_lost(Job.objects.get(id=row.id), times.now())
     end(suspended, 3)
     refused = attempt_at(neighbor)
     refused.outcome.notification.level = None
-    assert observed_groups.record_or_refuse([suspended, refused]) == []
+    assert recording.record_or_refuse([suspended, refused]) == []
     job = Job.objects.get(id=row.id)
     assert (job.state, job.result, suspended.is_void) == ("succeeded", "3", False)
     assert Job.objects.get(id=neighbor.id).state == "failed"
@@ -340,11 +342,11 @@ def test_an_end_is_kept_when_the_transaction_that_restarts_its_job_is_rolled_bac
 
 def test_what_celery_reports_corrects_a_guess_once(user):
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     guess(row, "never-started")
     for _ in range(2):
-        job = observed.read(row.id)
-        assert observed.finish(outcomes.ended_by_engine(job, POLICY, "expired"))
+        job = changes.read(row.id)
+        assert changes.finish(outcomes.ended_by_engine(job, POLICY, "expired"))
     assert outcomes.error_type(Job.objects.get().error) == "expired"
     assert [is_archived for _, is_archived in bell(user)] == [True, False]
 
@@ -353,14 +355,14 @@ def test_what_celery_reports_corrects_a_guess_once(user):
 def test_a_real_end_is_corrected_by_nothing(user, value):
     """The message was delivered twice."""
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     first = attempt_at(row)
     if value:
         first.outcome = outcomes.failed(first.job, POLICY, value)
-    observed_groups.record([first])
+    recording.record([first])
     before = Job.objects.values().get()
     second = attempt_at(row)
-    observed_groups.record([second])
+    recording.record([second])
     assert second.is_void
     assert Job.objects.values().get() == before
 
@@ -370,14 +372,14 @@ def test_a_corrected_guess_corrects_the_batch(user):
         id=uuid.uuid4(), user_id=user.pk, kwargs='{"notify": true}', backend="", lane="observed", title="All"
     )
     rows = [new_row(None, batch=batch.id) for _ in range(2)]
-    observed_groups.insert([batch, *rows])
-    observed_groups.record([attempt_at(rows[0])])
+    recording.insert([batch, *rows])
+    recording.record([attempt_at(rows[0])])
     suspended = attempt_at(rows[1], is_ended=False)
-    observed_groups.record([suspended])
+    recording.record([suspended])
     guess(rows[1])
     assert Job.objects.get(id=batch.id).state == "failed"
     end(suspended)
-    observed_groups.record([suspended])
+    recording.record([suspended])
     assert Job.objects.get(id=batch.id).state == "succeeded"
     assert bell(user)[-1] == ("All 2 jobs succeeded.", False)
     assert [is_archived for _, is_archived in bell(user)] == [True, False]
@@ -386,7 +388,7 @@ def test_a_corrected_guess_corrects_the_batch(user):
 def test_a_row_that_the_database_refuses_harms_no_other(user, caplog):
     rows = [new_row(user) for _ in range(4)]
     rows[1].user_id = 10**30
-    observed_groups.insert(rows)
+    recording.insert(rows)
     assert set(Job.objects.values_list("id", flat=True)) == {row.id for row in rows if row is not rows[1]}
     assert f"Could not insert the job of a Celery task: job {rows[1].id}" in caplog.text
 
@@ -396,14 +398,14 @@ def test_notify_functions_of_remade_ends_are_called_at_once(user):
     barrier = threading.Barrier(2)
     policy = Policy(notify=lambda job: {"title": f"{job.title} {barrier.wait(3)}"})
     rows = [new_row(user) for _ in range(2)]
-    observed_groups.insert(rows)
+    recording.insert(rows)
     attempts = [attempt_at(row, is_ended=False) for row in rows]
     for attempt in attempts:
         attempt.job.title = "Of the message"
         attempt.remake = lambda job: outcomes.succeeded(job, policy, 3)
         attempt.outcome = replace(attempt.remake(attempt.job), notify=None)
-    assert observed_groups.record(attempts) == attempts
-    assert observed_groups.record(attempts) == []
+    assert recording.record(attempts) == attempts
+    assert recording.record(attempts) == []
     assert sorted(titles(user)) == ["Export 0", "Export 1"]
 
 
@@ -411,25 +413,25 @@ def test_notify_function_of_a_refused_end_is_not_called(user):
     """The other attempts of its group would wait for it."""
     calls = []
     row = new_row(user)
-    observed_groups.insert([row])
+    recording.insert([row])
     attempt = attempt_at(row, value=3)
     attempt.policy = Policy(notify=calls.append)
     with pytest.MonkeyPatch.context() as patch:
-        write_ends = recording._write_ends
+        write_ends = ends_of_jobs._write_ends
 
         def refuse(ended, *args, **kwargs):
             if any(outcome.state == "succeeded" for outcome in ended):
                 raise DatabaseError("refused")
             return write_ends(ended, *args, **kwargs)
 
-        patch.setattr(recording, "_write_ends", refuse)
-        assert observed_groups.record_or_refuse([attempt]) == []
+        patch.setattr(ends_of_jobs, "_write_ends", refuse)
+        assert recording.record_or_refuse([attempt]) == []
     assert (Job.objects.get().state, calls, titles(user)) == ("failed", [], ["Export"])
 
 
 def test_a_task_that_was_never_started_has_no_attempt(user):
     row = new_row(user)
-    observed_groups.insert([row])
-    assert observed.finish(outcomes.unknown(row))
+    recording.insert([row])
+    assert changes.finish(outcomes.unknown(row))
     assert Job.objects.get().state == "failed"
     assert titles(user) == ["Export"] and not Attempt.objects.exists()

@@ -5,17 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from notifications.engines.observed import batches, changes, recording
+from notifications.engines.observed.starts import ObservedAttempt
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import (
-    batch_completion,
-    finishing,
-    observed,
-    observed_batches,
-    observed_groups,
-)
-from notifications.jobs.transitions.observed_starts import ObservedAttempt
+from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job, Notification
 from notifications.times import now
 
@@ -42,7 +37,7 @@ def batch(user):
         title="Export",
         open_until=now() + timedelta(hours=1),
     )
-    observed_groups.insert([batch, member_of(batch)])
+    recording.insert([batch, member_of(batch)])
     return batch
 
 
@@ -67,7 +62,7 @@ def run(member, *, batch=None, fail=False):
     attempt.outcome = (
         outcomes.failed(member, Policy(), ValueError()) if fail else outcomes.succeeded(member, Policy(), 1)
     )
-    observed_groups.record([attempt])
+    recording.record([attempt])
     return attempt
 
 
@@ -85,19 +80,19 @@ def test_a_batch_does_not_end_while_it_is_open(batch):
     run_members(batch)
     finishing.finish_remaining_batches()
     assert state_of(batch)[0] == "running"
-    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    batches.close(batch.id, count=1, total=1, title="Closed")
     assert (state_of(batch), batch.title) == (("succeeded", 1, 1), "Closed")
 
 
 def test_a_batch_whose_publisher_was_killed_ends_when_its_time_is_over(batch):
     run_members(batch)
-    observed_batches.extend(batch.id, now() - timedelta(seconds=1))
+    batches.extend(batch.id, now() - timedelta(seconds=1))
     finishing.finish_remaining_batches()
     assert state_of(batch) == ("succeeded", 1, 1)
 
 
 def test_a_batch_that_is_closed_waits_for_its_jobs(batch):
-    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    batches.close(batch.id, count=1, total=1, title="Closed")
     assert state_of(batch) == ("running", 0, 1)
     run_members(batch, fail=True)
     assert state_of(batch)[0] == "failed"
@@ -106,11 +101,11 @@ def test_a_batch_that_is_closed_waits_for_its_jobs(batch):
 
 def test_a_batch_that_ended_too_early_runs_again_until_all_are_done(batch):
     """Its publisher was frozen for longer than it is open."""
-    observed_batches.extend(batch.id, now() - timedelta(seconds=1))
+    batches.extend(batch.id, now() - timedelta(seconds=1))
     run_members(batch)
     assert state_of(batch)[0] == "succeeded"
-    observed_groups.insert([member_of(batch)])
-    observed_batches.close(batch.id, count=2, total=2, title="Two")
+    recording.insert([member_of(batch)])
+    batches.close(batch.id, count=2, total=2, title="Two")
     assert state_of(batch) == ("running", 1, 2)
     run_members(batch)
     assert state_of(batch) == ("succeeded", 2, 2)
@@ -120,9 +115,9 @@ def test_a_batch_that_ended_too_early_runs_again_until_all_are_done(batch):
 
 def test_closing_again_after_the_end_changes_nothing(batch):
     run_members(batch)
-    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    batches.close(batch.id, count=1, total=1, title="Closed")
     version = Job.objects.get(id=batch.id).version
-    observed_batches.close(batch.id, count=1, total=1, title="Again")
+    batches.close(batch.id, count=1, total=1, title="Again")
     assert Job.objects.get(id=batch.id).version == version
     assert Notification.objects.count() == 1
 
@@ -130,30 +125,30 @@ def test_closing_again_after_the_end_changes_nothing(batch):
 def test_a_job_that_a_worker_inserts_after_the_end_is_counted(batch):
     """Its publisher could not insert it."""
     run_members(batch)
-    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    batches.close(batch.id, count=1, total=1, title="Closed")
     late = member_of(batch)
     start = ObservedAttempt(job=late, worker=WORKER, number=1, policy=Policy(), make_batch=lambda: batch)
-    observed_groups.record([start])
+    recording.record([start])
     assert state_of(batch)[0] == "running"
     start.outcome = outcomes.failed(late, Policy(), ValueError())
-    observed_groups.record([start])
+    recording.record([start])
     assert (state_of(batch)[0], "1 of 2 failed." in batch.error) == ("failed", True)
 
 
 def test_neither_a_worker_nor_the_reconciler_takes_a_batch(batch):
     assert run(Job.objects.get(id=batch.id)).is_void
     assert Job.objects.get(id=batch.id).fence == batch.fence
-    assert observed.read(batch.id) is None
+    assert changes.read(batch.id) is None
 
 
 def test_progress_that_the_processes_of_the_jobs_did_not_store_is_stored(batch):
     members = [member_of(batch) for _ in range(2)]
-    observed_groups.insert(members)
-    observed_batches.close(batch.id, count=3, total=3, title="Three")
+    recording.insert(members)
+    batches.close(batch.id, count=3, total=3, title="Three")
     Job.objects.filter(id__in=[member.id for member in members]).update(state="succeeded")
-    observed_batches.store_progress()
+    batches.store_progress()
     assert state_of(batch) == ("running", 2, 3)
     version = batch.version
-    observed_batches.store_progress()
+    batches.store_progress()
     batch.refresh_from_db()
     assert batch.version == version

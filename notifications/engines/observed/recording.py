@@ -15,12 +15,13 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.engines.observed import batches
+from notifications.engines.observed.starts import ObservedAttempt, write_starts
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, notify_functions, observed_batches
+from notifications.jobs.transitions import finishing, notify_functions
 from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.jobs.transitions.conditional_updates import prepare_id
-from notifications.jobs.transitions.observed_starts import ObservedAttempt, write_starts
 from notifications.models import Job
 from notifications.statistics.recording import StatisticsBuffer
 
@@ -100,7 +101,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
             if outcome is not None:
                 end = _outcome_for(row, attempt, outcome)
                 (found.ends if end.notify is None else found.remade_ends).append((attempt, end))
-        observed_batches.requeue_guesses(guesses)
+        batches.requeue_guesses(guesses)
         write_starts(starts, now, statistics)
         found.begun_attempts = [attempt for attempt, _ in starts]
         return [outcome for _, outcome in found.ends], now
@@ -177,12 +178,12 @@ def _lock_rows(attempts: Sequence[ObservedAttempt]) -> dict[UUID, Job]:
         existing = {job.id for job in _select([attempt.job for attempt in absent], lock=False)}
         if missing := [attempt for attempt in absent if attempt.job.id not in existing]:
             queued = [_queued_row(attempt.job) for attempt in missing]
-            batches = [
+            new_batches = [
                 attempt.make_batch() for attempt in missing if attempt.job.batch and attempt.make_batch
             ]
-            bulk.insert(_in_order([*batches, *queued]), ignore_conflicts=True)
+            bulk.insert(_in_order([*new_batches, *queued]), ignore_conflicts=True)
             for batch in sorted({job.batch for job in queued if job.batch}):
-                observed_batches.reopen_in_transaction(batch)
+                batches.reopen_in_transaction(batch)
             rows |= {job.id: job for job in _select(queued, lock=True)}
     return rows
 

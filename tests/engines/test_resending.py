@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from notifications.jobs.transitions import handing_over, resending
+from notifications.engines import lane_changes, resending
 from notifications.models import Job
 from notifications.testing import clock
-from tests.jobs.transitions.engine_jobs import claim, enqueue, finish, lane_of, make_older
+from tests.engines.engine_jobs import claim, enqueue, finish, lane_of, make_older
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -29,14 +29,14 @@ def test_lost_id_is_handed_over_again():
 
 
 def test_interval_is_bounded():
-    now = handing_over.database_now()
-    assert handing_over.next_hand_over(now, 1_000) - now == timedelta(
-        seconds=handing_over.MAX_INTERVAL_SECONDS
+    now = lane_changes.database_now()
+    assert lane_changes.next_hand_over(now, 1_000) - now == timedelta(
+        seconds=lane_changes.MAX_INTERVAL_SECONDS
     )
 
 
 def test_lost_ids_are_handed_over_at_a_bounded_rate(monkeypatch):
-    monkeypatch.setattr(handing_over, "MAX_JOBS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(lane_changes, "MAX_JOBS_PER_TRANSACTION", 2)
     for _ in range(3):
         enqueue()
     clock.advance(timedelta(seconds=11))
@@ -63,11 +63,11 @@ def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
 
 def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
     """What was overtaken is found behind jobs that were not."""
-    monkeypatch.setattr(handing_over, "MAX_JOBS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(lane_changes, "MAX_JOBS_PER_TRANSACTION", 2)
     monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     running, *waiting, overtaken = [enqueue() for _ in range(6)]
     claim(running)
-    early = handing_over.database_now() - timedelta(seconds=6)
+    early = lane_changes.database_now() - timedelta(seconds=6)
     Job.objects.filter(pk=overtaken.pk).update(handed_over_at=early)
     clock.advance(timedelta(seconds=11))
     cursor = resending.Cursor()
@@ -79,11 +79,11 @@ def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
 def test_jobs_that_were_sent_before_their_queue_was_drained_are_lost(monkeypatch):
     """However often they were sent: the interval of a job in a long backlog has become minutes. But only once."""
     monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
-    monkeypatch.setattr(handing_over, "FIRST_INTERVAL_SECONDS", 50.0)  # the test itself takes time
+    monkeypatch.setattr(lane_changes, "FIRST_INTERVAL_SECONDS", 50.0)  # the test itself takes time
     jobs = [enqueue() for _ in range(4)]
     claim(enqueue())  # another process is busy
     Job.objects.filter(pk=jobs[1].pk).update(
-        handovers=5, hand_over_at=handing_over.database_now() + timedelta(seconds=16 * 50)
+        handovers=5, hand_over_at=lane_changes.database_now() + timedelta(seconds=16 * 50)
     )
     claim(jobs[2])
     other = enqueue(queue_name="other")
@@ -108,10 +108,10 @@ def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
     monkeypatch.setattr(resending, "MAX_JOBS_OF_IDLE", 3)
     jobs = [enqueue() for _ in range(6)]
     finish(*claim(jobs[0]))
-    Job.objects.filter(pk=jobs[0].pk).update(finished_at=handing_over.database_now() + timedelta(seconds=11))
+    Job.objects.filter(pk=jobs[0].pk).update(finished_at=lane_changes.database_now() + timedelta(seconds=11))
     clock.advance(timedelta(seconds=11))
     running, *behind_it = [enqueue(queue_name="slow") for _ in range(4)]
-    Job.objects.filter(pk__in=[job.pk for job in behind_it]).update(hand_over_at=handing_over.database_now())
+    Job.objects.filter(pk__in=[job.pk for job in behind_it]).update(hand_over_at=lane_changes.database_now())
     claim(running)
     sent = {row.pk for row in resending.hand_over_again()}
     assert sent == {job.pk for job in [*jobs[1:4], behind_it[0]]}
@@ -129,9 +129,9 @@ def test_clock_of_the_database_counts(monkeypatch):
 def test_job_that_was_handed_over_late_is_not_overtaken(monkeypatch):
     """A job for later, or of a retry, was enqueued before the jobs that the engine runs now."""
     monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
-    enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
+    enqueue(run_after=lane_changes.database_now() + timedelta(seconds=60))
     clock.advance(timedelta(seconds=61))
-    (late,) = handing_over.hand_over_due_jobs()
+    (late,) = lane_changes.hand_over_due_jobs()
     make_older(late, 61)
     claim(enqueue())
     clock.advance(timedelta(seconds=11))

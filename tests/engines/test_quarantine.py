@@ -5,19 +5,19 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.engines import lane_changes, quarantine
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import claims, handing_over, quarantine, queueing, reaping, recording
+from notifications.jobs.transitions import claims, queueing, reaping, recording
 from notifications.models import Job, Worker
 from tests.jobs import tasks
-from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_engine")]
 
 
 @pytest.fixture
-def lost_jobs(live_worker):  # noqa: F811
+def lost_jobs(live_worker):
     """Return a function that has jobs be lost with the process that ran them, and returns their ids."""
 
     def lose(count):
@@ -42,7 +42,7 @@ def claim(ids, **options):
 def test_jobs_of_a_lost_process_are_quarantined(lost_jobs):
     lost_jobs(2)
     assert lanes() == [("isolated", "queued")] * 2
-    assert handing_over.hand_over_due_jobs() == []
+    assert lane_changes.hand_over_due_jobs() == []
 
 
 def test_one_is_claimed_at_a_time(lost_jobs):
@@ -54,7 +54,7 @@ def test_one_is_claimed_at_a_time(lost_jobs):
     assert lanes() == [("isolated", "running"), ("isolated", "queued"), ("engine", "running")]
 
 
-def test_no_more_are_handed_over_than_there_are_processes(lost_jobs, live_worker):  # noqa: F811
+def test_no_more_are_handed_over_than_there_are_processes(lost_jobs, live_worker):
     ids = lost_jobs(4)
     assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[:1]
     for _ in range(2):
@@ -66,10 +66,10 @@ def test_no_more_are_handed_over_than_there_are_processes(lost_jobs, live_worker
 
 
 def test_an_id_that_another_quarantined_job_keeps_from_running_is_sent_again_soon(lost_jobs, monkeypatch):
-    monkeypatch.setattr(handing_over, "FIRST_REFUSED_SECONDS", 30.0)  # the test itself takes time
+    monkeypatch.setattr(lane_changes, "FIRST_REFUSED_SECONDS", 30.0)  # the test itself takes time
     (id,) = lost_jobs(1)
     quarantine.hand_over_quarantined_jobs()
-    assert handing_over.take_back([id]) == set()
+    assert lane_changes.take_back([id]) == set()
     assert quarantine.hand_over_quarantined_jobs() == []
     job = Job.objects.get(id=id)
     assert (job.lane, job.state) == ("isolated", "queued")
@@ -90,7 +90,7 @@ def test_a_backend_with_many_does_not_hold_up_another(lost_jobs, settings, monke
     assert sorted(job.id for job in quarantine.hand_over_quarantined_jobs()) == [ids[0], ids[3]]
 
 
-def test_one_job_tries_an_engine_that_did_not_answer(lost_jobs, live_worker, settings):  # noqa: F811
+def test_one_job_tries_an_engine_that_did_not_answer(lost_jobs, live_worker, settings):
     settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
     for _ in range(3):
         Worker.objects.filter(id=live_worker()).update(queues="engine:any")
@@ -108,12 +108,12 @@ def test_intervals_grow_while_no_process_takes_a_quarantined_job(lost_jobs, with
     for refuse, intervals in ((True, (1, 2, 4, 8)), (False, (60, 60)), (True, (60, 60))):
         for seconds in intervals:
             Job.objects.update(hand_over_at=None)
-            before = handing_over.database_now()
+            before = lane_changes.database_now()
             assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == [id]
             if refuse:
-                handing_over.take_back([id])
+                lane_changes.take_back([id])
             began_at = Job.objects.get(id=id).hand_over_at - timedelta(seconds=seconds)
-            assert before <= began_at <= handing_over.database_now()
+            assert before <= began_at <= lane_changes.database_now()
 
 
 def test_a_released_quarantined_job_stays_quarantined(lost_jobs):
