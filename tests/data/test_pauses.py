@@ -72,10 +72,10 @@ def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):
         return result
 
     assert transactions.fair_atomic(partial(hold_lock, 0, 0)) == 0
-    assert transactions.fair_atomic(partial(hold_lock, 1, 7)) == 7
-    assert time.monotonic() - starts[-1] < 2
+    assert transactions.fair_atomic(partial(hold_lock, 2, 7)) == 7
+    assert time.monotonic() - starts[-1] < 4
     assert transactions.fair_atomic(partial(hold_lock, 0, 0), more_follows=True) == 0
-    assert starts[-1] - starts[-2] >= 2
+    assert starts[-1] - starts[-2] >= 4
     prepared = transactions.lock_time.free_until
     assert prepared - transactions.lock_time.until == pytest.approx(transactions.MIN_LOCK_PAUSE_SECONDS)
     with transactions.transaction.atomic():

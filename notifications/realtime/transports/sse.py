@@ -30,7 +30,7 @@ BYE_TIMEOUT_SECONDS = 5.0
 class EventStream(Subscriber):
     """``stream()`` is the body of one response."""
 
-    __slots__ = ("cancel_timer", "end_at", "has_chunks", "next_comment_at", "pending_chunks", "total_bytes")
+    __slots__ = ("end_at", "has_chunks", "next_comment_at", "pending_chunks", "total_bytes")
 
     def __init__(self, hub: HubProtocol, user: Any, session_key: str | None) -> None:
         super().__init__(hub, user, session_key)
@@ -40,7 +40,6 @@ class EventStream(Subscriber):
         self.next_comment_at = now + COMMENT_INTERVAL_SECONDS
         self.end_at = now + MAX_RESPONSE_SECONDS
         self.has_chunks = asyncio.Event()
-        self.cancel_timer: asyncio.TimerHandle | None = None
 
     async def stream(self, epoch: str | None, seq: int | None) -> AsyncGenerator[bytes]:
         """Yield the events after a position until the response ends. None for either begins with a snapshot."""
@@ -62,8 +61,6 @@ class EventStream(Subscriber):
         finally:
             self.is_closed = True
             self.hub.leave(self)
-            if self.cancel_timer:
-                self.cancel_timer.cancel()
 
     def deliver(self, frame: frames.Frame) -> bool:
         if self.is_closed:
@@ -101,5 +98,6 @@ class EventStream(Subscriber):
         self.is_closed = True
         self.hub.leave(self)
         self.has_chunks.set()
-        # A client that does not read the rest must not keep the connection.
-        self.cancel_timer = self.hub.loop.call_later(timeout, self.task.cancel)
+        # A client that does not read the rest, down to the end of the response, must not keep the connection.
+        timer = self.hub.loop.call_later(timeout, self.task.cancel)
+        self.task.add_done_callback(lambda task: timer.cancel())

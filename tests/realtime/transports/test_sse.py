@@ -222,15 +222,17 @@ async def test_pending_events_of_slow_client_are_bounded(send_request, user):
     assert last < 240
 
 
-async def test_stuck_client_is_dropped(send_request, user, monkeypatch):
-    """A response that has ended but whose rest cannot be sent is dropped after a timeout."""
+@pytest.mark.parametrize("notes", [0, 1])
+async def test_stuck_client_is_dropped(send_request, user, monkeypatch, notes):
+    """A response that has ended but whose rest, or only its end, cannot be sent is dropped after a timeout."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
     monkeypatch.setattr(sse, "DRAIN_TIMEOUT_SECONDS", 0.2)
     events = await send_request("events/", user)
     await events.start()
     async with block_sends(events):
-        await in_thread(notify, user, "not taken")
+        for _ in range(notes):
+            await in_thread(notify, user, "not taken")
         await events.wait_until_closed()
     events = await send_request("events/", user)
     await events.start()
