@@ -6,6 +6,7 @@ This module may be imported before the models are ready, so that a module with t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
@@ -81,6 +82,7 @@ def notify(
     key: str = "",
     data: dict[str, Any] | None = None,
     actions: Sequence[Mapping[str, str]] = (),
+    deliver: Sequence[Mapping[str, float | timedelta]] | None = None,
 ) -> list[UUID]:
     """Create a notification for each user and push it after the commit. Return the ids of the notifications.
 
@@ -102,6 +104,9 @@ def notify(
         At most three buttons of the notification: dicts of ``label``, at most 40 characters, and either ``url``, a link
         as above, or ``post``, a path of this site to which a form is posted after the user has confirmed it. They are
         part of ``data``, as ``data["actions"]``.
+    ``deliver``
+        Steps like ``[{"email": 600}]``, in place of those that ``NOTIFICATIONS["DELIVERY"]`` has for the category: a
+        channel, and seconds or a timedelta after which it goes by it if it is still open. ``[]`` for the page only.
 
     Inside a transaction it only inserts rows, so a rollback removes them.
     Raises TypeError or ValueError, and ``django.db.OperationalError`` when the database stays busy.
@@ -118,6 +123,7 @@ def notify(
         key=key,
         data=data,
         actions=actions,
+        deliver=deliver,
     )
 
 
@@ -132,6 +138,7 @@ async def anotify(
     key: str = "",
     data: dict[str, Any] | None = None,
     actions: Sequence[Mapping[str, str]] = (),
+    deliver: Sequence[Mapping[str, float | timedelta]] | None = None,
 ) -> list[UUID]:
     """See notify()."""
     return await sync_to_async(notify)(
@@ -144,6 +151,7 @@ async def anotify(
         key=key,
         data=data,
         actions=actions,
+        deliver=deliver,
     )
 
 

@@ -75,6 +75,7 @@ __all__ = [
     "TaskResult",
     "TaskResultDoesNotExist",
     "TaskResultStatus",
+    "mail_backend",
     "normalize_json",
     "should_send",
     "signature_of",
@@ -108,6 +109,13 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
         return inspect.signature(function, annotation_format=Format.STRING)
     return inspect.signature(function)
+
+
+def mail_backend() -> Any:
+    """Return a backend of e-mail: ``MAILERS["default"]`` of Django 6.1, or that of ``EMAIL_BACKEND``."""
+    from django.core import mail
+
+    return mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
 
 
 def is_test_runner() -> bool:

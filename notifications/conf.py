@@ -22,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "JOBS_PER_MINUTE": 1200,
     "CELERY": {},
     "CONCURRENCY": 100,
+    "DELIVERY": {},
     "EMBEDDED_WORKER": None,
     "GRACE": 25,
     "HANDLERS": {},
@@ -36,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "OUTBOUND_TOTAL": 512,
     "RETENTION": timedelta(days=30),
     "SCHEDULES": {},
+    "SITE_URL": "",
     "SOCKETS_PER_USER": 20,
 }
 
@@ -60,6 +62,7 @@ class Settings:
     JOBS_PER_MINUTE: int
     CELERY: dict[str, Any]
     CONCURRENCY: int
+    DELIVERY: dict[str, Any]
     GRACE: float
     HANDLERS: dict[str, Any]
     LEASE: float
@@ -73,6 +76,7 @@ class Settings:
     OUTBOUND_TOTAL: int
     RETENTION: timedelta
     SCHEDULES: dict[str, Any]
+    SITE_URL: str
     SOCKETS_PER_USER: int
 
     @property
@@ -162,6 +166,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "OUTBOUND_PER_HOST": (_is_positive, "1 or more"),
     "OUTBOUND_PORTS": (lambda value: all(map(_is_port, value)), "a list of port numbers"),
     "OUTBOUND_TOTAL": (_is_positive, "1 or more"),
+    "SITE_URL": (lambda value: not value or _is_origin(value), "like 'https://example.com', without a path"),
     "SOCKETS_PER_USER": (_is_positive, "1 or more"),
 }
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
+from notifications.deliveries import sending
 from notifications.engines import lane_changes
 from notifications.jobs.transitions import finishing, manual, reaping
 from notifications.jobs.worker.lease import find_dead_neighbors
@@ -34,6 +35,8 @@ ROLL_UP_INTERVAL_SECONDS = 60.0
 MAX_FIRST_DELAY_SECONDS = 15.0
 #: Seconds between two moves of jobs whose backend has gained or lost its engine.
 MOVE_INTERVAL_SECONDS = 60.0
+#: Seconds between two looks for deliveries whose job has ended without them.
+ABANDONED_INTERVAL_SECONDS = 60.0
 EVERYWHERE = LASTING | Where.SERVER
 
 
@@ -50,7 +53,8 @@ def list_duties(process: Upkeep) -> list[Duty]:
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
     # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
     move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
-    elected = [alerts, roll_up_statistics, prune, move]
+    abandoned = Duty("fail abandoned deliveries", ABANDONED_INTERVAL_SECONDS, sending.fail_abandoned)
+    elected = [alerts, roll_up_statistics, prune, move, abandoned]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
@@ -60,6 +64,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty("take jobs from lost workers", 0, lambda: _reap(process)),
         Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations),
         Duty("finish batches", 0, finishing.finish_remaining_batches),
+        Duty("enqueue deliveries", sending.INTERVAL_SECONDS, sending.enqueue_due),
         Duty("mark notifications as read", 0, lambda: _mark(process), EVERYWHERE),
         Duty(
             "announce alerts and schedules",

@@ -8,7 +8,10 @@ from uuid import UUID
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils import formats
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import notification_filters
@@ -16,6 +19,7 @@ from notifications.admin.broadcasts.composing import SEND_PERMISSION
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.db.transactions import database
+from notifications.deliveries.timeline import timeline
 from notifications.models import Broadcast, Notification
 from notifications.operations.matching import MAX_IDS_READ
 
@@ -37,7 +41,7 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
     sortable_by = ()
     fields = (
         *("title", "body", "url", "user", "level", "category", "key", "job", "sent_with", "data"),
-        *("created_at", "read_at", "archived_at", "seq", "raised", "id"),
+        *("created_at", "read_at", "archived_at", "timeline", "seq", "raised", "id"),
     )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -72,6 +76,22 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
             return "-"
         url = reverse(f"{self.admin_site.name}:notifications_broadcast_change", args=[row.broadcast])
         return format_html('<a href="{}">{}</a>', url, _("A broadcast"))
+
+    @admin.display(description=_("what happened to it"))
+    def timeline(self, row: Notification) -> str:
+        return format_html_join(
+            mark_safe("<br>"),
+            "{} {}",
+            (
+                (
+                    formats.date_format(template_localtime(event.at), "SHORT_DATETIME_FORMAT")
+                    if event.at
+                    else "",
+                    event.text,
+                )
+                for event in timeline(row)
+            ),
+        )
 
 
 def _read_ids(user: Any) -> list[Any] | None:

@@ -22,6 +22,7 @@ from notifications import states
 from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.broadcasts import Broadcast as Broadcast
+from notifications.models.deliveries import Delivery as Delivery
 from notifications.models.duties import DutyRun as DutyRun
 from notifications.models.levels import NotificationLevel
 from notifications.models.muted_categories import MutedCategory as MutedCategory
@@ -70,6 +71,8 @@ class Notification(models.Model):
     created_at = MomentField(_("created"), editable=False)
     read_at = MomentField(_("read"), null=True, blank=True, editable=False)
     archived_at = MomentField(_("archived"), null=True, blank=True, editable=False)
+    #: Not stored: the steps of its deliveries, instead of those that the setting has for its category.
+    steps: Any = None
 
     class Meta:
         verbose_name = _("notification")

@@ -1,6 +1,6 @@
 """The hub: connects the doorbell and the position check with the clients of this process.
 
-There is one hub per event loop of a server. ``Delivery`` reads and sends what changed, ``SessionLookup`` authenticates
+There is one hub per event loop of a server. ``Fanout`` reads and sends what changed, ``SessionLookup`` authenticates
 handshakes, ``SessionChecker`` closes clients that have signed out, and ``HubClock`` calls the periodic work.
 """
 
@@ -20,7 +20,7 @@ from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
 from notifications.realtime.clock import HubClock
 from notifications.realtime.close_reasons import Bye
-from notifications.realtime.delivery import Delivery
+from notifications.realtime.fanout import Fanout
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
 from notifications.realtime.server_process import ServerRow
 from notifications.realtime.subscriber import Subscriber
@@ -57,7 +57,7 @@ class Hub:
         self._stop_listening: Callable[[], None] | None = None
         self._server_row = ServerRow()
         self._session_checker = SessionChecker(loop, self.auth_pool, self.users.subscribers)
-        self._delivery = Delivery(
+        self._fanout = Fanout(
             loop,
             self.users,
             read_pool=self.query_pool,
@@ -88,7 +88,7 @@ class Hub:
         if not self.users.remove(subscriber):
             return
         self._freed_memory.count_closed()
-        self._delivery.forget(subscriber)
+        self._fanout.forget(subscriber)
         if not self.users and self._stop_listening:
             # In a thread, because it waits for the listening thread.
             stop, self._stop_listening = self._stop_listening, None
@@ -96,7 +96,7 @@ class Hub:
 
     def catch_up(self, subscriber: Subscriber) -> None:
         """Send a subscriber what followed its position, as soon as it can be read and there is room for it."""
-        self._delivery.catch_up(subscriber)
+        self._fanout.catch_up(subscriber)
 
     def subscribers(self, users: Iterable[Any] | None = None) -> list[Subscriber]:
         """Return all subscribers, or those of these user keys."""
@@ -140,7 +140,7 @@ class Hub:
         # Without a known guard, a ring is the only sign that sessions may have ended. A deleted user has no stream.
         without_guard = [user for user in watched if self.users[user].guard in (None, NO_STREAM.guard)]
         self._session_checker.schedule(self.subscribers(without_guard))
-        self._delivery.read_users(watched)
+        self._fanout.read_users(watched)
 
     def _handle_session_guards(self, guards: dict[Any, int]) -> None:
         """Check sessions of users whose guard has changed, and of those who joined before their guard was known."""
@@ -193,11 +193,11 @@ class Hub:
 
     def _handle_positions(self, checked: PositionCheck) -> None:
         """Catch up the subscribers that lost rings have left behind, and those whose last read failed."""
-        self._delivery.retry_failed()
+        self._fanout.retry_failed()
         for subscriber in self.subscribers():
             # Each compares its own epoch: one that joined after a restore may have the new epoch already.
             if subscriber.is_started and not subscriber.needs_sync and subscriber.epoch != checked.epoch:
-                self._delivery.restart(subscriber)
+                self._fanout.restart(subscriber)
         self._handle_session_guards({key: position.guard for key, position in checked.positions.items()})
         # A deleted user who never had a stream has no guard that changes.
         self._session_checker.check_deleted(

@@ -21,6 +21,7 @@ from notifications.db.transactions import (
 )
 from notifications.ids import uuid7
 from notifications.models import Notification
+from notifications.streams.deliveries import insert_deliveries, read_steps
 from notifications.streams.muting import mark_muted
 
 logger = logging.getLogger("notifications")
@@ -56,6 +57,7 @@ def create_notifications(
             chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
             prepare(chunk)
             bulk.insert(chunk)
+            insert_deliveries(chunk)
         if events:
             events.insert_jobs(rows)
         streams.number(row.user_id for row in rows)
@@ -80,6 +82,7 @@ def build_notification(
     key: str = "",
     data: dict[str, Any] | None = None,
     actions: Sequence[Any] = (),
+    deliver: Any = None,
     job: uuid.UUID | None = None,
     broadcast: uuid.UUID | None = None,
 ) -> Notification:
@@ -106,6 +109,7 @@ def build_notification(
         job=job,
         broadcast=broadcast,
         created_at=times.now(),
+        **({} if deliver is None else {"steps": read_steps(deliver)}),
     )
 
 
@@ -175,6 +179,7 @@ def create_chunk(
         # Numbering in place holds SQLite's lock for a third of the time.
         is_numbered = streams.number_new(rows)
         bulk.insert(rows)
+        insert_deliveries(rows)
         if events:
             events.insert_jobs(rows)
         return not is_numbered and streams.number_in_transaction(users)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from notifications.db.transactions import connection, in_callers_transaction, on_commit, retrying_atomic
+from notifications.db.transactions import (
+    connection,
+    database,
+    in_callers_transaction,
+    on_commit,
+    retrying_atomic,
+)
 from notifications.db.user_keys import to_db
+from notifications.models import Stream
 from notifications.streams import changes, ring
 from notifications.streams.numbering import Pass
 
@@ -23,6 +31,12 @@ def count_unseen_sql(user: str = "%s", seen: str = "%s") -> str:
     )
     count = f"SELECT count(*) FROM notifications_notification WHERE {of_user} AND"
     return f"SELECT ({count} {is_open}) + ({count} seq IS NULL AND NOT {is_open})"
+
+
+def seen_positions(users: Iterable[Any]) -> dict[Any, int]:
+    """Return up to where each of these users (keys) was shown the stream, without those that have none."""
+    rows = Stream.objects.using(database()).filter(user_id__in=list(users))
+    return dict(rows.values_list("user_id", "seen"))
 
 
 def mark_seen(user: Any, up_to: int) -> None:

@@ -47,9 +47,11 @@ def purge_chunk(user: Any) -> int:
                 marks = ", ".join(["%s"] * len(ids))
                 if table == "notifications_job":
                     cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
+                else:
+                    cursor.execute(f"DELETE FROM notifications_delivery WHERE notification IN ({marks})", ids)
                 cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
                 return len(ids)
-        for table in ("pendingmark", "mutedcategory", "announcedstate", "stream"):
+        for table in ("delivery", "pendingmark", "mutedcategory", "announcedstate", "stream"):
             cursor.execute(f"DELETE FROM notifications_{table} WHERE user_id = %s", [key])
     ring([user])
     return 0

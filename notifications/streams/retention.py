@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import Attempt, Job, Notification, Tick
+from notifications.models import Attempt, Delivery, Job, Notification, Tick
 from notifications.streams import raise_floors
 from notifications.streams.purging import find_deleted_users, purge_chunk
 
@@ -117,6 +117,8 @@ def _prune_chunk(model: Any, before: datetime) -> int:
     ids = [id for id, _, _ in rows]
     if model is Job:
         Attempt.objects.using(database()).filter(job__in=ids).delete()
+    if model is Notification:
+        Delivery.objects.using(database()).filter(notification__in=ids).delete()
     model.objects.using(database()).filter(id__in=ids).delete()
     raise_floors(_greatest_seqs(rows))
     return len(rows)

@@ -63,7 +63,7 @@ def short_intervals(monkeypatch):
         ),
         *(
             "jobs.transitions.queueing.REQUEUE_DELAY_SECONDS",
-            "realtime.delivery.RETRY_SECONDS",
+            "realtime.fanout.RETRY_SECONDS",
             "realtime.clock.TICK_SECONDS",
         ),
         "realtime.doorbell.RESTART_INTERVAL_SECONDS",

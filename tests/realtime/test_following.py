@@ -238,7 +238,7 @@ async def test_pending_changes_are_numbered_every_second(connect, user, monkeypa
 
 async def test_failed_read_is_retried(connect, user, monkeypatch):
     """If reading changes fails, it is retried, and the change is sent."""
-    monkeypatch.setattr("notifications.realtime.delivery.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.realtime.fanout.RETRY_SECONDS", 0.05)
     socket = await connect(user)
     await socket.start()
     read_missed, failures = changes.read_missed, [OperationalError("gone"), OperationalError("gone")]

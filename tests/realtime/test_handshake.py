@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from notifications import duties
 from notifications.models import Stream
-from notifications.realtime import clock, delivery, hub
+from notifications.realtime import clock, fanout, hub
 from notifications.realtime.auth import page_user, session_checker
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
@@ -353,7 +353,7 @@ async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
         lock_released.wait(20)
 
     monkeypatch.setattr(duties.streams, "number_pending", wait_for_lock)
-    monkeypatch.setattr(delivery, "number_if_needed", wait_for_lock)
+    monkeypatch.setattr(fanout, "number_if_needed", wait_for_lock)
     try:
         first = await connect(user)
         assert await asyncio.to_thread(waiting.acquire, timeout=10)

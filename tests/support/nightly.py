@@ -25,6 +25,7 @@ NIGHTLY = {
         "contrib/celery/test_kills.py::test_other_pools*",
         "contrib/celery/test_rabbitmq.py::test_a_message_that_the_broker_loses",
         "contrib/celery/test_rabbitmq.py::test_ends_ring_the_bell_once",
+        "contrib/celery/test_run_rabbitmq.py::*",
         "contrib/celery/test_run.py::TestSolo::*",
         "contrib/celery/test_run.py::TestThreads::*",
         "docs/test_browser_pages.py::test_alpine",

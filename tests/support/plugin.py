@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 
+import hypothesis
 import pytest
 
 from tests.support.certificates import self_signed_pem as self_signed_pem
@@ -40,6 +41,10 @@ def pytest_load_initial_conftests(early_config):
 
 
 def pytest_configure(config):
+    # Examples take long on a machine that is busy with other tests.
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("tests")
     config.option.rerun_show_tracebacks = True  # of tests that run once more in CI
     # A shell ignores SIGINT in background jobs, and every process that the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("notifications.jobs")
 
 
+#: Tasks of this app whose jobs raise no events: a handler that notifies of each e-mail would cause the next one.
+SILENT_TASKS = {"notifications.deliveries.sending.deliver"}
 #: A value, and the same as JSON.
 Item = tuple[dict[str, Any] | None, str]
 NO_ITEM: Item = (None, "null")
@@ -69,7 +71,7 @@ def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
     built: list[Job] = []
     for outcome in ended if handlers.by_event else ():
         job, notification = outcome.job, outcome.notification
-        if job.task_path in handlers.task_paths:
+        if job.task_path in handlers.task_paths or job.task_path in SILENT_TASKS:
             continue
         types = [f"job.{outcome.state}", *([NOTIFICATION_CREATED] if notification else [])]
         if types := [type for type in types if type in handlers.by_event]:

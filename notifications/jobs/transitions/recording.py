@@ -27,6 +27,7 @@ from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job
 from notifications.statistics.recording import StatisticsBuffer
 from notifications.streams import inbox
+from notifications.streams.deliveries import insert_deliveries
 
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
 LockRows = Callable[[StatisticsBuffer], tuple[Sequence[Outcome], datetime]]
@@ -127,6 +128,7 @@ def _write_ends(
             state=state,
         )
         bulk.insert(notifications)
+        insert_deliveries(notifications, [o.job.language for o in ended if o.notification])
         events.insert_jobs(of_handlers)
     events.wake_workers(of_handlers)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 
 from notifications.management.management_command import HelpFormatter, ManagementCommand, common_options
 from notifications.management.subcommands.doctor import DoctorCommand
+from notifications.management.subcommands.explain import ExplainCommand
 from notifications.management.subcommands.jobs import JobsCommand
 from notifications.management.subcommands.new_epoch import NewEpochCommand
 from notifications.management.subcommands.prune import PruneCommand
@@ -33,6 +34,7 @@ class Command(ManagementCommand):
         "jobs": JobsCommand,
         "schedules": SchedulesCommand,
         "watch": WatchCommand,
+        "explain": ExplainCommand,
         "prune": PruneCommand,
         "new_epoch": NewEpochCommand,
     }

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import delivery, hub, reader
+from notifications.realtime import fanout, hub, reader
 from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until
@@ -281,7 +281,7 @@ async def test_server_shutdown_ends_the_wait(send_request, cursor):
 
 async def test_database_outage_during_the_wait(send_request, user, cursor, monkeypatch):
     """If no read succeeded during the wait, the response is 503 with Retry-After."""
-    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.05)
 
     def fail(*args):
         raise RuntimeError("gone")

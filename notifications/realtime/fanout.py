@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 
 
-class Delivery:
+class Fanout:
     """Deliver changes to the subscribers of ``users``.
 
     Reads run in ``read_pool``, the numbering before snapshots in ``write_pool``. ``handle_session_guards(guards)`` is

@@ -1,0 +1,81 @@
+"""``manage.py notifications explain``: print why users were told of notifications, or were not."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandError
+from django.utils import timezone, translation
+
+from notifications import times
+from notifications.db.transactions import database
+from notifications.deliveries.timeline import timeline
+from notifications.management.management_command import ManagementCommand
+from notifications.models import Notification
+
+#: Notifications of a user that one call explains at most.
+MAX_NOTIFICATIONS = 100
+
+
+class ExplainCommand(ManagementCommand):
+    help = (
+        "Print what happened to notifications: when they were read, and which e-mails were sent, or why not."
+    )
+    examples = ("0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21", "--user ada --days 1")
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("id", nargs="?", help="the id of a notification")
+        parser.add_argument("--user", metavar="USERNAME", help="those of this user, the newest last")
+        parser.add_argument(
+            "--days", type=float, default=1.0, help="with --user: of so many days (default: 1)"
+        )
+
+    def handle(self, *args: Any, id: str | None, user: str | None, days: float, **options: Any) -> None:
+        if (id is None) == (user is None):
+            raise CommandError("Name one notification by its id, or a user: explain --user ada.")
+        rows = self.read_one(id) if id is not None else self.read_those_of(user, days)
+        # In one language, as the output of all commands.
+        with translation.override("en"):
+            for row in rows:
+                self.print_timeline(row)
+
+    def read_one(self, id: str) -> list[Notification]:
+        """Return the notification with an id. Raises CommandError."""
+        try:
+            key = UUID(id)
+        except ValueError as exc:
+            raise CommandError(f"{id!r} is not an id. Copy that of the notification from the admin.") from exc
+        rows = list(Notification.objects.using(database()).filter(pk=key))
+        if not rows:
+            raise CommandError(
+                f"There is no notification {key}. It may have been pruned after its retention."
+            )
+        return rows
+
+    def read_those_of(self, username: str | None, days: float) -> list[Notification]:
+        """Return the newest notifications of a user, the oldest first. Raises CommandError."""
+        if not 0 < days < 100_000:
+            raise CommandError(f"--days is {days}. It must be above 0.")
+        users = get_user_model()
+        try:
+            key = users._default_manager.get_by_natural_key(username).pk
+        except users.DoesNotExist as exc:
+            raise CommandError(f"There is no user {username!r}. Check the spelling.") from exc
+        rows = Notification.objects.using(database()).filter(
+            user=key, created_at__gte=times.now() - timedelta(days)
+        )
+        newest = rows.order_by("-created_at", "-id")[:MAX_NOTIFICATIONS]
+        if not newest:
+            self.stderr.write_plain(f"{username} has got no notification for so long: --days {days:g}.")
+        return list(reversed(newest))
+
+    def print_timeline(self, row: Notification) -> None:
+        """Print the title of a notification and its events."""
+        self.stdout.write(f"{row.pk} {row.title}")
+        for event in timeline(row):
+            at = timezone.localtime(event.at).strftime("%Y-%m-%d %H:%M:%S") if event.at else " " * 19
+            self.stdout.write(f"  {at}  {event.text}")

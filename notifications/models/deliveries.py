@@ -1,0 +1,82 @@
+"""The ways of notifications to channels besides the page."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from notifications.ids import uuid7
+from notifications.times import MomentField
+
+
+class Delivery(models.Model):
+    """A notification's way to one channel, to be decided when it is due. See ``deliveries/sending.py``."""
+
+    class Channel(models.TextChoices):
+        EMAIL = "email", _("e-mail")
+
+    class State(models.TextChoices):
+        #: It is not due yet.
+        PENDING = "pending", pgettext_lazy("delivery", "waits")
+        #: It has a job.
+        QUEUED = "queued", pgettext_lazy("delivery", "is sent")
+        SENT = "sent", pgettext_lazy("delivery", "sent")
+        SKIPPED = "skipped", pgettext_lazy("delivery", "not sent")
+        FAILED = "failed", pgettext_lazy("delivery", "failed")
+
+    class Reason(models.TextChoices):
+        """Why it was skipped."""
+
+        SEEN = "seen", _("The notification had been seen.")
+        READ = "read", _("The notification had been read.")
+        ARCHIVED = "archived", _("The notification had been archived or replaced by a newer one.")
+        DELETED = "deleted", _("The notification had been deleted.")
+        MUTED = "muted", _("The user had muted its category.")
+        INACTIVE = "inactive", _("The user is not active.")
+        NO_ADDRESS = "no-address", _("The user has no valid e-mail address.")
+
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
+    notification = models.UUIDField(_("notification"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("user"),
+    )
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
+    #: Empty until it is sent, if the user has one address only.
+    address = models.CharField(_("address"), max_length=320, blank=True, default="")
+    language = models.CharField(max_length=35, blank=True, default="")
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")
+    error = models.CharField(_("error"), max_length=500, blank=True, default="")
+    job = models.UUIDField(_("job"), null=True, blank=True)
+    #: When it is, or was, to be decided.
+    due_at = MomentField(_("due"))
+    #: When it was sent, skipped, or failed.
+    ended_at = MomentField(_("ended"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["notification", "channel", "address"], name="notifications_delivery_key"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["due_at", "id"], condition=Q(state="pending"), name="notifications_delivery_due"
+            ),
+            models.Index(fields=["job"], condition=Q(state="queued"), name="notifications_delivery_job"),
+            models.Index(fields=["user"], name="notifications_delivery_user"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.notification}: {self.channel}"

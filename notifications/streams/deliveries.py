@@ -1,0 +1,166 @@
+"""Insert the deliveries of notifications, in the transaction that inserts these.
+
+``NOTIFICATIONS["DELIVERY"]`` has the steps of each category: a channel, and after how long what is still open goes by
+it. When a delivery is due, ``deliveries/sending.py`` decides whether it is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils import translation
+
+from notifications.conf import WrongDeclaration, settings
+from notifications.db import bulk
+from notifications.models import Delivery, Notification
+
+logger = logging.getLogger("notifications")
+
+#: The key of the steps of categories that have none of their own.
+ALL_OTHERS = "*"
+MAX_STEPS, MAX_DELAY = 5, timedelta(days=30)
+EXAMPLE = '{"export": [{"email": 600}], "*": []}'
+
+
+class Step(NamedTuple):
+    """A channel, and how long after its creation a notification that is still open goes by it."""
+
+    channel: str
+    delay: timedelta
+
+
+def read_steps(value: Any) -> tuple[Step, ...]:
+    """Return the steps of a value like ``[{"email": 600}]``. Raises ``ValueError``."""
+    if not isinstance(value, list | tuple) or len(value) > MAX_STEPS:
+        raise ValueError(f"{value!r} is not a list of at most {MAX_STEPS} steps.")
+    steps = tuple(_read_step(step) for step in value)
+    if len({step.channel for step in steps}) < len(steps):
+        raise ValueError(f"{value!r} has a channel twice.")
+    return steps
+
+
+def _read_step(value: Any) -> Step:
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise ValueError(f'The step {value!r} is not a dict like {{"email": 600}}.')
+    ((channel, delay),) = value.items()
+    if channel not in Delivery.Channel.values:
+        raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(Delivery.Channel.values)}.")
+    if (
+        isinstance(delay, int | float)
+        and not isinstance(delay, bool)
+        and 0 <= delay <= MAX_DELAY.total_seconds()
+    ):
+        delay = timedelta(seconds=delay)
+    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= MAX_DELAY:
+        raise ValueError(
+            f"The delay of {channel} is {delay!r}. It must be a number of seconds, or a timedelta, from 0 to "
+            f"{MAX_DELAY.days} days."
+        )
+    return Step(channel, delay)
+
+
+class Rules:
+    """The valid steps by category.
+
+    ``wrong``
+        What is wrong with the others.
+    """
+
+    def __init__(self, declared: Mapping[Any, Any]) -> None:
+        self._steps: dict[str, tuple[Step, ...]] = {}
+        self.wrong: list[WrongDeclaration] = []
+        for category, value in declared.items():
+            try:
+                if not isinstance(category, str):
+                    raise ValueError("A category is a text.")
+                self._steps[category] = read_steps(value)
+            except ValueError as exc:
+                message = f"NOTIFICATIONS['DELIVERY'][{category!r}]: {exc}"
+                self.wrong.append(WrongDeclaration("notifications.W029", message, f"Write {EXAMPLE}."))
+
+    def of(self, category: str) -> tuple[Step, ...]:
+        """Return the steps of a category."""
+        steps = self._steps.get(category)
+        return self._steps.get(ALL_OTHERS, ()) if steps is None else steps
+
+    def __bool__(self) -> bool:
+        return any(self._steps.values())
+
+
+_loaded: Rules | None = None
+
+
+def read_rules() -> Rules:
+    """Read the setting."""
+    try:
+        return Rules(settings.DELIVERY)
+    except ImproperlyConfigured:  # not a dict, which another check reports
+        return Rules({})
+
+
+def find_wrong_rules() -> list[WrongDeclaration]:
+    """Return what keeps deliveries from being sent, for system checks."""
+    rules = read_rules()
+    try:
+        if not rules or settings.SITE_URL:
+            return rules.wrong
+    except ImproperlyConfigured:  # which another check reports
+        return rules.wrong
+    no_site = WrongDeclaration(
+        "notifications.W030",
+        "NOTIFICATIONS['DELIVERY'] has e-mails, but NOTIFICATIONS['SITE_URL'] is empty: none is sent.",
+        "Write the address of the site, to which links in e-mails lead: 'https://example.com'.",
+    )
+    return [*rules.wrong, no_site]
+
+
+def load_rules() -> Rules:
+    """Return the rules. What is wrong with them is logged by the first call in a process."""
+    global _loaded
+    if _loaded is None:
+        _loaded = read_rules()
+        for wrong in _loaded.wrong:
+            logger.error("Notifications are not delivered: %s %s", wrong.message, wrong.hint)
+    return _loaded
+
+
+def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | None = None) -> None:
+    """Insert the deliveries of notifications that this transaction inserts, but of those that were muted.
+
+    ``languages``
+        The language of each; by default that of this thread.
+    """
+    rules = load_rules()
+    if not rules and not any(row.steps for row in rows):
+        return
+    if languages is None:
+        languages = [translation.get_language() or ""] * len(rows)
+    bulk.insert(
+        [
+            bulk.new(
+                Delivery,
+                notification=row.id,
+                user_id=row.user_id,
+                channel=step.channel,
+                language=language,
+                due_at=row.created_at + step.delay,
+            )
+            for row, language in zip(rows, languages, strict=True)
+            if row.read_at is None
+            for step in (rules.of(row.category) if row.steps is None else row.steps)
+        ]
+    )
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    global _loaded
+    if setting == "NOTIFICATIONS":
+        _loaded = None
+
+
+setting_changed.connect(_forget)

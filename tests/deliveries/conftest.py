@@ -1,0 +1,93 @@
+"""Notifications with deliveries, and a real SMTP server."""
+
+from datetime import timedelta
+
+import django
+import pytest
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.deliveries import sending
+from notifications.models import Delivery
+from notifications.testing import run_jobs
+from tests.jobs.conftest import (  # noqa: F401 (fixtures)
+    gate,
+    longest_backoff,
+    short_join_idle,
+    start_worker,
+    with_engine,
+)
+from tests.support.smtp_server import smtp_server
+
+SITE_URL = "https://site.example"
+
+
+def use_mail_backend(settings, name, **options):
+    """Have Django send e-mails by one of its backends."""
+    backend = f"django.core.mail.backends.{name}.EmailBackend"
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": backend, "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND = backend
+        for key, value in options.items():
+            setattr(settings, f"EMAIL_{key.upper()}", value)
+
+
+@pytest.fixture(autouse=True)
+def outbox(settings):
+    """What is sent goes to `mail.outbox`."""
+    use_mail_backend(settings, "locmem")
+
+
+@pytest.fixture
+def configure(settings):
+    """configure(steps of all categories, **other settings) sets NOTIFICATIONS."""
+
+    def configure(steps, **others):
+        settings.NOTIFICATIONS = {
+            **settings.NOTIFICATIONS,
+            "SITE_URL": SITE_URL,
+            "DELIVERY": {"*": steps},
+            **others,
+        }
+
+    return configure
+
+
+@pytest.fixture
+def by_email(configure):
+    """All notifications go by e-mail after ten minutes."""
+    configure([{"email": 600}])
+
+
+@pytest.fixture
+def user(make_user):
+    """Return the user "ada", with an address."""
+    return make_user("ada", email="ada@users.example")
+
+
+@pytest.fixture
+def notified(user, by_email):
+    """notified(title, **fields) notifies ada and returns the delivery."""
+
+    def make(title="The export is ready", **fields):
+        (id,) = notify(user, title, **fields)
+        return Delivery.objects.get(notification=id)
+
+    return make
+
+
+def send_due():
+    """Do what the duty and the workers do with all that is due."""
+    Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    while sending.enqueue_due():
+        pass
+    run_jobs()
+
+
+@pytest.fixture
+def mailbox(settings):
+    """What a real SMTP server has received, to which Django's backend sends."""
+    with smtp_server() as mailbox:
+        use_mail_backend(settings, "smtp", host="127.0.0.1", port=mailbox.port)
+        yield mailbox

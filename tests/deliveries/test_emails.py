@@ -1,0 +1,197 @@
+"""The e-mails themselves, as a mail server receives them, and what follows from its answers."""
+
+import email.policy
+import re
+import smtplib
+from email.parser import BytesParser
+
+import pytest
+from django.core.mail.backends.locmem import EmailBackend
+from django.test import Client
+from django.utils import translation
+
+from notifications.deliveries.sending import MAX_ATTEMPTS, TemporaryError, fail_abandoned, may_pass
+from notifications.deliveries.timeline import timeline
+from notifications.models import Delivery, Job, Notification, Stream
+from notifications.testing import run_until_idle
+from tests.deliveries.conftest import send_due
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def parts(envelope):
+    """Return a message, its text, and its HTML."""
+    message = BytesParser(policy=email.policy.default).parsebytes(envelope.content)
+    text, html = (message.get_body([kind]).get_content().replace("\r\n", "\n") for kind in ("plain", "html"))
+    return message, text, html
+
+
+def test_headers_and_both_parts(notified, mailbox):
+    delivery = notified(
+        "Größe: 5 < 6\u2028 & more", body="Line 1\n<script>alert(1)</script>", url="/exports/1/?a=1&b=2"
+    )
+    send_due()
+    (envelope,) = mailbox.messages
+    assert envelope.rcpt_tos == ["ada@users.example"]
+    message, text, html = parts(envelope)
+    assert message["Subject"] == "Größe: 5 < 6 & more"
+    assert message["To"] == "ada@users.example" and message["Cc"] is message["Bcc"] is None
+    assert message["Message-ID"] == f"<{delivery.id}@site.example>"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert "https://site.example/exports/1/?a=1&b=2\n" in text
+    assert "Line 1\n<script>alert(1)</script>" in text
+    assert 'href="https://site.example/exports/1/?a=1&amp;b=2"' in html
+    assert "Line 1<br>&lt;script&gt;" in html and "<script" not in html
+    assert "prefers-color-scheme: dark" in html
+
+
+def state():
+    """Return what could keep a notification from being sent."""
+    return [*Notification.objects.values_list("read_at", "archived_at"), *Stream.objects.values_list("seen")]
+
+
+def test_links_change_nothing(notified, mailbox, user):
+    """Scanners open each link of an e-mail, also signed in and twice."""
+    notified("The export is ready", url="/notifications/")
+    send_due()
+    _, text, html = parts(mailbox.messages[0])
+    links = {url.removeprefix("https://site.example") for url in re.findall(r'https://[^\s"<]+', text + html)}
+    assert len(links) >= 1 and all(link.startswith("/") for link in links)
+    client = Client()
+    client.force_login(user)
+    before = state()
+    for each in (client, Client()):
+        for link in sorted(links) * 2:
+            assert each.get(link).status_code in (200, 302)
+    assert state() == before
+
+
+def test_address_of_the_site_that_is_not_ascii(notified, mailbox, configure):
+    delivery = notified()
+    configure([{"email": 600}], SITE_URL="https://exämple.com")
+    send_due()
+    message, text, _ = parts(mailbox.messages[0])
+    assert message["Message-ID"] == f"<{delivery.id}@xn--exmple-cua.com>"
+    assert "https://exämple.com/notifications/" in text
+
+
+def test_backend_that_sends_nothing(notified, monkeypatch):
+    """As SMTP with `fail_silently` does: it is tried again."""
+    delivery = notified()
+    monkeypatch.setattr(EmailBackend, "send_messages", lambda self, messages: 0)
+    send_due()
+    delivery.refresh_from_db()
+    assert delivery.state == "queued" and "has sent nothing" in delivery.error
+
+
+def test_link_of_another_site_and_of_none(notified, mailbox):
+    notified("A", url="https://elsewhere.example/x")
+    notified("B")
+    send_due()
+    texts = {parts(envelope)[0]["Subject"]: parts(envelope)[1] for envelope in mailbox.messages}
+    assert "https://elsewhere.example/x" in texts["A"]
+    assert "https://site.example/notifications/\n" in texts["B"]
+
+
+def test_language(notified, mailbox):
+    with translation.override("de"):
+        notified("Der Export ist fertig")
+    send_due()
+    _, text, html = parts(mailbox.messages[0])
+    assert '<html lang="de" dir="ltr">' in html
+    with translation.override("de"):
+        expected = translation.gettext("All notifications")
+    assert expected != "All notifications" and expected in html and expected in text
+
+
+def test_templates_of_the_project(notified, mailbox, settings, tmp_path):
+    """They are overridden by name."""
+    (tmp_path / "notifications").mkdir()
+    (tmp_path / "notifications/email.txt").write_text("Dear {{ user.username }}: {{ notification.title }}")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+    notified("Ready")
+    send_due()
+    assert parts(mailbox.messages[0])[1].strip() == "Dear ada: Ready"
+
+
+@pytest.mark.parametrize("answer", ["451 Try again", "421 Busy"])
+def test_answers_that_pass(notified, mailbox, answer):
+    """It is tried again later, and then sent."""
+    delivery = notified()
+    mailbox.answer = lambda number: answer if number < 3 else "250 OK"
+    send_due()
+    assert Delivery.objects.get().state == "queued" and not mailbox.messages
+    run_until_idle()
+    delivery.refresh_from_db()
+    assert delivery.state == "sent" and len(mailbox.messages) == 1 and mailbox.tries == 3
+
+
+def test_answer_that_does_not_pass(notified, mailbox):
+    """It is stored, and nothing is tried again."""
+    delivery = notified()
+    mailbox.answer_to_recipient = "550 5.1.1 No such user"
+    send_due()
+    run_until_idle()
+    delivery.refresh_from_db()
+    assert delivery.state == "failed" and "5.1.1 No such user" in delivery.error
+    job = Job.objects.get()
+    assert (mailbox.tries, job.state, job.attempt) == (0, "failed", 1)
+
+
+def test_server_that_stays_away(notified, mailbox):
+    """It is tried for hours. After the last attempt it has failed, and says why."""
+    delivery = notified()
+    mailbox.answer = lambda number: "451 Try again"
+    send_due()
+    assert any("451" in event.text for event in timeline(Notification.objects.get()))
+    pauses = [TemporaryError("", attempt).retry_after for attempt in range(1, MAX_ATTEMPTS)]
+    assert pauses[:2] == [60, 120] and sum(pauses) > 4 * 3600
+    run_until_idle()
+    fail_abandoned()
+    delivery.refresh_from_db()
+    assert delivery.state == "failed" and "451" in delivery.error
+    assert mailbox.tries == MAX_ATTEMPTS
+
+
+def test_connection_that_breaks_after_the_message_was_taken(notified, mailbox):
+    """It is sent again, with the same Message-ID: the answer is lost, and a lost e-mail would be worse."""
+    delivery = notified()
+    mailbox.answer = lambda number: None if number == 1 else "250 OK"
+    send_due()
+    run_until_idle()
+    wait_until(lambda: len(mailbox.messages) == 2, what="the second message")
+    first, second = (parts(envelope)[0]["Message-ID"] for envelope in mailbox.messages)
+    assert first == second
+    delivery.refresh_from_db()
+    assert delivery.state == "sent"
+
+
+class ApiError(Exception):
+    """An error as those of django-anymail."""
+
+    def __init__(self, status_code):
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionRefusedError(), True),
+        (RuntimeError("MaxRetryError of another library"), True),
+        (TimeoutError(), True),
+        (smtplib.SMTPServerDisconnected(), True),
+        (smtplib.SMTPAuthenticationError(535, b"wrong"), True),
+        (smtplib.SMTPDataError(451, b""), True),
+        (smtplib.SMTPDataError(552, b"too large"), False),
+        (smtplib.SMTPSenderRefused(550, b"", "a"), False),
+        (smtplib.SMTPRecipientsRefused({"a": (450, b"")}), True),
+        (smtplib.SMTPRecipientsRefused({"a": (550, b"")}), False),
+        (ApiError(429), True),
+        (ApiError(503), True),
+        (ApiError(400), False),
+        (ValueError("Header values can't contain newlines"), False),
+    ],
+)
+def test_errors_that_may_pass(error, expected):
+    assert may_pass(error) is expected

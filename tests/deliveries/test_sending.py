@@ -1,0 +1,334 @@
+"""What is sent when a delivery is due, and what is not and why."""
+
+from datetime import timedelta
+
+import django
+import pytest
+from django.core import mail
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from notifications import streams
+from notifications.api import notify
+from notifications.deliveries import decisions, sending
+from notifications.jobs.handlers import events as handler_events
+from notifications.jobs.transitions import manual
+from notifications.models import Delivery, Job, Notification
+from notifications.streams import marking_seen, muting, retention
+from notifications.testing import run_jobs, run_until_idle
+from tests.deliveries.conftest import send_due
+from tests.support.threads import run_in_threads
+from tests.support.waiting import wait_until
+
+DUMMY = ("django.tasks" if django.VERSION >= (6, 0) else "django_tasks") + ".backends.dummy.DummyBackend"
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+def test_open_notification_is_sent_once(notified):
+    delivery = notified("The export is ready", url="/exports/1/")
+    assert not sending.enqueue_due() and not Job.objects.exists()  # not due yet
+    for _ in range(2):
+        send_due()
+    (email,) = mail.outbox
+    assert (email.subject, email.to) == ("The export is ready", ["ada@users.example"])
+    assert "https://site.example/exports/1/" in email.body
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.address, delivery.error) == ("sent", "ada@users.example", "")
+    assert delivery.ended_at and Job.objects.get().id == delivery.job
+    assert not Notification.objects.exclude(id=delivery.notification).exists()  # nobody is told of the job
+
+
+def see(row, user):
+    marking_seen.mark_seen(user.pk, row.raised)
+
+
+def read(row, user):
+    Notification.objects.filter(id=row.id).update(read_at=timezone.now())
+
+
+def archive(row, user):
+    Notification.objects.filter(id=row.id).update(archived_at=timezone.now())
+
+
+def replace(row, user):
+    notify(user, "A newer one", key="export", deliver=[])
+
+
+def delete(row, user):
+    row.delete()
+
+
+def deactivate(row, user):
+    type(user).objects.filter(pk=user.pk).update(is_active=False)
+
+
+def remove_address(row, user):
+    type(user).objects.filter(pk=user.pk).update(email="")
+
+
+def break_address(row, user):
+    type(user).objects.filter(pk=user.pk).update(email="ada@users.example\nBcc: all@users.example")
+
+
+def mute(row, user):
+    muting.mute(user.pk, "exports")
+
+
+REASONS = [
+    (see, "seen"),
+    (read, "read"),
+    (archive, "archived"),
+    (replace, "archived"),
+    (delete, "deleted"),
+    (mute, "muted"),
+    (deactivate, "inactive"),
+    (remove_address, "no-address"),
+    (break_address, "no-address"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), REASONS)
+@pytest.mark.parametrize("when", ["before it is due", "before its job runs"])
+def test_reasons_not_to_send(notified, user, change, reason, when):
+    """They are looked at when it is due, and once more by the job."""
+    delivery = notified(key="export", category="exports")
+    row = Notification.objects.get(id=delivery.notification)
+    if when == "before its job runs":
+        Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+        sending.enqueue_due()
+    change(row, user)
+    send_due()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.reason) == ("skipped", reason)
+    assert delivery.ended_at and not mail.outbox
+    is_of_user = reason in ("inactive", "no-address")
+    assert Job.objects.count() == (is_of_user or when == "before its job runs")
+
+
+def test_seen_of_another_notification(notified, user):
+    """What was raised after the last look is sent."""
+    first = notified("first")
+    see(Notification.objects.get(id=first.notification), user)
+    second = notified("second")
+    send_due()
+    assert [email.subject for email in mail.outbox] == ["second"]
+    assert {first.id: "skipped", second.id: "sent"} == dict(Delivery.objects.values_list("id", "state"))
+
+
+def test_concurrent_processes_enqueue_each_once(make_user, by_email):
+    """Also more than one chunk."""
+    users = [make_user(f"user{number}", email=f"{number}@users.example") for number in range(230)]
+    notify(users, "note")
+    Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+
+    def enqueue():
+        while sending.enqueue_due():
+            pass
+
+    run_in_threads(*[enqueue] * 3)
+    enqueue()
+    assert Job.objects.count() == 230
+    assert set(Delivery.objects.values_list("job", flat=True)) == set(
+        Job.objects.values_list("id", flat=True)
+    )
+    run_jobs()
+    assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 230
+
+
+def test_outcome_that_cannot_be_stored_is_sent_again(notified, monkeypatch):
+    """At least once, with the same Message-ID: as if the process was killed after the mail server had answered."""
+    delivery = notified()
+    end, ends = sending._end, []
+
+    def fail_once(ids, state, **fields):
+        ends.append(state)
+        if len(ends) == 1:
+            raise OperationalError("server closed the connection")
+        end(ids, state, **fields)
+
+    monkeypatch.setattr(sending, "_end", fail_once)
+    send_due()
+    run_until_idle()
+    first, second = (email.extra_headers["Message-ID"] for email in mail.outbox)
+    assert first == second == f"<{delivery.id}@site.example>"
+    assert ends == ["sent", "sent"] and Delivery.objects.get().state == "sent"
+
+
+def test_late_failure_changes_nothing_of_what_was_sent(notified):
+    """Of an attempt that hung, and was started again meanwhile."""
+    delivery = notified()
+    send_due()
+    sending._end([delivery.id], "failed", error="too late")
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.error) == ("sent", "")
+
+
+def test_row_that_is_deleted_while_it_is_sent(notified, monkeypatch):
+    delivery = notified()
+    monkeypatch.setattr(sending, "send_email", lambda email: Delivery.objects.all().delete())
+    send_due()
+    assert Job.objects.get().state == "succeeded" and not Delivery.objects.filter(id=delivery.id)
+
+
+def test_user_whose_row_raises_holds_up_nobody(notified, make_user, monkeypatch):
+    """Code of the project's user model runs in the job only, outside of a transaction."""
+    bad = make_user("bob", email="bob@users.example")
+    notify(bad, "bad")
+    neighbor = notified("good")
+    from_db = type(bad).from_db.__func__
+
+    def raise_for_bob(cls, *args, **kwargs):
+        assert not connection.in_atomic_block
+        row = from_db(cls, *args, **kwargs)
+        if row.username == "bob":
+            raise KeyError("key of the encryption")
+        return row
+
+    monkeypatch.setattr(type(bad), "from_db", classmethod(raise_for_bob))
+    send_due()
+    assert Delivery.objects.get(id=neighbor.id).state == "sent"
+    sending.fail_abandoned()
+    assert Delivery.objects.get(user=bad.pk).state == "failed"
+    assert Job.objects.filter(state="failed").count() == 1
+
+
+@pytest.mark.parametrize("event", ["job.succeeded", "job.failed", "notification.created"])
+def test_no_events_of_the_jobs(notified, configure, mailbox, event):
+    """A handler that notifies would cause the next e-mail, without end."""
+    configure([{"email": 0}], HANDLERS={event: ["tests.jobs.tasks.noop"]})
+    assert sending.deliver.module_path in handler_events.SILENT_TASKS
+    mailbox.answer_to_recipient = "250 OK" if event == "job.succeeded" else "550 No such user"
+    notified()
+    send_due()
+    paths = set(Job.objects.values_list("task_path", flat=True))
+    of_handler = {"tests.jobs.tasks.noop"} if event == "notification.created" else set()
+    assert paths == {sending.deliver.module_path} | of_handler
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "deleted"])
+def test_job_that_ends_without_sending(notified, end):
+    """A worker that is lost in the last attempt, a cancellation by hand, and a job that was pruned."""
+    delivery = notified()
+    Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    sending.enqueue_due()
+    sending.fail_abandoned()
+    assert Delivery.objects.get().state == "queued"
+    if end == "deleted":
+        Job.objects.all().delete()
+    else:
+        Job.objects.update(state=end, finished_at=timezone.now())
+    sending.fail_abandoned()
+    delivery.refresh_from_db()
+    assert delivery.state == "failed" and "before it was recorded" in delivery.error
+
+
+def test_address_of_the_site_is_missing(notified, configure):
+    """It is tried again, because the setting may be written meanwhile."""
+    delivery = notified()
+    configure([{"email": 600}], SITE_URL="")
+    send_due()
+    assert Delivery.objects.get().state == "queued"
+    configure([{"email": 600}])
+    run_until_idle()
+    delivery.refresh_from_db()
+    assert delivery.state == "sent" and len(mail.outbox) == 1
+
+
+def test_template_that_raises(notified, monkeypatch):
+    """It fails at once with its error, and its neighbor is sent."""
+
+    def render(template, context):
+        if context["title"] == "bad":
+            raise KeyError("total")
+        return template
+
+    delivery, neighbor = notified("bad"), notified("good")
+    monkeypatch.setattr("notifications.deliveries.emails.render_to_string", render)
+    send_due()
+    delivery.refresh_from_db()
+    neighbor.refresh_from_db()
+    assert (delivery.state, delivery.error) == (
+        "failed",
+        "ValueError: The e-mail cannot be made: KeyError: 'total'",
+    )
+    assert neighbor.state == "sent"
+    assert set(Job.objects.values_list("id", "state")) == {
+        (delivery.job, "failed"),
+        (neighbor.job, "succeeded"),
+    }
+
+
+def test_retry_by_hand_sends_again(notified, mailbox):
+    """Of the failed job, which the admin and the terminal offer. What was seen meanwhile is not sent."""
+    delivery, seen = notified("a"), notified("b")
+    mailbox.answer_to_recipient = "550 No such user"
+    send_due()
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"failed"}
+    mailbox.answer_to_recipient = "250 OK"
+    Notification.objects.filter(id=seen.notification).update(read_at=timezone.now())
+    assert len(manual.retry(Job.objects.values_list("id", flat=True))) == 2
+    run_jobs()
+    assert dict(Delivery.objects.values_list("id", "state")) == {delivery.id: "sent", seen.id: "skipped"}
+    assert len(mailbox.messages) == 1
+
+
+def test_project_whose_tasks_are_no_jobs(notified, settings):
+    """Its deliveries wait until there is a backend that stores jobs."""
+    delivery = notified()
+    stored = settings.TASKS
+    settings.TASKS = {"default": {"BACKEND": DUMMY}}
+    send_due()
+    delivery.refresh_from_db()
+    assert delivery.state == "pending"
+    settings.TASKS = stored
+    send_due()
+    delivery.refresh_from_db()
+    assert delivery.state == "sent"
+
+
+def test_queue_of_a_backend_that_lists_its_queues(settings):
+    names = {}
+    for queues in ([], ["default", "deliveries"], ["default", "slow"], ["b", "a"]):
+        settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
+        names[tuple(queues)] = sending.queue_name()
+    assert list(names.values()) == ["deliveries", "deliveries", "default", "a"]
+
+
+def test_queue_of_an_engine(settings, monkeypatch):
+    """Its workers may serve the queues only that they are started with."""
+    monkeypatch.setattr(sending, "has_engine", lambda alias: True)
+    for queues, expected in (([], "default"), (["default", "deliveries"], "deliveries")):
+        settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
+        assert sending.queue_name() == expected
+
+
+def test_worker_sends(notified, start_worker, monkeypatch):
+    """The duty is done by workers, without a call."""
+    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
+    delivery = notified()
+    Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    start_worker()
+    wait_until(lambda: Delivery.objects.filter(id=delivery.id, state="sent").exists(), what="the e-mail")
+    assert len(mail.outbox) == 1
+
+
+def test_rows_are_deleted_with_their_notifications(notified, user):
+    """By retention, and with their user."""
+    old, kept = notified("old"), notified("kept")
+    ended = timezone.now() - timedelta(days=40)
+    Notification.objects.filter(id=old.notification).update(archived_at=ended)
+    streams.number([user.pk])
+    retention.prune(timezone.now() - timedelta(days=30))
+    assert [row.id for row in Delivery.objects.all()] == [kept.id]
+    user.delete()
+    retention.prune(timezone.now() - timedelta(days=30))
+    assert not Delivery.objects.exists()
+
+
+def test_facts_are_read_in_three_queries(notified, django_assert_num_queries):
+    for number in range(20):
+        notified(f"note {number}")
+    rows = list(Delivery.objects.all())
+    with django_assert_num_queries(3):
+        decisions.read_facts(rows)

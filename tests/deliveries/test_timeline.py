@@ -1,0 +1,110 @@
+"""Why a user was told, or was not: in the terminal and in the admin."""
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.deliveries.timeline import timeline
+from notifications.models import Delivery, Notification
+from notifications.streams import marking_seen, muting
+from tests.deliveries.conftest import send_due
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def texts(id):
+    return [event.text for event in timeline(Notification.objects.get(id=id))]
+
+
+def explain(*arguments):
+    out = StringIO()
+    call_command("notifications", "explain", *map(str, arguments), stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def test_states_of_a_delivery(notified, user):
+    delivery = notified()
+    id = delivery.notification
+    assert texts(id) == ["It was created.", "E-mail: due, if it is still open then."]
+    Delivery.objects.update(state="queued", job=id)
+    assert texts(id)[1] == f"E-mail: is to be sent by job {id}."
+    Delivery.objects.update(state="failed", error="SMTPDataError: 550")
+    assert texts(id)[1] == "E-mail: failed. SMTPDataError: 550"
+    Delivery.objects.update(state="pending")
+    send_due()
+    assert texts(id)[1] == "E-mail: sent to ada@users.example."
+
+
+def test_what_happened_on_the_page(notified, user):
+    delivery = notified()
+    row = Notification.objects.get(id=delivery.notification)
+    marking_seen.mark_seen(user.pk, row.raised)
+    send_due()
+    assert texts(row.id) == [
+        "It was created.",
+        "E-mail: not sent. The notification had been seen.",
+        "The user was shown it, in the bell or the inbox.",
+    ]
+    Notification.objects.update(read_at=timezone.now(), archived_at=timezone.now())
+    assert "The user read it." in texts(row.id)
+    assert "It was archived, by the user or by a newer one with the same key." in texts(row.id)
+
+
+def test_muted(user, by_email):
+    muting.mute(user.pk, "export")
+    (id,) = notify(user, "note", category="export")
+    assert texts(id)[1] == "It was recorded as read, because the user has muted its category."
+
+
+def test_command(notified, settings):
+    settings.TIME_ZONE = "UTC"
+    delivery = notified("The export is ready")
+    Notification.objects.update(created_at=datetime(2026, 5, 1, 12, 0, tzinfo=UTC))
+    Delivery.objects.update(
+        state="sent", address="a@b.example", ended_at=datetime(2026, 5, 1, 12, 10, tzinfo=UTC)
+    )
+    assert explain(delivery.notification) == (
+        f"{delivery.notification} The export is ready\n"
+        "  2026-05-01 12:00:00  It was created.\n"
+        "  2026-05-01 12:10:00  E-mail: sent to a@b.example.\n"
+    )
+
+
+def test_command_for_a_user(notified, other_user):
+    """Those of the last day, the newest last."""
+    old, first, second = notified("old"), notified("first"), notified("second")
+    notify(other_user, "of another")
+    Notification.objects.filter(id=old.notification).update(created_at=timezone.now() - timedelta(days=2))
+    lines = [line for line in explain("--user", "ada").splitlines() if not line.startswith(" ")]
+    assert lines == [f"{first.notification} first", f"{second.notification} second"]
+    assert "old" in explain("--user", "ada", "--days", "3")
+    assert "has got no notification" in explain("--user", "bob", "--days", "0.0000001")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "Name one notification by its id, or a user"),
+        (["x"], "'x' is not an id"),
+        (["00000000-0000-0000-0000-000000000001"], "There is no notification"),
+        (["00000000-0000-0000-0000-000000000001", "--user", "ada"], "Name one notification"),
+        (["--user", "nobody"], "There is no user 'nobody'"),
+        (["--user", "ada", "--days", "0"], "It must be above 0"),
+    ],
+)
+def test_wrong_arguments(user, arguments, problem):
+    with pytest.raises(CommandError, match=problem):
+        explain(*arguments)
+
+
+def test_admin(notified, admin_client):
+    delivery = notified()
+    send_due()
+    page = admin_client.get(
+        f"/admin/notifications/notification/{delivery.notification}/change/"
+    ).content.decode()
+    assert "E-mail: sent to ada@users.example." in page
