@@ -35,4 +35,4 @@ async def test_the_elapsed_time_is_that_of_the_whole_response(upstream, settings
     first, second = await asyncio.gather(*[call_url(upstream.url("/slow/2")) for _ in range(2)])
     both_ms = (time.monotonic() - started) * 1000
     assert first.elapsed_ms >= 2000 and second.elapsed_ms >= 2000
-    assert first.elapsed_ms + second.elapsed_ms <= both_ms
+    assert first.elapsed_ms + second.elapsed_ms <= both_ms + 2  # each is rounded

@@ -117,7 +117,7 @@ def test_the_thread_of_a_waiting_call_is_not_replaced(executor, monkeypatch):
 
 
 def test_calls_in_line_fail_when_the_last_thread_cannot_be_replaced(monkeypatch):
-    """The one that runs was detached: nobody would take them."""
+    """The one that runs was detached, so no thread would run them."""
     executor = DaemonExecutor(1, "under-test")
     gate = threading.Event()
     hanging = executor.submit(gate.wait, 30)

@@ -25,7 +25,7 @@ def all_answer(monkeypatch):
 
 
 def test_workers_that_are_slow_to_answer_are_asked_once_more(monkeypatch):
-    """Whoever answers first, the wait is for more: a worker of another project has none of the tasks."""
+    """The wait goes on after the first answer: it may be that of another project's worker, which has none of the tasks."""
     from notifications.contrib.celery import broker
 
     waits = []
