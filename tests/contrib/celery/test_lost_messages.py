@@ -25,7 +25,7 @@ def all_answer(monkeypatch):
 
 
 def test_workers_that_are_slow_to_answer_are_asked_once_more(monkeypatch):
-    """The wait goes on after the first answer: it may be that of another project's worker, which has none of the tasks."""
+    """The first answer may be that of another project's worker, which has none of the tasks: the wait goes on."""
     from notifications.contrib.celery import broker
 
     waits = []

@@ -14,7 +14,7 @@ TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "engines" / 
 LANE_CHANGES = {PACKAGE / "engines" / f"{name}.py" for name in ("lane_changes", "quarantine", "resending")}
 #: Adapters of ASGI servers know no jobs, and assign the state of a server's WebSocket protocol.
 SERVERS = PACKAGE / "realtime" / "servers"
-#: Broadcasts and what is announced have states of their own.
+#: Broadcasts, deliveries and what is announced have states of their own.
 BROADCASTS, ANNOUNCING = PACKAGE / "broadcasts", PACKAGE / "operations" / "announcing"
 DELIVERIES = PACKAGE / "deliveries"
 #: Functions of ``conditional_updates`` that change rows of jobs.
