@@ -6,9 +6,10 @@ from django.db import connection
 
 #: Streams; users with notifications and finished jobs; and the number of each per user.
 STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
-#: Partial indexes of unnumbered, queued or running rows only. Reading all of such an index is not counted as a scan.
+#: Partial indexes of unnumbered, queued, pending or running rows only. Reading all of one is not counted as a scan.
 SMALL_INDEXES = (
     r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|handed|running)"
+    r"|notifications_delivery_(due|job)"
 )
 #: Tables with one row per process, queue, or problem and its reader, or a single row.
 SMALL_TABLES = "worker|epoch|queue|announcedstate"
@@ -82,6 +83,15 @@ def insert_rows(streams, users):
         "guard": "0",
     }
     muted = {"user_id": "i", "category": "'muted'", "created_at": notice["created_at"]}
+    delivery = {
+        "id": ID[connection.vendor],
+        "notification": ID[connection.vendor],
+        "user_id": "i",
+        "channel": "'email'",
+        "state": "'sent'",
+        **dict.fromkeys(("address", "language", "reason", "error"), "''"),
+        "due_at": notice["created_at"],
+    }
     pending = {
         "user_id": "i",
         **dict.fromkeys(("verb", "level"), "''"),
@@ -95,6 +105,7 @@ def insert_rows(streams, users):
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),
+            ("delivery", delivery, streams),
             ("stream", stream, streams),
             ("ring", {"user_id": "i"}, streams // 4),
         ):

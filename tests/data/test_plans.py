@@ -10,13 +10,14 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from notifications import streams
+from notifications.deliveries import sending
 from notifications.engines import lane_changes, quarantine, resending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, manual, reaping, recording, running
-from notifications.models import Job, Notification, Worker
+from notifications.models import Delivery, Job, Notification, Worker
 from notifications.operations import unserved_engines, unserved_queues
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
@@ -121,6 +122,15 @@ def warn_of_unserved_jobs_of_engines(user):
         unserved_engines.warn_of_unserved_jobs()
 
 
+def deliver(user):
+    id = Notification.objects.filter(user=user, raised__gt=50).values_list("pk", flat=True)[0]
+    Notification.objects.filter(pk=id).update(read_at=None)
+    Delivery.objects.create(notification=id, user_id=user, channel="email", due_at=timezone.now())
+    sending.enqueue_due()
+    assert Delivery.objects.get(notification=id).state == "queued"
+    sending.fail_abandoned()
+
+
 def unarchive(user):
     marking.mark(user, "archive", 90, some_ids(user))
     marking.mark(user, "unarchive", 90)
@@ -184,6 +194,7 @@ OPERATIONS = {
     "unserved jobs of engines": warn_of_unserved_jobs_of_engines,
     "idempotency keys": enqueue_with_key,
     "handing jobs over": hand_jobs_over,
+    "enqueueing deliveries": deliver,
 }
 
 
