@@ -165,7 +165,7 @@ def _begin(row: Delivery, recipient: Recipient | None) -> Notification | None:
         _end([row.id], State.SKIPPED, reason=row.reason)
         return None
     row.address = recipient.address
-    rows.update(state=State.QUEUED, address=row.address)
+    rows.update(state=State.QUEUED, address=row.address, ended_at=None)
     return facts.notification
 
 

@@ -273,6 +273,18 @@ def test_retry_by_hand_sends_again(notified, mailbox):
     assert len(mailbox.messages) == 1
 
 
+def test_retry_by_hand_that_is_tried_again(notified, mailbox):
+    """It has not ended then."""
+    delivery = notified()
+    mailbox.answer_to_recipient = "550 No such user"
+    send_due()
+    mailbox.answer_to_recipient = "451 Try again"
+    assert manual.retry(Job.objects.values_list("id", flat=True))
+    run_jobs()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.ended_at) == ("queued", None) and "451" in delivery.error
+
+
 def test_project_whose_tasks_are_no_jobs(notified, settings):
     """Its deliveries wait until there is a backend that stores jobs."""
     delivery = notified()

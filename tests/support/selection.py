@@ -153,6 +153,11 @@ PATHS_BY_MARKER = {
 }
 
 
+#: What matches the ids below tests/ of the tests in NIGHTLY. In its patterns only ``*`` is special.
+NIGHTLY_IDS = {
+    marker: re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns))
+    for marker, patterns in NIGHTLY.items()
+}
 #: Fixtures that start other processes.
 PROCESS_FIXTURES = {
     "broker",
@@ -184,8 +189,8 @@ def mark(items: list[pytest.Item]) -> None:
         if not fixtures.isdisjoint(PROCESS_FIXTURES - QUICK_FIXTURES):
             item.add_marker("slow")
         mark_runs(item)
-        for marker, patterns in NIGHTLY.items():
-            if not has(item, "smoke") and matches(item, patterns):
+        for marker, pattern in NIGHTLY_IDS.items():
+            if not has(item, "smoke") and pattern.fullmatch(item.nodeid.removeprefix("tests/")):
                 item.add_marker(marker)
         measures_time = path.name == "test_stalls.py"
         if measures_time or path_and_parents.isdisjoint(FOLDERS_WITHOUT_RERUNS):
@@ -205,12 +210,6 @@ def mark_runs(item: pytest.Item) -> None:
         item.add_marker("on_postgres")
     if is_quick and not has(item, "any_django"):
         item.add_marker("on_old_django")
-
-
-def matches(item: pytest.Item, patterns: list[str]) -> bool:
-    """Return whether one of these patterns, in which only ``*`` is special, matches the test's id below tests/."""
-    id = item.nodeid.removeprefix("tests/")
-    return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), id) for pattern in patterns)
 
 
 def rerun_in_ci(item: pytest.Item) -> None:
