@@ -1,8 +1,5 @@
 """A worker of Celery is suspended until its tasks count as lost, and goes on: their real ends correct that, once."""
 
-import os
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,20 +9,17 @@ from notifications.jobs import outcomes
 from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Attempt, Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery, until_row  # noqa: F401
+from tests.faults.support.freezing import frozen
+from tests.support.celery_worker import database_url
 from tests.support.waiting import wait_until
 
+#: A guess before a worker is suspended would be corrected too. In CI a process may not run for seconds.
+LONG_LEASE = {"LEASE": 10}
 
-@contextmanager
+
 def suspended(worker):
     """Suspend a worker and its child processes."""
-    pids = [worker.pid, *worker.children()]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+    return frozen([worker.pid, *worker.children()], database_url())
 
 
 def until_guessed(ids, kind):
@@ -56,7 +50,7 @@ def test_worker_that_is_suspended_while_it_runs_a_task(start_celery, celery_app,
     from tests.contrib.celery import tasks
 
     path = tmp_path / "gate"
-    workers = [start_celery() for _ in range(2)]
+    workers = [start_celery(notifications=LONG_LEASE) for _ in range(2)]
     result = tasks.hold.delay(user.pk, str(path))
     job = until_row(result, state="running")
     wait_until(Path(f"{path}.started").exists, what="the task to run")
@@ -83,7 +77,8 @@ def test_worker_that_has_received_tasks_whose_messages_are_lost(
     from tests.contrib.celery import tasks
 
     path = tmp_path / "gate"
-    first = start_celery("--pool", "prefork", "--concurrency", 1, "--prefetch-multiplier", 4)
+    options = "--pool", "prefork", "--concurrency", 1, "--prefetch-multiplier", 4
+    first = start_celery(*options, notifications=LONG_LEASE)
     held = tasks.hold.delay(user.pk, str(path))
     wait_until(Path(f"{path}.started").exists, what="the task to run")
     held_job = until_row(held, state="running")
@@ -93,7 +88,7 @@ def test_worker_that_has_received_tasks_whose_messages_are_lost(
     with suspended(first):
         with Client.from_url(broker.url) as client:
             client.flushall()
-        second = start_celery()
+        second = start_celery(notifications=LONG_LEASE)
         until_guessed(ids, "never-started")
         until_guessed([held_job.id], "worker-lost")
     path.touch()

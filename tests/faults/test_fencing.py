@@ -1,24 +1,16 @@
 """Workers are repeatedly frozen past their lease: they cannot change jobs that other workers have taken over."""
 
 import signal
-import sqlite3
-import time
 import uuid
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.faults.support.freezing import freeze_outside_transactions
 from tests.support.waiting import wait_until
 
 #: The lease in seconds, and the short jobs that run while a worker is frozen.
 LEASE, SHORT_JOBS = 2, 6
-#: Counts transactions that are open for longer than those of a running worker.
-STUCK_TRANSACTIONS = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '0.5 seconds'
-"""
 
 
 @pytest.fixture
@@ -49,7 +41,7 @@ def test_frozen_worker(engine):
         if not (taken_over := {effect.job for effect in started if effect.pid == frozen.pid}):
             frozen, other, taken_over = other, frozen, set(waiting_jobs)
         log_start = len(frozen.output)
-        freeze_outside_transactions(engine, frozen)
+        freeze_outside_transactions([frozen.pid], engine.site.database_url, engine.rng)
         engine.wait_until_started(taken_over, 2 * len(taken_over))
         wait_until(
             lambda taken_over=taken_over, other=other: (
@@ -86,34 +78,6 @@ def test_frozen_worker(engine):
         engine.close_gates()
     engine.assert_invariants()
     assert all(worker.running for worker in workers)
-
-
-def freeze_outside_transactions(engine, worker):
-    """Freeze a worker at a random moment, and try again if it holds a lock that would block the others."""
-    while True:
-        time.sleep(engine.rng.random() * 0.2)
-        worker.popen.send_signal(signal.SIGSTOP)
-        wait_until(lambda: is_stopped(worker.pid), what="every thread to stop")
-        if not holds_a_lock(engine.site):
-            return
-        worker.popen.send_signal(signal.SIGCONT)
-
-
-def is_stopped(pid):
-    threads = Path(f"/proc/{pid}/task").glob("*/stat")
-    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
-
-
-def holds_a_lock(site):
-    if not site.database_url.startswith("sqlite"):
-        time.sleep(0.6)
-        return site.rows(STUCK_TRANSACTIONS)[0][0] > 0
-    with closing(sqlite3.connect(site.database_url.removeprefix("sqlite:///"), timeout=1)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return True
-    return False
 
 
 def get_reporting_pids(engine, ids):

@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from tests.faults.support.engine import Engine
+from tests.faults.support.freezing import is_stopped
 from tests.faults.support.statement_faults import INSERT
 
 
@@ -37,8 +38,3 @@ def test_other_workers_continue(engine):
     engine.wait_until_all_done(engine.enqueue("work", 3, args=[0]))
     engine.wait_until_done()
     engine.assert_invariants()
-
-
-def is_stopped(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "T"

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.faults.support.engine import ROUNDS
+from tests.faults.support.freezing import is_stopped
 from tests.faults.support.statement_faults import INSERT
-from tests.faults.test_frozen_with_locks import is_stopped
 from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until

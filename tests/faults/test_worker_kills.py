@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from tests.faults.support.freezing import frozen
 from tests.support.waiting import wait_until
 
 ENQUEUE = """
@@ -146,15 +147,12 @@ def test_worker_frozen_past_its_lease(workers):
     wait_until_started(workers, 2)
     successors = [workers.start_worker(), workers.start_worker()]
     pids = sorted(successor.pid for successor in successors)
-    first.popen.send_signal(signal.SIGSTOP)
-    try:
+    with frozen([first.pid], workers.database_url):
         started = [int(pid) for pid in wait_until_started(workers, 4)]
         assert started[:2] == [first.pid] * 2 and sorted(started[2:]) == pids
         workers.gate.touch()
         wait_until_all(workers, "succeeded")
         before = read_all_rows(workers)
-    finally:
-        first.popen.send_signal(signal.SIGCONT)
     # The stale tasks end or are cancelled. Their worker notices that its claims are void, and continues to work.
     wait_until(
         lambda: first.output.count("another worker has claimed job") == 2,
