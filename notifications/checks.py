@@ -28,6 +28,7 @@ from notifications.jobs.worker.lease import RENEWALS
 from notifications.operations.readiness import database_problems
 from notifications.schedules.declarations import wrong_declarations
 from notifications.schedules.tasks import find_wrong_tasks
+from notifications.streams.categories import read_categories
 from notifications.streams.deliveries import find_wrong_rules
 
 #: The recommended options of a SQLite database, as in the quick start.
@@ -314,6 +315,12 @@ def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_handlers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W026 to W028: wrong handlers, each of which disables itself only."""
     return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_handlers().wrong]
+
+
+@register("notifications")
+def check_categories(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W031: wrong declarations of categories, each of which disables itself only."""
+    return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_categories().wrong]
 
 
 @register("notifications")

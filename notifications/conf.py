@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "ALERTS": {},
     "AUTHENTICATORS": [],
     "JOBS_PER_MINUTE": 1200,
+    "CATEGORIES": {},
     "CELERY": {},
     "CONCURRENCY": 100,
     "DELIVERY": {},
@@ -60,6 +61,7 @@ class Settings:
     ALERTS: dict[str, Any]
     AUTHENTICATORS: list[Any]
     JOBS_PER_MINUTE: int
+    CATEGORIES: dict[str, Any]
     CELERY: dict[str, Any]
     CONCURRENCY: int
     DELIVERY: dict[str, Any]

@@ -7,9 +7,10 @@ from notifications.http import (
     health_views,
     inbox_views,
     metrics_view,
-    muting_views,
     page_views,
+    preference_views,
     stream_views,
+    unsubscribe_views,
 )
 from notifications.http.openapi import openapi
 from notifications.streams.marking import VERBS
@@ -20,9 +21,10 @@ urlpatterns = [
     path("", inbox_views.inbox, name="inbox"),
     path("mark/", inbox_views.mark, name="inbox-mark"),
     path("undo/", inbox_views.undo, name="inbox-undo"),
-    path("muted/", muting_views.muted, name="muted"),
-    path("mute/", muting_views.mute, name="mute"),
-    path("unmute/", muting_views.unmute, name="unmute"),
+    path("preferences/", preference_views.preferences_page, name="preferences"),
+    path("mute/", preference_views.mute, name="mute"),
+    path("unmute/", preference_views.unmute, name="unmute"),
+    path("unsubscribe/<str:token>/", unsubscribe_views.unsubscribe, name="unsubscribe"),
     path("<uuid:id>/actions/<int:number>/", inbox_views.confirm_action, name="action"),
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
@@ -46,6 +48,7 @@ urlpatterns = [
         for verb in VERBS
     ),
     path("api/notifications/seen/", api_views.notification_seen, name="api-notifications-seen"),
+    path("api/preferences/", preference_views.api_preferences, name="api-preferences"),
     path("api/health/live/", health_views.live, name="api-health-live"),
     path("api/health/ready/", health_views.ready, name="api-health-ready"),
     path("api/openapi.json", openapi, name="api-openapi"),

@@ -1,8 +1,9 @@
-"""Decide whether a delivery that is due is sent: from the rows of its notification, as they are now."""
+"""Decide whether a delivery that is due is sent: from the rows of its notification and its user, as they are now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -12,9 +13,12 @@ from django.core.validators import validate_email
 from django.db import router
 from django.db.models import QuerySet
 
+from notifications import times
 from notifications.db.transactions import database
-from notifications.models import Delivery, MutedCategory, Notification
+from notifications.models import Delivery, Notification, Reader
+from notifications.streams.categories import Choice, load_categories
 from notifications.streams.marking_seen import seen_positions
+from notifications.streams.preferences import choice_in_force, is_muted, read_choices
 
 Reason: Any = Delivery.Reason
 
@@ -32,11 +36,23 @@ class Facts(NamedTuple):
 
     ``seen``
         The position up to which the user was shown the stream.
+    ``choice``
+        What the user has chosen for the category and the channel.
     """
 
     notification: Notification | None
     seen: int
-    is_muted: bool
+    choice: str
+    reader: Reader
+
+    @property
+    def paused_until(self) -> datetime | None:
+        """When the pause of the user ends, None if it does not concern this delivery, or has ended."""
+        until = self.reader.paused_until
+        category = self.notification.category if self.notification else ""
+        if until is None or until <= times.now() or load_categories().get(category).is_required:
+            return None
+        return until
 
 
 def read_recipient(user: Any) -> Recipient | None:
@@ -49,26 +65,36 @@ def read_recipient(user: Any) -> Recipient | None:
     found = QuerySet(model, using=router.db_for_write(model)).filter(pk=user).first()
     if found is None:
         return None
-    address = getattr(found, getattr(model, "EMAIL_FIELD", "email"), None)
+    return Recipient(found, bool(getattr(found, "is_active", True)), address_of(found))
+
+
+def address_of(user: Any) -> str:
+    """Return the e-mail address of a user, empty if there is none or it is not valid."""
+    address = getattr(user, getattr(user, "EMAIL_FIELD", "email"), None)
     try:
         validate_email(address)
     except (ValidationError, TypeError):
-        address = ""
-    return Recipient(found, bool(getattr(found, "is_active", True)), str(address))
+        return ""
+    return str(address)
 
 
 def read_facts(deliveries: Iterable[Delivery]) -> dict[UUID, Facts]:
-    """Return the facts of deliveries by their ids, in three queries."""
+    """Return the facts of deliveries by their ids, in four queries."""
     rows = list(deliveries)
     alias, keys = database(), {row.user_id for row in rows}
     found = Notification.objects.using(alias).defer("data").in_bulk({row.notification for row in rows})
-    seen = seen_positions(keys)
-    muted = set(MutedCategory.objects.using(alias).filter(user__in=keys).values_list("user_id", "category"))
+    seen, choices = seen_positions(keys), read_choices(keys)
+    readers = Reader.objects.using(alias).in_bulk(keys)
     facts = {}
     for row in rows:
         notification = found.get(row.notification)
-        is_muted = notification is not None and (row.user_id, notification.category) in muted
-        facts[row.id] = Facts(notification, seen.get(row.user_id, 0), is_muted)
+        category = notification.category if notification else ""
+        facts[row.id] = Facts(
+            notification,
+            seen.get(row.user_id, 0),
+            choice_in_force(choices, row.user_id, category, row.channel),
+            readers.get(row.user_id) or Reader(user_id=row.user_id),
+        )
     return facts
 
 
@@ -79,17 +105,19 @@ def find_reason(facts: Facts) -> str:
         return Reason.DELETED
     if row.archived_at is not None:
         return Reason.ARCHIVED
-    if row.read_at is not None:
+    if row.read_at is not None and not is_muted(row):
         return Reason.READ
     if row.raised is not None and row.raised <= facts.seen:
         return Reason.SEEN
-    return Reason.MUTED if facts.is_muted else ""
+    return Reason.OFF if facts.choice == Choice.OFF else ""
 
 
-def find_reason_of_recipient(recipient: Recipient | None) -> str:
+def find_reason_of_recipient(recipient: Recipient | None, reader: Reader) -> str:
     """Return why a user is sent nothing, empty if they are."""
     if recipient is None:
         return Reason.DELETED
     if not recipient.is_active:
         return Reason.INACTIVE
-    return "" if recipient.address else Reason.NO_ADDRESS
+    if not recipient.address:
+        return Reason.NO_ADDRESS
+    return Reason.DEAD_ADDRESS if recipient.address == reader.dead_address else ""

@@ -1,12 +1,14 @@
-"""The e-mail of a notification.
+"""The e-mails of notifications and digests.
 
-Projects override its templates, ``notifications/email.txt`` and ``notifications/email.html``, by name.
+Projects override their templates by name: ``notifications/email.txt`` and ``notifications/email.html``, and those of
+digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
@@ -17,43 +19,74 @@ from django.utils.encoding import punycode
 
 from notifications.compat import mail_backend
 from notifications.conf import settings
+from notifications.deliveries import unsubscribing
 from notifications.models import Delivery, Notification
+from notifications.streams.categories import load_categories
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
 
 
 def build_email(delivery: Delivery, row: Notification, user: Any) -> EmailMultiAlternatives:
-    """Return the e-mail of a notification. Renders templates, which may raise anything.
+    """Return the e-mail of a notification. Renders templates, which may raise anything."""
+    category = load_categories().get(row.category)
+    context = {
+        "notification": row,
+        "title": row.title,
+        "body": row.body,
+        "category": category.name,
+        "url": absolute(row.url or reverse("notifications:inbox")),
+    }
+    return make_email(
+        "email", delivery, user, id=delivery.id, category=category.key, subject=row.title, context=context
+    )
 
-    Its ``Message-ID`` is the same each time, so that programs recognize one that was sent twice.
+
+def make_email(
+    template: str,
+    delivery: Delivery,
+    user: Any,
+    *,
+    id: UUID,
+    category: str | None,
+    context: dict[str, Any],
+    subject: str = "",
+) -> EmailMultiAlternatives:
+    """Return an e-mail to the address of a delivery, in its language, made from two templates of one name.
+
+    Its ``Message-ID`` is that of ``id`` each time, so that programs recognize one that was sent twice. It has the
+    headers for unsubscribing with one click (RFC 8058) from a category, None is all digests, unless the category is
+    required. Without a subject, its subject is the first line of the text.
     """
     with translation.override(delivery.language or django_settings.LANGUAGE_CODE):
-        context = {
-            "notification": row,
+        headers = {"Message-ID": f"<{id}@{_host()}>", "Auto-Submitted": "auto-generated"}
+        if category is None or not load_categories().get(category).is_required:
+            token = unsubscribing.make_token(delivery.user_id, category)
+            context["unsubscribe_url"] = absolute(reverse("notifications:unsubscribe", args=[token]))
+            headers["List-Unsubscribe"] = f"<{context['unsubscribe_url']}>"
+            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        context |= {
             "user": user,
-            "title": row.title,
-            "body": row.body,
-            "url": absolute(row.url or reverse("notifications:inbox")),
             "inbox_url": absolute(reverse("notifications:inbox")),
+            "preferences_url": absolute(reverse("notifications:preferences")),
             "site": urlsplit(settings.SITE_URL).netloc,
             "language": translation.get_language(),
             "is_right_to_left": translation.get_language_bidi(),
         }
-        text = render_to_string("notifications/email.txt", context)
-        html = render_to_string("notifications/email.html", context)
-    host = punycode(urlsplit(settings.SITE_URL).hostname or "")
+        text = render_to_string(f"notifications/{template}.txt", context)
+        html = render_to_string(f"notifications/{template}.html", context)
     email = EmailMultiAlternatives(
-        subject=" ".join(row.title.split()),
+        subject=" ".join((subject or text.strip().partition("\n")[0]).split()),
         body=text,
         to=[delivery.address],
-        headers={
-            "Message-ID": f"<{delivery.id}@{host}>",
-            "Auto-Submitted": "auto-generated",
-        },
+        headers=headers,
     )
     email.attach_alternative(html, "text/html")
     return email
+
+
+def _host() -> str:
+    return punycode(urlsplit(settings.SITE_URL).hostname or "")
 
 
 def absolute(url: str) -> str:

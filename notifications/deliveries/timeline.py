@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from notifications.db.transactions import database
 from notifications.models import Delivery, Notification
 from notifications.streams.marking_seen import seen_positions
+from notifications.streams.preferences import is_muted
 
 
 class Event(NamedTuple):
@@ -33,7 +34,7 @@ def timeline(row: Notification) -> list[Event]:
 
 def _events_on_the_page(row: Notification) -> Iterator[Event]:
     yield Event(row.created_at, _("It was created."))
-    if row.read_at == row.created_at:
+    if is_muted(row):
         yield Event(row.read_at, _("It was recorded as read, because the user has muted its category."))
     elif row.read_at:
         yield Event(row.read_at, _("The user read it."))

@@ -16,8 +16,9 @@ from notifications.realtime.auth import page_user
 
 
 def check_request(request: HttpRequest, method: str, media_type: str = "application/json") -> None:
-    """Check a request to a view that takes ``method`` (GET takes HEAD too) and returns ``media_type``.
+    """Check a request to a view that takes ``method``, one or ``"GET, POST"``, and returns ``media_type``.
 
+    GET takes HEAD too.
     Raises Problem: 401, 405, 406, 400, 413 or 403, the first that applies.
     """
     authenticate(request)
@@ -25,15 +26,16 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
         raise Problem(401, gettext("You are not signed in. Sign in and try again."))
     if not page_user.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
         raise Problem(401, gettext("A different user has signed in since this page was loaded. Reload it."))
-    if request.method != method and not (request.method == "HEAD" and method == "GET"):
-        allow = "GET, HEAD" if method == "GET" else method
-        raise Problem(405, f"{request.method} is not allowed. Use {method}.", headers={"Allow": allow})
+    allow = method.replace("GET", "GET, HEAD")
+    if request.method not in allow.split(", "):
+        use = method.replace(", ", " or ")
+        raise Problem(405, f"{request.method} is not allowed. Use {use}.", headers={"Allow": allow})
     if request.headers.get("Accept") and preferred_media_type(request, [media_type]) is None:
         raise Problem(
             406,
             f"The response is available as {media_type} only. Accept {media_type} or */*, or omit Accept.",
         )
-    if method != "GET":
+    if request.method not in ("GET", "HEAD"):
         check_content_length(request)
         if not is_authenticated_without_session(request):
             _check_csrf_token(request)

@@ -19,7 +19,7 @@ AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def api_view(method: str) -> Callable[[View], View]:
-    """Make a view part of the API: it takes one method (GET takes HEAD too), and its errors are problem documents."""
+    """Make a view part of the API: its errors are problem documents. ``method`` as in ``check_request``."""
 
     def decorate(view: View) -> View:
         @csrf_exempt  # check_request checks it, after the user: a signed-out client gets 401, not 403

@@ -20,7 +20,7 @@ from notifications.http.page_views import page_view, text_response
 from notifications.models import Notification
 from notifications.models.levels import NotificationLevel
 from notifications.realtime.reader import number_if_needed
-from notifications.streams import listing, muting, pages
+from notifications.streams import listing, pages
 from notifications.streams.marking import INVERSE_VERBS, VERBS, Mark, change_rows
 from notifications.streams.marking_all import TooManyPendingMarks, mark_all, pending_marks, undo_mark
 from notifications.streams.marking_seen import mark_seen
@@ -63,7 +63,6 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "searched": listing.MAX_ROWS_SEARCHED,
         "is_being_read": any(mark.verb == "read" and not mark.is_filtered for mark in pending),
         "is_being_changed": bool(pending),
-        "has_muted": bool(muting.muted_categories(user)),
         **_describe_change(request.GET.get(CHANGED, "")),
     }
     return render(request, "notifications/inbox.html", context)

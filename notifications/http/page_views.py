@@ -45,7 +45,7 @@ def page_view(view: View) -> View:
             if not is_unavailable(exc):
                 raise
             log_database_error(exc)
-            return _database_unavailable_page()
+            return database_unavailable_page()
         is_get = request.method in ("GET", "HEAD")
         return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
 
@@ -112,7 +112,7 @@ def _redirect_to_job(job: Job) -> HttpResponse:
     return HttpResponseRedirect(location, status=303)
 
 
-def _database_unavailable_page() -> HttpResponse:
+def database_unavailable_page() -> HttpResponse:
     return text_response(
         gettext("The database is not available. Go back and try again in a moment."),
         status=503,

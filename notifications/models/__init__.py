@@ -25,12 +25,14 @@ from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.deliveries import Delivery as Delivery
 from notifications.models.duties import DutyRun as DutyRun
 from notifications.models.levels import NotificationLevel
-from notifications.models.muted_categories import MutedCategory as MutedCategory
 from notifications.models.overview import Alert as Alert
 from notifications.models.overview import AlertState as AlertState
 from notifications.models.overview import Overview as Overview
 from notifications.models.overview import ServerProcess as ServerProcess
 from notifications.models.pending_marks import PendingMark as PendingMark
+from notifications.models.preferences import Digest as Digest
+from notifications.models.preferences import Preference as Preference
+from notifications.models.preferences import Reader as Reader
 from notifications.models.schedules import Schedule as Schedule
 from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics

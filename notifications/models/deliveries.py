@@ -34,9 +34,10 @@ class Delivery(models.Model):
         READ = "read", _("The notification had been read.")
         ARCHIVED = "archived", _("The notification had been archived or replaced by a newer one.")
         DELETED = "deleted", _("The notification had been deleted.")
-        MUTED = "muted", _("The user had muted its category.")
+        OFF = "off", _("The user had switched it off.")
         INACTIVE = "inactive", _("The user is not active.")
         NO_ADDRESS = "no-address", _("The user has no valid e-mail address.")
+        DEAD_ADDRESS = "dead-address", _("A mail server had refused the address for good.")
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     notification = models.UUIDField(_("notification"))

@@ -18,6 +18,8 @@ from django.utils import translation
 from notifications.conf import WrongDeclaration, settings
 from notifications.db import bulk
 from notifications.models import Delivery, Notification
+from notifications.streams.categories import Choice
+from notifications.streams.preferences import choice_in_force, is_muted, read_choices
 
 logger = logging.getLogger("notifications")
 
@@ -88,6 +90,16 @@ class Rules:
         steps = self._steps.get(category)
         return self._steps.get(ALL_OTHERS, ()) if steps is None else steps
 
+    @property
+    def categories(self) -> list[str]:
+        """The categories that have steps of their own."""
+        return [category for category in self._steps if category != ALL_OTHERS]
+
+    @property
+    def channels(self) -> set[str]:
+        """The channels of all steps."""
+        return {step.channel for steps in self._steps.values() for step in steps}
+
     def __bool__(self) -> bool:
         return any(self._steps.values())
 
@@ -130,7 +142,9 @@ def load_rules() -> Rules:
 
 
 def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | None = None) -> None:
-    """Insert the deliveries of notifications that this transaction inserts, but of those that were muted.
+    """Insert the deliveries of notifications that this transaction inserts.
+
+    Of those that their users have muted only by channels that these have not switched off too.
 
     ``languages``
         The language of each; by default that of this thread.
@@ -140,6 +154,12 @@ def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | N
         return
     if languages is None:
         languages = [translation.get_language() or ""] * len(rows)
+    muting = {row.user_id for row in rows if is_muted(row)}
+    choices = read_choices(muting) if muting else {}
+
+    def is_wanted(row: Notification, channel: str) -> bool:
+        return not is_muted(row) or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF
+
     bulk.insert(
         [
             bulk.new(
@@ -151,8 +171,8 @@ def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | N
                 due_at=row.created_at + step.delay,
             )
             for row, language in zip(rows, languages, strict=True)
-            if row.read_at is None
             for step in (rules.of(row.category) if row.steps is None else row.steps)
+            if is_wanted(row, step.channel)
         ]
     )
 

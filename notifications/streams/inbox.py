@@ -22,7 +22,7 @@ from notifications.db.transactions import (
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams.deliveries import insert_deliveries, read_steps
-from notifications.streams.muting import mark_muted
+from notifications.streams.preferences import mark_muted
 
 logger = logging.getLogger("notifications")
 

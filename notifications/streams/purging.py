@@ -21,6 +21,11 @@ from notifications.streams.numbering import lock_clause
 
 #: Streams whose users one query looks up at most.
 MAX_STREAMS_PER_CHUNK = 500
+#: Tables with few rows of a user. Processes of the previous version still write muted categories.
+TABLES_BY_USER = (
+    *("delivery", "digest", "preference", "reader", "mutedcategory"),
+    *("pendingmark", "announcedstate", "stream"),
+)
 
 
 def purge(user: Any) -> int:
@@ -51,7 +56,7 @@ def purge_chunk(user: Any) -> int:
                     cursor.execute(f"DELETE FROM notifications_delivery WHERE notification IN ({marks})", ids)
                 cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
                 return len(ids)
-        for table in ("delivery", "pendingmark", "mutedcategory", "announcedstate", "stream"):
+        for table in TABLES_BY_USER:
             cursor.execute(f"DELETE FROM notifications_{table} WHERE user_id = %s", [key])
     ring([user])
     return 0

@@ -14,18 +14,25 @@ from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import Attempt, Delivery, Job, Notification, Tick
+from notifications.models import Attempt, Delivery, Digest, Job, Notification, Tick
 from notifications.streams import raise_floors
 from notifications.streams.purging import find_deleted_users, purge_chunk
 
 #: The models that are pruned, each with the indexed column of the time at which a row ended.
-END_COLUMNS: dict[Any, str] = {Job: "finished_at", Notification: "archived_at", Tick: "recorded_at"}
+END_COLUMNS: dict[Any, str] = {
+    Job: "finished_at",
+    Notification: "archived_at",
+    Tick: "recorded_at",
+    Digest: "due_at",
+}
+#: Those with positions in streams.
+NUMBERED = (Job, Notification)
 #: Batches within batches that ``count_prunable`` looks up. Jobs of deeper ones count as kept.
 MAX_BATCH_DEPTH = 3
 
 
 def prune(before: datetime) -> int:
-    """Delete notifications archived, jobs finished and ticks recorded before a time, and rows of deleted users.
+    """Delete what ended before a time: archived notifications, ended jobs, ticks, digests; and rows of deleted users.
 
     Notifications that are not archived stay. Returns the number of deleted rows.
     Raises ``django.db.OperationalError`` when the database stays busy; what was deleted until then stays deleted.
@@ -74,6 +81,7 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
     jobs = _old_rows(Job, before).filter(~Exists(_kept_batches(before, MAX_BATCH_DEPTH)))
     yield "finished jobs", jobs.count()
     yield "ticks of schedules", _old_rows(Tick, before).count()
+    yield "digests", _old_rows(Digest, before).count()
     count = 0
     for users in find_deleted_users():
         for model in (Job, Notification):
@@ -88,7 +96,7 @@ def _old_rows(model: Any, before: datetime) -> Any:
 def _is_old(model: Any, before: datetime) -> Q:
     """Return the condition of the rows that are deleted, of a job once its batch is."""
     is_old = Q(**{f"{END_COLUMNS[model]}__lt": before})
-    if model is not Tick:
+    if model in NUMBERED:
         is_old &= Q(seq__isnull=False)
     if model is Job:
         # An idempotency key is stored on its job, which stays until the key expires.
@@ -111,8 +119,8 @@ def _prune_chunk(model: Any, before: datetime) -> int:
         old = old.filter(~Exists(Job.objects.using(database()).filter(id=OuterRef("batch"))))
     # In the order of the index: any other would sort all old rows.
     ids = sorted(old.order_by(END_COLUMNS[model]).values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
-    if model is Tick:
-        return int(Tick.objects.using(database()).filter(id__in=ids).delete()[0])
+    if model not in NUMBERED:
+        return int(model.objects.using(database()).filter(id__in=ids).delete()[0])
     rows = _lock(old, ids)
     ids = [id for id, _, _ in rows]
     if model is Job:

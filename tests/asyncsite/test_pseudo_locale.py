@@ -156,8 +156,8 @@ def test_the_admin_of_the_site(person, make_report):
         expect_translated(person.get(reverse(f"admin:asyncsite_{name}_change", args=[key])))
 
 
-def test_muted_categories(person):
+def test_preferences(person):
     notify(person.user, "7", category="7")
-    expect_translated(person.get(reverse("notifications:muted")))
+    expect_translated(person.get(reverse("notifications:preferences")))
     expect_translated(person.get("/notifications/?view=done"))
     expect_translated(person.get("/notifications/?q=7"))

@@ -259,9 +259,13 @@ def test_everything_without_javascript(site_server, new_page):
     expect(rows(page)).to_have_count(5)
     row(page, "Number 5").hover()
     row(page, "Number 5").get_by_role("button", name="Mute").click()
-    expect(page.get_by_role("heading", name="Muted categories")).to_be_visible()
-    page.get_by_role("button", name="Unmute: reports").click()
-    expect(page.get_by_text("You have muted no category.")).to_be_visible()
+    expect(page.get_by_text("“reports” is muted.")).to_be_visible()
+    bell = page.get_by_role("checkbox", name="In the bell: reports")
+    expect(bell).not_to_be_checked()
+    bell.check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Your preferences are saved.")).to_be_visible()
+    expect(bell).to_be_checked()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -271,7 +275,14 @@ def test_no_problem_of_accessibility(site_server, new_page, scheme, width):
     site_server.python(CREATE.format(count=30))
     page = new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
     sign_in(page, site_server.url)
-    for path in ("", "?view=unread&q=Number&level=info", "?view=done", "?q=nothing", "?after=6", "muted/"):
+    for path in (
+        "",
+        "?view=unread&q=Number&level=info",
+        "?view=done",
+        "?q=nothing",
+        "?after=6",
+        "preferences/",
+    ):
         page.goto(f"{site_server.url}/notifications/{path}")
         assert find_violations(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width

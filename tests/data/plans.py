@@ -82,7 +82,6 @@ def insert_rows(streams, users):
         "unseen": str(ROWS_PER_USER // 2 - 2),
         "guard": "0",
     }
-    muted = {"user_id": "i", "category": "'muted'", "created_at": notice["created_at"]}
     delivery = {
         "id": ID[connection.vendor],
         "notification": ID[connection.vendor],
@@ -92,6 +91,25 @@ def insert_rows(streams, users):
         **dict.fromkeys(("address", "language", "reason", "error"), "''"),
         "due_at": notice["created_at"],
     }
+    muted = {"user_id": "i", "category": "'muted'", "created_at": notice["created_at"]}
+    preference = {
+        "user_id": "i",
+        "category": "'muted'",
+        "channel": "'bell'",
+        "choice": "'off'",
+        "changed_at": notice["created_at"],
+    }
+    reader = {
+        "user_id": "i",
+        **dict.fromkeys(("time_zone", "dead_address", "dead_error"), "''"),
+        **dict.fromkeys(("digest_hour", "digest_day"), "0"),
+    }
+    digest = {
+        **dict.fromkeys(("id", "job"), ID[connection.vendor]),
+        "user_id": "i",
+        "due_at": notice["created_at"],
+        "is_closed": "false",
+    }
     pending = {
         "user_id": "i",
         **dict.fromkeys(("verb", "level"), "''"),
@@ -99,8 +117,12 @@ def insert_rows(streams, users):
         **dict.fromkeys(("after", "up_to"), "0"),
     }
     with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM notifications_mutedcategory")  # Without a model, nothing else empties it.
         for table, columns, count in (
             ("mutedcategory", muted, streams),
+            ("preference", preference, streams),
+            ("reader", reader, streams),
+            ("digest", digest, streams),
             ("pendingmark", pending, streams),
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),

@@ -10,7 +10,8 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.test import Client
 from django.utils import translation
 
-from notifications.deliveries.sending import MAX_ATTEMPTS, TemporaryError, fail_abandoned, may_pass
+from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError, may_pass
+from notifications.deliveries.sending import fail_abandoned
 from notifications.deliveries.timeline import timeline
 from notifications.models import Delivery, Job, Notification, Stream
 from notifications.testing import run_until_idle

@@ -9,7 +9,7 @@ from django.utils import translation
 
 from notifications.api import anotify, notify
 from notifications.models import Delivery, Notification
-from notifications.streams import muting
+from notifications.streams import preferences
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.realtime.conftest import in_thread
@@ -102,7 +102,7 @@ def test_ends_of_jobs(user, by_email):
 
 
 def test_muted_category(user, by_email):
-    muting.mute(user.pk, "export")
+    preferences.mute(user.pk, "export")
     notify(user, "note", category="export")
     assert Notification.objects.get().read_at
     assert not Delivery.objects.exists()

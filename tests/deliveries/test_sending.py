@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.deliveries import decisions, sending
+from notifications.deliveries import attempts, decisions, sending
 from notifications.jobs.handlers import events as handler_events
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Job, Notification
-from notifications.streams import marking_seen, muting, retention
+from notifications.streams import marking_seen, preferences, retention
 from notifications.testing import run_jobs, run_until_idle
 from tests.deliveries.conftest import send_due
 from tests.support.threads import run_in_threads
@@ -72,7 +72,7 @@ def break_address(row, user):
 
 
 def mute(row, user):
-    muting.mute(user.pk, "exports")
+    preferences.mute(user.pk, "exports")
 
 
 REASONS = [
@@ -81,7 +81,7 @@ REASONS = [
     (archive, "archived"),
     (replace, "archived"),
     (delete, "deleted"),
-    (mute, "muted"),
+    (mute, "off"),
     (deactivate, "inactive"),
     (remove_address, "no-address"),
     (break_address, "no-address"),
@@ -139,7 +139,7 @@ def test_concurrent_processes_enqueue_each_once(make_user, by_email):
 def test_outcome_that_cannot_be_stored_is_sent_again(notified, monkeypatch):
     """At least once, with the same Message-ID: as if the process was killed after the mail server had answered."""
     delivery = notified()
-    end, ends = sending._end, []
+    end, ends = attempts.end, []
 
     def fail_once(ids, state, **fields):
         ends.append(state)
@@ -147,7 +147,7 @@ def test_outcome_that_cannot_be_stored_is_sent_again(notified, monkeypatch):
             raise OperationalError("server closed the connection")
         end(ids, state, **fields)
 
-    monkeypatch.setattr(sending, "_end", fail_once)
+    monkeypatch.setattr(attempts, "end", fail_once)
     send_due()
     run_until_idle()
     first, second = (email.extra_headers["Message-ID"] for email in mail.outbox)
@@ -159,14 +159,14 @@ def test_late_failure_changes_nothing_of_what_was_sent(notified):
     """Of an attempt that hung, and was started again meanwhile."""
     delivery = notified()
     send_due()
-    sending._end([delivery.id], "failed", error="too late")
+    attempts.end([delivery.id], "failed", error="too late")
     delivery.refresh_from_db()
     assert (delivery.state, delivery.error) == ("sent", "")
 
 
 def test_row_that_is_deleted_while_it_is_sent(notified, monkeypatch):
     delivery = notified()
-    monkeypatch.setattr(sending, "send_email", lambda email: Delivery.objects.all().delete())
+    monkeypatch.setattr(attempts, "send_email", lambda email: Delivery.objects.all().delete())
     send_due()
     assert Job.objects.get().state == "succeeded" and not Delivery.objects.filter(id=delivery.id)
 
@@ -338,9 +338,9 @@ def test_rows_are_deleted_with_their_notifications(notified, user):
     assert not Delivery.objects.exists()
 
 
-def test_facts_are_read_in_three_queries(notified, django_assert_num_queries):
+def test_facts_are_read_in_four_queries(notified, django_assert_num_queries):
     for number in range(20):
         notified(f"note {number}")
     rows = list(Delivery.objects.all())
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(4):
         decisions.read_facts(rows)

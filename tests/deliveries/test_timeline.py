@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.deliveries.timeline import timeline
 from notifications.models import Delivery, Notification
-from notifications.streams import marking_seen, muting
+from notifications.streams import marking_seen, preferences
 from tests.deliveries.conftest import send_due
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,7 +55,7 @@ def test_what_happened_on_the_page(notified, user):
 
 
 def test_muted(user, by_email):
-    muting.mute(user.pk, "export")
+    preferences.mute(user.pk, "export")
     (id,) = notify(user, "note", category="export")
     assert texts(id)[1] == "It was recorded as read, because the user has muted its category."
 

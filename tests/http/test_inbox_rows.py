@@ -7,7 +7,7 @@ import pytest
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Broadcast, Job, Notification
-from notifications.streams import changes, inbox, muting
+from notifications.streams import changes, inbox, preferences
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -134,13 +134,13 @@ class TestMuting:
         (category,) = re.findall(r'name="category" value="(.*?)" formaction="/notifications/mute/"', page)
         assert category == "reports &lt;1&gt;"
         response = user_client.post("/notifications/mute/", {"category": "reports <1>"}, follow=True)
-        assert "Unmute: reports &lt;1&gt;" in response.content.decode()
+        assert "“reports &lt;1&gt;” is muted." in response.content.decode()
         notify(user, "later", category="reports <1>")
         assert changes.position(user.pk).unread == 1
-        assert 'href="/notifications/muted/"' in read_page(user_client)
+        assert 'href="/notifications/preferences/"' in read_page(user_client)
         response = user_client.post("/notifications/unmute/", {"category": "reports <1>"}, follow=True)
         assert "is not muted any more." in response.content.decode()
-        assert muting.muted_categories(user.pk) == []
+        assert preferences.read_choices([user.pk]) == {}
 
     def test_others_are_not_muted(self, user_client, other_user):
         user_client.post("/notifications/mute/", {"category": "reports"})
@@ -154,7 +154,7 @@ class TestMuting:
             assert user_client.post(INBOX + path, {"category": category}).status_code == 400
 
     def test_too_many(self, user_client, monkeypatch):
-        monkeypatch.setattr(muting, "MAX_MUTED_CATEGORIES", 1)
+        monkeypatch.setattr(preferences.choose, "__kwdefaults__", {"max_categories": 1})
         user_client.post("/notifications/mute/", {"category": "a"})
         response = user_client.post("/notifications/mute/", {"category": "b"})
-        assert (response.status_code, b"unmute one" in response.content) == (409, True)
+        assert (response.status_code, b"too many categories" in response.content) == (409, True)

@@ -17,7 +17,8 @@ from notifications.ids import uuid7
 from notifications.jobs.enqueueing import unique
 from notifications.models import Job, Notification
 from notifications.realtime import frames
-from notifications.streams import marking
+from notifications.streams import marking, preferences
+from notifications.streams.categories import CHOICES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")
@@ -144,6 +145,7 @@ def test_responses_match_their_schemas(user_client):
         "Notifications": user_client.get("/notifications/api/notifications/"),
         "Marked": marked,
         "Problem": user_client.get("/notifications/api/jobs/?state=x"),
+        "Preferences": user_client.get("/notifications/api/preferences/"),
     }
     for name, response in responses.items():
         validator(name).validate(response.json())
@@ -192,6 +194,15 @@ def test_limits_match_the_code():
     assert values_of("maxItems") == {f"{schemas}/Mark/properties/ids": api_views.MAX_IDS}
     greatest = values_of("maximum")
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599
+    for name in ("Preferences", "PreferenceChanges"):
+        for field in ("digest_hour", "digest_day"):
+            limit = greatest.pop(f"{schemas}/{name}/properties/{field}")
+            preferences.check_reader({field: limit})
+            with pytest.raises(ValueError, match=str(limit + 1)):
+                preferences.check_reader({field: limit + 1})
+    assert values_of("maxProperties") == {
+        f"{schemas}/PreferenceChanges/properties/categories": preferences.MAX_CATEGORIES
+    }
     assert set(greatest.values()) == {validators.MAX_INTEGER} == {2**53 - 1}
     assert list(values_of("default").values()) == [api_views.DEFAULT_PAGE_SIZE] * 2
 
@@ -202,6 +213,15 @@ def test_choices_match_the_code():
     choices = values_of("enum")
     for path in ("/paths/~/jobs//get/parameters/0/schema", "/components/schemas/Job/properties/state"):
         assert choices.pop(path.replace("~", "")) == states
+    for channel, path in (
+        ("email", "Preferences/properties/categories/items/properties/channels/additionalProperties"),
+        *(
+            (channel, f"PreferenceChanges/properties/categories/additionalProperties/properties/{channel}")
+            for channel in CHOICES
+        ),
+    ):
+        nullable = [None] if path.startswith("PreferenceChanges") else []
+        assert choices.pop(f"/components/schemas/{path}") == [*CHOICES[channel], *nullable]
     for path, choice in choices.items():
         nullable = [None] if path == "/components/schemas/Mark/properties/level" else []
         assert choice in ([*levels, *nullable], [0, 1]), path
@@ -212,7 +232,9 @@ def test_choices_match_the_code():
 def test_sentences_name_the_limits_of_the_code():
     """No number is in a description that is not here."""
     sentences = {
-        value for path, value in walk(DOCUMENT) if path.rpartition("/")[2] in ("description", "summary")
+        value
+        for path, value in walk(DOCUMENT)
+        if path.rpartition("/")[2] in ("description", "summary") and isinstance(value, str)
     }
     wait = f"at most {negotiation.MAX_WAIT_SECONDS}"
     marked = f"oldest first, at most {marking.MAX_MARKED_ROWS:,} in one request"

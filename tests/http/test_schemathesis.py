@@ -42,8 +42,8 @@ CONFIG = {
                 "positive_data_acceptance": {"expected-statuses": ["2xx", 503]},
             },
         },
-        {  # 422: a position that has not been reached
-            "include-path-regex": "/notifications/((un)?(read|archive)|seen)/$",
+        {  # 422: a position that has not been reached, a time zone that does not exist
+            "include-path-regex": "(/notifications/((un)?(read|archive)|seen)|/preferences)/$",
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422]}},
         },
     ],

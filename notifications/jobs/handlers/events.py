@@ -33,7 +33,10 @@ logger = logging.getLogger("notifications.jobs")
 
 
 #: Tasks of this app whose jobs raise no events: a handler that notifies of each e-mail would cause the next one.
-SILENT_TASKS = {"notifications.deliveries.sending.deliver"}
+SILENT_TASKS = {
+    "notifications.deliveries.sending.deliver",
+    "notifications.deliveries.sending.deliver_digest",
+}
 #: A value, and the same as JSON.
 Item = tuple[dict[str, Any] | None, str]
 NO_ITEM: Item = (None, "null")

@@ -1,12 +1,12 @@
-"""Notifications of muted categories are recorded as read ones, however they are created."""
+"""How users want to be told: muted categories are recorded as read, required ones cannot be switched off."""
 
 import pytest
 from django.db import transaction
 
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.models import Notification
-from notifications.streams import changes, inbox, marking, muting, recount
+from notifications.models import Notification, Preference
+from notifications.streams import changes, inbox, marking, preferences, recount
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,7 +20,7 @@ def unread_and_unseen(user):
 @pytest.mark.parametrize("in_transaction", [False, True])
 def test_muted_category_is_recorded_as_read(user, other_user, in_transaction):
     """Of the users who have muted it, in a transaction of the caller too."""
-    muting.mute(user.pk, "reports")
+    preferences.mute(user.pk, "reports")
     for category in ("reports", "other", ""):
         if in_transaction:
             with transaction.atomic():
@@ -37,7 +37,7 @@ def test_muted_category_is_recorded_as_read(user, other_user, in_transaction):
 
 
 def test_muted_notification_of_a_job(user):
-    muting.mute(user.pk, "job")
+    preferences.mute(user.pk, "job")
     finish_job(job(user), uuid7())
     assert Notification.objects.get().read_at is not None
     assert unread_and_unseen(user) == (0, 0)
@@ -46,7 +46,7 @@ def test_muted_notification_of_a_job(user):
 def test_muted_notification_replaces_an_unread_one(user):
     """It is newer, so what the older one says is not true any more."""
     notify(user, "old", category="reports", key="k")
-    muting.mute(user.pk, "reports")
+    preferences.mute(user.pk, "reports")
     notify(user, "new", category="reports", key="k")
     assert unread_and_unseen(user) == (0, 0)
     assert Notification.objects.get(title="old").archived_at is not None
@@ -54,25 +54,25 @@ def test_muted_notification_replaces_an_unread_one(user):
 
 
 def test_unmuted_category(user):
-    muting.mute(user.pk, "reports")
-    muting.mute(user.pk, "reports")
-    assert muting.muted_categories(user.pk) == ["reports"]
-    muting.unmute(user.pk, "reports")
+    preferences.mute(user.pk, "reports")
+    preferences.mute(user.pk, "reports")
+    assert Preference.objects.filter(user=user, category="reports", choice="off").count() == 2
+    preferences.unmute(user.pk, "reports")
     notify(user, "note", category="reports")
     assert unread_and_unseen(user) == (1, 1)
 
 
 def test_number_of_muted_categories_is_limited(user, monkeypatch):
-    monkeypatch.setattr(muting, "MAX_MUTED_CATEGORIES", 2)
+    monkeypatch.setattr(preferences.choose, "__kwdefaults__", {"max_categories": 2})
     for category in ("a", "b"):
-        muting.mute(user.pk, category)
-    with pytest.raises(muting.TooManyMutedCategories):
-        muting.mute(user.pk, "c")
+        preferences.mute(user.pk, category)
+    with pytest.raises(preferences.TooManyPreferences):
+        preferences.mute(user.pk, "c")
 
 
 def test_one_query_for_many_users_and_none_without_a_category(make_user, django_assert_num_queries):
     users = [make_user(f"user{n}").pk for n in range(50)]
     with django_assert_num_queries(1):
-        muting.mark_muted([inbox.build_notification(user, "note", category="reports") for user in users])
+        preferences.mark_muted([inbox.build_notification(user, "note", category="reports") for user in users])
     with django_assert_num_queries(0):
-        muting.mark_muted([inbox.build_notification(user, "note") for user in users])
+        preferences.mark_muted([inbox.build_notification(user, "note") for user in users])

@@ -1,0 +1,208 @@
+"""Try to send deliveries in one message: decide, store the address, send, and store what became of them.
+
+The decision is made in the transaction that stores the address, so nothing is sent for what was seen, read, archived or
+switched off before. A message is sent at least once: a process that is killed between the answer of the mail server and
+the commit sends it again, with the same ``Message-ID``.
+"""
+
+from __future__ import annotations
+
+import re
+import smtplib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.core.mail import EmailMultiAlternatives
+from django.db import InterfaceError, OperationalError
+from django.db.models import QuerySet
+
+from notifications import times, validators
+from notifications.conf import settings
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database, retrying_atomic
+from notifications.deliveries.decisions import (
+    Recipient,
+    find_reason,
+    find_reason_of_recipient,
+    read_facts,
+    read_recipient,
+)
+from notifications.deliveries.emails import send_email
+from notifications.models import Delivery, Notification, Reader
+
+State: Any = Delivery.State
+
+#: How often a message is tried, in four hours, and seconds for one try.
+MAX_ATTEMPTS, TIMEOUT_SECONDS = 10, 120
+#: Seconds from the first try to the second; each pause is twice as long as the one before, at most an hour.
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60, 3600
+#: Answers of HTTP APIs, which have the attribute ``status_code``, that may pass, besides 5xx.
+PASSING_STATUS_CODES = {408, 425, 429}
+#: Enhanced status codes (RFC 3463, RFC 7505) of addresses at which nothing will ever arrive.
+DEAD_ADDRESS = re.compile(rb"\s*5\.1\.(1|2|3|6|10)\b")
+#: What may pass although the project's own code has raised it.
+DATABASE_AWAY = (OperationalError, InterfaceError)
+MAX_ERROR_LENGTH = 500
+
+
+class TemporaryError(Exception):
+    """A message could not be sent for a reason that may pass."""
+
+    def __init__(self, message: str, attempt: int) -> None:
+        super().__init__(message)
+        self.retry_after = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), MAX_PAUSE_SECONDS)
+
+
+class DeliveryError(Exception):
+    """A message could not be sent, and its deliveries have failed. A retry of its job by hand sends it again."""
+
+
+#: Options of the policies of tasks that send.
+POLICY: dict[str, Any] = {
+    "max_attempts": MAX_ATTEMPTS,
+    "timeout": TIMEOUT_SECONDS,
+    "retry_on": (TemporaryError, TimeoutError, *DATABASE_AWAY),
+    "notify": False,
+}
+
+
+class OpenDelivery(NamedTuple):
+    """A delivery that is sent now, and its notification."""
+
+    delivery: Delivery
+    notification: Notification
+
+
+def send_open(
+    deliveries: QuerySet[Delivery],
+    user: Any,
+    build: Callable[[Sequence[OpenDelivery], Any], EmailMultiAlternatives],
+    *,
+    attempt: int,
+    begin: Callable[[], None] = lambda: None,
+) -> str:
+    """Send those of a user's (key) deliveries that are still open in one message, and return what became of them.
+
+    ``build``
+        Makes the message from the open ones and the user. It may raise anything.
+    ``begin``
+        Is called first in the transaction that decides.
+
+    Raises ``TemporaryError``, with which its job is tried again, and ``DeliveryError``.
+    """
+    recipient = read_recipient(user)
+
+    def decide() -> list[OpenDelivery]:
+        begin()
+        return _decide(deliveries, recipient)
+
+    opened = retrying_atomic(decide)
+    if not opened or recipient is None:
+        return str(State.SKIPPED)
+    ids = [each.delivery.id for each in opened]
+    try:
+        _send(lambda: build(opened, recipient.user))
+    except DATABASE_AWAY:
+        raise
+    except Exception as exc:  # templates and backends of the project raise anything
+        error = f"{type(exc).__name__}: {exc}"
+        if may_pass(exc):
+            _store(ids, error=error)
+            raise TemporaryError(error, attempt) from exc
+        if is_of_dead_address(exc):
+            _remember_dead_address(user, opened[0].delivery.address, error)
+        end(ids, State.FAILED, error=error)
+        raise DeliveryError(error) from exc
+    end(ids, State.SENT)
+    return str(State.SENT)
+
+
+def _decide(deliveries: QuerySet[Delivery], recipient: Recipient | None) -> list[OpenDelivery]:
+    """Return the deliveries that are still open, their address stored. The others end, or wait for a pause's end."""
+    # One that has failed: its job was retried by hand.
+    rows = deliveries.filter(state__in=(State.QUEUED, State.FAILED))
+    opened = []
+    skipped, paused = defaultdict(list), defaultdict(list)
+    locked = list(lock_query(rows.order_by("id"), skip_locked=False))
+    facts = read_facts(locked)
+    for row in locked:
+        known = facts[row.id]
+        if reason := find_reason(known) or find_reason_of_recipient(recipient, known.reader):
+            skipped[reason].append(row.id)
+        elif until := known.paused_until:
+            paused[until].append(row.id)
+        elif recipient is not None and known.notification is not None:
+            row.address = recipient.address
+            opened.append(OpenDelivery(row, known.notification))
+    for reason, ids in skipped.items():
+        end(ids, State.SKIPPED, reason=reason)
+    for until, ids in paused.items():
+        postpone(ids, until)
+    if opened and recipient is not None:
+        ids = [each.delivery.id for each in opened]
+        rows.filter(id__in=ids).update(state=State.QUEUED, address=recipient.address, ended_at=None)
+    return opened
+
+
+def _send(build: Callable[[], EmailMultiAlternatives]) -> None:
+    if not settings.SITE_URL:
+        raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+    try:
+        email = build()
+    except DATABASE_AWAY:
+        raise
+    except Exception as exc:
+        raise ValueError(f"The e-mail cannot be made: {type(exc).__name__}: {exc}") from exc
+    send_email(email)
+
+
+def may_pass(exc: BaseException) -> bool:
+    """Return whether an error of sending may pass: not for good answers like 550 of SMTP, and not for wrong values."""
+    if isinstance(exc, smtplib.SMTPRecipientsRefused):
+        return all(code < 500 for code, _ in exc.recipients.values())
+    if isinstance(exc, smtplib.SMTPAuthenticationError):
+        return True  # a password that is wrong now
+    if isinstance(exc, smtplib.SMTPResponseException):
+        return not 500 <= exc.smtp_code < 600
+    status = getattr(exc, "status_code", None)
+    if isinstance(status, int):
+        return not 400 <= status < 500 or status in PASSING_STATUS_CODES
+    return not isinstance(exc, ValueError | TypeError)
+
+
+def is_of_dead_address(exc: BaseException) -> bool:
+    """Return whether a mail server has said that nothing will ever arrive at the address."""
+    if not isinstance(exc, smtplib.SMTPRecipientsRefused):
+        return False
+    answers = [text if isinstance(text, bytes) else str(text).encode() for _, text in exc.recipients.values()]
+    return bool(answers) and all(map(DEAD_ADDRESS.match, answers))
+
+
+def _remember_dead_address(user: Any, address: str, error: str) -> None:
+    values = {"dead_address": address, "dead_error": _storable(error)}
+    readers = Reader.objects.using(database())
+    retrying_atomic(lambda: readers.update_or_create(user_id=user, defaults=values))
+
+
+def postpone(ids: Sequence[UUID], until: datetime) -> None:
+    """Have deliveries decided anew at a time."""
+    _store(ids, error="", state=State.PENDING, due_at=until, job=None)
+
+
+def end(ids: Sequence[UUID], state: str, *, reason: str = "", error: str = "") -> None:
+    """Store how deliveries have ended."""
+    _store(ids, state=state, reason=reason, error=error, ended_at=times.now())
+
+
+def _store(ids: Sequence[UUID], *, error: str, **values: Any) -> None:
+    """Store what became of deliveries, but of those that were sent, and that were deleted meanwhile."""
+    rows = Delivery.objects.using(database()).filter(id__in=ids).exclude(state=State.SENT)
+    retrying_atomic(lambda: rows.update(error=_storable(error), **values))
+
+
+def _storable(error: str) -> str:
+    text = error.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return validators.shortened(text, MAX_ERROR_LENGTH)

@@ -1,0 +1,47 @@
+"""Signed links by which a recipient switches e-mails off without signing in (RFC 8058)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core import signing
+from django.core.exceptions import ValidationError
+
+from notifications.models import Notification
+from notifications.streams.categories import Channel
+from notifications.streams.preferences import choose, switch_off
+
+SALT = "notifications.unsubscribe"
+MAX_TOKEN_LENGTH = 1000
+
+
+def make_token(user: Any, category: str | None) -> str:
+    """Return what an e-mail to a user (key) is unsubscribed with: of a category, None is all digests.
+
+    It does not expire, because e-mails are kept. It is signed with ``SECRET_KEY``, and can do nothing else.
+    """
+    key = user if isinstance(user, int) else str(user)
+    return signing.dumps([key, category], salt=SALT)
+
+
+def read_token(token: str) -> tuple[Any, str | None]:
+    """Return the user (key) and the category of a token. Raises ``ValueError`` if it is not one of ``make_token``."""
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise ValueError("The token is too long.")
+    field: Any = Notification._meta.get_field("user")
+    try:
+        key, category = signing.loads(token, salt=SALT)
+        return field.target_field.to_python(key), category
+    except (signing.BadSignature, ValidationError) as exc:
+        raise ValueError("The token is not valid.") from exc
+
+
+def unsubscribe(user: Any, category: str | None) -> None:
+    """Send a user (key) no more e-mails of a category, or no digests."""
+    switch_off(user, category, Channel.EMAIL)
+
+
+def resubscribe(user: Any, category: str | None) -> None:
+    """Undo ``unsubscribe()`` of a category: e-mails are sent as if the user had never chosen."""
+    if category is not None:
+        choose(user, {(category, str(Channel.EMAIL)): None})

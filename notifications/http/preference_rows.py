@@ -1,0 +1,86 @@
+"""What the page and the API of preferences show: the categories that concern a user, and what is in force for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext
+
+from notifications.http.inbox_query import VIEWS
+from notifications.models import Delivery, Preference
+from notifications.streams import listing, pages
+from notifications.streams.categories import CHOICES, Channel, load_categories
+from notifications.streams.deliveries import ALL_OTHERS, load_rules
+from notifications.streams.preferences import MAX_CATEGORIES, choice_in_force, read_choices
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """What is in force for a category and a channel, and what can be chosen; nothing if it does not go by it."""
+
+    channel: str
+    label: str
+    choice: str
+    options: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreferenceRow:
+    """A category. ``channels`` are the choices in force by channel, of those by which it goes."""
+
+    key: str
+    name: str
+    description: str
+    is_required: bool
+    cells: list[Cell]
+
+    @property
+    def channels(self) -> dict[str, str]:
+        return {cell.channel: cell.choice for cell in self.cells if cell.options}
+
+
+def shown_channels() -> list[str]:
+    """Return the channels that the project uses: the bell, and those in ``NOTIFICATIONS["DELIVERY"]``."""
+    used = load_rules().channels
+    return [channel for channel in CHOICES if channel == Channel.BELL or channel in used]
+
+
+def read_rows(user: Any) -> list[PreferenceRow]:
+    """Return the rows of a user (key): declared categories in their order, then others that the user has had."""
+    declared, rules = load_categories().declared, load_rules()
+    choices = read_choices([user])
+    position = pages.read_stream_position(user)
+    had = listing.read_categories(user, below=position.seq + 1, filters=VIEWS["inbox"])
+    others = {key for _, key, _ in choices} | set(rules.categories) | set(had)
+    keys = [*declared, *sorted(others - {*declared, "", ALL_OTHERS})][:MAX_CATEGORIES]
+    if rules.of(""):
+        keys.append("")
+    return [_row(user, key, choices) for key in keys]
+
+
+def _row(user: Any, key: str, choices: Any) -> PreferenceRow:
+    category = load_categories().get(key)
+    used = {step.channel for step in load_rules().of(key)}
+    cells = []
+    for channel in shown_channels():
+        # Without a category nothing can be muted.
+        is_offered = (
+            key != "" if channel == Channel.BELL else channel in used or (user, key, channel) in choices
+        )
+        options = [(value, str(Preference.Choice(value).label)) for value in CHOICES[channel]]
+        choice = choice_in_force(choices, user, key, channel)
+        label = str(Preference.Channel(channel).label)
+        cells.append(Cell(channel=channel, label=label, choice=choice, options=options if is_offered else []))
+    return PreferenceRow(
+        key=key,
+        name=str(category.name) if key else gettext("Everything else"),
+        description=str(category.description),
+        is_required=category.is_required,
+        cells=cells,
+    )
+
+
+def has_other_channels() -> bool:
+    """Return whether notifications go by a channel besides the bell."""
+    return bool(set(Delivery.Channel.values) & load_rules().channels)

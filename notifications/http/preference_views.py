@@ -1,0 +1,247 @@
+"""The page and the API of preferences, and the forms that mute and unmute a category."""
+
+from __future__ import annotations
+
+from datetime import date, time, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import available_timezones
+
+from django.conf import settings as django_settings
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.dateparse import parse_datetime
+from django.utils.formats import date_format, time_format
+from django.utils.translation import gettext
+from django.views.decorators.http import require_http_methods, require_POST
+
+from notifications import serializers, times, validators
+from notifications.deliveries.decisions import address_of
+from notifications.http.decorators import api_view
+from notifications.http.page_views import page_view, text_response
+from notifications.http.parsing import parse_integer, parse_json_object
+from notifications.http.preference_rows import has_other_channels, read_rows, shown_channels
+from notifications.models import Preference
+from notifications.problems import Problem, prevent_caching
+from notifications.streams import pages, preferences
+from notifications.streams.categories import load_categories
+
+#: For how many hours the page offers to pause.
+PAUSE_HOURS = (1, 8, 24, 24 * 7)
+#: What the page says after a form of it, by the parameter of the query string that names a category, or is ``1``.
+MESSAGES = ("muted", "unmuted", "saved")
+
+
+@page_view
+@require_http_methods(["GET", "HEAD", "POST"])
+def preferences_page(request: HttpRequest) -> HttpResponse:
+    """Show by which channel the user is told of what, or store the form that the page has."""
+    if request.method == "POST":
+        return _save(request)
+    user = request.user.pk
+    reader = preferences.read_reader(user)
+    is_paused = reader.paused_until is not None and reader.paused_until > times.now()
+    context = {
+        "notifications_position": pages.read_stream_position(user),
+        "rows": read_rows(user),
+        "channels": [(channel, Preference.Channel(channel).label) for channel in shown_channels()],
+        "has_other_channels": has_other_channels(),
+        "reader": reader,
+        "paused_until": reader.paused_until if is_paused else None,
+        "pauses": [(hours, _pause_label(hours)) for hours in PAUSE_HOURS],
+        "hours": [(hour, time_format(time(hour), "TIME_FORMAT")) for hour in range(24)],
+        # The first day of 2024 was a Monday.
+        "days": [(day, date_format(date(2024, 1, 1 + day), "l")) for day in range(7)],
+        "time_zones": sorted(zone for zone in available_timezones() if "/" in zone and zone[:4] != "Etc/"),
+        "site_time_zone": django_settings.TIME_ZONE,
+        "dead_address": reader.dead_address if reader.dead_address == address_of(request.user) else "",
+        **{name: request.GET.get(name, "")[: validators.MAX_CATEGORY_LENGTH] for name in MESSAGES},
+    }
+    return render(request, "notifications/preferences.html", context)
+
+
+def _save(request: HttpRequest) -> HttpResponse:
+    user, form = request.user.pk, request.POST
+    try:
+        if "pause" in form:
+            hours = form["pause"]
+            paused = hours.isascii() and hours.isdigit() and int(hours[:4]) in PAUSE_HOURS
+            until = times.now() + timedelta(hours=int(hours)) if paused else None
+            preferences.change_reader(user, paused_until=until)
+        elif "revive" in form:
+            preferences.change_reader(user, dead_address="", dead_error="")
+        else:
+            changes = {}
+            for number, key in enumerate(form.getlist("category")[: preferences.MAX_CATEGORIES + 1]):
+                key = validators.text("category", key, validators.MAX_CATEGORY_LENGTH)
+                for channel in shown_channels():
+                    if (choice := form.get(f"{channel}.{number}")) is not None:
+                        changes[key, channel] = choice
+            preferences.choose(user, changes)
+            if "digest_hour" in form:
+                preferences.change_reader(
+                    user,
+                    digest_hour=_parse_digit(form["digest_hour"]),
+                    digest_day=_parse_digit(form.get("digest_day", "0")),
+                    time_zone=form.get("time_zone", ""),
+                )
+    except preferences.TooManyPreferences:
+        return _too_many()
+    except ValueError as exc:
+        raise BadRequest(str(exc)) from exc
+    return HttpResponseRedirect(f"{reverse('notifications:preferences')}?saved=1", status=303)
+
+
+def _parse_digit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 2):
+        raise ValueError(f"{text[:20]!r} is not a number of an hour or a day.")
+    return int(text)
+
+
+@page_view
+@require_POST
+def mute(request: HttpRequest) -> HttpResponse:
+    """Mute the ``category`` of the form, and show the preferences."""
+    category = _parse_category(request)
+    if load_categories().get(category).is_required:
+        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+    try:
+        preferences.mute(request.user.pk, category)
+    except preferences.TooManyPreferences:
+        return _too_many()
+    return _redirect(muted=category)
+
+
+@page_view
+@require_POST
+def unmute(request: HttpRequest) -> HttpResponse:
+    """Unmute the ``category`` of the form, and show the preferences."""
+    category = _parse_category(request)
+    preferences.unmute(request.user.pk, category)
+    return _redirect(unmuted=category)
+
+
+def _redirect(**query: str) -> HttpResponse:
+    return HttpResponseRedirect(f"{reverse('notifications:preferences')}?{urlencode(query)}", status=303)
+
+
+def _too_many() -> HttpResponse:
+    return text_response(
+        gettext(
+            "You have preferences for too many categories. Go back, and set some of them to their defaults."
+        ),
+        status=409,
+    )
+
+
+def _parse_category(request: HttpRequest) -> str:
+    try:
+        return validators.text(
+            "category", request.POST.get("category", ""), validators.MAX_CATEGORY_LENGTH, required=True
+        )
+    except ValueError as exc:
+        raise BadRequest(str(exc)) from exc
+
+
+@api_view("GET, POST")
+def api_preferences(request: HttpRequest) -> HttpResponse:
+    """Return the preferences of the user, after storing the changes that the body of a POST has."""
+    if request.method == "POST":
+        _change_preferences(request.user.pk, parse_json_object(request))
+    return _preferences_of(request.user.pk)
+
+
+def _preferences_of(user: Any) -> HttpResponse:
+    reader = preferences.read_reader(user)
+    document = {
+        "categories": [
+            {
+                "category": row.key,
+                "name": row.name,
+                "description": row.description,
+                "required": row.is_required,
+                "channels": row.channels,
+            }
+            for row in read_rows(user)
+        ],
+        "paused_until": serializers.format_time(reader.paused_until) if reader.paused_until else None,
+        "time_zone": reader.time_zone,
+        "digest_hour": reader.digest_hour,
+        "digest_day": reader.digest_day,
+    }
+    return prevent_caching(HttpResponse(serializers.encode(document), content_type="application/json"))
+
+
+def _change_preferences(user: Any, body: dict[str, Any]) -> None:
+    changes = _parse_changes(body.pop("categories", {}))
+    values: dict[str, Any] = {}
+    for field, maximum in (("digest_hour", 23), ("digest_day", 6)):
+        if field in body:
+            values[field] = parse_integer(body.pop(field), field, maximum=maximum)
+    if "time_zone" in body:
+        values["time_zone"] = body.pop("time_zone")
+        if not isinstance(values["time_zone"], str):
+            raise Problem(422, "time_zone must be text.", field="time_zone")
+    if "paused_until" in body:
+        values["paused_until"] = _parse_time(body.pop("paused_until"))
+    if body:
+        raise Problem(422, f"There is no field {next(iter(body))[:100]!r}.")
+    try:
+        # Both are checked before either is stored.
+        preferences.check_reader(values)
+        preferences.choose(user, changes)
+        if values:
+            preferences.change_reader(user, **values)
+    except preferences.TooManyPreferences as exc:
+        raise Problem(
+            409, f"There are preferences for {preferences.MAX_CATEGORIES} categories. Set some to null."
+        ) from exc
+    except ValueError as exc:
+        raise Problem(422, str(exc)) from exc
+
+
+def _parse_changes(value: Any) -> dict[tuple[str, str], str | None]:
+    if not isinstance(value, dict) or len(value) > preferences.MAX_CATEGORIES:
+        raise Problem(
+            422, 'categories must be an object like {"export": {"email": "off"}}.', field="categories"
+        )
+    changes: dict[tuple[str, str], str | None] = {}
+    for key, channels in value.items():
+        try:
+            key = validators.text("category", key, validators.MAX_CATEGORY_LENGTH)
+        except ValueError as exc:
+            raise Problem(422, str(exc), field="categories") from exc
+        if not isinstance(channels, dict) or not all(
+            isinstance(each, str | None) for each in channels.values()
+        ):
+            raise Problem(
+                422, 'A category has channels and choices like {"email": "off"}.', field="categories"
+            )
+        changes |= {(key, channel): choice for channel, choice in channels.items()}
+    return changes
+
+
+def _parse_time(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        moment = parse_datetime(value) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Problem(
+            422, "paused_until must be a time like 2026-05-01T12:00:00Z, or null.", field="paused_until"
+        )
+    return moment
+
+
+def _pause_label(hours: int) -> str:
+    labels = {
+        1: gettext("For an hour"),
+        8: gettext("For 8 hours"),
+        24: gettext("For a day"),
+        24 * 7: gettext("For a week"),
+    }
+    return labels[hours]

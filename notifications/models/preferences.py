@@ -1,0 +1,106 @@
+"""How users want to be told: by which channel of what, and when."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from notifications.ids import uuid7
+from notifications.times import MomentField
+
+
+class Preference(models.Model):
+    """What a user has chosen for a category and a channel. Where it is the default, there is no row."""
+
+    class Channel(models.TextChoices):
+        #: The bell, toasts and the inbox. What is switched off is kept there as read.
+        BELL = "bell", _("in the bell")
+        EMAIL = "email", _("by e-mail")
+
+    class Choice(models.TextChoices):
+        ON = "on", pgettext_lazy("preference", "at once")
+        HOURLY = "hourly", pgettext_lazy("preference", "every hour, together")
+        DAILY = "daily", pgettext_lazy("preference", "every day, together")
+        WEEKLY = "weekly", pgettext_lazy("preference", "every week, together")
+        OFF = "off", pgettext_lazy("preference", "never")
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("user"),
+    )
+    category = models.CharField(_("category"), max_length=100, blank=True)
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
+    choice = models.CharField(_("choice"), max_length=10, choices=Choice)
+    changed_at = MomentField(_("changed"))
+
+    class Meta:
+        verbose_name = _("preference")
+        verbose_name_plural = _("preferences")
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "category", "channel"], name="notifications_preference_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.category}, {self.channel}: {self.choice}"
+
+
+class Reader(models.Model):
+    """What a user has chosen for all categories, and the address at which e-mails do not arrive."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+        primary_key=True,
+        verbose_name=_("user"),
+    )
+    #: Until then nothing is sent by channels other than the bell.
+    paused_until = MomentField(_("paused until"), null=True, blank=True)
+    #: Of daily and weekly digests: the time zone (that of the site if empty), the hour, and the day, 0 is Monday.
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="")
+    digest_hour = models.PositiveSmallIntegerField(_("hour"), default=8, validators=[MaxValueValidator(23)])
+    digest_day = models.PositiveSmallIntegerField(_("day"), default=0, validators=[MaxValueValidator(6)])
+    #: An address that a mail server has refused for good, and what it said.
+    dead_address = models.CharField(_("dead address"), max_length=320, blank=True, default="")
+    dead_error = models.CharField(_("error"), max_length=500, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("reader")
+        verbose_name_plural = _("readers")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.user_id)
+
+
+class Digest(models.Model):
+    """What goes to a user in one e-mail at the end of a window. Its job sends the deliveries that have this job."""
+
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    #: The end of its window.
+    due_at = MomentField(_("due"))
+    job = models.UUIDField(_("job"))
+    #: Nothing is added any more: its job has begun to send it.
+    is_closed = models.BooleanField(default=False)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["user", "due_at"], name="notifications_digest_key")]
+        indexes = [models.Index(fields=["due_at"], name="notifications_digest_due")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.due_at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,123 @@
+"""The categories that the project declares in ``NOTIFICATIONS["CATEGORIES"]``, with names and defaults."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.functional import Promise
+
+from notifications.conf import WrongDeclaration, settings
+from notifications.models import Preference
+from notifications.validators import MAX_CATEGORY_LENGTH
+
+logger = logging.getLogger("notifications")
+
+Channel: Any = Preference.Channel
+Choice: Any = Preference.Choice
+
+EXAMPLE = '{"export": {"name": _("Exports"), "default": {"email": "daily"}}}'
+KEYS = {"name", "description", "required", "default"}
+#: What a user can choose for each channel.
+CHOICES: dict[str, tuple[str, ...]] = {
+    Channel.BELL: (Choice.ON, Choice.OFF),
+    Channel.EMAIL: tuple(Choice.values),
+}
+
+
+class Category(NamedTuple):
+    """A category, as preferences show it.
+
+    ``is_required``
+        Users cannot switch it off: it goes by each channel at once.
+    ``defaults``
+        The choices by channel of users who have chosen nothing; ``on`` where there is none.
+    """
+
+    key: str
+    name: Any
+    description: Any = ""
+    is_required: bool = False
+    defaults: Mapping[str, str] = {}
+
+    def choice(self, channel: str, chosen: str | None) -> str:
+        """Return what is in force if a user has chosen this, or nothing."""
+        if self.is_required:
+            return str(Choice.ON)
+        return chosen or self.defaults.get(channel, str(Choice.ON))
+
+
+def _read_category(key: Any, value: Any) -> Category:
+    if not isinstance(key, str) or len(key) > MAX_CATEGORY_LENGTH:
+        raise ValueError(f"A category is a text of at most {MAX_CATEGORY_LENGTH} characters.")
+    if not isinstance(value, Mapping) or set(value) - KEYS:
+        raise ValueError(f"{value!r} is not a dict with the keys {', '.join(sorted(KEYS))}.")
+    name, description = value.get("name", key), value.get("description", "")
+    if not all(isinstance(text, str | Promise) for text in (name, description)):
+        raise ValueError("name and description are texts.")
+    required, defaults = value.get("required", False), value.get("default", {})
+    if not isinstance(required, bool):
+        raise ValueError(f"required is {required!r}. It must be True or False.")
+    if not isinstance(defaults, Mapping):
+        raise ValueError(f'default is {defaults!r}. It must be a dict like {{"email": "daily"}}.')
+    for channel, choice in defaults.items():
+        if channel not in CHOICES:
+            raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(CHOICES)}.")
+        if choice not in CHOICES[channel]:
+            raise ValueError(
+                f"The default of {channel} is {choice!r}. It must be one of {', '.join(CHOICES[channel])}."
+            )
+    if required and defaults:
+        raise ValueError("A required category has no default: it goes by each channel at once.")
+    return Category(key, name, description, required, dict(defaults))
+
+
+class Categories:
+    """The valid declarations by key. ``wrong`` is what is wrong with the others."""
+
+    def __init__(self, declared: Mapping[Any, Any]) -> None:
+        self.declared: dict[str, Category] = {}
+        self.wrong: list[WrongDeclaration] = []
+        for key, value in declared.items():
+            try:
+                self.declared[key] = _read_category(key, value)
+            except ValueError as exc:
+                message = f"NOTIFICATIONS['CATEGORIES'][{key!r}]: {exc}"
+                self.wrong.append(WrongDeclaration("notifications.W031", message, f"Write {EXAMPLE}."))
+
+    def get(self, key: str) -> Category:
+        """Return a category, one that is not declared with its key as name."""
+        return self.declared.get(key) or Category(key, key)
+
+
+_loaded: Categories | None = None
+
+
+def read_categories() -> Categories:
+    """Read the setting."""
+    try:
+        return Categories(settings.CATEGORIES)
+    except ImproperlyConfigured:  # not a dict, which another check reports
+        return Categories({})
+
+
+def load_categories() -> Categories:
+    """Return the declared categories. What is wrong with them is logged by the first call in a process."""
+    global _loaded
+    if _loaded is None:
+        _loaded = read_categories()
+        for wrong in _loaded.wrong:
+            logger.error("A category is not declared: %s %s", wrong.message, wrong.hint)
+    return _loaded
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    global _loaded
+    if setting == "NOTIFICATIONS":
+        _loaded = None
+
+
+setting_changed.connect(_forget)

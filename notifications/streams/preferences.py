@@ -1,0 +1,182 @@
+"""How users want to be told, of each category and by each channel: ``docs/how-to/preferences.md``.
+
+A category whose bell is switched off is muted: its notifications are recorded as read ones, so they are neither counted
+nor shown as toasts. Other channels are decided when their deliveries are due.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import available_timezones
+
+from django.db.models import Q
+
+from notifications import times
+from notifications.db import bulk
+from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.db.user_keys import from_db, to_db
+from notifications.models import Notification, Preference, Reader
+from notifications.streams.categories import CHOICES, Channel, Choice, load_categories
+
+#: Categories for which one user can have preferences.
+MAX_CATEGORIES = 100
+#: For how long a user can pause.
+MAX_PAUSE = timedelta(days=366)
+
+#: What users have chosen, by user (key), category and channel.
+Choices = Mapping[tuple[Any, str, str], str]
+
+
+class TooManyPreferences(Exception):
+    """The user has preferences for ``MAX_CATEGORIES`` categories."""
+
+
+def mark_muted(rows: Sequence[Notification]) -> None:
+    """Mark those of these unwritten notifications as read whose users have muted their categories.
+
+    One query for all of them, none if they have no category. Call it for a chunk, before streams are locked.
+    """
+    categorized = [row for row in rows if row.category]
+    if not categorized:
+        return
+    # Without a queryset, which prepares each user anew and made the recording of outcomes a tenth slower.
+    of_users, users = bulk.where_in(
+        Preference, "user_id", sorted({to_db(row.user_id) for row in categorized})
+    )
+    of_categories, keys = bulk.where_in(Preference, "category", sorted({row.category for row in categorized}))
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "SELECT user_id, category, choice FROM notifications_preference "
+            f"WHERE {of_users} AND {of_categories} AND channel = 'bell'",
+            [*users, *keys],
+        )
+        chosen = {(from_db(user), category): choice for user, category, choice in cursor.fetchall()}
+    categories = load_categories()
+    for row in categorized:
+        choice = categories.get(row.category).choice(Channel.BELL, chosen.get((row.user_id, row.category)))
+        row.read_at = row.created_at if choice == Choice.OFF else None
+
+
+def is_muted(row: Notification) -> bool:
+    """Return whether a notification was recorded as read because its user had muted its category."""
+    return row.read_at is not None and row.read_at == row.created_at
+
+
+def read_choices(users: Iterable[Any]) -> Choices:
+    """Return what users (keys) have chosen."""
+    rows = Preference.objects.using(database()).filter(user__in=list(users))
+    return {
+        (user, category, channel): choice
+        for user, category, channel, choice in rows.values_list("user_id", "category", "channel", "choice")
+    }
+
+
+def choice_in_force(choices: Choices, user: Any, category: str, channel: str) -> str:
+    """Return the choice of a user (key) for a category and a channel, or its default."""
+    return load_categories().get(category).choice(channel, choices.get((user, category, channel)))
+
+
+def choose(
+    user: Any, changes: Mapping[tuple[str, str], str | None], *, max_categories: int = MAX_CATEGORIES
+) -> None:
+    """Store what a user (key) chooses for categories and channels, None is the default. In its own transaction.
+
+    Raises ``TooManyPreferences``, and ``ValueError`` for a channel or choice that does not exist, or a category that is
+    required.
+    """
+    categories, now = load_categories(), times.now()
+    inserted = []
+    for (key, channel), choice in changes.items():
+        category = categories.get(key)
+        if channel not in CHOICES or choice not in (None, *CHOICES[channel]):
+            raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
+        if category.is_required and choice not in (None, Choice.ON):
+            raise ValueError(f"The category {key!r} cannot be switched off.")
+        if choice is not None and choice != category.choice(channel, None):
+            inserted.append(
+                Preference(user_id=user, category=key, channel=channel, choice=choice, changed_at=now)
+            )
+    changed = Q()
+    for category_key, channel in changes:
+        changed |= Q(category=category_key, channel=channel)
+
+    def store() -> None:
+        rows = Preference.objects.using(database()).filter(user=user)
+        rows.filter(changed).delete()
+        if inserted:
+            kept = set(rows.values_list("category", flat=True))
+            if len(kept | {row.category for row in inserted}) > max_categories:
+                raise TooManyPreferences
+            # Two requests at once may both have deleted what they insert.
+            Preference.objects.using(database()).bulk_create(
+                inserted,
+                update_conflicts=True,
+                unique_fields=["user", "category", "channel"],
+                update_fields=["choice", "changed_at"],
+            )
+
+    if changes:
+        retrying_atomic(store)
+
+
+def mute(user: Any, category: str) -> None:
+    """Switch a category off for a user (key) by all channels, from the next notification on.
+
+    Raises ``TooManyPreferences``, and ``ValueError`` if the category is required.
+    """
+    choose(user, dict.fromkeys(((category, channel) for channel in CHOICES), str(Choice.OFF)))
+
+
+def unmute(user: Any, category: str) -> None:
+    """Undo ``mute()``. Notifications that the category has had meanwhile stay read."""
+    choose(user, dict.fromkeys(((category, channel) for channel in CHOICES), None))
+
+
+def switch_off(user: Any, category: str | None, channel: str) -> None:
+    """Switch a category off for a user (key) by one channel; without a category all whose choice is a digest.
+
+    A category that is required stays on. However many preferences the user has, it is stored.
+    """
+    categories = load_categories()
+    keys: Collection[str] = [category] if category is not None else []
+    if category is None:
+        choices = read_choices([user])
+        known = {*categories.declared, *(key for _, key, _ in choices)}
+        keys = [
+            key
+            for key in known
+            if choice_in_force(choices, user, key, channel) not in (Choice.ON, Choice.OFF)
+        ]
+    optional = [key for key in keys if not categories.get(key).is_required]
+    off = dict.fromkeys(((key, channel) for key in optional), str(Choice.OFF))
+    choose(user, off, max_categories=sys.maxsize)
+
+
+def read_reader(user: Any) -> Reader:
+    """Return what a user (key) has chosen for all categories, a row with the defaults if there is none."""
+    return Reader.objects.using(database()).filter(user=user).first() or Reader(user_id=user)
+
+
+def check_reader(values: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for values of ``change_reader()`` that cannot be stored."""
+    hour, day = values.get("digest_hour", 0), values.get("digest_day", 0)
+    if type(hour) is not int or not 0 <= hour <= 23:
+        raise ValueError(f"The hour is {hour!r}. It must be an integer from 0 to 23.")
+    if type(day) is not int or not 0 <= day <= 6:
+        raise ValueError(f"The day is {day!r}. It must be an integer from 0 (Monday) to 6 (Sunday).")
+    zone = values.get("time_zone", "")
+    if zone and zone not in available_timezones():
+        raise ValueError(f"There is no time zone {str(zone)[:100]!r}. Choose one like 'Europe/Paris'.")
+    until = values.get("paused_until")
+    if until is not None and (not isinstance(until, datetime) or until > times.now() + MAX_PAUSE):
+        raise ValueError(f"A pause ends at a time in at most {MAX_PAUSE.days} days.")
+
+
+def change_reader(user: Any, **values: Any) -> None:
+    """Store what a user (key) chooses for all categories. Raises ``ValueError``. In its own transaction."""
+    check_reader(values)
+    rows = Reader.objects.using(database())
+    retrying_atomic(lambda: rows.update_or_create(user_id=user, defaults=values))

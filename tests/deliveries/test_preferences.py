@@ -1,0 +1,317 @@
+"""Preferences decide whether, when and together with what an e-mail is sent."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.core import mail
+from django.db import IntegrityError, connection
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.deliveries import digests, sending
+from notifications.deliveries.timeline import timeline
+from notifications.models import Delivery, Digest, Job, Notification, Reader
+from notifications.streams import preferences
+from notifications.testing import run_jobs
+from tests.deliveries.conftest import send_due
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+CATEGORIES = {
+    "export": {"name": "Exports", "default": {"email": "daily"}},
+    "security": {"name": "Security", "required": True},
+    "silent": {"default": {"bell": "off"}},
+}
+
+
+@pytest.fixture
+def categories(configure):
+    configure([{"email": 600}], CATEGORIES=CATEGORIES)
+
+
+def read_states():
+    return list(Delivery.objects.order_by("id").values_list("state", "reason"))
+
+
+def send_digests():
+    """Do what happens when the windows of all digests end."""
+    now = timezone.now()
+    Digest.objects.update(due_at=now)
+    Job.objects.filter(state="queued", run_after__isnull=False).update(run_after=now)
+    run_jobs()
+
+
+class TestChoices:
+    def test_defaults_choices_and_required_ones(self, user, categories):
+        choices = {(user.pk, "security", "email"): "off", (user.pk, "other", "email"): "weekly"}
+        for category, channel, expected in (
+            ("export", "email", "daily"),
+            ("export", "bell", "on"),
+            ("security", "email", "on"),
+            ("silent", "bell", "off"),
+            ("other", "email", "weekly"),
+            ("", "email", "on"),
+        ):
+            assert preferences.choice_in_force(choices, user.pk, category, channel) == expected
+
+    def test_default_is_not_stored(self, user, categories):
+        """So that users who have chosen nothing follow a default that the project changes."""
+        preferences.choose(user.pk, {("export", "email"): "daily", ("other", "email"): "on"})
+        assert preferences.read_choices([user.pk]) == {}
+        preferences.choose(user.pk, {("export", "email"): "on"})
+        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "on"}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {("a", "fax"): "on"},
+            {("a", "bell"): "daily"},
+            {("a", "email"): "x"},
+            {("security", "email"): "off"},
+        ],
+    )
+    def test_wrong_choice(self, user, categories, change):
+        with pytest.raises(ValueError, match="cannot be"):
+            preferences.choose(user.pk, {("b", "email"): "off", **change})
+        assert preferences.read_choices([user.pk]) == {}
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"digest_hour": 24}, "hour is 24"),
+            ({"digest_hour": True}, "hour is True"),
+            ({"digest_day": -1}, "day is -1"),
+            ({"time_zone": "Mars/Base"}, "no time zone 'Mars/Base'"),
+            ({"time_zone": "../../etc/passwd"}, "no time zone"),
+            ({"paused_until": datetime(2999, 1, 1, tzinfo=UTC)}, "at most 366 days"),
+        ],
+    )
+    def test_wrong_value_for_all_categories(self, user, values, message):
+        with pytest.raises(ValueError, match=message):
+            preferences.change_reader(user.pk, **values)
+        assert not Reader.objects.exists()
+
+    def test_category_that_is_silent_by_default(self, user, categories):
+        notify(user, "note", category="silent")
+        assert Notification.objects.get().read_at is not None
+        preferences.choose(user.pk, {("silent", "bell"): "on"})
+        notify(user, "second", category="silent")
+        assert Notification.objects.get(title="second").read_at is None
+
+    def test_required_category_is_not_muted(self, user, categories, settings):
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CATEGORIES": {}}
+        preferences.mute(user.pk, "security")
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CATEGORIES": CATEGORIES}
+        notify(user, "note", category="security")
+        assert Notification.objects.get().read_at is None
+        send_due()
+        assert len(mail.outbox) == 1
+
+
+class TestSending:
+    def test_e_mails_are_off(self, notified, user):
+        preferences.choose(user.pk, {("export", "email"): "off"})
+        notified(category="export")
+        send_due()
+        assert (read_states(), mail.outbox) == ([("skipped", "off")], [])
+
+    def test_preference_of_the_moment_of_sending(self, notified, user):
+        """Switched off after the job was enqueued."""
+        notified(category="export")
+        Delivery.objects.update(due_at=timezone.now())
+        sending.enqueue_due()
+        preferences.choose(user.pk, {("export", "email"): "off"})
+        run_jobs()
+        assert (read_states(), mail.outbox) == ([("skipped", "off")], [])
+
+    def test_muted_in_the_bell_only(self, notified, user):
+        preferences.choose(user.pk, {("export", "bell"): "off"})
+        delivery = notified(category="export")
+        send_due()
+        assert len(mail.outbox) == 1
+        row = Notification.objects.get(id=delivery.notification)
+        assert "It was recorded as read, because the user has muted its category." in [
+            event.text for event in timeline(row)
+        ]
+
+    def test_muted_row_has_no_delivery(self, user, by_email):
+        preferences.mute(user.pk, "export")
+        notify(user, "note", category="export")
+        assert not Delivery.objects.exists()
+
+    @pytest.mark.parametrize("is_enqueued", [False, True])
+    def test_pause(self, notified, user, is_enqueued):
+        """What is due in a pause waits for its end, and is decided anew then."""
+        until = timezone.now() + timedelta(hours=1)
+        delivery = notified()
+        Delivery.objects.update(due_at=timezone.now())
+        if is_enqueued:
+            sending.enqueue_due()
+        preferences.change_reader(user.pk, paused_until=until)
+        sending.enqueue_due()
+        run_jobs()
+        delivery.refresh_from_db()
+        assert (delivery.state, delivery.due_at, delivery.job) == ("pending", until, None)
+        assert mail.outbox == []
+        preferences.change_reader(user.pk, paused_until=None)
+        send_due()
+        assert len(mail.outbox) == 1
+
+    def test_required_category_is_sent_in_a_pause(self, user, categories):
+        preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(hours=1))
+        notify(user, "note", category="security")
+        send_due()
+        assert len(mail.outbox) == 1
+
+
+class TestDigests:
+    def test_one_mail_of_what_is_open(self, user, categories):
+        for number in range(3):
+            notify(user, f"Export {number}", body="Ready", url=f"/exports/{number}/", category="export")
+        preferences.choose(user.pk, {("note", "email"): "daily"})
+        notify(user, "A note", category="note")
+        read = Notification.objects.get(title="Export 1")
+        send_due()
+        assert mail.outbox == [] and Digest.objects.count() == 1
+        assert set(Delivery.objects.values_list("state", "job")) == {("queued", Digest.objects.get().job)}
+        Notification.objects.filter(pk=read.pk).update(read_at=timezone.now())
+        send_digests()
+        (email,) = mail.outbox
+        assert email.subject == "3 new notifications"
+        assert [email.body.count(f"Export {number}") for number in range(3)] == [1, 0, 1]
+        assert "https://site.example/exports/2/" in email.body and "A note" in email.body
+        assert email.body.index("Exports") < email.body.index("Export 2") < email.body.index("A note")
+        assert "List-Unsubscribe" in email.extra_headers
+        assert sorted(read_states()) == [("sent", ""), ("sent", ""), ("sent", ""), ("skipped", "read")]
+        send_digests()
+        assert len(mail.outbox) == 1
+
+    def test_nothing_is_left(self, user, categories):
+        notify(user, "Export", category="export")
+        send_due()
+        Notification.objects.update(archived_at=timezone.now())
+        send_digests()
+        assert (mail.outbox, read_states()) == ([], [("skipped", "archived")])
+
+    def test_opt_out_before_the_window_ends(self, user, categories):
+        notify(user, "Export", category="export")
+        send_due()
+        preferences.choose(user.pk, {("export", "email"): "off"})
+        send_digests()
+        assert (mail.outbox, read_states()) == ([], [("skipped", "off")])
+
+    def test_digest_is_unique(self, user, categories):
+        notify(user, "Export", category="export")
+        send_due()
+        digest = Digest.objects.get()
+        with pytest.raises(IntegrityError):
+            Digest.objects.create(user_id=user.pk, due_at=digest.due_at, job=digest.job)
+
+    def test_what_comes_when_it_is_closed_waits_for_the_next(self, user, categories, monkeypatch):
+        notify(user, "Export 1", category="export")
+        send_due()
+        Digest.objects.update(is_closed=True)
+        notify(user, "Export 2", category="export")
+        send_due()
+        second = Delivery.objects.get(notification=Notification.objects.get(title="Export 2").pk)
+        assert (second.state, second.due_at) == ("pending", Digest.objects.get().due_at)
+        assert Job.objects.count() == 1
+
+    def test_one_that_another_process_inserts_at_the_same_moment(self, user, categories, monkeypatch):
+        """Its deliveries are in that digest after the next look."""
+        notify(user, "Export", category="export")
+        Delivery.objects.update(due_at=timezone.now())
+        insert = digests.insert
+
+        def insert_after_another(prepared):
+            monkeypatch.setattr(digests, "insert", insert)
+            raise IntegrityError("UNIQUE constraint failed")
+
+        monkeypatch.setattr(digests, "insert", insert_after_another)
+        sending.enqueue_due()
+        assert (read_states(), Job.objects.count()) == ([("pending", "")], 0)
+        sending.enqueue_due()
+        assert (read_states(), Job.objects.count()) == ([("queued", "")], 1)
+
+    def test_many(self, user, categories):
+        """It shows the newest 50, and says how many more there are; all of them count as told."""
+        for number in range(120):
+            notify(user, f"Export <{number:03}>", category="export")
+        send_due()
+        send_digests()
+        (email,) = mail.outbox
+        assert email.subject == "120 new notifications"
+        assert email.body.count("Export <") == 50 and "Export <119>" in email.body
+        assert "70 more are in the inbox." in email.body
+        ((html, _),) = email.alternatives
+        assert "Export &lt;119&gt;" in html
+        assert set(read_states()) == {("sent", "")}
+
+    def test_failed_one_is_retried_as_a_whole(self, user, categories, monkeypatch):
+        from notifications.deliveries import attempts
+
+        notify(user, "Export", category="export")
+        send_due()
+        sent = []
+
+        def fail_once(email):
+            sent.append(email.extra_headers["Message-ID"])
+            if len(sent) == 1:
+                raise ConnectionError("refused")
+
+        monkeypatch.setattr(attempts, "send_email", fail_once)
+        send_digests()
+        assert read_states() == [("queued", "")]
+        Job.objects.update(run_after=timezone.now())
+        run_jobs()
+        assert sent[0] == sent[1] and read_states() == [("sent", "")]
+
+    def test_rows_of_a_deleted_user(self, user, categories):
+        notify(user, "Export", category="export")
+        preferences.change_reader(user.pk, digest_hour=3)
+        preferences.choose(user.pk, {("export", "bell"): "off"})
+        send_due()
+        user.delete()
+        with connection.cursor() as cursor:
+            for table in ("digest", "reader", "preference", "delivery"):
+                cursor.execute(f"SELECT count(*) FROM notifications_{table}")
+                assert cursor.fetchone() == (0,), table
+
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("choice", "after", "expected"),
+    [
+        ("hourly", datetime(2026, 5, 1, 12, 59, 59, tzinfo=UTC), datetime(2026, 5, 1, 13, tzinfo=UTC)),
+        ("hourly", datetime(2026, 5, 1, 13, tzinfo=UTC), datetime(2026, 5, 1, 14, tzinfo=UTC)),
+        ("daily", datetime(2026, 5, 1, 1, tzinfo=PARIS), datetime(2026, 5, 1, 8, tzinfo=PARIS)),
+        ("daily", datetime(2026, 5, 1, 8, tzinfo=PARIS), datetime(2026, 5, 2, 8, tzinfo=PARIS)),
+        # Clocks are set forward and back in these nights.
+        ("daily", datetime(2026, 3, 28, 9, tzinfo=PARIS), datetime(2026, 3, 29, 8, tzinfo=PARIS)),
+        ("daily", datetime(2026, 10, 24, 9, tzinfo=PARIS), datetime(2026, 10, 25, 8, tzinfo=PARIS)),
+        # A Friday.
+        ("weekly", datetime(2026, 5, 1, 7, tzinfo=PARIS), datetime(2026, 5, 6, 8, tzinfo=PARIS)),
+        ("weekly", datetime(2026, 5, 6, 8, tzinfo=PARIS), datetime(2026, 5, 13, 8, tzinfo=PARIS)),
+    ],
+)
+def test_end_of_a_window(choice, after, expected):
+    reader = Reader(time_zone="Europe/Paris", digest_hour=8, digest_day=2)
+    assert digests.window_end(choice, reader, after) == expected
+
+
+@pytest.mark.parametrize("hour", range(24))
+@pytest.mark.parametrize("day", [datetime(2026, 3, 29, tzinfo=PARIS), datetime(2026, 10, 25, tzinfo=PARIS)])
+def test_days_with_another_length_have_one_window(day, hour):
+    reader = Reader(time_zone="Europe/Paris", digest_hour=hour)
+    end = day - timedelta(days=2)
+    ends = [end := digests.window_end("daily", reader, end) for _ in range(5)]
+    assert len({each.astimezone(PARIS).date() for each in ends}) == 5
+
+
+@pytest.mark.parametrize("name", ["", "Mars/Base", "../etc", "\0"])
+def test_time_zone_that_does_not_exist_any_more(name, settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    assert digests.zone_of(Reader(time_zone=name)).key == "Asia/Tokyo"

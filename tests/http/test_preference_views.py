@@ -1,0 +1,270 @@
+"""The page and the API of preferences, and the page of unsubscribing."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.core import mail, signing
+from django.test import Client
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.deliveries import unsubscribing
+from notifications.models import Preference, Reader
+from notifications.streams import preferences
+from tests.deliveries.conftest import by_email, configure, outbox, send_due  # noqa: F401 (fixtures)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAGE, API = "/notifications/preferences/", "/notifications/api/preferences/"
+CATEGORIES = {
+    "export": {"name": "Exports", "description": "Files that are ready", "default": {"email": "daily"}},
+    "security": {"name": "Security", "required": True},
+}
+
+
+@pytest.fixture
+def user(make_user):
+    return make_user("ada", email="ada@users.example")
+
+
+@pytest.fixture
+def client(user):
+    client = Client(enforce_csrf_checks=False)
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def categories(configure):  # noqa: F811
+    configure([{"email": 600}], CATEGORIES=CATEGORIES)
+
+
+def fields_of(html):
+    """Return the names and values that a browser would send with the first form of preferences."""
+    form = re.search(r"<form[^>]*>(?:(?!</form>).)*?notifications-preferences.*?</form>", html, re.S).group()
+    fields = {}
+    for name, value in re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form):
+        fields.setdefault(name, []).append(value)
+    for name, checked in re.findall(r'type="checkbox" name="([^"]+)" value="on"( checked)?', form):
+        fields[name] = ["on" if checked else "off"]
+    for name, options in re.findall(r'<select name="([^"]+)".*?>(.*?)</select>', form, re.S):
+        selected = re.search(r'value="([^"]*)" selected', options) or re.search(r'value="([^"]*)"', options)
+        fields[name] = [selected[1]]
+    return fields
+
+
+class TestPage:
+    def test_form_that_is_sent_unchanged_stores_nothing(self, client, user, categories):
+        notify(user, "note", category="reports <1>")
+        html = client.get(PAGE).content.decode()
+        for text in ("Exports", "Files that are ready", "Security", "reports &lt;1&gt;", "Everything else"):
+            assert text in html
+        response = client.post(PAGE, fields_of(html), follow=True)
+        assert "Your preferences are saved." in response.content.decode()
+        assert preferences.read_choices([user.pk]) == {}
+
+    def test_choices_are_stored_and_shown(self, client, user, categories):
+        fields = fields_of(client.get(PAGE).content.decode())
+        assert fields["category"] == ["export", "security", ""]
+        fields |= {"bell.0": "off", "email.0": "weekly", "email.2": "off", "time_zone": "Asia/Tokyo"}
+        fields |= {"digest_hour": "17", "digest_day": "4"}
+        client.post(PAGE, fields)
+        assert preferences.read_choices([user.pk]) == {
+            (user.pk, "export", "bell"): "off",
+            (user.pk, "export", "email"): "weekly",
+            (user.pk, "", "email"): "off",
+        }
+        reader = Reader.objects.get()
+        assert (reader.time_zone, reader.digest_hour, reader.digest_day) == ("Asia/Tokyo", 17, 4)
+        again = fields_of(client.get(PAGE).content.decode())
+        assert {name: again[name] for name in ("bell.0", "email.0", "email.2", "digest_hour")} == {
+            "bell.0": ["off"],
+            "email.0": ["weekly"],
+            "email.2": ["off"],
+            "digest_hour": ["17"],
+        }
+
+    def test_required_category_has_no_fields(self, client, categories):
+        assert not {"bell.1", "email.1"} & set(fields_of(client.get(PAGE).content.decode()))
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"category": "export", "email.0": "sometimes"},
+            {"category": "security", "email.0": "off"},
+            {"category": "\0", "email.0": "off"},
+            {"category": "x" * 101, "email.0": "off"},
+            {"digest_hour": "25"},
+            {"digest_hour": "²"},
+            {"digest_hour": "9" * 5000},
+            {"digest_hour": "1", "time_zone": "Mars/Base"},
+        ],
+    )
+    def test_bad_fields(self, client, user, categories, fields):
+        """400, and nothing is stored."""
+        assert client.post(PAGE, fields).status_code == 400
+        assert not Preference.objects.exists() and not Reader.objects.exists()
+
+    def test_pause_and_resume(self, client, user, categories):
+        client.post(PAGE, {"pause": "8"})
+        until = Reader.objects.get().paused_until
+        assert timedelta(hours=7) < until - timezone.now() <= timedelta(hours=8)
+        assert "Paused until" in client.get(PAGE).content.decode()
+        client.post(PAGE, {"pause": "0"})
+        assert Reader.objects.get().paused_until is None
+        for hours in ("-1", "x", "9" * 5000, "10000"):
+            client.post(PAGE, {"pause": hours})
+            assert Reader.objects.get().paused_until is None
+
+    def test_dead_address_is_shown_until_it_is_tried_again(self, client, user, categories):
+        preferences.change_reader(user.pk, dead_address="ada@users.example", dead_error="550 5.1.1")
+        assert "do not arrive" in client.get(PAGE).content.decode()
+        client.post(PAGE, {"revive": "1"})
+        assert "do not arrive" not in client.get(PAGE).content.decode()
+
+    def test_without_deliveries(self, client, user):
+        """The bell only."""
+        notify(user, "note", category="reports")
+        html = client.get(PAGE).content.decode()
+        assert fields_of(html).keys() == {"category", "bell.0", "csrfmiddlewaretoken"}
+        assert "Pause" not in html
+
+    def test_signed_out(self):
+        assert Client().get(PAGE).status_code == 302
+
+
+class TestApi:
+    def test_read_and_change(self, client, user, categories):
+        document = client.get(API).json()
+        assert document["categories"][0] == {
+            "category": "export",
+            "name": "Exports",
+            "description": "Files that are ready",
+            "required": False,
+            "channels": {"bell": "on", "email": "daily"},
+        }
+        changes = {
+            "categories": {"export": {"email": "off"}},
+            "time_zone": "Europe/Paris",
+            "digest_hour": 7,
+            "paused_until": "2026-12-01T00:00:00Z",
+        }
+        changed = client.post(API, changes, content_type="application/json").json()
+        assert changed["categories"][0]["channels"] == {"bell": "on", "email": "off"}
+        assert (changed["time_zone"], changed["digest_hour"]) == ("Europe/Paris", 7)
+        assert changed["paused_until"].startswith("2026-12-01T00:00:00")
+        back = {"categories": {"export": {"email": None}}, "paused_until": None}
+        changed = client.post(API, back, content_type="application/json").json()
+        assert changed["categories"][0]["channels"]["email"] == "daily" and changed["paused_until"] is None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"categories": []},
+            {"categories": {"export": "off"}},
+            {"categories": {"export": {"email": 1}}},
+            {"categories": {"export": {"fax": "off"}}},
+            {"categories": {"security": {"email": "off"}}},
+            {"categories": {"\0": {"email": "off"}}},
+            {"categories": {"export": {"email": "off"}}, "digest_hour": 24},
+            {"categories": {"export": {"email": "off"}}, "time_zone": "Mars/Base"},
+            {"time_zone": 7},
+            {"paused_until": "tomorrow"},
+            {"paused_until": "2026-13-01T00:00:00Z"},
+            {"paused_until": "2026-12-01T00:00:00"},
+            {"unknown": 1},
+        ],
+    )
+    def test_bad_body(self, client, categories, body):
+        """422, and nothing is stored."""
+        response = client.post(API, body, content_type="application/json")
+        assert response.status_code == 422 and response.json()["detail"]
+        assert not Preference.objects.exists() and not Reader.objects.exists()
+
+    def test_signed_out_and_without_a_token(self, user):
+        assert Client().get(API).status_code == 401
+        strict = Client(enforce_csrf_checks=True)
+        strict.force_login(user)
+        assert strict.post(API, {}, content_type="application/json").status_code == 403
+        assert strict.put(API, {}, content_type="application/json").status_code == 405
+
+
+class TestUnsubscribing:
+    @pytest.fixture
+    def link(self, user, by_email):  # noqa: F811
+        """The path in the header of an e-mail of the category "export"."""
+        notify(user, "The export is ready", category="export")
+        send_due()
+        headers = mail.outbox[0].extra_headers
+        assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        return headers["List-Unsubscribe"].removeprefix("<https://site.example").removesuffix(">")
+
+    def test_get_changes_nothing(self, link):
+        """Scanners of e-mails open each link."""
+        for _ in range(2):
+            response = Client().get(link)
+            assert (
+                response.status_code == 200 and "no more e-mails about “export”?" in response.content.decode()
+            )
+            assert Client().head(link).status_code == 200
+        assert not Preference.objects.exists()
+
+    def test_one_click(self, link, user):
+        """A program posts without cookies and token; the next notification is not sent."""
+        strict = Client(enforce_csrf_checks=True)
+        for _ in range(2):
+            response = strict.post(link, {"List-Unsubscribe": "One-Click"})
+            assert response.status_code == 200 and "no more e-mails" in response.content.decode()
+        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        notify(user, "Second", category="export")
+        notify(user, "Other", category="other")
+        send_due()
+        assert [email.subject for email in mail.outbox] == ["The export is ready", "Other"]
+
+    def test_undo(self, link, user):
+        Client().post(link)
+        assert "You get these e-mails again." in Client().post(link, {"action": "undo"}).content.decode()
+        assert preferences.read_choices([user.pk]) == {}
+
+    def test_link_is_that_of_one_user_and_category(self, link, user, other_user):
+        Client().post(link)
+        assert list(Preference.objects.values_list("user", "category")) == [(user.pk, "export")]
+
+    def test_bad_links(self, link, user, settings):
+        token = link.rstrip("/").rpartition("/")[2]
+        foreign = signing.dumps([user.pk, "export"], salt="other")
+        for bad in (token[:-1], token + "x", foreign, "x", "x" * 5000, ":", "a:b:c"):
+            for method in (Client().get, Client().post):
+                assert method(f"/notifications/unsubscribe/{bad}/").status_code == 404
+        settings.SECRET_KEY = "another-key-" * 5
+        assert Client().post(link).status_code == 404
+        assert not Preference.objects.exists()
+
+    def test_link_of_a_deleted_user(self, link, user):
+        user.delete()
+        assert Client().post(link).status_code == 404
+        assert not Preference.objects.exists()
+
+    def test_link_works_however_many_preferences_there_are(self, link, user):
+        for number in range(preferences.MAX_CATEGORIES):
+            preferences.choose(user.pk, {(f"c{number}", "email"): "off"})
+        Client().post(link)
+        assert (user.pk, "export", "email") in preferences.read_choices([user.pk])
+
+    def test_required_category(self, user, categories):
+        notify(user, "note", category="security")
+        send_due()
+        (email,) = mail.outbox
+        assert "List-Unsubscribe" not in email.extra_headers and "Unsubscribe" not in email.body
+        link = f"/notifications/unsubscribe/{unsubscribing.make_token(user.pk, 'security')}/"
+        assert "cannot be switched off" in Client().post(link).content.decode()
+        assert not Preference.objects.exists()
+
+    def test_all_digests(self, user, categories):
+        preferences.choose(user.pk, {("a", "email"): "weekly", ("b", "email"): "on", ("c", "email"): "off"})
+        link = f"/notifications/unsubscribe/{unsubscribing.make_token(user.pk, None)}/"
+        assert "put notifications together" in Client().get(link).content.decode()
+        Client().post(link)
+        found = {key: choice for (_, key, _), choice in preferences.read_choices([user.pk]).items()}
+        assert found == {"export": "off", "a": "off", "c": "off"}
