@@ -54,6 +54,7 @@ __all__ = [
     "requester",
     "task",
     "track",
+    "verify_webhook",
 ]
 
 R = TypeVar("R")
@@ -309,3 +310,21 @@ def progress(current: int, total: int | None = None, message: str | Promise = ""
 def track(items: Iterable[T], *, message: str | Promise = "") -> Iterator[T]:
     """Yield the items and report the progress through them: ``for row in track(rows): …``."""
     return job_context.track(items, message=message)
+
+
+def verify_webhook(request: HttpRequest, secret: str, *, max_bytes: int = 1_000_000) -> Any:
+    """Return the JSON of a webhook that another system has sent, signed as Standard Webhooks says.
+
+    ``secret``
+        The secret that the sender gave: ``whsec_`` and base64.
+    ``max_bytes``
+        The largest body; ``DATA_UPLOAD_MAX_MEMORY_SIZE`` limits it too.
+
+    The time of the signature may be five minutes off. A webhook may arrive twice, with the same ``webhook-id``.
+
+    Raises ``notifications.exceptions.InvalidWebhook``, whatever the request brings; ValueError if ``secret`` itself is
+    none. The body must not have been read before, as CSRF protection does with forms: exempt the view from it.
+    """
+    from notifications.webhooks import signing
+
+    return signing.verify(request, secret, max_bytes)

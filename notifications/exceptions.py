@@ -82,3 +82,7 @@ class JobRateExceeded(TooManyJobs):
 
     def __reduce__(self) -> Any:
         return type(self), (self.limit, self.retry_after)
+
+
+class InvalidWebhook(NotificationsError):
+    """What a request brings is no webhook that was signed with the secret: see ``verify_webhook()``. Answer 400."""

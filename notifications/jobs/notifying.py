@@ -1,4 +1,4 @@
-"""Create notifications for ``notify()``, with the jobs of handlers, and send their signals.
+"""Create notifications for ``notify()``, with the jobs of handlers and webhooks, and send their signals.
 
 Those of the ends of jobs are in ``transitions/recording.py``.
 """
@@ -12,7 +12,7 @@ from uuid import UUID
 from notifications import spans
 from notifications.db import project_code
 from notifications.jobs.handlers import events
-from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
+from notifications.jobs.handlers.declarations import load_handlers
 from notifications.models import Notification
 from notifications.signals import notification_recorded
 from notifications.streams import inbox
@@ -32,24 +32,25 @@ def notify(users: Any, title: Any, **fields: Any) -> list[UUID]:
 
 
 def creation_events() -> NotifyEvents | None:
-    """Return what follows from notifications that are created now, None if there are no handlers and receivers.
+    """Return what follows from notifications that are created now, None if nothing does.
 
     Called before the transaction, because it may import the handlers.
     """
-    has_receivers = notification_recorded.receivers and project_code.current.get() != SILENT_HOST_CODE
-    handlers = load_handlers().by_event.get(NOTIFICATION_CREATED, ())
-    jobs = len(handlers) if handlers and events.may_raise_events() else 0
-    return NotifyEvents(bool(has_receivers), jobs) if has_receivers or jobs else None
+    has_receivers = bool(notification_recorded.receivers) and project_code.current.get() != SILENT_HOST_CODE
+    load_handlers()
+    raises_events = events.may_raise_events()
+    return NotifyEvents(has_receivers, raises_events) if has_receivers or raises_events else None
 
 
 class NotifyEvents:
     """See ``inbox.CreationEvents``."""
 
-    def __init__(self, has_receivers: bool, jobs_per_notification: int) -> None:
-        self._has_receivers, self.jobs_per_notification = has_receivers, jobs_per_notification
+    def __init__(self, has_receivers: bool, raises_events: bool) -> None:
+        self._has_receivers, self._raises_events = has_receivers, raises_events
+        self.jobs_per_notification = events.count_jobs_per_notification() if raises_events else 0
 
     def insert_jobs(self, rows: Sequence[Notification]) -> None:
-        if self.jobs_per_notification:
+        if self._raises_events:
             jobs = events.build_jobs_for_notifications(rows)
             events.insert_jobs(jobs)
             events.wake_workers(jobs)

@@ -38,6 +38,8 @@ from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics
 from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import Stream as Stream
+from notifications.models.webhooks import WebhookAttempt as WebhookAttempt
+from notifications.models.webhooks import WebhookEndpoint as WebhookEndpoint
 from notifications.models.workers import Queue as Queue
 from notifications.models.workers import Worker as Worker
 from notifications.times import MomentField

@@ -41,6 +41,7 @@ class Call:
         "body_bytes",
         "deadline",
         "elapsed",
+        "follows_redirects",
         "guard",
         "history",
         "host",
@@ -55,7 +56,15 @@ class Call:
     _task: asyncio.Task[Any]
 
     def __init__(
-        self, *, method: str, host: str, deadline: float, max_bytes: int, retries: int, guard: bool
+        self,
+        *,
+        method: str,
+        host: str,
+        deadline: float,
+        max_bytes: int,
+        retries: int,
+        guard: bool,
+        follows_redirects: bool,
     ) -> None:
         self.method = method
         self.host = host
@@ -63,6 +72,7 @@ class Call:
         self.max_bytes = max_bytes
         self.retries = retries
         self.guard = guard
+        self.follows_redirects = follows_redirects
         self.id = next(_ids)
         self.stage = "slot"
         self.status = 0

@@ -27,6 +27,7 @@ async def request(
     retries: int = 2,
     guard: bool = True,
     idempotency_key: str | bool = False,
+    follow_redirects: bool = True,
 ) -> Response:
     """Send a request to ``url`` and return the complete response, whatever its status.
 
@@ -43,6 +44,7 @@ async def request(
     ``guard``: False allows any port and any address, also after redirects. Only for URLs that no user influences.
     ``idempotency_key``: a string to send as Idempotency-Key, or True to generate one, which is the same at every
     attempt of this call and of the job that makes it.
+    ``follow_redirects``: False returns a redirect as the response.
 
     Raises ``Refused``, ``TimedOut``, ``Unreachable``, ``TooLarge``, ``CircuitOpen`` or ``BadResponse``, all
     ``OutboundError``; ``ValueError`` or ``TypeError`` for invalid arguments.
@@ -52,7 +54,8 @@ async def request(
     Environment proxies, ``.netrc`` and cookies are not used.
     """
     call, built = build_request(
-        method, url, json, data, headers, params, deadline, max_bytes, retries, guard, idempotency_key
+        *(method, url, json, data, headers, params, deadline, max_bytes, retries, guard, idempotency_key),
+        follow_redirects=follow_redirects,
     )
     with events.reported(call), call:
         return (await send_with_redirects(call, built, read_body=True)).to_response()

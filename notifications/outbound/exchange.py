@@ -71,7 +71,10 @@ class Exchange:
 
     @property
     def is_redirect(self) -> bool:
-        return self.client_response.status in REDIRECT_STATUSES and "Location" in self.client_response.headers
+        """Whether the response is a redirect that the call follows."""
+        response = self.client_response
+        is_redirect = response.status in REDIRECT_STATUSES and "Location" in response.headers
+        return is_redirect and self._call.follows_redirects
 
     @property
     def running_seconds(self) -> float:

@@ -49,6 +49,7 @@ class RequestOptions(TypedDict, total=False):
     retries: int
     guard: bool
     idempotency_key: str | bool
+    follow_redirects: bool
 
 
 class Request(NamedTuple):
@@ -83,6 +84,7 @@ def build_request(
     retries: int = 2,
     guard: bool = True,
     idempotency_key: str | bool = False,
+    follow_redirects: bool = True,
 ) -> tuple[Call, Request]:
     """Validate the arguments of ``outbound.request`` and return the call and its first request.
 
@@ -100,6 +102,7 @@ def build_request(
         max_bytes=max_bytes,
         retries=retries,
         guard=guard,
+        follows_redirects=follow_redirects,
     )
     body, content_type = encode(json, data)
     target = _parse_url(call, url, params)

@@ -24,7 +24,7 @@ MAX_STREAMS_PER_CHUNK = 500
 #: Tables with few rows of a user. Processes of the previous version still write muted categories.
 TABLES_BY_USER = (
     *("delivery", "digest", "preference", "reader", "mutedcategory"),
-    *("pendingmark", "announcedstate", "stream"),
+    *("pendingmark", "announcedstate", "webhookendpoint", "stream"),
 )
 
 
@@ -56,6 +56,11 @@ def purge_chunk(user: Any) -> int:
                     cursor.execute(f"DELETE FROM notifications_delivery WHERE notification IN ({marks})", ids)
                 cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
                 return len(ids)
+        cursor.execute(
+            "DELETE FROM notifications_webhookattempt WHERE endpoint IN "
+            "(SELECT id FROM notifications_webhookendpoint WHERE user_id = %s)",
+            [key],
+        )
         for table in TABLES_BY_USER:
             cursor.execute(f"DELETE FROM notifications_{table} WHERE user_id = %s", [key])
     ring([user])

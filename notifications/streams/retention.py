@@ -1,4 +1,4 @@
-"""Delete old jobs, notifications and ticks of schedules.
+"""Delete old jobs, notifications, ticks of schedules and attempts of webhooks.
 
 The floor of a stream rises with the rows that are deleted, so that a client behind it starts from a snapshot.
 """
@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import Attempt, Delivery, Digest, Job, Notification, Tick
+from notifications.models import Attempt, Delivery, Digest, Job, Notification, Tick, WebhookAttempt
 from notifications.streams import raise_floors
 from notifications.streams.purging import find_deleted_users, purge_chunk
 
@@ -24,6 +24,7 @@ END_COLUMNS: dict[Any, str] = {
     Notification: "archived_at",
     Tick: "recorded_at",
     Digest: "due_at",
+    WebhookAttempt: "started_at",
 }
 #: Those with positions in streams.
 NUMBERED = (Job, Notification)
@@ -82,6 +83,7 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
     yield "finished jobs", jobs.count()
     yield "ticks of schedules", _old_rows(Tick, before).count()
     yield "digests", _old_rows(Digest, before).count()
+    yield "attempts of webhooks", _old_rows(WebhookAttempt, before).count()
     count = 0
     for users in find_deleted_users():
         for model in (Job, Notification):

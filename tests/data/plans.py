@@ -110,6 +110,21 @@ def insert_rows(streams, users):
         "due_at": notice["created_at"],
         "is_closed": "false",
     }
+    endpoint = {
+        "id": ID[connection.vendor],
+        "user_id": "i",
+        **dict.fromkeys(("url", "description", "secret", "previous_secret", "off_reason"), "''"),
+        "events": "'job.failed'",
+        "created_at": notice["created_at"],
+    }
+    webhook_attempt = {
+        "id": ID[connection.vendor],
+        "endpoint": ID[connection.vendor],
+        "job": ID[connection.vendor],
+        **dict.fromkeys(("event", "error"), "''"),
+        "started_at": notice["created_at"],
+        "milliseconds": "1",
+    }
     pending = {
         "user_id": "i",
         **dict.fromkeys(("verb", "level"), "''"),
@@ -128,6 +143,8 @@ def insert_rows(streams, users):
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),
             ("delivery", delivery, streams),
+            ("webhookendpoint", endpoint, streams),
+            ("webhookattempt", webhook_attempt, streams),
             ("stream", stream, streams),
             ("ring", {"user_id": "i"}, streams // 4),
         ):

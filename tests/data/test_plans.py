@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
-from notifications import streams
+from notifications import api, streams, webhooks
 from notifications.deliveries import sending
 from notifications.engines import lane_changes, quarantine, resending
 from notifications.ids import uuid7
@@ -17,10 +17,11 @@ from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, manual, reaping, recording, running
-from notifications.models import Delivery, Job, Notification, Worker
+from notifications.models import Delivery, Job, Notification, WebhookAttempt, Worker
 from notifications.operations import unserved_engines, unserved_queues
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
+from notifications.webhooks import sending as webhook_sending
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows
@@ -131,6 +132,22 @@ def deliver(user):
     sending.fail_abandoned()
 
 
+def send_webhook(user):
+    endpoint = webhooks.create("https://hooks.example/", owner=user)
+    api.notify(user, "Hello")
+    for status in (204, 500, 410):
+        attempt = WebhookAttempt(
+            endpoint=endpoint.id,
+            job=uuid7(),
+            event="job.failed",
+            started_at=timezone.now(),
+            milliseconds=1,
+            status=status,
+        )
+        webhook_sending._record(attempt, webhook_sending.Answer(status, "", 0.0, ""), is_last=True)
+    webhooks.delete(endpoint.id)
+
+
 def unarchive(user):
     marking.mark(user, "archive", 90, some_ids(user))
     marking.mark(user, "unarchive", 90)
@@ -195,6 +212,7 @@ OPERATIONS = {
     "idempotency keys": enqueue_with_key,
     "handing jobs over": hand_jobs_over,
     "enqueueing deliveries": deliver,
+    "sending a webhook": send_webhook,
 }
 
 

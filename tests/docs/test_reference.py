@@ -11,7 +11,7 @@ from django.dispatch import Signal
 
 import notifications
 from asyncsite.environment import NAMES
-from notifications import api, exceptions, outbound, signals, testing
+from notifications import api, exceptions, outbound, signals, testing, webhooks
 from notifications.conf import DEFAULTS
 from notifications.management.commands.notifications import Command
 from notifications.templatetags.notifications import register
@@ -56,7 +56,7 @@ def test_every_name_of_the_api_is_documented():
     assert sorted([*documented, "task"]) == sorted(api.__all__)
 
 
-@pytest.mark.parametrize("module", [outbound, testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [outbound, testing, webhooks], ids=lambda module: module.__name__)
 def test_every_name_of_a_public_module_is_documented(module):
     """Autodoc lists the members of ``__all__``; each must have a docstring, or autodoc leaves it out."""
     assert f".. automodule:: {module.__name__}\n   :members:" in (REFERENCE / "api.md").read_text()

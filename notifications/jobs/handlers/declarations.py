@@ -29,6 +29,14 @@ NOTIFICATION_CREATED = "notification.created"
 #: The system check of tasks that cannot be used, which may be different a moment later.
 UNUSABLE = "notifications.W027"
 EVENTS = ("job.succeeded", "job.failed", "job.cancelled", NOTIFICATION_CREATED)
+#: The task that sends an event to an endpoint of a webhook.
+WEBHOOK_TASK = "notifications.webhooks.sending.send"
+#: Tasks of this app whose jobs raise no events: a handler that notifies of each e-mail would cause the next one.
+SILENT_TASKS = {
+    "notifications.deliveries.sending.deliver",
+    "notifications.deliveries.sending.deliver_digest",
+    WEBHOOK_TASK,
+}
 
 #: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
 RETRY_SECONDS = 30.0
@@ -57,7 +65,11 @@ class Handlers:
     ``jobs_per_end``
         Jobs that the end of a job inserts at most, with those for its notification.
     ``task_paths``
-        Of all of them. Jobs of these tasks raise no events.
+        Of all of them, and ``SILENT_TASKS``. Jobs of these tasks raise no events.
+    ``webhook``
+        The handler that sends an event to an endpoint; None where no backend stores its jobs.
+    ``webhook_error``
+        Why that handler cannot be used, although a backend stores its jobs.
     ``wrong``
         What is wrong with the others.
     """
@@ -72,9 +84,12 @@ class Handlers:
                 self._report(event, exc)
         ends = [len(self.by_event.get(event, ())) for event in EVENTS if event != NOTIFICATION_CREATED]
         self.jobs_per_end = max(ends) + len(self.by_event.get(NOTIFICATION_CREATED, ()))
-        self.task_paths = frozenset(
+        self.task_paths = SILENT_TASKS.union(
             handler.task.module_path for each in self.by_event.values() for handler in each
         )
+        self.webhook: Handler | None = None
+        self.webhook_error = ""
+        self._add_webhook()
 
     def _add_event(self, event: Any, paths: Any) -> None:
         if event not in EVENTS:
@@ -98,6 +113,15 @@ class Handlers:
                 self._report(event, _Wrong(UNUSABLE, f"{path} cannot be used: {exc!r}", hint))
         if handlers:
             self.by_event[event] = list(handlers.values())
+
+    def _add_webhook(self) -> None:
+        try:
+            if stores_jobs(find_task(WEBHOOK_TASK).backend):
+                self.webhook = _make_handler(WEBHOOK_TASK)
+        except ImportError:
+            pass  # TASKS is wrong, which other checks report
+        except Exception as exc:  # host code: engines, subclasses of the backend, which other checks report
+            self.webhook_error = str(exc)
 
     def _report(self, event: Any, exc: _Wrong) -> None:
         message = f"NOTIFICATIONS['HANDLERS'][{event!r}]: {exc}"
@@ -149,11 +173,13 @@ def _load(previous: Handlers | None) -> Handlers:
     for wrong in handlers.wrong:
         if previous is None or wrong not in previous.wrong:
             logger.error("Handler is not called: %s %s", wrong.message, wrong.hint)
+    if handlers.webhook_error and (previous is None or not previous.webhook_error):
+        logger.error("Webhooks are not sent: %s", handlers.webhook_error)
     if previous is not None and len(handlers.wrong) < len(previous.wrong):
         logger.info(
             "Handlers that could not be used are called now: %d", len(previous.wrong) - len(handlers.wrong)
         )
-    may_pass = any(wrong.id == UNUSABLE for wrong in handlers.wrong)
+    may_pass = handlers.webhook_error or any(wrong.id == UNUSABLE for wrong in handlers.wrong)
     _retry_at = time.monotonic() + RETRY_SECONDS if may_pass else math.inf
     _loaded = handlers
     return handlers

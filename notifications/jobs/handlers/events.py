@@ -1,4 +1,4 @@
-"""Insert the jobs of handlers, in the transaction of the event.
+"""Insert the jobs of handlers, and of webhooks, in the transaction of the event.
 
 No code of the project is called here: its tasks were imported before the transaction.
 """
@@ -6,7 +6,7 @@ No code of the project is called here: its tasks were imported before the transa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -22,7 +22,8 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
 from notifications.jobs import ports, results, signal_queue
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
-from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, Handler, load_handlers
+from notifications.jobs.handlers.declarations import EVENTS, NOTIFICATION_CREATED, Handler, load_handlers
+from notifications.jobs.handlers.endpoints import Endpoints, most_per_event
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
 
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("notifications.jobs")
 
 
-#: Tasks of this app whose jobs raise no events: a handler that notifies of each e-mail would cause the next one.
-SILENT_TASKS = {
-    "notifications.deliveries.sending.deliver",
-    "notifications.deliveries.sending.deliver_digest",
-}
 #: A value, and the same as JSON.
 Item = tuple[dict[str, Any] | None, str]
 NO_ITEM: Item = (None, "null")
@@ -58,50 +54,86 @@ def signals_of(task_path: str) -> Iterator[None]:
 
 
 def may_raise_events() -> bool:
-    """Return whether what is notified now may have handlers: not in the jobs of handlers and their signals."""
+    """Return whether what is notified now raises events: not in the jobs of handlers and their signals."""
     execution = current_execution()
     if execution is not None and execution.job.task_path in load_handlers().task_paths:
         return False
     return not _is_signal_of_handler.get()
 
 
+class Receivers:
+    """Who gets the events of some users: the handlers, and the endpoints of webhooks, which are read now."""
+
+    def __init__(self, users: Iterable[Any]) -> None:
+        handlers = load_handlers()
+        self._handlers, self._webhook = handlers.by_event, handlers.webhook
+        self._endpoints = Endpoints(users) if self._webhook else None
+
+    def __bool__(self) -> bool:
+        return bool(self._handlers or self._endpoints)
+
+    def exist(self, type: str, user: Any) -> bool:
+        """Return whether an event of a user has receivers."""
+        return type in self._handlers or bool(self._endpoints and self._endpoints.find(type, user))
+
+    def build_jobs(self, type: str, user: Any, event: Item, **columns: Any) -> Iterator[Job]:
+        """Yield the unsaved jobs of an event."""
+        for handler in self._handlers.get(type, ()):
+            yield _build(handler, event, **columns)
+        value, text = event
+        for id in self._endpoints.find(type, user) if self._endpoints and self._webhook else ():
+            with_endpoint = {"endpoint": id, **(value or {})}, f'{{"endpoint":"{id}",{text[1:]}'
+            yield _build(self._webhook, with_endpoint, **columns)  # type: ignore[arg-type]
+
+
 def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
-    """Return the unsaved jobs of handlers for the ends of jobs, which are about to be written, and their notifications.
+    """Return the unsaved jobs for the ends of jobs, which are about to be written, and their notifications.
 
     The fields of the rows have their new values already, but for ``version``.
     """
-    handlers = load_handlers()
+    silent = load_handlers().task_paths
+    if not (raising := [outcome for outcome in ended if outcome.job.task_path not in silent]):
+        return []
+    receivers = Receivers(outcome.job.user_id for outcome in raising)
     built: list[Job] = []
-    for outcome in ended if handlers.by_event else ():
-        job, notification = outcome.job, outcome.notification
-        if job.task_path in handlers.task_paths or job.task_path in SILENT_TASKS:
-            continue
+    for outcome in raising if receivers else ():
+        job, notification, user = outcome.job, outcome.notification, outcome.job.user_id
         types = [f"job.{outcome.state}", *([NOTIFICATION_CREATED] if notification else [])]
-        if types := [type for type in types if type in handlers.by_event]:
+        if types := [type for type in types if receivers.exist(type, user)]:
             written = copy(job)
             written.version += 1
             made = make_item(written), make_item(notification) if notification else NO_ITEM
             for type in types:
                 event = _make_event(type, written, notification, *made)
-                built += _build(handlers.by_event[type], event, language=job.language, trace=job.trace)
+                built += receivers.build_jobs(type, user, event, language=job.language, trace=job.trace)
     return built
 
 
 def build_jobs_for_notifications(rows: Sequence[Notification]) -> list[Job]:
-    """Return the unsaved jobs of handlers for notifications that are not those of jobs that end."""
-    handlers = load_handlers().by_event.get(NOTIFICATION_CREATED)
-    if not handlers:
-        return []
+    """Return the unsaved jobs for notifications that are not those of jobs that end."""
+    receivers = Receivers(row.user_id for row in rows)
     columns = {"language": translation.get_language() or "", "trace": traces.serialize()}
     built: list[Job] = []
-    for row in rows:
-        event = _make_event(NOTIFICATION_CREATED, None, row, NO_ITEM, make_item(row))
-        built += _build(handlers, event, **columns)
+    for row in rows if receivers else ():
+        if receivers.exist(NOTIFICATION_CREATED, row.user_id):
+            event = _make_event(NOTIFICATION_CREATED, None, row, NO_ITEM, make_item(row))
+            built += receivers.build_jobs(NOTIFICATION_CREATED, row.user_id, event, **columns)
     return built
 
 
+def count_jobs_per_notification() -> int:
+    """Return how many jobs a notification inserts: those of its handlers, and as many webhooks as the last one."""
+    return len(load_handlers().by_event.get(NOTIFICATION_CREATED, ())) + most_per_event[NOTIFICATION_CREATED]
+
+
+def count_jobs_per_end() -> int:
+    """Return how many jobs the end of a job inserts at most, with those for its notification, by the same measure."""
+    webhooks = max(most_per_event[type] for type in EVENTS if type != NOTIFICATION_CREATED)
+    return load_handlers().jobs_per_end + webhooks + most_per_event[NOTIFICATION_CREATED]
+
+
 def insert_jobs(jobs: Sequence[Job]) -> None:
-    """Insert jobs of handlers. ``wake_workers`` follows in the same transaction."""
+    """Insert jobs of handlers and webhooks. ``wake_workers`` follows in the same transaction."""
     for start in range(0, len(jobs), MAX_ROWS_PER_TRANSACTION):
         bulk.insert(jobs[start : start + MAX_ROWS_PER_TRANSACTION])
 
@@ -139,25 +171,24 @@ def _make_event(
     return event, f"{serializers.encode(about)[:-1]},{items}}}"
 
 
-def _build(handlers: Sequence[Handler], event: Item, **columns: Any) -> Iterator[Job]:
+def _build(handler: Handler, event: Item, **columns: Any) -> Job:
     now = times.now()
     value, text = event
-    for handler in handlers:
-        title, concurrency_key = _make_texts(handler, value)
-        job = bulk.new(
-            Job,
-            user_id=None,
-            args=f"[{text}]",
-            title=title,
-            concurrency_key=concurrency_key,
-            created_at=now,
-            queued_at=now,
-            **handler.columns,
-            **columns,
-        )
-        if handler.has_engine:
-            ports.engines.prepare(job)
-        yield job
+    title, concurrency_key = _make_texts(handler, value)
+    job = bulk.new(
+        Job,
+        user_id=None,
+        args=f"[{text}]",
+        title=title,
+        concurrency_key=concurrency_key,
+        created_at=now,
+        queued_at=now,
+        **handler.columns,
+        **columns,
+    )
+    if handler.has_engine:
+        ports.engines.prepare(job)
+    return job
 
 
 def _make_texts(handler: Handler, event: Any) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.handlers.events import count_jobs_per_end
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.jobs.worker import loops
@@ -63,8 +63,8 @@ class RecordLoop:
         while True:
             if not self._outcomes:
                 await self._has_new.wait()
-            # The jobs of handlers are rows too, for which others would wait longer.
-            size = max(1, 2 * MAX_RECORD_BATCH // (2 + load_handlers().jobs_per_end))
+            # The jobs of handlers and webhooks are rows too, for which others would wait longer.
+            size = max(1, 2 * MAX_RECORD_BATCH // (2 + count_jobs_per_end()))
             if len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes)):
                 await self._delay.wait()
             self._has_new.clear()

@@ -1,0 +1,226 @@
+"""Create and change the endpoints of webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+from django.views.decorators.debug import sensitive_variables
+
+from notifications import serializers, times, validators
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database, retrying_atomic
+from notifications.ids import uuid7
+from notifications.jobs.handlers.declarations import EVENTS, load_handlers
+from notifications.models import WebhookAttempt, WebhookEndpoint
+from notifications.streams.inbox import user_keys_of
+from notifications.webhooks import sending
+from notifications.webhooks.signing import new_secret
+
+#: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
+MAX_ENDPOINTS = 10
+MAX_DESCRIPTION_LENGTH = 200
+#: How long the previous secret signs too after a rotation, by default and at most.
+OVERLAP, MAX_OVERLAP = timedelta(days=1), timedelta(days=30)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookInfo:
+    """An endpoint to which events are sent.
+
+    ``owner``
+        The primary key of the user whose events it gets; None: those of all users.
+    ``events``
+        Names of events.
+    ``secret``
+        What signs them, which is not part of its ``repr()``.
+    ``off_at``, ``off_reason``
+        When and why it was turned off: ``"by-hand"``, ``"gone"`` or ``"failing"``. None and empty: it is on.
+    ``failing_since``
+        When the first attempt has failed since one has succeeded; None if the last one has.
+    """
+
+    id: UUID
+    url: str
+    owner: Any
+    events: tuple[str, ...]
+    description: str
+    secret: str = field(repr=False)
+    off_at: datetime | None
+    off_reason: str
+    failing_since: datetime | None
+
+
+@sensitive_variables()
+def create(
+    url: str, *, events: Iterable[str] = EVENTS, owner: Any = None, description: str = ""
+) -> WebhookInfo:
+    """Create an endpoint, which gets the events that are recorded from now on.
+
+    ``url``
+        Where to POST them: an address that ``notifications.outbound`` may call, with https unless ``OUTBOUND_ALLOW``
+        has its host and port. At most 1,000 characters.
+    ``events``
+        Names of events: ``"job.succeeded"``, ``"job.failed"``, ``"job.cancelled"``, ``"notification.created"``.
+    ``owner``
+        The user, or primary key, whose events it gets. None: those of all users, and of jobs without an owner.
+    ``description``
+        What it is for, in at most 200 characters.
+
+    Raises ValueError or TypeError, also if there are 10 of this owner; ``ImproperlyConfigured`` if no backend in
+    ``TASKS`` stores jobs.
+    """
+    handlers = load_handlers()
+    if handlers.webhook is None:
+        raise ImproperlyConfigured(
+            "Webhooks are jobs, and the default backend in TASKS stores none. Its BACKEND must be "
+            "notifications.jobs.backend.JobBackend."
+        )
+    row = WebhookEndpoint(
+        user_id=None if owner is None else user_keys_of(owner)[0],
+        url=check_url(url),
+        description=validators.text("description", description, MAX_DESCRIPTION_LENGTH),
+        events=join_events(events),
+        secret=new_secret(),
+        created_at=times.now(),
+    )
+
+    def insert() -> None:
+        if not has_room(row.user_id):
+            raise ValueError(f"There are {MAX_ENDPOINTS} webhooks of this owner already. Delete one first.")
+        row.save(using=database(), force_insert=True)
+
+    retrying_atomic(insert)
+    return _info(row)
+
+
+def endpoints_of(owner: Any) -> list[WebhookInfo]:
+    """Return the endpoints of a user or primary key, those of the whole site for None, the oldest first."""
+    key = None if owner is None else user_keys_of(owner)[0]
+    return [_info(row) for row in _rows().filter(user=key).order_by("id")]
+
+
+@sensitive_variables()
+def rotate_secret(id: UUID, *, overlap: timedelta = OVERLAP) -> str:
+    """Replace the secret of an endpoint, and return the new one.
+
+    ``overlap``
+        How long the previous secret signs too, so that the receiver can be changed meanwhile: from none, if it has
+        become known, to 30 days.
+
+    Raises ValueError, or ``ObjectDoesNotExist``.
+    """
+    if not timedelta(0) <= overlap <= MAX_OVERLAP:
+        raise ValueError(f"overlap is {overlap}. It must be from 0 to {MAX_OVERLAP.days} days.")
+    secret = new_secret()
+
+    def write() -> None:
+        row = lock_query(_rows().filter(id=id), skip_locked=False).get()
+        previous = {"previous_secret": row.secret, "previous_until": times.now() + overlap}
+        if not overlap:
+            previous = {"previous_secret": "", "previous_until": None}
+        _rows().filter(id=id).update(secret=secret, **previous)
+
+    retrying_atomic(write)
+    return secret
+
+
+def turn_on(id: UUID) -> None:
+    """Turn an endpoint on, for the events from now on. Raises ``ObjectDoesNotExist``."""
+    changes = {"off_at": None, "off_reason": "", "failing_since": None}
+    _require(retrying_atomic(lambda: _rows().filter(id=id).update(**changes)))
+
+
+def turn_off(id: UUID) -> None:
+    """Turn an endpoint off. Events that wait to be sent to it fail, and can be sent again by hand when it is on."""
+    reason: Any = WebhookEndpoint.OffReason.BY_HAND
+    is_changed = retrying_atomic(lambda: sending.turn_off(id, reason))
+    _require(is_changed or _rows().filter(id=id).exists())
+
+
+def delete(id: UUID) -> None:
+    """Delete an endpoint and its log of attempts. Nothing is sent to it any more."""
+
+    def write() -> None:
+        WebhookAttempt.objects.using(database()).filter(endpoint=id).delete()
+        _rows().filter(id=id).delete()
+
+    retrying_atomic(write)
+
+
+def send_test(id: UUID) -> UUID:
+    """Enqueue a job that sends the event ``webhook.test``, also to an endpoint that is off. Return the job's id.
+
+    It has one attempt. Raises ``ObjectDoesNotExist``.
+    """
+    row = _rows().get(id=id)
+    event = {
+        "endpoint": str(id),
+        "type": sending.TEST_EVENT,
+        "id": str(uuid7()),
+        "at": serializers.format_time(times.now()),
+        "user": row.user_id if row.user_id is None or isinstance(row.user_id, int) else str(row.user_id),
+        "job": None,
+        "notification": None,
+    }
+    return UUID(sending.send.enqueue(event).id)
+
+
+def check_url(url: Any) -> str:
+    """Return a URL to which events may be sent. Raises ValueError or TypeError."""
+    # With aiohttp, which processes without outbound calls do not load.
+    from notifications.outbound.config import get_config
+    from notifications.outbound.guard import Forbidden, is_allow_listed, parse, refuse_forbidden
+
+    url = validators.text("url", url, validators.MAX_URL_LENGTH, required=True)
+    try:
+        target, config = parse(url), get_config()
+        if is_allow_listed(target, config):
+            return str(url)
+        refuse_forbidden(target, config)
+    except Forbidden as exc:
+        raise ValueError(f"url is refused: {exc}.") from exc
+    if target.url.scheme != "https":
+        raise ValueError("url is refused: it does not begin with https://.")
+    return str(url)
+
+
+def join_events(events: Iterable[str]) -> str:
+    """Return names of events as they are stored. Raises ValueError."""
+    names = [events] if isinstance(events, str) else list(events)
+    if not names or not set(names) <= set(EVENTS):
+        raise ValueError(f"events is {names!r}. It must have some of: {', '.join(EVENTS)}.")
+    return " ".join(event for event in EVENTS if event in names)
+
+
+def has_room(user: Any) -> bool:
+    """Return whether a user (key), or the site, may have another endpoint."""
+    return bool(_rows().filter(user=user).count() < MAX_ENDPOINTS)
+
+
+def _rows() -> Any:
+    return WebhookEndpoint.objects.using(database())
+
+
+def _require(is_found: object) -> None:
+    if not is_found:
+        raise ObjectDoesNotExist("There is no such webhook.")
+
+
+@sensitive_variables()
+def _info(row: WebhookEndpoint) -> WebhookInfo:
+    return WebhookInfo(
+        id=row.id,
+        url=row.url,
+        owner=row.user_id,
+        events=tuple(row.events.split()),
+        description=row.description,
+        secret=row.secret,
+        off_at=row.off_at,
+        off_reason=row.off_reason,
+        failing_since=row.failing_since,
+    )

@@ -1,0 +1,97 @@
+"""Endpoints are created and changed by functions, with clear errors."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import django
+import pytest
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+
+from notifications import webhooks
+from notifications.jobs.handlers.declarations import EVENTS
+from notifications.models import WebhookEndpoint
+
+pytestmark = pytest.mark.django_db
+
+DUMMY = ("django.tasks" if django.VERSION >= (6, 0) else "django_tasks") + ".backends.dummy.DummyBackend"
+URL = "https://hooks.example/jobs"
+
+
+def test_create(user, other_user):
+    first = webhooks.create(URL, owner=user, description="CRM")
+    second = webhooks.create(URL, owner=user.pk, events=["job.failed", "job.succeeded", "job.failed"])
+    site = webhooks.create(URL)
+    assert [row.id for row in webhooks.endpoints_of(user)] == [first.id, second.id]
+    assert webhooks.endpoints_of(None) == [site] and webhooks.endpoints_of(other_user) == []
+    assert first.events == EVENTS and second.events == ("job.succeeded", "job.failed")
+    assert (first.owner, site.owner, first.description) == (user.pk, None, "CRM")
+    assert first.secret.startswith("whsec_") and len({first.secret, second.secret, site.secret}) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"url": ""}, "url is empty"),
+        ({"url": 5}, "url must be a string"),
+        ({"url": "ftp://hooks.example/"}, "url is refused: it does not begin with http"),
+        ({"url": "http://hooks.example/"}, "url is refused: it does not begin with https://"),
+        ({"url": "https://user:password@hooks.example/"}, "a user name or a password"),
+        ({"url": "https://hooks.example:8443/"}, "its port is not allowed"),
+        ({"url": "https://hooks.example/" + "x" * 1000}, "url has 1022 characters"),
+        ({"url": "https://hooks.example/\n"}, "url is refused"),
+        ({"events": []}, r"events is \[\]. It must have some of: job.succeeded"),
+        ({"events": ["job.done"]}, "It must have some of"),
+        ({"description": "x" * 201}, "description has 201 characters"),
+        ({"owner": "nobody"}, "is not a primary key of a user"),
+    ],
+)
+def test_bad_values(fields, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        webhooks.create(**{"url": URL, **fields})
+    assert not WebhookEndpoint.objects.exists()
+
+
+def test_limit(user):
+    for _ in range(10):
+        webhooks.create(URL, owner=user)
+    with pytest.raises(ValueError, match="There are 10 webhooks of this owner already"):
+        webhooks.create(URL, owner=user)
+    webhooks.create(URL)
+
+
+def test_project_whose_tasks_are_no_jobs(settings):
+    settings.TASKS = {"default": {"BACKEND": DUMMY}}
+    with pytest.raises(ImproperlyConfigured, match="Webhooks are jobs"):
+        webhooks.create(URL)
+
+
+def test_rotation():
+    endpoint = webhooks.create(URL)
+    with pytest.raises(ValueError, match="overlap is 31 days"):
+        webhooks.rotate_secret(endpoint.id, overlap=timedelta(days=31))
+    secret = webhooks.rotate_secret(endpoint.id)
+    [row] = WebhookEndpoint.objects.all()
+    assert (row.secret, row.previous_secret) == (secret, endpoint.secret) and row.previous_until
+    webhooks.rotate_secret(endpoint.id, overlap=timedelta(0))
+    row.refresh_from_db()
+    assert (row.previous_secret, row.previous_until) == ("", None)
+
+
+def test_off_and_on(user):
+    endpoint = webhooks.create(URL, owner=user)
+    for _ in range(2):
+        webhooks.turn_off(endpoint.id)
+    [row] = webhooks.endpoints_of(user)
+    assert row.off_at and row.off_reason == "by-hand"
+    for _ in range(2):
+        webhooks.turn_on(endpoint.id)
+    assert webhooks.endpoints_of(user) == [endpoint]
+    webhooks.delete(endpoint.id)
+    webhooks.delete(endpoint.id)
+    assert not webhooks.endpoints_of(user)
+
+
+@pytest.mark.parametrize("name", ["turn_on", "turn_off", "rotate_secret", "send_test"])
+def test_unknown_endpoint(name):
+    with pytest.raises(ObjectDoesNotExist):
+        getattr(webhooks, name)(uuid4())
