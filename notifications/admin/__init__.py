@@ -6,5 +6,14 @@ from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
 from notifications.admin.schedules import ScheduleAdmin
+from notifications.admin.webhooks import WebhookEndpointAdmin
 
-__all__ = ["AlertAdmin", "BroadcastAdmin", "JobAdmin", "NotificationAdmin", "OverviewAdmin", "ScheduleAdmin"]
+__all__ = [
+    "AlertAdmin",
+    "BroadcastAdmin",
+    "JobAdmin",
+    "NotificationAdmin",
+    "OverviewAdmin",
+    "ScheduleAdmin",
+    "WebhookEndpointAdmin",
+]

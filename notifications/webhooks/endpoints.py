@@ -15,8 +15,9 @@ from notifications import serializers, times, validators
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
-from notifications.jobs.handlers.declarations import EVENTS, load_handlers
-from notifications.models import WebhookAttempt, WebhookEndpoint
+from notifications.jobs.handlers.declarations import EVENTS, WEBHOOK_TASK, load_handlers
+from notifications.jobs.transitions import manual
+from notifications.models import Job, WebhookAttempt, WebhookEndpoint
 from notifications.streams.inbox import user_keys_of
 from notifications.webhooks import sending
 from notifications.webhooks.signing import new_secret
@@ -24,6 +25,8 @@ from notifications.webhooks.signing import new_secret
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
 MAX_ENDPOINTS = 10
 MAX_DESCRIPTION_LENGTH = 200
+#: Failed events that are sent again by one call.
+MAX_RESENT = 100
 #: How long the previous secret signs too after a rotation, by default and at most.
 OVERLAP, MAX_OVERLAP = timedelta(days=1), timedelta(days=30)
 
@@ -168,6 +171,15 @@ def send_test(id: UUID) -> UUID:
         "notification": None,
     }
     return UUID(sending.send.enqueue(event).id)
+
+
+def resend_failed(id: UUID) -> int:
+    """Send the events again that have failed in all attempts, at most the last 100. Return how many."""
+    failed = Job.objects.using(database()).filter(
+        state=Job.State.FAILED, task_path=WEBHOOK_TASK, concurrency_key=f"webhook:{id}"
+    )
+    ids = failed.order_by("-finished_at").values_list("id", flat=True)[:MAX_RESENT]
+    return len(manual.retry(list(ids)))
 
 
 def check_url(url: Any) -> str:

@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from urllib.parse import urlencode
+from uuid import UUID
 
 import pytest
 from django.contrib import admin
@@ -13,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications.admin.overview import changes
-from notifications.models import Alert, Attempt, Broadcast, Job, Notification, Schedule
+from notifications.models import Alert, Attempt, Broadcast, Job, Notification, Schedule, WebhookEndpoint
 from notifications.schedules import operating
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -23,6 +24,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ADMIN = "/admin/notifications/"
 #: Stands in every row of these tests, so that a page that shows one of them is found out.
 SECRET = "tell-nobody"
+#: A webhook, whose row some actions delete.
+WEBHOOK = UUID("0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21")
+WEBHOOK_VALUES = {
+    "url": "https://hooks.example/",
+    "description": SECRET,
+    "events": "job.failed",
+    "secret": "whsec_secret",
+    "created_at": timezone.now(),
+}
 
 #: Staff with these permissions, besides those below who have one permission each.
 COMBINATIONS = {
@@ -48,6 +58,8 @@ NOBODY = []
 VIEW_JOBS = [{"view_job"}, {"change_job"}]
 VIEW_SCHEDULES = [{"view_schedule"}, {"change_schedule"}]
 RETRY_GROUP = [{"view_overview", "change_job"}]
+VIEW_WEBHOOKS = [{"view_webhookendpoint"}, {"change_webhookendpoint"}]
+CHANGE_WEBHOOKS = [{"change_webhookendpoint"}]
 VIEW_BROADCASTS = [{"view_broadcast"}, {"add_notification"}, {"withdraw_broadcast"}]
 
 #: The path of each page, by the name of its URL, and the sets of permissions of which one is enough to open it.
@@ -87,6 +99,12 @@ PAGES = {
     "schedule_history": ("schedule/{schedule}/history/", VIEW_SCHEDULES),
     "schedule_add": ("schedule/add/", NOBODY),
     "schedule_delete": ("schedule/{schedule}/delete/", NOBODY),
+    "webhookendpoint_changelist": ("webhookendpoint/", VIEW_WEBHOOKS),
+    "webhookendpoint_changelist?search": (f"webhookendpoint/?q={SECRET}", VIEW_WEBHOOKS),
+    "webhookendpoint_change": ("webhookendpoint/{webhookendpoint}/change/", VIEW_WEBHOOKS),
+    "webhookendpoint_history": ("webhookendpoint/{webhookendpoint}/history/", VIEW_WEBHOOKS),
+    "webhookendpoint_add": ("webhookendpoint/add/", [{"add_webhookendpoint"}]),
+    "webhookendpoint_delete": ("webhookendpoint/{webhookendpoint}/delete/", [{"delete_webhookendpoint"}]),
 }
 
 CHANGE_JOBS = [{"change_job"}]
@@ -124,6 +142,29 @@ ACTIONS = {
     "withdraw a broadcast": ("broadcast/{broadcast}/withdraw/", "failed", {}, [{"withdraw_broadcast"}]),
     "edit a broadcast": ("broadcast/{broadcast}/change/", "failed", {"title": "edited"}, NOBODY),
     "delete a broadcast": ("broadcast/{broadcast}/delete/", "failed", {"post": "yes"}, NOBODY),
+    "add a webhook": (
+        "webhookendpoint/add/",
+        "failed",
+        {"url": "https://hooks.example/", "events": ["job.failed"]},
+        [{"add_webhookendpoint"}],
+    ),
+    "edit a webhook": (
+        "webhookendpoint/{webhookendpoint}/change/",
+        "failed",
+        {"url": "https://edited.example/", "events": ["job.failed"]},
+        CHANGE_WEBHOOKS,
+    ),
+    "test a webhook": ("webhookendpoint/", "failed", {"action": "test_webhooks"}, CHANGE_WEBHOOKS),
+    "send again to a webhook": ("webhookendpoint/", "failed", {"action": "resend_webhooks"}, CHANGE_WEBHOOKS),
+    "turn a webhook on": ("webhookendpoint/", "paused", {"action": "turn_on_webhooks"}, CHANGE_WEBHOOKS),
+    "turn a webhook off": ("webhookendpoint/", "failed", {"action": "turn_off_webhooks"}, CHANGE_WEBHOOKS),
+    "rotate a secret": ("webhookendpoint/", "failed", {"action": "rotate_webhooks"}, CHANGE_WEBHOOKS),
+    "delete a webhook": (
+        "webhookendpoint/{webhookendpoint}/delete/",
+        "failed",
+        {"post": "yes"},
+        [{"delete_webhookendpoint"}],
+    ),
     "delete an alert": ("alert/{alert}/delete/", "failed", {"post": "yes"}, NOBODY),
     "edit an alert": ("alert/{alert}/change/", "failed", {"detail": "edited"}, NOBODY),
 }
@@ -145,6 +186,7 @@ FILTERS = {
     "broadcast": {"state__exact", "state__isnull", "level"},
     "alert": {"kind__exact", "kind__isnull", "opened_at__gte", "opened_at__lt", "opened_at__isnull"},
     "schedule": set(),
+    "webhookendpoint": set(),
 }
 #: Lookups that find some value of a field, and one that is never found.
 LOOKUPS = {
@@ -205,6 +247,7 @@ def rows(user, settings):
         "alert": alert.pk,
         "broadcast": broadcast.pk,
         "schedule": Schedule.objects.get().pk,
+        "webhookendpoint": WebhookEndpoint.objects.create(pk=WEBHOOK, **WEBHOOK_VALUES).pk,
         "fields": group,
     }
     changes.counter.close()
@@ -286,6 +329,9 @@ def prepare(state):
     )
     Broadcast.objects.exclude(title=SECRET).delete()
     Broadcast.objects.update(state="sent", withdrawal_job=None)
+    WebhookEndpoint.objects.exclude(pk=WEBHOOK).delete()
+    off_at = timezone.now() if state == "paused" else None
+    WebhookEndpoint.objects.update_or_create(defaults={**WEBHOOK_VALUES, "off_at": off_at}, pk=WEBHOOK)
     Schedule.objects.update(paused_at=timezone.now() if state == "paused" else None)
 
 
@@ -295,6 +341,7 @@ def state_of_all():
         list(Job.objects.order_by("pk").values_list("pk", *columns)),
         list(Schedule.objects.values_list("name", "paused_at")),
         list(Alert.objects.values_list("pk", "detail")),
+        list(WebhookEndpoint.objects.order_by("pk").values_list("pk", "url", "secret", "off_at")),
         list(Broadcast.objects.order_by("pk").values_list("pk", "title", "state")),
         list(Notification.objects.filter(title=SECRET).values_list("pk", "title")),
     )

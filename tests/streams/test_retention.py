@@ -150,7 +150,7 @@ def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
     call_command(PruneCommand(), dry_run=True)
     counts = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
     assert Job.objects.count() + Notification.objects.count() == rows
-    assert counts == [2, 2, 0, 0, 0]
+    assert counts == [2, 2, 0, 0, 0, 0]
     call_command(PruneCommand())
     assert capsys.readouterr().out == f"{sum(counts)} rows deleted.\n"
     assert Job.objects.filter(batch=kept).exists() and not Job.objects.filter(id=old).exists()
