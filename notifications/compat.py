@@ -111,6 +111,10 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
 
 
+#: Whether ``EmailMessage.message()`` takes a policy of Python's ``email``.
+HAS_EMAIL_POLICIES = django.VERSION >= (6, 0)
+
+
 def mail_backend() -> Any:
     """Return a backend of e-mail: ``MAILERS["default"]`` of Django 6.1, or that of ``EMAIL_BACKEND``."""
     from django.core import mail

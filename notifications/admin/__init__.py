@@ -5,6 +5,7 @@ from notifications.admin.broadcasts import BroadcastAdmin
 from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
+from notifications.admin.preferences import PreferenceAdmin
 from notifications.admin.schedules import ScheduleAdmin
 from notifications.admin.webhooks import WebhookEndpointAdmin
 
@@ -14,6 +15,7 @@ __all__ = [
     "JobAdmin",
     "NotificationAdmin",
     "OverviewAdmin",
+    "PreferenceAdmin",
     "ScheduleAdmin",
     "WebhookEndpointAdmin",
 ]

@@ -6,6 +6,9 @@ digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
 
 from __future__ import annotations
 
+from email.headerregistry import HeaderRegistry, UnstructuredHeader
+from email.policy import Policy
+from email.policy import default as default_policy
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -17,7 +20,7 @@ from django.urls import reverse
 from django.utils import translation
 from django.utils.encoding import punycode
 
-from notifications.compat import mail_backend
+from notifications.compat import HAS_EMAIL_POLICIES, mail_backend
 from notifications.conf import settings
 from notifications.deliveries import unsubscribing
 from notifications.models import Delivery, Notification
@@ -25,6 +28,27 @@ from notifications.streams.categories import load_categories
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
+
+
+class _UnfoldedHeader(UnstructuredHeader):
+    """A header in one line: Python encodes a longer URL, which RFC 8058 forbids, and the link would not work."""
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"{self.name}: {self}{policy.linesep}"  # type: ignore[attr-defined]  # HeaderRegistry adds it
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _UnfoldedHeader)  # type: ignore[arg-type]
+
+
+class UnfoldedEmail(EmailMultiAlternatives):
+    """An e-mail whose ``List-Unsubscribe`` is one line. Django 5.2 does not encode it."""
+
+    def message(self, **options: Any) -> Any:
+        if HAS_EMAIL_POLICIES:
+            policy = options.get("policy", default_policy)
+            options["policy"] = policy.clone(header_factory=_HEADERS)
+        return super().message(**options)
 
 
 def build_email(delivery: Delivery, row: Notification, user: Any) -> EmailMultiAlternatives:
@@ -63,7 +87,7 @@ def make_email(
         if category is None or not load_categories().get(category).is_required:
             token = unsubscribing.make_token(delivery.user_id, category)
             context["unsubscribe_url"] = absolute(reverse("notifications:unsubscribe", args=[token]))
-            headers["List-Unsubscribe"] = f"<{context['unsubscribe_url']}>"
+            headers["List-Unsubscribe"] = f"<{_in_ascii(context['unsubscribe_url'])}>"
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         context |= {
             "user": user,
@@ -75,7 +99,7 @@ def make_email(
         }
         text = render_to_string(f"notifications/{template}.txt", context)
         html = render_to_string(f"notifications/{template}.html", context)
-    email = EmailMultiAlternatives(
+    email = UnfoldedEmail(
         subject=" ".join((subject or text.strip().partition("\n")[0]).split()),
         body=text,
         to=[delivery.address],
@@ -83,6 +107,12 @@ def make_email(
     )
     email.attach_alternative(html, "text/html")
     return email
+
+
+def _in_ascii(url: str) -> str:
+    """Return a URL of the site with the name of its host as DNS has it: headers are ASCII."""
+    site = urlsplit(settings.SITE_URL)
+    return url.replace(site.netloc, _host() + (f":{site.port}" if site.port else ""), 1)
 
 
 def _host() -> str:

@@ -14,7 +14,16 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications.admin.overview import changes
-from notifications.models import Alert, Attempt, Broadcast, Job, Notification, Schedule, WebhookEndpoint
+from notifications.models import (
+    Alert,
+    Attempt,
+    Broadcast,
+    Job,
+    Notification,
+    Preference,
+    Schedule,
+    WebhookEndpoint,
+)
 from notifications.schedules import operating
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -94,6 +103,12 @@ PAGES = {
     "overview_changelist?period": ("overview/?period=week", [{"view_overview"}]),
     "overview_figures": ("overview/figures/", [{"view_overview"}]),
     "overview_retry": ("overview/retry/?{group}", RETRY_GROUP),
+    "preference_changelist": ("preference/", [{"view_preference"}]),
+    "preference_changelist?filters": ("preference/?channel=email", [{"view_preference"}]),
+    "preference_change": ("preference/{preference}/change/", [{"view_preference"}]),
+    "preference_history": ("preference/{preference}/history/", [{"view_preference"}]),
+    "preference_add": ("preference/add/", NOBODY),
+    "preference_delete": ("preference/{preference}/delete/", NOBODY),
     "schedule_changelist": ("schedule/", VIEW_SCHEDULES),
     "schedule_change": ("schedule/{schedule}/change/", VIEW_SCHEDULES),
     "schedule_history": ("schedule/{schedule}/history/", VIEW_SCHEDULES),
@@ -165,6 +180,8 @@ ACTIONS = {
         {"post": "yes"},
         [{"delete_webhookendpoint"}],
     ),
+    "edit a preference": ("preference/{preference}/change/", "failed", {"choice": "on"}, NOBODY),
+    "delete a preference": ("preference/{preference}/delete/", "failed", {"post": "yes"}, NOBODY),
     "delete an alert": ("alert/{alert}/delete/", "failed", {"post": "yes"}, NOBODY),
     "edit an alert": ("alert/{alert}/change/", "failed", {"detail": "edited"}, NOBODY),
 }
@@ -185,6 +202,7 @@ FILTERS = {
     "notification": {"level", "category", "broadcast", "user"},
     "broadcast": {"state__exact", "state__isnull", "level"},
     "alert": {"kind__exact", "kind__isnull", "opened_at__gte", "opened_at__lt", "opened_at__isnull"},
+    "preference": {"channel", "user"},
     "schedule": set(),
     "webhookendpoint": set(),
 }
@@ -246,6 +264,9 @@ def rows(user, settings):
         "notification": Notification.objects.get().pk,
         "alert": alert.pk,
         "broadcast": broadcast.pk,
+        "preference": Preference.objects.create(
+            user=user, category=SECRET, channel="email", choice="off", changed_at=now
+        ).pk,
         "schedule": Schedule.objects.get().pk,
         "webhookendpoint": WebhookEndpoint.objects.create(pk=WEBHOOK, **WEBHOOK_VALUES).pk,
         "fields": group,

@@ -13,7 +13,7 @@ from django.utils import translation
 from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError, may_pass
 from notifications.deliveries.sending import fail_abandoned
 from notifications.deliveries.timeline import timeline
-from notifications.models import Delivery, Job, Notification, Stream
+from notifications.models import Delivery, Job, Notification, Preference, Reader, Stream
 from notifications.testing import run_until_idle
 from tests.deliveries.conftest import send_due
 from tests.support.waiting import wait_until
@@ -49,7 +49,11 @@ def test_headers_and_both_parts(notified, mailbox):
 
 def state():
     """Return what could keep a notification from being sent."""
-    return [*Notification.objects.values_list("read_at", "archived_at"), *Stream.objects.values_list("seen")]
+    return [
+        *Notification.objects.values_list("read_at", "archived_at"),
+        *Stream.objects.values_list("seen"),
+        *Preference.objects.values_list("category"),
+    ]
 
 
 def test_links_change_nothing(notified, mailbox, user):
@@ -70,11 +74,14 @@ def test_links_change_nothing(notified, mailbox, user):
 
 def test_address_of_the_site_that_is_not_ascii(notified, mailbox, configure):
     delivery = notified()
-    configure([{"email": 600}], SITE_URL="https://exämple.com")
+    configure([{"email": 600}], SITE_URL="https://Exämple.com:8443")
     send_due()
     message, text, _ = parts(mailbox.messages[0])
     assert message["Message-ID"] == f"<{delivery.id}@xn--exmple-cua.com>"
-    assert "https://exämple.com/notifications/" in text
+    assert "https://Exämple.com:8443/notifications/" in text
+    assert message["List-Unsubscribe"].startswith(
+        "<https://xn--exmple-cua.com:8443/notifications/unsubscribe/"
+    )
 
 
 def test_backend_that_sends_nothing(notified, monkeypatch):
@@ -196,3 +203,53 @@ class ApiError(Exception):
 )
 def test_errors_that_may_pass(error, expected):
     assert may_pass(error) is expected
+
+
+def test_long_header_for_unsubscribing(notified, mailbox):
+    """Programs that fold or encode it would break the link: RFC 8058 forbids that."""
+    category = "日" * 100
+    notified(category=category)
+    send_due()
+    raw = mailbox.messages[0].content.replace(b"\r\n ", b" ")
+    (line,) = re.findall(rb"^List-Unsubscribe: (.*)\r\n", raw, re.M)
+    link = line.strip().decode("ascii")
+    assert link.startswith("<https://site.example/") and link.endswith("/>") and " " not in link
+    assert max(map(len, mailbox.messages[0].content.split(b"\r\n"))) < 998
+    assert b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in raw
+    Client().post(link[1:-1].removeprefix("https://site.example"), {"List-Unsubscribe": "One-Click"})
+    assert Preference.objects.get().category == category
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_dead"),
+    [
+        ("550 5.1.1 No such user", True),
+        ("550 5.1.10 Null MX", True),
+        ("550 No such user", False),
+        ("552 5.2.2 Mailbox full", False),
+        ("550 5.1.12 Unknown", False),
+        ("451 5.1.1 Try later", False),
+    ],
+)
+def test_dead_address(notified, mailbox, user, answer, is_dead):
+    """Nothing more is sent to it; to another address of the user it is, and to this one after another try."""
+    notified("first")
+    mailbox.answer_to_recipient = answer
+    send_due()
+    assert [reader.dead_address for reader in Reader.objects.all()] == ["ada@users.example"] * is_dead
+    mailbox.answer_to_recipient = "250 OK"
+    second = notified("second")
+    send_due()
+    second.refresh_from_db()
+    expected = ("skipped", "dead-address") if is_dead else ("sent", "")
+    assert (second.state, second.reason) == expected
+    if is_dead:
+        assert (
+            Reader.objects.get().dead_error.endswith("No such user')}")
+            or "Null MX" in Reader.objects.get().dead_error
+        )
+        type(user).objects.update(email="ada@new.example")
+        third = notified("third")
+        send_due()
+        third.refresh_from_db()
+        assert (third.state, third.address) == ("sent", "ada@new.example")
