@@ -67,7 +67,7 @@ class Migration(migrations.Migration):
                     "choice",
                     models.CharField(
                         choices=[
-                            ("on", "at once"),
+                            ("on", "each one"),
                             ("hourly", "every hour, together"),
                             ("daily", "every day, together"),
                             ("weekly", "every week, together"),

@@ -21,7 +21,7 @@ class Preference(models.Model):
         EMAIL = "email", _("by e-mail")
 
     class Choice(models.TextChoices):
-        ON = "on", pgettext_lazy("preference", "at once")
+        ON = "on", pgettext_lazy("preference", "each one")
         HOURLY = "hourly", pgettext_lazy("preference", "every hour, together")
         DAILY = "daily", pgettext_lazy("preference", "every day, together")
         WEEKLY = "weekly", pgettext_lazy("preference", "every week, together")
