@@ -268,6 +268,26 @@ def test_everything_without_javascript(site_server, new_page):
     expect(bell).to_be_checked()
 
 
+TOKEN = """
+from django.contrib.auth import get_user_model
+from notifications.deliveries.unsubscribing import make_token
+print(make_token(get_user_model().objects.get(username="demo").pk, "reports"))
+"""
+
+
+def test_unsubscribing_signed_out(site_server, new_page):
+    """The page of an e-mail's link, with its undo, is accessible and needs no JavaScript."""
+    token = site_server.python(TOKEN).strip().splitlines()[-1]
+    page = new_page(java_script_enabled=False)
+    page.goto(f"{site_server.url}/notifications/unsubscribe/{token}/")
+    page.get_by_role("button", name="Unsubscribe").click()
+    expect(page.get_by_text("You get no more e-mails about “reports”.")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("You get these e-mails again.")).to_be_visible()
+    page.get_by_role("link", name="All preferences").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 380])
 def test_no_problem_of_accessibility(site_server, new_page, scheme, width):
