@@ -17,6 +17,7 @@ from django.urls import NoReverseMatch, reverse
 from notifications import conf, spans
 from notifications.compat import task_backends
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
+from notifications.deliveries.vapid import find_wrong_web_push
 from notifications.engines import engine_of
 from notifications.jobs.backend import JobBackend
 from notifications.jobs.claiming.lanes import has_engine
@@ -325,8 +326,9 @@ def check_categories(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_deliveries(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W029: wrong steps of deliveries, which disable themselves only. W030: e-mails without an address of the site."""
-    return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in find_wrong_rules()]
+    """W029: wrong steps of deliveries, which disable themselves only. W030: no address of the site. W032, 033: push."""
+    wrong = [*find_wrong_rules(), *find_wrong_web_push()]
+    return [Warning(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too

@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "SCHEDULES": {},
     "SITE_URL": "",
     "SOCKETS_PER_USER": 20,
+    "WEB_PUSH": {},
 }
 
 
@@ -80,6 +81,7 @@ class Settings:
     SCHEDULES: dict[str, Any]
     SITE_URL: str
     SOCKETS_PER_USER: int
+    WEB_PUSH: dict[str, Any]
 
     @property
     def EMBEDDED_WORKER(self) -> bool:
@@ -141,6 +143,12 @@ def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
 
+def _is_web_push(value: dict[str, Any]) -> bool:
+    types = {"private_key": str, "subject": str, "show_content": bool}
+    is_complete = not value or {"private_key", "subject"} <= set(value)
+    return is_complete and all(isinstance(each, types.get(key, ())) for key, each in value.items())
+
+
 #: The condition on a value, besides its type, and how an error states it.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ACTIVE_JOBS_PER_USER": (_is_positive, "1 or more"),
@@ -170,7 +178,16 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "OUTBOUND_TOTAL": (_is_positive, "1 or more"),
     "SITE_URL": (lambda value: not value or _is_origin(value), "like 'https://example.com', without a path"),
     "SOCKETS_PER_USER": (_is_positive, "1 or more"),
+    "WEB_PUSH": (
+        _is_web_push,
+        "{'private_key': that of `manage.py notifications vapid`, 'subject': 'mailto:admin@example.com'}, and "
+        "optionally 'show_content': True",
+    ),
 }
+
+
+#: Settings whose values are not shown in errors.
+SECRETS = {"METRICS_TOKEN", "WEB_PUSH"}
 
 
 def _read(key: str) -> Any:
@@ -181,11 +198,13 @@ def _read(key: str) -> Any:
     expected = _expected_types(key, DEFAULTS[key])
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         names = " or ".join(kind.__name__ for kind in expected)
-        raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {value!r}. It must be of type {names}.")
+        shown = "of another type" if key in SECRETS else repr(value)
+        raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {shown}. It must be of type {names}.")
     if key in RULES:
         is_valid, rule = RULES[key]
         if not is_valid(value):
-            raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {value!r}. It must be {rule}.")
+            shown = "wrong" if key in SECRETS else repr(value)
+            raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {shown}. It must be {rule}.")
     return value
 
 

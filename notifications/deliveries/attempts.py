@@ -1,8 +1,9 @@
 """Try to send deliveries in one message: decide, store the address, send, and store what became of them.
 
 The decision is made in the transaction that stores the address, so nothing is sent for what was seen, read, archived or
-switched off before. A message is sent at least once: a process that is killed between the answer of the mail server and
-the commit sends it again, with the same ``Message-ID``.
+switched off before. Where a recipient has several addresses, the same transaction gives each further one a delivery of
+its own, so that one that hangs holds up no other. A message is sent at least once: a process that is killed between the
+answer of a server and the commit sends it again, with the same ``Message-ID`` or the same tag.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from django.core.mail import EmailMultiAlternatives
 from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 
-from notifications import times, validators
+from notifications import outbound, times, validators
 from notifications.conf import settings
+from notifications.db import bulk
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
+from notifications.deliveries import pushes
 from notifications.deliveries.decisions import (
     Recipient,
     find_reason,
@@ -34,6 +37,7 @@ from notifications.deliveries.emails import send_email
 from notifications.models import Delivery, Notification, Reader
 
 State: Any = Delivery.State
+Reason: Any = Delivery.Reason
 
 #: How often a message is tried, in four hours, and seconds for one try.
 MAX_ATTEMPTS, TIMEOUT_SECONDS = 10, 120
@@ -51,9 +55,10 @@ MAX_ERROR_LENGTH = 500
 class TemporaryError(Exception):
     """A message could not be sent for a reason that may pass."""
 
-    def __init__(self, message: str, attempt: int) -> None:
+    def __init__(self, message: str, attempt: int, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), MAX_PAUSE_SECONDS)
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), MAX_PAUSE_SECONDS)
+        self.retry_after = max(pause, retry_after or 0)
 
 
 class DeliveryError(Exception):
@@ -79,15 +84,15 @@ class OpenDelivery(NamedTuple):
 def send_open(
     deliveries: QuerySet[Delivery],
     user: Any,
-    build: Callable[[Sequence[OpenDelivery], Any], EmailMultiAlternatives],
+    send: Callable[[Sequence[OpenDelivery], Any], None],
     *,
     attempt: int,
     begin: Callable[[], None] = lambda: None,
 ) -> str:
     """Send those of a user's (key) deliveries that are still open in one message, and return what became of them.
 
-    ``build``
-        Makes the message from the open ones and the user. It may raise anything.
+    ``send``
+        Sends the open ones to the user. It may raise anything.
     ``begin``
         Is called first in the transaction that decides.
 
@@ -104,14 +109,19 @@ def send_open(
         return str(State.SKIPPED)
     ids = [each.delivery.id for each in opened]
     try:
-        _send(lambda: build(opened, recipient.user))
+        if not settings.SITE_URL:
+            raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+        send(opened, recipient.user)
     except DATABASE_AWAY:
         raise
+    except pushes.DeviceGone as exc:
+        end(ids, State.SKIPPED, reason=Reason.GONE, error=str(exc))
+        return str(State.SKIPPED)
     except Exception as exc:  # templates and backends of the project raise anything
         error = f"{type(exc).__name__}: {exc}"
         if may_pass(exc):
             _store(ids, error=error)
-            raise TemporaryError(error, attempt) from exc
+            raise TemporaryError(error, attempt, getattr(exc, "retry_after", None)) from exc
         if is_of_dead_address(exc):
             _remember_dead_address(user, opened[0].delivery.address, error)
         end(ids, State.FAILED, error=error)
@@ -124,32 +134,50 @@ def _decide(deliveries: QuerySet[Delivery], recipient: Recipient | None) -> list
     """Return the deliveries that are still open, their address stored. The others end, or wait for a pause's end."""
     # One that has failed: its job was retried by hand.
     rows = deliveries.filter(state__in=(State.QUEUED, State.FAILED))
-    opened = []
+    opened, copies = [], []
     skipped, paused = defaultdict(list), defaultdict(list)
     locked = list(lock_query(rows.order_by("id"), skip_locked=False))
     facts = read_facts(locked)
     for row in locked:
         known = facts[row.id]
-        if reason := find_reason(known) or find_reason_of_recipient(recipient, known.reader):
+        addresses = _addresses(row, recipient) if recipient else []
+        addressed = recipient and recipient._replace(address=addresses[0] if addresses else "")
+        if reason := find_reason(known) or find_reason_of_recipient(addressed, known.reader):
+            if reason == Reason.NO_ADDRESS and row.channel == Delivery.Channel.PUSH:
+                reason = Reason.NO_DEVICE
             skipped[reason].append(row.id)
         elif until := known.paused_until:
             paused[until].append(row.id)
-        elif recipient is not None and known.notification is not None:
-            row.address = recipient.address
+        elif known.notification is not None:
+            row.address, *others = addresses
+            copies += [_copy_to(address, row) for address in others]
             opened.append(OpenDelivery(row, known.notification))
     for reason, ids in skipped.items():
         end(ids, State.SKIPPED, reason=reason)
     for until, ids in paused.items():
         postpone(ids, until)
-    if opened and recipient is not None:
-        ids = [each.delivery.id for each in opened]
-        rows.filter(id__in=ids).update(state=State.QUEUED, address=recipient.address, ended_at=None)
+    if opened:
+        # Those of a digest have one address.
+        ids, address = [each.delivery.id for each in opened], opened[0].delivery.address
+        rows.filter(id__in=ids).update(state=State.QUEUED, address=address, ended_at=None)
+    bulk.insert(copies)
     return opened
 
 
-def _send(build: Callable[[], EmailMultiAlternatives]) -> None:
-    if not settings.SITE_URL:
-        raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+def _addresses(row: Delivery, recipient: Recipient) -> list[str]:
+    if row.channel == Delivery.Channel.PUSH:
+        return pushes.addresses(row)
+    return [recipient.address] if recipient.address else []
+
+
+def _copy_to(address: str, row: Delivery) -> Delivery:
+    """Return a delivery to a further address, which is due at once and gets a job of its own."""
+    names = ("notification", "user_id", "channel", "language", "due_at")
+    return bulk.new(Delivery, address=address, **{name: getattr(row, name) for name in names})
+
+
+def send_built(build: Callable[[], EmailMultiAlternatives]) -> None:
+    """Send an e-mail that ``build`` makes, which may raise anything."""
     try:
         email = build()
     except DATABASE_AWAY:
@@ -167,7 +195,9 @@ def may_pass(exc: BaseException) -> bool:
         return True  # a password that is wrong now
     if isinstance(exc, smtplib.SMTPResponseException):
         return not 500 <= exc.smtp_code < 600
-    status = getattr(exc, "status_code", None)
+    if isinstance(exc, outbound.OutboundError) and not isinstance(exc, outbound.BadStatus):
+        return not isinstance(exc, outbound.Refused)
+    status = getattr(exc, "status" if isinstance(exc, outbound.BadStatus) else "status_code", None)
     if isinstance(status, int):
         return not 400 <= status < 500 or status in PASSING_STATUS_CODES
     return not isinstance(exc, ValueError | TypeError)

@@ -20,9 +20,10 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic
 from notifications.deliveries import digests
-from notifications.deliveries.attempts import POLICY, OpenDelivery, end, postpone, send_open
+from notifications.deliveries.attempts import POLICY, OpenDelivery, end, postpone, send_built, send_open
 from notifications.deliveries.decisions import find_reason, read_facts
 from notifications.deliveries.emails import build_email
+from notifications.deliveries.pushes import send_push
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.declaring.own_tasks import own_task
@@ -124,11 +125,14 @@ def deliver(context: Any, delivery: str) -> str:
     if row is None:
         return str(Delivery.Reason.DELETED)
 
-    def build(opened: Sequence[OpenDelivery], user: Any) -> Any:
+    def send(opened: Sequence[OpenDelivery], user: Any) -> None:
         ((found, notification),) = opened
-        return build_email(found, notification, user)
+        if found.channel == Delivery.Channel.PUSH:
+            send_push(found, notification, user)
+        else:
+            send_built(lambda: build_email(found, notification, user))
 
-    return send_open(rows, row.user_id, build, attempt=context.attempt)
+    return send_open(rows, row.user_id, send, attempt=context.attempt)
 
 
 @own_task(queue_name=queue_name, takes_context=True)
@@ -141,7 +145,7 @@ def deliver_digest(context: Any, digest: str) -> str:
     return send_open(
         Delivery.objects.using(database()).filter(job=row.job),
         row.user_id,
-        lambda opened, user: digests.build_digest(row, opened, user),
+        lambda opened, user: send_built(lambda: digests.build_digest(row, opened, user)),
         attempt=context.attempt,
         begin=lambda: digests.close(row),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
+from notifications.deliveries.devices import of_user
 from notifications.models import Delivery, Notification
 from notifications.streams.marking_seen import seen_positions
 from notifications.streams.preferences import is_muted
@@ -28,7 +29,8 @@ class Event(NamedTuple):
 def timeline(row: Notification) -> list[Event]:
     """Return the events of a notification in the order of their times; those without a time come last."""
     deliveries = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
-    events = [*_events_on_the_page(row), *map(describe, deliveries)]
+    names = {str(device.id): device.name for device in of_user(row.user_id)}
+    events = [*_events_on_the_page(row), *(describe(delivery, names) for delivery in deliveries)]
     return sorted(events, key=lambda event: (event.at is None, event.at or row.created_at))
 
 
@@ -47,14 +49,19 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         yield Event(None, _("The user was shown it, in the bell or the inbox."))
 
 
-def describe(delivery: Delivery) -> Event:
-    """Return what became of a delivery."""
+def describe(delivery: Delivery, devices: Mapping[str, str]) -> Event:
+    """Return what became of a delivery. ``devices`` has the names of the user's devices by their ids."""
+    address = delivery.address
+    if delivery.channel == Delivery.Channel.PUSH:
+        address = devices.get(address) or _("a device that was removed since")
     channel = delivery.get_channel_display()
     match delivery.state:
         case Delivery.State.SENT:
             text = _("%(channel)s: sent to %(address)s.")
         case Delivery.State.SKIPPED:
             text = _("%(channel)s: not sent. %(reason)s")
+            if delivery.error:
+                text = _("%(channel)s: not sent. %(reason)s %(error)s")
         case Delivery.State.FAILED:
             text = _("%(channel)s: failed. %(error)s")
         case Delivery.State.QUEUED:
@@ -65,7 +72,7 @@ def describe(delivery: Delivery) -> Event:
             text = _("%(channel)s: due, if it is still open then.")
     values = {
         "channel": channel[:1].upper() + channel[1:],
-        "address": delivery.address,
+        "address": address,
         "reason": delivery.get_reason_display(),
         "error": delivery.error,
         "job": delivery.job,

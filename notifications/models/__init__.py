@@ -23,6 +23,7 @@ from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.deliveries import Delivery as Delivery
+from notifications.models.deliveries import PushSubscription as PushSubscription
 from notifications.models.duties import DutyRun as DutyRun
 from notifications.models.levels import NotificationLevel
 from notifications.models.overview import Alert as Alert

@@ -17,6 +17,7 @@ class Delivery(models.Model):
 
     class Channel(models.TextChoices):
         EMAIL = "email", _("e-mail")
+        PUSH = "push", _("push")
 
     class State(models.TextChoices):
         #: It is not due yet.
@@ -38,6 +39,8 @@ class Delivery(models.Model):
         INACTIVE = "inactive", _("The user is not active.")
         NO_ADDRESS = "no-address", _("The user has no valid e-mail address.")
         DEAD_ADDRESS = "dead-address", _("A mail server had refused the address for good.")
+        NO_DEVICE = "no-device", _("The user has no device for push.")
+        GONE = "gone", _("The device is not subscribed any more.")
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     notification = models.UUIDField(_("notification"))
@@ -50,7 +53,7 @@ class Delivery(models.Model):
         verbose_name=_("user"),
     )
     channel = models.CharField(_("channel"), max_length=10, choices=Channel)
-    #: Empty until it is sent, if the user has one address only.
+    #: An e-mail address, or the id of a device. Empty until it is decided.
     address = models.CharField(_("address"), max_length=320, blank=True, default="")
     language = models.CharField(max_length=35, blank=True, default="")
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
@@ -81,3 +84,40 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.notification}: {self.channel}"
+
+
+class PushSubscription(models.Model):
+    """A browser that a user has subscribed to push messages. See ``deliveries/devices.py``."""
+
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("user"),
+    )
+    #: The URL of the browser's push service, which is a secret of the browser.
+    endpoint = models.CharField(max_length=1000)
+    #: Keys of the browser for the encryption: a point of P-256, and 16 random bytes, both in base64url.
+    p256dh = models.CharField(max_length=100)
+    auth = models.CharField(max_length=30)
+    #: Made from the browser, like "Firefox on Linux".
+    name = models.CharField(_("name"), max_length=100)
+    language = models.CharField(max_length=35, blank=True, default="")
+    created_at = MomentField(_("created"))
+    #: When its push service has last accepted a message.
+    used_at = MomentField(_("last used"), null=True, blank=True)
+    #: When the browser has last confirmed its subscription.
+    seen_at = MomentField(_("last seen"))
+
+    class Meta:
+        verbose_name = _("device")
+        verbose_name_plural = _("devices")
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["endpoint"], name="notifications_pushsub_endpoint")]
+        indexes = [models.Index(fields=["user", "id"], name="notifications_pushsub_user")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -19,6 +19,7 @@ class Preference(models.Model):
         #: The bell, toasts and the inbox. What is switched off is kept there as read.
         BELL = "bell", _("in the bell")
         EMAIL = "email", _("by e-mail")
+        PUSH = "push", _("by push")
 
     class Choice(models.TextChoices):
         ON = "on", pgettext_lazy("preference", "each one")

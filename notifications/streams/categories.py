@@ -25,6 +25,7 @@ KEYS = {"name", "description", "required", "default"}
 CHOICES: dict[str, tuple[str, ...]] = {
     Channel.BELL: (Choice.ON, Choice.OFF),
     Channel.EMAIL: tuple(Choice.values),
+    Channel.PUSH: (Choice.ON, Choice.OFF),
 }
 
 

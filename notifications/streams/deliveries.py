@@ -125,8 +125,8 @@ def find_wrong_rules() -> list[WrongDeclaration]:
         return rules.wrong
     no_site = WrongDeclaration(
         "notifications.W030",
-        "NOTIFICATIONS['DELIVERY'] has e-mails, but NOTIFICATIONS['SITE_URL'] is empty: none is sent.",
-        "Write the address of the site, to which links in e-mails lead: 'https://example.com'.",
+        "NOTIFICATIONS['DELIVERY'] has steps, but NOTIFICATIONS['SITE_URL'] is empty: nothing is sent.",
+        "Write the address of the site, to which links lead: 'https://example.com'.",
     )
     return [*rules.wrong, no_site]
 

@@ -23,7 +23,7 @@ from notifications.streams.numbering import lock_clause
 MAX_STREAMS_PER_CHUNK = 500
 #: Tables with few rows of a user. Processes of the previous version still write muted categories.
 TABLES_BY_USER = (
-    *("delivery", "digest", "preference", "reader", "mutedcategory"),
+    *("delivery", "digest", "pushsubscription", "preference", "reader", "mutedcategory"),
     *("pendingmark", "announcedstate", "webhookendpoint", "stream"),
 )
 

@@ -125,6 +125,13 @@ def insert_rows(streams, users):
         "started_at": notice["created_at"],
         "milliseconds": "1",
     }
+    device = {
+        "id": ID[connection.vendor],
+        "user_id": "i",
+        "endpoint": "'https://push.example/' || i",
+        **dict.fromkeys(("p256dh", "auth", "name", "language"), "''"),
+        **dict.fromkeys(("created_at", "seen_at"), notice["created_at"]),
+    }
     pending = {
         "user_id": "i",
         **dict.fromkeys(("verb", "level"), "''"),
@@ -145,6 +152,7 @@ def insert_rows(streams, users):
             ("delivery", delivery, streams),
             ("webhookendpoint", endpoint, streams),
             ("webhookattempt", webhook_attempt, streams),
+            ("pushsubscription", device, streams),
             ("stream", stream, streams),
             ("ring", {"user_id": "i"}, streams // 4),
         ):

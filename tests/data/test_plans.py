@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from notifications import api, streams, webhooks
-from notifications.deliveries import sending
+from notifications.deliveries import devices, sending
 from notifications.engines import lane_changes, quarantine, resending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -25,6 +25,7 @@ from notifications.webhooks import sending as webhook_sending
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows
+from tests.support.push_service import browser_keys
 
 pytestmark = pytest.mark.database_law
 
@@ -148,6 +149,16 @@ def send_webhook(user):
     webhooks.delete(endpoint.id)
 
 
+def use_devices(user):
+    _, keys = browser_keys()
+    (device,) = devices.of_user(user)
+    devices.register(user, device.endpoint, **keys, name="Firefox", language="")
+    changed = "https://push.example/changed"
+    devices.register(user, changed, **keys, name="Firefox", language="", replaces=device.endpoint)
+    (device,) = devices.of_user(user)
+    assert devices.remove(user, device.id)
+
+
 def unarchive(user):
     marking.mark(user, "archive", 90, some_ids(user))
     marking.mark(user, "unarchive", 90)
@@ -213,6 +224,7 @@ OPERATIONS = {
     "handing jobs over": hand_jobs_over,
     "enqueueing deliveries": deliver,
     "sending a webhook": send_webhook,
+    "devices": use_devices,
 }
 
 

@@ -1,4 +1,4 @@
-"""Notifications with deliveries, and a real SMTP server."""
+"""Notifications with deliveries, a real SMTP server, and a push service."""
 
 from datetime import timedelta
 
@@ -7,8 +7,9 @@ import pytest
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.deliveries import sending
+from notifications.deliveries import sending, vapid
 from notifications.models import Delivery
+from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
@@ -17,6 +18,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     start_worker,
     with_engine,
 )
+from tests.support.push_service import push_service
 from tests.support.smtp_server import smtp_server
 
 SITE_URL = "https://site.example"
@@ -85,9 +87,43 @@ def send_due():
     run_jobs()
 
 
+def send_all():
+    """The same, with the deliveries to further devices, which the jobs insert."""
+    send_due()
+    while Delivery.objects.filter(state="pending").exists():
+        send_due()
+
+
 @pytest.fixture
 def mailbox(settings):
     """What a real SMTP server has received, to which Django's backend sends."""
     with smtp_server() as mailbox:
         use_mail_backend(settings, "smtp", host="127.0.0.1", port=mailbox.port)
         yield mailbox
+
+
+@pytest.fixture(scope="session")
+def private_key():
+    """A private key of VAPID."""
+    return vapid.generate_private_key()
+
+
+@pytest.fixture
+def push_to(configure, private_key):
+    """push_to(*addresses, **WEB_PUSH) has all notifications go by push at once, to these hosts and ports only."""
+
+    def push_to(*addresses, delay=0, **web_push):
+        keys = {"private_key": private_key, "subject": "mailto:admin@site.example"}
+        configure([{"push": delay}], WEB_PUSH={**keys, **web_push}, OUTBOUND_ALLOW=list(addresses))
+
+    return push_to
+
+
+@pytest.fixture
+def service(push_to):
+    """A push service to which all notifications go."""
+    circuits.reset()
+    with push_service() as service:
+        service.address = f"127.0.0.1:{service.port}"
+        push_to(service.address)
+        yield service

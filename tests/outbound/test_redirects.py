@@ -71,6 +71,17 @@ async def test_other_statuses(upstream, status):
     assert (await outbound.get(upstream.url(f"/redirect?status={status}&to=/ok"))).status == status
 
 
+@pytest.mark.parametrize("status", [301, 303, 307])
+async def test_redirects_that_are_not_followed(upstream, status):
+    """They are final responses then, with their bodies."""
+    url = upstream.url(f"/redirect?status={status}&to=/ok")
+    response = await outbound.post(url, data="body", follow_redirects=False)
+    assert (response.status, response.headers["Location"], response.history) == (status, "/ok", ())
+    async with outbound.stream("POST", url, data="body", follow_redirects=False) as streamed:
+        assert (streamed.status, streamed.history) == (status, ())
+    assert {request.path for request in upstream.requests} == {f"/redirect?status={status}&to=/ok"}
+
+
 async def test_without_location(upstream):
     """A redirect without Location is a final response."""
     assert (await outbound.get(upstream.url("/status/302"))).status == 302

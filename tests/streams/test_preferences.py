@@ -56,7 +56,7 @@ def test_muted_notification_replaces_an_unread_one(user):
 def test_unmuted_category(user):
     preferences.mute(user.pk, "reports")
     preferences.mute(user.pk, "reports")
-    assert Preference.objects.filter(user=user, category="reports", choice="off").count() == 2
+    assert Preference.objects.filter(user=user, category="reports", choice="off").count() == 3
     preferences.unmute(user.pk, "reports")
     notify(user, "note", category="reports")
     assert unread_and_unseen(user) == (1, 1)

@@ -14,6 +14,7 @@ from notifications.management.subcommands.jobs import JobsCommand
 from notifications.management.subcommands.new_epoch import NewEpochCommand
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.management.subcommands.schedules import SchedulesCommand
+from notifications.management.subcommands.vapid import VapidCommand
 from notifications.management.subcommands.watch import WatchCommand
 
 
@@ -35,6 +36,7 @@ class Command(ManagementCommand):
         "schedules": SchedulesCommand,
         "watch": WatchCommand,
         "explain": ExplainCommand,
+        "vapid": VapidCommand,
         "prune": PruneCommand,
         "new_epoch": NewEpochCommand,
     }

@@ -1,0 +1,146 @@
+"""The devices of users: the browsers that have subscribed to push messages."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+
+from notifications import times, validators
+from notifications.db.transactions import database, retrying_atomic
+from notifications.models import PushSubscription
+from notifications.outbound.guard import Forbidden, parse
+
+#: Devices that one user can have.
+MAX_DEVICES = 20
+MAX_ENDPOINT_LENGTH = 1000
+#: Bytes of the keys of a subscription: an uncompressed point of P-256, and a secret (RFC 8291, sections 3.1 and 3.2).
+P256DH_BYTES, AUTH_BYTES = 65, 16
+#: What User-Agent contains, the specific ones first: most browsers name others too.
+BROWSERS = (
+    ("Edge", ("Edg/", "EdgA/", "EdgiOS/")),
+    ("Opera", ("OPR/", "OPT/")),
+    ("Samsung Internet", ("SamsungBrowser/",)),
+    ("Firefox", ("Firefox/", "FxiOS/")),
+    ("Chrome", ("Chrome/", "CriOS/", "Chromium/")),
+    ("Safari", ("Safari/",)),
+)
+SYSTEMS = (
+    ("Android", ("Android",)),
+    ("iPhone", ("iPhone",)),
+    ("iPad", ("iPad",)),
+    ("Windows", ("Windows",)),
+    ("ChromeOS", ("CrOS",)),
+    ("macOS", ("Macintosh", "Mac OS X")),
+    ("Linux", ("Linux", "X11")),
+)
+
+
+class TooManyDevices(Exception):
+    """The user has ``MAX_DEVICES`` devices."""
+
+
+class WrongSubscription(ValueError):
+    """A value of a subscription is not valid; ``field`` is its name."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field} {message}")
+        self.field = field
+
+
+def register(
+    user: Any, endpoint: Any, p256dh: Any, auth: Any, *, name: str, language: str, replaces: Any = ""
+) -> PushSubscription:
+    """Store the subscription of a browser, or confirm it, and return the device.
+
+    A browser that another user had subscribed is the device of ``user`` from then on.
+
+    ``user``
+        The key of a user.
+    ``replaces``
+        The earlier endpoint of the same browser, if it has changed.
+
+    Raises ``WrongSubscription`` and ``TooManyDevices``.
+    """
+    check_subscription(endpoint, p256dh, auth)
+    now = times.now()
+    changing = {"p256dh": p256dh, "auth": auth, "name": name, "language": language, "seen_at": now}
+
+    def change() -> PushSubscription:
+        rows = PushSubscription.objects.using(database())
+        if isinstance(replaces, str) and replaces not in ("", endpoint):
+            rows.filter(user=user, endpoint=replaces).delete()
+        rows.filter(endpoint=endpoint).exclude(user=user).delete()
+        is_new = not rows.filter(endpoint=endpoint).exists()
+        if is_new and rows.filter(user=user).count() >= MAX_DEVICES:
+            raise TooManyDevices
+        return rows.update_or_create(
+            endpoint=endpoint,
+            defaults=changing,
+            create_defaults={**changing, "user_id": user, "created_at": now},
+        )[0]
+
+    return retrying_atomic(change)
+
+
+def check_subscription(endpoint: Any, p256dh: Any, auth: Any) -> None:
+    """Raise ``WrongSubscription`` for what no browser sends. The addresses of the endpoint are checked at each call."""
+    if not isinstance(endpoint, str) or not endpoint.isascii() or len(endpoint) > MAX_ENDPOINT_LENGTH:
+        raise WrongSubscription("endpoint", f"must be a URL of at most {MAX_ENDPOINT_LENGTH} characters.")
+    try:
+        if parse(endpoint).url.scheme != "https":
+            raise WrongSubscription("endpoint", "must begin with https://.")
+    except Forbidden as exc:
+        raise WrongSubscription("endpoint", f"cannot be called: {exc}.") from exc
+    point = _decode("p256dh", p256dh, P256DH_BYTES)
+    _decode("auth", auth, AUTH_BYTES)
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except ValueError as exc:
+        raise WrongSubscription("p256dh", "must be a point of the curve P-256.") from exc
+
+
+def _decode(field: str, value: Any, size: int) -> bytes:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,88}={0,2}", value):
+        raise WrongSubscription(field, "must be base64url.")
+    try:
+        decoded = urlsafe_b64decode(value.rstrip("=") + "==")
+    except ValueError as exc:
+        raise WrongSubscription(field, "must be base64url.") from exc
+    if len(decoded) != size:
+        raise WrongSubscription(field, f"must be {size} bytes in base64url.")
+    return decoded
+
+
+def of_user(user: Any) -> list[PushSubscription]:
+    """Return the devices of a user (key), the newest last."""
+    return list(PushSubscription.objects.using(database()).filter(user=user).order_by("id")[:MAX_DEVICES])
+
+
+def remove(user: Any, id: UUID) -> bool:
+    """Remove a device of a user (key). Returns whether there was one."""
+    rows = PushSubscription.objects.using(database()).filter(user=user, id=id)
+    return retrying_atomic(rows.delete)[0] > 0
+
+
+def describe_browser(user_agent: str) -> str:
+    """Return a name for the browser of a request, like "Firefox on Linux"."""
+    agent = user_agent[: validators.MAX_HEADER_BYTES]
+    browser, system = (
+        next((name for name, parts in names if any(part in agent for part in parts)), "")
+        for names in (BROWSERS, SYSTEMS)
+    )
+    if browser and system:
+        return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+    return browser or system or _("Unknown browser")
+
+
+def service_of(device: PushSubscription) -> str:
+    """Return the host of the push service of a device. The rest of its endpoint is a secret."""
+    return urlsplit(device.endpoint).hostname or ""

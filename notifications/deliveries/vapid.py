@@ -1,0 +1,125 @@
+"""The key by which push services recognize this site (VAPID, RFC 8292): ``NOTIFICATIONS["WEB_PUSH"]``."""
+
+from __future__ import annotations
+
+import time
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.conf import WrongDeclaration, settings
+from notifications.models import Delivery
+from notifications.streams.deliveries import read_rules
+
+#: A signature is used for so many seconds, and is valid for at most twice as long: 12 hours.
+SIGNATURE_SECONDS = 6 * 3600
+#: Origins of push services whose signatures are kept. Users choose them.
+MAX_SIGNATURES = 256
+SETTING = "NOTIFICATIONS['WEB_PUSH']"
+EXTRA_MISSING = 'Push needs a package. Install it: pip install "asyncsite-notifications[push]".'
+
+
+def is_configured() -> bool:
+    """Return whether the project has a key."""
+    return bool(settings.WEB_PUSH)
+
+
+def generate_private_key() -> str:
+    """Return a new private key: 32 bytes in base64url. Raises ``ImproperlyConfigured``."""
+    vapid = _vapid_class()()
+    vapid.generate_keys()
+    return _base64url(vapid.private_key.private_numbers().private_value.to_bytes(32, "big"))
+
+
+def public_key(private_key: str | None = None) -> str:
+    """Return the public key of a private one, by default of the setting: what browsers subscribe with.
+
+    Raises ``ImproperlyConfigured``.
+    """
+    return _public_key(_private_key() if private_key is None else private_key)
+
+
+def sign(origin: str) -> str:
+    """Return the header ``Authorization`` of requests to the push service of an origin.
+
+    Raises ``ImproperlyConfigured`` if the setting is wrong, and ``ValueError`` for an origin that cannot be signed.
+    """
+    expires = (int(time.time()) // SIGNATURE_SECONDS + 2) * SIGNATURE_SECONDS
+    return _sign(_private_key(), settings.WEB_PUSH["subject"], origin, expires)
+
+
+def find_wrong_web_push() -> list[WrongDeclaration]:
+    """Return what keeps push messages from being sent, for system checks."""
+    try:
+        if not is_configured():
+            if Delivery.Channel.PUSH not in read_rules().channels:
+                return []
+            return [
+                WrongDeclaration(
+                    "notifications.W033",
+                    f"NOTIFICATIONS['DELIVERY'] has the channel push, but {SETTING} is empty: nobody can subscribe.",
+                    "Write what `manage.py notifications vapid` prints into the settings.",
+                )
+            ]
+    except ImproperlyConfigured:  # which another check reports
+        return []
+    try:
+        sign("https://push.example")
+    except (ImproperlyConfigured, ValueError) as exc:
+        hint = "Write what `manage.py notifications vapid` prints into the settings."
+        return [WrongDeclaration("notifications.W032", f"Push messages cannot be sent: {exc}", hint)]
+    return []
+
+
+def _private_key() -> str:
+    if not is_configured():
+        raise ImproperlyConfigured(f"{SETTING} is empty, so there is no key for push messages.")
+    return str(settings.WEB_PUSH["private_key"])
+
+
+def _vapid_class() -> Any:
+    try:
+        from py_vapid import Vapid02
+    except ImportError as exc:
+        raise ImproperlyConfigured(EXTRA_MISSING) from exc
+    return Vapid02
+
+
+@lru_cache(maxsize=4)
+def _load(private_key: str) -> Any:
+    from_string = _vapid_class().from_string
+    try:
+        vapid = from_string(private_key)
+        if vapid.public_key.curve.name != "secp256r1":
+            raise ValueError("another curve")
+    except Exception as exc:  # of several libraries; it may quote the key
+        raise ImproperlyConfigured(f"{SETTING}['private_key'] is not a private key of VAPID.") from exc
+    return vapid
+
+
+@lru_cache(maxsize=4)
+def _public_key(private_key: str) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = _load(private_key).public_key
+    return _base64url(key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
+
+
+@lru_cache(maxsize=MAX_SIGNATURES)
+def _sign(private_key: str, subject: str, origin: str, expires: int) -> str:
+    vapid = _load(private_key)
+    try:
+        header = vapid.sign({"sub": subject, "aud": origin, "exp": expires})["Authorization"]
+    except Exception as exc:
+        if "'aud'" in str(exc):
+            raise ValueError(f"The push service {origin} cannot be named in a signature.") from exc
+        raise ImproperlyConfigured(
+            f"{SETTING}['subject'] is not an address like 'mailto:admin@example.com'."
+        ) from exc
+    return str(header)
+
+
+def _base64url(value: bytes) -> str:
+    return urlsafe_b64encode(value).rstrip(b"=").decode()

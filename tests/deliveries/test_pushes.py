@@ -1,0 +1,401 @@
+"""Push messages, as a push service receives them, and what follows from its answers."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from django.db import OperationalError, transaction
+from django.utils import timezone, translation
+
+from notifications.api import notify
+from notifications.deliveries import attempts, pushes, sending, vapid
+from notifications.deliveries.timeline import timeline
+from notifications.models import Delivery, Job, Notification, PushSubscription
+from notifications.streams import preferences
+from notifications.testing import run_until_idle
+from tests.deliveries.conftest import send_all, send_due
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+def push(user, title="The export is ready", **fields):
+    """Notify a user, and return the id of the notification."""
+    return notify(user, title, **fields)[0]
+
+
+def states():
+    """Return the states of deliveries by their addresses."""
+    return dict(Delivery.objects.values_list("address", "state"))
+
+
+def test_message(user, service, private_key):
+    device = service.add_device(user)
+    id = push(user, body="12,400 rows", url="/exports/1/")
+    for _ in range(2):
+        send_all()
+    (received,) = service.messages
+    assert received.device == device.id
+    assert received.message == {
+        "web_push": 8030,
+        "mutable": True,
+        "notification": {
+            "title": "You have a new notification",
+            "body": "",
+            "navigate": "https://site.example/notifications/",
+            "lang": "en",
+            "dir": "auto",
+            "tag": id.hex,
+            "data": {"id": str(id)},
+        },
+    }
+    headers = received.headers
+    assert (headers["TTL"], headers["Urgency"], headers["Topic"]) == ("86400", "normal", id.hex)
+    assert headers["Content-Encoding"] == "aes128gcm"
+    assert received.claims["sub"] == "mailto:admin@site.example"
+    assert received.claims["aud"] == service.origin
+    assert 6 * 3600 - 60 < received.claims["exp"] - time.time() <= 12 * 3600
+    assert received.public_key == vapid.public_key(private_key)
+    delivery = Delivery.objects.get()
+    assert (delivery.state, delivery.address) == ("sent", str(device.id))
+    device.refresh_from_db()
+    assert device.used_at and [event.text for event in timeline(Notification.objects.get())][1:] == [
+        "Push: sent to Firefox on Linux."
+    ]
+    device.delete()
+    assert timeline(Notification.objects.get())[1].text == "Push: sent to a device that was removed since."
+
+
+def test_content_where_the_project_says_so(user, service, push_to):
+    push_to(service.address, show_content=True)
+    service.add_device(user)
+    with translation.override("de"):
+        push(user, "Der Export ist fertig", body="12.400 Zeilen", url="/exports/1/?a=1", level="error")
+    push(user, "B", url="https://elsewhere.example/x")
+    send_all()
+    first, second = (received.message["notification"] for received in service.messages)
+    assert (first["title"], first["body"], first["lang"]) == ("Der Export ist fertig", "12.400 Zeilen", "de")
+    assert first["navigate"] == "https://site.example/exports/1/?a=1"
+    assert second["navigate"] == "https://elsewhere.example/x"
+    assert [received.headers["Urgency"] for received in service.messages] == ["high", "normal"]
+
+
+def test_language_of_the_device(user, service):
+    """Without content the message is in the language in which the browser has subscribed."""
+    service.add_device(user, language="de")
+    push(user)
+    send_all()
+    notification = service.messages[0].message["notification"]
+    with translation.override("de"):
+        expected = translation.gettext("You have a new notification")
+    assert notification["title"] == expected != "You have a new notification"
+    assert notification["lang"] == "de"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"body": "x" * 2000},
+        {"body": "\N{GRINNING FACE}" * 2000},
+        {"body": '"\n' * 1000},
+        {"body": "\x01" * 2000, "title": "\x01" * 200},
+        {"body": "\N{GRINNING FACE}" * 2000, "url": "/" + "ä" * 999, "title": "\N{GRINNING FACE}" * 200},
+        {"url": "/" + "\N{GRINNING FACE}" * 999},
+    ],
+)
+def test_size(user, service, push_to, fields):
+    """The body is shortened, and a link that still does not fit is that of the inbox."""
+    push_to(service.address, show_content=True)
+    service.add_device(user)
+    push(user, **{"title": "note", **fields})
+    send_all()
+    (received,) = service.messages
+    notification = received.message["notification"]
+    assert (
+        received.size <= pushes.MAX_MESSAGE_BYTES + 103
+    )  # of the header, the delimiter and the tag of RFC 8188
+    assert notification["title"] == fields.get("title", "note")
+    body = fields.get("body", "")
+    assert notification["body"] in ("", body) or body.startswith(notification["body"].removesuffix("…"))
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_device_that_is_gone(user, service, status):
+    """It is removed, and the delivery says so. Its neighbor is sent."""
+    gone, kept = service.add_device(user, "Chrome on Android"), service.add_device(user)
+    service.answer = lambda device, number: status if device == gone.id else 201
+    push(user)
+    send_all()
+    run_until_idle()
+    assert [device.id for device in PushSubscription.objects.all()] == [kept.id]
+    assert states() == {str(gone.id): "skipped", str(kept.id): "sent"}
+    texts = [event.text for event in timeline(Notification.objects.get())]
+    expected = f"Chrome on Android: 127.0.0.1 answered {status}."
+    assert f"Push: not sent. The device is not subscribed any more. {expected}" in texts
+    assert service.tries.count(gone.id) == 1
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_answers_that_pass(user, service, status):
+    service.add_device(user)
+    service.answer = lambda device, number: status if number < 3 else 201
+    push(user)
+    send_due()
+    assert Delivery.objects.get().state == "queued" and f"status {status}" in Delivery.objects.get().error
+    run_until_idle()
+    assert Delivery.objects.get().state == "sent" and len(service.tries) == 3
+    assert {received.headers["Topic"] for received in service.messages} == {Notification.objects.get().id.hex}
+
+
+def test_retry_after(user, service):
+    """It is tried again when the push service says so, if that is later than the usual pause."""
+    service.add_device(user)
+    service.answer = lambda device, number: (429, {"Retry-After": "5000"})
+    push(user)
+    before = timezone.now()
+    send_due()
+    assert (Job.objects.get().run_after - before).total_seconds() >= 5000
+    error = attempts.TemporaryError("", 1, retry_after=3)
+    assert error.retry_after == attempts.FIRST_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 413, 307, 302])
+def test_answers_that_do_not_pass(user, service, status):
+    """Redirects are not followed."""
+    device = service.add_device(user)
+    service.answer = lambda device, number: (status, {"Location": f"{service.origin}/elsewhere"})
+    push(user)
+    send_due()
+    run_until_idle()
+    delivery = Delivery.objects.get()
+    assert delivery.state == "failed" and ("redirects" if status < 400 else str(status)) in delivery.error
+    assert service.tries == [device.id] and PushSubscription.objects.exists()
+
+
+def test_silence(user, service, monkeypatch):
+    monkeypatch.setattr(pushes, "DEADLINE_SECONDS", 0.5)
+    service.add_device(user)
+    service.answer = lambda device, number: None
+    push(user)
+    send_due()
+    delivery = Delivery.objects.get()
+    assert delivery.state == "queued" and delivery.error.startswith("TimedOut: ")
+
+
+def test_body_of_an_answer_is_not_read(user, service, monkeypatch):
+    async def refuse(*args):
+        raise AssertionError("The body is read.")
+
+    monkeypatch.setattr("notifications.outbound.exchange.read", refuse)
+    service.body = b"x" * 10_000_000
+    service.add_device(user)
+    push(user)
+    send_due()
+    assert states().popitem()[1] == "sent"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "169.254.169.254", "10.0.0.1"])
+def test_endpoints_inside_the_network(user, service, push_to, host):
+    """They are refused, and nothing is sent."""
+    push_to()
+    service.add_device(user, endpoint=f"http://{host}/1")
+    push(user)
+    send_due()
+    run_until_idle()
+    delivery = Delivery.objects.get()
+    assert delivery.state == "failed" and delivery.error.startswith("Refused: ")
+    assert not service.tries and Job.objects.get().attempt == 1
+
+
+def test_each_device_has_a_delivery_and_a_job(user, other_user, service):
+    ids = {service.add_device(user).id for _ in range(3)}
+    service.add_device(other_user)
+    id = push(user)
+    send_all()
+    assert {received.device for received in service.messages} == ids and len(service.messages) == 3
+    assert {received.message["notification"]["tag"] for received in service.messages} == {id.hex}
+    rows = list(Delivery.objects.all())
+    assert {row.address for row in rows} == {str(id) for id in ids}
+    assert len({row.job for row in rows}) == 3 and {row.state for row in rows} == {"sent"}
+
+
+def test_device_that_hangs_holds_up_no_other(user, service, start_worker, monkeypatch):
+    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(pushes, "DEADLINE_SECONDS", 200.0)
+    stuck, *others = (service.add_device(user) for _ in range(3))
+    released = threading.Event()
+    monkeypatch.setattr(service, "closing", released)  # so that it also ends if the test fails
+
+    def answer(device, number):
+        if device == stuck.id:
+            released.wait()
+        return 201
+
+    service.answer = answer
+    push(user)
+    start_worker()
+    sent = {str(device.id) for device in others}
+    rows = Delivery.objects.filter(state="sent")
+    wait_until(lambda: set(rows.values_list("address", flat=True)) == sent, what="both other devices")
+    assert states()[str(stuck.id)] == "queued" and stuck.id in service.tries
+    released.set()
+    wait_until(lambda: set(states().values()) == {"sent"}, what="the device that hung")
+
+
+def test_user_without_a_device(user, service):
+    push(user)
+    send_due()
+    delivery = Delivery.objects.get()
+    assert (delivery.state, delivery.reason) == ("skipped", "no-device")
+    assert "Push: not sent. The user has no device for push." in timeline(Notification.objects.get())[1].text
+
+
+def test_device_that_is_removed_meanwhile(user, other_user, service):
+    """Or is that of another user meanwhile."""
+    first, second, third = (service.add_device(user) for _ in range(3))
+    push(user)
+    send_due()
+    PushSubscription.objects.filter(id=second.id).delete()
+    PushSubscription.objects.filter(id=third.id).update(user=other_user)
+    send_due()
+    assert states() == {str(first.id): "sent", str(second.id): "skipped", str(third.id): "skipped"}
+    assert set(Delivery.objects.values_list("reason", flat=True)) == {"", "gone"}
+    assert len(service.messages) == 1
+
+
+def test_what_was_seen_meanwhile_goes_to_no_further_device(user, service):
+    for _ in range(3):
+        service.add_device(user)
+    push(user)
+    send_due()
+    Notification.objects.update(read_at=timezone.now())
+    send_due()
+    assert len(service.messages) == 1
+    assert sorted(Delivery.objects.values_list("state", "reason")) == [
+        ("sent", ""),
+        ("skipped", "read"),
+        ("skipped", "read"),
+    ]
+
+
+def test_switched_off(user, service):
+    """Push alone, or the whole category; the bell goes on in the first case."""
+    service.add_device(user)
+    preferences.choose(user.pk, {("export", "push"): "off"})
+    preferences.mute(user.pk, "report")
+    ids = [push(user, category=category) for category in ("export", "report", "other")]
+    send_all()
+    assert [received.headers["Topic"] for received in service.messages] == [ids[2].hex]
+    assert Delivery.objects.get(notification=ids[0]).reason == "off"
+    assert not Delivery.objects.filter(notification=ids[1]).exists()
+
+
+def test_rollback(user, service):
+    service.add_device(user)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        push(user)
+        raise RuntimeError
+    send_due()
+    assert not Delivery.objects.exists() and not service.tries
+
+
+def test_outcome_that_cannot_be_stored_is_sent_again(user, service, monkeypatch):
+    """As if the process was killed after the answer: with the same tag and topic, to the same device."""
+    ids = [service.add_device(user).id for _ in range(2)]
+    end, failures = attempts.end, [OperationalError("server closed the connection")]
+
+    def fail_once(*args, **fields):
+        if failures:
+            raise failures.pop()
+        end(*args, **fields)
+
+    monkeypatch.setattr(attempts, "end", fail_once)
+    push(user)
+    send_due()
+    run_until_idle()
+    send_all()
+    assert sorted(service.tries, key=str) == sorted([ids[0], *ids], key=str)
+    tags = [(m.message["notification"]["tag"], m.headers["Topic"]) for m in service.messages]
+    assert len(tags) == 3 and len(set(tags)) == 1
+    assert states() == {str(id): "sent" for id in ids}
+
+
+def test_second_execution_decides_no_other_devices(user, service):
+    """One that was taken over from a frozen worker has the row as it was before."""
+    for _ in range(3):
+        service.add_device(user)
+    push(user)
+    Delivery.objects.update(state="queued")
+    decided = []
+
+    def decide():
+        recipient, rows = attempts.read_recipient(user.pk), Delivery.objects.filter(id=id)
+        with transaction.atomic():
+            decided.extend(attempts._decide(rows, recipient))
+
+    id = Delivery.objects.get().id
+    decide()
+    decide()
+    first, second = (each.delivery for each in decided)
+    assert first.address == second.address and Delivery.objects.count() == 3
+
+
+def test_transaction_of_the_decision_that_is_run_again(user, service, monkeypatch):
+    """The database was busy at its end, for example: all devices still get the message."""
+    for _ in range(2):
+        service.add_device(user)
+    push(user)
+    decide, failures = attempts._decide, [OperationalError("database is locked")]
+
+    def fail_once(*args):
+        found = decide(*args)
+        if failures:
+            raise failures.pop()
+        return found
+
+    monkeypatch.setattr(attempts, "_decide", fail_once)
+    send_all()
+    run_until_idle()
+    send_all()
+    assert len(service.messages) == 2 and set(states().values()) == {"sent"}
+
+
+def test_devices_are_deleted_with_their_user(user, other_user, service):
+    service.add_device(user)
+    kept = service.add_device(other_user)
+    user.delete()
+    assert [device.id for device in PushSubscription.objects.all()] == [kept.id]
+
+
+def test_missing_package(user, service, monkeypatch):
+    """It is tried again, because it may be installed meanwhile."""
+    service.add_device(user)
+    monkeypatch.setitem(sys.modules, "pywebpush", None)
+    push(user)
+    send_due()
+    assert "asyncsite-notifications[push]" in Delivery.objects.get().error
+    monkeypatch.delitem(sys.modules, "pywebpush")
+    run_until_idle()
+    assert Delivery.objects.get().state == "sent"
+
+
+def test_packages_are_imported_only_when_used():
+    """They import requests, which a project without push does not need."""
+    code = (
+        "import django, sys; django.setup(); import notifications.duties, notifications.urls;"
+        "print({'pywebpush', 'py_vapid', 'http_ece', 'requests'} & set(sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "set()\n"
+
+
+def test_keys_that_cannot_encrypt(user, service):
+    """Only rows of other programs have them: it fails at once."""
+    service.add_device(user, p256dh="AAAA")
+    push(user)
+    send_due()
+    assert Delivery.objects.get().error.startswith("ValueError: The keys of the device cannot encrypt")
+    assert Delivery.objects.get().state == "failed" and not service.tries
