@@ -1,4 +1,4 @@
-// Builds the scripts that pages load outside of development: one for every page, and one for inboxes. They are committed,
+// Builds the scripts that pages load outside of development: one for every page, one for inboxes, and those of push. They are committed,
 // so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
@@ -48,6 +48,8 @@ const scripts = {
   entry: `${entry}export{};\n`,
   page: wrapAll(MODULES.page) + entry,
   inbox: wrapAll(MODULES.inbox),
+  push: `${minify("push")}\n`,
+  push_worker: `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,
 };
 for (const [name, text] of Object.entries(scripts)) {
   const file = new URL(`bundle/${name}.js`, folder);

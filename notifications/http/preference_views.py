@@ -18,6 +18,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from notifications import serializers, times, validators
+from notifications.deliveries import vapid
 from notifications.deliveries.decisions import address_of
 from notifications.http.decorators import api_view
 from notifications.http.page_views import page_view, text_response
@@ -48,6 +49,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "rows": read_rows(user),
         "channels": [(channel, Preference.Channel(channel).label) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),
+        "has_push": vapid.is_configured(),
         "reader": reader,
         "paused_until": reader.paused_until if is_paused else None,
         "pauses": [(hours, _pause_label(hours)) for hours in PAUSE_HOURS],

@@ -131,6 +131,15 @@ def notifications_style(context: template.Context) -> str:
     return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLESHEET), attribute)
 
 
+@register.simple_tag(takes_context=True)
+def notifications_push(context: template.Context) -> str:
+    """Render the script of ``notifications/devices.html``."""
+    nonce = csp_nonce(context, context.get("request"))
+    attribute = format_html(' nonce="{}"', nonce) if nonce else ""
+    url = _module_url("push" if _uses_modules() else "bundle/push")
+    return format_html('<script type="module" src="{}"{}></script>', url, attribute)
+
+
 @register.filter
 def localize_link(url: str) -> str:
     """Return the link of a notification for a page in the current language, which matters with ``i18n_patterns``."""

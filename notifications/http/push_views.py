@@ -1,0 +1,137 @@
+"""The page of the devices that get push messages, its service worker, and what both ask and tell the server.
+
+They are no part of the API: only the scripts of this app use them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.middleware.csrf import get_token
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import get_language, gettext
+from django.views.decorators.http import require_POST, require_safe
+
+from notifications import serializers
+from notifications.deliveries import devices, vapid
+from notifications.http import csrf
+from notifications.http.decorators import api_view, exempt_from_project
+from notifications.http.negotiation import is_not_modified
+from notifications.http.page_views import page_view
+from notifications.http.parsing import header, parse_json_object
+from notifications.problems import Problem, prevent_caching
+from notifications.realtime.reader import number_if_needed
+from notifications.streams import pages
+
+WORKER_FILE = Path(__file__).parent.parent / "static" / "notifications" / "bundle" / "push_worker.js"
+
+
+@page_view
+@require_safe
+def devices_page(request: HttpRequest) -> HttpResponse:
+    """List the devices of the user, each with a form that removes it."""
+    if not vapid.is_configured():
+        raise Http404("NOTIFICATIONS['WEB_PUSH'] is empty.")
+    context = {
+        "notifications_position": pages.read_stream_position(request.user.pk),
+        "devices": read_devices(request.user.pk),
+    }
+    return render(request, "notifications/devices_page.html", context)
+
+
+def read_devices(user: Any) -> list[dict[str, Any]]:
+    """Return the devices of a user (key) for ``notifications/devices.html``, the newest first.
+
+    Each has a hash of its endpoint, by which a browser recognizes itself.
+    """
+    found = reversed(devices.of_user(user))
+    return [{"row": row, "mark": sha256(row.endpoint.encode()).hexdigest()} for row in found]
+
+
+@page_view
+@require_POST
+def remove_device(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Remove a device of the user, and show the list. One that is removed already is no error."""
+    devices.remove(request.user.pk, id)
+    return HttpResponseRedirect(reverse("notifications:devices"), status=303)
+
+
+@api_view("GET")
+def state(request: HttpRequest) -> HttpResponse:
+    """Return what the scripts need for their requests: the key of the site, a CSRF token, URLs, and the position."""
+    _require_configured()
+    user = request.user.pk
+    number_if_needed([user])
+    return _json_response(
+        {
+            "public_key": vapid.public_key(),
+            "csrf_header": csrf.header_name(),
+            "csrf_token": get_token(request),
+            "position": pages.read_stream_position(user).seq,
+            "links": {
+                "subscribe": reverse("notifications:push-subscribe"),
+                "read": reverse("notifications:api-notifications-read"),
+            },
+        }
+    )
+
+
+@api_view("POST")
+def subscribe(request: HttpRequest) -> HttpResponse:
+    """Store the subscription of a browser: ``toJSON()`` of it, and ``replaces``, its earlier endpoint if it changed."""
+    _require_configured()
+    body = parse_json_object(request)
+    keys = body.get("keys")
+    keys = keys if isinstance(keys, dict) else {}
+    try:
+        device = devices.register(
+            request.user.pk,
+            body.get("endpoint"),
+            keys.get("p256dh"),
+            keys.get("auth"),
+            name=devices.describe_browser(header(request, "User-Agent")),
+            language=get_language() or "",
+            replaces=body.get("replaces"),
+        )
+    except devices.WrongSubscription as exc:
+        raise Problem(422, str(exc), field=exc.field) from exc
+    except devices.TooManyDevices as exc:
+        text = gettext("You have {count} devices. Remove one and try again.")
+        raise Problem(409, text.format(count=devices.MAX_DEVICES)) from exc
+    return _json_response({"id": str(device.id), "name": device.name})
+
+
+@exempt_from_project
+@require_safe
+def worker(request: HttpRequest) -> HttpResponse:
+    """Return the service worker. Its scope is this folder, so that a worker of the project keeps its own pages."""
+    script, etag = _read_worker()
+    if is_not_modified(etag, request):
+        response = HttpResponse(status=304)
+    else:
+        response = HttpResponse(script, content_type="text/javascript; charset=utf-8")
+    response["ETag"] = etag
+    response["Cache-Control"] = "no-cache"
+    return response
+
+
+@cache
+def _read_worker() -> tuple[bytes, str]:
+    script = WORKER_FILE.read_bytes()
+    return script, f'"{sha256(script).hexdigest()[:32]}"'
+
+
+def _require_configured() -> None:
+    if not vapid.is_configured():
+        raise Problem(404, "This site has no push.")
+
+
+def _json_response(document: dict[str, Any]) -> HttpResponse:
+    text = serializers.encode(document)
+    return prevent_caching(HttpResponse(text, content_type="application/json"))

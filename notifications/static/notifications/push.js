@@ -1,0 +1,132 @@
+// The list of devices: turns push on in this browser after a click, and off with the removal of its row. The list itself,
+// and the removal of other devices, work without this script.
+
+/**
+ * @typedef {{public_key: string, csrf_header: string, csrf_token: string, position: number,
+ *   links: {subscribe: string, read: string}}} PushState what the server tells this script and the service worker
+ * @typedef {"unsupported"|"denied"|"unsaved"|"failed"} TextKey
+ */
+
+/** Connect the list of a page. Nothing is asked, and no service worker is installed, before a click. */
+export async function connectDevices() {
+  const list = /** @type {HTMLElement|null} */ (document.querySelector("[data-notifications-push]"));
+  if (!list) return;
+  const { worker = "", state: stateUrl = "" } = list.dataset;
+  const button = /** @type {HTMLButtonElement} */ (list.querySelector("[data-subscribe]"));
+  const note = /** @type {HTMLElement} */ (list.querySelector("[role=status]"));
+
+  if (!("serviceWorker" in navigator && "PushManager" in globalThis && "Notification" in globalThis)) {
+    say("unsupported");
+    return;
+  }
+  const scope = new URL("./", new URL(worker, location.href)).href;
+  const registration = await navigator.serviceWorker.getRegistration(scope);
+  const subscription =
+    registration?.scope === scope ? await registration.pushManager.getSubscription() : null;
+  const row = subscription && (await findRow(subscription));
+  if (row) markRow(row, subscription);
+  button.hidden = Boolean(row);
+  if (!row && Notification.permission === "denied") say("denied");
+  button.addEventListener("click", turnOn);
+
+  async function turnOn() {
+    button.disabled = true;
+    try {
+      if ((await Notification.requestPermission()) !== "granted") return say("denied");
+      const state = await readState();
+      const made = await subscribe(await install(), state.public_key);
+      await post(state, made);
+      location.reload();
+    } catch (error) {
+      // fetch() reports a failed network as TypeError; the push service has refused with a DOMException.
+      if (error instanceof TypeError) say("unsaved");
+      else if (error instanceof DOMException) say("failed");
+      else note.textContent = /** @type {Error} */ (error).message;
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  /** Return the registration of the service worker as soon as it is active. */
+  async function install() {
+    const installed = await navigator.serviceWorker.register(worker, { scope, updateViaCache: "none" });
+    const newest = installed.active ?? installed.waiting ?? installed.installing;
+    if (newest && newest.state !== "activated")
+      await new Promise((resolve) =>
+        newest.addEventListener("statechange", () => newest.state === "activated" && resolve(undefined)),
+      );
+    return installed;
+  }
+
+  /**
+   * @param {ServiceWorkerRegistration} installed
+   * @param {string} key
+   */
+  async function subscribe(installed, key) {
+    const held = await installed.pushManager.getSubscription();
+    // A subscription is bound to the key that it was made with.
+    if (held && encode(held.options.applicationServerKey) !== key) await held.unsubscribe();
+    return installed.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+  }
+
+  /**
+   * @param {HTMLElement} item
+   * @param {PushSubscription} held
+   */
+  function markRow(item, held) {
+    const mark = item.querySelector("[data-here]");
+    if (mark instanceof HTMLElement) mark.hidden = false;
+    item.querySelector("form")?.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const form = /** @type {HTMLFormElement} */ (event.target);
+      await held.unsubscribe().catch(() => false); // The server sends nothing to a removed device anyway.
+      form.submit();
+    });
+    // Confirms the subscription, whose keys and language may have changed.
+    void readState()
+      .then((state) => post(state, held))
+      .catch(() => {});
+  }
+
+  /** @param {PushSubscription} held */
+  async function findRow(held) {
+    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(held.endpoint));
+    const hex = [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    return /** @type {HTMLElement|null} */ (list?.querySelector(`[data-mark="${hex}"]`) ?? null);
+  }
+
+  /** @returns {Promise<PushState>} */
+  async function readState() {
+    return parse(await fetch(stateUrl, { headers: { Accept: "application/json" } }));
+  }
+
+  /**
+   * @param {PushState} state
+   * @param {PushSubscription} made
+   */
+  async function post(state, made) {
+    const headers = { "Content-Type": "application/json", [state.csrf_header]: state.csrf_token };
+    const body = JSON.stringify(made);
+    await parse(await fetch(state.links.subscribe, { method: "POST", headers, body }));
+  }
+
+  /** @param {TextKey} key */
+  function say(key) {
+    note.textContent = list?.dataset[key] ?? "";
+  }
+}
+
+/** @param {Response} response */
+async function parse(response) {
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.detail || body.title);
+  return body;
+}
+
+/** @param {ArrayBuffer|null} key */
+function encode(key) {
+  const text = String.fromCharCode(...new Uint8Array(key ?? new ArrayBuffer(0)));
+  return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+void connectDevices();

@@ -1,0 +1,78 @@
+// The service worker of push: shows what a push service brings, opens the page that a click leads to, and marks the
+// notification as read. It answers no requests of pages.
+
+/** @typedef {import("./push.js").PushState} PushState */
+
+const worker = /** @type {any} */ (globalThis);
+
+worker.addEventListener("install", () => worker.skipWaiting());
+handle("push", show);
+handle("notificationclick", open);
+handle("pushsubscriptionchange", renew);
+
+/**
+ * @param {string} type
+ * @param {(event: any) => Promise<void>} handler until whose end the browser keeps this worker
+ */
+function handle(type, handler) {
+  worker.addEventListener(type, (/** @type {any} */ event) => event.waitUntil(handler(event)));
+}
+
+/** @param {any} event */
+async function show(event) {
+  // A browser that knows declarative messages has read this one already.
+  const { title, body, lang, dir, tag, navigate, data } =
+    event.notification ?? event.data.json().notification;
+  // Beside one with the same tag nothing is shown again, and there is no sound.
+  await worker.registration.showNotification(title, { body, lang, dir, tag, data: { ...data, navigate } });
+}
+
+/** @param {any} event */
+async function open({ notification }) {
+  notification.close();
+  const { id, navigate } = notification.data;
+  // Side by side: a browser lets a worker open a window only shortly after the click.
+  await Promise.allSettled([focusOrOpen(navigate), markRead(id)]);
+}
+
+/** @param {string} url */
+async function focusOrOpen(url) {
+  const pages = await worker.clients.matchAll({ type: "window", includeUncontrolled: true });
+  const page = pages.find((/** @type {any} */ each) => each.url === url);
+  await (page ? page.focus() : worker.clients.openWindow(url));
+}
+
+/** @param {string} id */
+async function markRead(id) {
+  const state = await readState();
+  await post(state, state.links.read, { ids: [id], up_to: state.position });
+}
+
+/** @param {any} event */
+async function renew(event) {
+  const state = await readState();
+  const options = { userVisibleOnly: true, applicationServerKey: state.public_key };
+  const subscription = event.newSubscription ?? (await worker.registration.pushManager.subscribe(options));
+  const replaces = event.oldSubscription?.endpoint;
+  await post(state, state.links.subscribe, { ...subscription.toJSON(), replaces });
+}
+
+/** @returns {Promise<PushState>} */
+async function readState() {
+  const url = new URL("state/", worker.registration.scope);
+  const response = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/json" } });
+  if (!response.ok) throw new Error(`The state could not be read: ${response.status}`);
+  return response.json();
+}
+
+/**
+ * @param {PushState} state
+ * @param {string} url
+ * @param {object} body
+ */
+async function post(state, url, body) {
+  const headers = { "Content-Type": "application/json", [state.csrf_header]: state.csrf_token };
+  const init = { method: "POST", credentials: "same-origin", headers, body: JSON.stringify(body) };
+  const response = await fetch(url, /** @type {RequestInit} */ (init));
+  if (!response.ok) throw new Error(`${url} answered ${response.status}`);
+}

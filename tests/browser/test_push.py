@@ -1,0 +1,280 @@
+"""Push in Chromium: the page of devices, and the service worker. A real push service cannot be reached from tests."""
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from notifications.deliveries import vapid
+from tests.browser.parts import visit
+from tests.support.axe import find_violations
+from tests.support.push_service import base64url, browser_keys
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.browser
+
+#: Stands for the browser's subscription, which only a push service can make: it is kept by the tab.
+STUB = """
+(keys) => {
+  const key = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  const make = (options) => ({
+    endpoint: "https://push.example/send/1",
+    options: { applicationServerKey: key(options.applicationServerKey).buffer },
+    toJSON() { return { endpoint: this.endpoint, expirationTime: null, keys }; },
+    async unsubscribe() { sessionStorage.removeItem("push"); return true; },
+  });
+  const read = () => JSON.parse(sessionStorage.getItem("push") ?? "null");
+  PushManager.prototype.getSubscription = async () => read() && make(read());
+  PushManager.prototype.subscribe = async (options) => {
+    sessionStorage.setItem("push", JSON.stringify(options));
+    return make(options);
+  };
+  Notification.requestPermission = async () => {
+    sessionStorage.setItem("asked", Number(sessionStorage.getItem("asked")) + 1);
+    return sessionStorage.getItem("answer") ?? "granted";
+  };
+}
+"""
+READ_DEVICES = """
+from notifications.models import PushSubscription
+print([(row.user.username, row.name, row.endpoint) for row in PushSubscription.objects.all()])
+"""
+NOTIFY = """
+from django.contrib.auth import get_user_model
+from notifications import streams
+from notifications.api import notify
+from notifications.models import Notification
+user = get_user_model().objects.get(username="demo")
+ids = [notify(user, title)[0] for title in ("older", "the export")]
+streams.number([user.pk])
+print(ids[1])
+"""
+READ_TITLES = """
+from notifications.models import Notification
+print(sorted(Notification.objects.filter(read_at__isnull=False).values_list("title", flat=True)))
+"""
+
+
+@pytest.fixture
+def push_site(site):
+    """A site with a key for push."""
+    keys = {"private_key": vapid.generate_private_key(), "subject": "mailto:admin@site.example"}
+    site.notifications["WEB_PUSH"] = keys
+    site.start_web()
+    return site
+
+
+@pytest.fixture
+def open_devices(push_site, new_page):
+    """open_devices(**options of new_context) opens the page of devices in a browser that push can be turned on in."""
+
+    def open_page(**options):
+        page = new_page(**options)
+        page.context.grant_permissions(["notifications"], origin=push_site.url)
+        page.add_init_script(f"({STUB})({json.dumps(browser_keys()[1])})")
+        return visit(page, push_site.url, "/notifications/devices/")
+
+    return open_page
+
+
+def rows(page):
+    return page.locator("[data-mark]")
+
+
+def turn_on(page):
+    page.get_by_role("button", name="Turn on in this browser").click()
+    expect(rows(page)).to_have_count(1)
+    expect(rows(page)).to_contain_text("this browser")
+
+
+def test_turned_on_and_removed(open_devices, push_site):
+    """The permission is asked for by the click only. The removal ends the subscription too."""
+    page = open_devices()
+    expect(page.get_by_text("You have no devices yet.")).to_be_visible()
+    button = page.get_by_role("button", name="Turn on in this browser")
+    expect(button).to_be_visible()
+    assert page.evaluate("sessionStorage.asked") is None
+    assert page.evaluate("navigator.serviceWorker.getRegistrations().then((found) => found.length)") == 0
+    turn_on(page)
+    expect(button).to_be_hidden()
+    assert page.evaluate("sessionStorage.asked") == "1"
+    scopes = page.evaluate(
+        "navigator.serviceWorker.getRegistrations().then((found) => found.map((each) => each.scope))"
+    )
+    assert scopes == [f"{push_site.url}/notifications/devices/"]
+    stored = push_site.python(READ_DEVICES)
+    assert "('demo', 'Chrome on Linux', 'https://push.example/send/1')" in stored
+    page.get_by_role("button", name="Remove: Chrome on Linux").click()
+    expect(page.get_by_text("You have no devices yet.")).to_be_visible()
+    expect(button).to_be_visible()
+    assert page.evaluate("sessionStorage.push") is None
+    assert "[]" in push_site.python(READ_DEVICES)
+
+
+def test_removed_elsewhere(open_devices, push_site):
+    """This browser is off then, and stays so until the button is pressed."""
+    page = open_devices()
+    turn_on(page)
+    push_site.python(
+        "from notifications.models import PushSubscription; PushSubscription.objects.all().delete()"
+    )
+    page.reload()
+    expect(page.get_by_role("button", name="Turn on in this browser")).to_be_visible()
+    assert "[]" in push_site.python(READ_DEVICES)
+    turn_on(page)
+
+
+def test_denied(open_devices):
+    page = open_devices()
+    page.evaluate("sessionStorage.setItem('answer', 'denied')")
+    page.get_by_role("button", name="Turn on in this browser").click()
+    expect(page.get_by_role("status").filter(has_text="This browser blocks notifications")).to_be_visible()
+    expect(rows(page)).to_have_count(0)
+
+
+def test_key_that_has_changed(open_devices):
+    """A subscription of another key is ended first: its push service would refuse ours."""
+    page = open_devices()
+    old = base64url(b"\x04" + bytes(64))
+    page.evaluate(f"sessionStorage.setItem('push', JSON.stringify({{ applicationServerKey: '{old}' }}))")
+    page.reload()
+    turn_on(page)
+    assert json.loads(page.evaluate("sessionStorage.push"))["applicationServerKey"] != old
+
+
+def test_without_javascript(open_devices, new_page, push_site):
+    """The list and the removal work."""
+    page = open_devices()
+    turn_on(page)
+    plain = new_page(java_script_enabled=False, storage_state=page.context.storage_state())
+    plain.goto(f"{push_site.url}/notifications/devices/")
+    expect(plain.get_by_role("button", name="Turn on in this browser")).to_be_hidden()
+    plain.get_by_role("button", name="Remove: Chrome on Linux").click()
+    expect(plain.get_by_text("You have no devices yet.")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_problem_of_accessibility(open_devices, scheme):
+    page = open_devices(color_scheme=scheme, viewport={"width": 380, "height": 800})
+    turn_on(page)
+    assert find_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture
+def worker_page(open_devices, push_site):
+    """The page of devices with an active service worker, and deliver(message), which has it receive a push message."""
+    page = open_devices()
+    turn_on(page)
+    session, found = page.context.new_cdp_session(page), []
+    session.on("ServiceWorker.workerRegistrationUpdated", lambda event: found.extend(event["registrations"]))
+    session.send("ServiceWorker.enable")
+
+    def deliver(message):
+        session.send(
+            "ServiceWorker.deliverPushMessage",
+            {
+                "origin": f"{push_site.url}/",
+                "registrationId": found[0]["registrationId"],
+                "data": json.dumps(message),
+            },
+        )
+
+    page.wait_for_function("navigator.serviceWorker.controller")
+    wait_until(lambda: found or page.wait_for_timeout(50), what="the service worker")
+    page.deliver = deliver
+    return page
+
+
+def make_message(push_site, id, **fields):
+    notification = {
+        "title": "The export is ready",
+        "body": "12,400 rows",
+        "navigate": f"{push_site.url}/check/",
+        "lang": "en",
+        "dir": "auto",
+        "tag": id,
+        "data": {"id": id},
+        **fields,
+    }
+    return {"web_push": 8030, "mutable": True, "notification": notification}
+
+
+def read_shown(page):
+    return page.evaluate(
+        """async () => {
+            const registration = await navigator.serviceWorker.getRegistration();
+            const shown = await registration.getNotifications();
+            return shown.map(({ title, body, tag, data }) => ({ title, body, tag, data }));
+        }"""
+    )
+
+
+def test_message_is_shown_once(worker_page, push_site):
+    """One that was sent twice has the same tag."""
+    message = make_message(push_site, "1" * 32)
+    for _ in range(2):
+        worker_page.deliver(message)
+    worker_page.deliver(make_message(push_site, "2" * 32, title="Another", body=""))
+    wait_until(lambda: worker_page.wait_for_timeout(50) or len(read_shown(worker_page)) == 2, what="both")
+    shown = {each["tag"]: each for each in read_shown(worker_page)}
+    assert shown["1" * 32] == {
+        "title": "The export is ready",
+        "body": "12,400 rows",
+        "tag": "1" * 32,
+        "data": {"id": "1" * 32, "navigate": f"{push_site.url}/check/"},
+    }
+    assert shown["2" * 32]["title"] == "Another"
+
+
+#: A click that a script makes: it may open no window, and the worker may not wait for it, so both are replaced.
+CLICK = """
+async () => {
+    const opened = [];
+    clients.openWindow = async (url) => opened.push(url);
+    const [notification] = await registration.getNotifications();
+    const event = new NotificationEvent("notificationclick", { notification });
+    const done = new Promise((resolve) => { event.waitUntil = resolve; });
+    dispatchEvent(event);
+    await done;
+    return { opened, shown: (await registration.getNotifications()).length };
+}
+"""
+
+
+def test_click_opens_the_page_and_marks_the_notification_as_read(worker_page, push_site):
+    """That one only."""
+    id = push_site.python(NOTIFY).strip().splitlines()[-1]
+    worker_page.deliver(make_message(push_site, id))
+    wait_until(lambda: worker_page.wait_for_timeout(50) or read_shown(worker_page), what="the message")
+    (worker,) = worker_page.context.service_workers
+    assert worker.evaluate(CLICK) == {"opened": [f"{push_site.url}/check/"], "shown": 0}
+    assert "['the export']" in push_site.python(READ_TITLES)
+
+
+def test_click_focuses_a_page_that_is_open(worker_page, push_site):
+    """A script may not focus a window either, so what is called is recorded."""
+    worker_page.deliver(make_message(push_site, "1" * 32, navigate=worker_page.url))
+    wait_until(lambda: worker_page.wait_for_timeout(50) or read_shown(worker_page), what="the message")
+    (worker,) = worker_page.context.service_workers
+    worker.evaluate("WindowClient.prototype.focus = async function () { self.focused = this.url; }")
+    assert worker.evaluate(CLICK)["opened"] == []
+    assert worker.evaluate("self.focused") == worker_page.url
+
+
+def test_subscription_that_the_browser_changes(worker_page, push_site):
+    """The worker tells the server, without a page."""
+    (worker,) = worker_page.context.service_workers
+    keys = json.dumps(browser_keys()[1])
+    worker.evaluate(
+        f"""async () => {{
+            const event = new Event("pushsubscriptionchange");
+            const done = new Promise((resolve) => {{ event.waitUntil = resolve; }});
+            event.oldSubscription = {{ endpoint: "https://push.example/send/1" }};
+            event.newSubscription = {{ toJSON: () => ({{ endpoint: "https://push.example/send/2", keys: {keys} }}) }};
+            dispatchEvent(event);
+            await done;
+        }}"""
+    )
+    stored = push_site.python(READ_DEVICES)
+    assert "send/2" in stored and "send/1" not in stored
