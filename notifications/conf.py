@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "SCHEDULES": {},
     "SITE_URL": "",
     "SOCKETS_PER_USER": 20,
+    "WEBHOOKS": False,
     "WEB_PUSH": {},
 }
 
@@ -81,6 +82,7 @@ class Settings:
     SCHEDULES: dict[str, Any]
     SITE_URL: str
     SOCKETS_PER_USER: int
+    WEBHOOKS: bool
     WEB_PUSH: dict[str, Any]
 
     @property

@@ -19,6 +19,7 @@ from django.utils.translation import ngettext
 from notifications import times, webhooks
 from notifications.admin.mixins import OwnedMixin, reports_database_errors
 from notifications.admin.schedules import moment
+from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, WebhookAttempt, WebhookEndpoint
@@ -81,7 +82,7 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
     readonly_fields = ("state_now", "signing_secret", "previous_until", "created_at")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("notifications.add_webhookendpoint")
+        return settings.WEBHOOKS and request.user.has_perm("notifications.add_webhookendpoint")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("notifications.change_webhookendpoint")

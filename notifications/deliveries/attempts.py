@@ -35,6 +35,7 @@ from notifications.deliveries.decisions import (
 )
 from notifications.deliveries.emails import send_email
 from notifications.models import Delivery, Notification, Reader
+from notifications.streams.categories import Choice
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -82,27 +83,33 @@ class OpenDelivery(NamedTuple):
 
 
 def send_open(
-    deliveries: QuerySet[Delivery],
-    user: Any,
+    context: Any,
     send: Callable[[Sequence[OpenDelivery], Any], None],
     *,
-    attempt: int,
-    begin: Callable[[], None] = lambda: None,
+    is_digest: bool = False,
+    begin: Callable[[UUID], None] = lambda job: None,
 ) -> str:
-    """Send those of a user's (key) deliveries that are still open in one message, and return what became of them.
+    """Send those deliveries of the job that are still open in one message, and return what became of them.
 
+    They are of one user. One that has another job meanwhile is left to that job.
+
+    ``context``
+        The TaskContext of the job.
     ``send``
         Sends the open ones to the user. It may raise anything.
     ``begin``
-        Is called first in the transaction that decides.
+        Is called with the id of the job, first in the transaction that decides.
 
     Raises ``TemporaryError``, with which its job is tried again, and ``DeliveryError``.
     """
-    recipient = read_recipient(user)
+    job = UUID(context.task_result.id)
+    deliveries = Delivery.objects.using(database()).filter(job=job)
+    user = deliveries.values_list("user_id", flat=True).first()
+    recipient = None if user is None else read_recipient(user)
 
     def decide() -> list[OpenDelivery]:
-        begin()
-        return _decide(deliveries, recipient)
+        begin(job)
+        return _decide(deliveries, recipient, is_digest)
 
     opened = retrying_atomic(decide)
     if not opened or recipient is None:
@@ -121,21 +128,26 @@ def send_open(
         error = f"{type(exc).__name__}: {exc}"
         if may_pass(exc):
             _store(ids, error=error)
-            raise TemporaryError(error, attempt, getattr(exc, "retry_after", None)) from exc
+            raise TemporaryError(error, context.attempt, getattr(exc, "retry_after", None)) from exc
         if is_of_dead_address(exc):
             _remember_dead_address(user, opened[0].delivery.address, error)
-        end(ids, State.FAILED, error=error)
+        fail(ids, job, error)
         raise DeliveryError(error) from exc
     end(ids, State.SENT)
     return str(State.SENT)
 
 
-def _decide(deliveries: QuerySet[Delivery], recipient: Recipient | None) -> list[OpenDelivery]:
-    """Return the deliveries that are still open, their address stored. The others end, or wait for a pause's end."""
+def _decide(
+    deliveries: QuerySet[Delivery], recipient: Recipient | None, is_digest: bool
+) -> list[OpenDelivery]:
+    """Return the deliveries that are still open, their address stored.
+
+    The others end, or are decided anew: after a pause, or at once if the user has chosen a digest meanwhile.
+    """
     # One that has failed: its job was retried by hand.
     rows = deliveries.filter(state__in=(State.QUEUED, State.FAILED))
     opened, copies = [], []
-    skipped, paused = defaultdict(list), defaultdict(list)
+    skipped, paused, later = defaultdict(list), [], []
     locked = list(lock_query(rows.order_by("id"), skip_locked=False))
     facts = read_facts(locked)
     for row in locked:
@@ -146,16 +158,18 @@ def _decide(deliveries: QuerySet[Delivery], recipient: Recipient | None) -> list
             if reason == Reason.NO_ADDRESS and row.channel == Delivery.Channel.PUSH:
                 reason = Reason.NO_DEVICE
             skipped[reason].append(row.id)
-        elif until := known.paused_until:
-            paused[until].append(row.id)
+        elif known.is_paused:
+            paused.append(row)
+        elif known.choice != Choice.ON and not is_digest:
+            later.append(row.id)
         elif known.notification is not None:
             row.address, *others = addresses
             copies += [_copy_to(address, row) for address in others]
             opened.append(OpenDelivery(row, known.notification))
     for reason, ids in skipped.items():
         end(ids, State.SKIPPED, reason=reason)
-    for until, ids in paused.items():
-        postpone(ids, until)
+    postpone_paused(paused)
+    postpone(later, times.now())
     if opened:
         # Those of a digest have one address.
         ids, address = [each.delivery.id for each in opened], opened[0].delivery.address
@@ -217,14 +231,33 @@ def _remember_dead_address(user: Any, address: str, error: str) -> None:
     retrying_atomic(lambda: readers.update_or_create(user_id=user, defaults=values))
 
 
+def postpone_paused(rows: Sequence[Delivery]) -> None:
+    """Have deliveries decided anew when the pauses of their users end, in the transaction that has read these."""
+    by_user: dict[Any, list[UUID]] = {}
+    for row in rows:
+        by_user.setdefault(row.user_id, []).append(row.id)
+    for user, ids in by_user.items():
+        # Locked, and read again: whoever ends the pause at this moment finds these rows, or is found here.
+        reader = lock_query(Reader.objects.using(database()).filter(user=user), skip_locked=False).first()
+        postpone(ids, (reader and reader.paused_until) or times.now())
+
+
 def postpone(ids: Sequence[UUID], until: datetime) -> None:
     """Have deliveries decided anew at a time."""
-    _store(ids, error="", state=State.PENDING, due_at=until, job=None)
+    if ids:
+        _store(ids, error="", state=State.PENDING, due_at=until, job=None)
 
 
 def end(ids: Sequence[UUID], state: str, *, reason: str = "", error: str = "") -> None:
     """Store how deliveries have ended."""
     _store(ids, state=state, reason=reason, error=error, ended_at=times.now())
+
+
+def fail(ids: Sequence[UUID], job: UUID, error: str) -> None:
+    """Store that deliveries have failed for good, but of those that have ended or have another job meanwhile."""
+    rows = Delivery.objects.using(database()).filter(id__in=ids, state=State.QUEUED, job=job)
+    failed = {"state": State.FAILED, "reason": "", "error": _storable(error), "ended_at": times.now()}
+    retrying_atomic(lambda: rows.update(**failed))
 
 
 def _store(ids: Sequence[UUID], *, error: str, **values: Any) -> None:

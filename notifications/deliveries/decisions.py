@@ -13,7 +13,7 @@ from django.core.validators import validate_email
 from django.db import router
 from django.db.models import QuerySet
 
-from notifications import times
+from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.models import Delivery, Notification, Reader
 from notifications.streams.categories import Choice, load_categories
@@ -38,21 +38,22 @@ class Facts(NamedTuple):
         The position up to which the user was shown the stream.
     ``choice``
         What the user has chosen for the category and the channel.
+    ``now``
+        The time of the database, by which deliveries are due.
     """
 
     notification: Notification | None
     seen: int
     choice: str
     reader: Reader
+    now: datetime
 
     @property
-    def paused_until(self) -> datetime | None:
-        """When the pause of the user ends, None if it does not concern this delivery, or has ended."""
+    def is_paused(self) -> bool:
+        """Whether the user has paused what this delivery is of."""
         until = self.reader.paused_until
         category = self.notification.category if self.notification else ""
-        if until is None or until <= times.now() or load_categories().get(category).is_required:
-            return None
-        return until
+        return until is not None and until > self.now and not load_categories().get(category).is_required
 
 
 def read_recipient(user: Any) -> Recipient | None:
@@ -85,6 +86,7 @@ def read_facts(deliveries: Iterable[Delivery]) -> dict[UUID, Facts]:
     found = Notification.objects.using(alias).defer("data").in_bulk({row.notification for row in rows})
     seen, choices = seen_positions(keys), read_choices(keys)
     readers = Reader.objects.using(alias).in_bulk(keys)
+    now = database_now()
     facts = {}
     for row in rows:
         notification = found.get(row.notification)
@@ -94,6 +96,7 @@ def read_facts(deliveries: Iterable[Delivery]) -> dict[UUID, Facts]:
             seen.get(row.user_id, 0),
             choice_in_force(choices, row.user_id, category, row.channel),
             readers.get(row.user_id) or Reader(user_id=row.user_id),
+            now,
         )
     return facts
 

@@ -22,6 +22,7 @@ from notifications.db.transactions import database
 from notifications.deliveries.attempts import OpenDelivery
 from notifications.deliveries.emails import absolute, make_email
 from notifications.models import Delivery, Digest, Job, Notification, Reader
+from notifications.states import ACTIVE
 from notifications.streams.categories import Choice, load_categories
 
 #: Notifications that one digest shows; it says how many more there are.
@@ -94,31 +95,32 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
     Raises ``django.db.IntegrityError`` if another process inserts the same one at this moment.
     """
     jobs = []
+    active = Job.objects.using(database()).filter(state__in=ACTIVE)
     for digest, job, ids in sorted(prepared, key=lambda each: (str(each.digest.user_id), each.digest.due_at)):
         same = Digest.objects.using(database()).filter(user=digest.user_id, due_at=digest.due_at)
         found = lock_query(same, skip_locked=False).first()
-        if found is None:
-            digest.save(using=database(), force_insert=True)
+        if found and not found.is_closed and active.filter(id=found.job).exists():
+            digest = found
+        else:
+            if found is None:
+                digest.save(using=database(), force_insert=True)
+            else:  # its job was run early, or cancelled: what comes afterwards has another one for the same time
+                same.update(job=job.id, is_closed=False)
             jobs.append(job)
         rows = Delivery.objects.using(database()).filter(id__in=ids, state=Delivery.State.PENDING)
-        if (
-            found and found.is_closed
-        ):  # a clock is wrong, or its job was run early: they wait for the next one
-            rows.update(due_at=digest.due_at)
-            continue
-        rows.update(state=Delivery.State.QUEUED, job=(found or digest).job)
+        rows.update(state=Delivery.State.QUEUED, job=digest.job)
     return jobs
 
 
-def close(digest: Digest) -> None:
-    """Have nothing added to a digest any more, in the transaction that decides what is sent."""
-    rows = Digest.objects.using(database()).filter(pk=digest.pk)
+def close(job: UUID) -> None:
+    """Have nothing added to the digest of a job any more, in the transaction that decides what is sent."""
+    rows = Digest.objects.using(database()).filter(job=job)
     lock_query(rows, skip_locked=False).first()
     rows.update(is_closed=True)
 
 
-def build_digest(digest: Digest, opened: Sequence[OpenDelivery], user: Any) -> EmailMultiAlternatives:
-    """Return the e-mail of a digest, its notifications by category, the newest first. Renders templates."""
+def build_digest(job: UUID, opened: Sequence[OpenDelivery], user: Any) -> EmailMultiAlternatives:
+    """Return the e-mail of a digest's job, its notifications by category, the newest first. Renders templates."""
     newest = sorted(opened, key=lambda each: each.notification.id, reverse=True)
     categories = load_categories()
 
@@ -134,7 +136,7 @@ def build_digest(digest: Digest, opened: Sequence[OpenDelivery], user: Any) -> E
         "digest",
         newest[0].delivery,
         user,
-        id=digest.id,
+        id=job,
         category=None,
         context={"groups": groups, "count": len(opened), "hidden": len(opened) - len(shown)},
     )

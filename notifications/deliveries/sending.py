@@ -20,7 +20,15 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic
 from notifications.deliveries import digests
-from notifications.deliveries.attempts import POLICY, OpenDelivery, end, postpone, send_built, send_open
+from notifications.deliveries.attempts import (
+    POLICY,
+    OpenDelivery,
+    end,
+    fail,
+    postpone_paused,
+    send_built,
+    send_open,
+)
 from notifications.deliveries.decisions import find_reason, read_facts
 from notifications.deliveries.emails import build_email
 from notifications.deliveries.pushes import send_push
@@ -67,14 +75,14 @@ def enqueue_due() -> bool:
     def enqueue() -> list[digests.Member]:
         rows = list(lock_query(due.filter(id__in=ids).order_by("id")))
         facts = read_facts(rows)
-        inserted, skipped, paused = [], defaultdict(list), defaultdict(list)
+        inserted, paused, skipped = [], [], defaultdict(list)
         members = []
         for row in rows:
             known = facts[row.id]
             if reason := find_reason(known):
                 skipped[reason].append(row.id)
-            elif until := known.paused_until:
-                paused[until].append(row.id)
+            elif known.is_paused:
+                paused.append(row)
             elif known.choice != Choice.ON:
                 members.append(digests.Member(row, known.choice, known.reader))
             else:
@@ -82,8 +90,7 @@ def enqueue_due() -> bool:
                 inserted.append(row)
         for reason, ids_of_reason in skipped.items():
             end(ids_of_reason, State.SKIPPED, reason=reason)
-        for until, ids_until in paused.items():
-            postpone(ids_until, until)
+        postpone_paused(paused)
         _insert_jobs([jobs[row.id] for row in inserted])
         Delivery.objects.using(database()).bulk_update(inserted, ["state", "job"])
         return members
@@ -104,26 +111,21 @@ def _insert_jobs(jobs: Sequence[Job]) -> None:
 
 def _prepare_digest_job(digest: Digest) -> Job:
     task = deliver_digest.using(run_after=digest.due_at)
-    return task.get_backend().prepare(task, [str(digest.id)], {})[0]
+    return task.get_backend().prepare(task, [], {})[0]
 
 
 def fail_abandoned() -> None:
     """Mark deliveries as failed whose job has ended otherwise: after its last attempt, or by hand."""
     active = Job.objects.using(database()).filter(id=OuterRef("job"), state__in=ACTIVE)
     rows = Delivery.objects.using(database()).filter(state=State.QUEUED, job__isnull=False)
-    errors = dict(rows.exclude(Exists(active)).values_list("id", "error")[:MAX_PER_CHUNK])
-    for id, error in errors.items():
-        end([id], State.FAILED, error=error or "Its job has ended before it was recorded as sent.")
+    for id, job, error in rows.exclude(Exists(active)).values_list("id", "job", "error")[:MAX_PER_CHUNK]:
+        fail([id], job, error or "Its job has ended before it was recorded as sent.")
 
 
 @own_task(queue_name=queue_name, takes_context=True)
 @policy(title="Deliver a notification", **POLICY)
 def deliver(context: Any, delivery: str) -> str:
-    """Send a delivery if its notification is still open. Returns its state."""
-    rows = Delivery.objects.using(database()).filter(id=UUID(delivery))
-    row = rows.first()
-    if row is None:
-        return str(Delivery.Reason.DELETED)
+    """Send a delivery, which has this job, if its notification is still open. Returns its state."""
 
     def send(opened: Sequence[OpenDelivery], user: Any) -> None:
         ((found, notification),) = opened
@@ -132,20 +134,15 @@ def deliver(context: Any, delivery: str) -> str:
         else:
             send_built(lambda: build_email(found, notification, user))
 
-    return send_open(rows, row.user_id, send, attempt=context.attempt)
+    return send_open(context, send)
 
 
 @own_task(queue_name=queue_name, takes_context=True)
 @policy(title="Deliver a digest", **POLICY)
-def deliver_digest(context: Any, digest: str) -> str:
-    """Send the deliveries of a digest whose notifications are still open in one e-mail. Returns their state."""
-    row = Digest.objects.using(database()).filter(id=UUID(digest)).first()
-    if row is None:
-        return str(Delivery.Reason.DELETED)
-    return send_open(
-        Delivery.objects.using(database()).filter(job=row.job),
-        row.user_id,
-        lambda opened, user: send_built(lambda: digests.build_digest(row, opened, user)),
-        attempt=context.attempt,
-        begin=lambda: digests.close(row),
-    )
+def deliver_digest(context: Any) -> str:
+    """Send the deliveries of a digest, which have this job, in one e-mail if they are open. Returns their state."""
+
+    def send(opened: Sequence[OpenDelivery], user: Any) -> None:
+        send_built(lambda: digests.build_digest(UUID(context.task_result.id), opened, user))
+
+    return send_open(context, send, is_digest=True, begin=digests.close)

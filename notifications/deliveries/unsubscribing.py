@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from notifications.models import Notification
 from notifications.streams.categories import Channel
-from notifications.streams.preferences import choose, switch_off
+from notifications.streams.preferences import switch_off, switch_on
 
 
 class _ShortJSON:
@@ -54,6 +54,6 @@ def unsubscribe(user: Any, category: str | None) -> None:
 
 
 def resubscribe(user: Any, category: str | None) -> None:
-    """Undo ``unsubscribe()`` of a category: e-mails are sent as if the user had never chosen."""
+    """Undo ``unsubscribe()`` of a category."""
     if category is not None:
-        choose(user, {(category, str(Channel.EMAIL)): None})
+        switch_on(user, category, [str(Channel.EMAIL)])

@@ -19,6 +19,7 @@ from django.utils.translation import get_language, gettext
 from notifications import serializers, times, validators
 from notifications.db.transactions import database
 from notifications.models import Broadcast, Job, Notification
+from notifications.streams.categories import load_categories
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,7 @@ class InboxRow:
     notification: Notification
     actions: list[Action]
     reason: Reason | None
+    can_mute: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +60,7 @@ class Day:
 def group_by_day(rows: Sequence[Notification]) -> list[Day]:
     """Return notifications in groups of one day in the current time zone, in their order."""
     today = timezone.localtime(times.now()).date()
-    reasons = _read_reasons(rows)
+    reasons, categories = _read_reasons(rows), load_categories()
 
     def day_of(row: Notification) -> date:
         # A damaged row may have no time.
@@ -68,7 +70,12 @@ def group_by_day(rows: Sequence[Notification]) -> list[Day]:
         Day(
             label=_label_of(day, today),
             rows=[
-                InboxRow(notification=row, actions=_actions_of(row), reason=reasons.get(row.pk))
+                InboxRow(
+                    notification=row,
+                    actions=_actions_of(row),
+                    reason=reasons.get(row.pk),
+                    can_mute=bool(row.category) and not categories.get(row.category).is_required,
+                )
                 for row in group
             ],
         )

@@ -52,8 +52,9 @@ def read_rows(user: Any) -> list[PreferenceRow]:
     choices = read_choices([user])
     position = pages.read_stream_position(user)
     had = listing.read_categories(user, below=position.seq + 1, filters=VIEWS["inbox"])
-    others = {key for _, key, _ in choices} | set(rules.categories) | set(had)
-    keys = [*declared, *sorted(others - {*declared, "", ALL_OTHERS})][:MAX_CATEGORIES]
+    # Those for which the user has chosen something are never cut off.
+    keys = [*declared, *sorted({key for _, key, _ in choices} - {*declared, ""})]
+    keys += sorted({*rules.categories, *had} - {*keys, "", ALL_OTHERS})[:MAX_CATEGORIES]
     if rules.of(""):
         keys.append("")
     return [_row(user, key, choices) for key in keys]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date, time, timedelta
+from datetime import UTC, date, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from zoneinfo import available_timezones
 
 from django.conf import settings as django_settings
 from django.core.exceptions import BadRequest
@@ -29,6 +28,8 @@ from notifications.problems import Problem, prevent_caching
 from notifications.streams import pages, preferences
 from notifications.streams.categories import load_categories
 
+#: Rows of the form that are read, more than the page has.
+MAX_ROWS = 1000
 #: For how many hours the page offers to pause.
 PAUSE_HOURS = (1, 8, 24, 24 * 7)
 #: What the page says after a form of it, by the parameter of the query string that names a category, or is ``1``.
@@ -56,7 +57,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "hours": [(hour, time_format(time(hour), "TIME_FORMAT")) for hour in range(24)],
         # The first day of 2024 was a Monday.
         "days": [(day, date_format(date(2024, 1, 1 + day), "l")) for day in range(7)],
-        "time_zones": sorted(zone for zone in available_timezones() if "/" in zone and zone[:4] != "Etc/"),
+        "time_zones": _offered_time_zones(reader.time_zone),
         "site_time_zone": django_settings.TIME_ZONE,
         "dead_address": reader.dead_address if reader.dead_address == address_of(request.user) else "",
         **{name: request.GET.get(name, "")[: validators.MAX_CATEGORY_LENGTH] for name in MESSAGES},
@@ -69,14 +70,13 @@ def _save(request: HttpRequest) -> HttpResponse:
     try:
         if "pause" in form:
             hours = form["pause"]
-            paused = hours.isascii() and hours.isdigit() and int(hours[:4]) in PAUSE_HOURS
-            until = times.now() + timedelta(hours=int(hours)) if paused else None
+            until = times.now() + timedelta(hours=int(hours)) if hours in map(str, PAUSE_HOURS) else None
             preferences.change_reader(user, paused_until=until)
         elif "revive" in form:
             preferences.change_reader(user, dead_address="", dead_error="")
         else:
             changes = {}
-            for number, key in enumerate(form.getlist("category")[: preferences.MAX_CATEGORIES + 1]):
+            for number, key in enumerate(form.getlist("category")[:MAX_ROWS]):
                 key = validators.text("category", key, validators.MAX_CATEGORY_LENGTH)
                 for channel in shown_channels():
                     if (choice := form.get(f"{channel}.{number}")) is not None:
@@ -230,13 +230,19 @@ def _parse_time(value: Any) -> Any:
         return None
     try:
         moment = parse_datetime(value) if isinstance(value, str) else None
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment and moment.tzinfo else None
+    except (ValueError, OverflowError):
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise Problem(
             422, "paused_until must be a time like 2026-05-01T12:00:00Z, or null.", field="paused_until"
         )
     return moment
+
+
+def _offered_time_zones(chosen: str) -> list[str]:
+    offered = {zone for zone in preferences.time_zones() if "/" in zone and not zone.startswith("Etc/")}
+    return sorted(offered | set(filter(None, [chosen])))
 
 
 def _pause_label(hours: int) -> str:

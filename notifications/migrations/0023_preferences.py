@@ -12,6 +12,7 @@ INSERT INTO notifications_preference (user_id, category, channel, choice, change
 SELECT user_id, category, '{channel}', 'off', created_at FROM notifications_mutedcategory WHERE true
 ON CONFLICT DO NOTHING
 """
+EMPTY = "DELETE FROM notifications_mutedcategory"
 COPY_BACK = """
 INSERT INTO notifications_mutedcategory (user_id, category, created_at)
 SELECT user_id, category, changed_at FROM notifications_preference
@@ -175,7 +176,8 @@ class Migration(migrations.Migration):
                 verbose_name="reason",
             ),
         ),
-        *(migrations.RunSQL(COPY.format(channel=channel), COPY_BACK) for channel in ("bell", "email")),
+        migrations.RunSQL(COPY.format(channel="bell"), [EMPTY, COPY_BACK]),
+        migrations.RunSQL(COPY.format(channel="email"), migrations.RunSQL.noop),
         migrations.RunSQL(
             "UPDATE notifications_delivery SET reason = 'off' WHERE reason = 'muted'",
             "UPDATE notifications_delivery SET reason = 'muted' WHERE reason = 'off'",

@@ -154,8 +154,9 @@ def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | N
         return
     if languages is None:
         languages = [translation.get_language() or ""] * len(rows)
-    muting = {row.user_id for row in rows if is_muted(row)}
-    choices = read_choices(muting) if muting else {}
+    muted = [row for row in rows if is_muted(row)]
+    categories = {row.category for row in muted}
+    choices = read_choices({row.user_id for row in muted}, categories) if muted else {}
 
     def is_wanted(row: Notification, channel: str) -> bool:
         return not is_muted(row) or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -16,12 +17,14 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.db import bulk
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.user_keys import from_db, to_db
-from notifications.models import Notification, Preference, Reader
+from notifications.models import Delivery, Notification, Preference, Reader
 from notifications.streams.categories import CHOICES, Channel, Choice, load_categories
 
-#: Categories for which one user can have preferences.
+#: Categories, besides declared ones, for which one user can have preferences.
 MAX_CATEGORIES = 100
 #: For how long a user can pause.
 MAX_PAUSE = timedelta(days=366)
@@ -65,9 +68,11 @@ def is_muted(row: Notification) -> bool:
     return row.read_at is not None and row.read_at == row.created_at
 
 
-def read_choices(users: Iterable[Any]) -> Choices:
-    """Return what users (keys) have chosen."""
+def read_choices(users: Iterable[Any], categories: Iterable[str] | None = None) -> Choices:
+    """Return what users (keys) have chosen, of some categories or of all."""
     rows = Preference.objects.using(database()).filter(user__in=list(users))
+    if categories is not None:
+        rows = rows.filter(category__in=list(categories))
     return {
         (user, category, channel): choice
         for user, category, channel, choice in rows.values_list("user_id", "category", "channel", "choice")
@@ -107,8 +112,8 @@ def choose(
         rows = Preference.objects.using(database()).filter(user=user)
         rows.filter(changed).delete()
         if inserted:
-            kept = set(rows.values_list("category", flat=True))
-            if len(kept | {row.category for row in inserted}) > max_categories:
+            kept = set(rows.values_list("category", flat=True)) | {row.category for row in inserted}
+            if len(kept - {*categories.declared, ""}) > max_categories:
                 raise TooManyPreferences
             # Two requests at once may both have deleted what they insert.
             Preference.objects.using(database()).bulk_create(
@@ -132,7 +137,20 @@ def mute(user: Any, category: str) -> None:
 
 def unmute(user: Any, category: str) -> None:
     """Undo ``mute()``. Notifications that the category has had meanwhile stay read."""
-    choose(user, dict.fromkeys(((category, channel) for channel in CHOICES), None))
+    switch_on(user, category, CHOICES)
+
+
+def switch_on(user: Any, category: str, channels: Iterable[str]) -> None:
+    """Have a user (key) be told of a category by channels as by default, each one where the default is never."""
+    declared = load_categories().get(category)
+    choose(
+        user,
+        {
+            (category, channel): str(Choice.ON) if declared.choice(channel, None) == Choice.OFF else None
+            for channel in channels
+        },
+        max_categories=sys.maxsize,
+    )
 
 
 def switch_off(user: Any, category: str | None, channel: str) -> None:
@@ -160,6 +178,12 @@ def read_reader(user: Any) -> Reader:
     return Reader.objects.using(database()).filter(user=user).first() or Reader(user_id=user)
 
 
+@cache
+def time_zones() -> frozenset[str]:
+    """Return the names of all time zones. Finding them reads hundreds of files."""
+    return frozenset(available_timezones())
+
+
 def check_reader(values: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` for values of ``change_reader()`` that cannot be stored."""
     hour, day = values.get("digest_hour", 0), values.get("digest_day", 0)
@@ -168,7 +192,7 @@ def check_reader(values: Mapping[str, Any]) -> None:
     if type(day) is not int or not 0 <= day <= 6:
         raise ValueError(f"The day is {day!r}. It must be an integer from 0 (Monday) to 6 (Sunday).")
     zone = values.get("time_zone", "")
-    if zone and zone not in available_timezones():
+    if zone and zone not in time_zones():
         raise ValueError(f"There is no time zone {str(zone)[:100]!r}. Choose one like 'Europe/Paris'.")
     until = values.get("paused_until")
     if until is not None and (not isinstance(until, datetime) or until > times.now() + MAX_PAUSE):
@@ -178,5 +202,15 @@ def check_reader(values: Mapping[str, Any]) -> None:
 def change_reader(user: Any, **values: Any) -> None:
     """Store what a user (key) chooses for all categories. Raises ``ValueError``. In its own transaction."""
     check_reader(values)
-    rows = Reader.objects.using(database())
-    retrying_atomic(lambda: rows.update_or_create(user_id=user, defaults=values))
+
+    def change() -> None:
+        rows = Reader.objects.using(database())
+        before = lock_query(rows.filter(user=user), skip_locked=False).first()
+        rows.update_or_create(user_id=user, defaults=values)
+        if before and before.paused_until and "paused_until" in values:
+            # What waits for the end of the pause waits for the new one.
+            until = values["paused_until"] or database_now()
+            waiting = Delivery.objects.using(database()).filter(user=user, state="pending")
+            waiting.filter(due_at=before.paused_until).update(due_at=until)
+
+    retrying_atomic(change)

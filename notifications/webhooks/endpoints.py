@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import serializers, times, validators
+from notifications.conf import settings
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
@@ -74,9 +75,11 @@ def create(
     ``description``
         What it is for, in at most 200 characters.
 
-    Raises ValueError or TypeError, also if there are 10 of this owner; ``ImproperlyConfigured`` if no backend in
-    ``TASKS`` stores jobs.
+    Raises ValueError or TypeError, also if there are 10 of this owner; ``ImproperlyConfigured`` if
+    ``NOTIFICATIONS["WEBHOOKS"]`` is off, or no backend in ``TASKS`` stores jobs.
     """
+    if not settings.WEBHOOKS:
+        raise ImproperlyConfigured("Webhooks are off. Set NOTIFICATIONS['WEBHOOKS'] to True.")
     handlers = load_handlers()
     if handlers.webhook is None:
         raise ImproperlyConfigured(

@@ -245,7 +245,7 @@ def people(make_user, client_of):
 def rows(user, settings):
     """One row of each kind, each with ``SECRET`` in it; returns what paths and forms need to name them."""
     schedules = {SECRET: {"task": "tests.jobs.tasks.noop", "every": timedelta(days=1)}}
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules, "WEBHOOKS": True}
     operating.insert_declared()
     id = tasks.fail.using(owner=user, title=SECRET).enqueue(SECRET).id
     run_jobs()

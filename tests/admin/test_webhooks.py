@@ -18,6 +18,11 @@ URL = "https://hooks.example/private-path"
 ALL = ["view_webhookendpoint", "add_webhookendpoint", "change_webhookendpoint", "delete_webhookendpoint"]
 
 
+@pytest.fixture(autouse=True)
+def webhooks_on(settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
+
+
 @pytest.fixture
 def act(client):
     """act(action, *ids) posts an action of the list, and returns the page that follows."""

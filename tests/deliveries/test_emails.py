@@ -205,9 +205,10 @@ def test_errors_that_may_pass(error, expected):
     assert may_pass(error) is expected
 
 
-def test_long_header_for_unsubscribing(notified, mailbox):
+@pytest.mark.parametrize("character", ["日", "\U0001f600", '"', "\x01"])
+def test_long_header_for_unsubscribing(notified, mailbox, character):
     """Programs that fold or encode it would break the link: RFC 8058 forbids that."""
-    category = "日" * 100
+    category = character * 100
     notified(category=category)
     send_due()
     raw = mailbox.messages[0].content.replace(b"\r\n ", b" ")

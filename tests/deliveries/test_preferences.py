@@ -1,5 +1,6 @@
 """Preferences decide whether, when and together with what an e-mail is sent."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,8 +10,9 @@ from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.deliveries import digests, sending
+from notifications.deliveries import attempts, digests, sending
 from notifications.deliveries.timeline import timeline
+from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.streams import preferences
 from notifications.testing import run_jobs
@@ -99,6 +101,18 @@ class TestChoices:
         notify(user, "second", category="silent")
         assert Notification.objects.get(title="second").read_at is None
 
+    def test_unmuting_what_is_silent_by_default(self, user, categories):
+        preferences.mute(user.pk, "silent")
+        preferences.unmute(user.pk, "silent")
+        notify(user, "note", category="silent")
+        assert Notification.objects.get().read_at is None
+
+    def test_declared_categories_do_not_count(self, user, configure):
+        configure([{"email": 600}], CATEGORIES={f"c{n}": {} for n in range(preferences.MAX_CATEGORIES)})
+        preferences.choose(user.pk, {(f"c{n}", "email"): "off" for n in range(preferences.MAX_CATEGORIES)})
+        preferences.choose(user.pk, {("", "email"): "off", ("other", "email"): "off"})
+        assert len(preferences.read_choices([user.pk])) == preferences.MAX_CATEGORIES + 2
+
     def test_required_category_is_not_muted(self, user, categories, settings):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CATEGORIES": {}}
         preferences.mute(user.pk, "security")
@@ -124,6 +138,55 @@ class TestSending:
         preferences.choose(user.pk, {("export", "email"): "off"})
         run_jobs()
         assert (read_states(), mail.outbox) == ([("skipped", "off")], [])
+
+    def test_digest_that_was_chosen_after_the_job_was_enqueued(self, notified, user):
+        notified(category="export")
+        Delivery.objects.update(due_at=timezone.now())
+        sending.enqueue_due()
+        preferences.choose(user.pk, {("export", "email"): "weekly"})
+        run_jobs()
+        sending.enqueue_due()
+        assert mail.outbox == [] and Delivery.objects.get().job == Digest.objects.get().job
+
+    def test_job_of_before_sends_nothing(self, notified, user):
+        """One that was lost after it had postponed its delivery runs again beside the new one."""
+        notified()
+        Delivery.objects.update(due_at=timezone.now())
+        sending.enqueue_due()
+        first = Job.objects.get()
+        Delivery.objects.update(state="pending", job=None)
+        sending.enqueue_due()
+        Job.objects.exclude(id=first.id).update(run_after=timezone.now() + timedelta(hours=1))
+        run_jobs()
+        assert mail.outbox == [] and read_states() == [("queued", "")]
+        Job.objects.filter(state="queued").update(run_after=timezone.now())
+        run_jobs()
+        assert len(mail.outbox) == 1
+
+    def test_late_failure_leaves_what_was_postponed(self, notified, user, monkeypatch):
+        """A try that fails for good after another one has met a pause, and a look for abandoned ones."""
+        delivery = notified()
+        until = timezone.now() + timedelta(hours=1)
+
+        def postpone_and_fail(email):
+            attempts.postpone([delivery.id], until)
+            raise ValueError("late")
+
+        monkeypatch.setattr(attempts, "send_email", postpone_and_fail)
+        send_due()
+        delivery.refresh_from_db()
+        assert (delivery.state, delivery.due_at) == ("pending", until)
+        attempts.fail([delivery.id], Job.objects.get().id, "abandoned")
+        assert read_states() == [("pending", "")]
+
+    def test_pause_that_ends_while_a_delivery_is_postponed(self, notified, user):
+        """The transaction reads the pause once more, with the row locked."""
+        delivery = notified()
+        preferences.change_reader(user.pk, paused_until=None)
+        before = timezone.now()
+        attempts.postpone_paused([delivery])
+        delivery.refresh_from_db()
+        assert before <= delivery.due_at <= timezone.now()
 
     def test_muted_in_the_bell_only(self, notified, user):
         preferences.choose(user.pk, {("export", "bell"): "off"})
@@ -154,8 +217,13 @@ class TestSending:
         delivery.refresh_from_db()
         assert (delivery.state, delivery.due_at, delivery.job) == ("pending", until, None)
         assert mail.outbox == []
-        preferences.change_reader(user.pk, paused_until=None)
-        send_due()
+        # Ending it earlier sends at once what has waited for its end, and no job of before is in the way.
+        for until in (timezone.now() + timedelta(minutes=1), None):
+            preferences.change_reader(user.pk, paused_until=until)
+            delivery.refresh_from_db()
+            assert delivery.due_at <= (until or timezone.now())
+        sending.enqueue_due()
+        run_jobs()
         assert len(mail.outbox) == 1
 
     def test_required_category_is_sent_in_a_pause(self, user, categories):
@@ -208,15 +276,28 @@ class TestDigests:
         with pytest.raises(IntegrityError):
             Digest.objects.create(user_id=user.pk, due_at=digest.due_at, job=digest.job)
 
-    def test_what_comes_when_it_is_closed_waits_for_the_next(self, user, categories, monkeypatch):
+    @pytest.mark.parametrize("how", ["run early", "cancelled"])
+    def test_what_comes_after_its_job_has_ended_is_sent_by_another(self, user, categories, how):
+        """At the same time, the end of the window, and as another message."""
         notify(user, "Export 1", category="export")
         send_due()
-        Digest.objects.update(is_closed=True)
+        due_at = Digest.objects.get().due_at
+        if how == "cancelled":
+            manual.cancel([Digest.objects.get().job])
+        else:
+            Job.objects.update(run_after=timezone.now())
+            run_jobs()
         notify(user, "Export 2", category="export")
         send_due()
-        second = Delivery.objects.get(notification=Notification.objects.get(title="Export 2").pk)
-        assert (second.state, second.due_at) == ("pending", Digest.objects.get().due_at)
-        assert Job.objects.count() == 1
+        digest = Digest.objects.get()
+        assert digest.due_at == due_at and Job.objects.get(id=digest.job).run_after == due_at
+        send_digests()
+        sending.fail_abandoned()
+        mails = [["Export 1"], ["Export 2"]] if how == "run early" else [["Export 2"]]
+        titles = [re.findall(r"Export \d", email.body) for email in mail.outbox]
+        assert titles == mails
+        assert len({email.extra_headers["Message-ID"] for email in mail.outbox}) == len(mails)
+        assert [state for state, _ in read_states()] == ["sent" if how == "run early" else "failed", "sent"]
 
     def test_one_that_another_process_inserts_at_the_same_moment(self, user, categories, monkeypatch):
         """Its deliveries are in that digest after the next look."""
@@ -249,8 +330,6 @@ class TestDigests:
         assert set(read_states()) == {("sent", "")}
 
     def test_failed_one_is_retried_as_a_whole(self, user, categories, monkeypatch):
-        from notifications.deliveries import attempts
-
         notify(user, "Export", category="export")
         send_due()
         sent = []

@@ -334,7 +334,7 @@ def test_second_execution_decides_no_other_devices(user, service):
     def decide():
         recipient, rows = attempts.read_recipient(user.pk), Delivery.objects.filter(id=id)
         with transaction.atomic():
-            decided.extend(attempts._decide(rows, recipient))
+            decided.extend(attempts._decide(rows, recipient, is_digest=False))
 
     id = Delivery.objects.get().id
     decide()

@@ -113,9 +113,27 @@ class TestPage:
         assert "Paused until" in client.get(PAGE).content.decode()
         client.post(PAGE, {"pause": "0"})
         assert Reader.objects.get().paused_until is None
-        for hours in ("-1", "x", "9" * 5000, "10000"):
+        for hours in ("-1", "x", "9" * 5000, "10000", "0001" + "9" * 20, "¹"):
             client.post(PAGE, {"pause": hours})
             assert Reader.objects.get().paused_until is None
+
+    def test_time_zone_that_is_not_offered_is_kept(self, client, user, categories):
+        preferences.change_reader(user.pk, time_zone="UTC")
+        html = client.get(PAGE).content.decode()
+        assert re.search(r"<option selected>UTC</option>", html)
+
+    def test_own_category_beside_many_declared_ones(self, client, user, configure):  # noqa: F811
+        configure([{"email": 600}], CATEGORIES={f"c{n}": {} for n in range(150)})
+        preferences.mute(user.pk, "own")
+        fields = fields_of(client.get(PAGE).content.decode())
+        number = fields["category"].index("own")
+        client.post(PAGE, {**fields, f"bell.{number}": "on", f"email.{number}": "on"})
+        assert not Preference.objects.filter(channel__in=["bell", "email"]).exists()
+
+    def test_required_category_cannot_be_muted(self, client, user, categories):
+        notify(user, "note", category="security")
+        assert 'value="security" formaction' not in client.get("/notifications/").content.decode()
+        assert client.post("/notifications/mute/", {"category": "security"}).status_code == 409
 
     def test_dead_address_is_shown_until_it_is_tried_again(self, client, user, categories):
         preferences.change_reader(user.pk, dead_address="ada@users.example", dead_error="550 5.1.1")
@@ -173,6 +191,7 @@ class TestApi:
             {"paused_until": "tomorrow"},
             {"paused_until": "2026-13-01T00:00:00Z"},
             {"paused_until": "2026-12-01T00:00:00"},
+            {"paused_until": "0001-01-01T00:00:00+23:59"},
             {"unknown": 1},
         ],
     )

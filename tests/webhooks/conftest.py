@@ -14,6 +14,11 @@ from tests.webhooks.receiver import Receiver
 
 
 @pytest.fixture(autouse=True)
+def webhooks_on(settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
+
+
+@pytest.fixture(autouse=True)
 def reset_circuits():
     circuits.reset()
 

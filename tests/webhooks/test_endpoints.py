@@ -6,10 +6,13 @@ from uuid import uuid4
 import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from notifications import webhooks
+from notifications.api import notify
 from notifications.jobs.handlers.declarations import EVENTS
-from notifications.models import WebhookEndpoint
+from notifications.models import Job, WebhookEndpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +66,18 @@ def test_project_whose_tasks_are_no_jobs(settings):
     settings.TASKS = {"default": {"BACKEND": DUMMY}}
     with pytest.raises(ImproperlyConfigured, match="Webhooks are jobs"):
         webhooks.create(URL)
+
+
+def test_webhooks_that_are_off(settings, user):
+    """None is added. Those that are there get nothing, and are not looked for."""
+    webhooks.create(URL)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": False}
+    with pytest.raises(ImproperlyConfigured, match="Webhooks are off"):
+        webhooks.create(URL)
+    with CaptureQueriesContext(connection) as queries:
+        notify(user, "note")
+    assert queries.captured_queries and not [q for q in queries.captured_queries if "webhook" in q["sql"]]
+    assert not Job.objects.exists()
 
 
 def test_rotation():

@@ -67,7 +67,7 @@ class Handlers:
     ``task_paths``
         Of all of them, and ``SILENT_TASKS``. Jobs of these tasks raise no events.
     ``webhook``
-        The handler that sends an event to an endpoint; None where no backend stores its jobs.
+        The handler that sends an event to an endpoint; None where ``WEBHOOKS`` is off, or no backend stores its jobs.
     ``webhook_error``
         Why that handler cannot be used, although a backend stores its jobs.
     ``wrong``
@@ -116,10 +116,11 @@ class Handlers:
 
     def _add_webhook(self) -> None:
         try:
-            if stores_jobs(find_task(WEBHOOK_TASK).backend):
+            # Where nobody uses them, no transaction looks for endpoints.
+            if settings.WEBHOOKS and stores_jobs(find_task(WEBHOOK_TASK).backend):
                 self.webhook = _make_handler(WEBHOOK_TASK)
-        except ImportError:
-            pass  # TASKS is wrong, which other checks report
+        except (ImportError, ImproperlyConfigured):
+            pass  # TASKS or the setting is wrong, which other checks report
         except Exception as exc:  # host code: engines, subclasses of the backend, which other checks report
             self.webhook_error = str(exc)
 
