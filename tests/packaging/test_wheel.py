@@ -88,7 +88,9 @@ def test_wheel_holds_every_file_of_the_app(wheel):
     ).split()
     modules = {name for name in kept if re.fullmatch(r"notifications/static/notifications/\w+\.js", name)}
     assert held == set(kept) - modules
-    assert {Path(name).name for name in held if "/bundle/" in name} == {"entry.js", "inbox.js", "page.js"}
+    assert {Path(name).name for name in held if "/bundle/" in name} == {
+        *("entry.js", "inbox.js", "page.js", "push.js", "push_worker.js")
+    }
     for folder in ("templates/", "static/", "migrations/0001_streams.py", "locale/", "py.typed"):
         assert any(name.startswith(f"notifications/{folder}") for name in held), folder
     for extra in ("daphne", "uvicorn", "postgres", "redis", "django52"):

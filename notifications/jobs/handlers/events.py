@@ -123,13 +123,18 @@ def build_jobs_for_notifications(rows: Sequence[Notification]) -> list[Job]:
 
 def count_jobs_per_notification() -> int:
     """Return how many jobs a notification inserts: those of its handlers, and as many webhooks as the last one."""
-    return len(load_handlers().by_event.get(NOTIFICATION_CREATED, ())) + most_per_event[NOTIFICATION_CREATED]
+    handlers = load_handlers()
+    webhooks = most_per_event[NOTIFICATION_CREATED] if handlers.webhook else 0
+    return len(handlers.by_event.get(NOTIFICATION_CREATED, ())) + webhooks
 
 
 def count_jobs_per_end() -> int:
     """Return how many jobs the end of a job inserts at most, with those for its notification, by the same measure."""
+    handlers = load_handlers()
+    if not handlers.webhook:
+        return handlers.jobs_per_end
     webhooks = max(most_per_event[type] for type in EVENTS if type != NOTIFICATION_CREATED)
-    return load_handlers().jobs_per_end + webhooks + most_per_event[NOTIFICATION_CREATED]
+    return handlers.jobs_per_end + webhooks + most_per_event[NOTIFICATION_CREATED]
 
 
 def insert_jobs(jobs: Sequence[Job]) -> None:
