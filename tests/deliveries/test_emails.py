@@ -79,8 +79,10 @@ def test_address_of_the_site_that_is_not_ascii(notified, mailbox, configure):
     message, text, _ = parts(mailbox.messages[0])
     assert message["Message-ID"] == f"<{delivery.id}@xn--exmple-cua.com>"
     assert "https://Exämple.com:8443/notifications/" in text
-    assert message["List-Unsubscribe"].startswith(
-        "<https://xn--exmple-cua.com:8443/notifications/unsubscribe/"
+    assert (
+        message["List-Unsubscribe"]
+        .strip()
+        .startswith("<https://xn--exmple-cua.com:8443/notifications/unsubscribe/")
     )
 
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core import mail
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import notify
@@ -184,7 +184,8 @@ class TestSending:
         delivery = notified()
         preferences.change_reader(user.pk, paused_until=None)
         before = timezone.now()
-        attempts.postpone_paused([delivery])
+        with transaction.atomic():
+            attempts.postpone_paused([delivery])
         delivery.refresh_from_db()
         assert before <= delivery.due_at <= timezone.now()
 

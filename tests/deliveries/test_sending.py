@@ -342,5 +342,6 @@ def test_facts_are_read_in_four_queries(notified, django_assert_num_queries):
     for number in range(20):
         notified(f"note {number}")
     rows = list(Delivery.objects.all())
-    with django_assert_num_queries(4):
+    # PostgreSQL is asked for its time too.
+    with django_assert_num_queries(4 + (connection.vendor == "postgresql")):
         decisions.read_facts(rows)
