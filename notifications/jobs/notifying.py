@@ -12,7 +12,7 @@ from uuid import UUID
 from notifications import spans
 from notifications.db import project_code
 from notifications.jobs.handlers import events
-from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
 from notifications.models import Notification
 from notifications.signals import notification_recorded
 from notifications.streams import inbox
@@ -37,8 +37,10 @@ def creation_events() -> NotifyEvents | None:
     Called before the transaction, because it may import the handlers.
     """
     has_receivers = bool(notification_recorded.receivers) and project_code.current.get() != SILENT_HOST_CODE
-    load_handlers()
-    raises_events = events.may_raise_events()
+    handlers = load_handlers()
+    raises_events = bool(handlers.webhook or handlers.by_event.get(NOTIFICATION_CREATED)) and (
+        events.may_raise_events()
+    )
     return NotifyEvents(has_receivers, raises_events) if has_receivers or raises_events else None
 
 
