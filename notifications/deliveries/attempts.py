@@ -20,7 +20,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 
-from notifications import outbound, times, validators
+from notifications import times, validators
 from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.locks import lock_query
@@ -203,6 +203,8 @@ def send_built(build: Callable[[], EmailMultiAlternatives]) -> None:
 
 def may_pass(exc: BaseException) -> bool:
     """Return whether an error of sending may pass: not for good answers like 550 of SMTP, and not for wrong values."""
+    from notifications import outbound  # with aiohttp, in processes that send only
+
     if isinstance(exc, smtplib.SMTPRecipientsRefused):
         return all(code < 500 for code, _ in exc.recipients.values())
     if isinstance(exc, smtplib.SMTPAuthenticationError):

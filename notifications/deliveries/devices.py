@@ -13,7 +13,6 @@ from django.utils.translation import gettext as _
 from notifications import times, validators
 from notifications.db.transactions import database, retrying_atomic
 from notifications.models import PushSubscription
-from notifications.outbound.guard import Forbidden, parse
 
 #: Devices that one user can have.
 MAX_DEVICES = 20
@@ -89,6 +88,8 @@ def register(
 
 def check_subscription(endpoint: Any, p256dh: Any, auth: Any) -> None:
     """Raise ``WrongSubscription`` for what no browser sends. The addresses of the endpoint are checked at each call."""
+    from notifications.outbound.guard import Forbidden, parse  # with aiohttp, in processes that need it only
+
     if not isinstance(endpoint, str) or not endpoint.isascii() or len(endpoint) > MAX_ENDPOINT_LENGTH:
         raise WrongSubscription("endpoint", f"must be a URL of at most {MAX_ENDPOINT_LENGTH} characters.")
     try:

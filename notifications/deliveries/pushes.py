@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext
 
-from notifications import outbound, serializers, times
+from notifications import serializers, times
 from notifications.conf import settings
 from notifications.context import requester
 from notifications.db.transactions import database, retrying_atomic
@@ -20,7 +20,6 @@ from notifications.deliveries import devices, vapid
 from notifications.deliveries.emails import absolute
 from notifications.models import Delivery, Notification, PushSubscription
 from notifications.models.levels import NotificationLevel
-from notifications.outbound.guard import parse
 
 #: The key and value by which browsers recognize a message that they can show themselves (Push API, "declarative").
 DECLARATIVE = {"web_push": 8030}
@@ -70,6 +69,8 @@ def send_push(delivery: Delivery, row: Notification, user: Any) -> None:
 
 async def _post(endpoint: str, body: bytes, headers: dict[str, str]) -> int:
     """Return the status of a request to a push service. The body of its answer is not read."""
+    from notifications import outbound  # with aiohttp, in processes that send only
+
     async with outbound.stream(
         "POST",
         endpoint,
@@ -93,6 +94,8 @@ def build_request(
 
     Raises ``ImproperlyConfigured`` and ``ValueError``.
     """
+    from notifications.outbound.guard import parse  # with aiohttp, in processes that send only
+
     try:
         from pywebpush import WebPusher
     except ImportError as exc:
