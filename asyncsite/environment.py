@@ -10,7 +10,7 @@ from urllib.parse import quote
 from django.core.exceptions import ImproperlyConfigured
 
 from asyncsite.private_files import make_private_folder, write_private_file
-from asyncsite.service_urls import parse_database_url, redis_layer
+from asyncsite.service_urls import mail_settings, parse_database_url, redis_layer
 
 NAMES = (
     "HOST",
@@ -25,6 +25,12 @@ NAMES = (
     "CSRF_TRUSTED_ORIGINS",
     "REPORT_RETENTION_DAYS",
     "CELERY_BROKER_URL",
+    "SITE_URL",
+    "EMAIL_URL",
+    "EMAIL_FROM",
+    "EMAIL_DELAY_SECONDS",
+    "VAPID_PRIVATE_KEY",
+    "VAPID_SUBJECT",
 )
 
 
@@ -68,10 +74,24 @@ class Environment:
 
     def days(self, name, default):
         """Return a timedelta of whole days."""
+        return timedelta(days=self._whole_number(name, default, "days", 1, 99999))
+
+    def seconds(self, name, default):
+        """Return a timedelta of whole seconds, at most a day."""
+        return timedelta(seconds=self._whole_number(name, default, "seconds", 0, 86400))
+
+    def _whole_number(self, name, default, unit, minimum, maximum):
         value = self.values.get(name, default)
-        if not value.isascii() or not value.isdigit() or len(value) > 5 or int(value) < 1:
-            raise ImproperlyConfigured(f"{name} is {value!r}: use a number of days from 1 to 99999.")
-        return timedelta(days=int(value))
+        if (
+            not value.isascii()
+            or not value.isdigit()
+            or len(value) > 5
+            or not minimum <= int(value) <= maximum
+        ):
+            raise ImproperlyConfigured(
+                f"{name} is {value!r}: use a number of {unit} from {minimum} to {maximum}."
+            )
+        return int(value)
 
     def secret_key(self, debug):
         if self.has_empty_key:
@@ -95,6 +115,11 @@ class Environment:
     def channel_layers(self):
         """Return CHANNEL_LAYERS with the Redis of REDIS_URL, or {} without one."""
         return redis_layer(url) if (url := self.values.get("REDIS_URL")) else {}
+
+    def mail(self, debug):
+        """Return Django's settings of e-mail for EMAIL_URL, by default files in var/mail in development; else {}."""
+        default = f"file://{quote(str(self.var / 'mail'))}" if debug else ""
+        return mail_settings(url) if (url := self.values.get("EMAIL_URL", default)) else {}
 
 
 def public_address(host, port):

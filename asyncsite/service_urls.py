@@ -1,12 +1,13 @@
-"""Parse the URLs of the services that the site uses: DATABASE_URL and REDIS_URL.
+"""Parse the URLs of the services that the site uses: DATABASE_URL, REDIS_URL and EMAIL_URL.
 
 An error never quotes the URL, which may contain a password.
 """
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
+import django
 from django.core.exceptions import ImproperlyConfigured
 
 SQLITE_OPTIONS = {
@@ -14,6 +15,14 @@ SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,
 }
+#: Options of Django's SMTP backend by scheme.
+SMTP_OPTIONS = {
+    "smtp": {"port": 25},
+    "smtp+tls": {"port": 587, "use_tls": True},
+    "smtps": {"port": 465, "use_ssl": True},
+}
+#: The setting of Django before 6.1 for each option of a backend.
+OLD_MAIL_SETTINGS = {"username": "EMAIL_HOST_USER", "password": "EMAIL_HOST_PASSWORD"}
 INVALID_URL = (
     "{0} cannot be read: percent-encode the user and password, and use a port number from 0 to 65535."
 )
@@ -58,6 +67,28 @@ def redis_layer(url):
         )
     layer = "channels_redis.pubsub.RedisPubSubChannelLayer"
     return {"default": {"BACKEND": layer, "CONFIG": {"hosts": [url], "prefix": "asyncsite"}}}
+
+
+def mail_settings(url):
+    """Return Django's settings for file:///folder, smtp://user:password@host:25, smtp+tls://… or smtps://…."""
+    parts = check_url("EMAIL_URL", url)
+    if parts.scheme == "file" and parts.path:
+        name, options = "filebased", {"file_path": unquote(parts.path)}
+    elif parts.scheme in SMTP_OPTIONS and parts.hostname:
+        given = {"port": parts.port, "username": parts.username, "password": parts.password}
+        given = {key: unquote(value) if isinstance(value, str) else value for key, value in given.items()}
+        name, options = "smtp", SMTP_OPTIONS[parts.scheme] | {"host": parts.hostname}
+        options |= {key: value for key, value in given.items() if value}
+    else:
+        raise ImproperlyConfigured(
+            f"EMAIL_URL has no mail server or folder ({parts.scheme or 'no scheme'}): use "
+            "smtp+tls://user:password@host:587, smtps://…, smtp://… or file:///path/to/folder."
+        )
+    backend = f"django.core.mail.backends.{name}.EmailBackend"
+    if django.VERSION >= (6, 1):
+        return {"MAILERS": {"default": {"BACKEND": backend, "OPTIONS": options}}}
+    old = {OLD_MAIL_SETTINGS.get(key, f"EMAIL_{key.upper()}"): value for key, value in options.items()}
+    return {"EMAIL_BACKEND": backend, **old}
 
 
 def check_url(name, url):

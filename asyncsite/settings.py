@@ -121,11 +121,32 @@ if CELERY_BROKER_URL:
 # Older reports are deleted. A user may delete a report earlier.
 REPORT_RETENTION = env.days("REPORT_RETENTION_DAYS", default="90")
 
+# Where links in e-mails and push messages lead. Without it none are sent.
+SITE_URL = env.text("SITE_URL", SELF_URL if DEBUG else "")
+# The settings of Django that send e-mails: MAILERS, before 6.1 EMAIL_BACKEND and others.
+MAIL_SETTINGS = env.mail(DEBUG)
+vars().update(MAIL_SETTINGS)
+DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "Asyncsite <asyncsite@localhost>")
+WEB_PUSH = {}
+if VAPID_PRIVATE_KEY := env.text("VAPID_PRIVATE_KEY"):
+    WEB_PUSH = {"private_key": VAPID_PRIVATE_KEY, "subject": env.text("VAPID_SUBJECT")}
+
+# What is not seen on a page is pushed to the user's devices at once, and sent by e-mail if it is still open later.
+STEPS = [{"push": 0}] if WEB_PUSH else []
+if MAIL_SETTINGS:
+    STEPS.append({"email": env.seconds("EMAIL_DELAY_SECONDS", default="600")})
+
 NOTIFICATIONS = {
     "EMBEDDED_WORKER": env.flag("EMBEDDED_WORKER", default=DEBUG),
     "MAX_BODY_BYTES": 16 * 1024 * 1024,
     # In development the sample upstream may be called, and nothing else on this machine.
     "OUTBOUND_ALLOW": [SELF_ADDRESS] if DEBUG else [],
+    "SITE_URL": SITE_URL,
+    "WEB_PUSH": WEB_PUSH,
+    "DELIVERY": {"*": STEPS} if SITE_URL and STEPS else {},
+    "CATEGORIES": {
+        "job": {"name": _("Reports"), "description": _("The URLs of a report have been checked.")},
+    },
     "SCHEDULES": {"delete-old-reports": {"task": "asyncsite.tasks.delete_old_reports", "cron": "30 3 * * *"}},
 }
 

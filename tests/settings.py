@@ -15,6 +15,8 @@ from asyncsite.settings import DATABASES, NOTIFICATIONS  # noqa: E402
 
 # No test expects a job at night.
 SITE_SCHEDULES, NOTIFICATIONS["SCHEDULES"] = NOTIFICATIONS["SCHEDULES"], {}
+# Tests of deliveries configure their own.
+NOTIFICATIONS |= {"SITE_URL": "", "DELIVERY": {}, "CATEGORIES": {}}
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, because threads and processes share it.

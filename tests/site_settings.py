@@ -21,6 +21,7 @@ from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, LANGUA
 INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne" or "runserver" in sys.argv]
 NOTIFICATIONS["SCHEDULES"] = {}  # no test expects a job at night
 NOTIFICATIONS["ALERTS"] = {"interval": None}  # the tests of alerts set their own; others count notifications
+NOTIFICATIONS |= {"DELIVERY": {}, "CATEGORIES": {}}  # those of the site: tests/asyncsite/test_away.py
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
 DATABASES["default"].setdefault("OPTIONS", {}).update(

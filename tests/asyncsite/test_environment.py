@@ -3,11 +3,13 @@
 import json
 import traceback
 
+import django
 import pytest
+from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from asyncsite.environment import Environment, public_address, write_record
-from asyncsite.service_urls import parse_database_url, redis_layer
+from asyncsite.service_urls import mail_settings, parse_database_url, redis_layer
 
 
 @pytest.fixture
@@ -216,3 +218,49 @@ def test_without_redis_there_is_no_layer(tmp_path):
 def test_public_address(host, address):
     """A server that listens on all addresses is reached by the loopback address."""
     assert public_address(host, 80) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "backend", "options"),
+    [
+        ("file:///var/a%20b", "filebased", {"file_path": "/var/a b"}),
+        ("smtp://localhost", "smtp", {"host": "localhost", "port": 25}),
+        (
+            "smtp+tls://ada:p%40ss@mail.example.com:2587",
+            "smtp",
+            {
+                "host": "mail.example.com",
+                "port": 2587,
+                "use_tls": True,
+                "username": "ada",
+                "password": "p@ss",
+            },
+        ),
+        ("smtps://mail.example.com", "smtp", {"host": "mail.example.com", "port": 465, "use_ssl": True}),
+    ],
+)
+def test_email_url(url, backend, options):
+    """Django's settings by version: MAILERS, or EMAIL_BACKEND and its options, with the names that it reads."""
+    backend = f"django.core.mail.backends.{backend}.EmailBackend"
+    if django.VERSION >= (6, 1):
+        assert mail_settings(url) == {"MAILERS": {"default": {"BACKEND": backend, "OPTIONS": options}}}
+        return
+    names = {"username": "EMAIL_HOST_USER", "password": "EMAIL_HOST_PASSWORD"}
+    expected = {names.get(key, f"EMAIL_{key.upper()}"): value for key, value in options.items()}
+    assert mail_settings(url) == {"EMAIL_BACKEND": backend, **expected}
+    assert set(expected) <= {*dir(global_settings), "EMAIL_FILE_PATH"}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://mail.example.com", "file://", "smtp://", "smtp://ada:p@ss/word@host"]
+)
+def test_wrong_email_url_is_not_quoted(url):
+    with pytest.raises(ImproperlyConfigured, match="EMAIL_URL") as caught:
+        mail_settings(url)
+    assert "p@ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["-1", "ten", "86401"])
+def test_wrong_delay(var, value):
+    with pytest.raises(ImproperlyConfigured, match="use a number of seconds from 0 to 86400"):
+        Environment(var, {"EMAIL_DELAY_SECONDS": value}).seconds("EMAIL_DELAY_SECONDS", "600")

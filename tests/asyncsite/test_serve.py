@@ -75,6 +75,7 @@ def test_first_start_prepares_database_and_users(serve, checkout, server):
     server.wait_for_line("Press Ctrl-C to stop.")
     assert f"The site is at http://127.0.0.1:{port}/\n" in server.output
     assert "Sign in as demo (password demo)" in server.output
+    assert f"E-mails are stored in {checkout}/var/mail/" in server.output
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=30) as response:
         assert response.status == 200
     with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:

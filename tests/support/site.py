@@ -53,6 +53,7 @@ class Site:
             "EMBEDDED_WORKER": "1",
             "PYTHONUNBUFFERED": "1",
             "TEST_GATE": str(self._gate),
+            "EMAIL_URL": f"file://{self.folder}/mail",
         }
         self.web = None
         self.processes = []

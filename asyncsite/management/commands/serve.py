@@ -120,6 +120,8 @@ class Command(BaseCommand):
             self.write_line(
                 f"Sign in as demo (password demo), or at {settings.SELF_URL}/admin/ as admin (password admin)."
             )
+            if folder := find_mail_folder():
+                self.write_line(f"E-mails are stored in {folder}/, in place of being sent.")
             if not is_loopback(settings.HOST):
                 self.write_line("These passwords are public: serve only a trusted network at this address.")
         if not settings.NOTIFICATIONS["EMBEDDED_WORKER"]:
@@ -176,9 +178,15 @@ def create_development_users():
     """Create the users demo and admin if they do not exist."""
     User = get_user_model()
     if not User.objects.filter(username="demo").exists():
-        User.objects.create_user("demo", password="demo")
+        User.objects.create_user("demo", "demo@example.com", password="demo")
     if not User.objects.filter(username="admin").exists():
-        User.objects.create_superuser("admin", password="admin")
+        User.objects.create_superuser("admin", "admin@example.com", password="admin")
+
+
+def find_mail_folder():
+    """Return the folder in which e-mails are stored, None if they are sent."""
+    options = settings.MAIL_SETTINGS.get("MAILERS", {}).get("default", {}).get("OPTIONS", {})
+    return options.get("file_path") or settings.MAIL_SETTINGS.get("EMAIL_FILE_PATH")
 
 
 def refuse_development_passwords():
