@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import notification_filters
 from notifications.admin.broadcasts.composing import SEND_PERMISSION
+from notifications.admin.deliveries import DeliveriesMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.db.transactions import database
@@ -25,7 +26,7 @@ from notifications.operations.matching import MAX_IDS_READ
 
 
 @admin.register(Notification)
-class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
     list_filter = (
         notification_filters.ReadFilter,

@@ -87,6 +87,7 @@ def send_open(
     send: Callable[[Sequence[OpenDelivery], Any], None],
     *,
     is_digest: bool = False,
+    is_resend: bool = False,
     begin: Callable[[UUID], None] = lambda job: None,
 ) -> str:
     """Send those deliveries of the job that are still open in one message, and return what became of them.
@@ -97,6 +98,8 @@ def send_open(
         The TaskContext of the job.
     ``send``
         Sends the open ones to the user. It may raise anything.
+    ``is_resend``
+        Staff have requested it: it is sent although the notification was seen or read, and not left to a digest.
     ``begin``
         Is called with the id of the job, first in the transaction that decides.
 
@@ -109,7 +112,7 @@ def send_open(
 
     def decide() -> list[OpenDelivery]:
         begin(job)
-        return _decide(deliveries, recipient, is_digest)
+        return _decide(deliveries, recipient, is_digest=is_digest, is_resend=is_resend)
 
     opened = retrying_atomic(decide)
     if not opened or recipient is None:
@@ -122,12 +125,12 @@ def send_open(
     except DATABASE_AWAY:
         raise
     except pushes.DeviceGone as exc:
-        end(ids, State.SKIPPED, reason=Reason.GONE, error=str(exc))
+        end(ids, State.SKIPPED, of_job=job, reason=Reason.GONE, error=str(exc))
         return str(State.SKIPPED)
     except Exception as exc:  # templates and backends of the project raise anything
         error = f"{type(exc).__name__}: {exc}"
         if may_pass(exc):
-            _store(ids, error=error)
+            _store(ids, of_job=job, error=error)
             raise TemporaryError(error, context.attempt, getattr(exc, "retry_after", None)) from exc
         if is_of_dead_address(exc):
             _remember_dead_address(user, opened[0].delivery.address, error)
@@ -138,7 +141,11 @@ def send_open(
 
 
 def _decide(
-    deliveries: QuerySet[Delivery], recipient: Recipient | None, is_digest: bool
+    deliveries: QuerySet[Delivery],
+    recipient: Recipient | None,
+    *,
+    is_digest: bool = False,
+    is_resend: bool = False,
 ) -> list[OpenDelivery]:
     """Return the deliveries that are still open, their address stored.
 
@@ -154,13 +161,14 @@ def _decide(
         known = facts[row.id]
         addresses = _addresses(row, recipient) if recipient else []
         addressed = recipient and recipient._replace(address=addresses[0] if addresses else "")
-        if reason := find_reason(known) or find_reason_of_recipient(addressed, known.reader):
+        reason = find_reason(known, is_resend=is_resend) or find_reason_of_recipient(addressed, known.reader)
+        if reason:
             if reason == Reason.NO_ADDRESS and row.channel == Delivery.Channel.PUSH:
                 reason = Reason.NO_DEVICE
             skipped[reason].append(row.id)
         elif known.is_paused:
             paused.append(row)
-        elif known.choice != Choice.ON and not is_digest:
+        elif known.choice != Choice.ON and not is_digest and not is_resend:
             later.append(row.id)
         elif known.notification is not None:
             row.address, *others = addresses
@@ -250,9 +258,11 @@ def postpone(ids: Sequence[UUID], until: datetime) -> None:
         _store(ids, error="", state=State.PENDING, due_at=until, job=None)
 
 
-def end(ids: Sequence[UUID], state: str, *, reason: str = "", error: str = "") -> None:
-    """Store how deliveries have ended."""
-    _store(ids, state=state, reason=reason, error=error, ended_at=times.now())
+def end(
+    ids: Sequence[UUID], state: str, *, of_job: UUID | None = None, reason: str = "", error: str = ""
+) -> None:
+    """Store how deliveries have ended; with ``of_job``, only of those that still have this job."""
+    _store(ids, of_job=of_job, state=state, reason=reason, error=error, ended_at=times.now())
 
 
 def fail(ids: Sequence[UUID], job: UUID, error: str) -> None:
@@ -262,9 +272,11 @@ def fail(ids: Sequence[UUID], job: UUID, error: str) -> None:
     retrying_atomic(lambda: rows.update(**failed))
 
 
-def _store(ids: Sequence[UUID], *, error: str, **values: Any) -> None:
+def _store(ids: Sequence[UUID], *, error: str, of_job: UUID | None = None, **values: Any) -> None:
     """Store what became of deliveries, but of those that were sent, and that were deleted meanwhile."""
     rows = Delivery.objects.using(database()).filter(id__in=ids).exclude(state=State.SENT)
+    if of_job is not None:
+        rows = rows.filter(job=of_job)
     retrying_atomic(lambda: rows.update(error=_storable(error), **values))
 
 

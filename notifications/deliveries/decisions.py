@@ -101,17 +101,21 @@ def read_facts(deliveries: Iterable[Delivery]) -> dict[UUID, Facts]:
     return facts
 
 
-def find_reason(facts: Facts) -> str:
-    """Return why a notification goes by no other channel any more, empty if it does."""
+def find_reason(facts: Facts, *, is_resend: bool = False) -> str:
+    """Return why a notification goes by no other channel any more, empty if it does.
+
+    With ``is_resend`` it goes although it was seen or read, never although it was archived or switched off.
+    """
     row = facts.notification
     if row is None:
         return Reason.DELETED
     if row.archived_at is not None:
         return Reason.ARCHIVED
-    if row.read_at is not None and not is_muted(row):
-        return Reason.READ
-    if row.raised is not None and row.raised <= facts.seen:
-        return Reason.SEEN
+    if not is_resend:
+        if row.read_at is not None and not is_muted(row):
+            return Reason.READ
+        if row.raised is not None and row.raised <= facts.seen:
+            return Reason.SEEN
     return Reason.OFF if facts.choice == Choice.OFF else ""
 
 

@@ -51,8 +51,13 @@ class UnfoldedEmail(EmailMultiAlternatives):
         return super().message(**options)
 
 
-def build_email(delivery: Delivery, row: Notification, user: Any) -> EmailMultiAlternatives:
-    """Return the e-mail of a notification. Renders templates, which may raise anything."""
+def build_email(
+    delivery: Delivery, row: Notification, user: Any, *, id: UUID | None = None
+) -> EmailMultiAlternatives:
+    """Return the e-mail of a notification. Renders templates, which may raise anything.
+
+    Its ``Message-ID`` is that of ``id``, by default of the delivery.
+    """
     category = load_categories().get(row.category)
     context = {
         "notification": row,
@@ -62,7 +67,13 @@ def build_email(delivery: Delivery, row: Notification, user: Any) -> EmailMultiA
         "url": absolute(row.url or reverse("notifications:inbox")),
     }
     return make_email(
-        "email", delivery, user, id=delivery.id, category=category.key, subject=row.title, context=context
+        "email",
+        delivery,
+        user,
+        id=id or delivery.id,
+        category=category.key,
+        subject=row.title,
+        context=context,
     )
 
 

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef
+from django.utils.translation import gettext
 
 from notifications import times
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
-from notifications.db.transactions import database, fair_atomic
+from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.deliveries import digests
 from notifications.deliveries.attempts import (
     POLICY,
@@ -29,7 +30,12 @@ from notifications.deliveries.attempts import (
     send_built,
     send_open,
 )
-from notifications.deliveries.decisions import find_reason, read_facts
+from notifications.deliveries.decisions import (
+    find_reason,
+    find_reason_of_recipient,
+    read_facts,
+    read_recipient,
+)
 from notifications.deliveries.emails import build_email
 from notifications.deliveries.pushes import send_push
 from notifications.jobs.batches import first_queue_name
@@ -43,6 +49,9 @@ from notifications.states import ACTIVE
 from notifications.streams.categories import Choice
 
 State: Any = Delivery.State
+Reason: Any = Delivery.Reason
+#: Those that can be sent again.
+ENDED = (State.SENT, State.SKIPPED, State.FAILED)
 
 QUEUE = "deliveries"
 #: Seconds between two looks for deliveries that are due.
@@ -102,6 +111,42 @@ def enqueue_due() -> bool:
     return has_more
 
 
+def resend(id: UUID) -> str:
+    """Enqueue a job that sends a delivery once more, although its notification was seen or read.
+
+    Returns why it is not sent, empty if it is: a text. Raises as ``enqueue()`` does.
+    """
+    deliveries = Delivery.objects.using(database()).filter(id=id)
+    user = deliveries.values_list("user_id", flat=True).first()
+    recipient = None if user is None else read_recipient(user)
+    if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
+        return gettext("No backend in TASKS stores jobs.")
+    job = deliver.get_backend().prepare(deliver, [str(id)], {"is_resend": True})[0]
+
+    def enqueue() -> str:
+        row = lock_query(deliveries, skip_locked=False).first()
+        if row is None:
+            return str(Reason.DELETED.label)
+        if row.state not in ENDED:  # its job may send it at this moment
+            return gettext("It is not decided yet, or is being sent.")
+        known = read_facts([row])[row.id]
+        # A device is the address of a push message, and may be a new one: its job looks.
+        is_push = row.channel == Delivery.Channel.PUSH
+        addressed = recipient._replace(address="-") if recipient and is_push else recipient
+        reason = find_reason(known, is_resend=True) or find_reason_of_recipient(addressed, known.reader)
+        if reason:
+            return str(Reason(reason).label)
+        if known.is_paused:
+            return gettext("The user has paused everything for now.")
+        row.state, row.reason, row.error = State.QUEUED, "", ""
+        row.job, row.ended_at = job.id, None
+        row.save(using=database(), update_fields=["state", "reason", "error", "job", "ended_at"])
+        _insert_jobs([job])
+        return ""
+
+    return retrying_atomic(enqueue)
+
+
 def _insert_jobs(jobs: Sequence[Job]) -> None:
     for job in jobs:
         job.created_at = job.queued_at = times.now()
@@ -124,17 +169,22 @@ def fail_abandoned() -> None:
 
 @own_task(queue_name=queue_name, takes_context=True)
 @policy(title="Deliver a notification", **POLICY)
-def deliver(context: Any, delivery: str) -> str:
-    """Send a delivery, which has this job, if its notification is still open. Returns its state."""
+def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
+    """Send a delivery, which has this job, if its notification is still open. Returns its state.
+
+    With ``is_resend`` the e-mail has a ``Message-ID`` of its own, that of the job: mail programs would hide one that
+    they have already.
+    """
 
     def send(opened: Sequence[OpenDelivery], user: Any) -> None:
         ((found, notification),) = opened
         if found.channel == Delivery.Channel.PUSH:
             send_push(found, notification, user)
         else:
-            send_built(lambda: build_email(found, notification, user))
+            id = UUID(context.task_result.id) if is_resend else found.id
+            send_built(lambda: build_email(found, notification, user, id=id))
 
-    return send_open(context, send)
+    return send_open(context, send, is_resend=is_resend)
 
 
 @own_task(queue_name=queue_name, takes_context=True)

@@ -49,11 +49,15 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         yield Event(None, _("The user was shown it, in the bell or the inbox."))
 
 
+def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:
+    """Return the address of a delivery, or the name of its device, of those by their ids in ``devices``."""
+    if delivery.channel == Delivery.Channel.PUSH:
+        return devices.get(delivery.address) or _("a device that was removed since")
+    return delivery.address
+
+
 def describe(delivery: Delivery, devices: Mapping[str, str]) -> Event:
     """Return what became of a delivery. ``devices`` has the names of the user's devices by their ids."""
-    address = delivery.address
-    if delivery.channel == Delivery.Channel.PUSH:
-        address = devices.get(address) or _("a device that was removed since")
     channel = delivery.get_channel_display()
     match delivery.state:
         case Delivery.State.SENT:
@@ -72,7 +76,7 @@ def describe(delivery: Delivery, devices: Mapping[str, str]) -> Event:
             text = _("%(channel)s: due, if it is still open then.")
     values = {
         "channel": channel[:1].upper() + channel[1:],
-        "address": address,
+        "address": address_of(delivery, devices),
         "reason": delivery.get_reason_display(),
         "error": delivery.error,
         "job": delivery.job,

@@ -18,6 +18,7 @@ from notifications.models import (
     Alert,
     Attempt,
     Broadcast,
+    Delivery,
     Job,
     Notification,
     Preference,
@@ -46,6 +47,7 @@ WEBHOOK_VALUES = {
 #: Staff with these permissions, besides those below who have one permission each.
 COMBINATIONS = {
     "view and change jobs": {"view_job", "change_job"},
+    "view notifications and change jobs": {"view_notification", "change_job"},
     "view the overview and change jobs": {"view_overview", "change_job"},
     "all of jobs": {"view_job", "change_job", "view_attempt", "view_job_arguments", "view_traceback"},
     "operate schedules": {"view_schedule", "change_schedule", "run_schedule"},
@@ -65,6 +67,7 @@ ANONYMOUS, PLAIN_USER, NO_PERMISSION, SUPERUSER = "anonymous", "no staff", "staf
 
 NOBODY = []
 VIEW_JOBS = [{"view_job"}, {"change_job"}]
+RESEND = [{"view_notification", "change_job"}]
 VIEW_SCHEDULES = [{"view_schedule"}, {"change_schedule"}]
 RETRY_GROUP = [{"view_overview", "change_job"}]
 VIEW_WEBHOOKS = [{"view_webhookendpoint"}, {"change_webhookendpoint"}]
@@ -84,6 +87,7 @@ PAGES = {
     "job_delete": ("job/{job}/delete/", NOBODY),
     "notification_changelist": ("notification/", [{"view_notification"}]),
     "notification_change": ("notification/{notification}/change/", [{"view_notification"}]),
+    "notification_resend": ("notification/{notification}/resend/{delivery}/", RESEND),
     "notification_history": ("notification/{notification}/history/", [{"view_notification"}]),
     "notification_add": ("notification/add/", NOBODY),
     "notification_delete": ("notification/{notification}/delete/", NOBODY),
@@ -146,6 +150,7 @@ ACTIONS = {
     ),
     "edit a schedule": ("schedule/{schedule}/change/", "failed", {"name": "edited"}, NOBODY),
     "delete a schedule": ("schedule/{schedule}/delete/", "failed", {"post": "yes"}, NOBODY),
+    "send a delivery again": ("notification/{notification}/resend/{delivery}/", "failed", {}, RESEND),
     "delete notifications": ("notification/", "failed", {"action": "delete_selected", "post": "yes"}, NOBODY),
     "edit a notification": ("notification/{notification}/change/", "failed", {"title": "edited"}, NOBODY),
     "send a notification": (
@@ -259,9 +264,15 @@ def rows(user, settings):
     exception = job.attempts.get().exception_class_path
     since = (now - timedelta(hours=1)).isoformat()
     group = {"task_path": job.task_path, "exception": exception, "location": location, "since": since}
+    notification = Notification.objects.get().pk
+    type(user).objects.filter(pk=user.pk).update(email="ada@users.example")
+    delivery = Delivery.objects.create(
+        notification=notification, user=user, channel="email", state="sent", due_at=now, ended_at=now
+    )
     yield {
         "job": job.pk,
-        "notification": Notification.objects.get().pk,
+        "notification": notification,
+        "delivery": delivery.pk,
         "alert": alert.pk,
         "broadcast": broadcast.pk,
         "preference": Preference.objects.create(
@@ -348,6 +359,7 @@ def prepare(state):
         finished_at=None if state in ("queued", "delayed") else timezone.now(),
         attempt=1,
     )
+    Delivery.objects.update(state="sent", job=None)
     Broadcast.objects.exclude(title=SECRET).delete()
     Broadcast.objects.update(state="sent", withdrawal_job=None)
     WebhookEndpoint.objects.exclude(pk=WEBHOOK).delete()
@@ -362,6 +374,7 @@ def state_of_all():
         list(Job.objects.order_by("pk").values_list("pk", *columns)),
         list(Schedule.objects.values_list("name", "paused_at")),
         list(Alert.objects.values_list("pk", "detail")),
+        list(Delivery.objects.values_list("pk", "state", "job")),
         list(WebhookEndpoint.objects.order_by("pk").values_list("pk", "url", "secret", "off_at")),
         list(Broadcast.objects.order_by("pk").values_list("pk", "title", "state")),
         list(Notification.objects.filter(title=SECRET).values_list("pk", "title")),

@@ -350,8 +350,8 @@ def test_transaction_of_the_decision_that_is_run_again(user, service, monkeypatc
     push(user)
     decide, failures = attempts._decide, [OperationalError("database is locked")]
 
-    def fail_once(*args):
-        found = decide(*args)
+    def fail_once(*args, **options):
+        found = decide(*args, **options)
         if failures:
             raise failures.pop()
         return found

@@ -1,0 +1,247 @@
+"""A delivery that staff send again: what is sent, what is not, and never twice beside each other."""
+
+from contextlib import suppress
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core import mail
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.deliveries import attempts, sending
+from notifications.jobs.transitions import manual
+from notifications.models import Delivery, Job, Notification, PushSubscription, Reader
+from notifications.streams import marking_seen, preferences
+from notifications.testing import run_jobs, run_until_idle
+from tests.deliveries.conftest import send_all, send_due
+from tests.deliveries.test_sending import DUMMY, REASONS
+from tests.support.threads import run_in_threads
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+@pytest.fixture
+def sent(notified):
+    """sent(title, **fields) returns a delivery that was sent."""
+
+    def make(*args, **fields):
+        delivery = notified(*args, **fields)
+        send_due()
+        delivery.refresh_from_db()
+        assert delivery.state == "sent"
+        return delivery
+
+    return make
+
+
+def resend(delivery):
+    reason = sending.resend(delivery.id)
+    run_jobs()
+    delivery.refresh_from_db()
+    return reason
+
+
+def test_sent_although_it_was_seen_and_read(sent, user):
+    delivery = sent(category="exports")
+    row = Notification.objects.get()
+    marking_seen.mark_seen(user.pk, row.raised)
+    Notification.objects.update(read_at=timezone.now())
+    ended_at = delivery.ended_at
+    assert resend(delivery) == ""
+    first, second = (email.extra_headers["Message-ID"] for email in mail.outbox)
+    # Mail programs hide a second message of the same Message-ID.
+    assert (first, second) == (f"<{delivery.id}@site.example>", f"<{delivery.job}@site.example>")
+    assert delivery.state == "sent" and delivery.ended_at > ended_at
+
+
+def test_attempts_of_one_resend_have_one_message_id(sent, mailbox):
+    delivery = sent()
+    mailbox.answer_to_recipient = "451 Try again"
+    assert resend(delivery) == ""
+    assert delivery.state == "queued" and "451" in delivery.error
+    mailbox.answer_to_recipient = "250 OK"
+    run_until_idle()
+    delivery.refresh_from_db()
+    assert delivery.state == "sent"
+    assert f"Message-ID: <{delivery.job}@site.example>".encode() in mailbox.messages[-1].content
+
+
+def test_skipped_one_is_sent(notified, user):
+    delivery = notified()
+    marking_seen.mark_seen(user.pk, Notification.objects.get().raised)
+    send_due()
+    assert Delivery.objects.get().reason == "seen" and not mail.outbox
+    delivery.refresh_from_db()
+    assert resend(delivery) == ""
+    assert (delivery.state, delivery.reason, len(mail.outbox)) == ("sent", "", 1)
+
+
+def test_failed_one_is_sent(notified, mailbox):
+    delivery = notified()
+    mailbox.answer_to_recipient = "550 No such user"
+    send_due()
+    delivery.refresh_from_db()
+    assert delivery.state == "failed"
+    mailbox.answer_to_recipient = "250 OK"
+    failed = delivery.job
+    assert resend(delivery) == ""
+    assert (delivery.state, delivery.error, len(mailbox.messages)) == ("sent", "", 1)
+    # A retry by hand of the job that had failed sends nothing: the delivery has another job.
+    manual.retry([failed])
+    run_jobs()
+    assert len(mailbox.messages) == 1
+
+
+@pytest.mark.parametrize(("change", "reason"), [row for row in REASONS if row[1] not in ("seen", "read")])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_never_although_it_was_switched_off(sent, user, change, reason, when):
+    """What was sent stays recorded as sent; what changes before its job runs is stored."""
+    delivery = sent(key="export", category="exports")
+    row = Notification.objects.get()
+    if when == "meanwhile":
+        assert sending.resend(delivery.id) == ""
+    change(row, user)
+    if when == "before":
+        assert sending.resend(delivery.id) == Delivery.Reason(reason).label
+    run_jobs()
+    delivery.refresh_from_db()
+    expected = ("sent", "") if when == "before" else ("skipped", reason)
+    assert (delivery.state, delivery.reason) == expected and len(mail.outbox) == 1
+
+
+def test_dead_address(sent, user):
+    delivery = sent()
+    Reader.objects.create(user_id=user.pk, dead_address=user.email)
+    assert resend(delivery) == "A mail server had refused the address for good."
+    assert len(mail.outbox) == 1
+
+
+def test_pause(sent, user):
+    """It is refused; a pause that begins meanwhile makes it wait."""
+    delivery = sent()
+    preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(hours=2))
+    assert resend(delivery) == "The user has paused everything for now."
+    preferences.change_reader(user.pk, paused_until=None)
+    assert sending.resend(delivery.id) == ""
+    preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(hours=2))
+    run_jobs()
+    delivery.refresh_from_db()
+    assert delivery.state == "pending" and len(mail.outbox) == 1
+
+
+def test_digest_is_not_waited_for(sent, user):
+    delivery = sent(category="exports")
+    preferences.choose(user.pk, {("exports", "email"): "daily"})
+    assert resend(delivery) == ""
+    assert delivery.state == "sent" and len(mail.outbox) == 2
+
+
+def test_two_at_the_same_time(sent):
+    """One is enqueued, the other one refused."""
+    delivery = sent()
+    reasons = []
+    run_in_threads(*[lambda: reasons.append(sending.resend(delivery.id))] * 3)
+    run_jobs()
+    assert sorted(map(bool, reasons)) == [False, True, True]
+    assert len(mail.outbox) == 2
+
+
+@pytest.mark.parametrize("state", ["pending", "queued"])
+def test_one_that_is_being_sent(notified, state):
+    delivery = notified()
+    Delivery.objects.update(state=state)
+    assert resend(delivery) == "It is not decided yet, or is being sent."
+    assert not Job.objects.exists() and delivery.state == state
+
+
+def test_while_its_job_sends(notified, monkeypatch):
+    """Of an attempt in the moment in which it talks to the mail server."""
+    delivery = notified()
+    reasons = []
+    send_email = attempts.send_email
+
+    def send(email):
+        run_in_threads(lambda: reasons.append(sending.resend(delivery.id)))
+        send_email(email)
+
+    monkeypatch.setattr(attempts, "send_email", send)
+    send_due()
+    assert reasons == ["It is not decided yet, or is being sent."] and len(mail.outbox) == 1
+
+
+@pytest.mark.parametrize("error", [ConnectionError("away"), attempts.pushes.DeviceGone("gone")])
+def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, monkeypatch, error):
+    """Its job was recorded as ended while it hung, and it fails after the resend was enqueued."""
+    delivery = notified()
+    Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    sending.enqueue_due()
+    job = Job.objects.get()
+
+    def hang(email):
+        Job.objects.filter(id=job.id).update(state="cancelled", finished_at=timezone.now())
+        sending.fail_abandoned()
+        assert sending.resend(delivery.id) == ""
+        raise error
+
+    monkeypatch.setattr(attempts, "send_email", hang)
+    with suppress(attempts.TemporaryError):
+        context = SimpleNamespace(task_result=SimpleNamespace(id=str(job.id)), attempt=1)
+        sending.deliver.func(context, str(delivery.id))
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.error) == ("queued", "") and delivery.job != job.id
+
+
+def test_push(service, user, other_user):
+    """To the device of the delivery, and to no other one."""
+    device, _ = service.add_device(user), service.add_device(user)
+    notify(user, "note")
+    send_all()
+    delivery = Delivery.objects.get(address=str(device.id))
+    assert resend(delivery) == ""
+    assert [message.device for message in service.messages].count(device.id) == 2
+    assert len(service.messages) == 3
+    PushSubscription.objects.all().delete()
+    assert resend(delivery) == ""
+    assert (delivery.state, delivery.reason) == ("skipped", "gone")
+
+
+def test_project_whose_tasks_are_no_jobs(sent, settings):
+    delivery = sent()
+    settings.TASKS = {"default": {"BACKEND": DUMMY}}
+    assert resend(delivery) == "No backend in TASKS stores jobs."
+
+
+def address_of(delivery):
+    return f"/admin/notifications/notification/{delivery.notification}/resend/{delivery.id}/"
+
+
+def test_page_asks_before_it_sends(sent, admin_client):
+    """The log of changes says who has sent it again."""
+    delivery = sent()
+    page = f"/admin/notifications/notification/{delivery.notification}/change/"
+    assert address_of(delivery) in admin_client.get(page).text
+    assert "ada@users.example" in admin_client.get(address_of(delivery)).text
+    assert not LogEntry.objects.exists() and Job.objects.count() == 1
+    answer = admin_client.post(address_of(delivery), follow=True)
+    assert "It is being sent again." in answer.text
+    assert address_of(delivery) not in answer.text  # while it is being sent
+    assert LogEntry.objects.get().change_message == "Sent again: email."
+    run_jobs()
+    assert len(mail.outbox) == 2
+
+
+def test_page_says_why_it_is_not_sent(sent, admin_client, user):
+    delivery = sent(category="exports")
+    preferences.mute(user.pk, "exports")
+    answer = admin_client.post(address_of(delivery), follow=True)
+    assert "Nothing was sent. The user had switched it off." in answer.text
+    assert not LogEntry.objects.exists() and Job.objects.count() == 1
+
+
+def test_delivery_of_another_notification(sent, admin_client):
+    first, second = sent("first"), sent("second")
+    wrong = address_of(first).replace(str(first.notification), str(second.notification))
+    assert admin_client.post(wrong).status_code == 404
+    assert Job.objects.count() == 2
