@@ -187,7 +187,7 @@ def elect(duties: Sequence[Duty]) -> list[Duty]:
     """Return those of these due duties that this process does now; the others are due in it later.
 
     Without a duty that is elected it uses no database, and it writes only what this process then does, in one
-    transaction for all. Where migrations are not applied, nobody is elected. Raises ``django.db.Error``.
+    transaction for all. Where migrations are not applied, no process is elected. Raises ``django.db.Error``.
     """
     now = time.monotonic()
     open_duties = [

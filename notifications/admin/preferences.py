@@ -1,4 +1,4 @@
-"""The admin of preferences: what users have chosen, which staff can view and nobody can change for them."""
+"""The admin of preferences: what users have chosen, which staff can view but not change."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def postpone_paused(rows: Sequence[Delivery]) -> None:
     for row in rows:
         by_user.setdefault(row.user_id, []).append(row.id)
     for user, ids in by_user.items():
-        # Locked, and read again: whoever ends the pause at this moment finds these rows, or is found here.
+        # Locked, and read again: a request that ends the pause meanwhile finds these rows, or is found here.
         reader = lock_query(Reader.objects.using(database()).filter(user=user), skip_locked=False).first()
         postpone(ids, (reader and reader.paused_until) or times.now())
 

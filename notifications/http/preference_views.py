@@ -39,7 +39,7 @@ MESSAGES = ("muted", "unmuted", "saved")
 @page_view
 @require_http_methods(["GET", "HEAD", "POST"])
 def preferences_page(request: HttpRequest) -> HttpResponse:
-    """Show by which channel the user is told of what, or store the form that the page has."""
+    """Show by which channels the user is notified of each category, or store the form that the page has."""
     if request.method == "POST":
         return _save(request)
     user = request.user.pk

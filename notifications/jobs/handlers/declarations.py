@@ -116,7 +116,7 @@ class Handlers:
 
     def _add_webhook(self) -> None:
         try:
-            # Where nobody uses them, no transaction looks for endpoints.
+            # Where webhooks are off, no transaction looks for endpoints.
             if settings.WEBHOOKS and stores_jobs(find_task(WEBHOOK_TASK).backend):
                 self.webhook = _make_handler(WEBHOOK_TASK)
         except (ImportError, ImproperlyConfigured):
