@@ -26,6 +26,7 @@ urlpatterns = [
     path("mute/", preference_views.mute, name="mute"),
     path("unmute/", preference_views.unmute, name="unmute"),
     path("unsubscribe/<str:token>/", unsubscribe_views.unsubscribe, name="unsubscribe"),
+    path("<uuid:id>/", inbox_views.detail, name="notification"),
     path("<uuid:id>/actions/<int:number>/", inbox_views.confirm_action, name="action"),
     path("devices/", push_views.devices_page, name="devices"),
     path("devices/<uuid:id>/remove/", push_views.remove_device, name="device-remove"),

@@ -1,4 +1,4 @@
-"""Why a user was told of a notification, or was not: what happened to it, from the rows alone."""
+"""Why a user was notified or was not: what happened to a notification, from the rows alone."""
 
 from __future__ import annotations
 
@@ -26,27 +26,30 @@ class Event(NamedTuple):
     text: str
 
 
-def timeline(row: Notification) -> list[Event]:
-    """Return the events of a notification in the order of their times; those without a time come last."""
+def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
+    """Return the events of a notification in the order of their times; those without a time come last.
+
+    With ``for_user`` they are what its user may read: without ids of jobs and without the errors of servers.
+    """
     deliveries = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
     names = {str(device.id): device.name for device in of_user(row.user_id)}
-    events = [*_events_on_the_page(row), *(describe(delivery, names) for delivery in deliveries)]
+    events = [*_events_on_the_page(row), *(describe(delivery, names, for_user) for delivery in deliveries)]
     return sorted(events, key=lambda event: (event.at is None, event.at or row.created_at))
 
 
 def _events_on_the_page(row: Notification) -> Iterator[Event]:
-    yield Event(row.created_at, _("It was created."))
+    yield Event(row.created_at, _("Created."))
     if is_muted(row):
-        yield Event(row.read_at, _("It was recorded as read, because the user has muted its category."))
+        yield Event(row.read_at, _("Recorded as read, because its category is muted."))
     elif row.read_at:
-        yield Event(row.read_at, _("The user read it."))
+        yield Event(row.read_at, _("Read."))
     if row.archived_at:
-        yield Event(row.archived_at, _("It was archived, by the user or by a newer one with the same key."))
+        yield Event(row.archived_at, _("Moved to Done, or replaced by a newer one with the same key."))
     if row.raised is None:
-        yield Event(None, _("It has no position in the stream of the user yet."))
+        yield Event(None, _("Not yet in the stream of the user."))
         return
     if row.raised <= seen_positions([row.user_id]).get(row.user_id, 0):
-        yield Event(None, _("The user was shown it, in the bell or the inbox."))
+        yield Event(None, _("Shown in the bell or the inbox."))
 
 
 def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:
@@ -56,21 +59,25 @@ def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:
     return delivery.address
 
 
-def describe(delivery: Delivery, devices: Mapping[str, str]) -> Event:
+def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> Event:
     """Return what became of a delivery. ``devices`` has the names of the user's devices by their ids."""
-    channel = delivery.get_channel_display()
+    channel, error = delivery.get_channel_display(), "" if for_user else delivery.error
     match delivery.state:
         case Delivery.State.SENT:
             text = _("%(channel)s: sent to %(address)s.")
         case Delivery.State.SKIPPED:
             text = _("%(channel)s: not sent. %(reason)s")
-            if delivery.error:
+            if error:
                 text = _("%(channel)s: not sent. %(reason)s %(error)s")
+        case Delivery.State.FAILED if for_user:
+            text = _("%(channel)s: could not be sent.")
         case Delivery.State.FAILED:
             text = _("%(channel)s: failed. %(error)s")
+        case Delivery.State.QUEUED if for_user:
+            text = _("%(channel)s: is being sent.")
         case Delivery.State.QUEUED:
             text = _("%(channel)s: is to be sent by job %(job)s.")
-            if delivery.error:
+            if error:
                 text = _("%(channel)s: is to be sent by job %(job)s, whose last try failed. %(error)s")
         case _:
             text = _("%(channel)s: due, if it is still open then.")
@@ -78,7 +85,7 @@ def describe(delivery: Delivery, devices: Mapping[str, str]) -> Event:
         "channel": channel[:1].upper() + channel[1:],
         "address": address_of(delivery, devices),
         "reason": delivery.get_reason_display(),
-        "error": delivery.error,
+        "error": error,
         "job": delivery.job,
     }
     return Event(delivery.ended_at or delivery.due_at, text % values)

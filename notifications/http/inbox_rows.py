@@ -60,26 +60,28 @@ class Day:
 def group_by_day(rows: Sequence[Notification]) -> list[Day]:
     """Return notifications in groups of one day in the current time zone, in their order."""
     today = timezone.localtime(times.now()).date()
-    reasons, categories = _read_reasons(rows), load_categories()
 
-    def day_of(row: Notification) -> date:
+    def day_of(item: InboxRow) -> date:
         # A damaged row may have no time.
-        return timezone.localtime(times.as_utc(row.created_at)).date() if row.created_at else today
+        created_at = item.notification.created_at
+        return timezone.localtime(times.as_utc(created_at)).date() if created_at else today
 
     return [
-        Day(
-            label=_label_of(day, today),
-            rows=[
-                InboxRow(
-                    notification=row,
-                    actions=_actions_of(row),
-                    reason=reasons.get(row.pk),
-                    can_mute=bool(row.category) and not categories.get(row.category).is_required,
-                )
-                for row in group
-            ],
+        Day(label=_label_of(day, today), rows=list(items)) for day, items in groupby(read_rows(rows), day_of)
+    ]
+
+
+def read_rows(rows: Sequence[Notification]) -> list[InboxRow]:
+    """Return notifications in their order with what is shown beside them, in at most four queries."""
+    reasons, categories = _read_reasons(rows), load_categories()
+    return [
+        InboxRow(
+            notification=row,
+            actions=_actions_of(row),
+            reason=reasons.get(row.pk),
+            can_mute=bool(row.category) and not categories.get(row.category).is_required,
         )
-        for day, group in groupby(rows, day_of)
+        for row in rows
     ]
 
 

@@ -12,10 +12,11 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_POST, require_safe
 
 from notifications.db.transactions import database
+from notifications.deliveries.timeline import timeline
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
-from notifications.http.inbox_rows import group_by_day, read_actions
+from notifications.http.inbox_rows import group_by_day, read_actions, read_rows
 from notifications.http.page_views import page_view, text_response
 from notifications.models import Notification
 from notifications.models.levels import NotificationLevel
@@ -66,6 +67,25 @@ def inbox(request: HttpRequest) -> HttpResponse:
         **_describe_change(request.GET.get(CHANGED, "")),
     }
     return render(request, "notifications/inbox.html", context)
+
+
+@page_view
+@require_safe
+def detail(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Show a notification of the user with its whole text, and why the user was notified of it, or was not."""
+    user = request.user.pk
+    number_if_needed([user])
+    position = pages.read_stream_position(user)
+    row = Notification.objects.using(database()).filter(pk=id, user=user).first()
+    if row is None:
+        raise Http404("The notification does not exist.")
+    context = {
+        "notifications_position": position,
+        "row": row,
+        "item": read_rows([row])[0],
+        "events": timeline(row, for_user=True),
+    }
+    return render(request, "notifications/notification.html", context)
 
 
 @page_view

@@ -195,7 +195,7 @@ class TestSending:
         send_due()
         assert len(mail.outbox) == 1
         row = Notification.objects.get(id=delivery.notification)
-        assert "It was recorded as read, because the user has muted its category." in [
+        assert "Recorded as read, because its category is muted." in [
             event.text for event in timeline(row)
         ]
 

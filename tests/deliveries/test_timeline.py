@@ -29,7 +29,7 @@ def explain(*arguments):
 def test_states_of_a_delivery(notified, user):
     delivery = notified()
     id = delivery.notification
-    assert texts(id) == ["It was created.", "E-mail: due, if it is still open then."]
+    assert texts(id) == ["Created.", "E-mail: due, if it is still open then."]
     Delivery.objects.update(state="queued", job=id)
     assert texts(id)[1] == f"E-mail: is to be sent by job {id}."
     Delivery.objects.update(state="failed", error="SMTPDataError: 550")
@@ -45,19 +45,19 @@ def test_what_happened_on_the_page(notified, user):
     marking_seen.mark_seen(user.pk, row.raised)
     send_due()
     assert texts(row.id) == [
-        "It was created.",
+        "Created.",
         "E-mail: not sent. The notification had been seen.",
-        "The user was shown it, in the bell or the inbox.",
+        "Shown in the bell or the inbox.",
     ]
     Notification.objects.update(read_at=timezone.now(), archived_at=timezone.now())
-    assert "The user read it." in texts(row.id)
-    assert "It was archived, by the user or by a newer one with the same key." in texts(row.id)
+    assert "Read." in texts(row.id)
+    assert "Moved to Done, or replaced by a newer one with the same key." in texts(row.id)
 
 
 def test_muted(user, by_email):
     preferences.mute(user.pk, "export")
     (id,) = notify(user, "note", category="export")
-    assert texts(id)[1] == "It was recorded as read, because the user has muted its category."
+    assert texts(id)[1] == "Recorded as read, because its category is muted."
 
 
 def test_command(notified, settings):
@@ -69,7 +69,7 @@ def test_command(notified, settings):
     )
     assert explain(delivery.notification) == (
         f"{delivery.notification} The export is ready\n"
-        "  2026-05-01 12:00:00  It was created.\n"
+        "  2026-05-01 12:00:00  Created.\n"
         "  2026-05-01 12:10:00  E-mail: sent to a@b.example.\n"
     )
 
