@@ -312,3 +312,14 @@ def test_no_problem_of_accessibility(site_server, new_page, scheme, width):
     page.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
     expect(message(page)).to_contain_text("1 moved to Done.")
     assert find_violations(page) == []
+
+
+def test_page_of_one_notification(inbox_page):
+    """*Details* leads to it; its verbs change the notification and return."""
+    page = inbox_page
+    page.get_by_role("link", name="Details: Number 3").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Number 3")
+    expect(page.locator(".notifications-history li")).to_contain_text(["Created."])
+    assert find_violations(page) == []
+    page.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("link", name="Number 3", exact=True)).to_have_count(0)

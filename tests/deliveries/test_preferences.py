@@ -195,9 +195,7 @@ class TestSending:
         send_due()
         assert len(mail.outbox) == 1
         row = Notification.objects.get(id=delivery.notification)
-        assert "Recorded as read, because its category is muted." in [
-            event.text for event in timeline(row)
-        ]
+        assert "Recorded as read, because its category is muted." in [event.text for event in timeline(row)]
 
     def test_muted_row_has_no_delivery(self, user, by_email):
         preferences.mute(user.pk, "export")

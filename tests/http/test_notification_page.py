@@ -1,0 +1,132 @@
+"""The page of one notification: its whole text, what became of it, and what its user can do with it."""
+
+import html
+import re
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.models import Delivery, Notification
+from notifications.streams import marking_seen
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BODY = "Line one.\n" + "A long text. " * 60
+ERROR = "SMTPServerDisconnected: mail-7.internal.example"
+
+
+def address(id):
+    return reverse("notifications:notification", args=[id])
+
+
+def read(client, id):
+    response = client.get(address(id))
+    assert response.status_code == 200
+    return html.unescape(response.content.decode())
+
+
+def history(page):
+    """Return the texts of the events on a page."""
+    return re.findall(r"<li><span>(.*?)</span>", page)
+
+
+def add_delivery(id, user, **fields):
+    return Delivery.objects.create(
+        notification=id,
+        user=user,
+        **{"channel": "email", "due_at": timezone.now(), "ended_at": timezone.now(), **fields},
+    )
+
+
+def test_whole_text(user, user_client):
+    (id,) = notify(user, "The export is ready", body=BODY, level="warning", url="/files/")
+    page = read(user_client, id)
+    assert BODY.strip() in page
+    assert "Warning" in page
+    assert 'href="/files/">Open<' in page
+    assert history(page) == ["Created."]
+
+
+def test_inbox_links_to_it(user, user_client):
+    (id,) = notify(user, "The export is ready")
+    page = user_client.get("/notifications/").content.decode()
+    assert f'href="{address(id)}"' in page
+
+
+def test_events_for_the_user(user, user_client):
+    """They are without ids of jobs and without the errors of servers, which are for the staff."""
+    (id,) = notify(user, "The export is ready")
+    marking_seen.mark_seen(user.pk, Notification.objects.get(id=id).raised)
+    job = uuid4()
+    add_delivery(id, user, state="failed", error=ERROR, job=job)
+    add_delivery(id, user, channel="push", state="queued", error=ERROR, job=job, ended_at=None)
+    page = read(user_client, id)
+    assert set(history(page)) == {
+        "Created.",
+        "E-mail: could not be sent.",
+        "Push: is being sent.",
+        "Shown in the bell or the inbox.",
+    }
+    assert "internal.example" not in page
+    assert str(job) not in page
+
+
+def test_of_another_user(user, other_user, user_client):
+    """It is answered like an id that does not exist."""
+    (id,) = notify(other_user, "A secret")
+    assert user_client.get(address(id)).status_code == 404
+    assert user_client.get(address(uuid4())).status_code == 404
+
+
+def test_signed_out(user, client):
+    (id,) = notify(user, "The export is ready")
+    response = client.get(address(id))
+    assert response.status_code == 302
+    assert "login" in response["Location"]
+
+
+def test_verbs(user, user_client):
+    (id,) = notify(user, "The export is ready")
+    for verb, then in (("read", "unread"), ("archive", "unarchive")):
+        page = read(user_client, id)
+        assert f'value="{verb}.{id}"' in page
+        (up_to,) = re.findall(r'name="up_to" value="(\d+)"', page)
+        response = user_client.post(
+            reverse("notifications:inbox-mark"), {"up_to": up_to, "one": f"{verb}.{id}"}
+        )
+        assert response.status_code == 303
+        assert f'value="{then}.{id}"' in read(user_client, id)
+
+
+def test_get_writes_nothing(user, user_client):
+    (id,) = notify(user, "The export is ready")
+    read(user_client, id)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        read(user_client, id)
+    statements = [query["sql"] for query in queries]
+    assert not [sql for sql in statements if sql.startswith(("INSERT", "UPDATE", "DELETE"))]
+    assert Notification.objects.get(id=id).read_at is None
+
+
+def test_number_of_queries_does_not_grow(user, user_client):
+    def count():
+        with CaptureQueriesContext(connection) as queries:
+            read(user_client, id)
+        return len(queries)
+
+    (id,) = notify(user, "The export is ready")
+    add_delivery(id, user, channel="email", state="sent", address="a@b.example")
+    read(user_client, id)
+    before = count()
+    for _ in range(3):
+        notify(user, "Another one")
+    add_delivery(id, user, channel="push", state="sent", address=str(uuid4()))
+    read(user_client, id)
+    assert count() == before
