@@ -115,7 +115,11 @@ class TestReason:
             )
             inbox.create_notifications(user, "To all", broadcast=broadcast.pk)
         page = read_page(user_client)
-        assert re.findall(r"Sent to several users by (.*?) ·", page) == ["the staff", "Eve Adams", "the staff"]
+        assert re.findall(r"Sent to several users by (.*?) ·", page) == [
+            "the staff",
+            "Eve Adams",
+            "the staff",
+        ]
         assert "eve@example.org" not in page
 
     def test_number_of_queries_does_not_depend_on_the_rows(
