@@ -92,6 +92,8 @@ def prepare(members: Sequence[Member], make_job: Callable[[Digest], Job]) -> lis
 def insert(prepared: Sequence[Prepared]) -> list[Job]:
     """Add deliveries to their digests, which are inserted unless they exist. Returns the jobs of new ones.
 
+    Deliveries whose window has ended since ``prepare`` stay pending.
+
     Raises ``django.db.IntegrityError`` if another process inserts the same one at this moment.
     """
     jobs = []
@@ -101,6 +103,10 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
         found = lock_query(same, skip_locked=False).first()
         if found and not found.is_closed and active.filter(id=found.job).exists():
             digest = found
+        elif (
+            digest.due_at <= database_now()
+        ):  # the window has ended since: their next look takes the next one
+            continue
         else:
             if found is None:
                 digest.save(using=database(), force_insert=True)

@@ -298,6 +298,37 @@ class TestDigests:
         assert len({email.extra_headers["Message-ID"] for email in mail.outbox}) == len(mails)
         assert [state for state, _ in read_states()] == ["sent" if how == "run early" else "failed", "sent"]
 
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_window_that_ends_while_deliveries_are_added(self, user, categories, monkeypatch, is_first):
+        """They are in the next digest. The one that has ended is not sent again."""
+        if not is_first:
+            notify(user, "Export 1", category="export")
+            send_due()
+        insert = digests.insert
+
+        def insert_after_the_end(prepared):
+            monkeypatch.setattr(digests, "insert", insert)
+            send_digests()
+            for each in prepared:
+                each.digest.due_at = timezone.now() - timedelta(seconds=1)
+                Digest.objects.update(due_at=each.digest.due_at)
+            return insert(prepared)
+
+        notify(user, "Export 2", category="export")
+        Delivery.objects.filter(state="pending").update(due_at=timezone.now())
+        monkeypatch.setattr(digests, "insert", insert_after_the_end)
+        sending.enqueue_due()
+        second = Delivery.objects.latest("id")
+        assert second.state == "pending"
+        sending.enqueue_due()
+        second.refresh_from_db()
+        next_one = Digest.objects.get(job=second.job)
+        assert next_one.due_at > timezone.now()
+        Job.objects.filter(id=second.job).update(run_after=timezone.now())
+        run_jobs()
+        mails = [["Export 2"]] if is_first else [["Export 1"], ["Export 2"]]
+        assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == mails
+
     def test_one_that_another_process_inserts_at_the_same_moment(self, user, categories, monkeypatch):
         """Its deliveries are in that digest after the next look."""
         notify(user, "Export", category="export")
