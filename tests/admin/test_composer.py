@@ -85,7 +85,7 @@ def test_from_form_to_recipients(client, staff, user, other_user, preview):
 
 
 def test_preview_has_the_markup_of_the_inbox(client, staff, preview):
-    """Link, text, level and time are those that a reader sees. Why it came, and the link to its page, are not in the preview."""
+    """Link, text, level and time are those that a reader sees. Why it came and the link to its page are left out."""
     form = {
         **MESSAGE,
         "body": "For <b>an</b> hour.",
