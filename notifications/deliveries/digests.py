@@ -103,9 +103,7 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
         found = lock_query(same, skip_locked=False).first()
         if found and not found.is_closed and active.filter(id=found.job).exists():
             digest = found
-        elif (
-            digest.due_at <= database_now()
-        ):  # the window has ended since: their next look takes the next one
+        elif digest.due_at <= database_now():  # ended since: the next look takes the next window
             continue
         else:
             if found is None:

@@ -106,9 +106,7 @@ def test_verbs(user, user_client):
 def test_get_writes_nothing(user, user_client):
     (id,) = notify(user, "The export is ready")
     read(user_client, id)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         read(user_client, id)
     statements = [query["sql"] for query in queries]
     assert not [sql for sql in statements if sql.startswith(("INSERT", "UPDATE", "DELETE"))]
