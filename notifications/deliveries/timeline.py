@@ -29,7 +29,8 @@ class Event(NamedTuple):
 def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
     """Return the events of a notification in the order of their times; those without a time come last.
 
-    With ``for_user`` they are what its user may read: without ids of jobs and without the errors of servers.
+    With ``for_user`` they are what its user may read: without ids of jobs, the errors of servers, and
+    times that are to come.
     """
     deliveries = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
     names = {str(device.id): device.name for device in of_user(row.user_id)}
@@ -79,6 +80,8 @@ def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> 
             text = _("%(channel)s: is to be sent by job %(job)s.")
             if error:
                 text = _("%(channel)s: is to be sent by job %(job)s, whose last try failed. %(error)s")
+        case _ if for_user:
+            text = _("%(channel)s: will be sent later, unless you see or read this before.")
         case _:
             text = _("%(channel)s: due, if it is still open then.")
     values = {
@@ -88,4 +91,5 @@ def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> 
         "error": error,
         "job": delivery.job,
     }
-    return Event(delivery.ended_at or delivery.due_at, text % values)
+    at = delivery.ended_at or (None if for_user else delivery.due_at)
+    return Event(at, text % values)

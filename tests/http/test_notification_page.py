@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -74,6 +75,16 @@ def test_events_for_the_user(user, user_client):
     }
     assert "internal.example" not in page
     assert str(job) not in page
+
+
+def test_delivery_that_is_to_come(user, user_client):
+    """It has no time: how long ago it will be cannot be said."""
+    (id,) = notify(user, "The export is ready")
+    before = read(user_client, id).count("<time")
+    add_delivery(id, user, state="pending", due_at=timezone.now() + timedelta(minutes=10), ended_at=None)
+    page = read(user_client, id)
+    assert history(page)[-1] == "E-mail: will be sent later, unless you see or read this before."
+    assert page.count("<time") == before
 
 
 def test_of_another_user(user, other_user, user_client):
