@@ -287,13 +287,13 @@ def test_end_that_two_threads_find(threads, monkeypatch):
     """It is recorded once."""
     outcome, submit, recorded = outcome_with(hang), threads.records.submit, []
     monkeypatch.setattr(threads.records, "submit", lambda call: time.sleep(0.2) or submit(call))
-    gate.set()
 
     def find():
         signal_queue.use_on_this_thread(signal_queue.SignalQueue())
         assert notify_functions.record_apart([outcome], recorded.append) == []
 
     run_in_threads(find, find)
+    gate.set()
     wait_until(lambda: not notify_functions.open_records(), what="the end to be recorded")
     assert (len(recorded), calls) == (1, ["Pay"])
 
