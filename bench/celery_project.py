@@ -1,6 +1,7 @@
 """A Django project with tasks of Celery, whose results go to Redis. With ``BENCH_OBSERVE`` they are observed.
 
-Both have the same settings, database and tasks, so that they differ only in what observing costs.
+With ``BENCH_IGNORE_RESULT`` they leave no results. All have the same settings, database and tasks, so that they differ
+only in what observing costs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from bench.pickups import report_start
 
 REDIS = os.environ["REDIS_URL"]
 IS_OBSERVED = os.environ.get("BENCH_OBSERVE") == "1"
+IGNORES_RESULT = os.environ.get("BENCH_IGNORE_RESULT") == "1"
 
 app = Celery("bench", broker=REDIS, backend=REDIS)
 
@@ -24,7 +26,7 @@ else:
         return lambda task: task
 
 
-@app.task
+@app.task(ignore_result=IGNORES_RESULT)
 @observed(title="Nothing {number}", owner="owner")
 def nothing(number: int, owner: int) -> None:
     """Return immediately."""

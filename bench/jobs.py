@@ -1,6 +1,7 @@
 """Compare jobs with django-tasks-db, Procrastinate and Celery with Redis, in one run on one machine.
 
-``python -m bench.jobs [--rounds 5] [--processes 2] [--only WORD …] [--finished 1000000] [--out FOLDER]``
+``python -m bench.jobs [--rounds 5] [--processes 2] [--only WORD …] [--queues WORD …] [--finished 1000000]
+[--out FOLDER]``
 
 Measured are empty jobs (those of this app with a notification), with one worker process and with several, for one owner
 whose inbox grows, beside four processes that write to the same SQLite file, and in a table of a million finished jobs;
@@ -44,6 +45,7 @@ def main(
     parser.add_argument("--finished", type=int, default=1_000_000)
     parser.add_argument("--scale", type=float, default=1, help="0.1: a tenth of the jobs, to try it out")
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--queues", nargs="*", default=[], help="only those whose names contain one of these")
     parser.add_argument("--out", type=Path, help="a folder for jobs.json, jobs.md and jobs.svg")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-jobs-"))
@@ -76,7 +78,10 @@ class JobBenchmark:
     ) -> None:
         self.arguments = arguments
         self.figures = figures
-        self.queues = list(make_queues(places))
+        chosen = arguments.queues
+        self.queues = [
+            queue for queue in make_queues(places) if not chosen or any(word in queue.name for word in chosen)
+        ]
         is_full = make_queues is queues and self.is_selected("finished")
         self.full = list(queues(places, finished=True)) if is_full else []
 

@@ -80,8 +80,14 @@ def engine_queues(places: Places) -> Iterator[Queue]:
             f"this app on Celery, {pool}, PostgreSQL", places.postgres, on_celery, needs="celery"
         )
     yield from available("this app, PostgreSQL", places.postgres, this_app_beside_engines)
-    projects = {"observed, SQLite": places.sqlite, "observed, PostgreSQL": places.postgres}
-    for number, (name, place) in enumerate({**projects, "Celery alone": places.sqlite}.items(), 3):
+    projects = {
+        "observed, SQLite": places.sqlite,
+        "observed, PostgreSQL": places.postgres,
+        "Celery alone": places.sqlite,
+        "observed, PostgreSQL, ignore_result": places.postgres,
+        "Celery alone, ignore_result": places.sqlite,
+    }
+    for number, (name, place) in enumerate(projects.items(), 3):
 
         def project(name: str, url: str, number: int = number) -> Queue:
             return celery_project(name, url, broker_database(places.redis(), number))
@@ -147,12 +153,17 @@ def this_app_beside_engines(name: str, url: str) -> Queue:
 
 def celery_project(name: str, url: str, broker: str) -> Queue:
     is_observed = name.startswith("observed")
+    ignores_result = name.endswith("ignore_result")
     command = [PYTHON, "-m", "celery", "--app=bench.celery_project", "worker", "--loglevel=WARNING"]
     return Queue(
         name=name,
         module="bench.celery_project",
         environment=site(url, "bench.settings")
-        | {"REDIS_URL": broker, "BENCH_OBSERVE": str(int(is_observed))},
+        | {
+            "REDIS_URL": broker,
+            "BENCH_OBSERVE": str(int(is_observed)),
+            "BENCH_IGNORE_RESULT": str(int(ignores_result)),
+        },
         workers=lambda processes, concurrency: [[*command, f"--concurrency={processes}"]],
         jobs=1500,
         pickups=40,

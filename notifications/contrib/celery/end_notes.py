@@ -29,6 +29,8 @@ logger = logging.getLogger("notifications.jobs")
 MAX_NOTE_BYTES = getattr(select, "PIPE_BUF", 512)
 #: Bytes that a pipe is to hold, if the system allows that.
 PIPE_BYTES = 1024 * 1024
+#: Seconds between two reads. A read for each note would take the main process, which hands out all tasks, from that.
+READ_INTERVAL_SECONDS = 0.1
 #: Seconds for which the notes of a process are kept after its last one.
 KEEP_SECONDS = 300.0
 
@@ -120,6 +122,7 @@ def _read(pipe: int) -> None:
                 _add(*json.loads(line))
             except Exception as exc:  # the thread must not end
                 logger.warning("Could not read how a Celery task has ended: %r", exc)
+        time.sleep(READ_INTERVAL_SECONDS)
 
 
 def _add(pid: int, id: str, status: str, value: str) -> None:

@@ -17,7 +17,7 @@ from notifications.contrib.celery import checks, end_notes, reconcile
 from notifications.contrib.celery.connections import broker_name
 from notifications.contrib.celery.recorder import recorder
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.forks import keep_out_of_transactions
+from notifications.db.forks import keep_out_of_sqlite
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.engines.observed import batches
@@ -126,7 +126,7 @@ def prepare(sender: Any = None, **kwargs: Any) -> None:
 def start(**kwargs: Any) -> None:
     """Begin the lease when the worker is ready."""
     if _main:
-        keep_out_of_transactions()
+        keep_out_of_sqlite()
         checks.log_problems(_main.app.tasks)
         _main.start()
 

@@ -25,9 +25,6 @@ class TestPrefork(EngineContract):
         assert {row["state"] for row in ended(project, ids)} == {"cancelled"}
 
     def test_sync_job_occupies_a_process(self, project):
-        # Other tests have killed child processes, after which Celery's pool has once used one of two only.
-        project.site.processes[-1].stop()
-        project.site.start_celery()
         ids = project.call("enqueue", task="hold_until_cancelled", count=3)
         wait_until(lambda: states(project, ids).count("running") == 2, what="two jobs to run")
         (async_id,) = project.call("enqueue", task="noop")
