@@ -12,6 +12,7 @@ from notifications.http import (
     push_views,
     stream_views,
     unsubscribe_views,
+    webhook_views,
 )
 from notifications.http.openapi import openapi
 from notifications.streams.marking import VERBS
@@ -56,6 +57,12 @@ urlpatterns = [
     ),
     path("api/notifications/seen/", api_views.notification_seen, name="api-notifications-seen"),
     path("api/preferences/", preference_views.api_preferences, name="api-preferences"),
+    path("api/webhooks/", webhook_views.webhook_list, name="api-webhooks"),
+    path("api/webhooks/<uuid:id>/", webhook_views.webhook_detail, name="api-webhook"),
+    path("api/webhooks/<uuid:id>/rotate/", webhook_views.webhook_rotate, name="api-webhook-rotate"),
+    path("api/webhooks/<uuid:id>/test/", webhook_views.webhook_test, name="api-webhook-test"),
+    path("api/webhooks/<uuid:id>/resend/", webhook_views.webhook_resend, name="api-webhook-resend"),
+    path("api/webhooks/<uuid:id>/attempts/", webhook_views.webhook_attempts, name="api-webhook-attempts"),
     path("api/health/live/", health_views.live, name="api-health-live"),
     path("api/health/ready/", health_views.ready, name="api-health-ready"),
     path("api/openapi.json", openapi, name="api-openapi"),

@@ -90,6 +90,15 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("notifications.delete_webhookendpoint")
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        self._warn_of_off(request)
+        return super().changelist_view(request, extra_context)
+
+    def _warn_of_off(self, request: HttpRequest) -> None:
+        if request.method == "GET" and not settings.WEBHOOKS:
+            text = _("Webhooks are off, so no events are sent. Set NOTIFICATIONS['WEBHOOKS'] to True.")
+            self.message_user(request, text, messages.WARNING)
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = ["description", "url", "user", "events"]
         if obj is None:
@@ -181,6 +190,7 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
+        self._warn_of_off(request)
         row = kwargs.get("obj")
         if row is not None:
             rows = WebhookAttempt.objects.using(database()).filter(endpoint=row.pk).order_by("-started_at")

@@ -8,25 +8,31 @@ Import it where models can be imported. Async code calls it by ``sync_to_async``
 """
 
 from notifications.webhooks.endpoints import (
+    TooManyWebhooks,
     WebhookInfo,
     create,
     delete,
     endpoints_of,
+    resend,
     resend_failed,
     rotate_secret,
     send_test,
     turn_off,
     turn_on,
+    update,
 )
 
 __all__ = [
+    "TooManyWebhooks",
     "WebhookInfo",
     "create",
     "delete",
     "endpoints_of",
+    "resend",
     "resend_failed",
     "rotate_secret",
     "send_test",
     "turn_off",
     "turn_on",
+    "update",
 ]

@@ -8,19 +8,21 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import serializers, times, validators
 from notifications.conf import settings
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
+from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
 from notifications.jobs.handlers.declarations import EVENTS, WEBHOOK_TASK, load_handlers
 from notifications.jobs.transitions import manual
 from notifications.models import Job, WebhookAttempt, WebhookEndpoint
 from notifications.streams.inbox import user_keys_of
 from notifications.webhooks import sending
+from notifications.webhooks.sending import Reason
 from notifications.webhooks.signing import new_secret
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
@@ -57,6 +59,11 @@ class WebhookInfo:
     off_at: datetime | None
     off_reason: str
     failing_since: datetime | None
+    created_at: datetime
+
+
+class TooManyWebhooks(NotificationsError, ValueError):
+    """The owner has as many webhooks as one may have."""
 
 
 @sensitive_variables()
@@ -78,18 +85,12 @@ def create(
     Raises ValueError or TypeError, also if there are 10 of this owner; ``ImproperlyConfigured`` if
     ``NOTIFICATIONS["WEBHOOKS"]`` is off, or no backend in ``TASKS`` stores jobs.
     """
-    if not settings.WEBHOOKS:
-        raise ImproperlyConfigured("Webhooks are off. Set NOTIFICATIONS['WEBHOOKS'] to True.")
-    handlers = load_handlers()
-    if handlers.webhook is None:
-        raise ImproperlyConfigured(
-            "Webhooks are jobs, and the default backend in TASKS stores none. Its BACKEND must be "
-            "notifications.jobs.backend.JobBackend."
-        )
+    if reason := reason_of_off():
+        raise ImproperlyConfigured(reason)
     row = WebhookEndpoint(
         user_id=None if owner is None else user_keys_of(owner)[0],
         url=check_url(url),
-        description=validators.text("description", description, MAX_DESCRIPTION_LENGTH),
+        description=check_description(description),
         events=join_events(events),
         secret=new_secret(),
         created_at=times.now(),
@@ -97,7 +98,9 @@ def create(
 
     def insert() -> None:
         if not has_room(row.user_id):
-            raise ValueError(f"There are {MAX_ENDPOINTS} webhooks of this owner already. Delete one first.")
+            raise TooManyWebhooks(
+                f"There are {MAX_ENDPOINTS} webhooks of this owner already. Delete one first."
+            )
         row.save(using=database(), force_insert=True)
 
     retrying_atomic(insert)
@@ -108,6 +111,42 @@ def endpoints_of(owner: Any) -> list[WebhookInfo]:
     """Return the endpoints of a user or primary key, those of the whole site for None, the oldest first."""
     key = None if owner is None else user_keys_of(owner)[0]
     return [_info(row) for row in _rows().filter(user=key).order_by("id")]
+
+
+@sensitive_variables()
+def update(
+    id: UUID,
+    *,
+    url: str | None = None,
+    events: Iterable[str] | None = None,
+    description: str | None = None,
+    enabled: bool | None = None,
+) -> WebhookInfo:
+    """Change the values that are not None of an endpoint, as in ``create()``, and return it.
+
+    ``enabled``
+        True turns it on, for the events from now on. False turns it off, as ``turn_off()`` does.
+
+    Raises ValueError or TypeError, or ``ObjectDoesNotExist``.
+    """
+    values: dict[str, Any] = {}
+    if url is not None:
+        values["url"] = check_url(url)
+    if events is not None:
+        values["events"] = join_events(events)
+    if description is not None:
+        values["description"] = check_description(description)
+    if enabled:
+        values |= {"off_at": None, "off_reason": "", "failing_since": None}
+
+    def write() -> WebhookInfo:
+        if values:
+            _rows().filter(id=id).update(**values)
+        if enabled is False:
+            sending.turn_off(id, Reason.BY_HAND)
+        return _info(_rows().get(id=id))
+
+    return retrying_atomic(write)
 
 
 @sensitive_variables()
@@ -137,15 +176,12 @@ def rotate_secret(id: UUID, *, overlap: timedelta = OVERLAP) -> str:
 
 def turn_on(id: UUID) -> None:
     """Turn an endpoint on, for the events from now on. Raises ``ObjectDoesNotExist``."""
-    changes = {"off_at": None, "off_reason": "", "failing_since": None}
-    _require(retrying_atomic(lambda: _rows().filter(id=id).update(**changes)))
+    update(id, enabled=True)
 
 
 def turn_off(id: UUID) -> None:
     """Turn an endpoint off. Events that wait to be sent to it fail, and can be sent again by hand when it is on."""
-    reason: Any = WebhookEndpoint.OffReason.BY_HAND
-    is_changed = retrying_atomic(lambda: sending.turn_off(id, reason))
-    _require(is_changed or _rows().filter(id=id).exists())
+    update(id, enabled=False)
 
 
 def delete(id: UUID) -> None:
@@ -158,10 +194,15 @@ def delete(id: UUID) -> None:
     retrying_atomic(write)
 
 
-def send_test(id: UUID) -> UUID:
+def send_test(id: UUID, *, requester: Any = None) -> UUID:
     """Enqueue a job that sends the event ``webhook.test``, also to an endpoint that is off. Return the job's id.
 
-    It has one attempt. Raises ``ObjectDoesNotExist``.
+    It has one attempt.
+
+    ``requester``
+        The user, or primary key, who owns the job and is not notified of it. None: the job has no owner.
+
+    Raises ``ObjectDoesNotExist``, or ``TooManyJobs`` of the requester.
     """
     row = _rows().get(id=id)
     event = {
@@ -173,16 +214,26 @@ def send_test(id: UUID) -> UUID:
         "job": None,
         "notification": None,
     }
-    return UUID(sending.send.enqueue(event).id)
+    return UUID(sending.send.using(owner=requester).enqueue(event).id)
 
 
 def resend_failed(id: UUID) -> int:
     """Send the events again that have failed in all attempts, at most the last 100. Return how many."""
-    failed = Job.objects.using(database()).filter(
-        state=Job.State.FAILED, task_path=WEBHOOK_TASK, concurrency_key=f"webhook:{id}"
-    )
+    failed = _jobs_of(id).filter(state=Job.State.FAILED)
     ids = failed.order_by("-finished_at").values_list("id", flat=True)[:MAX_RESENT]
     return len(manual.retry(list(ids)))
+
+
+def resend(id: UUID, message: UUID) -> bool:
+    """Send an event again that has failed in all attempts. Return whether it had.
+
+    ``message``
+        Its ``webhook-id``.
+
+    Raises ``ObjectDoesNotExist`` if it was not sent to this endpoint, or is deleted.
+    """
+    job = _jobs_of(id).get(pk=message)
+    return bool(job.can_retry and manual.retry([job.pk]))
 
 
 def check_url(url: Any) -> str:
@@ -192,15 +243,16 @@ def check_url(url: Any) -> str:
     from notifications.outbound.guard import Forbidden, is_allow_listed, parse, refuse_forbidden
 
     url = validators.text("url", url, validators.MAX_URL_LENGTH, required=True)
+    remedy = "Use a URL on the public internet that begins with https://."
     try:
         target, config = parse(url), get_config()
         if is_allow_listed(target, config):
             return str(url)
         refuse_forbidden(target, config)
     except Forbidden as exc:
-        raise ValueError(f"url is refused: {exc}.") from exc
+        raise ValueError(f"url is refused: {exc}. {remedy}") from exc
     if target.url.scheme != "https":
-        raise ValueError("url is refused: it does not begin with https://.")
+        raise ValueError(f"url is refused: it does not begin with https://. {remedy}")
     return str(url)
 
 
@@ -212,6 +264,23 @@ def join_events(events: Iterable[str]) -> str:
     return " ".join(event for event in EVENTS if event in names)
 
 
+def check_description(value: Any) -> str:
+    """Return a description. Raises ValueError or TypeError."""
+    return validators.text("description", value, MAX_DESCRIPTION_LENGTH)
+
+
+def reason_of_off() -> str:
+    """Return why no webhooks are sent in this project, and the remedy; empty if they are."""
+    if not settings.WEBHOOKS:
+        return "Webhooks are off. Set NOTIFICATIONS['WEBHOOKS'] to True."
+    if load_handlers().webhook is None:
+        return (
+            "Webhooks are jobs, and the default backend in TASKS stores none. Its BACKEND must be "
+            "notifications.jobs.backend.JobBackend."
+        )
+    return ""
+
+
 def has_room(user: Any) -> bool:
     """Return whether a user (key), or the site, may have another endpoint."""
     return bool(_rows().filter(user=user).count() < MAX_ENDPOINTS)
@@ -221,9 +290,8 @@ def _rows() -> Any:
     return WebhookEndpoint.objects.using(database())
 
 
-def _require(is_found: object) -> None:
-    if not is_found:
-        raise ObjectDoesNotExist("There is no such webhook.")
+def _jobs_of(id: UUID) -> Any:
+    return Job.objects.using(database()).filter(task_path=WEBHOOK_TASK, concurrency_key=f"webhook:{id}")
 
 
 @sensitive_variables()
@@ -238,4 +306,5 @@ def _info(row: WebhookEndpoint) -> WebhookInfo:
         off_at=row.off_at,
         off_reason=row.off_reason,
         failing_since=row.failing_since,
+        created_at=row.created_at,
     )

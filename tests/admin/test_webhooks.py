@@ -160,3 +160,14 @@ def test_links_to_jobs_need_the_permission(client, sign_in_staff):
     text = client.get(page_of(endpoint)).text
     assert "job.failed" in text and "/admin/notifications/job/" not in text
     assert 'name="action"' not in text
+
+
+def test_webhooks_that_are_off(client, sign_in_staff, settings):
+    """The list and the pages say so, and none is added."""
+    sign_in_staff(*ALL)
+    endpoint = webhooks.create(URL)
+    pages = (LIST, page_of(endpoint))
+    assert not [page for page in pages if "Webhooks are off" in client.get(page).text]
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": False}
+    assert [client.get(page).text.count("Webhooks are off") for page in pages] == [1, 1]
+    assert client.get(f"{LIST}add/").status_code == 403

@@ -2,7 +2,8 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import jsonschema_rs
 import pytest
@@ -15,10 +16,12 @@ from notifications.http import api_views, job_responses, negotiation, parsing
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
 from notifications.jobs.enqueueing import unique
-from notifications.models import Job, Notification
+from notifications.jobs.handlers.declarations import EVENTS
+from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
 from notifications.realtime import frames
 from notifications.streams import marking, preferences
 from notifications.streams.categories import CHOICES
+from notifications.webhooks import endpoints, sending
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")
@@ -87,7 +90,7 @@ def test_every_method_is_described(user_client):
 
 
 def test_authentication_is_described(transactional_db):
-    """Operations without security are public. POST needs a CSRF token."""
+    """Operations without security are public. POST and DELETE need a CSRF token."""
     for path, method, operation in operations():
         url = "/notifications/api" + path.replace("{id}", str(uuid7()))
         response = getattr(Client(), method)(url, content_type="application/json")
@@ -95,7 +98,7 @@ def test_authentication_is_described(transactional_db):
         # There is no worker in this test.
         expected = 503 if path == "/health/ready/" else 200 if public else 204 if path == "/events/" else 401
         assert response.status_code == expected, path
-        assert ({"session": [], "csrf": []} in operation.get("security", [])) == (method == "post")
+        assert ({"session": [], "csrf": []} in operation.get("security", [])) == (method != "get")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +136,17 @@ def test_frames_match_their_schemas(jobs):
     assert [key for key in SCHEMAS["Sync"]["properties"] if jobs is not None or key != "jobs"] == list(frame)
 
 
-def test_responses_match_their_schemas(user_client):
-    """Of each list, a mark and a problem."""
+def test_responses_match_their_schemas(user_client, user, settings):
+    """Of each list, a mark, a webhook and a problem."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
+    post = partial(user_client.post, content_type="application/json")
+    api = "/notifications/api/webhooks/"
+    created = post(api, {"url": "https://hooks.example/"})
+    webhook = f"{api}{created.json()['id']}/"
+    WebhookAttempt.objects.create(
+        endpoint=created.json()["id"], job=uuid7(), event="job.failed", started_at=NOW, milliseconds=5
+    )
+    attempts = user_client.get(f"{webhook}attempts/")
     marked = user_client.post(
         "/notifications/api/notifications/read/",
         {"up_to": 0, "category": "", "level": "info", "after": 0},
@@ -146,7 +158,13 @@ def test_responses_match_their_schemas(user_client):
         "Marked": marked,
         "Problem": user_client.get("/notifications/api/jobs/?state=x"),
         "Preferences": user_client.get("/notifications/api/preferences/"),
+        "Webhooks": user_client.get(api),
+        "NewWebhook": created,
+        "Webhook": post(webhook, {"enabled": False}),
+        "WebhookSecret": post(f"{webhook}rotate/", {}),
+        "WebhookAttempts": attempts,
     }
+    assert list(SCHEMAS["WebhookAttempt"]["properties"]) == list(attempts.json()["items"][0])
     for name, response in responses.items():
         validator(name).validate(response.json())
         assert list(SCHEMAS[name]["properties"]) == list(response.json()), name
@@ -187,6 +205,14 @@ def test_limits_match_the_code():
         f"{schemas}/Job/properties/progress/oneOf/1/properties/message": validators.MAX_PROGRESS_LENGTH,
         f"{schemas}/Job/properties/url": validators.MAX_URL_LENGTH,
         f"{parameters}/IdempotencyKey/schema": validators.MAX_KEY_LENGTH,
+        **{
+            f"{schemas}/{name}/properties/{field}": limit
+            for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges")
+            for field, limit in (
+                ("url", validators.MAX_URL_LENGTH),
+                ("description", endpoints.MAX_DESCRIPTION_LENGTH),
+            )
+        },
     }
     for name in ("title", "body", "url", "category"):
         limit = SCHEMAS["Notification"]["properties"][name]["maxLength"]
@@ -194,6 +220,8 @@ def test_limits_match_the_code():
     assert values_of("maxItems") == {f"{schemas}/Mark/properties/ids": api_views.MAX_IDS}
     greatest = values_of("maximum")
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599
+    overlap = timedelta(seconds=greatest.pop(f"{schemas}/Rotation/properties/overlap"))
+    assert overlap == endpoints.MAX_OVERLAP
     for name in ("Preferences", "PreferenceChanges"):
         for field in ("digest_hour", "digest_day"):
             limit = greatest.pop(f"{schemas}/{name}/properties/{field}")
@@ -204,7 +232,7 @@ def test_limits_match_the_code():
         f"{schemas}/PreferenceChanges/properties/categories": preferences.MAX_CATEGORIES
     }
     assert set(greatest.values()) == {validators.MAX_INTEGER} == {2**53 - 1}
-    assert list(values_of("default").values()) == [api_views.DEFAULT_PAGE_SIZE] * 2
+    assert list(values_of("default").values()) == [api_views.DEFAULT_PAGE_SIZE] * 3
 
 
 def test_choices_match_the_code():
@@ -222,6 +250,10 @@ def test_choices_match_the_code():
     ):
         nullable = [None] if path.startswith("PreferenceChanges") else []
         assert choices.pop(f"/components/schemas/{path}") == [*CHOICES[channel], *nullable]
+    for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges"):
+        assert choices.pop(f"/components/schemas/{name}/properties/events/items") == list(EVENTS)
+        reasons = choices.pop(f"/components/schemas/{name}/properties/disabled_reason", None)
+        assert reasons in (None, ["", *WebhookEndpoint.OffReason.values])
     for path, choice in choices.items():
         nullable = [None] if path == "/components/schemas/Mark/properties/level" else []
         assert choice in ([*levels, *nullable], [0, 1]), path
@@ -256,6 +288,7 @@ def test_sentences_name_the_limits_of_the_code():
         "1: unread notifications only. 0: read ones only.",
         "1: archived notifications only. Otherwise they are left out.",
         "0: ready without a live worker too.",
+        f"gone: the server responded with status {sending.GONE}. failing: no event has reached it for days.",
     }
     assert {sentence for sentence in sentences if re.search(r"\d", sentence)} == expected
 

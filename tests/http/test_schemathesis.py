@@ -16,10 +16,11 @@ from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 
+from notifications import webhooks
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
-from notifications.models import Attempt, Job, Notification, Stream
+from notifications.models import Attempt, Job, Notification, Stream, WebhookAttempt, WebhookEndpoint
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -42,8 +43,12 @@ CONFIG = {
                 "positive_data_acceptance": {"expected-statuses": ["2xx", 503]},
             },
         },
-        {  # 422: a position that has not been reached, a time zone that does not exist
-            "include-path-regex": "(/notifications/((un)?(read|archive)|seen)|/preferences)/$",
+        {  # 422: a URL that may not be called, an event twice
+            "include-path-regex": "/webhooks/.*/$",
+            "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422, 429]}},
+        },
+        {  # 422: a position that has not been reached, a time zone that does not exist, a URL that may not be called
+            "include-path-regex": "(/notifications/((un)?(read|archive)|seen)|/preferences|/webhooks)/$",
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422]}},
         },
     ],
@@ -58,7 +63,7 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 SESSION, TOKEN = "s" * 32, "t" * 32
-JOBS = []
+IDS = []
 
 
 @API.auth()
@@ -75,18 +80,19 @@ class Ada:
 
 @API.hook
 def map_path_parameters(context, path_parameters):
-    """Replace most generated ids by those of existing jobs of both users."""
+    """Replace most generated ids by those of existing jobs and webhooks of both users."""
     try:
         number = UUID(path_parameters["id"]).int
     except (KeyError, TypeError, ValueError, AttributeError):
         return path_parameters
-    choice = number % (len(JOBS) + 2)
-    return {"id": JOBS[choice]} if choice < len(JOBS) else path_parameters
+    choice = number % (len(IDS) + 2)
+    return {"id": IDS[choice]} if choice < len(IDS) else path_parameters
 
 
 @pytest.fixture
-def users(transactional_db, user, other_user):
+def users(transactional_db, user, other_user, settings):
     """Return the user who sends the requests, and another one."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
     create_session(user)
     return [user, other_user]
 
@@ -102,7 +108,7 @@ def example_rows(users):
 
 def create_example_rows(users):
     """Replace all rows by jobs in every state and notifications."""
-    for model in (Attempt, Job, Notification, Stream):
+    for model in (Attempt, Job, Notification, Stream, WebhookAttempt, WebhookEndpoint):
         model.objects.all().delete()
     for user in users:
         tasks.add.using(owner=user, url="/somewhere/").enqueue(1, 2)
@@ -114,7 +120,13 @@ def create_example_rows(users):
             cancelled = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
         manual.cancel([cancelled.id])
         notify(user, "Hello", body="There", category="talk", data={"a": 1})
-    JOBS[:] = [str(id) for id in Job.objects.order_by("id").values_list("id", flat=True)]
+    IDS[:] = [str(id) for id in Job.objects.order_by("id").values_list("id", flat=True)]
+    for user in users:
+        webhook = webhooks.create("https://hooks.example/", owner=user)
+        IDS.append(str(webhook.id))
+        WebhookAttempt.objects.create(
+            endpoint=webhook.id, job=uuid7(), event="job.failed", started_at=timezone.now(), milliseconds=5
+        )
 
 
 def create_session(user):
@@ -126,7 +138,10 @@ def create_session(user):
 
 
 def read_rows(user):
-    return [list(model.objects.filter(user=user).order_by("id").values()) for model in (Job, Notification)]
+    return [
+        list(model.objects.filter(user=user).order_by("id").values())
+        for model in (Job, Notification, WebhookEndpoint)
+    ]
 
 
 @API.parametrize()

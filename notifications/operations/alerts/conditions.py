@@ -12,6 +12,7 @@ from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.jobs.claiming.lanes import OBSERVED, has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs.handlers.declarations import WEBHOOK_TASK
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Alert, AlertState, Job, Tick
 from notifications.operations.depths import QueueDepth, RunningJobs, queue_depths, read_running
@@ -148,9 +149,20 @@ def _waiting(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterato
 
 
 def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
+    """Yield the queues in which too many jobs fail.
+
+    Those that send events to webhooks do not count, neither failed nor succeeded: they fail when servers of others do,
+    of which the owner of the webhook is notified, and could hide that all e-mails in their queue fail.
+    """
     if limits.failure_rate is None:
         return
-    for figures in _figures(now, limits.window):
+    by_queue: dict[str, reading.Figures] = {}
+    for of_task in reading.read_figures(timedelta(seconds=limits.window), now=now, by_task=True):
+        if of_task.task != WEBHOOK_TASK:
+            figures = by_queue.setdefault(of_task.queue, reading.Figures(queue=of_task.queue))
+            figures.succeeded += of_task.succeeded
+            figures.failed += of_task.failed
+    for figures in by_queue.values():
         rate = figures.failure_rate
         if figures.failed >= limits.min_failures and rate is not None and rate > limits.failure_rate:
             facts = {

@@ -5,12 +5,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications import webhooks
 from notifications.compat import task_backends
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import claims, queueing, reaping
 from notifications.models import Alert, Job, Tick, Worker
 from notifications.testing import run_jobs
+from notifications.webhooks import sending as webhook_sending
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
@@ -148,6 +150,26 @@ def test_many_jobs_fail(alerts, operator):
     assert alerts.evaluate() == []
     title = "Many jobs fail: default"
     assert alerts.notified(operator) == [title, f"Over: {title}"]
+
+
+def test_failed_webhooks_are_no_failures_of_their_queue(alerts, settings):
+    """Nor do events that are received hide that the e-mails beside them fail."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
+    alerts.limit(failure_rate=0.5, min_failures=1)
+    endpoint = webhooks.create("https://hooks.example/", events=["job.failed"])
+    webhooks.turn_off(endpoint.id)
+    for _ in range(3):
+        event = {"endpoint": str(endpoint.id), "type": "job.failed"}
+        webhook_sending.send.using(queue_name="mail").enqueue(event)
+    run_jobs()
+    assert Job.objects.filter(state="failed", queue_name="mail").count() == 3
+    assert alerts.evaluate() == []
+    webhooks.delete(endpoint.id)
+    for _ in range(3):
+        webhook_sending.send.using(queue_name="mail").enqueue(event)
+    tasks.fail.using(queue_name="mail").enqueue()
+    run_jobs()
+    assert alerts.evaluate() == [("failures", "mail")]
 
 
 def test_no_worker(alerts, operator):
