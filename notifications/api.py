@@ -19,6 +19,7 @@ from notifications.context import requester
 from notifications.http import request_resources
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
+from notifications.jobs.steps import astep, step
 from notifications.jobs.worker import job_context
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "ajobs_of",
     "ajoin",
     "anotify",
+    "astep",
     "batch",
     "get_job",
     "get_jobs",
@@ -52,6 +54,7 @@ __all__ = [
     "progress",
     "release_connections",
     "requester",
+    "step",
     "task",
     "track",
     "verify_webhook",

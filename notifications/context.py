@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -40,14 +41,59 @@ _running_attempt: ContextVar[RunningAttempt | None] = ContextVar(
 )
 
 
+class RunningStep:
+    """The step that runs in a context, and how many outbound requests with a generated key it has made."""
+
+    __slots__ = ("job_id", "name", "requests")
+
+    def __init__(self, job_id: UUID, name: str) -> None:
+        self.job_id, self.name = job_id, name
+        self.requests = 0
+
+
+_running_step: ContextVar[RunningStep | None] = ContextVar("notifications_running_step", default=None)
+
+
+#: See ``CurrentExecution``.
+OnStep = Callable[[Any, str, str, datetime, datetime], Future[str]]
+
+
+class ExecutionSteps:
+    """The steps of an execution: the names that its task has used, those that earlier attempts have stored, and writes.
+
+    ``stored_names``
+        None while they have not been read.
+    ``writes``
+        Futures of results that are being stored.
+    """
+
+    __slots__ = ("stored_names", "used_names", "writes")
+
+    def __init__(self) -> None:
+        self.used_names: set[str] = set()
+        self.stored_names: set[str] | None = None
+        self.writes: set[Future[str]] = set()
+
+
 class CurrentExecution:
-    """What code below a task may know of its execution."""
+    """What code below a task may know of its execution.
+
+    ``on_step``
+        Takes the execution, and name, result, start and end of a step, and returns a future of the result that is
+        stored; None where steps cannot be stored.
+    ``steps``
+        None until the task uses the first step.
+    """
 
     __slots__ = ()
 
     job: Job
     is_cancelling: bool
+    is_over: bool
+    is_stopping: bool
     on_progress: Callable[[Any], None]
+    on_step: OnStep | None
+    steps: ExecutionSteps | None
     run_inline: Callable[[Any], None] | None
     database_thread: Executor | None
 
@@ -118,6 +164,21 @@ def save_attempt() -> Callable[[], None]:
 def running_attempt() -> RunningAttempt | None:
     """Return the attempt that runs in this context, or that started this asyncio task, or None."""
     return _running_attempt.get()
+
+
+@contextmanager
+def entered_step(job_id: UUID, name: str) -> Iterator[None]:
+    """Make a step the one that runs in this context, inside the ``with`` block."""
+    token = _running_step.set(RunningStep(job_id, name))
+    try:
+        yield
+    finally:
+        _running_step.reset(token)
+
+
+def running_step() -> RunningStep | None:
+    """Return the innermost step that runs in this context, or None."""
+    return _running_step.get()
 
 
 def current_execution() -> CurrentExecution | None:

@@ -20,6 +20,18 @@ class JobCancelled(NotificationsError):
         super().__init__(message)
 
 
+class AttemptEnded(BaseException):
+    """The attempt that calls ``step()`` is over: its job has ended, or another worker has claimed it.
+
+    It is not an ``Exception``, so that the code of a task does not handle it by accident.
+    """
+
+    def __init__(
+        self, message: str = "This attempt is over. Its job has ended, or another worker runs it."
+    ) -> None:
+        super().__init__(message)
+
+
 class JobError(NotificationsError):
     """Raise it, or a subclass, in a task to fail with a message for the job's owner."""
 

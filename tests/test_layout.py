@@ -145,6 +145,7 @@ LATE_IMPORTS = {
     "jobs/backend.py": (10, BEFORE_MODELS),
     "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
+    "jobs/steps.py": (1, BEFORE_MODELS),
     "management/commands/run_jobs.py": (3, "The supervisor of worker processes loads no worker."),
     "pytest_plugin.py": (5, "pytest loads it before Django is set up."),
     "realtime/servers/daphne.py": (1, "It needs the extra daphne."),
@@ -152,6 +153,7 @@ LATE_IMPORTS = {
     "testing/capture.py": (3, BEFORE_MODELS),
     "testing/client.py": (3, BEFORE_MODELS),
     "testing/inline.py": (13, BEFORE_MODELS),
+    "testing/stored_steps.py": (3, BEFORE_MODELS),
     "webhooks/endpoints.py": (2, WITH_AIOHTTP),
     "webhooks/sending.py": (1, WITH_AIOHTTP),
 }

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications.admin.arguments import describe_arguments
 from notifications.admin.job_attempts import read_attempts
 from notifications.db.transactions import database
+from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification
 from notifications.streams import listing
 from notifications.templatetags.notifications import csp_nonce
@@ -69,6 +70,10 @@ class JobDetailsMixin(_ModelAdmin):
         if job is not None and request.user.has_perm("notifications.view_attempt"):
             has_tracebacks = request.user.has_perm("notifications.view_traceback")
             context["attempts"] = read_attempts(job, with_tracebacks=has_tracebacks)
+        if job is not None:
+            shows_results = request.user.has_perm("notifications.view_job_arguments")
+            context["steps"] = read_steps(job, with_results=shows_results)
+            context["shows_results"] = shows_results
         if job is not None and not job.done:
             name = f"{self.admin_site.name}:notifications_job_state"
             context |= {"job": job, "state": self.state_now(job), "nonce": csp_nonce({}, request)}

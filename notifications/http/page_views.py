@@ -22,6 +22,7 @@ from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
 from notifications.http.decorators import View, exempt_from_project
 from notifications.jobs.pace import describe_elapsed, describe_pace
+from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error
@@ -70,6 +71,8 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "can_retry": job.can_retry,
         "error": serializers.job_error(job),
         "result": _format_result(job.result),
+        # Without results, which nobody has meant for the owner.
+        "steps": read_steps(job, with_results=False),
     }
     return render(request, "notifications/job.html", context)
 

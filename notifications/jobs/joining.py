@@ -10,20 +10,19 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
 from notifications.context import current_execution
-from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
 from notifications.jobs.worker.execution import Execution, release_slot
+from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
     """See ``notifications.api.join``."""
-    _refuse_on_event_loop()
+    refuse_on_event_loop("join")
     id, seconds, parent = _job_id(job), _validated_timeout(timeout), _waiting_job(job)
     end = read_end(id)
     if end is None:
@@ -107,21 +106,6 @@ def _waiting_job(job: Any) -> Execution | None:
         raise ValueError("A job cannot wait for its own end.")
     assert parent is None or isinstance(parent, Execution)
     return parent
-
-
-def _refuse_on_event_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise SynchronousOnlyOperation("join() would block the event loop. Use await ajoin().")
-    execution = current_execution()
-    thread = execution.database_thread if execution else None
-    if isinstance(thread, DaemonExecutor) and thread.runs_this_thread():
-        raise SynchronousOnlyOperation(
-            "join() would block the database thread that this async task shares with others. Use await ajoin()."
-        )
 
 
 def _refuse_in_transaction(parent: Execution | None) -> None:

@@ -63,6 +63,8 @@ class Outcome:
         The innermost frame of the exception in the project's code.
     ``exception``
         What the task of a failed job raised.
+    ``discards_steps``
+        The steps of the job are deleted.
     ``notification``
         The default one while ``notify`` is not called yet.
     ``notify``
@@ -77,6 +79,7 @@ class Outcome:
     exception_class_path: str = ""
     traceback: str = ""
     location: str = ""
+    discards_steps: bool = False
     notification: Notification | None = None
     retry_delay: float | None = None
     exception: BaseException | None = None
@@ -91,6 +94,7 @@ def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
         return refused(job, policy, exc)
     # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
     fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
+    fields["discards_steps"] = policy.steps == "discard"
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
 
 

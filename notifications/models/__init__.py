@@ -37,6 +37,7 @@ from notifications.models.preferences import Reader as Reader
 from notifications.models.schedules import Schedule as Schedule
 from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics
+from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import Stream as Stream
 from notifications.models.webhooks import WebhookAttempt as WebhookAttempt

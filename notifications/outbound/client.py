@@ -43,7 +43,8 @@ async def request(
     and 504, if its method is idempotent (RFC 9110, section 9.2.2) or it has an Idempotency-Key.
     ``guard``: False allows any port and any address, also after redirects. Only for URLs that no user influences.
     ``idempotency_key``: a string to send as Idempotency-Key, or True to generate one, which is the same at every
-    attempt of this call and of the job that makes it.
+    attempt of this call and of the job that makes it. In a step of a job all requests but GET, HEAD and OPTIONS have a
+    generated one by default, for which they are not retried.
     ``follow_redirects``: False returns a redirect as the response.
 
     Raises ``Refused``, ``TimedOut``, ``Unreachable``, ``TooLarge``, ``CircuitOpen`` or ``BadResponse``, all

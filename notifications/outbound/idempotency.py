@@ -9,7 +9,7 @@ import re
 from hashlib import sha256
 from uuid import uuid4, uuid5
 
-from notifications.context import running_attempt
+from notifications.context import running_attempt, running_step
 
 HEADER = "Idempotency-Key"
 
@@ -26,9 +26,24 @@ def make_key(option: str | bool, method: str, url: str, body: bytes | None) -> s
                 f"idempotency_key is {option!r}. It must be True or 1 to 200 visible ASCII characters."
             )
         return option
+    if key := make_key_of_step():
+        return key
     attempt = running_attempt()
     if attempt is None:
         return str(uuid4())
     request = f"{method} {url} {sha256(body or b'').hexdigest()}"
     attempt.request_counts[request] += 1
     return str(uuid5(attempt.job_id, f"{request} {attempt.request_counts[request]}"))
+
+
+def make_key_of_step() -> str | None:
+    """Return the key of the next call in a step of a job, None outside of a step.
+
+    It is derived from the job, the name of the step and the number of the call in it, and not from the request, which
+    may hold a time.
+    """
+    step = running_step()
+    if step is None:
+        return None
+    step.requests += 1
+    return str(uuid5(step.job_id, f"step {step.name}\0{step.requests}"))

@@ -22,6 +22,8 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 #: Methods that may be sent twice (RFC 9110, section 9.2.2). Others may with an Idempotency-Key.
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+#: Methods that change nothing (section 9.2.1), for which a step sends no key.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _DEFAULT_HEADERS = CIMultiDictProxy(
     CIMultiDict(
@@ -59,11 +61,14 @@ class Request(NamedTuple):
     target: Target
     headers: CIMultiDictProxy[str]
     body: bytes | None
+    #: The Idempotency-Key is that of a step. Nothing says that the server knows such keys.
+    has_key_of_step: bool = False
 
     @property
     def is_idempotent(self) -> bool:
         """Whether sending the request twice has the same effect as sending it once."""
-        return self.method in IDEMPOTENT_METHODS or idempotency.HEADER in self.headers
+        has_key = idempotency.HEADER in self.headers and not self.has_key_of_step
+        return has_key or self.method in IDEMPOTENT_METHODS
 
     def with_header(self, name: str, value: str) -> Request:
         """Return a copy of the request with one header set."""
@@ -110,7 +115,13 @@ def build_request(
     request = Request(method=method, target=target, headers=_build_headers(headers, content_type), body=body)
     if idempotency_key is not False:
         key = idempotency.make_key(idempotency_key, method, str(target.url), body)
-        request = request.with_header(idempotency.HEADER, key)
+        return call, request.with_header(idempotency.HEADER, key)
+    if (
+        method not in SAFE_METHODS
+        and idempotency.HEADER not in request.headers
+        and (key_of_step := idempotency.make_key_of_step())
+    ):
+        request = request.with_header(idempotency.HEADER, key_of_step)._replace(has_key_of_step=True)
     return call, request
 
 

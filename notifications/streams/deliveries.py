@@ -29,14 +29,14 @@ MAX_STEPS, MAX_DELAY = 5, timedelta(days=30)
 EXAMPLE = '{"export": [{"email": 600}], "*": []}'
 
 
-class Step(NamedTuple):
+class DeliveryStep(NamedTuple):
     """A channel, and how long after its creation a notification that is still open goes by it."""
 
     channel: str
     delay: timedelta
 
 
-def read_steps(value: Any) -> tuple[Step, ...]:
+def read_steps(value: Any) -> tuple[DeliveryStep, ...]:
     """Return the steps of a value like ``[{"email": 600}]``. Raises ``ValueError``."""
     if not isinstance(value, list | tuple) or len(value) > MAX_STEPS:
         raise ValueError(f"{value!r} is not a list of at most {MAX_STEPS} steps.")
@@ -46,7 +46,7 @@ def read_steps(value: Any) -> tuple[Step, ...]:
     return steps
 
 
-def _read_step(value: Any) -> Step:
+def _read_step(value: Any) -> DeliveryStep:
     if not isinstance(value, Mapping) or len(value) != 1:
         raise ValueError(f'The step {value!r} is not a dict like {{"email": 600}}.')
     ((channel, delay),) = value.items()
@@ -63,7 +63,7 @@ def _read_step(value: Any) -> Step:
             f"The delay of {channel} is {delay!r}. It must be a number of seconds, or a timedelta, from 0 to "
             f"{MAX_DELAY.days} days."
         )
-    return Step(channel, delay)
+    return DeliveryStep(channel, delay)
 
 
 class Rules:
@@ -74,7 +74,7 @@ class Rules:
     """
 
     def __init__(self, declared: Mapping[Any, Any]) -> None:
-        self._steps: dict[str, tuple[Step, ...]] = {}
+        self._steps: dict[str, tuple[DeliveryStep, ...]] = {}
         self.wrong: list[WrongDeclaration] = []
         for category, value in declared.items():
             try:
@@ -85,7 +85,7 @@ class Rules:
                 message = f"NOTIFICATIONS['DELIVERY'][{category!r}]: {exc}"
                 self.wrong.append(WrongDeclaration("notifications.W029", message, f"Write {EXAMPLE}."))
 
-    def of(self, category: str) -> tuple[Step, ...]:
+    def of(self, category: str) -> tuple[DeliveryStep, ...]:
         """Return the steps of a category."""
         steps = self._steps.get(category)
         return self._steps.get(ALL_OTHERS, ()) if steps is None else steps

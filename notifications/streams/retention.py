@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import Attempt, Delivery, Digest, Job, Notification, Tick, WebhookAttempt
+from notifications.models import Attempt, Delivery, Digest, Job, Notification, Step, Tick, WebhookAttempt
 from notifications.streams import raise_floors
 from notifications.streams.purging import find_deleted_users, purge_chunk
 
@@ -28,6 +29,8 @@ END_COLUMNS: dict[Any, str] = {
 }
 #: Those with positions in streams.
 NUMBERED = (Job, Notification)
+#: Steps that are deleted with the jobs of one transaction, if these are more than one.
+MAX_STEPS_PER_CHUNK = 1_000
 #: Batches within batches that ``count_prunable`` looks up. Jobs of deeper ones count as kept.
 MAX_BATCH_DEPTH = 3
 
@@ -126,7 +129,10 @@ def _prune_chunk(model: Any, before: datetime) -> int:
     rows = _lock(old, ids)
     ids = [id for id, _, _ in rows]
     if model is Job:
+        rows = _with_few_steps(rows)
+        ids = [id for id, _, _ in rows]
         Attempt.objects.using(database()).filter(job__in=ids).delete()
+        Step.objects.using(database()).filter(job__in=ids).delete()
     if model is Notification:
         Delivery.objects.using(database()).filter(notification__in=ids).delete()
     model.objects.using(database()).filter(id__in=ids).delete()
@@ -141,6 +147,18 @@ def _lock(old: Any, ids: list[Any]) -> list[tuple[Any, Any, int]]:
     if features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, no_key=features.has_select_for_no_key_update)
     return list(rows.order_by("id").values_list("id", "user_id", "seq"))
+
+
+def _with_few_steps(rows: list[tuple[Any, Any, int]]) -> list[tuple[Any, Any, int]]:
+    """Return as many of these jobs as have together at most ``MAX_STEPS_PER_CHUNK`` steps, but at least one."""
+    steps = Step.objects.using(database()).filter(job__in=[id for id, _, _ in rows])
+    counts = dict(steps.values_list("job").annotate(count=Count("id")))
+    totals = accumulate(counts.get(id, 0) for id, _, _ in rows)
+    return [
+        row
+        for n, (row, total) in enumerate(zip(rows, totals, strict=True))
+        if not n or total <= MAX_STEPS_PER_CHUNK
+    ]
 
 
 def _greatest_seqs(rows: Iterable[tuple[Any, Any, int]]) -> dict[Any, int]:

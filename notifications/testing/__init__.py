@@ -7,5 +7,15 @@ from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import run_jobs, run_until_idle
 from notifications.testing.job_clock import Clock, clock
+from notifications.testing.stored_steps import steps
 
-__all__ = ["Client", "Clock", "capture_notifications", "clock", "connect", "run_jobs", "run_until_idle"]
+__all__ = [
+    "Client",
+    "Clock",
+    "capture_notifications",
+    "clock",
+    "connect",
+    "run_jobs",
+    "run_until_idle",
+    "steps",
+]

@@ -7,10 +7,11 @@ import pytest
 from django.utils import timezone
 
 from notifications.admin import job_attempts
-from notifications.admin.arguments import HIDDEN, describe_arguments, is_secret
+from notifications.admin.arguments import describe_arguments
 from notifications.api import notify, policy
 from notifications.compat import task
 from notifications.ids import uuid7
+from notifications.jobs.redaction import HIDDEN, is_secret
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks

@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from django.core.signals import setting_changed
@@ -64,6 +64,7 @@ class Policy:
     concurrency: int = 1
     notify: NotifyOption = True
     redact: tuple[str, ...] = ()
+    steps: str = "keep"
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "concurrency"):
@@ -88,6 +89,8 @@ class Policy:
         if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
             raise TypeError(f'redact is {self.redact!r}. It must be a tuple of names: ("iban",).')
         object.__setattr__(self, "redact", tuple(self.redact))
+        if self.steps not in ("keep", "discard"):
+            raise ValueError(f'steps is {self.steps!r}. It must be "keep" or "discard".')
         if not isinstance(self.notify, bool) and not callable(self.notify):
             raise TypeError(
                 "notify must be True, False or a function that takes a FinishedJob and returns a dict or None."
@@ -107,6 +110,7 @@ def policy(
     concurrency: int = 1,
     notify: NotifyOption = True,
     redact: tuple[str, ...] = (),
+    steps: Literal["keep", "discard"] = "keep",
 ) -> Callable[[F], F]:
     """Set how the jobs of a task are executed and announced. Stands below ``@task``.
 
@@ -133,7 +137,10 @@ def policy(
         raises or takes longer than 5 seconds, the default notification is created.
     ``redact``
         Names of arguments, and of keys inside them, whose values the admin never shows, besides names that contain
-        ``password``, ``token``, ``secret``, ``key`` and the like.
+        ``password``, ``token``, ``secret``, ``key`` and the like. Results of steps are shown by the same rule, each
+        under the name of its step.
+    ``steps``
+        ``"keep"`` keeps the results of steps until the job is pruned; ``"discard"`` deletes them when it succeeds.
 
     Raises TypeError or ValueError, also if ``title`` or ``concurrency_key`` names an argument that the task lacks.
     """
@@ -146,6 +153,7 @@ def policy(
         concurrency=concurrency,
         notify=notify,
         redact=redact,
+        steps=steps,
     )
 
     def attach(function: F) -> F:

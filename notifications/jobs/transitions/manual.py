@@ -57,20 +57,22 @@ def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
     return _cancel(ids, by)
 
 
-def retry(ids: Iterable[UUID], *, passes_over_full: bool = False) -> list[UUID]:
+def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bool = False) -> list[UUID]:
     """Queue failed and cancelled jobs again, with as many more attempts as the policies of their tasks allow.
 
     ``passes_over_full``
         Leaves out jobs whose owners have too many active jobs, instead of raising.
+    ``from_start``
+        Deletes the results of their steps, so that all calls are made again.
 
     Returns the ids of the queued jobs. Inside a caller's transaction jobs are queued after its commit. Raises
     ``TooManyJobs``, and ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
     if in_callers_transaction():
-        on_commit(lambda: retrying.retry(ids, passes_over_full))
+        on_commit(lambda: retrying.retry(ids, passes_over_full, from_start))
         return ids
-    return retrying.retry(ids, passes_over_full)
+    return retrying.retry(ids, passes_over_full, from_start)
 
 
 def run_now(ids: Iterable[UUID]) -> list[UUID]:

@@ -24,6 +24,7 @@ from notifications.jobs.transitions.conditional_updates import (
 )
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
+from notifications.jobs.transitions.step_storage import delete_steps
 from notifications.models import Job
 from notifications.statistics.recording import StatisticsBuffer
 from notifications.streams import inbox
@@ -130,6 +131,7 @@ def _write_ends(
         bulk.insert(notifications)
         insert_deliveries(notifications, [o.job.language for o in ended if o.notification])
         events.insert_jobs(of_handlers)
+    delete_steps([outcome.job.id for outcome in ended if outcome.discards_steps])
     events.wake_workers(of_handlers)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
     # under a limit.

@@ -22,6 +22,7 @@ from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
 from notifications.jobs.transitions.finishing import finish_batches
+from notifications.jobs.transitions.step_storage import delete_steps
 from notifications.models import Job
 from notifications.states import RETRYABLE
 
@@ -38,9 +39,9 @@ RETRY_ASSIGNMENTS = (
 )
 
 
-def retry(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
+def retry(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -> list[UUID]:
     """Queue jobs again, and the batches that they are of: see ``manual.retry``."""
-    queued = _retry_jobs(ids, passes_over_full)
+    queued = _retry_jobs(ids, passes_over_full, from_start)
     # The batches of these jobs run again too, at any depth.
     for chunk in chunks_of(queued):
         jobs = chunk
@@ -50,7 +51,7 @@ def retry(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
     return queued
 
 
-def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
+def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -> list[UUID]:
     queued: list[UUID] = []
     for chunk in chunks_of(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
@@ -58,18 +59,20 @@ def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool) -> list[UUID]:
         jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
         if batches := [job for job in jobs if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
-            queued += [job.id for job in batches if _retry_batch(job, passes_over_full)]
+            queued += [job.id for job in batches if _retry_batch(job, passes_over_full, from_start)]
         # Reading a policy may import the task's module, so it is done before the transaction.
         tasks = {
             (path, backend): (policy_at(path).max_attempts, first_lane(path, backend))
             for path, backend in {(job.task_path, job.backend) for job in jobs if job not in batches}
         }
-        queued += fair_atomic(lambda rows=rows, tasks=tasks: _queue_again(rows, tasks, passes_over_full))  # type: ignore[misc]
+        queued += fair_atomic(
+            lambda rows=rows, tasks=tasks: _queue_again(rows, tasks, passes_over_full, from_start)  # type: ignore[misc]
+        )
     return queued
 
 
 def _queue_again(
-    rows: Any, tasks: dict[tuple[str, str], tuple[int, str]], passes_over_full: bool
+    rows: Any, tasks: dict[tuple[str, str], tuple[int, str]], passes_over_full: bool, from_start: bool
 ) -> list[UUID]:
     """Queue jobs again. ``tasks`` has, by task path and backend, the number of further attempts and the lane."""
     limit_lock_wait()
@@ -96,6 +99,8 @@ def _queue_again(
             assignments=RETRY_ASSIGNMENTS,
             state=state,
         )
+    if from_start:
+        delete_steps([job.id for job in jobs])
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))
     return [job.id for job in jobs]
 
@@ -106,7 +111,7 @@ def _take_place(places: dict[Any, int], user: Any) -> bool:
     return places[user] >= 0
 
 
-def _retry_batch(batch: Job, passes_over_full: bool) -> bool:
+def _retry_batch(batch: Job, passes_over_full: bool, from_start: bool) -> bool:
     """Retry the failed and cancelled jobs of a batch, and have it run again. Returns whether it does."""
     if batch.user_id is not None:
         # Before a job of the batch is queued.
@@ -117,7 +122,7 @@ def _retry_batch(batch: Job, passes_over_full: bool) -> bool:
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE)
     # The jobs first: a running batch without an active job is ended by any worker.
     ids = list(jobs.order_by("id").values_list("id", flat=True))
-    if ids and not _retry_jobs(ids, passes_over_full):
+    if ids and not _retry_jobs(ids, passes_over_full, from_start):
         return False  # all were passed over, so it would end again as it is
     return _reopen_batch(batch.id)
 

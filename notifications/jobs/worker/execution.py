@@ -17,7 +17,13 @@ from asgiref.sync import sync_to_async
 from django.utils import translation
 
 from notifications import spans, traces
-from notifications.context import CurrentExecution, enter_attempt, set_current_execution
+from notifications.context import (
+    CurrentExecution,
+    ExecutionSteps,
+    OnStep,
+    enter_attempt,
+    set_current_execution,
+)
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes, results
@@ -36,6 +42,8 @@ class Execution(CurrentExecution):
         Called when the task reports progress, from any thread.
     ``on_join``
         Called when the task begins to wait for another job, which frees its slot until then; from any thread.
+    ``on_step``
+        See ``CurrentExecution``.
     ``run_inline``
         Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
     """
@@ -53,7 +61,9 @@ class Execution(CurrentExecution):
         "joined_jobs",
         "on_join",
         "on_progress",
+        "on_step",
         "run_inline",
+        "steps",
         "sync_threads",
         "thread_call",
     )
@@ -63,12 +73,15 @@ class Execution(CurrentExecution):
         claimed: ClaimedJob,
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None] = lambda execution: None,
+        on_step: OnStep | None = None,
         run_inline: Callable[[Any], None] | None = None,
     ) -> None:
         self.claimed = claimed
         self.job = claimed.row
         self.on_progress = on_progress
         self.on_join = on_join
+        self.on_step = on_step
+        self.steps: ExecutionSteps | None = None
         self.run_inline = run_inline
         #: The jobs for whose ends the task waits, by the futures that it waits for.
         self.joined_jobs: dict[Future[Any], UUID] = {}
@@ -174,6 +187,9 @@ class Execution(CurrentExecution):
             # A task that timed out on a thread may still wait for other jobs there.
             for future in list(self.joined_jobs):
                 future.cancel()
+            if self.steps and self.steps.writes:
+                # Of a task that timed out or was cancelled. Stored after the end of the attempt, they would be void.
+                await asyncio.wait({asyncio.wrap_future(write) for write in self.steps.writes.copy()})
         return outcomes.succeeded(job, policy, value)
 
     def cancel(self) -> None:

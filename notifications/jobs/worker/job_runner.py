@@ -12,6 +12,7 @@ from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.utils import translation
 
+from notifications.context import OnStep
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
@@ -31,7 +32,7 @@ MAX_DATABASE_THREADS = 8
 class JobRunner:
     """Executes claimed jobs and passes their outcomes to ``on_outcome``.
 
-    ``on_progress``, ``on_join``
+    ``on_progress``, ``on_join``, ``on_step``
         See ``Execution``.
     ``remove``
         Takes the execution of a job that went back to the queue out of those of the worker.
@@ -44,12 +45,14 @@ class JobRunner:
         on_outcome: Callable[[Outcome], None],
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None],
+        on_step: OnStep,
         remove: Callable[[Claim], None],
     ) -> None:
         self._state = state
         self._on_outcome = on_outcome
         self._on_progress = on_progress
         self._on_join = on_join
+        self._on_step = on_step
         self._remove = remove
         self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync")
         self._database_threads = [
@@ -82,7 +85,7 @@ class JobRunner:
                 job.attempt,
                 job.max_attempts,
             )
-        execution = Execution(claimed, self._on_progress, self._on_join)
+        execution = Execution(claimed, self._on_progress, self._on_join, self._on_step)
         self._state.executions.add(execution)
         # In a context of its own, so that nothing leaks into it from another job.
         context, database_thread = next(self._contexts)

@@ -34,6 +34,7 @@ from notifications.jobs.worker.progress_loop import ProgressLoop
 from notifications.jobs.worker.record_loop import RecordLoop
 from notifications.jobs.worker.run_limit import RunLimit
 from notifications.jobs.worker.state import WorkerState
+from notifications.jobs.worker.step_loop import StepLoop
 from notifications.jobs.worker.subtasks import is_subtask, make_task
 from notifications.jobs.worker.watchdog import Watchdog
 
@@ -105,12 +106,14 @@ class JobWorker:
         self._slot_freed = asyncio.Event()
         self._record_loop = RecordLoop(state, self._remove, self._may_record_later)
         self._progress_loop = ProgressLoop(state)
+        self._step_loop = StepLoop(state)
         self._cancel_loop = CancelLoop(state)
         self._job_runner = JobRunner(
             state,
             on_outcome=self._on_outcome,
             on_progress=self._progress_loop.add,
             on_join=self._on_join,
+            on_step=self._step_loop.add,
             remove=self._remove,
         )
         self._claim_loop: ClaimLoop | HandedJobs
@@ -153,6 +156,7 @@ class JobWorker:
             for step in (
                 self._record_loop.run,
                 self._progress_loop.run,
+                self._step_loop.run,
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
                 maintenance.run_duties,
@@ -171,6 +175,7 @@ class JobWorker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            self._step_loop.end()
             await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
             await self._end()
 

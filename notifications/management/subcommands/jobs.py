@@ -21,10 +21,12 @@ from notifications.engines import label_of
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
+from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
 from notifications.management.subcommands import bulk_changes
 from notifications.management.subcommands.job_changes import JobChanges
+from notifications.management.subcommands.job_history import attempt_item, describe_steps, step_item
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Attempt, Job
 from notifications.operations import unserved_engines
@@ -61,7 +63,7 @@ class JobsCommand(ManagementCommand):
         listing.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
         listing.add_argument("--limit", type=int, default=50, help="jobs to list at most (50)")
         show = verbs.add_parser(
-            "show", help="show one job, with its attempts and their tracebacks", parents=inherited
+            "show", help="show one job, with its steps, attempts and tracebacks", parents=inherited
         )
         show.add_argument("id", type=job_id)
         for verb, help_text in (
@@ -71,6 +73,12 @@ class JobsCommand(ManagementCommand):
             parser = verbs.add_parser(verb, help=help_text, parents=inherited)
             parser.add_argument("ids", nargs="*", type=job_id, metavar="ID")
             bulk_changes.add_arguments(parser)
+            if verb == "retry":
+                parser.add_argument(
+                    "--from-start",
+                    action="store_true",
+                    help="delete the results of their steps (only with IDs)",
+                )
         for verb, help_text in (
             ("pause", "stop starting jobs of a queue; running ones go on"),
             ("resume", "start jobs of a queue again"),
@@ -132,9 +140,16 @@ class JobsCommand(ManagementCommand):
                 "`manage.py notifications jobs list` shows the existing ones."
             )
         attempts = list(Attempt.objects.using(database()).filter(job=id).order_by("number"))
+        steps = read_steps(job, with_results=True)
         if options["json"]:
             self.stdout.write(
-                json.dumps({**item(job), "attempts": [attempt_item(attempt) for attempt in attempts]})
+                json.dumps(
+                    {
+                        **item(job),
+                        "steps": [step_item(step) for step in steps.first],
+                        "attempts": [attempt_item(attempt) for attempt in attempts],
+                    }
+                )
             )
             return
         facts = {
@@ -157,6 +172,8 @@ class JobsCommand(ManagementCommand):
         for name, value in facts.items():
             if value not in (None, ""):
                 self.stdout.write(f"{name + ':':<13} {value}")
+        for line in describe_steps(steps):
+            self.stdout.write(line)
         for attempt in attempts:
             self.stdout.write(
                 f"\nAttempt {attempt.number}: {attempt.outcome} {serializers.format_time(attempt.ended_at)}"
@@ -215,9 +232,11 @@ class JobsCommand(ManagementCommand):
 
     def retry(self, ids: Any, **options: Any) -> None:
         if bulk_changes.is_filtered(ids, options, "retry"):
+            if options["from_start"]:
+                raise CommandError("--from-start needs the IDs of jobs.")
             return self.report_bulk("retry", "queued again", options)
         try:
-            queued = manual.retry(ids)
+            queued = manual.retry(ids, from_start=options["from_start"])
         except TooManyJobs as exc:
             raise CommandError(f"Not all jobs were queued again: the owner has too many. {exc}") from exc
         for id in queued:
@@ -318,18 +337,6 @@ def hand_overs(job: Job) -> str:
         since = f", since {serializers.format_time(job.handed_over_at)}" if job.handed_over_at else ""
         return f"{times}{since}, next {serializers.format_time(job.hand_over_at)}"
     return times
-
-
-def attempt_item(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "number": attempt.number,
-        "outcome": attempt.outcome,
-        "worker": attempt.worker and str(attempt.worker),
-        "started_at": serializers.format_time(attempt.started_at),
-        "ended_at": serializers.format_time(attempt.ended_at),
-        "exception": attempt.exception_class_path,
-        "traceback": attempt.traceback,
-    }
 
 
 def error_detail(job: Job) -> str:

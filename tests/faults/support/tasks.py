@@ -5,7 +5,8 @@ import os
 import signal
 import time
 
-from notifications.api import policy, progress, task
+from notifications import outbound
+from notifications.api import astep, policy, progress, task
 from tests.faults.support.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")
@@ -25,6 +26,25 @@ def work_sync(context, seconds):
     time.sleep(seconds)
     write_effect(context, "done")
     return os.getpid()
+
+
+@task(takes_context=True)
+@policy(max_attempts=100)
+async def pay_ten(context, url, delays):
+    """Make ten paid calls, each a step. Each takes one of the delays in turn, in this attempt."""
+    id, attempt = context.task_result.id, context.attempt
+    write_effect(context, "started")
+
+    async def pay(step):
+        delay = delays[(step + attempt - 1) % len(delays)]
+        response = await outbound.post(
+            f"{url}/slow/{delay}?job={id}&step={step}&attempt={attempt}", guard=False, deadline=60
+        )
+        return [step, response.status]
+
+    paid = [await astep(f"pay {step}", pay, step) for step in range(10)]
+    write_effect(context, "done")
+    return paid
 
 
 @task(takes_context=True)

@@ -1,0 +1,180 @@
+"""Steps: calls inside a task whose results are stored, so that no later attempt makes them again.
+
+No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, ParamSpec, TypeVar, overload
+
+from asgiref.sync import sync_to_async
+
+from notifications import times, validators
+from notifications.compat import normalize_json
+from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
+from notifications.db.transactions import database, in_callers_transaction
+from notifications.exceptions import AttemptEnded
+from notifications.jobs.worker.job_context import refuse_on_event_loop
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Steps that one job may have.
+MAX_STEPS = 10_000
+
+
+def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Return what ``func(*args, **kwargs)`` returns; if an earlier attempt of the job has stored it, without the call.
+
+    ::
+
+        charge = step("charge", pay, order.pk)
+        label = step("label", print_label, order.pk, charge["id"])
+
+    ``name``
+        At most 200 characters, unique in the job for its whole life: what is stored under a name is returned whatever
+        function and arguments are given with it. Raises ValueError where an attempt uses a name twice.
+    ``func``
+        A function that returns JSON of at most 1 MiB. What it raises is not stored.
+
+    The result is returned as JSON has it, a tuple as a list, also in the attempt that made the call. A job that dies
+    between a call and its storing makes that call again, with the same ``Idempotency-Key`` in its outbound requests.
+    Results survive retries, also by hand, and are deleted with the job. A job has at most 10,000.
+
+    Outside of a job the function is called and nothing is stored. Raises RuntimeError inside a transaction, because the
+    result would stay after its rollback, and in an observed Celery task; TypeError or ValueError for a result that
+    cannot be stored, after the call. In an attempt that is over, ``AttemptEnded`` of ``notifications.exceptions``.
+    """
+    if iscoroutinefunction(func):
+        raise TypeError(f"{func!r} is async, which step() cannot call. Use await astep().")
+    refuse_on_event_loop("step")
+    execution = _begin(name)
+    if execution is None:
+        return _decode(_encode(name, func(*args, **kwargs)))
+    _refuse_in_transaction(execution)
+    result = _read_result(execution, name)
+    if result is None:
+        started_at = times.now()
+        with entered_step(execution.job.id, name):
+            value = func(*args, **kwargs)
+        result = _store(execution, name, _encode(name, value), started_at).result()
+    return _decode(result)
+
+
+@overload
+async def astep(name: str, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+async def astep(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """See step(). ``func`` is async, or sync and called in a thread. ``asyncio.gather()`` runs steps side by side."""
+    execution = _begin(name)
+    if execution is None:
+        return _decode(_encode(name, await _call(func, args, kwargs)))
+    result = await sync_to_async(_read_result)(execution, name) if _may_have_steps(execution) else None
+    if result is None:
+        started_at = times.now()
+        with entered_step(execution.job.id, name):
+            value = await _call(func, args, kwargs)
+        text = _encode(name, value)
+        if execution.run_inline:
+            future = await sync_to_async(_store)(execution, name, text, started_at)
+        else:
+            future = _store(execution, name, text, started_at)
+        result = await asyncio.wrap_future(future)
+    return _decode(result)
+
+
+async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    if iscoroutinefunction(func):
+        return await func(*args, **kwargs)
+    value = await sync_to_async(func)(*args, **kwargs)
+    return await value if isawaitable(value) else value
+
+
+def _begin(name: Any) -> CurrentExecution | None:
+    """Validate the name of a step, and note it in the execution of the job that calls this; None outside of a job."""
+    name = validators.text("name", name, validators.MAX_KEY_LENGTH, required=True)
+    execution = current_execution()
+    if execution is None:
+        return None
+    if execution.on_step is None:
+        raise RuntimeError(
+            "An observed Celery task cannot have steps, because Celery decides when it runs again. Make it a @task."
+        )
+    if execution.is_over or execution.is_stopping:
+        raise AttemptEnded
+    used_names = _steps_of(execution).used_names
+    if name in used_names:
+        raise ValueError(
+            f"The step {name!r} was used before in this attempt. Give each step a name of its own."
+        )
+    if len(used_names) >= MAX_STEPS:
+        raise ValueError(f"The job has {MAX_STEPS} steps, and may not have more. Divide its work among jobs.")
+    used_names.add(name)
+    return execution
+
+
+def _steps_of(execution: CurrentExecution) -> ExecutionSteps:
+    if execution.steps is None:
+        execution.steps = ExecutionSteps()  # type: ignore[misc]  # a slot of Execution
+    return execution.steps
+
+
+def _may_have_steps(execution: CurrentExecution) -> bool:
+    """Return whether an earlier attempt may have stored steps: the first claim of a job raises its fence to 1."""
+    return execution.job.fence > 1
+
+
+def _read_result(execution: CurrentExecution, name: str) -> str | None:
+    """Return the stored result of a step, None if it has none. The names are read once in an execution."""
+    from notifications.models import Step
+
+    if not _may_have_steps(execution):
+        return None
+    rows, steps = Step.objects.using(database()).filter(job=execution.job.id), _steps_of(execution)
+    if steps.stored_names is None:
+        steps.stored_names = set(rows.values_list("name", flat=True))
+    if name not in steps.stored_names:
+        return None
+    result: str = rows.values_list("result", flat=True).get(name=name)
+    return result
+
+
+def _store(execution: CurrentExecution, name: str, result: str, started_at: Any) -> Future[str]:
+    """Begin to store a result, and return the future of what is stored under the name."""
+    assert execution.on_step is not None
+    writes = _steps_of(execution).writes
+    future = execution.on_step(execution, name, result, started_at, times.now())
+    writes.add(future)
+    future.add_done_callback(writes.discard)
+    return future
+
+
+def _decode(text: str) -> Any:
+    return json.loads(text)
+
+
+def _encode(name: str, value: Any) -> str:
+    what = f"The result of the step {name!r}"
+    try:
+        return validators.json_text(what, value, validators.MAX_RESULT_BYTES)
+    except TypeError as exc:  # as results of tasks, which may be UTF-8 bytes, and any mapping and sequence
+        try:
+            normalized = normalize_json(value)
+        except Exception:
+            raise exc from None
+        return validators.json_text(what, normalized, validators.MAX_RESULT_BYTES)
+
+
+def _refuse_in_transaction(execution: CurrentExecution) -> None:
+    """Refuse to store a result that stays when the transaction is rolled back, and for which SQLite's lock is held."""
+    if in_callers_transaction() and not execution.run_inline:
+        raise RuntimeError(
+            "step() was called inside a transaction, with which its result could not be stored. Call it outside of "
+            "the atomic block; the function may open one."
+        )

@@ -1,0 +1,86 @@
+"""Store the results of steps of running jobs, many in one transaction, and delete those of whole jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from notifications.db import bulk
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.transitions.conditional_updates import read_fences
+from notifications.models import Job, Step
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class StepWrite:
+    """A result to store for a step of the claim that ``job`` holds.
+
+    ``future``
+        Completed with the stored result, which is another one if the name existed, or with ``AttemptEnded``.
+    """
+
+    job: Job
+    name: str
+    result: str
+    started_at: datetime
+    ended_at: datetime
+    future: Future[str] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.future.set_running_or_notify_cancel()  # what was paid for is stored even if its task is cancelled
+
+
+def store_steps(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
+    """Store results in one transaction, each conditional on fence and state of its job, whose rows it locks by id.
+
+    Returns for each the result that is stored now, None if the claim is void, so that nothing was stored. One that is
+    left out has a row that another transaction holds locked: try it again. Raises ``django.db.DataError`` when the
+    database refuses one of the group.
+    """
+    return retrying_atomic(lambda: _store(group))
+
+
+def delete_steps(jobs: Collection[UUID]) -> None:
+    """Delete the steps of jobs whose rows the caller's transaction holds locked."""
+    if jobs:
+        Step.objects.using(database()).filter(job__in=jobs).delete()
+
+
+def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
+    jobs = {write.job.id: write.job for write in group}
+    _, locked = read_fences(jobs.values())
+    existing = locked if len(locked) == len(jobs) else read_fences(jobs.values(), lock=False)[1]
+    results: dict[StepWrite, str | None] = {}
+    for write in group:
+        if existing.get(write.job.id, ())[:2] != (write.job.fence, Job.State.RUNNING):
+            results[write] = None
+        elif write.job.id in locked:
+            results[write] = write.result
+    valid = [write for write, result in results.items() if result is not None]
+    # After the lock, without which another transaction could insert the same name. A write whose answer was lost with
+    # the connection finds its own row.
+    rows = Step.objects.using(database()).filter(
+        job__in={write.job.id for write in valid}, name__in={write.name for write in valid}
+    )
+    stored = {(job, name): result for job, name, result in rows.values_list("job", "name", "result")}
+    results |= {
+        write: stored[write.job.id, write.name] for write in valid if (write.job.id, write.name) in stored
+    }
+    bulk.insert(
+        [
+            Step(
+                job=write.job.id,
+                name=write.name,
+                result=write.result,
+                attempt=write.job.attempt,
+                started_at=write.started_at,
+                ended_at=write.ended_at,
+            )
+            for write in valid
+            if (write.job.id, write.name) not in stored
+        ]
+    )
+    return results

@@ -1,0 +1,42 @@
+"""The steps and attempts of a job, for ``jobs show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from notifications import serializers
+from notifications.jobs.step_list import StepList, StoredStep
+from notifications.models import Attempt
+
+
+def describe_steps(steps: StepList) -> Iterator[str]:
+    """Yield the lines of a job's steps, none if it has none."""
+    if steps.first:
+        yield f"\nSteps: {steps.count}"
+    for step in steps.first:
+        yield f"{step.name}: attempt {step.attempt}, {step.took.total_seconds():.2f} s, {step.result}"
+
+
+def step_item(step: StoredStep) -> dict[str, Any]:
+    """Return a step for ``--json``."""
+    return {
+        "name": step.name,
+        "attempt": step.attempt,
+        "started_at": serializers.format_time(step.started_at),
+        "seconds": step.took.total_seconds(),
+        "result": step.result,
+    }
+
+
+def attempt_item(attempt: Attempt) -> dict[str, Any]:
+    """Return an attempt for ``--json``."""
+    return {
+        "number": attempt.number,
+        "outcome": attempt.outcome,
+        "worker": attempt.worker and str(attempt.worker),
+        "started_at": serializers.format_time(attempt.started_at),
+        "ended_at": serializers.format_time(attempt.ended_at),
+        "exception": attempt.exception_class_path,
+        "traceback": attempt.traceback,
+    }

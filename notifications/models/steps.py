@@ -1,0 +1,31 @@
+"""Steps: what calls inside tasks have returned, so that no later attempt makes them again."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from notifications.times import MomentField
+
+
+class Step(models.Model):
+    """The result of a step of a job, stored once. It stays until the job is pruned, or retried from its start."""
+
+    #: Not a foreign key: models of jobs import this module.
+    job = models.UUIDField(_("job"))
+    name = models.CharField(_("name"), max_length=200)
+    #: JSON of at most 1 MiB.
+    result = models.TextField(_("result"))
+    #: The number of the attempt that stored it.
+    attempt = models.PositiveIntegerField(_("attempt"))
+    started_at = MomentField(_("started"))
+    ended_at = MomentField(_("ended"))
+
+    class Meta:
+        verbose_name = _("step")
+        verbose_name_plural = _("steps")
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="notifications_step_name")]
+
+    def __str__(self) -> str:
+        return self.name

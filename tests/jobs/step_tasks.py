@@ -1,0 +1,121 @@
+"""Tasks with steps. ``calls`` has the names of the steps whose functions were called, in this process."""
+
+import asyncio
+import threading
+
+from django.db import transaction
+
+from notifications.api import astep, policy, step, task
+
+calls = []
+#: What a task waits for inside a step, and that it has come there.
+go_on, entered = threading.Event(), threading.Event()
+
+
+def pay(name, result=None):
+    calls.append(name)
+    return {"paid": name} if result is None else result
+
+
+async def apay(name):
+    calls.append(name)
+    return {"paid": name}
+
+
+class Down(Exception):
+    pass
+
+
+@task
+@policy(max_attempts=3, retry_on=(Down,))
+async def fail_in_the_third(failures):
+    first = await astep("first", pay, "first")
+    second = await astep("second", apay, "second")
+    if calls.count("third") < failures:
+        calls.append("third")
+        raise Down
+    third = await astep("third", apay, "third")
+    return [first, second, third]
+
+
+@task
+@policy(max_attempts=3, retry_on=(Down,))
+def fail_in_the_second():
+    first = step("first", pay, "first", result=(1, 2))
+    if calls.count("second") == 0:
+        step("second", _fail)
+    return [first, step("second", pay, "second")]
+
+
+def _fail():
+    calls.append("second")
+    raise Down
+
+
+@task
+@policy(steps="discard")
+async def discard():
+    return await astep("first", pay, "first")
+
+
+@task
+@policy(redact=("iban",))
+def keep_secrets():
+    step("account", pay, "account", result={"iban": "DE02", "bank": "Ada's"})
+    step("api token", pay, "token", result="s3cret")
+
+
+@task
+async def side_by_side(count):
+    return await asyncio.gather(*(astep(f"step {n}", apay, n) for n in range(count)))
+
+
+@task
+async def twice():
+    await astep("same", pay, "same")
+    await astep("same", pay, "same")
+
+
+@task
+def in_transaction():
+    with transaction.atomic():
+        step("first", pay, "first")
+
+
+@task
+async def sync_step_in_async_task():
+    step("first", pay, "first")
+
+
+@task
+def async_function():
+    step("first", apay, "first")
+
+
+@task
+async def return_anything(value):
+    values = {"large": "x" * 2_000_000, "nul": "a\0b", "set": {1}, "nan": float("nan")}
+    await astep("first", pay, "first", values[value])
+
+
+@task
+async def hold_in_step(name="held"):
+    return await astep(name, _hold, name)
+
+
+@task
+def hold_in_sync_step(name="held"):
+    first = step(name, _hold, name)
+    return [first, step("after", pay, "after")]
+
+
+def _hold(name):
+    calls.append(name)
+    entered.set()
+    go_on.wait(60)
+    return name
+
+
+@task
+async def ten_steps():
+    return [await astep(f"step {n}", apay, n) for n in range(10)]

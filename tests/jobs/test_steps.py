@@ -1,0 +1,294 @@
+"""Steps: results that are stored once, and calls that are not made again."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core.management import call_command
+from django.utils import timezone
+
+from notifications.api import astep, step
+from notifications.jobs import step_list
+from notifications.jobs.step_list import read_steps
+from notifications.jobs.transitions import manual, step_storage
+from notifications.jobs.transitions.step_storage import StepWrite, store_steps
+from notifications.jobs.worker.step_loop import StepLoop
+from notifications.models import Attempt, Job, Step
+from notifications.streams.retention import Pruning
+from notifications.testing import run_jobs, run_until_idle
+from notifications.testing import steps as stored_steps
+from tests.jobs import step_tasks
+from tests.jobs.conftest import until_done, until_state
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.database_law
+
+
+@pytest.fixture(autouse=True)
+def calls():
+    step_tasks.calls.clear()
+    step_tasks.go_on.clear()
+    step_tasks.entered.clear()
+    yield step_tasks.calls
+    step_tasks.go_on.set()
+
+
+def run(task, *args):
+    """Run a job inline and return its row and, if it failed, the traceback of its last attempt."""
+    result = task.enqueue(*args)
+    run_until_idle()
+    job = Job.objects.get(id=result.id)
+    attempt = Attempt.objects.filter(job=job).last()
+    return job, attempt.traceback if attempt else ""
+
+
+def test_stored_steps_are_not_called_again(worker, calls):
+    (job,) = until_done(step_tasks.fail_in_the_third.enqueue(1))
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert json.loads(job.result) == [{"paid": "first"}, {"paid": "second"}, {"paid": "third"}]
+    assert calls == ["first", "second", "third", "third"]
+    assert [(step.name, step.attempt) for step in Step.objects.order_by("id")] == [
+        ("first", 1),
+        ("second", 1),
+        ("third", 2),
+    ]
+    step = Step.objects.get(name="third")
+    assert job.started_at <= step.started_at <= step.ended_at <= job.finished_at
+
+
+def test_steps_of_sync_tasks(worker, calls):
+    """A tuple is a list in every attempt; what raises is not stored."""
+    (job,) = until_done(step_tasks.fail_in_the_second.enqueue())
+    assert (job.state, job.result, job.attempt) == ("succeeded", '[[1,2],{"paid":"second"}]', 2)
+    assert calls == ["first", "second", "second"]
+
+
+def test_steps_side_by_side(worker, calls):
+    (job,) = until_done(step_tasks.side_by_side.enqueue(250))
+    assert job.state == "succeeded"
+    assert Step.objects.count() == len(calls) == 250
+
+
+def test_inline(db, calls):
+    result = step_tasks.fail_in_the_third.enqueue(2)
+    assert run_until_idle() == 3
+    result.refresh()
+    assert result.return_value == [{"paid": "first"}, {"paid": "second"}, {"paid": "third"}]
+    assert calls == ["first", "second", "third", "third", "third"]
+    calls.clear()
+    sync = step_tasks.fail_in_the_second.enqueue()
+    run_until_idle()
+    assert stored_steps(sync) == {"first": [1, 2], "second": {"paid": "second"}}
+    assert calls == ["first", "second", "second"]
+
+
+def test_outside_of_a_job(db, calls):
+    """The function is called each time, with the same rules for name and result, and nothing is stored."""
+    assert step("first", step_tasks.pay, "first", (1,)) == [1]
+    assert step("first", step_tasks.pay, "first") == {"paid": "first"}
+    assert asyncio.run(astep("first", step_tasks.apay, "again")) == {"paid": "again"}
+    for name, error in (("", "empty"), ("a\0", "NUL"), ("x" * 201, "201 characters")):
+        with pytest.raises(ValueError, match=error):
+            step(name, step_tasks.pay, "never")
+    with pytest.raises(TypeError, match=r"The result of the step 'bad' cannot be written as JSON"):
+        step("bad", step_tasks.pay, "bad", {1})
+    assert calls == ["first", "first", "again", "bad"]
+    assert not Step.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "error"),
+    [
+        (step_tasks.twice, (), "The step 'same' was used before in this attempt"),
+        (step_tasks.sync_step_in_async_task, (), "Use await astep()"),
+        (step_tasks.async_function, (), "is async, which step() cannot call"),
+        (step_tasks.return_anything, ("large",), "has 2000002 bytes of JSON. At most 1048576"),
+        (step_tasks.return_anything, ("nul",), "contains NUL"),
+        (step_tasks.return_anything, ("set",), "step 'first' cannot be written as JSON"),
+        (step_tasks.return_anything, ("nan",), "step 'first' cannot be written as JSON"),
+    ],
+)
+def test_wrong_uses(db, task, args, error):
+    job, traceback = run(task, *args)
+    assert job.state == "failed"
+    assert error in traceback
+
+
+def test_in_a_transaction(worker, calls):
+    (job,) = until_done(step_tasks.in_transaction.enqueue())
+    assert job.state == "failed"
+    assert "step() was called inside a transaction" in Attempt.objects.get(job=job).traceback
+    assert not calls
+
+
+def test_too_many_steps(db, monkeypatch):
+    monkeypatch.setattr("notifications.jobs.steps.MAX_STEPS", 9)
+    job, traceback = run(step_tasks.ten_steps)
+    assert "The job has 9 steps, and may not have more" in traceback
+    assert Step.objects.filter(job=job.id).count() == 9
+
+
+def test_a_claim_that_is_void_stores_nothing(worker, calls):
+    """Another worker has claimed the job while a step ran: the attempt ends, and the next one makes the call."""
+    result = step_tasks.hold_in_sync_step.enqueue()
+    wait_until(step_tasks.entered.is_set, what="the step to begin")
+    Job.objects.filter(id=result.id).update(fence=7)
+    step_tasks.go_on.set()
+    wait_until(lambda: not worker.worker.state.executions, what="the attempt to end")
+    assert not Step.objects.exists()
+    assert calls == ["held"]
+    assert Job.objects.get(id=result.id).state == "running"
+
+
+def test_the_stored_result_wins(worker):
+    """Another result is stored while the function runs, as by a write whose answer was lost."""
+    result = step_tasks.hold_in_step.enqueue()
+    wait_until(step_tasks.entered.is_set, what="the step to begin")
+    now = timezone.now()
+    Step.objects.create(job=result.id, name="held", result='"first"', attempt=1, started_at=now, ended_at=now)
+    step_tasks.go_on.set()
+    (job,) = until_done(result)
+    assert job.result == '"first"'
+    assert Step.objects.get().result == '"first"'
+
+
+def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
+    """The function has returned when the job is cancelled, and its result waits to be stored."""
+    store = StepLoop._store
+
+    async def store_later(loop, group):
+        step_tasks.entered.set()
+        while not step_tasks.go_on.is_set():  # noqa: ASYNC110  # the test sets it, on another thread
+            await asyncio.sleep(0.01)
+        return await store(loop, group)
+
+    monkeypatch.setattr(StepLoop, "_store", store_later)
+    result = step_tasks.discard.enqueue()
+    wait_until(step_tasks.entered.is_set, what="the step to be stored")
+    manual.cancel([result.id])
+    [execution] = worker.worker.state.executions.values()
+    wait_until(lambda: execution.is_over, what="the task to end")
+    assert Job.objects.get(id=result.id).state == "running"
+    step_tasks.go_on.set()
+    until_state(result, "cancelled")
+    assert stored_steps(result) == {"first": {"paid": "first"}}
+
+
+def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db, calls):
+    result = step_tasks.fail_in_the_third.enqueue(4)
+    run_until_idle()
+    assert Job.objects.get().state == "failed"
+    assert manual.retry([result.id])
+    assert Job.objects.get().state == "queued"
+    run_until_idle()
+    assert Job.objects.get().state == "succeeded"
+    assert calls.count("first") == 1
+    Job.objects.update(state="failed")
+    assert manual.retry([Job.objects.get().id], from_start=True)
+    assert not Step.objects.exists()
+    run_jobs()
+    assert calls.count("first") == 2
+
+
+def test_discarded_on_success(worker, db):
+    kept, discarded = step_tasks.ten_steps.enqueue(), step_tasks.discard.enqueue()
+    until_done(kept, discarded)
+    assert set(Step.objects.values_list("job", flat=True)) == {Job.objects.get(id=kept.id).id}
+
+
+def test_pruned_with_their_jobs(db, monkeypatch):
+    """Those of many jobs in several transactions, but never a part of a job's."""
+    monkeypatch.setattr("notifications.streams.retention.MAX_STEPS_PER_CHUNK", 25)
+    for _ in range(4):
+        step_tasks.ten_steps.enqueue()
+    step_tasks.side_by_side.enqueue(30)
+    kept = step_tasks.ten_steps.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
+    run_jobs()
+    assert Step.objects.count() == 70
+    Step.objects.create(
+        job=kept.id, name="kept", result="1", attempt=1, started_at=timezone.now(), ended_at=timezone.now()
+    )
+    pruning = Pruning(timezone.now() + timedelta(minutes=1))
+    assert [count for count in iter(pruning.prune_chunk, None) if count] == [2, 2, 1]
+    assert [step.name for step in Step.objects.all()] == ["kept"]
+
+
+def test_a_refused_result_fails_its_step_only(worker, monkeypatch):
+    """The database refuses one of a group: the others are stored."""
+
+    def refuse(group):
+        if any(write.name == "step 3" for write in group):
+            raise ValueError("refused")
+        return store_steps(group)
+
+    monkeypatch.setattr(step_storage, "store_steps", refuse)
+    (job,) = until_done(step_tasks.side_by_side.enqueue(10))
+    assert job.state == "failed"
+    assert "refused" in Attempt.objects.get(job=job).traceback
+    assert Step.objects.count() == 9
+
+
+def test_groups_of_several_jobs(db):
+    """In one transaction; one whose job is claimed by another worker is void, one that is done too."""
+    jobs = [Job.objects.get(id=step_tasks.ten_steps.enqueue().id) for _ in range(4)]
+    Job.objects.filter(id__in=[job.id for job in jobs[:3]]).update(state="running", fence=1)
+    now = timezone.now()
+    for job, fence in zip(jobs, (1, 1, 2, 0), strict=True):
+        job.fence = fence
+    writes = [
+        StepWrite(job=job, name="a", result=f'"{n}"', started_at=now, ended_at=now)
+        for n, job in enumerate(jobs)
+    ]
+    assert store_steps(writes) == dict(zip(writes, ('"0"', '"1"', None, None), strict=True))
+    assert Step.objects.count() == 2
+    assert store_steps(writes[:1]) == {writes[0]: '"0"'}
+
+
+def test_on_pages_and_in_commands(client, user, capsys, transactional_db):
+    """The owner sees names and times; staff with the permission, and the terminal, results without secrets."""
+    result = step_tasks.keep_secrets.using(owner=user).enqueue()
+    run_jobs()
+    client.force_login(user)
+    text = client.get(f"/notifications/jobs/{result.id}/").text
+    assert "account" in text and "0.00 s" in text
+    assert "Ada" not in text and "DE02" not in text
+    call_command("notifications", "jobs", "show", str(result.id))
+    out = capsys.readouterr().out
+    assert 'account: attempt 1, 0.00 s, {"iban": "•••", "bank": "Ada\'s"}' in out
+    assert "s3cret" not in out
+    call_command("notifications", "jobs", "show", str(result.id), "--json")
+    shown = json.loads(capsys.readouterr().out)["steps"]
+    assert [(step["name"], step["attempt"]) for step in shown] == [("account", 1), ("api token", 1)]
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_in_the_admin(client, django_user_model, transactional_db, may):
+    staff = django_user_model.objects.create_user("staff", is_staff=True)
+    names = ["view_job", *["view_job_arguments"] * may]
+    staff.user_permissions.set(Permission.objects.filter(codename__in=names))
+    client.force_login(staff)
+    result = step_tasks.keep_secrets.enqueue()
+    run_jobs()
+    text = client.get(f"/admin/notifications/job/{result.id}/change/").text
+    assert '<th scope="row">api token</th>' in text
+    assert ("bank" in text) is may
+    assert "DE02" not in text and "s3cret" not in text
+
+
+def test_long_lists_and_large_results(db, monkeypatch):
+    monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 4)
+    monkeypatch.setattr(step_list, "MAX_RESULT_CHARS", 9)
+    job, _ = run(step_tasks.ten_steps)
+    steps = read_steps(job, with_results=True)
+    assert [step.name for step in steps.first] == ["step 0", "step 1", "step 2", "step 3"]
+    assert (steps.count, steps.heading) == (10, "Steps: the first 4 of 10")
+    assert steps.first[0].result == "10 characters of JSON"
+
+
+def test_assertions_of_tests(db):
+    result = step_tasks.fail_in_the_second.enqueue()
+    run_until_idle()
+    assert stored_steps(result) == {"first": [1, 2], "second": {"paid": "second"}}
+    assert stored_steps(str(result.id)) == stored_steps(result)
