@@ -14,12 +14,12 @@ def enqueue(number: int, name: str = "nothing", owners: int = USERS) -> None:
         getattr(tasks, name).using(owner=users()[n % owners]).enqueue(n)
 
 
-def enqueue_in_bulk(number: int, owners: int = USERS) -> None:
+def enqueue_in_bulk(number: int, owners: int = USERS, name: str = "nothing") -> None:
     from django.db import transaction
 
     for start in range(0, number, 500):
         with transaction.atomic():
-            enqueue(min(500, number - start), owners=owners)
+            enqueue(min(500, number - start), name, owners=owners)
 
 
 def enqueue_for_one_owner(number: int) -> None:

@@ -3,12 +3,24 @@
 import asyncio
 
 from bench.pickups import report_start
-from notifications.api import task
+from notifications.api import astep, task
 
 
 @task
 async def nothing(number: int) -> None:
     """Return at once."""
+
+
+@task
+async def ten_steps(number: int) -> None:
+    """Store ten steps."""
+    for step in range(10):
+        await astep(f"step {step}", _next_turn, step)
+
+
+async def _next_turn(number: int) -> int:
+    await asyncio.sleep(0)
+    return number
 
 
 @task
