@@ -24,6 +24,11 @@ predicate spelled exactly as in the index: Django writes it with ESCAPE.
 ``state || '' = 'queued'`` matches no index. It rechecks rows that are already found by their ids; with a spelling that
 matches, PostgreSQL may read a partial index instead of looking the ids up.
 
+A narrow table of queued jobs, as solid_queue has one, whose row is inserted with the job and deleted by its claim,
+needs no such spellings. It was measured with the same indexes, and is no faster: on PostgreSQL the plan of a claim
+takes 0.29 instead of 0.34 ms, and on SQLite an enqueued job writes 12.7 instead of 12.6 pages to the log. Each change
+of a state would have to maintain its rows.
+
 Names and keys that have jobs are enumerated by a recursive CTE, one index lookup each ("loose index scan"), until a
 lookup returns NULL. DISTINCT would read the whole index.
 
@@ -33,7 +38,7 @@ Jobs without ``run_after`` are in the order of claiming within (queue, lane, NUL
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -101,10 +106,13 @@ def first_jobs_of_all_queues(limit: int, lanes: Lanes, limited_queues: Collectio
             SELECT 1 FROM unnest(%s::text[]) AS name, lanes WHERE (SELECT true {first_job})
         )"""
         params.append(list(limited_queues))
-    jobs = {lane: f"{_ALL_QUEUED} AND lane = '{lane}' AND run_after IS NULL" for lane in lanes}
-    firsts = {lane: f"SELECT id, priority {jobs[lane]} {_BY_PRIORITY} {most}" for lane, most in lanes.items()}
-    ctes, select = _lock_first("id, concurrency_key", limit, lanes, jobs, firsts, condition)
-    return f"WITH {', '.join(ctes)} {select}" if ctes else select, params
+    jobs = f"{_ALL_QUEUED} AND lane = open_lane AND run_after IS NULL"
+    firsts = f"""
+        SELECT open_lane, first.* FROM lanes, LATERAL (SELECT id, priority {jobs} {_BY_PRIORITY} most) AS first
+    """
+    best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, condition)
+    most_of_lanes = ", ".join(f"('{lane}', {most})" for lane, most in lanes.items())
+    return f"WITH lanes (open_lane, most) AS (VALUES {most_of_lanes}), {best} {select}", params
 
 
 def first_jobs_of_queues(
@@ -155,15 +163,16 @@ def first_jobs_of_queues(
     # = ANY(ARRAY(...)) looks up each id. A join or IN would be planned by estimates, which may prefer a scan of the
     # table. The conditions are repeated here because FOR UPDATE evaluates them again, and not the CTEs, for a row that
     # another transaction changed after the snapshot of this statement.
-    jobs_of_lane = {
-        lane: f"""FROM notifications_job
-            WHERE id = ANY(ARRAY(SELECT id FROM found_{lane}))
-                AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
-        for lane in lanes
-    }
-    params += [now_param] * len(lanes)
-    lock_ctes, select = _lock_first(columns, limit, lanes, jobs_of_lane, firsts)
-    return f"WITH RECURSIVE {', '.join(ctes + lock_ctes)} {select}", params
+    of_lanes = " UNION ALL ".join(f"SELECT '{lane}' AS found_lane, id FROM found_{lane}" for lane in lanes)
+    jobs_of_lane = f"""FROM notifications_job
+        WHERE id = ANY(ARRAY(SELECT id FROM ({of_lanes}) AS found WHERE found_lane = open_lane))
+            AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
+    params.append(now_param)
+    first_of_lanes = " UNION ALL ".join(
+        f"SELECT '{lane}' AS open_lane, * FROM ({first}) AS first" for lane, first in firsts.items()
+    )
+    best, select = _lock_first(columns, limit, jobs_of_lane, first_of_lanes)
+    return f"WITH RECURSIVE {', '.join(ctes)}, {best} {select}", params
 
 
 def handed_jobs(ids: Collection[UUID]) -> Query:
@@ -219,42 +228,28 @@ def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, n
     return f"SELECT job.id, job.priority FROM {source} CROSS JOIN notifications_job AS job ON job.id IN ({of_one})"
 
 
-def _lock_first(
-    columns: str,
-    limit: int,
-    lanes: Lanes,
-    jobs: Mapping[str, str],
-    firsts: Mapping[str, str],
-    condition: str = "true",
-) -> tuple[list[str], str]:
-    """Return the query that locks the first jobs over all lanes on PostgreSQL, with the CTEs that it needs.
+def _lock_first(columns: str, limit: int, jobs: str, firsts: str, condition: str = "true") -> tuple[str, str]:
+    """Return a CTE, and the query after it that locks the first jobs over all lanes on PostgreSQL.
 
-    With several lanes, a CTE decides without locks how many jobs of each lane are among the first, so that no row is
-    locked that is not claimed: other workers would skip it.
+    The CTE decides without locks how many jobs of each lane are among the first, so that no row is locked that is not
+    claimed: other workers would skip it.
 
     ``jobs``
-        FROM and WHERE of the jobs of each lane.
+        FROM and WHERE of the jobs of the lane ``open_lane``.
     ``firsts``
-        The query for the first jobs of each lane, without a lock.
+        The query for the first jobs of each lane, without a lock: lane, id and priority.
     """
-    lock = lock_sql()
-    if len(lanes) == 1:
-        [(lane, most)] = lanes.items()
-        return [], f"SELECT {columns} {jobs[lane]} AND {condition} {_BY_PRIORITY} {min(most, limit)}{lock}"
-    of_all_lanes = " UNION ALL ".join(
-        f"(SELECT '{lane}' AS lane, id, priority FROM ({firsts[lane]}) AS firsts)" for lane in lanes
-    )
-    # MATERIALIZED: each CTE is evaluated once, and before the statement around it.
-    ctes = [
-        f"best AS MATERIALIZED (SELECT lane FROM ({of_all_lanes}) AS firsts WHERE {condition} {_BY_PRIORITY} {limit})"
-    ]
-    for lane in lanes:
-        share = f"(SELECT count(*) FROM best WHERE lane = '{lane}')"
-        locked = f"SELECT {columns} {jobs[lane]} {_BY_PRIORITY} {share}{lock}"
-        ctes.append(f"locked_{lane} AS MATERIALIZED ({locked})")
-    locked = " UNION ALL ".join(f"SELECT * FROM locked_{lane}" for lane in lanes)
-    # The LIMIT changes no result. It tells the planner of the UPDATE around this query how few rows there are.
-    return ctes, f"SELECT * FROM ({locked}) AS locked LIMIT {limit}"
+    # One subquery for all lanes, because each reference to the table of jobs, with its many partial indexes, takes
+    # 0.07 ms to plan. With a subquery for each lane planning took 0.63 of the 0.98 ms of a claim, now 0.34 of 0.64.
+    # MATERIALIZED: the CTE is evaluated once, and before the query around it.
+    best = f"""best AS MATERIALIZED (
+        SELECT open_lane, count(*) AS share
+        FROM (SELECT open_lane FROM ({firsts}) AS firsts WHERE {condition} {_BY_PRIORITY} {limit}) AS best
+        GROUP BY open_lane
+    )"""
+    locked = f"SELECT {columns} {jobs} {_BY_PRIORITY} share{lock_sql()}"
+    # The outer LIMIT changes no result. It tells the planner of the UPDATE around this query how few rows there are.
+    return best, f"SELECT locked.* FROM best, LATERAL ({locked}) AS locked LIMIT {limit}"
 
 
 def _names(queues: Collection[str]) -> str:
