@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.schedules import moment
@@ -114,7 +115,13 @@ def _describe(deliveries: list[Delivery], user: Any) -> list[dict[str, Any]]:
             "address": address_of(delivery, names) if delivery.address else "",
             "state_text": delivery.get_state_display(),
             "at": moment(delivery.ended_at or delivery.due_at),
-            "reason": " ".join(filter(None, (delivery.get_reason_display(), delivery.error))),
+            "reason": " ".join(
+                filter(None, (delivery.get_reason_display(), delivery.error, _doubt(delivery)))
+            ),
         }
         for delivery in deliveries
     ]
+
+
+def _doubt(delivery: Delivery) -> str:
+    return gettext("An attempt that was interrupted may have sent it.") if delivery.may_have_arrived else ""

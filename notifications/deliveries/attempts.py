@@ -2,17 +2,20 @@
 
 The decision is made in the transaction that stores the address, so nothing is sent for what was seen, read, archived or
 switched off before. Where a recipient has several addresses, the same transaction gives each further one a delivery of
-its own, so that one that hangs holds up no other. A message is sent at least once: a process that is killed between the
-answer of a server and the commit sends it again, with the same ``Message-ID`` or the same tag.
+its own, so that one that hangs holds up no other. A message is sent at least once: after a process was killed between
+the answer of a server and the commit, another sends it again, with the same ``Message-ID`` or the same tag. That it may
+have been sent before is stored, for the case that it is not sent again.
 """
 
 from __future__ import annotations
 
 import re
 import smtplib
+import socket
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -24,7 +27,12 @@ from notifications import times, validators
 from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.locks import lock_query
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import (
+    MAX_ROWS_PER_TRANSACTION,
+    database,
+    fair_atomic,
+    retrying_atomic,
+)
 from notifications.deliveries import pushes
 from notifications.deliveries.decisions import (
     Recipient,
@@ -51,6 +59,8 @@ DEAD_ADDRESS = re.compile(rb"\s*5\.1\.(1|2|3|6|10)\b")
 #: What may pass although the project's own code has raised it.
 DATABASE_AWAY = (OperationalError, InterfaceError)
 MAX_ERROR_LENGTH = 500
+#: Notifications that one message shows; it says how many more there are.
+MAX_NEWEST = 50
 
 
 class TemporaryError(Exception):
@@ -82,17 +92,30 @@ class OpenDelivery(NamedTuple):
     notification: Notification
 
 
+class Opened(NamedTuple):
+    """The deliveries that one message sends.
+
+    ``newest``
+        At most ``MAX_NEWEST`` of them, by their notifications, the newest last.
+    ``ids``
+        The ids of all.
+    """
+
+    newest: Sequence[OpenDelivery]
+    ids: Sequence[UUID]
+
+
 def send_open(
     context: Any,
-    send: Callable[[Sequence[OpenDelivery], Any], None],
+    send: Callable[[Opened, Any], None],
     *,
     is_digest: bool = False,
     is_resend: bool = False,
-    begin: Callable[[UUID], None] = lambda job: None,
 ) -> str:
     """Send those deliveries of the job that are still open in one message, and return what became of them.
 
-    They are of one user. One that has another job meanwhile is left to that job.
+    They are of one user. One that has another job meanwhile is left to that job. Many are decided in several
+    transactions, those of the newest notifications, which the message shows, in the last one.
 
     ``context``
         The TaskContext of the job.
@@ -100,8 +123,6 @@ def send_open(
         Sends the open ones to the user. It may raise anything.
     ``is_resend``
         Staff have requested it: it is sent although the notification was seen or read, and not left to a digest.
-    ``begin``
-        Is called with the id of the job, first in the transaction that decides.
 
     Raises ``TemporaryError``, with which its job is tried again, and ``DeliveryError``.
     """
@@ -110,30 +131,38 @@ def send_open(
     user = deliveries.values_list("user_id", flat=True).first()
     recipient = None if user is None else read_recipient(user)
 
-    def decide() -> list[OpenDelivery]:
-        begin(job)
-        return _decide(deliveries, recipient, is_digest=is_digest, is_resend=is_resend)
-
-    opened = retrying_atomic(decide)
-    if not opened or recipient is None:
+    newest: list[OpenDelivery] = []
+    ids: list[UUID] = []
+    never_attempted: list[UUID] = []
+    for chunk in _chunks(deliveries.order_by("notification", "id").values_list("id", flat=True)):
+        decide = partial(
+            _decide, deliveries.filter(id__in=chunk), recipient, is_digest=is_digest, is_resend=is_resend
+        )
+        opened = fair_atomic(decide, more_follows=True)
+        newest = [*newest, *opened][-MAX_NEWEST:]
+        ids += [each.delivery.id for each in opened]
+        never_attempted += [each.delivery.id for each in opened if each.delivery.attempted_at is None]
+    if not newest or recipient is None:
         return str(State.SKIPPED)
-    ids = [each.delivery.id for each in opened]
     try:
         if not settings.SITE_URL:
             raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
-        send(opened, recipient.user)
+        send(Opened(newest, ids), recipient.user)
     except DATABASE_AWAY:
         raise
     except pushes.DeviceGone as exc:
+        _update(deliveries, never_attempted, attempted_at=None)
         end(ids, State.SKIPPED, of_job=job, reason=Reason.GONE, error=str(exc))
         return str(State.SKIPPED)
     except Exception as exc:  # templates and backends of the project raise anything
         error = f"{type(exc).__name__}: {exc}"
+        if is_certain(exc):  # of this attempt: an earlier one may still have sent it
+            _update(deliveries, never_attempted, attempted_at=None)
         if may_pass(exc):
             _store(ids, of_job=job, error=error)
             raise TemporaryError(error, context.attempt, getattr(exc, "retry_after", None)) from exc
         if is_of_dead_address(exc):
-            _remember_dead_address(user, opened[0].delivery.address, error)
+            _remember_dead_address(user, newest[0].delivery.address, error)
         fail(ids, job, error)
         raise DeliveryError(error) from exc
     end(ids, State.SENT)
@@ -157,7 +186,7 @@ def _decide(
     skipped, paused, later = defaultdict(list), [], []
     locked = list(lock_query(rows.order_by("id"), skip_locked=False))
     facts = read_facts(locked)
-    for row in locked:
+    for row in sorted(locked, key=lambda row: row.notification):
         known = facts[row.id]
         addresses = _addresses(row, recipient) if recipient else []
         addressed = recipient and recipient._replace(address=addresses[0] if addresses else "")
@@ -166,9 +195,10 @@ def _decide(
             if reason == Reason.NO_ADDRESS and row.channel == Delivery.Channel.PUSH:
                 reason = Reason.NO_DEVICE
             skipped[reason].append(row.id)
-        elif known.is_paused:
+        elif row.attempted_at is None and known.is_paused:
             paused.append(row)
-        elif known.choice != Choice.ON and not is_digest and not is_resend:
+        # One that may have been sent is sent again in the same message, which programs recognize.
+        elif row.attempted_at is None and known.choice != Choice.ON and not is_digest and not is_resend:
             later.append(row.id)
         elif known.notification is not None:
             row.address, *others = addresses
@@ -181,7 +211,9 @@ def _decide(
     if opened:
         # Those of a digest have one address.
         ids, address = [each.delivery.id for each in opened], opened[0].delivery.address
-        rows.filter(id__in=ids).update(state=State.QUEUED, address=address, ended_at=None)
+        rows.filter(id__in=ids).update(
+            state=State.QUEUED, address=address, attempted_at=times.now(), ended_at=None
+        )
     bulk.insert(copies)
     return opened
 
@@ -227,6 +259,20 @@ def may_pass(exc: BaseException) -> bool:
     return not isinstance(exc, ValueError | TypeError)
 
 
+def is_certain(exc: BaseException) -> bool:
+    """Return whether an error of sending says that nothing has arrived. Most breaks of a connection do not."""
+    from notifications import outbound  # with aiohttp, in processes that send only
+
+    refusals = (
+        *(smtplib.SMTPRecipientsRefused, smtplib.SMTPResponseException, smtplib.SMTPNotSupportedError),
+        *(outbound.BadStatus, outbound.Refused, outbound.CircuitOpen),
+        *(ConnectionRefusedError, socket.gaierror, ValueError, TypeError),
+    )
+    # A plain ConnectionError is one of this app, which has sent nothing.
+    has_status = isinstance(getattr(exc, "status_code", None), int)
+    return isinstance(exc, refusals) or type(exc) is ConnectionError or has_status
+
+
 def is_of_dead_address(exc: BaseException) -> bool:
     """Return whether a mail server has said that nothing will ever arrive at the address."""
     if not isinstance(exc, smtplib.SMTPRecipientsRefused):
@@ -259,7 +305,12 @@ def postpone(ids: Sequence[UUID], until: datetime) -> None:
 
 
 def end(
-    ids: Sequence[UUID], state: str, *, of_job: UUID | None = None, reason: str = "", error: str = ""
+    ids: Sequence[UUID],
+    state: str,
+    *,
+    of_job: UUID | None = None,
+    reason: str = "",
+    error: str = "",
 ) -> None:
     """Store how deliveries have ended; with ``of_job``, only of those that still have this job."""
     _store(ids, of_job=of_job, state=state, reason=reason, error=error, ended_at=times.now())
@@ -267,17 +318,34 @@ def end(
 
 def fail(ids: Sequence[UUID], job: UUID, error: str) -> None:
     """Store that deliveries have failed for good, but of those that have ended or have another job meanwhile."""
-    rows = Delivery.objects.using(database()).filter(id__in=ids, state=State.QUEUED, job=job)
+    queued = Delivery.objects.using(database()).filter(state=State.QUEUED, job=job)
     failed = {"state": State.FAILED, "reason": "", "error": _storable(error), "ended_at": times.now()}
-    retrying_atomic(lambda: rows.update(**failed))
+    _update(queued, ids, **failed)
 
 
 def _store(ids: Sequence[UUID], *, error: str, of_job: UUID | None = None, **values: Any) -> None:
-    """Store what became of deliveries, but of those that were sent, and that were deleted meanwhile."""
-    rows = Delivery.objects.using(database()).filter(id__in=ids).exclude(state=State.SENT)
+    """Store what became of deliveries, but of those that were sent, and that were deleted meanwhile.
+
+    ``of_job``
+        Only of those that still have this job.
+    """
+    rows = Delivery.objects.using(database()).exclude(state=State.SENT)
     if of_job is not None:
         rows = rows.filter(job=of_job)
-    retrying_atomic(lambda: rows.update(error=_storable(error), **values))
+    _update(rows, ids, error=_storable(error), **values)
+
+
+def _update(rows: QuerySet[Delivery], ids: Sequence[UUID], **values: Any) -> None:
+    """Update those of these rows that have one of the ids, in short transactions."""
+    for chunk in _chunks(ids):
+        chosen = rows.filter(id__in=chunk)
+        fair_atomic(lambda chosen=chosen: chosen.update(**values))  # type: ignore[misc]
+
+
+def _chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    ids = list(ids)
+    for start in range(0, len(ids), MAX_ROWS_PER_TRANSACTION):
+        yield ids[start : start + MAX_ROWS_PER_TRANSACTION]
 
 
 def _storable(error: str) -> str:

@@ -18,15 +18,12 @@ from django.urls import reverse
 
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
-from notifications.db.transactions import database
-from notifications.deliveries.attempts import OpenDelivery
+from notifications.db.transactions import database, retrying_atomic
+from notifications.deliveries.attempts import OpenDelivery, Opened
 from notifications.deliveries.emails import absolute, make_email
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.states import ACTIVE
 from notifications.streams.categories import Choice, load_categories
-
-#: Notifications that one digest shows; it says how many more there are.
-MAX_SHOWN = 50
 
 
 class Member(NamedTuple):
@@ -117,32 +114,32 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
 
 
 def close(job: UUID) -> None:
-    """Have nothing added to the digest of a job any more, in the transaction that decides what is sent."""
+    """Have nothing added to the digest of a job any more. In its own transaction, before what is sent is read."""
     rows = Digest.objects.using(database()).filter(job=job)
-    lock_query(rows, skip_locked=False).first()
-    rows.update(is_closed=True)
+    retrying_atomic(lambda: rows.update(is_closed=True))
 
 
-def build_digest(job: UUID, opened: Sequence[OpenDelivery], user: Any) -> EmailMultiAlternatives:
+def build_digest(job: UUID, opened: Opened, user: Any) -> EmailMultiAlternatives:
     """Return the e-mail of a digest's job, its notifications by category, the newest first. Renders templates."""
-    newest = sorted(opened, key=lambda each: each.notification.id, reverse=True)
     categories = load_categories()
 
     def place(each: OpenDelivery) -> tuple[bool, str]:  # those without a category come last
         return not each.notification.category, each.notification.category
 
-    shown = sorted(newest[:MAX_SHOWN], key=place)
+    newest_first = list(reversed(opened.newest))
+    shown = sorted(newest_first, key=place)
     groups = [
         (categories.get(category).name, [_row(each.notification) for each in group])
         for (_, category), group in groupby(shown, place)
     ]
+    count = len(opened.ids)
     return make_email(
         "digest",
-        newest[0].delivery,
+        opened.newest[-1].delivery,
         user,
         id=job,
         category=None,
-        context={"groups": groups, "count": len(opened), "hidden": len(opened) - len(shown)},
+        context={"groups": groups, "count": count, "hidden": count - len(shown)},
     )
 
 

@@ -23,7 +23,7 @@ from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.deliveries import digests
 from notifications.deliveries.attempts import (
     POLICY,
-    OpenDelivery,
+    Opened,
     end,
     fail,
     postpone_paused,
@@ -139,8 +139,10 @@ def resend(id: UUID) -> str:
         if known.is_paused:
             return gettext("The user has paused everything for now.")
         row.state, row.reason, row.error = State.QUEUED, "", ""
-        row.job, row.ended_at = job.id, None
-        row.save(using=database(), update_fields=["state", "reason", "error", "job", "ended_at"])
+        row.job, row.attempted_at, row.ended_at = job.id, None, None
+        row.save(
+            using=database(), update_fields=["state", "reason", "error", "job", "attempted_at", "ended_at"]
+        )
         _insert_jobs([job])
         return ""
 
@@ -159,12 +161,17 @@ def _prepare_digest_job(digest: Digest) -> Job:
     return task.get_backend().prepare(task, [], {})[0]
 
 
-def fail_abandoned() -> None:
-    """Mark deliveries as failed whose job has ended otherwise: after its last attempt, or by hand."""
+def fail_abandoned() -> bool:
+    """Mark a chunk of deliveries as failed whose job has ended otherwise: after its last attempt, or by hand.
+
+    Returns whether there may be more.
+    """
     active = Job.objects.using(database()).filter(id=OuterRef("job"), state__in=ACTIVE)
     rows = Delivery.objects.using(database()).filter(state=State.QUEUED, job__isnull=False)
-    for id, job, error in rows.exclude(Exists(active)).values_list("id", "job", "error")[:MAX_PER_CHUNK]:
+    abandoned = list(rows.exclude(Exists(active)).values_list("id", "job", "error")[:MAX_PER_CHUNK])
+    for id, job, error in abandoned:
         fail([id], job, error or "Its job has ended before it was recorded as sent.")
+    return len(abandoned) == MAX_PER_CHUNK
 
 
 @own_task(queue_name=queue_name, takes_context=True)
@@ -176,8 +183,8 @@ def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
     they have already.
     """
 
-    def send(opened: Sequence[OpenDelivery], user: Any) -> None:
-        ((found, notification),) = opened
+    def send(opened: Opened, user: Any) -> None:
+        ((found, notification),) = opened.newest
         if found.channel == Delivery.Channel.PUSH:
             send_push(found, notification, user)
         else:
@@ -191,8 +198,10 @@ def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
 @policy(title="Deliver a digest", **POLICY)
 def deliver_digest(context: Any) -> str:
     """Send the deliveries of a digest, which have this job, in one e-mail if they are open. Returns their state."""
+    job = UUID(context.task_result.id)
 
-    def send(opened: Sequence[OpenDelivery], user: Any) -> None:
-        send_built(lambda: digests.build_digest(UUID(context.task_result.id), opened, user))
+    def send(opened: Opened, user: Any) -> None:
+        send_built(lambda: digests.build_digest(job, opened, user))
 
-    return send_open(context, send, is_digest=True, begin=digests.close)
+    digests.close(job)
+    return send_open(context, send, is_digest=True)

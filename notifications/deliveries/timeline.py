@@ -34,7 +34,9 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
     """
     deliveries = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
     names = {str(device.id): device.name for device in of_user(row.user_id)}
-    events = [*_events_on_the_page(row), *(describe(delivery, names, for_user) for delivery in deliveries)]
+    events = list(_events_on_the_page(row))
+    for delivery in deliveries:
+        events += describe(delivery, names, for_user)
     return sorted(events, key=lambda event: (event.at is None, event.at or row.created_at))
 
 
@@ -60,12 +62,14 @@ def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:
     return delivery.address
 
 
-def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> Event:
+def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> list[Event]:
     """Return what became of a delivery. ``devices`` has the names of the user's devices by their ids."""
     channel, error = delivery.get_channel_display(), "" if for_user else delivery.error
     match delivery.state:
         case Delivery.State.SENT:
             text = _("%(channel)s: sent to %(address)s.")
+        case Delivery.State.SKIPPED if delivery.may_have_arrived:
+            text = _("%(channel)s: not sent again. %(reason)s")
         case Delivery.State.SKIPPED:
             text = _("%(channel)s: not sent. %(reason)s")
             if error:
@@ -92,4 +96,8 @@ def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> 
         "job": delivery.job,
     }
     at = delivery.ended_at or (None if for_user else delivery.due_at)
-    return Event(at, text % values)
+    events = [Event(at, text % values)]
+    if delivery.may_have_arrived:
+        text = _("%(channel)s: may have been sent to %(address)s. The attempt was interrupted.")
+        events.insert(0, Event(delivery.attempted_at, text % values))
+    return events

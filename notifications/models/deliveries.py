@@ -62,6 +62,8 @@ class Delivery(models.Model):
     job = models.UUIDField(_("job"), null=True, blank=True)
     #: When it is, or was, to be decided.
     due_at = MomentField(_("due"))
+    #: When the last attempt to send it began; None if all have certainly sent nothing.
+    attempted_at = MomentField(_("attempted"), null=True, blank=True)
     #: When it was sent, skipped, or failed.
     ended_at = MomentField(_("ended"), null=True, blank=True)
 
@@ -84,6 +86,12 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.notification}: {self.channel}"
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether an attempt was interrupted that may have sent it, although it was not recorded as sent."""
+        has_ended_unsent = self.state in (self.State.SKIPPED, self.State.FAILED)
+        return has_ended_unsent and self.attempted_at is not None
 
 
 class PushSubscription(models.Model):

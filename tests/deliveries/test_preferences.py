@@ -1,7 +1,9 @@
 """Preferences decide whether, when and together with what an e-mail is sent."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,12 +12,13 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import notify
+from notifications.db.transactions import fair_atomic
 from notifications.deliveries import attempts, digests, sending
 from notifications.deliveries.timeline import timeline
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.streams import preferences
-from notifications.testing import run_jobs
+from notifications.testing import run_jobs, run_until_idle
 from tests.deliveries.conftest import send_due
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -178,6 +181,20 @@ class TestSending:
         assert (delivery.state, delivery.due_at) == ("pending", until)
         attempts.fail([delivery.id], Job.objects.get().id, "abandoned")
         assert read_states() == [("pending", "")]
+
+    @pytest.mark.parametrize("change", ["pause", "digest"])
+    def test_what_may_have_been_sent_is_not_postponed(self, notified, user, mailbox, change):
+        """It is sent again in the same message: in a digest it would be shown twice."""
+        delivery = notified()
+        mailbox.answer = lambda number: None if number == 1 else "250 OK"
+        send_due()
+        if change == "pause":
+            preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(hours=1))
+        else:
+            preferences.choose(user.pk, {("", "email"): "daily"})
+        run_until_idle()
+        ids = [message_from_bytes(envelope.content)["Message-ID"] for envelope in mailbox.messages]
+        assert ids == [f"<{delivery.id}@site.example>"] * 2 and read_states() == [("sent", "")]
 
     def test_pause_that_ends_while_a_delivery_is_postponed(self, notified, user):
         """The transaction reads the pause once more, with the row locked."""
@@ -358,6 +375,35 @@ class TestDigests:
         ((html, _),) = email.alternatives
         assert "Export &lt;119&gt;" in html
         assert set(read_states()) == {("sent", "")}
+
+    def test_short_transactions(self, user, categories, monkeypatch):
+        """A neighbor writes between the transactions of a large digest, each of at most 100 rows, also at its end."""
+        for number in range(230):
+            notify(user, f"Export {number:03}", category="export")
+        send_due()
+        written = []
+
+        def write_as_neighbor():
+            Job.objects.filter(state="none").update(title="neighbor")
+            connection.close()
+
+        def count(execute, sql, params, many, context):
+            result = execute(sql, params, many, context)
+            if sql.startswith('UPDATE "notifications_delivery"'):
+                written.append(context["cursor"].rowcount)
+            return result
+
+        def run(work, **options):
+            assert not connection.in_atomic_block
+            with ThreadPoolExecutor(1) as neighbor:
+                neighbor.submit(write_as_neighbor).result()
+            with connection.execute_wrapper(count):
+                return fair_atomic(work, **options)
+
+        monkeypatch.setattr(attempts, "fair_atomic", run)
+        send_digests()
+        assert set(read_states()) == {("sent", "")}
+        assert written == [100, 100, 30] * 2
 
     def test_failed_one_is_retried_as_a_whole(self, user, categories, monkeypatch):
         notify(user, "Export", category="export")

@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.deliveries.timeline import timeline
-from notifications.models import Delivery, Notification
+from notifications.models import Delivery, Job, Notification
 from notifications.streams import marking_seen, preferences
+from notifications.testing import run_jobs, run_until_idle
 from tests.deliveries.conftest import send_due
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,6 +38,27 @@ def test_states_of_a_delivery(notified, user):
     Delivery.objects.update(state="pending")
     send_due()
     assert texts(id)[1] == "E-mail: sent to ada@users.example."
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_seen_after_an_attempt(notified, user, mailbox, is_interrupted):
+    """What a killed worker may have sent is not called unsent; what the server has refused is."""
+    delivery = notified()
+    mailbox.answer = lambda number: None if is_interrupted and number == 1 else "451 Later"
+    send_due()
+    Job.objects.update(run_after=timezone.now())
+    run_jobs()
+    assert (len(mailbox.messages), mailbox.tries) == (is_interrupted, 2)
+    marking_seen.mark_seen(user.pk, Notification.objects.get().raised)
+    run_until_idle()
+    sent = [
+        "E-mail: may have been sent to ada@users.example. The attempt was interrupted.",
+        "E-mail: not sent again. The notification had been seen.",
+    ]
+    expected = sent if is_interrupted else ["E-mail: not sent. The notification had been seen."]
+    assert texts(delivery.notification)[1:-1] == expected
+    assert (expected[0] in explain(delivery.notification)) and expected[-1] in explain(delivery.notification)
+    assert [event.text for event in timeline(Notification.objects.get(), for_user=True)][1:-1] == expected
 
 
 def test_what_happened_on_the_page(notified, user):
