@@ -39,6 +39,8 @@ class Preference(models.Model):
     category = models.CharField(_("category"), max_length=100, blank=True)
     channel = models.CharField(_("channel"), max_length=10, choices=Channel)
     choice = models.CharField(_("choice"), max_length=10, choices=Choice)
+    #: The choice before the category was muted, or ``"default"``; empty if it was not muted.
+    before_mute = models.CharField(max_length=10, blank=True, default="", db_default="")
     changed_at = MomentField(_("changed"))
 
     class Meta:

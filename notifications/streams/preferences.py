@@ -26,6 +26,8 @@ from notifications.streams.categories import CHOICES, Channel, Choice, load_cate
 
 #: Categories, besides declared ones, for which one user can have preferences.
 MAX_CATEGORIES = 100
+#: What is stored of a muted category in place of an earlier choice, if there was none.
+DEFAULT = "default"
 #: For how long a user can pause.
 MAX_PAUSE = timedelta(days=366)
 
@@ -85,9 +87,16 @@ def choice_in_force(choices: Choices, user: Any, category: str, channel: str) ->
 
 
 def choose(
-    user: Any, changes: Mapping[tuple[str, str], str | None], *, max_categories: int = MAX_CATEGORIES
+    user: Any,
+    changes: Mapping[tuple[str, str], str | None],
+    *,
+    max_categories: int = MAX_CATEGORIES,
+    is_mute: bool = False,
 ) -> None:
     """Store what a user (key) chooses for categories and channels, None is the default. In its own transaction.
+
+    ``is_mute``
+        Keep the earlier choices for ``unmute()``.
 
     Raises ``TooManyPreferences``, and ``ValueError`` for a channel or choice that does not exist, or a category that is
     required.
@@ -110,6 +119,12 @@ def choose(
 
     def store() -> None:
         rows = Preference.objects.using(database()).filter(user=user)
+        if is_mute:
+            before = {
+                (row.category, row.channel): row.before_mute or row.choice for row in rows.filter(changed)
+            }
+            for row in inserted:
+                row.before_mute = before.get((row.category, row.channel), DEFAULT)
         rows.filter(changed).delete()
         if inserted:
             kept = set(rows.values_list("category", flat=True)) | {row.category for row in inserted}
@@ -120,7 +135,7 @@ def choose(
                 inserted,
                 update_conflicts=True,
                 unique_fields=["user", "category", "channel"],
-                update_fields=["choice", "changed_at"],
+                update_fields=["choice", "before_mute", "changed_at"],
             )
 
     if changes:
@@ -132,21 +147,31 @@ def mute(user: Any, category: str) -> None:
 
     Raises ``TooManyPreferences``, and ``ValueError`` if the category is required.
     """
-    choose(user, dict.fromkeys(((category, channel) for channel in CHOICES), str(Choice.OFF)))
+    off = dict.fromkeys(((category, channel) for channel in CHOICES), str(Choice.OFF))
+    choose(user, off, is_mute=True)
 
 
 def unmute(user: Any, category: str) -> None:
     """Undo ``mute()``. Notifications that the category has had meanwhile stay read."""
-    switch_on(user, category, CHOICES)
+    rows = Preference.objects.using(database()).filter(user=user, category=category)
+    before = dict(rows.exclude(before_mute__in=("", DEFAULT)).values_list("channel", "before_mute"))
+    switch_on(user, category, CHOICES, before)
 
 
-def switch_on(user: Any, category: str, channels: Iterable[str]) -> None:
-    """Have a user (key) be told of a category by channels as by default, each one where the default is never."""
-    declared = load_categories().get(category)
+def switch_on(
+    user: Any, category: str, channels: Iterable[str], before: Mapping[str, str] | None = None
+) -> None:
+    """Have a user (key) be told of a category by channels as by default, each one where the default is never.
+
+    ``before``
+        What was chosen before, by channel, which is chosen again.
+    """
+    declared, before = load_categories().get(category), before or {}
     choose(
         user,
         {
-            (category, channel): str(Choice.ON) if declared.choice(channel, None) == Choice.OFF else None
+            (category, channel): before.get(channel)
+            or (str(Choice.ON) if declared.choice(channel, None) == Choice.OFF else None)
             for channel in channels
         },
         max_categories=sys.maxsize,

@@ -110,6 +110,18 @@ class TestChoices:
         notify(user, "note", category="silent")
         assert Notification.objects.get().read_at is None
 
+    def test_unmuting_restores_what_was_chosen_before(self, user, categories):
+        """Also after the category was muted twice."""
+        chosen = {("report", "email"): "weekly", ("report", "push"): "off"}
+        preferences.choose(user.pk, chosen)
+        preferences.mute(user.pk, "report")
+        preferences.mute(user.pk, "report")
+        assert set(preferences.read_choices([user.pk]).values()) == {"off"}
+        preferences.unmute(user.pk, "report")
+        assert preferences.read_choices([user.pk]) == {
+            (user.pk, *key): value for key, value in chosen.items()
+        }
+
     def test_declared_categories_do_not_count(self, user, configure):
         configure([{"email": 600}], CATEGORIES={f"c{n}": {} for n in range(preferences.MAX_CATEGORIES)})
         preferences.choose(user.pk, {(f"c{n}", "email"): "off" for n in range(preferences.MAX_CATEGORIES)})
