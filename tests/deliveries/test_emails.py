@@ -10,7 +10,8 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.test import Client
 from django.utils import translation
 
-from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError, may_pass
+from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
+from notifications.deliveries.errors import is_certain, may_pass
 from notifications.deliveries.sending import fail_abandoned
 from notifications.deliveries.timeline import timeline
 from notifications.models import Delivery, Job, Notification, Preference, Reader, Stream
@@ -205,6 +206,24 @@ class ApiError(Exception):
 )
 def test_errors_that_may_pass(error, expected):
     assert may_pass(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionRefusedError(), True),
+        (smtplib.SMTPDataError(451, b""), True),
+        (smtplib.SMTPRecipientsRefused({"a": (450, b"")}), True),
+        (ApiError(503), True),
+        (ValueError("The e-mail cannot be made"), True),
+        (smtplib.SMTPServerDisconnected(), False),
+        (ConnectionResetError(), False),
+        (TimeoutError(), False),
+        (RuntimeError("MaxRetryError of another library"), False),
+    ],
+)
+def test_errors_after_which_nothing_has_arrived(error, expected):
+    assert is_certain(error) is expected
 
 
 @pytest.mark.parametrize("character", ["日", "\U0001f600", '"', "\x01"])
