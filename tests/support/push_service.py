@@ -3,8 +3,9 @@
 import base64
 import json
 import threading
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
@@ -44,6 +45,10 @@ class PushMessage:
         Those of the verified signature.
     ``public_key``
         The key with which it was signed.
+    ``status``
+        The answer; 0 if there was none.
+    ``at``
+        When it was taken, in seconds since 1970.
     """
 
     device: object
@@ -52,6 +57,8 @@ class PushMessage:
     message: dict
     claims: dict
     public_key: str
+    status: int
+    at: float = field(default_factory=time.time)
 
 
 class PushService:
@@ -59,6 +66,7 @@ class PushService:
 
     ``answer(device, number)``
         Returns the status of the answer to a device, with the number of its requests, or a pair of it and headers.
+        None is silence; 0 breaks the connection after the message was taken.
     """
 
     def __init__(self):
@@ -91,6 +99,8 @@ class PushService:
         token, key = (part.split("=", 1)[1] for part in parameters.split(","))
         assert scheme == "vapid" and Vapid02.verify(headers["Authorization"])
         text = http_ece.decrypt(body, private_key=private, auth_secret=AUTH, version="aes128gcm")
+        answer = self.answer(device, self.tries.count(device))
+        status, more = answer if isinstance(answer, tuple) else (answer, {})
         message = PushMessage(
             device=device,
             headers=headers,
@@ -98,10 +108,9 @@ class PushService:
             message=json.loads(text),
             claims=json.loads(from_base64url(token.split(".")[1])),
             public_key=key,
+            status=status,
         )
-        answer = self.answer(device, self.tries.count(device))
-        status, more = answer if isinstance(answer, tuple) else (answer, {})
-        if status == 201:
+        if status in (0, 201):
             self.messages.append(message)
         return status, more
 
@@ -122,6 +131,9 @@ def push_service():
                 status, more = 418, {"X-Problem": repr(exc)}
             if status is None:  # silence
                 service.closing.wait()
+                return
+            if status == 0:
+                self.close_connection = True
                 return
             self.send_response(status)
             for name, value in more.items():

@@ -62,11 +62,15 @@ class Site:
 
     def start_web(self):
         """Start Daphne at `url` and wait until it responds. After a kill it is started on the same port again."""
+        self.launch_web()
+        self.web.wait_until(self._responds, what=f"{self.url} to respond", timeout=START_TIMEOUT_SECONDS)
+        return self.web
+
+    def launch_web(self):
+        """Start Daphne without waiting for it."""
         self.web = self.start(
             "web", "-m", "daphne", "-b", "127.0.0.1", "-p", self.port, "asyncsite.asgi:application"
         )
-        self.web.wait_until(self._responds, what=f"{self.url} to respond", timeout=START_TIMEOUT_SECONDS)
-        return self.web
 
     def start_worker(self, *arguments):
         """Start `manage.py run_jobs` and wait until its row is in the table of workers."""

@@ -41,9 +41,9 @@ class Mailbox:
 
 
 @contextmanager
-def smtp_server():
+def smtp_server(mailbox=None):
     """Run a server on a thread; yield its ``Mailbox``, whose ``port`` it listens to on 127.0.0.1."""
-    mailbox, loop = Mailbox(), asyncio.new_event_loop()
+    mailbox, loop = mailbox or Mailbox(), asyncio.new_event_loop()
     listening = loop.create_server(lambda: SMTP(mailbox, loop=loop, hostname="mail.example"), "127.0.0.1", 0)
     server = loop.run_until_complete(listening)
     mailbox.port = server.sockets[0].getsockname()[1]

@@ -6,8 +6,10 @@ FAULT_SEED=…        repeat the choices of a failed run; processes that race ma
 
 import os
 import random
+import threading
 import uuid
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,6 +72,7 @@ class Engine:
         self.site = site
         self.rng = random.Random(f"{SEED} {name}")
         self.effects_file, self.gates = site.folder / "effects", site.folder / "gates"
+        self._starting = threading.Lock()  # The environment belongs to one start at a time.
         self.effects_file.touch()
         self.gates.mkdir()
         site.notifications |= {"LEASE": lease, "ACTIVE_JOBS_PER_USER": 10**6}
@@ -88,11 +91,18 @@ class Engine:
 
     def start_worker(self, *arguments, fault=""):
         """Start a worker with a fault of statement_faults.py, without waiting for it."""
-        self.site.environment["FAULT_AT_STATEMENT"] = fault
-        try:
+        with self.fault_of_next_process(fault):
             return self.site.start("worker", "manage.py", "run_jobs", *arguments)
-        finally:
-            del self.site.environment["FAULT_AT_STATEMENT"]
+
+    @contextmanager
+    def fault_of_next_process(self, fault):
+        """Give a fault of statement_faults.py to the process that is started in the block."""
+        with self._starting:
+            self.site.environment["FAULT_AT_STATEMENT"] = fault
+            try:
+                yield
+            finally:
+                del self.site.environment["FAULT_AT_STATEMENT"]
 
     def enqueue(self, task, count=1, *, args=(), user="demo", batch_size=50):
         """Enqueue jobs of a task in tests/faults/support/tasks.py; return their ids."""

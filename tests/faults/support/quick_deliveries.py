@@ -1,0 +1,27 @@
+"""Processes whose deliveries are looked for and retried quickly, and whose hourly digests end every few seconds."""
+
+from datetime import UTC, datetime
+
+from django.apps import AppConfig
+
+WINDOW_SECONDS = 4
+
+
+class QuickDeliveries(AppConfig):
+    name = "tests.faults.support.quick_deliveries"
+    label = "quick_deliveries"
+
+    def ready(self):
+        from notifications import duties
+        from notifications.deliveries import attempts, digests, sending
+        from notifications.webhooks import sending as webhooks
+
+        sending.INTERVAL_SECONDS = 0.2
+        duties.ABANDONED_INTERVAL_SECONDS = 1.0
+        attempts.FIRST_PAUSE_SECONDS, attempts.MAX_PAUSE_SECONDS = 0.2, 1
+        webhooks.PAUSES_SECONDS = (0.2,) * len(webhooks.PAUSES_SECONDS)
+        digests.window_end = window_end
+
+
+def window_end(choice, reader, after):
+    return datetime.fromtimestamp((after.timestamp() // WINDOW_SECONDS + 1) * WINDOW_SECONDS, UTC)
