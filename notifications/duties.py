@@ -12,7 +12,7 @@ from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.deliveries import sending
 from notifications.engines import lane_changes
-from notifications.jobs.transitions import finishing, manual, reaping
+from notifications.jobs.transitions import batch_completion, finishing, manual, reaping
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.operations import stored_times
 from notifications.operations.alerts import evaluation
@@ -58,14 +58,41 @@ def list_duties(process: Upkeep) -> list[Duty]:
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
-        Duty("number pending changes", 0, streams.number_pending, EVERYWHERE),
+        Duty(
+            "number pending changes",
+            0,
+            streams.number_pending,
+            EVERYWHERE,
+            condition=streams.pending_condition,
+        ),
         # Each process knows the timeouts of the tasks that it has imported.
         Duty("correct stored times", stored_times.INTERVAL_SECONDS, stored_times.correct_wrong_times),
-        Duty("take jobs from lost workers", 0, lambda: _reap(process)),
-        Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations),
-        Duty("finish batches", 0, finishing.finish_remaining_batches),
-        Duty("enqueue deliveries", sending.INTERVAL_SECONDS, sending.enqueue_due),
-        Duty("mark notifications as read", 0, lambda: _mark(process), EVERYWHERE),
+        Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
+        Duty(
+            "resume cancellations of batches",
+            0,
+            manual.resume_batch_cancellations,
+            condition=batch_completion.remaining_condition,
+        ),
+        Duty(
+            "finish batches",
+            0,
+            finishing.finish_remaining_batches,
+            condition=batch_completion.remaining_condition,
+        ),
+        Duty(
+            "enqueue deliveries",
+            sending.INTERVAL_SECONDS,
+            sending.enqueue_due,
+            condition=sending.due_condition,
+        ),
+        Duty(
+            "mark notifications as read",
+            0,
+            lambda: _mark(process),
+            EVERYWHERE,
+            condition=lambda: ("EXISTS (SELECT 1 FROM notifications_pendingmark)", ()),
+        ),
         Duty(
             "announce alerts and schedules",
             announcer.ROUND_INTERVAL_SECONDS,

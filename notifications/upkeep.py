@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError
 
 from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import is_not_migrated, is_unavailable, log_if_not_migrated
 from notifications.models import DutyRun
 
@@ -51,6 +51,10 @@ class Where(enum.Flag):
 LASTING = Where.WORKER | Where.OBSERVER | Where.ENGINE_SERVER
 
 
+#: SQL with its parameters.
+Condition = tuple[str, Sequence[Any]]
+
+
 @dataclass(slots=True, eq=False)
 class Duty:
     """Something to do ``every`` so many seconds, and in the next round if ``run`` returns True: it has more to do.
@@ -64,6 +68,9 @@ class Duty:
         the process itself. Otherwise one of them does, which the row of the duty elects.
     ``at_start``
         Each process also does it once, when it has started.
+    ``condition``
+        Of a duty that ``is_for_each_process``: returns SQL, and its parameters, that is true if there is something to
+        do. Those of all duties are one query, which takes a twentieth of the time that they take to find nothing.
     ``due_at``
         When it is due in this process (monotonic): to be done, or to look whether another process has done it.
     """
@@ -74,6 +81,7 @@ class Duty:
     where: Where = LASTING
     is_for_each_process: bool = False
     at_start: bool = False
+    condition: Callable[[], Condition] | None = None
     due_at: float = field(default_factory=time.monotonic)
     #: While this process does it for all: what it has stored in the row, and until when that holds (monotonic).
     claimed: datetime | None = None
@@ -121,7 +129,7 @@ class Upkeep:
         Raises an error that means that the database is unavailable: see ``is_unavailable()``.
         """
         try:
-            for duty in elect(self.find_due()):
+            for duty in self._leave_out_idle(elect(self.find_due())):
                 self.run(duty)
         except Exception as exc:
             if not log_if_not_migrated(exc):
@@ -140,7 +148,7 @@ class Upkeep:
         """
         unfinished = []
         stop_at = time.monotonic() + FURTHER_SECONDS
-        duties[:] = elect(duties)
+        duties[:] = self._leave_out_idle(elect(duties))
         while duties:
             duty = duties.pop(0)
             if self.run(duty):
@@ -148,6 +156,23 @@ class Upkeep:
             if time.monotonic() > stop_at:
                 break
         return unfinished
+
+    def _leave_out_idle(self, duties: list[Duty]) -> list[Duty]:
+        """Return these duties without those whose conditions say that there is nothing to do, which are done."""
+        conditions = [(duty, *duty.condition()) for duty in duties if duty.condition]
+        if not conditions:
+            return duties
+        sql = ", ".join(f"({condition})" for _, condition, _ in conditions)
+        try:
+            with connection().cursor() as cursor:
+                cursor.execute(f"SELECT {sql}", [param for _, _, params in conditions for param in params])
+                row = cursor.fetchone()
+        except DatabaseError:
+            return duties  # each fails by itself, if it is about its rows
+        idle = {duty for (duty, _, _), is_needed in zip(conditions, row, strict=True) if not is_needed}
+        for duty in idle:
+            duty.due_at, duty.has_more = time.monotonic() + (duty.interval or 0), False
+        return [duty for duty in duties if duty not in idle]
 
     def run(self, duty: Duty) -> bool:
         """Do a duty, and return whether it has more to do. Its error is logged, also one that is there for good.

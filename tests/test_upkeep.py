@@ -13,10 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications import duties, upkeep
-from notifications.db import unavailable
+from notifications.db import bulk, unavailable
+from notifications.ids import uuid7
 from notifications.jobs.worker import loops, maintenance
 from notifications.management.diagnosis.jobs import check_duties
-from notifications.models import DutyRun
+from notifications.models import Delivery, DutyRun, Job, Notification, PendingMark, Ring, Worker
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     longest_backoff,
@@ -267,6 +268,8 @@ def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeyp
         (maintenance.ports.schedules, "run_worker_round"),
     ):
         monkeypatch.setattr(module, name, not_migrated)
+    condition = "EXISTS (SELECT missing FROM notifications_stream)", ()
+    monkeypatch.setattr(duties.streams, "pending_condition", lambda: condition)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(maintenance, "MIN_CHUNK_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(duties, "continue_marking", lambda *args: not_migrated())
@@ -328,3 +331,93 @@ def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
             await rounds
 
     asyncio.run(run())
+
+
+class TestConditions:
+    @pytest.fixture
+    def process(self):
+        """Return an upkeep with the duties of a worker that have conditions, and the names of those that were run."""
+        process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05, may_reap=lambda: True)
+        process.duties = [duty for duty in process.duties if duty.condition]
+        names = []
+        for duty in process.duties:
+            duty.run = lambda name=duty.name: names.append(name)
+        return process, names
+
+    def test_an_idle_process_asks_once_for_all_duties(self, process, django_assert_num_queries):
+        process, names = process
+        for duty in process.duties:
+            duty.every = 0
+        with django_assert_num_queries(1):
+            process.run_round()
+        assert len(process.duties) == 6 and names == []
+        assert all(
+            duty.due_at <= time.monotonic() for duty in process.duties
+        )  # they are asked for in the next round
+
+    @pytest.mark.parametrize(
+        ("make_row", "expected"),
+        [
+            (lambda user: add_notification(user, seq=None), ["number pending changes"]),
+            (lambda user: add_notification(user, seq=1), []),
+            (lambda user: add_job(user=user, state="failed", seq=None), ["number pending changes"]),
+            (lambda user: add_job(worker=uuid7()), ["take jobs from lost workers"]),
+            (lambda user: add_job(), ["resume cancellations of batches", "finish batches"]),
+            (lambda user: add_worker(-1), ["take jobs from lost workers"]),
+            (lambda user: add_worker(60), []),
+            (lambda user: add_delivery(user, -1), ["enqueue deliveries"]),
+            (lambda user: add_delivery(user, 60), []),
+            (lambda user: add_mark(user), ["mark notifications as read"]),
+            (
+                lambda user: Ring.objects.bulk_create(Ring(id=id) for id in (1, 10_001)),
+                ["number pending changes"],
+            ),
+            (lambda user: Ring.objects.bulk_create(Ring(id=id) for id in (1, 10_000)), []),
+        ],
+    )
+    def test_a_row_makes_its_duty_run(self, process, user, make_row, expected):
+        """In the next round; the other duties are left out."""
+        process, names = process
+        make_row(user)
+        process.run_round()
+        assert names == expected
+
+    def test_a_condition_that_fails_leaves_out_no_duty(self, process):
+        """Each duty then fails by itself, or not."""
+        process, names = process
+        process.duties[0].condition = lambda: ("EXISTS (SELECT missing FROM notifications_job)", ())
+        process.run_round()
+        assert names == [duty.name for duty in process.duties]
+
+
+def in_seconds(seconds):
+    return timezone.now() + timedelta(seconds=seconds)
+
+
+def add_notification(user, **fields):
+    bulk.insert_one(bulk.new(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
+
+
+def add_job(**fields):
+    values = {
+        "state": "running",
+        "seq": 0,
+        "max_attempts": 1,
+        "created_at": in_seconds(0),
+        "queued_at": in_seconds(0),
+    }
+    Job.objects.create(**values | fields)
+
+
+def add_worker(seconds):
+    """Add a worker whose lease is over in so many seconds."""
+    Worker.objects.create(started_at=in_seconds(-9), lease_until=in_seconds(seconds), concurrency=1)
+
+
+def add_delivery(user, seconds):
+    """Add a delivery that is due in so many seconds."""
+    Delivery.objects.create(notification=uuid7(), user=user, channel="email", due_at=in_seconds(seconds))
+
+
+def add_mark(user):
+    PendingMark.objects.create(user=user, verb="read", moment=in_seconds(0), after=0, up_to=1)

@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.compat import task_backends
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.deliveries import digests
@@ -65,6 +65,15 @@ def queue_name(alias: str = "default") -> str:
     queues = task_backends[alias].queues
     is_served = QUEUE in queues if queues else not has_engine(alias)
     return QUEUE if is_served else first_queue_name(alias)
+
+
+def due_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``enqueue_due`` finds something, and its parameters."""
+    now, param = database_now_sql()
+    return (
+        f"EXISTS (SELECT 1 FROM notifications_delivery WHERE state = 'pending' AND due_at <= {now})",
+        (param,),
+    )
 
 
 def enqueue_due() -> bool:

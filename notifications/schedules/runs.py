@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
@@ -59,20 +60,33 @@ def count_active(schedules: Iterable[str]) -> Counter[str]:
     return Counter(names[job] for job in active.values_list("pk", flat=True))
 
 
+def _read_open_ticks(schedules: Sequence[str]) -> list[Tick]:
+    """Return the open ticks of these schedules, at most ``MAX_READ_RUNS``."""
+    if not schedules:
+        return []
+    # Once a second: building the queryset takes five times as long as this.
+    condition, params = bulk.where_in(Tick, "schedule_id", schedules)
+    return bulk.select(
+        Tick,
+        f"WHERE {condition} AND outcome = 'enqueued' AND job_state = '' "
+        f"ORDER BY schedule_id, id LIMIT {MAX_READ_RUNS}",
+        params,
+    )
+
+
 def record_ends(schedules: Iterable[Schedule]) -> None:
     """Record which jobs of these schedules have ended, and which problems began or ended with them."""
     names = {row.problem_job: row.name for row in schedules if row.problem_job}
-    ticks = open_ticks([row.name for row in schedules]).order_by("schedule_id", "id")
-    open = list(ticks.values_list("id", "schedule_id", "job")[:MAX_READ_RUNS])
+    open = _read_open_ticks([row.name for row in schedules])
     if not open and not names:
         return
-    ids = [job for _, _, job in open] + list(names)
+    ids = [tick.job for tick in open] + list(names)
     rows = Job.objects.using(database()).filter(pk__in=ids).values_list("id", "state", "error")
     jobs = {id: (state, error) for id, state, error in rows}
     ended: dict[str, list[tuple[int | None, UUID]]] = defaultdict(list)
-    for tick, schedule, job in open:
-        if jobs.get(job, (DELETED, None))[0] not in ACTIVE:
-            ended[schedule].append((tick, job))
+    for tick in open:
+        if jobs.get(tick.job, (DELETED, None))[0] not in ACTIVE:
+            ended[tick.schedule_id].append((tick.id, tick.job))
     for job, schedule in names.items():
         if jobs.get(job, ("", None))[0] == Job.State.SUCCEEDED:  # after a retry by hand
             ended[schedule].append((None, job))

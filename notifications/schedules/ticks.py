@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
@@ -120,7 +121,7 @@ def isolate(name: str, work: Callable[[], T]) -> T | None:
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
     """Return the rows of all schedules by name. Rows of declared ones that do not exist are inserted."""
     rows = Schedule.objects.using(database())
-    found = {row.name: row for row in rows.all()}
+    found = {row.name: row for row in bulk.select(Schedule, "")}
     missing = [declaration for name, declaration in declared.items() if name not in found]
     if missing:
         now = database_now()

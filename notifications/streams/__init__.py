@@ -35,7 +35,7 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.rings import prune_rings, ring
+from notifications.streams.rings import prune_rings, ring, too_many_rings
 
 __all__ = [
     "begin_epoch",
@@ -46,6 +46,7 @@ __all__ = [
     "number_in_transaction",
     "number_new",
     "number_pending",
+    "pending_condition",
     "raise_floors",
     "request_session_check",
     "ring",
@@ -147,6 +148,15 @@ def _replaces_unread(notifications: Sequence[Notification]) -> tuple[str, list[A
         f"SELECT EXISTS (SELECT 1 FROM new_keys WHERE ({unread_row}) = 1)",
         params,
     )
+
+
+def pending_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``number_pending`` finds something, and its parameters."""
+    pending = " OR ".join(
+        f"EXISTS (SELECT 1 FROM notifications_{table}{unnumbered_index(index)} WHERE seq IS NULL)"
+        for table, index in (("notification", "n"), ("job", "job"))
+    )
+    return f"{pending} OR {too_many_rings()}", ()
 
 
 def number_pending() -> None:

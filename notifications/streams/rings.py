@@ -38,22 +38,24 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     on_commit_merged("rings", (keys, queue), _send)
 
 
+def too_many_rings() -> str:
+    """Return SQL that is true if ``prune_rings`` deletes something."""
+    # Two subqueries: SQLite scans the whole table for min and max in one.
+    span = "(SELECT max(id) FROM notifications_ring) - (SELECT min(id) FROM notifications_ring)"
+    return f"coalesce({span}, 0) >= {2 * MAX_RINGS_KEPT}"
+
+
 def prune_rings() -> None:
     """Delete all but the last ``MAX_RINGS_KEPT`` rows of ``Ring``, once there are twice as many."""
     db = connection()
     if db.vendor != "sqlite":
         return
     with db.cursor() as cursor:
-        # Two subqueries: SQLite scans the whole table for min and max in one.
-        cursor.execute(
-            "SELECT (SELECT min(id) FROM notifications_ring), (SELECT max(id) FROM notifications_ring)"
-        )
-        first, last = cursor.fetchone()
-        if first is None or last - first < 2 * MAX_RINGS_KEPT:
+        cursor.execute(f"SELECT {too_many_rings()}")
+        if not cursor.fetchone()[0]:
             return
-    retrying_atomic(
-        lambda: db.cursor().execute("DELETE FROM notifications_ring WHERE id <= %s", [last - MAX_RINGS_KEPT])
-    )
+    sql = f"DELETE FROM notifications_ring WHERE id <= (SELECT max(id) FROM notifications_ring) - {MAX_RINGS_KEPT}"
+    retrying_atomic(lambda: db.cursor().execute(sql))
 
 
 def _send(rings: list[tuple[list[Any], bool]]) -> None:

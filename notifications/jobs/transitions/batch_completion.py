@@ -99,6 +99,13 @@ def _find_with_active_jobs(ids: Sequence[UUID]) -> set[UUID]:
     return set(running_batches().filter(Exists(active), id__in=ids).values_list("id", flat=True))
 
 
+def remaining_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``find_remaining_batches`` may find something, and its parameters."""
+    if _with_unstored_progress:
+        return "1 = 1", ()
+    return "EXISTS (SELECT 1 FROM notifications_job WHERE state = 'running' AND worker IS NULL)", ()
+
+
 def find_remaining_batches() -> set[UUID]:
     """Return the batches that are complete but not ended, and those with progress that is not stored."""
     active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications import streams
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
@@ -27,6 +27,16 @@ logger = logging.getLogger("notifications.jobs")
 
 MAX_JOBS_PER_TRANSACTION = 100
 MAX_WORKERS_DELETED = 100
+
+
+def lost_jobs_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``reap_jobs`` may find something, and its parameters."""
+    now, param = database_now_sql()
+    return (
+        "EXISTS (SELECT 1 FROM notifications_job WHERE state = 'running' AND worker IS NOT NULL) "
+        f"OR EXISTS (SELECT 1 FROM notifications_worker WHERE lease_until < {now})",
+        (param,),
+    )
 
 
 def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int:

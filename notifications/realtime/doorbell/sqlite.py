@@ -25,9 +25,10 @@ from notifications.realtime.doorbell.inotify import Inotify
 logger = logging.getLogger(__name__)
 
 NAME = "SQLite file"
-#: Seconds between two checks for a commit: without inotify, and for 0.1 s after a write; then until 1 s after it,
-#: because a commit waits for the disk after its last write; and later, in case that inotify reports no writes.
-POLL_INTERVAL_SECONDS, SLOW_COMMIT_POLL_INTERVAL_SECONDS, IDLE_POLL_INTERVAL_SECONDS = 0.002, 0.02, 0.25
+#: Seconds between two checks for a commit: without inotify, and for 0.1 s after a write, until its commit is seen; then
+#: until 1 s after it, because a commit waits for the disk after its last write; and later, in case that inotify reports
+#: no writes.
+POLL_INTERVAL_SECONDS, SLOW_COMMIT_POLL_INTERVAL_SECONDS, IDLE_POLL_INTERVAL_SECONDS = 0.002, 0.02, 1.0
 POLL_AFTER_WRITE_SECONDS, SLOW_COMMIT_SECONDS = 0.1, 1.0
 #: inotify reports a write before its commit is visible: check up to 5 times, 0.2 ms apart.
 MAX_CHECKS_PER_WRITE = 5
@@ -50,6 +51,8 @@ class SqliteListener:
         self.file_id: tuple[int, int] | None = None  # device and inode
         self._data_version = 0
         self._written_at = 0.0
+        #: Whether a write was reported whose commit is not seen yet, and whether a check has not seen it since.
+        self._awaits_commit = self._was_uncommitted = False
         self._reports_writes = True
         self._stopping = threading.Event()
         self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread
@@ -115,24 +118,33 @@ class SqliteListener:
             time.sleep(seconds)
         else:
             seconds = self._poll_interval()
-            has_write = inotify.wait(seconds)
-            if has_write:
-                self._written_at = time.monotonic()
+            has_write = self._wait_for_write(inotify, seconds)
         for _ in range(MAX_CHECKS_PER_WRITE if has_write else 1):
             version = execute("PRAGMA data_version").fetchone()[0]
             if version != self._data_version:
-                if seconds == IDLE_POLL_INTERVAL_SECONDS and not has_write:
+                if inotify and not self._awaits_commit and not self._wait_for_write(inotify, 0):
                     self._reports_writes = False  # some network file systems
+                if self._was_uncommitted:
+                    # There is one writer at a time: if another one has written since, that is reported next.
+                    self._awaits_commit = False
                 self._data_version = version
                 self._read_rings(execute)
                 break
+            self._was_uncommitted = True
             if has_write:
                 time.sleep(CHECK_INTERVAL_SECONDS)
         if has_write:  # a burst of writes is checked once per interval, not once per write
             time.sleep(POLL_INTERVAL_SECONDS)
 
+    def _wait_for_write(self, inotify: Inotify, seconds: float) -> bool:
+        """Wait up to ``seconds`` until inotify reports a write. Return whether it did."""
+        if has_write := inotify.wait(seconds):
+            self._written_at = time.monotonic()
+            self._awaits_commit, self._was_uncommitted = True, False
+        return has_write
+
     def _poll_interval(self) -> float:
-        since_write = time.monotonic() - self._written_at
+        since_write = time.monotonic() - self._written_at if self._awaits_commit else SLOW_COMMIT_SECONDS
         if since_write < POLL_AFTER_WRITE_SECONDS:
             return POLL_INTERVAL_SECONDS
         if since_write < SLOW_COMMIT_SECONDS or not self._reports_writes:
