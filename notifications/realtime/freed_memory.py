@@ -11,27 +11,29 @@ import functools
 import gc
 from collections.abc import Callable
 
-#: Connections that must have closed since the last time.
+#: How many fewer connections there must be than at most since the last time.
 MIN_CLOSED = 500
+#: They open or close again if their number has changed by more than this within a second.
+MAX_CHANGE = 50
 
 
 class FreedMemory:
-    """Counts closed connections, and says when memory should be given back: once no more of them close."""
+    """Says when memory should be given back: when many connections have closed, and others have not replaced them.
+
+    Collecting garbage stops the process for as long as it serves 100 reconnects, and what is given back after a wave of
+    closes is taken again by the reconnects that follow it.
+    """
 
     def __init__(self) -> None:
-        self._closed = 0
-        self._closed_at_last_tick = 0
+        self._most = self._last = 0
 
-    def count_closed(self) -> None:
-        """Count a connection that has closed."""
-        self._closed += 1
-
-    def is_due(self) -> bool:
-        """Return whether a wave of closes is over; called once a second."""
-        is_over = self._closed >= MIN_CLOSED and self._closed == self._closed_at_last_tick
+    def is_due(self, connections: int) -> bool:
+        """Return whether a wave of closes is over; called once a second with the number of connections."""
+        self._most = max(self._most, connections)
+        is_over = self._most - connections >= MIN_CLOSED and abs(self._last - connections) <= MAX_CHANGE
         if is_over:
-            self._closed = 0
-        self._closed_at_last_tick = self._closed
+            self._most = connections
+        self._last = connections
         return is_over
 
 

@@ -87,7 +87,6 @@ class Hub:
         """Remove a subscriber. Has no effect on one that has left."""
         if not self.users.remove(subscriber):
             return
-        self._freed_memory.count_closed()
         self._fanout.forget(subscriber)
         if not self.users and self._stop_listening:
             # In a thread, because it waits for the listening thread.
@@ -158,7 +157,8 @@ class Hub:
 
     def _handle_tick(self, ticks: int) -> None:
         now = self.loop.time()
-        for subscriber in self.subscribers():
+        subscribers = self.subscribers()
+        for subscriber in subscribers:
             subscriber.handle_tick(now)
         doorbell.restart_missing()
         self._session_checker.run_scheduled()
@@ -169,7 +169,7 @@ class Hub:
             run_in(
                 self.write_pool,
                 self._server_row.renew,
-                len(self.subscribers()),
+                len(subscribers),
                 len(self.users),
                 error_message="Could not store the number of sockets: %s",
             )
@@ -185,7 +185,7 @@ class Hub:
                     error_message="Could not check positions: %s",
                     level=logging.WARNING,
                 )
-        if self._freed_memory.is_due():
+        if self._freed_memory.is_due(len(subscribers)):
             message = "Could not give free memory back: %s"
             run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
