@@ -58,6 +58,10 @@ class Server:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=within) as response:
             return json.load(response)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def cpu(self) -> float:
         """Return the CPU seconds of the process (user and system, all threads), to the nanosecond."""
         return process_cpu(self._process.pid)
