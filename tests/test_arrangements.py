@@ -129,7 +129,8 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
     def recorded(process):
         found = duties.list_duties(process)
         for duty in found:
-            duty.every, duty.due_at, duty.run = 0.1, 0.0, partial(done.add, duty.name)
+            duty.every, duty.due_at, duty.condition = 0.1, 0.0, None
+            duty.run = partial(done.add, duty.name)
         return found
 
     monkeypatch.setattr(upkeep, "list_duties", recorded)
