@@ -1,6 +1,6 @@
 """The queue of what a process of Celery, or a publisher, has to record of observed tasks. It is taken in groups.
 
-Up to ``MAX_GROUP`` attempts are taken for one transaction. While more comes than one thread can record in
+Up to ``MAX_GROUP`` are taken for one transaction. While more comes than one thread can record in
 ``MAX_BUSY_SHARE`` of its time, it gathers for up to ``MAX_GATHER_SECONDS``, until there is enough for a transaction.
 """
 
@@ -13,19 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from notifications.db.transactions import connection
 from notifications.engines.observed.starts import ObservedAttempt
 from notifications.models import Job
 
 #: Entries that may wait. Further ones are dropped, and the reconciler finds out what became of their tasks.
 MAX_QUEUED_CALLS = 2_000
-#: Attempts that one transaction records, beside those that were locked. Each end numbers a job and a notification: 100
-#: rows, which is a full pass of numbering on SQLite.
-MAX_GROUP = 50
+#: Attempts that one transaction records, beside those that were locked. Each end numbers a job and a notification, and
+#: as many rows are a full pass of numbering. On PostgreSQL an attempt costs 0.34 ms of CPU among 50, 0.24 among 100.
+MAX_GROUP = {"sqlite": 50, "postgresql": 100}
 #: The share of its time for which the thread writes while no thread waits for it, and seconds that it may write
 #: without a pause after a quiet time.
 MAX_BUSY_SHARE, BURST_SECONDS = 0.1, 0.05
-#: Seconds for which entries gather at most.
-MAX_GATHER_SECONDS = 0.2
+#: Seconds for which entries gather at most: those of 100 tasks at 330 tasks a second.
+MAX_GATHER_SECONDS = 0.3
 #: Seconds for which a start waits for the end of its task, to be recorded with it.
 START_DELAY_SECONDS = 0.01
 
@@ -86,8 +87,8 @@ class RecordQueue:
         # The end of a short task follows its start at once.
         until = first_at + START_DELAY_SECONDS
         has_only_starts = _is_start(entries[0])
-        works = {id(entries[0].work)}
-        while len(works) < MAX_GROUP:
+        works, limit = {id(entries[0].work)}, max_group()
+        while len(works) < limit:
             try:
                 seconds = max(until - time.monotonic(), 0.0) if has_only_starts else 0.0
                 entry = self._entries.get(block=seconds > 0, timeout=seconds or None)
@@ -109,7 +110,12 @@ class RecordQueue:
 
     def _has_enough(self) -> bool:
         """Return whether the queue, behind the entry that was taken, has the starts and ends for a transaction."""
-        return len(self) >= 2 * MAX_GROUP - 1
+        return len(self) >= 2 * max_group() - 1
+
+
+def max_group() -> int:
+    """Return how many attempts one transaction records."""
+    return MAX_GROUP[connection().vendor]
 
 
 def _is_start(entry: Entry) -> bool:

@@ -204,7 +204,7 @@ def test_a_start_waits_for_the_end_of_its_task(recorder, user, groups, monkeypat
 
 def test_a_full_group_does_not_wait_for_more(recorder, user, groups, gathering, monkeypatch):
     """A group is full with so many attempts: the start and the end of a task are one."""
-    monkeypatch.setattr(record_queue, "MAX_GROUP", 10)
+    monkeypatch.setitem(record_queue.MAX_GROUP, connection.vendor, 10)
     for number in range(10):
         attempt = make_attempt(user)
         for _ in ("start", "end"):
@@ -217,7 +217,7 @@ def test_a_full_group_does_not_wait_for_more(recorder, user, groups, gathering, 
 
 def test_an_awaited_entry_behind_a_full_group_does_not_gather(recorder, user, groups, gathering, monkeypatch):
     """The first group does not contain what is awaited, and the second one must not gather until it is full."""
-    monkeypatch.setattr(record_queue, "MAX_GROUP", 3)
+    monkeypatch.setitem(record_queue.MAX_GROUP, connection.vendor, 3)
     for _ in range(4):
         recorder.record(make_attempt(user))
     started = time.monotonic()
