@@ -19,6 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 API = "/notifications/api/webhooks/"
 URL = "https://hooks.example/jobs"
+NIL = "00000000-0000-0000-0000-000000000000"
 PARTS = ("", "rotate/", "test/", "resend/", "attempts/")
 
 
@@ -127,7 +128,7 @@ def test_webhooks_of_others(user_client, other_user, part):
     assert user_client.get(API).json() == {"items": []} and not Job.objects.exists()
 
 
-@pytest.mark.parametrize("path", ["", *(f"{uuid4()}/{part}" for part in PARTS)])
+@pytest.mark.parametrize("path", ["", *(f"{NIL}/{part}" for part in PARTS)])
 def test_webhooks_that_are_off(user_client, settings, path):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": False}
     response = user_client.get(API + path) if path.endswith("attempts/") else post(user_client, path)
