@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import sys
 import socket
 
 #: Answers of HTTP APIs, which have the attribute ``status_code``, that may pass, besides 5xx.
@@ -22,6 +23,8 @@ def may_pass(exc: BaseException) -> bool:
         return True  # a password that is wrong now
     if isinstance(exc, smtplib.SMTPResponseException):
         return not 500 <= exc.smtp_code < 600
+    if isinstance(exc, getattr(sys.modules.get("anymail.exceptions"), "AnymailRecipientsRefused", ())):
+        return False  # it has no status
     if isinstance(exc, outbound.OutboundError) and not isinstance(exc, outbound.BadStatus):
         return not isinstance(exc, outbound.Refused)
     status = getattr(exc, "status" if isinstance(exc, outbound.BadStatus) else "status_code", None)
