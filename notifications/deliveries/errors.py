@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import smtplib
-import sys
 import socket
+import sys
 
 #: Answers of HTTP APIs, which have the attribute ``status_code``, that may pass, besides 5xx.
 PASSING_STATUS_CODES = {408, 425, 429}

@@ -1,4 +1,4 @@
-"""How users want to be told: by which channel of what, and when."""
+"""By which channels users are notified of each category, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How users want to be told, of each category and by each channel: ``docs/how-to/preferences.md``.
+"""By which channels users are notified of each category: ``docs/how-to/preferences.md``.
 
 A category whose bell is switched off is muted: its notifications are recorded as read ones, so they are neither counted
 nor shown as toasts. Other channels are decided when their deliveries are due.
@@ -161,7 +161,7 @@ def unmute(user: Any, category: str) -> None:
 def switch_on(
     user: Any, category: str, channels: Iterable[str], before: Mapping[str, str] | None = None
 ) -> None:
-    """Have a user (key) be told of a category by channels as by default, each one where the default is never.
+    """Store for a user (key) the default of each of these channels for a category, or ``on`` where that is off.
 
     ``before``
         What was chosen before, by channel, which is chosen again.
