@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from notifications.db.transactions import database
 from notifications.deliveries.devices import of_user
 from notifications.models import Delivery, Notification
-from notifications.streams.marking_seen import seen_positions
+from notifications.streams.marking_seen import first_mark, seen_positions
 from notifications.streams.preferences import is_muted
 
 
@@ -52,7 +52,11 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         yield Event(None, _("Not yet in the stream of the user."))
         return
     if row.raised <= seen_positions([row.user_id]).get(row.user_id, 0):
-        yield Event(None, _("Shown in the bell or the inbox."))
+        mark = first_mark(row.user_id, row.raised)
+        text = _("Shown in the bell or the inbox.")
+        if mark and mark.browser:
+            text = _("Shown in the bell or the inbox: %(browser)s.") % {"browser": mark.browser}
+        yield Event(mark.at if mark else None, text)
 
 
 def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from notifications import serializers
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import database
+from notifications.deliveries.devices import describe_browser
 from notifications.exceptions import TooManyJobs
 from notifications.http import prefer_wait
 from notifications.http.access import check_request
@@ -21,6 +22,7 @@ from notifications.http.negotiation import is_not_modified, wait_seconds
 from notifications.http.parsing import (
     check_category,
     check_level,
+    header,
     parse_integer,
     parse_json_object,
     parse_limit,
@@ -215,7 +217,7 @@ def notification_seen(request: HttpRequest) -> HttpResponse:
     """Record that the user was shown the notifications that were raised up to position ``up_to``."""
     user = request.user.pk
     up_to = _parse_up_to(user, parse_json_object(request))
-    mark_seen(user, up_to)
+    mark_seen(user, up_to, describe_browser(header(request, "User-Agent")))
     return _marked_response(user, has_more=False)
 
 

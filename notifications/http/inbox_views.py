@@ -12,12 +12,14 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_POST, require_safe
 
 from notifications.db.transactions import database
+from notifications.deliveries.devices import describe_browser
 from notifications.deliveries.timeline import timeline
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
 from notifications.http.inbox_rows import group_by_day, read_actions, read_rows
 from notifications.http.page_views import page_view, text_response
+from notifications.http.parsing import header
 from notifications.models import Notification
 from notifications.models.levels import NotificationLevel
 from notifications.realtime.reader import number_if_needed
@@ -117,7 +119,7 @@ def mark(request: HttpRequest) -> HttpResponse:
         parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
         change = SomeChanged(verb=verb, ids=tuple(marked.changed))
-    mark_seen(user, seen)
+    mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
     return _redirect(query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
 
 

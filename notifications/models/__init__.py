@@ -39,6 +39,7 @@ from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics
 from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch
+from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
 from notifications.models.webhooks import WebhookAttempt as WebhookAttempt
 from notifications.models.webhooks import WebhookEndpoint as WebhookEndpoint

@@ -6,6 +6,9 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from notifications.ids import uuid7
+from notifications.times import MomentField
+
 
 class Stream(models.Model):
     """The ordered sequence of changes for one user, up to ``head``. Only modules of ``streams/`` lock or write it."""
@@ -34,6 +37,29 @@ class Stream(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.head}"
+
+
+class SeenMark(models.Model):
+    """When, and in which browser, a user was shown what was raised up to a position."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    up_to = models.BigIntegerField()
+    at = MomentField()
+    #: The name of the browser of the request, empty if code of the project marked them.
+    browser = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta:
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["user", "up_to"], name="notifications_seenmark_user"),
+            models.Index(fields=["at"], name="notifications_seenmark_old"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.up_to}"
 
 
 class Epoch(models.Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from notifications import times
 from notifications.db.transactions import (
     connection,
     database,
@@ -13,7 +14,7 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.user_keys import to_db
-from notifications.models import Stream
+from notifications.models import SeenMark, Stream
 from notifications.streams import changes, ring
 from notifications.streams.numbering import Pass
 
@@ -39,25 +40,32 @@ def seen_positions(users: Iterable[Any]) -> dict[Any, int]:
     return dict(rows.values_list("user_id", "seen"))
 
 
-def mark_seen(user: Any, up_to: int) -> None:
+def mark_seen(user: Any, up_to: int, browser: str = "") -> None:
     """Record that a user (key) was shown the notifications that were raised up to ``up_to``, at most the head.
 
     The position never falls. Moving it advances the head by one, so that clients are sent it as a change, without
-    items. Inside a caller's transaction this is deferred until after its commit.
+    items, and stores the time and the name of the ``browser``. Inside a caller's transaction this is deferred until
+    after its commit.
     Raises ``django.db.OperationalError`` when the database stays busy.
     """
     if in_callers_transaction():
-        on_commit(lambda: _mark_seen(user, up_to))
+        on_commit(lambda: _mark_seen(user, up_to, browser))
     else:
-        _mark_seen(user, up_to)
+        _mark_seen(user, up_to, browser)
 
 
-def _mark_seen(user: Any, up_to: int) -> None:
+def first_mark(user: Any, raised: int) -> SeenMark | None:
+    """Return when a user (key) was first shown what was raised at a position, None if that is not known."""
+    marks = SeenMark.objects.using(database()).filter(user=user, up_to__gte=raised)
+    return marks.order_by("up_to").first()
+
+
+def _mark_seen(user: Any, up_to: int, browser: str) -> None:
     if changes.position(user).seen < up_to:
-        retrying_atomic(lambda: _move(user, up_to))
+        retrying_atomic(lambda: _move(user, up_to, browser))
 
 
-def _move(user: Any, up_to: int) -> None:
+def _move(user: Any, up_to: int, browser: str) -> None:
     db, key = connection(), to_db(user)
     with db.cursor() as cursor:
         numbering = Pass(cursor, db, [user])
@@ -73,4 +81,6 @@ def _move(user: Any, up_to: int) -> None:
             "UPDATE notifications_stream SET head = head + 1, seen = %s, unseen = %s WHERE user_id = %s",
             [seen, unseen, key],
         )
+    mark = SeenMark(user_id=user, up_to=seen, at=times.now(), browser=browser)
+    mark.save(using=database(), force_insert=True)
     ring([user])

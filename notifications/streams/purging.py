@@ -24,7 +24,7 @@ MAX_STREAMS_PER_CHUNK = 500
 #: Tables with few rows of a user. Processes of the previous version still write muted categories.
 TABLES_BY_USER = (
     *("delivery", "digest", "pushsubscription", "preference", "reader", "mutedcategory"),
-    *("pendingmark", "announcedstate", "webhookendpoint", "stream"),
+    *("pendingmark", "announcedstate", "webhookendpoint", "seenmark", "stream"),
 )
 
 

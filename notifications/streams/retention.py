@@ -15,7 +15,17 @@ from django.db.models import Count, Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import Attempt, Delivery, Digest, Job, Notification, Step, Tick, WebhookAttempt
+from notifications.models import (
+    Attempt,
+    Delivery,
+    Digest,
+    Job,
+    Notification,
+    SeenMark,
+    Step,
+    Tick,
+    WebhookAttempt,
+)
 from notifications.streams import raise_floors
 from notifications.streams.purging import find_deleted_users, purge_chunk
 
@@ -26,6 +36,7 @@ END_COLUMNS: dict[Any, str] = {
     Tick: "recorded_at",
     Digest: "due_at",
     WebhookAttempt: "started_at",
+    SeenMark: "at",
 }
 #: Those with positions in streams.
 NUMBERED = (Job, Notification)
@@ -87,6 +98,7 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
     yield "ticks of schedules", _old_rows(Tick, before).count()
     yield "digests", _old_rows(Digest, before).count()
     yield "attempts of webhooks", _old_rows(WebhookAttempt, before).count()
+    yield "times at which lists were shown", _old_rows(SeenMark, before).count()
     count = 0
     for users in find_deleted_users():
         for model in (Job, Notification):

@@ -132,6 +132,13 @@ def insert_rows(streams, users):
         **dict.fromkeys(("p256dh", "auth", "name", "language"), "''"),
         **dict.fromkeys(("created_at", "seen_at"), notice["created_at"]),
     }
+    seen_mark = {
+        "id": ID[connection.vendor],
+        "user_id": "i",
+        "up_to": "0",
+        "at": notice["created_at"],
+        "browser": "''",
+    }
     pending = {
         "user_id": "i",
         **dict.fromkeys(("verb", "level"), "''"),
@@ -153,6 +160,7 @@ def insert_rows(streams, users):
             ("webhookendpoint", endpoint, streams),
             ("webhookattempt", webhook_attempt, streams),
             ("pushsubscription", device, streams),
+            ("seenmark", seen_mark, streams),
             ("stream", stream, streams),
             ("ring", {"user_id": "i"}, streams // 4),
         ):

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.deliveries.timeline import timeline
-from notifications.models import Delivery, Job, Notification
+from notifications.models import Delivery, Job, Notification, SeenMark
 from notifications.streams import marking_seen, preferences
 from notifications.testing import run_jobs, run_until_idle
 from tests.deliveries.conftest import send_due
@@ -68,12 +68,45 @@ def test_what_happened_on_the_page(notified, user):
     send_due()
     assert texts(row.id) == [
         "Created.",
-        "E-mail: not sent. The notification had been seen.",
         "Shown in the bell or the inbox.",
+        "E-mail: not sent. The notification had been seen.",
     ]
+    SeenMark.objects.all().delete()
+    assert timeline(row)[-1] == (None, "Shown in the bell or the inbox.")
     Notification.objects.update(read_at=timezone.now(), archived_at=timezone.now())
     assert "Read." in texts(row.id)
     assert "Moved to Done, or replaced by a newer one with the same key." in texts(row.id)
+
+
+def test_when_and_where_it_was_shown(notified, client_of, user):
+    """By the first request that marked it as seen, not by later ones, nor by those for older notifications."""
+    rows = [Notification.objects.get(id=notified().notification) for _ in range(3)]
+    client = client_of(user)
+    agents = {"Firefox on Linux": "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"}
+    for up_to, agent in (
+        (rows[0].raised, ""),
+        (rows[1].raised, agents["Firefox on Linux"]),
+        (rows[2].raised, "curl"),
+    ):
+        before = timezone.now()
+        client.post(
+            "/notifications/api/notifications/seen/",
+            {"up_to": up_to},
+            content_type="application/json",
+            headers={"user-agent": agent},
+        )
+    client.post("/notifications/mark/", {"up_to": up_to, "seen": up_to, "verb": "read"})
+    events = [
+        event
+        for row in rows
+        for event in timeline(row)
+        if event.text.startswith("Shown in the bell or the inbox")
+    ]
+    browsers = ["Unknown browser", "Firefox on Linux", "Unknown browser"]
+    assert [event.text for event in events] == [
+        f"Shown in the bell or the inbox: {name}." for name in browsers
+    ]
+    assert events[1].at < before <= events[2].at <= timezone.now()
 
 
 def test_muted(user, by_email):

@@ -14,7 +14,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import finishing
 from notifications.management.subcommands.prune import PruneCommand
-from notifications.models import Attempt, Job, Notification, Stream
+from notifications.models import Attempt, Job, Notification, SeenMark, Stream
 from notifications.streams import changes, inbox, purging, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -137,6 +137,8 @@ def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
     for title in ("old", "older"):
         inbox.create_notifications(user, title)
     age(Notification, 31)
+    for days in (1, 31):
+        SeenMark.objects.create(user=user, up_to=1, at=timezone.now() - timedelta(days=days))
     batches = []
     for _ in range(2):
         with batch(owner=user) as b:
@@ -150,9 +152,10 @@ def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
     call_command(PruneCommand(), dry_run=True)
     counts = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
     assert Job.objects.count() + Notification.objects.count() == rows
-    assert counts == [2, 2, 0, 0, 0, 0]
+    assert counts == [2, 2, 0, 0, 0, 1, 0]
     call_command(PruneCommand())
     assert capsys.readouterr().out == f"{sum(counts)} rows deleted.\n"
+    assert SeenMark.objects.count() == 1
     assert Job.objects.filter(batch=kept).exists() and not Job.objects.filter(id=old).exists()
 
 
