@@ -36,6 +36,41 @@ def build_bells():
     ]
 
 
+def build_preferences():
+    """Return rows of preferences: all channels, one that is required, one by which nothing is sent, a long name."""
+    labels = {"bell": "in the bell", "email": "by e-mail", "push": "by push"}
+    texts = {"on": "each one", "daily": "every day, together", "off": "none"}
+    offered = {"bell": ["on", "off"], "email": ["on", "daily", "off"], "push": ["on", "off"]}
+
+    def build(name, description="", is_required=False, **choices):
+        cells = [
+            {
+                "channel": channel,
+                "label": label,
+                "choice": choices.get(channel, ""),
+                "options": [(value, texts[value]) for value in offered[channel]]
+                if channel in choices
+                else [],
+            }
+            for channel, label in labels.items()
+        ]
+        return {
+            "key": name,
+            "name": name,
+            "description": description,
+            "is_required": is_required,
+            "cells": cells,
+        }
+
+    rows = [
+        build("Reports", "Reports that are ready", bell="on", email="daily", push="on"),
+        build("Security", "Sign-ins and passwords", is_required=True, bell="on", email="on", push="on"),
+        build("Imports", bell="off", email="off"),
+        build(LONG_TEXT, LONG_TEXT, bell="on", email="on", push="off"),
+    ]
+    return {"preference_rows": rows, "preference_channels": list(labels.values())}
+
+
 def build_toasts():
     return [
         build_row_of("Report started", body="40 URLs"),

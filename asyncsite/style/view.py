@@ -19,6 +19,7 @@ def style(request):
         "bells": samples.build_bells(),
         "toasts": samples.build_toasts(),
         "inbox_rows": samples.build_inbox_rows(),
+        **samples.build_preferences(),
         "notifications_position": {"unread": 4},
         "selected_url": "#inbox",
         "unselected_url": "#inbox",

@@ -8,10 +8,8 @@ from uuid import UUID
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils import formats
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import notification_filters
@@ -19,6 +17,7 @@ from notifications.admin.broadcasts.composing import SEND_PERMISSION
 from notifications.admin.deliveries import DeliveriesMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
+from notifications.admin.schedules import moment
 from notifications.db.transactions import database
 from notifications.deliveries.timeline import timeline
 from notifications.models import Broadcast, Notification
@@ -82,16 +81,8 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
     def timeline(self, row: Notification) -> str:
         return format_html_join(
             mark_safe("<br>"),
-            "{} {}",
-            (
-                (
-                    formats.date_format(template_localtime(event.at), "SHORT_DATETIME_FORMAT")
-                    if event.at
-                    else "",
-                    event.text,
-                )
-                for event in timeline(row)
-            ),
+            "{}{}",
+            ((f"{moment(event.at)} · " if event.at else "", event.text) for event in timeline(row)),
         )
 
 
