@@ -153,11 +153,13 @@ PATHS_BY_MARKER = {
 }
 
 
-#: What matches the ids below tests/ of the tests in NIGHTLY. In its patterns only ``*`` is special.
-NIGHTLY_IDS = {
-    marker: re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns))
-    for marker, patterns in NIGHTLY.items()
-}
+def compile_ids(patterns: list[str]) -> re.Pattern[str]:
+    """Return what matches the ids, below tests/, that one of the patterns matches. Only ``*`` is special in them."""
+    return re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns))
+
+
+#: What matches the ids of the tests in NIGHTLY.
+NIGHTLY_IDS = {marker: compile_ids(patterns) for marker, patterns in NIGHTLY.items()}
 #: Fixtures that start other processes.
 PROCESS_FIXTURES = {
     "broker",

@@ -1,0 +1,23 @@
+"""Each entry of the tables that select tests names tests that exist, also after tests were renamed."""
+
+import subprocess
+import sys
+
+from tests.support.nightly import NIGHTLY
+from tests.support.selection import PATHS_BY_MARKER, TESTS, compile_ids
+
+
+def test_paths_exist():
+    paths = {path for paths in PATHS_BY_MARKER.values() for path in paths}
+    assert [path for path in sorted(paths) if not (TESTS / path).exists()] == []
+
+
+def test_nightly_ids_match_tests():
+    patterns = sorted({pattern for patterns in NIGHTLY.values() for pattern in patterns})
+    files = sorted({pattern.partition("::")[0] for pattern in patterns})
+    # A pattern such as "browser/*[firefox]" names no file: its folder is collected.
+    collected = [str(TESTS / file.partition("*")[0]) for file in files]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *collected]
+    output = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, check=True).stdout
+    ids = [line.removeprefix("tests/") for line in output.splitlines() if "::" in line]
+    assert [pattern for pattern in patterns if not any(map(compile_ids([pattern]).fullmatch, ids))] == []
