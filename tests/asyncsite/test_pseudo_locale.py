@@ -145,7 +145,9 @@ def test_the_admin_of_a_job(person, state):
 
 def test_the_admin_of_a_notification(person):
     (id,) = notify(person.user, "7", data={"7": 7})
-    expect_translated(person.get(reverse("admin:notifications_notification_change", args=[id])), [str(id)])
+    expect_translated(
+        person.get(reverse("admin:notifications_notification_change", args=[id])), [str(id), "UTC", "·"]
+    )
 
 
 def test_the_admin_of_the_site(person, make_report):

@@ -73,6 +73,13 @@ def insert_rows(streams, users):
         "ended_at": notice["created_at"],
         **dict.fromkeys(("outcome", "exception_class_path", "traceback"), "''"),
     }
+    step = {
+        "job": ID[connection.vendor],
+        "name": "'charge'",
+        "result": "'1'",
+        "attempt": "1",
+        **dict.fromkeys(("started_at", "ended_at"), notice["created_at"]),
+    }
     stream = {
         "user_id": "i",
         "head": str(2 * ROWS_PER_USER),
@@ -156,6 +163,7 @@ def insert_rows(streams, users):
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),
+            ("step", step, streams),
             ("delivery", delivery, streams),
             ("webhookendpoint", endpoint, streams),
             ("webhookattempt", webhook_attempt, streams),

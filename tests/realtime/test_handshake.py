@@ -353,6 +353,7 @@ async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
         lock_released.wait(20)
 
     monkeypatch.setattr(duties.streams, "number_pending", wait_for_lock)
+    monkeypatch.setattr(duties.streams, "pending_condition", None)
     monkeypatch.setattr(fanout, "number_if_needed", wait_for_lock)
     try:
         first = await connect(user)
