@@ -147,15 +147,15 @@ class TestPolling:
     """After a write that inotify reports, the file is polled until its commit is seen."""
 
     @pytest.fixture
-    def look(self, monkeypatch):
-        """Return ``look(reports, *versions)``: the next interval when inotify reports and SQLite has these."""
+    def next_interval(self, monkeypatch):
+        """Return ``next_interval(reports, *versions)``: the next interval when inotify reports and SQLite has these."""
         monkeypatch.setattr(sqlite.SqliteListener, "_run", lambda self: None)
         clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None)
         monkeypatch.setattr(sqlite, "time", clock)
         monkeypatch.setattr(sqlite.SqliteListener, "_read_rings", lambda self, execute: None)
         listener = sqlite.SqliteListener(lambda *args, **options: None)
 
-        def look(reports, *versions):
+        def next_interval(reports, *versions):
             reports = iter(reports)
             inotify = SimpleNamespace(wait=lambda seconds: next(reports, False))
             read = iter([(version,) for version in versions])
@@ -164,25 +164,25 @@ class TestPolling:
             return listener._poll_interval()
 
         with listener._stop_reader, listener._stop_writer:
-            yield look
+            yield next_interval
 
-    def test_until_the_commit_of_the_write(self, look):
-        assert look([True], 0, 0, 0, 0, 0) == sqlite.POLL_INTERVAL_SECONDS
-        assert look([], 0) == sqlite.POLL_INTERVAL_SECONDS
-        assert look([], 1) == sqlite.IDLE_POLL_INTERVAL_SECONDS
-        assert look([True], 1, 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
+    def test_until_the_commit_of_the_write(self, next_interval):
+        assert next_interval([True], 0, 0, 0, 0, 0) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 0) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 1) == sqlite.IDLE_POLL_INTERVAL_SECONDS
+        assert next_interval([True], 1, 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
 
-    def test_a_commit_that_is_there_already_may_be_an_earlier_one(self, look):
+    def test_a_commit_that_is_there_already_may_be_an_earlier_one(self, next_interval):
         """The write may be that of another transaction, whose commit waits for the disk."""
-        assert look([True], 1) == sqlite.POLL_INTERVAL_SECONDS
-        assert look([], 1) == sqlite.POLL_INTERVAL_SECONDS
-        assert look([], 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
+        assert next_interval([True], 1) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 1) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
 
-    def test_a_commit_whose_write_is_reported_at_that_moment(self, look):
+    def test_a_commit_whose_write_is_reported_at_that_moment(self, next_interval):
         """It does not count as one that inotify does not report, after which the file would be polled for good."""
-        look([False, True], 1)
-        assert look([], 1) == sqlite.POLL_INTERVAL_SECONDS
-        assert look([], 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
+        next_interval([False, True], 1)
+        assert next_interval([], 1) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
 
 
 @on_sqlite
