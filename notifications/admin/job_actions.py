@@ -144,7 +144,7 @@ def _offered_actions(job: Job) -> list[tuple[str, Any]]:
 
 
 def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:
-    """Return those of these jobs that were queued again since, so that their fence has changed."""
+    """Return those of these jobs that were queued again since, so that their fence has been raised."""
     fences = dict(before)
     rows = Job.objects.using(database()).filter(pk__in=fences).values_list("pk", "fence")
-    return (id for id, fence in rows if fence != fences[id])
+    return (id for id, fence in rows if fence > fences[id])

@@ -72,8 +72,6 @@ MAX_PAUSE_SECONDS = 0.25
 #: end the session of a process that is frozen inside a transaction, a suspended virtual machine for example, which
 #: would keep streams and rows locked.
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-#: Has a commit not wait for the disk. A later commit that does makes it durable too.
-ASYNCHRONOUS = "SET LOCAL synchronous_commit TO off"
 IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = '{}s'"
 
 
@@ -142,18 +140,14 @@ def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
         pause = min(pause * 2, 0.1)
 
 
-def execute_one(sql: str, params: Sequence[Any], *, is_durable: bool = True) -> list[tuple[Any, ...]]:
-    """Return the rows of one statement in a transaction of the app's own; on PostgreSQL that is one round trip.
-
-    If not ``is_durable``, a crash of the PostgreSQL server within about half a second may undo it.
-    """
+def execute_one(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of one statement in a transaction of the app's own; on PostgreSQL that is one round trip."""
     db = connection()
     # Statements sent together are one implicit transaction, unless one is open already. It needs no timeout, because
     # the process cannot be frozen inside it.
     if in_callers_transaction(db) or not _accepts_multiple_statements(db):
         return retrying_atomic(lambda: execute_many([(sql, params)])[0])
-    settings = [ISOLATION] if is_durable else [ISOLATION, ASYNCHRONOUS]
-    return execute_many([*((setting, ()) for setting in settings), (sql, params)])[-1]
+    return execute_many([(ISOLATION, ()), (sql, params)])[1]
 
 
 def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:

@@ -19,7 +19,6 @@ from notifications.compat import normalize_json
 from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.exceptions import AttemptEnded
-from notifications.jobs.transitions.fences import raise_count
 from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 P = ParamSpec("P")
@@ -127,8 +126,8 @@ def _steps_of(execution: CurrentExecution) -> ExecutionSteps:
 
 
 def _may_have_steps(execution: CurrentExecution) -> bool:
-    """Return whether an earlier attempt may have stored steps: the first claim of a job raises its fence once."""
-    return raise_count(execution.job.fence) > 1
+    """Return whether an earlier attempt may have stored steps: the first claim of a job raises its fence to 1."""
+    return execution.job.fence > 1
 
 
 def _read_result(execution: CurrentExecution, name: str) -> str | None:

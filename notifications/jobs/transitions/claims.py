@@ -21,7 +21,6 @@ from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED, HANDED, LANES, Lanes
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
-from notifications.jobs.transitions.fences import claim_fence_sql
 from notifications.models import Job
 
 #: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its
@@ -31,6 +30,7 @@ DEADLINE_MARGIN_SECONDS = 60
 DEFAULT_TIMEOUT_SECONDS = 300
 CLAIM_ASSIGNMENTS = (
     "state = 'running'",
+    "fence = fence + 1",
     "attempt = attempt + 1",
     "version = version + 1",
 )
@@ -169,7 +169,7 @@ def _lock_and_claim(
     update_locked_rows(
         ("worker", "started_at", "deadline"),
         [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
-        assignments=("fence = fence + 1", *(HANDED_CLAIM_ASSIGNMENTS if is_handed else CLAIM_ASSIGNMENTS)),
+        assignments=HANDED_CLAIM_ASSIGNMENTS if is_handed else CLAIM_ASSIGNMENTS,
         state="queued",
         fence=lambda job: job.fence - 1,
     )
@@ -186,7 +186,7 @@ def _claim_in_one_statement(
     *,
     assignments: Sequence[str] = CLAIM_ASSIGNMENTS,
 ) -> list[ClaimedJob]:
-    """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL that does not wait for the disk.
+    """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
 
     Claims nothing if one of the jobs has a concurrency key: its limit must be checked first.
     """
@@ -194,14 +194,12 @@ def _claim_in_one_statement(
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
     rows = execute_one(
         f"WITH due AS MATERIALIZED ({locking}) "
-        f"UPDATE notifications_job j SET {', '.join(assignments)}, fence = {claim_fence_sql('clock.now')}, "
-        "worker = %s, started_at = clock.now, "
+        f"UPDATE notifications_job j SET {', '.join(assignments)}, worker = %s, started_at = clock.now, "
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
         f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
         f"RETURNING {columns}",
         [*params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS, now_param],
-        is_durable=False,
     )
     jobs = bulk.instances(Job, rows)
     streams.ring(job.user_id for job in jobs)

@@ -22,7 +22,6 @@ from notifications.jobs.transitions.conditional_updates import (
     read_fences,
     update_locked_rows,
 )
-from notifications.jobs.transitions.fences import raise_count
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.step_storage import delete_steps
@@ -177,7 +176,7 @@ def _can_number_in_place(ended: Sequence[Outcome]) -> bool:
     Then no job may have a notification of an earlier end, which is archived as the new one is numbered.
     """
     return all(
-        (raise_count(job.fence) == 1 and job.worker)
+        (job.fence == 1 and job.worker)
         or (job.fence == 0 and job.lane != OBSERVED)  # cancelled before its first claim
         for job in (outcome.job for outcome in ended)
     )

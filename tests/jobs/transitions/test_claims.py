@@ -8,12 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.db.transactions import ASYNCHRONOUS
-from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import recording
-from notifications.jobs.transitions.fences import raise_count
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import clock
@@ -31,45 +26,9 @@ def test_a_claim_writes_what_it_returns(live_worker):
     row = Job.objects.get(id=job.id)
     for name in ("state", "worker", "fence", "attempt", "version", "started_at", "deadline"):
         assert getattr(row, name) == getattr(job, name), name
-    assert (row.state, row.worker, row.attempt, row.version) == ("running", worker, 1, 2)
-    assert raise_count(row.fence) == 1
+    assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
     assert row.deadline - row.started_at == timedelta(seconds=65)
     assert claim_rows(worker, 10) == []
-
-
-def test_a_claim_that_a_crash_undoes_is_powerless(live_worker, user, request):
-    """PostgreSQL may lose the claim, which does not wait for the disk, and the same worker claims the job again.
-
-    What the first execution records is not taken for an outcome of the second one.
-    """
-    if connection.vendor != "postgresql":
-        pytest.skip("Claims on SQLite wait for the disk.")
-    result = tasks.noop.using(owner=user).enqueue()
-    request.addfinalizer(clock.reset)
-    worker, rows = live_worker(), Job.objects.filter(id=result.id)
-    (queued,) = rows.values()
-    (lost,) = claim_rows(worker, 1)
-    rows.update(**queued)
-    clock.advance(0.1)
-    (claimed,) = claim_rows(worker, 1)
-    late, outcome = (
-        outcomes.succeeded(job, DEFAULT_POLICY, number) for number, job in enumerate((lost, claimed))
-    )
-    assert recording.record_outcomes([late]) == ([], [late])
-    assert recording.record_outcomes([outcome]) == ([outcome], [])
-    assert (rows.get().result, rows.get().attempt) == ("1", 1)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_claim_does_not_wait_for_the_disk(live_worker):
-    if connection.vendor != "postgresql":
-        pytest.skip("Claims on SQLite wait for the disk.")
-    tasks.noop.enqueue()
-    with CaptureQueriesContext(connection) as captured:
-        assert claim_rows(live_worker(), 1)
-    assert [
-        ASYNCHRONOUS in query["sql"] for query in captured if "UPDATE notifications_job" in query["sql"]
-    ] == [True]
 
 
 def test_a_claim_takes_no_more_than_its_limit(live_worker):

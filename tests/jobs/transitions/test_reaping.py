@@ -33,9 +33,7 @@ class TestReap:
         job = claim_one(live_worker(-1))
         assert reaping.reap_jobs() == 1
         row = stored(job)
-        assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == (
-            *("queued", None, 1, job.fence, None),
-        )
+        assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == ("queued", None, 1, 1, None)
         assert (row.version, row.lane) == (3, "suspect")
         (attempt,) = Attempt.objects.all()
         assert (attempt.number, attempt.outcome, attempt.worker) == (1, "lost", job.worker)
