@@ -48,10 +48,11 @@ MOMENTS = (
     f"SIGKILL after {{}}x {OUTCOME}",
     "SIGKILL after 1x " + INSERT.format("digest"),
     f"SIGKILL after 1x {CLOSE}",
+    "SIGKILL before 1x " + INSERT.format("delivery"),
     "SIGKILL after 1x " + INSERT.format("delivery"),
 )
 #: Of the server, which creates the notifications. It dies at no statement of its own start.
-SERVER_MOMENT = f"SIGKILL after {{}}x {INSERT.format('delivery')}"
+SERVER_MOMENTS = tuple(f"SIGKILL {when} {{}}x {INSERT.format('delivery')}" for when in ("before", "after"))
 #: Seconds that a worker, and a server, lives at most.
 MAX_WORKER_SECONDS, MAX_SERVER_SECONDS = 4.0, 12.0
 OPEN = """
@@ -178,7 +179,7 @@ class World:
             self._wait_for_death(web, MAX_SERVER_SECONDS * rng.uniform(0.2, 1))
             self.deaths["server at a statement" if not web.running else "server from outside"] += 1
             web.kill()
-            fault = SERVER_MOMENT.format(rng.randint(1, 20)) if rng.random() < 0.7 else ""
+            fault = rng.choice(SERVER_MOMENTS).format(rng.randint(1, 20)) if rng.random() < 0.7 else ""
             with self.engine.fault_of_next_process(fault):
                 self.site.launch_web()
             wait_until(

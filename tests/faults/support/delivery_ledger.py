@@ -177,7 +177,7 @@ class Ledger:
             self.report(row.state in ("sent", "skipped", "failed") and row.ended_at, f"Not ended: {row}")
             if row.state == "failed":
                 job = self.jobs[row.job]
-                is_refused = self.refused & {row.id, row.job}
+                is_refused = row.id in self.refused or row.job in self.refused
                 self.report(
                     is_refused or job["attempt"] >= job["max_attempts"], f"Failed for no reason: {row}"
                 )
@@ -234,8 +234,17 @@ class Ledger:
         for number, found in ids.items():
             self.report(len(found) == 1, f"Number {number} is in the messages {found}.")
 
+        for id, refused_at in self.refused.items():
+            # Unless the worker was killed before it had stored that answer.
+            if not self.jobs[jobs.get(id, id)]["lost"]:
+                later = [receipt for receipt in self.mails.get(id, []) if receipt.at > refused_at]
+                self.report(not later, f"{id} was sent again after it was refused for good.")
+
     def check_times(self):
-        """Nothing was sent that had been seen, read, archived, switched off or paused when its attempt began."""
+        """Nothing was sent that had been seen, read, archived, switched off or paused when its attempt began.
+
+        Nor what had been recorded as sent by then.
+        """
         for row in self.rows:
             each = self.notifications[row.notification]
             starts = self.jobs[row.job]["starts"] if row.job else []
@@ -246,6 +255,8 @@ class Ledger:
                 if began_at is None:
                     self.report(False, f"Received before its job has begun: {row}")
                     continue
+                is_new = row.state != "sent" or began_at <= row.ended_at
+                self.report(is_new, f"Sent again after it was recorded as sent: {row}")
                 for act in self.acts_of[each["user"]]:
                     if act.ended_at and act.ended_at < began_at and self.closes(act, each):
                         self.report(False, f"Sent after {act}, in an attempt of {began_at}: {row}")

@@ -64,7 +64,7 @@ class Moods:
 class MoodyMailbox(Mailbox):
     def __init__(self, moods):
         super().__init__()
-        self.moods, self.receipts, self.refused = moods, [], set()
+        self.moods, self.receipts, self.refused = moods, [], {}
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         mood = self.moods.choose()
@@ -81,7 +81,7 @@ class MoodyMailbox(Mailbox):
         if mood == "refuse":
             return "451 Later"
         if mood == "fail":
-            self.refused.add(id)
+            self.refused[id] = time.time()
             return "554 Never"
         text = message.get_body(("plain",)).get_content()
         hidden = re.search(r"^(\d+) more (?:is|are) in the inbox", text, re.MULTILINE)
