@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "ALERTS": {},
     "AUTHENTICATORS": [],
     "JOBS_PER_MINUTE": 1200,
+    "CALLBACK_ORIGINS": [],
     "CATEGORIES": {},
     "CELERY": {},
     "CONCURRENCY": 100,
@@ -63,6 +64,7 @@ class Settings:
     ALERTS: dict[str, Any]
     AUTHENTICATORS: list[Any]
     JOBS_PER_MINUTE: int
+    CALLBACK_ORIGINS: list[str]
     CATEGORIES: dict[str, Any]
     CELERY: dict[str, Any]
     CONCURRENCY: int
@@ -164,6 +166,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "AUTHENTICATORS": (
         lambda value: all(isinstance(each, str) or callable(each) for each in value),
         "a list of dotted paths or callables",
+    ),
+    "CALLBACK_ORIGINS": (
+        lambda value: all(map(_is_origin, value)),
+        "a list like ['https://crm.example.com'], without paths",
     ),
     "CELERY": (_is_celery, "{'tasks': {name of a task: options}}"),
     "CONCURRENCY": (_is_positive, "1 or more"),

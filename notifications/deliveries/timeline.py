@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
 from notifications.deliveries.devices import of_user
-from notifications.models import Delivery, Notification
+from notifications.models import Delivery, JobCallback, Notification, WebhookAttempt
 from notifications.streams.marking_seen import first_mark, seen_positions
 from notifications.streams.preferences import is_muted
+
+
+#: Attempts to call the URL of a request that are listed: those of two ends of a job.
+MAX_ATTEMPTS_SHOWN = 20
 
 
 class Event(NamedTuple):
@@ -37,6 +43,8 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
     events = list(_events_on_the_page(row))
     for delivery in deliveries:
         events += describe(delivery, names, for_user)
+    if row.job:
+        events += events_of_callback(row.job)
     return sorted(events, key=lambda event: (event.at is None, event.at or row.created_at))
 
 
@@ -57,6 +65,32 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         if mark and mark.browser:
             text = _("Shown in the bell or the inbox: %(browser)s.") % {"browser": mark.browser}
         yield Event(mark.at if mark else None, text)
+
+
+def events_of_callback(job: UUID) -> Iterator[Event]:
+    """Yield the attempts to call the URL that a request has sent with its job. Of the URL they have the host only."""
+    callback = JobCallback.objects.using(database()).filter(job=job).first()
+    if callback is None:
+        return
+    attempts = WebhookAttempt.objects.using(database()).filter(endpoint=job).order_by("started_at", "id")
+    found = list(attempts[:MAX_ATTEMPTS_SHOWN])
+    host = urlsplit(callback.url).hostname or ""
+    if not found:
+        yield Event(None, _("Callback to %(host)s: not sent yet.") % {"host": host})
+    for attempt in found:
+        text = _("Callback to %(host)s: status %(status)s after %(milliseconds)d ms.")
+        if attempt.status is None:
+            text = _("Callback to %(host)s: no answer (%(error)s).")
+        yield Event(
+            attempt.started_at,
+            text
+            % {
+                "host": host,
+                "status": attempt.status,
+                "milliseconds": attempt.milliseconds,
+                "error": attempt.error,
+            },
+        )
 
 
 def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:

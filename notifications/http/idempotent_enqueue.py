@@ -18,6 +18,7 @@ from notifications.http.idempotency import IdempotencyKey, IdempotencyKeyTaken, 
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.enqueueing.rate_limit import limit_request
+from notifications.jobs.handlers.callbacks import store_url
 from notifications.models import Job
 from notifications.problems import Problem, log_database_error
 
@@ -25,8 +26,10 @@ from notifications.problems import Problem, log_database_error
 MAX_TRIES = 3
 
 
-def enqueue_once(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> tuple[Job, bool]:
-    """Call ``enqueue`` in a transaction and store the key of the request on its job.
+def enqueue_once(
+    request: HttpRequest, enqueue: Callable[[], TaskResult], callback_url: str = ""
+) -> tuple[Job, bool]:
+    """Call ``enqueue`` in a transaction and store the key of the request on its job, and the URL that its end calls.
 
     Returns the job, and whether it is a replay: the job of an earlier, equal request with the same key. Then
     ``enqueue`` was not called, or was rolled back.
@@ -35,10 +38,10 @@ def enqueue_once(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> tup
         owner = owner_key()  # may read the session, so not while SQLite's lock is held
         key = read_idempotency_key(request, owner)
         if key is None:
-            return _enqueue(enqueue, first_jobs, owner, None)
+            return _enqueue(enqueue, first_jobs, owner, None, callback_url)
         for _ in range(MAX_TRIES):
             try:
-                return _enqueue(enqueue, first_jobs, owner, key)
+                return _enqueue(enqueue, first_jobs, owner, key, callback_url)
             except IdempotencyKeyTaken as exc:
                 # None if the other request was rolled back, or if the snapshot of a caller's transaction is older.
                 job = key.find_job(exc.owner)
@@ -57,6 +60,7 @@ def _enqueue(
     first_jobs: dict[Any, Job | None],
     owner: Any,
     key: IdempotencyKey | None,
+    callback_url: str,
 ) -> tuple[Job, bool]:
     with transaction.atomic(using=database()), _atomic_on_default_database():
         begin_with_write()
@@ -72,6 +76,8 @@ def _enqueue(
             job = Job.objects.using(database()).get(pk=result.id)
         if key:
             key.store_on(job)
+        if callback_url:
+            store_url(job, callback_url)
         return job, False
 
 

@@ -41,6 +41,7 @@ from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
+from notifications.models.webhooks import JobCallback as JobCallback
 from notifications.models.webhooks import WebhookAttempt as WebhookAttempt
 from notifications.models.webhooks import WebhookEndpoint as WebhookEndpoint
 from notifications.models.workers import Queue as Queue

@@ -89,3 +89,21 @@ class WebhookAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event}: {self.status or self.error}"
+
+
+class JobCallback(models.Model):
+    """The URL that is called when a job ends, which the request has sent that enqueued it.
+
+    Its attempts are rows of ``WebhookAttempt`` whose ``endpoint`` is the job that has ended.
+    """
+
+    job = models.UUIDField(_("job"), primary_key=True, editable=False)
+    url = models.CharField(_("URL"), max_length=1000)
+
+    class Meta:
+        verbose_name = _("callback")
+        verbose_name_plural = _("callbacks")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return urlsplit(self.url).netloc

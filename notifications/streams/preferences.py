@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
+from uuid import UUID
 from zoneinfo import available_timezones
 
 from django.db.models import Q
@@ -19,7 +20,13 @@ from notifications import times
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
-from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.db.transactions import (
+    MAX_ROWS_PER_TRANSACTION,
+    connection,
+    database,
+    fair_atomic,
+    retrying_atomic,
+)
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Delivery, Notification, Preference, Reader
 from notifications.streams.categories import CHOICES, Channel, Choice, load_categories
@@ -225,17 +232,43 @@ def check_reader(values: Mapping[str, Any]) -> None:
 
 
 def change_reader(user: Any, **values: Any) -> None:
-    """Store what a user (key) chooses for all categories. Raises ``ValueError``. In its own transaction."""
-    check_reader(values)
+    """Store what a user (key) chooses for all categories. Raises ``ValueError``. In its own transactions.
 
-    def change() -> None:
-        rows = Reader.objects.using(database())
+    With ``paused_until``, deliveries that wait for the end of the pause wait for the new one, a chunk in a transaction.
+    Those that a killed process leaves are decided at the previous end.
+    """
+    check_reader(values)
+    rows = Reader.objects.using(database())
+
+    def change() -> datetime | None:
         before = lock_query(rows.filter(user=user), skip_locked=False).first()
         rows.update_or_create(user_id=user, defaults=values)
-        if before and before.paused_until and "paused_until" in values:
-            # What waits for the end of the pause waits for the new one.
-            until = values["paused_until"] or database_now()
-            waiting = Delivery.objects.using(database()).filter(user=user, state="pending")
-            waiting.filter(due_at=before.paused_until).update(due_at=until)
+        return before.paused_until if before and "paused_until" in values else None
 
-    retrying_atomic(change)
+    if (previous_end := retrying_atomic(change)) is None:
+        return
+    last: UUID | None = None
+    while True:
+        chunk = partial(_move_waiting, user, previous_end, last)
+        last = fair_atomic(chunk)
+        if last is None:
+            return
+
+
+def _move_waiting(user: Any, previous_end: datetime, after: UUID | None) -> UUID | None:
+    """Move a chunk of deliveries that wait for the previous end of a pause to the end that is stored now.
+
+    Returns the id of the last one, None if no more follow.
+    """
+    reader = lock_query(Reader.objects.using(database()).filter(user=user), skip_locked=False).first()
+    until = (reader and reader.paused_until) or database_now()
+    if until == previous_end:  # another request has restored it
+        return None
+    waiting = Delivery.objects.using(database()).filter(user=user, state="pending", due_at=previous_end)
+    if after is not None:
+        waiting = waiting.filter(id__gt=after)
+    ids = list(waiting.order_by("id").values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    # Those that are locked are being decided, which waits for the row of the reader and reads the new end.
+    locked = lock_query(waiting.filter(id__in=ids).order_by("id")).values_list("id", flat=True)
+    Delivery.objects.using(database()).filter(id__in=list(locked)).update(due_at=until)
+    return ids[-1] if len(ids) == MAX_ROWS_PER_TRANSACTION else None

@@ -53,6 +53,7 @@ def purge_chunk(user: Any) -> int:
                 if table == "notifications_job":
                     cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
                     cursor.execute(f"DELETE FROM notifications_step WHERE job IN ({marks})", ids)
+                    cursor.execute(f"DELETE FROM notifications_jobcallback WHERE job IN ({marks})", ids)
                 else:
                     cursor.execute(f"DELETE FROM notifications_delivery WHERE notification IN ({marks})", ids)
                 cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)

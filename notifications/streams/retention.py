@@ -20,6 +20,7 @@ from notifications.models import (
     Delivery,
     Digest,
     Job,
+    JobCallback,
     Notification,
     SeenMark,
     Step,
@@ -145,6 +146,7 @@ def _prune_chunk(model: Any, before: datetime) -> int:
         ids = [id for id, _, _ in rows]
         Attempt.objects.using(database()).filter(job__in=ids).delete()
         Step.objects.using(database()).filter(job__in=ids).delete()
+        JobCallback.objects.using(database()).filter(job__in=ids).delete()
     if model is Notification:
         Delivery.objects.using(database()).filter(notification__in=ids).delete()
     model.objects.using(database()).filter(id__in=ids).delete()

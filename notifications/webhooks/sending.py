@@ -86,16 +86,18 @@ class Answer(NamedTuple):
         return self.status is not None and 200 <= self.status < 300
 
 
+#: Options of the policies of tasks that call receivers.
+POLICY: dict[str, Any] = {
+    "max_attempts": len(PAUSES_SECONDS) + 1,
+    "timeout": 6 * DEADLINE_SECONDS,
+    "retry_on": (WebhookFailed, TimeoutError, OperationalError, InterfaceError),
+    "concurrency": MAX_CONCURRENT_ATTEMPTS,
+    "notify": False,
+}
+
+
 @own_task(queue_name=queue_name, takes_context=True)
-@policy(
-    title="Webhook: {event[type]}",
-    max_attempts=len(PAUSES_SECONDS) + 1,
-    timeout=6 * DEADLINE_SECONDS,
-    retry_on=(WebhookFailed, TimeoutError, OperationalError, InterfaceError),
-    concurrency_key="webhook:{event[endpoint]}",
-    concurrency=MAX_CONCURRENT_ATTEMPTS,
-    notify=False,
-)
+@policy(title="Webhook: {event[type]}", concurrency_key="webhook:{event[endpoint]}", **POLICY)
 @sensitive_variables()
 async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     """Send an event to its ``endpoint``, and return the status of the answer."""
@@ -113,7 +115,7 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         **sign(secrets_of(endpoint, started_at), str(job.id), started_at, text),
     }
     started = monotonic()
-    answer = await _post(endpoint.url, headers, text.encode())
+    answer = await post(endpoint.url, headers, text.encode())
     attempt = WebhookAttempt(
         endpoint=id,
         job=job.id,
@@ -129,7 +131,7 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         return {"status": answer.status}
     if answer.status == GONE or type == TEST_EVENT:
         raise WebhookNotSent(answer.text)
-    raise WebhookFailed(answer.text, max(answer.retry_after, _pause(left)))
+    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))
 
 
 def secrets_of(endpoint: WebhookEndpoint, now: datetime) -> list[str]:
@@ -152,7 +154,8 @@ def _read_endpoint(id: UUID, *, is_test: bool) -> WebhookEndpoint | None:
     return endpoint
 
 
-async def _post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+async def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+    """Send a POST through the guard; return what became of it. Raises nothing for what the receiver does."""
     from notifications import outbound  # with aiohttp, in processes that send only
 
     try:
@@ -176,7 +179,7 @@ async def _post(url: str, headers: dict[str, str], body: bytes) -> Answer:
         return Answer(None, type(exc).__name__, exc.retry_after or 0.0, str(exc))
 
 
-def _pause(left: int) -> float:
+def pause_after(left: int) -> float:
     """Return the seconds until the next attempt, with so many left. A retry by hand begins with the first pause."""
     number = min(max(len(PAUSES_SECONDS) - left, 0), len(PAUSES_SECONDS) - 1)
     return PAUSES_SECONDS[number] * random.uniform(1 - JITTER, 1 + JITTER)

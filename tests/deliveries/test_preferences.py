@@ -1,7 +1,9 @@
 """Preferences decide whether, when and together with what an e-mail is sent."""
 
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from zoneinfo import ZoneInfo
@@ -15,6 +17,7 @@ from notifications.api import notify
 from notifications.db.transactions import fair_atomic
 from notifications.deliveries import attempts, digests, sending
 from notifications.deliveries.timeline import timeline
+from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.streams import preferences
@@ -35,8 +38,48 @@ def categories(configure):
     configure([{"email": 600}], CATEGORIES=CATEGORIES)
 
 
+#: Of one transaction that decides or stores deliveries: it may look up and store a few things for each reason.
+MAX_STATEMENTS = 15
+
+
 def read_states():
     return list(Delivery.objects.order_by("id").values_list("state", "reason"))
+
+
+class Transaction:
+    """What a transaction, or a statement outside of one, has changed and how many statements it had."""
+
+    def __init__(self):
+        self.rows = self.statements = 0
+
+
+@contextmanager
+def transactions_of(connection):
+    """Yield a list to which the transactions of this thread are appended as they are committed."""
+    found, commit = [], connection._commit
+    current = Transaction()
+
+    def end():
+        nonlocal current
+        found.append(current)
+        current = Transaction()
+
+    def count(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if not sql.startswith(("BEGIN", "SAVEPOINT", "RELEASE", "SET ")):
+            current.statements += 1
+        if sql.startswith(("UPDATE", "INSERT", "DELETE")):
+            current.rows += max(context["cursor"].rowcount, 0)
+        if not connection.in_atomic_block:
+            end()
+        return result
+
+    connection._commit = lambda: (commit(), end())
+    try:
+        with connection.execute_wrapper(count):
+            yield found
+    finally:
+        del connection._commit
 
 
 def send_digests():
@@ -388,6 +431,21 @@ class TestDigests:
         assert "Export &lt;119&gt;" in html
         assert set(read_states()) == {("sent", "")}
 
+    def test_bounds_of_transactions(self, user, categories):
+        """However many are in a digest, a transaction changes at most 100 rows by as many statements."""
+        most = []
+        for count in (230, 500):
+            for number in range(count):
+                notify(user, f"Export {number:03}", category="export")
+            send_due()
+            with transactions_of(connection) as found:
+                send_digests()
+            assert sum(each.rows for each in found) > 2 * count
+            assert max(each.rows for each in found) == 100
+            most.append(max(each.statements for each in found))
+        assert set(read_states()) == {("sent", "")}
+        assert most[0] == most[1] <= MAX_STATEMENTS
+
     def test_short_transactions(self, user, categories, monkeypatch):
         """A neighbor writes between the transactions of a large digest, each of at most 100 rows, also at its end."""
         for number in range(230):
@@ -444,6 +502,83 @@ class TestDigests:
             for table in ("digest", "reader", "preference", "delivery"):
                 cursor.execute(f"SELECT count(*) FROM notifications_{table}")
                 assert cursor.fetchone() == (0,), table
+
+
+class TestPauseOfMany:
+    """Hundreds of deliveries wait for the end of a pause, which is changed."""
+
+    COUNT = 230
+
+    @pytest.fixture
+    def paused(self, user, by_email):
+        """The end of the pause for which all deliveries wait."""
+        until = timezone.now() + timedelta(hours=1)
+        preferences.change_reader(user.pk, paused_until=until)
+        notify([user], "first")
+        now = timezone.now()
+        Delivery.objects.bulk_create(
+            Delivery(notification=uuid7(), user=user, channel="email", due_at=until) for _ in range(self.COUNT)
+        )
+        Delivery.objects.filter(due_at__lt=until).update(due_at=now + timedelta(minutes=10))
+        return until
+
+    def test_bounds_of_transactions(self, user, paused):
+        """They move a hundred at a time; what does not wait for the pause stays where it is."""
+        with transactions_of(connection) as found:
+            preferences.change_reader(user.pk, paused_until=None)
+        assert [each.rows for each in found if each.rows > 1] == [100, 100, 30]
+        assert max(each.statements for each in found) <= MAX_STATEMENTS
+        assert Delivery.objects.filter(due_at__lte=timezone.now()).count() == self.COUNT
+        assert Delivery.objects.filter(due_at__gt=timezone.now()).count() == 1
+
+    def test_neighbor(self, user, other_user, paused, monkeypatch):
+        """Between the transactions another request writes, which may change the pause again: the last end holds."""
+        later, calls = timezone.now() + timedelta(hours=2), []
+
+        def write_as_neighbor():
+            calls.append(connection.in_atomic_block)
+            preferences.change_reader(other_user.pk, digest_hour=len(calls))
+            if len(calls) == 2:
+                preferences.change_reader(user.pk, paused_until=later)
+            connection.close()
+
+        def run(work, **options):
+            if threading.current_thread() is threading.main_thread():
+                assert not connection.in_atomic_block
+                with ThreadPoolExecutor(1) as neighbor:
+                    neighbor.submit(write_as_neighbor).result()
+            return fair_atomic(work, **options)
+
+        monkeypatch.setattr(preferences, "fair_atomic", run)
+        preferences.change_reader(user.pk, paused_until=None)
+        assert calls == [False] * 3
+        # The first hundred are found paused when they are decided, which is now.
+        moved = Delivery.objects.filter(due_at=later).count()
+        assert moved == self.COUNT - 100
+        while sending.enqueue_due():
+            pass
+        assert Delivery.objects.filter(due_at=later).count() == self.COUNT
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")
+    def test_locked_row(self, user, paused):
+        """One that is being decided is not waited for: its decision reads the new end."""
+        row = Delivery.objects.filter(due_at=paused).earliest("id")
+        locked, done = threading.Event(), threading.Event()
+
+        def hold():
+            with transaction.atomic():
+                Delivery.objects.select_for_update().get(id=row.id)
+                locked.set()
+                done.wait(20)
+            connection.close()
+
+        with ThreadPoolExecutor(1) as holder:
+            held = holder.submit(hold)
+            locked.wait(20)
+            preferences.change_reader(user.pk, paused_until=None)
+            done.set()
+            held.result()
+        assert [each.id for each in Delivery.objects.filter(due_at=paused)] == [row.id]
 
 
 PARIS = ZoneInfo("Europe/Paris")

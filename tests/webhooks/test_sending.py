@@ -84,7 +84,7 @@ def test_failure_is_tried_again(create, receiver, user, answer):
 
 def test_pauses_are_a_day():
     """Each differs by a random part."""
-    pauses = [sending._pause(left) for left in range(ATTEMPTS - 1, 0, -1)]
+    pauses = [sending.pause_after(left) for left in range(ATTEMPTS - 1, 0, -1)]
     for pause, seconds in zip(pauses, sending.PAUSES_SECONDS, strict=True):
         assert 0.8 * seconds <= pause <= 1.2 * seconds
     assert 20 * 3600 < sum(sending.PAUSES_SECONDS) < 28 * 3600

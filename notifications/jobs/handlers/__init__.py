@@ -2,5 +2,6 @@
 
 declarations   the tasks in ``NOTIFICATIONS["HANDLERS"]``, imported and checked
 endpoints      the endpoints of webhooks that get an event
+callbacks      the URLs that requests have sent with their jobs
 events         the events, and the jobs that are inserted for them
 """

@@ -31,11 +31,14 @@ UNUSABLE = "notifications.W027"
 EVENTS = ("job.succeeded", "job.failed", "job.cancelled", NOTIFICATION_CREATED)
 #: The task that sends an event to an endpoint of a webhook.
 WEBHOOK_TASK = "notifications.webhooks.sending.send"
+#: The task that calls the URL that a request has sent with its job.
+CALLBACK_TASK = "notifications.webhooks.callbacks.call"
 #: Tasks of this app whose jobs raise no events: a handler that notifies of each e-mail would cause the next one.
 SILENT_TASKS = {
     "notifications.deliveries.sending.deliver",
     "notifications.deliveries.sending.deliver_digest",
     WEBHOOK_TASK,
+    CALLBACK_TASK,
 }
 
 #: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
@@ -68,8 +71,10 @@ class Handlers:
         Of all of them, and ``SILENT_TASKS``. Jobs of these tasks raise no events.
     ``webhook``
         The handler that sends an event to an endpoint; None where ``WEBHOOKS`` is off, or no backend stores its jobs.
+    ``callback``
+        The same for the handler that calls the URL of a request, None where ``CALLBACK_ORIGINS`` is empty.
     ``webhook_error``
-        Why that handler cannot be used, although a backend stores its jobs.
+        Why these handlers cannot be used, although a backend stores their jobs.
     ``wrong``
         What is wrong with the others.
     """
@@ -87,9 +92,10 @@ class Handlers:
         self.task_paths = SILENT_TASKS.union(
             handler.task.module_path for each in self.by_event.values() for handler in each
         )
-        self.webhook: Handler | None = None
         self.webhook_error = ""
-        self._add_webhook()
+        # Where they are off, no transaction looks for endpoints or URLs.
+        self.webhook = self._make_own("WEBHOOKS", WEBHOOK_TASK)
+        self.callback = self._make_own("CALLBACK_ORIGINS", CALLBACK_TASK)
 
     def _add_event(self, event: Any, paths: Any) -> None:
         if event not in EVENTS:
@@ -114,15 +120,16 @@ class Handlers:
         if handlers:
             self.by_event[event] = list(handlers.values())
 
-    def _add_webhook(self) -> None:
+    def _make_own(self, setting: str, path: str) -> Handler | None:
+        """Return the handler for a task of this app, None where its setting is off or it cannot be used."""
         try:
-            # Where webhooks are off, no transaction looks for endpoints.
-            if settings.WEBHOOKS and stores_jobs(find_task(WEBHOOK_TASK).backend):
-                self.webhook = _make_handler(WEBHOOK_TASK)
+            if getattr(settings, setting) and stores_jobs(find_task(path).backend):
+                return _make_handler(path)
         except (ImportError, ImproperlyConfigured):
             pass  # TASKS or the setting is wrong, which other checks report
         except Exception as exc:  # host code: engines, subclasses of the backend, which other checks report
             self.webhook_error = str(exc)
+        return None
 
     def _report(self, event: Any, exc: _Wrong) -> None:
         message = f"NOTIFICATIONS['HANDLERS'][{event!r}]: {exc}"

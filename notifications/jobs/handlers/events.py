@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django.utils import translation
 
@@ -22,6 +23,7 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
 from notifications.jobs import ports, results, signal_queue
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
+from notifications.jobs.handlers import callbacks
 from notifications.jobs.handlers.declarations import EVENTS, NOTIFICATION_CREATED, Handler, load_handlers
 from notifications.jobs.handlers.endpoints import Endpoints, most_per_event
 from notifications.models import Job, Notification
@@ -95,7 +97,8 @@ def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
     if not (raising := [outcome for outcome in ended if outcome.job.task_path not in silent]):
         return []
     receivers = Receivers(outcome.job.user_id for outcome in raising)
-    built: list[Job] = []
+    urls = callbacks.read_urls(outcome.job.id for outcome in raising)
+    built = [_build_callback(o.job, urls[o.job.id]) for o in raising if o.job.id in urls]
     for outcome in raising if receivers else ():
         job, notification, user = outcome.job, outcome.notification, outcome.job.user_id
         types = [f"job.{outcome.state}", *([NOTIFICATION_CREATED] if notification else [])]
@@ -131,10 +134,11 @@ def count_jobs_per_notification() -> int:
 def count_jobs_per_end() -> int:
     """Return how many jobs the end of a job inserts at most, with those for its notification, by the same measure."""
     handlers = load_handlers()
+    count = handlers.jobs_per_end + (handlers.callback is not None)
     if not handlers.webhook:
-        return handlers.jobs_per_end
+        return count
     webhooks = max(most_per_event[type] for type in EVENTS if type != NOTIFICATION_CREATED)
-    return handlers.jobs_per_end + webhooks + most_per_event[NOTIFICATION_CREATED]
+    return count + webhooks + most_per_event[NOTIFICATION_CREATED]
 
 
 def insert_jobs(jobs: Sequence[Job]) -> None:
@@ -163,8 +167,7 @@ def _make_event(
         id, user, at = str(notification.id), notification.user_id, notification.created_at
     else:
         assert job is not None
-        # The fence differs for each end of a job that is retried by hand.
-        id, user, at = f"{job.id}:{job.fence}", job.user_id, job.finished_at
+        id, user, at = _end_id(job), job.user_id, job.finished_at
     about = {
         "type": type,
         "id": id,
@@ -174,6 +177,25 @@ def _make_event(
     event = {**about, "job": job_item[0], "notification": notification_item[0]}
     items = f'"job":{job_item[1]},"notification":{notification_item[1]}'
     return event, f"{serializers.encode(about)[:-1]},{items}}}"
+
+
+def _build_callback(job: Job, url: str) -> Job:
+    """Return the unsaved job that calls the URL of a job that ends. Its arguments have the host only."""
+    handler = load_handlers().callback
+    assert handler is not None
+    event = {
+        "type": f"job.{job.state}",
+        "id": _end_id(job),
+        "at": serializers.format_time(job.finished_at),
+        "job": str(job.id),
+        "host": urlsplit(url).hostname or "",
+    }
+    return _build(handler, (event, serializers.encode(event)), language=job.language, trace=job.trace)
+
+
+def _end_id(job: Job) -> str:
+    """Return the id of an end of a job. The fence differs for each end of a job that is retried by hand."""
+    return f"{job.id}:{job.fence}"
 
 
 def _build(handler: Handler, event: Item, **columns: Any) -> Job:

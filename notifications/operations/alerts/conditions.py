@@ -12,7 +12,7 @@ from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.jobs.claiming.lanes import OBSERVED, has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.jobs.handlers.declarations import WEBHOOK_TASK
+from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Alert, AlertState, Job, Tick
 from notifications.operations.depths import QueueDepth, RunningJobs, queue_depths, read_running
@@ -151,14 +151,14 @@ def _waiting(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterato
 def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
     """Yield the queues in which too many jobs fail.
 
-    Those that send events to webhooks do not count, neither failed nor succeeded: they fail when servers of others do,
+    Those that send events to webhooks, or call the URLs of requests, do not count, neither failed nor succeeded: they fail when servers of others do,
     of which the owner of the webhook is notified, and could hide that all e-mails in their queue fail.
     """
     if limits.failure_rate is None:
         return
     by_queue: dict[str, reading.Figures] = {}
     for of_task in reading.read_figures(timedelta(seconds=limits.window), now=now, by_task=True):
-        if of_task.task != WEBHOOK_TASK:
+        if of_task.task not in (WEBHOOK_TASK, CALLBACK_TASK):
             figures = by_queue.setdefault(of_task.queue, reading.Figures(queue=of_task.queue))
             figures.succeeded += of_task.succeeded
             figures.failed += of_task.failed
