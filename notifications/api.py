@@ -177,6 +177,10 @@ def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpRes
         200 with ``Content-Location`` if the job is done within N seconds, at most 20. It has no effect under WSGI, or
         inside a transaction of the caller, where no worker sees the job yet.
 
+    ``Callback-URL``
+        The end of the job calls this URL, if its origin is in ``NOTIFICATIONS["CALLBACK_ORIGINS"]``; else 422. The
+        response confirms it by the same header.
+
     Too many active jobs, or too many within a minute: 429. A database that is busy, full or unreachable: 503. Both have
     ``Retry-After``. Exceptions of ``enqueue`` propagate after a rollback. ``request`` may be one of Django REST
     framework. Raises TypeError if ``enqueue`` returns something else.

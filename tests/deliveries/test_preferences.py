@@ -17,7 +17,6 @@ from notifications.api import notify
 from notifications.db.transactions import fair_atomic
 from notifications.deliveries import attempts, digests, sending
 from notifications.deliveries.timeline import timeline
-from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.streams import preferences
@@ -443,6 +442,7 @@ class TestDigests:
             assert sum(each.rows for each in found) > 2 * count
             assert max(each.rows for each in found) == 100
             most.append(max(each.statements for each in found))
+            Digest.objects.all().delete()
         assert set(read_states()) == {("sent", "")}
         assert most[0] == most[1] <= MAX_STATEMENTS
 
@@ -514,12 +514,10 @@ class TestPauseOfMany:
         """The end of the pause for which all deliveries wait."""
         until = timezone.now() + timedelta(hours=1)
         preferences.change_reader(user.pk, paused_until=until)
-        notify([user], "first")
-        now = timezone.now()
-        Delivery.objects.bulk_create(
-            Delivery(notification=uuid7(), user=user, channel="email", due_at=until) for _ in range(self.COUNT)
-        )
-        Delivery.objects.filter(due_at__lt=until).update(due_at=now + timedelta(minutes=10))
+        for number in range(self.COUNT):
+            notify(user, f"Export {number:03}")
+        Delivery.objects.update(due_at=until)
+        notify(user, "Not due yet")
         return until
 
     def test_bounds_of_transactions(self, user, paused):

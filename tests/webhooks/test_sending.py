@@ -88,7 +88,7 @@ def test_pauses_are_a_day():
     for pause, seconds in zip(pauses, sending.PAUSES_SECONDS, strict=True):
         assert 0.8 * seconds <= pause <= 1.2 * seconds
     assert 20 * 3600 < sum(sending.PAUSES_SECONDS) < 28 * 3600
-    assert len({sending._pause(3) for _ in range(20)}) > 1
+    assert len({sending.pause_after(3) for _ in range(20)}) > 1
     # A policy of the settings may have other numbers of attempts.
     assert sending._pause(50) <= 1.2 * 5 and sending._pause(0) >= 0.8 * 8 * 3600
 

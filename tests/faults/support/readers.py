@@ -17,7 +17,7 @@ STEPS = {
     "thread": [{"email": 1}],
     "digest": [{"email": 0}],
 }
-MAX_PAUSE_SECONDS = 3
+MAX_PAUSE_SECONDS = 8
 
 
 @dataclass(kw_only=True)
@@ -73,7 +73,7 @@ class Readers:
         try:
             while not self._stopped.is_set() and not self._have_done_enough():
                 self._notify(rng, users)
-                for act in rng.choices(acts, weights=(3, 3, 2, 1, 1), k=2):
+                for act in rng.choices(acts, weights=(3, 3, 2, 3, 3), k=3):
                     act(rng, rng.choice(users))
                 time.sleep(rng.random() * self.THREADS * self.BATCH / self.RATE)
             for user in users:  # what stays switched off or paused
