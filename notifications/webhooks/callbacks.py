@@ -39,6 +39,7 @@ from notifications.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
 @policy(title="Callback: {event[type]}", concurrency_key="callback:{event[host]}", **POLICY)
 async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     """Call the URL of the job that has ended, and return the status of the answer."""
+    # With aiohttp, in processes that send only.
     from notifications.outbound.callbacks import check_callback_url
     from notifications.outbound.guard import Forbidden
 

@@ -17,7 +17,7 @@ import pytest
 
 from notifications.deliveries.vapid import generate_private_key
 from tests.faults.support.delivery_ledger import Ledger
-from tests.faults.support.engine import ROUNDS, SEED, TIMEOUT_SECONDS, Engine
+from tests.faults.support.engine import ROUNDS, SEED, TIMEOUT_SECONDS, Engine, canonical
 from tests.faults.support.readers import STEPS, Readers
 from tests.faults.support.recipients import recipients
 from tests.faults.support.statement_faults import INSERT, OUTCOME
@@ -88,7 +88,7 @@ class World:
     def __init__(self, site, servers):
         self.site, self.servers = site, servers
         self.rng = random.Random(f"{SEED} deliveries")
-        self.deaths, self.used_up = Counter(), set()
+        self.deaths, self.used_up, self.known_sent = Counter(), set(), {}
         addresses = [servers.receiver.address, f"127.0.0.1:{servers.service.port}"]
         keys = {"private_key": generate_private_key(), "subject": "mailto:admin@site.example"}
         site.notifications |= {
@@ -170,7 +170,14 @@ class World:
             self._wait_for_death(worker, MAX_WORKER_SECONDS * (1 if moment else rng.random()))
             self.deaths[moment.split(" SET ")[0] if not worker.running else "from outside"] += 1
             worker.kill()
+            self._remember_sent()
             assert worker.popen.returncode == -9, worker.output
+
+    def _remember_sent(self):
+        """Store when deliveries were first found recorded as sent, before the jobs of a killed worker run again."""
+        now = time.time()
+        for (id,) in self.site.rows("SELECT id FROM notifications_delivery WHERE state = 'sent'"):
+            self.known_sent.setdefault(canonical(id), now)
 
     def _kill_servers(self):
         rng = random.Random(f"{SEED} servers")

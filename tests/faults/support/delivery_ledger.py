@@ -61,6 +61,7 @@ class Ledger:
     def __init__(self, world):
         site, servers = world.site, world.servers
         self.problems, self.deaths, self.created = [], world.deaths, world.readers.created
+        self.known_sent = world.known_sent
         self.users = {user["key"]: user for user in world.users}
         self.rows = [
             Row(
@@ -255,7 +256,7 @@ class Ledger:
                 if began_at is None:
                     self.report(False, f"Received before its job has begun: {row}")
                     continue
-                is_new = row.state != "sent" or began_at <= row.ended_at
+                is_new = began_at <= self.known_sent.get(row.id, began_at)
                 self.report(is_new, f"Sent again after it was recorded as sent: {row}")
                 for act in self.acts_of[each["user"]]:
                     if act.ended_at and act.ended_at < began_at and self.closes(act, each):
