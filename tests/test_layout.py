@@ -141,6 +141,7 @@ LATE_IMPORTS = {
     "deliveries/errors.py": (2, WITH_AIOHTTP),
     "deliveries/pushes.py": (2, WITH_AIOHTTP),
     "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
+    "http/callback_url.py": (2, WITH_AIOHTTP),
     "http/metrics_view.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (10, BEFORE_MODELS),
     "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
@@ -154,6 +155,7 @@ LATE_IMPORTS = {
     "testing/client.py": (3, BEFORE_MODELS),
     "testing/inline.py": (13, BEFORE_MODELS),
     "testing/stored_steps.py": (3, BEFORE_MODELS),
+    "webhooks/callbacks.py": (2, WITH_AIOHTTP),
     "webhooks/endpoints.py": (2, WITH_AIOHTTP),
     "webhooks/sending.py": (1, WITH_AIOHTTP),
 }

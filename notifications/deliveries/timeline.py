@@ -16,7 +16,6 @@ from notifications.models import Delivery, JobCallback, Notification, WebhookAtt
 from notifications.streams.marking_seen import first_mark, seen_positions
 from notifications.streams.preferences import is_muted
 
-
 #: Attempts to call the URL of a request that are listed: those of two ends of a job.
 MAX_ATTEMPTS_SHOWN = 20
 

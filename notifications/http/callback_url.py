@@ -32,7 +32,9 @@ def read_callback_url(request: Any) -> str:
             field=HEADER,
         )
     if load_handlers().callback is None:
-        raise _refused("this site calls no URLs. Send the request without it, and request the job's URL instead")
+        raise _refused(
+            "this site calls no URLs. Send the request without it, and request the job's URL instead"
+        )
     # With aiohttp, in processes that need it only.
     from notifications.outbound.callbacks import check_callback_url
     from notifications.outbound.guard import Forbidden

@@ -250,7 +250,11 @@ class TestRefused:
 
     def test_good_urls(self, settings, request_job):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CALLBACK_ORIGINS": ["https://crm.example"]}
-        for url in ("https://crm.example", "https://CRM.example:443/a?b=%2C#c", "https://crm.example/" + "a" * 980):
+        for url in (
+            "https://crm.example",
+            "https://CRM.example:443/a?b=%2C#c",
+            "https://crm.example/" + "a" * 980,
+        ):
             assert request_job(url)[HEADER] == url
 
     def test_off_by_default(self, request_job):

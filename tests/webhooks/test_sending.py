@@ -90,7 +90,7 @@ def test_pauses_are_a_day():
     assert 20 * 3600 < sum(sending.PAUSES_SECONDS) < 28 * 3600
     assert len({sending.pause_after(3) for _ in range(20)}) > 1
     # A policy of the settings may have other numbers of attempts.
-    assert sending._pause(50) <= 1.2 * 5 and sending._pause(0) >= 0.8 * 8 * 3600
+    assert sending.pause_after(50) <= 1.2 * 5 and sending.pause_after(0) >= 0.8 * 8 * 3600
 
 
 def test_pauses_are_stored(create, receiver, user):
