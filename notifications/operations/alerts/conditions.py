@@ -152,7 +152,8 @@ def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
     """Yield the queues in which too many jobs fail.
 
     Those that send events to webhooks, or call the URLs of requests, do not count, neither failed nor succeeded: they
-    fail when servers of others do, of which the owner of the webhook is notified, and could hide that all e-mails in their queue fail.
+    fail when servers of others do, of which the owner of the webhook is notified, and could hide that all e-mails in
+    their queue fail.
     """
     if limits.failure_rate is None:
         return
