@@ -23,8 +23,8 @@ from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html
 from django.utils.translation import get_language, gettext
 
-from notifications import paths, times
-from notifications.http import csrf, sign_in_page
+from notifications import paths, serializers, times
+from notifications.http import csrf, icons, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
 from notifications.states import DONE
@@ -112,6 +112,7 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
             "marks": urls["marks"],
             "action": urls["action"],
             "doneStates": DONE,
+            "icons": icons.CLIENT_ICONS,
         },
         "position": position,
         "page_user_mark": page_user_mark,
@@ -174,6 +175,43 @@ def _describe_age(utc: datetime) -> str:
         return gettext("{count} h ago").format(count=int(seconds // 3600))
     language = (get_language() or "").partition("-")[0]
     return date_format(timezone.localtime(utc), DATE_FORMATS.get(language, "DATE_FORMAT"))
+
+
+@register.simple_tag
+def notifications_icon(name: str) -> str:
+    """Render an icon of ``notifications/http/icons.py``."""
+    return format_html(
+        '<svg class="notifications-symbol" viewBox="0 0 24 24" aria-hidden="true"><path d="{}"/></svg>',
+        icons.ICONS[name],
+    )
+
+
+@register.simple_tag
+def notifications_disc(row: Any) -> str:
+    """Render the initials or the icon of a notification, with its level as hidden text, as the script does."""
+    data = _read_data(row)
+    initials = icons.read_initials(data.get("actor"))
+    symbol = initials or notifications_icon(icons.choose_icon(row.level, data.get("icon")))
+    level = ""
+    if getattr(row, "job", None):
+        level = gettext("Failed") if row.level == "error" else ""
+    elif row.level != "info":
+        level = row.get_level_display()
+    hidden = format_html('<span class="notifications-hidden">{}. </span>', level) if level else ""
+    return format_html(
+        '<span class="notifications-disc"><span aria-hidden="true">{}</span>{}</span>', symbol, hidden
+    )
+
+
+def _read_data(row: Any) -> dict[str, Any]:
+    """Return the data of a notification, ``{}`` if it has none or it is damaged."""
+    text = getattr(row, "data", "{}")
+    if text == "{}":
+        return {}
+    try:
+        return serializers.decode_object(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
 
 
 @register.simple_tag

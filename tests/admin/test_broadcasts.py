@@ -98,7 +98,7 @@ def test_withdrawal_asks_and_is_done_by_a_job(client, staff, user, send):
     assert f'href="{address}"' in page_of(client, broadcast)
     question = client.get(address)
     assert "Withdraw this notification?" in question.text and "<dd>1</dd>" in question.text
-    assert '<span class="notifications-level">Warning</span>' in question.text
+    assert '<span class="notifications-hidden">Warning. </span>' in question.text
     assert '<span class="notifications-title" dir="auto">Maintenance</span>' in question.text  # no link
     assert Job.objects.count() == 1
     answer = client.post(address, follow=True)

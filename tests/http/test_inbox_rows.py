@@ -83,27 +83,35 @@ class TestActions:
             notify(user, "note", data={"actions": []}, actions=[{"label": "a", "url": "/"}])
 
 
+def read_detail(client):
+    """Return the page of the only notification."""
+    return read_page(client, f"{INBOX}{Notification.objects.get().pk}/")
+
+
 class TestReason:
+    """It is on the page of the notification."""
+
     def test_job(self, user_client, user):
-        """The job is named where the title of the row does not name it."""
+        """The job is named where the title does not name it."""
         finish_job(row := job(user), uuid7())
         link = f'href="/notifications/jobs/{row.pk}/">'
-        assert f"<a {link}From your job</a>" in read_page(user_client)
+        assert f"<a {link}From your job</a>" in read_detail(user_client)
         Notification.objects.update(title="Your file is ready")
-        assert f'From your job <a dir="auto" {link}{row.title}</a>' in read_page(user_client)
+        assert f'From your job <a dir="auto" {link}{row.title}</a>' in read_detail(user_client)
 
     def test_schedule(self, user_client, user):
         finish_job(row := job(user), uuid7())
         Job.objects.filter(pk=row.pk).update(schedule="nightly")
-        assert "From the schedule nightly:" in read_page(user_client)
+        assert "From the schedule nightly:" in read_detail(user_client)
 
     def test_sender_of_a_broadcast(self, user_client, user, make_user):
         """By name; a user name may be an e-mail address."""
-        for sender in (
-            make_user("eve@example.org"),
-            make_user("x", first_name="Eve", last_name="Adams"),
-            None,
-        ):
+        senders = {
+            make_user("eve@example.org"): "the staff",
+            make_user("x", first_name="Eve", last_name="Adams"): "Eve Adams",
+            None: "the staff",
+        }
+        for sender, name in senders.items():
             broadcast = Broadcast.objects.create(
                 sender=sender,
                 level="info",
@@ -113,14 +121,10 @@ class TestReason:
                 recipients=1,
                 created_at="2026-01-01T00:00:00Z",
             )
-            inbox.create_notifications(user, "To all", broadcast=broadcast.pk)
-        page = read_page(user_client)
-        assert re.findall(r"Sent to several users by (.*?) ·", page) == [
-            "the staff",
-            "Eve Adams",
-            "the staff",
-        ]
-        assert "eve@example.org" not in page
+            (id,) = inbox.create_notifications(user, "To all", broadcast=broadcast.pk)
+            page = read_page(user_client, f"{INBOX}{id}/")
+            assert re.findall(r"Sent to several users by (.*?)\s*<", page) == [name]
+            assert "eve@example.org" not in page
 
     def test_number_of_queries_does_not_depend_on_the_rows(
         self, user_client, user, django_assert_max_num_queries

@@ -17,6 +17,8 @@ from django.utils.functional import SimpleLazyObject
 import notifications
 from notifications.api import notify
 from notifications.http.client_strings import client_strings
+from notifications.http.icons import ICONS
+from notifications.ids import uuid7
 from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
@@ -28,6 +30,7 @@ from notifications.templatetags.notifications import (
     INBOX_MODULES,
     MODULES,
     WEBSOCKET_PATH,
+    notifications_disc,
 )
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
@@ -384,3 +387,35 @@ def test_engine_without_context_processors(user):
     )
     html = engine.from_string("{% load notifications %}{% notifications %}").render(Context({"user": user}))
     assert script(Elements(html))["data-seq"] == "0"
+
+
+class TestDisc:
+    """The icon of a notification, or the initials of its actor, and its level for screen readers."""
+
+    def disc(self, data="{}", level="info", **fields):
+        return notifications_disc(Notification(title="note", level=level, data=data, **fields))
+
+    @pytest.mark.parametrize(
+        ("data", "icon"),
+        [
+            ("{}", "warning"),
+            ('{"icon": "lock"}', "lock"),
+            ('{"icon": ["lock"]}', "warning"),
+            ("{bad", "warning"),
+        ],
+    )
+    def test_icon_of_its_data_or_its_level(self, data, icon):
+        html = self.disc(data, "warning")
+        assert ICONS[icon] in html
+        assert '<span class="notifications-hidden">Warning. </span>' in html
+
+    @pytest.mark.parametrize(
+        ("actor", "initials"), [("Ada King Lovelace", "AL"), ("ada", "A"), ("<b>", "&lt;")]
+    )
+    def test_initials_of_its_actor(self, actor, initials):
+        assert f'<span aria-hidden="true">{initials}</span></span>' in self.disc(json.dumps({"actor": actor}))
+
+    def test_only_a_failure_of_a_job_is_named(self):
+        """The titles of the others say how it ended."""
+        assert "notifications-hidden" not in self.disc(level="success", job=uuid7())
+        assert "Failed. " in self.disc(level="error", job=uuid7())

@@ -5,6 +5,9 @@
  * @typedef {import("./localization.js").Localization} Localization
  */
 
+/** Names of icons by level. @type {Record<string, string>} */
+const LEVEL_ICONS = { info: "info", success: "check", warning: "warning", error: "cross" };
+
 /**
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
@@ -32,16 +35,33 @@ export function createLink(className, text, href) {
 }
 
 /**
- * Return the nodes of one notification: its title as a link, its body, level and time.
+ * Return an icon that is drawn with a line.
+ * @param {string} path of 24 x 24 units
+ */
+export function createIcon(path) {
+  const [icon, line] = ["svg", "path"].map((tag) =>
+    document.createElementNS("http://www.w3.org/2000/svg", tag),
+  );
+  icon.setAttribute("class", "notifications-symbol");
+  icon.setAttribute("viewBox", "0 0 24 24");
+  icon.ariaHidden = "true";
+  line.setAttribute("d", path);
+  icon.append(line);
+  return icon;
+}
+
+/**
+ * Return the nodes of one notification: its icon or initials, its title as a link, its body and time.
  * @param {Notification} item
  * @param {object} options
+ * @param {Record<string, string>} options.icons paths by name
  * @param {Localization} options.localization
  * @param {string} options.inboxUrl the target of the title if the notification has no URL
  * @param {import("./notifications.js").Page["localizeUrl"]} options.localizeUrl
  * @param {import("./notifications.js").Page["mark"]} options.mark called when the title is followed
  * @returns {HTMLElement}
  */
-export function createSummary(item, { localization, inboxUrl, localizeUrl, mark }) {
+export function createSummary(item, { icons, localization, inboxUrl, localizeUrl, mark }) {
   const summary = createElement("div", "notifications-summary");
   const link = parseLink(localizeUrl(item.url), location.origin);
   const title = createLink("notifications-title", item.title, link?.href ?? inboxUrl);
@@ -52,14 +72,14 @@ export function createSummary(item, { localization, inboxUrl, localizeUrl, mark 
   const markFollowed = () => mark("read", [item]).catch(() => undefined);
   title.addEventListener("click", markFollowed);
   title.addEventListener("auxclick", (event) => event.button === 1 && markFollowed());
-  summary.append(title);
+  summary.append(createDisc(item, icons, localization), title);
   if (item.body) {
     const body = createElement("span", "notifications-body", item.body);
     body.dir = "auto";
     body.append(createSeparator());
     summary.append(body);
   }
-  summary.append(createDetails(item, localization));
+  summary.append(createTime(item, localization));
   return summary;
 }
 
@@ -144,20 +164,38 @@ export function parseLink(url, origin) {
 }
 
 /**
+ * Return the initials of the person who caused a notification, or its icon, and its level for screen readers.
+ * @param {Notification} item
+ * @param {Record<string, string>} icons
+ * @param {Localization} localization
+ */
+function createDisc({ level, job, data }, icons, localization) {
+  const disc = createElement("span", "notifications-disc");
+  const words = typeof data.actor === "string" ? data.actor.split(/\s+/).filter(Boolean) : [];
+  const initials = [...words.slice(0, 1), ...words.slice(1).slice(-1)].map((word) => [...word][0]).join("");
+  const symbol = createElement("span", "", initials.toUpperCase());
+  symbol.ariaHidden = "true";
+  const name = Object.hasOwn(icons, String(data.icon)) ? String(data.icon) : LEVEL_ICONS[level];
+  if (!initials) symbol.append(createIcon(icons[name] ?? icons.info));
+  disc.append(symbol);
+  // The title or body of a job's notification says how it ended, except for a failure.
+  const text = job ? level === "error" && "failed" : level !== "info" && level;
+  if (text) disc.append(createElement("span", "notifications-hidden", `${localization.text(text)}. `));
+  return disc;
+}
+
+/**
  * @param {Notification} item
  * @param {Localization} localization
  */
-function createDetails(item, localization) {
-  const details = createElement("span", "notifications-about");
-  // The title or body of a job's notification says how it ended, except for a failure.
-  const level = item.job ? item.level === "error" && "failed" : item.level !== "info" && item.level;
-  if (level) details.append(createElement("span", "notifications-level", localization.text(level)), " · ");
+function createTime({ created_at }, localization) {
+  const node = createElement("span", "notifications-time");
   const time = createElement("time");
-  time.dateTime = item.created_at;
+  time.dateTime = created_at;
   time.dataset.relative = "";
-  details.append(time);
-  updateTimes(details, localization);
-  return details;
+  node.append(time);
+  updateTimes(node, localization);
+  return node;
 }
 
 /**

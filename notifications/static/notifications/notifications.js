@@ -8,14 +8,16 @@
  * @typedef {import("./connect.js").Connection} Connection
  * @typedef {import("./connect.js").PageData} PageData
  * @typedef {"read"|"unread"|"archive"|"unarchive"} Verb
- * @typedef {{strings: Record<string, string>, marks: Record<Verb, string>, action: string, doneStates: string[]}} PageContent
- *   the JSON that the template tag wrote: texts by key, addresses by verb, the address of an action, the states of done jobs
+ * @typedef {{strings: Record<string, string>, marks: Record<Verb, string>, action: string, doneStates: string[],
+ *   icons: Record<string, string>}} PageContent
+ *   the JSON that the template tag wrote: texts by key, addresses by verb, the address of an action, the states of done jobs,
+ *   the paths of icons by name
  * @typedef {{name: string, inboxUrl: string, healthUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
  *   createSignInLink: () => HTMLElement,
  *   newerThan: (raised: number) => Notification[],
- *   shownIds: Set<string>, doneStates: string[],
+ *   shownIds: Set<string>, doneStates: string[], icons: Record<string, string>,
  *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
  *   loadLatest: (count: number) => Promise<void>,
  *   getActionUrl: (id: string, number: number) => string,
@@ -43,7 +45,7 @@ const TIMES_INTERVAL_MS = 20_000;
  */
 export function defineElements(modules, connection, data, content, loadInbox) {
   const { name, client, jobs, clock } = connection;
-  const { strings, marks, action, doneStates } = content;
+  const { strings, marks, action, doneStates, icons } = content;
   const { PLACEHOLDER_ID, readStored, store } = /** @type {typeof import("./connect.js")} */ (
     modules.connect
   );
@@ -75,6 +77,7 @@ export function defineElements(modules, connection, data, content, loadInbox) {
       ),
     shownIds: new Set(),
     doneStates,
+    icons,
     readStored,
     store,
     ...watchOutages(client, clock),
