@@ -19,6 +19,7 @@ from notifications.context import requester
 from notifications.http import request_resources
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
+from notifications.jobs.pauses import apause, pause
 from notifications.jobs.steps import astep, step
 from notifications.jobs.worker import job_context
 
@@ -43,6 +44,7 @@ __all__ = [
     "ajobs_of",
     "ajoin",
     "anotify",
+    "apause",
     "astep",
     "batch",
     "get_job",
@@ -50,6 +52,7 @@ __all__ = [
     "jobs_of",
     "join",
     "notify",
+    "pause",
     "policy",
     "progress",
     "release_connections",

@@ -7,7 +7,7 @@ given to ``accepted``, ``with requester(user)``, the owner of the job that enque
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +18,7 @@ from uuid import UUID
 from django.core.exceptions import SynchronousOnlyOperation
 
 if TYPE_CHECKING:  # imported by ``@task`` before the models are ready
-    from notifications.models import Job
+    from notifications.models import Job, Wait
 
 _request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
@@ -59,19 +59,19 @@ OnStep = Callable[[Any, str, str, datetime, datetime], Future[str]]
 
 
 class ExecutionSteps:
-    """The steps of an execution: the names that its task has used, those that earlier attempts have stored, and writes.
+    """The steps and waits of an execution: the names that its task has used, those that are stored, and writes.
 
-    ``stored_names``
-        None while they have not been read.
+    ``stored_kinds``
+        What is stored by name: "step", or the kind of a wait. None while they have not been read.
     ``writes``
         Futures of results that are being stored.
     """
 
-    __slots__ = ("stored_names", "used_names", "writes")
+    __slots__ = ("stored_kinds", "used_names", "writes")
 
     def __init__(self) -> None:
         self.used_names: set[str] = set()
-        self.stored_names: set[str] | None = None
+        self.stored_kinds: dict[str, str] | None = None
         self.writes: set[Future[str]] = set()
 
 
@@ -82,7 +82,9 @@ class CurrentExecution:
         Takes the execution, and name, result, start and end of a step, and returns a future of the result that is
         stored; None where steps cannot be stored.
     ``steps``
-        None until the task uses the first step.
+        None until the task uses the first step or wait.
+    ``waits``
+        What the task has been suspended for, nothing of which is stored before its execution has ended.
     """
 
     __slots__ = ()
@@ -94,6 +96,7 @@ class CurrentExecution:
     on_progress: Callable[[Any], None]
     on_step: OnStep | None
     steps: ExecutionSteps | None
+    waits: Sequence[Wait]
     run_inline: Callable[[Any], None] | None
     database_thread: Executor | None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -12,7 +13,7 @@ from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.deliveries import sending
 from notifications.engines import lane_changes
-from notifications.jobs.transitions import batch_completion, finishing, manual, reaping
+from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, waiting
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.operations import stored_times
 from notifications.operations.alerts import evaluation
@@ -37,6 +38,8 @@ MAX_FIRST_DELAY_SECONDS = 15.0
 MOVE_INTERVAL_SECONDS = 60.0
 #: Seconds between two looks for deliveries whose job has ended without them.
 ABANDONED_INTERVAL_SECONDS = 60.0
+#: Seconds between two searches for waiting jobs that have nothing to wait for.
+WAIT_CHECK_INTERVAL_SECONDS = 60.0
 EVERYWHERE = LASTING | Where.SERVER
 
 
@@ -54,7 +57,13 @@ def list_duties(process: Upkeep) -> list[Duty]:
     # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
     move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
     abandoned = Duty("fail abandoned deliveries", ABANDONED_INTERVAL_SECONDS, sending.fail_abandoned)
-    elected = [alerts, roll_up_statistics, prune, move, abandoned]
+    check_waits = _WaitCheck().run_chunk
+    waits = Duty(
+        "queue jobs that wait for nothing",
+        WAIT_CHECK_INTERVAL_SECONDS,
+        lambda: process.run_chunks(check_waits),
+    )
+    elected = [alerts, roll_up_statistics, prune, move, abandoned, waits]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
@@ -68,6 +77,12 @@ def list_duties(process: Upkeep) -> list[Duty]:
         # Each process knows the timeouts of the tasks that it has imported.
         Duty("correct stored times", stored_times.INTERVAL_SECONDS, stored_times.correct_wrong_times),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
+        Duty(
+            "end waits that are due",
+            0,
+            lambda: process.run_chunks(waiting.end_due_waits),
+            condition=waiting.due_condition,
+        ),
         Duty(
             "resume cancellations of batches",
             0,
@@ -160,3 +175,14 @@ class _PruneDuty:
         count = self._pruning.prune_chunk()
         self._pruned += count or 0
         return count is not None
+
+
+class _WaitCheck:
+    """One search for waiting jobs that have nothing to wait for after the other, each in chunks."""
+
+    def __init__(self) -> None:
+        self._after: UUID | None = None
+
+    def run_chunk(self) -> bool:
+        self._after = waiting.queue_jobs_without_wait(self._after)
+        return self._after is not None

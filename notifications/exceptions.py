@@ -32,6 +32,14 @@ class AttemptEnded(BaseException):
         super().__init__(message)
 
 
+class JobSuspended(BaseException):
+    """The job waits, for ``pause()``, so this execution of its task ends. Another one begins after the wait.
+
+    It is not an ``Exception``, so that the code of a task does not handle it by accident. A job whose task handles it
+    and returns fails.
+    """
+
+
 class JobError(NotificationsError):
     """Raise it, or a subclass, in a task to fail with a message for the job's owner."""
 

@@ -122,6 +122,7 @@ def serialize_job(row: Job) -> dict[str, Any]:
         "run_after": format_time(row.run_after),
         "error": decode_object(row.error) if row.error else None,
         "url": row.url or None,
+        "waiting": serialize_waiting(row) if row.waiting else None,
         "links": {
             "self": paths.job_path("api-job", row.id),
             "result": paths.job_path("api-job-result", row.id) if state == Job.State.SUCCEEDED else None,
@@ -129,6 +130,12 @@ def serialize_job(row: Job) -> dict[str, Any]:
             "retry": paths.job_path("api-job-retry", row.id) if row.can_retry else None,
         },
     }
+
+
+def serialize_waiting(row: Job) -> dict[str, Any]:
+    """Return what the item of a waiting job says about what it waits for, with links."""
+    wait = decode_object(row.waiting)
+    return {**wait, "links": {"answer": None, "page": paths.job_page(row.id)}}
 
 
 def decode_object(text: str) -> dict[str, Any]:
@@ -166,6 +173,8 @@ def _repair(row: Notification | Job) -> Notification | Job:
             setattr(row, field.attname, value.encode(errors="replace").decode()[:max_length])
     if isinstance(row, Notification):
         row.data = "{}"
-    elif row.error:
+        return row
+    row.waiting = None
+    if row.error:
         row.error = encode(DAMAGED_ERROR)
     return row

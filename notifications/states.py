@@ -24,18 +24,21 @@ States = tuple[Any, ...]
 class JobState(TextChoices):
     QUEUED = "queued", _("Queued")
     RUNNING = "running", _("Running")
+    WAITING = "waiting", _("Waiting")
     SUCCEEDED = "succeeded", _("Succeeded")
     FAILED = "failed", _("Failed")
     CANCELLED = "cancelled", _("Cancelled")
 
 
 #: The same for type checkers.
-JobStateName = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+JobStateName = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled"]
 #: States that a job leaves without being changed by hand.
-ACTIVE: States = (JobState.QUEUED, JobState.RUNNING)
+ACTIVE: States = (JobState.QUEUED, JobState.RUNNING, JobState.WAITING)
 DONE: States = tuple(JobState(value) for value in JobState.values if value not in ACTIVE)
 #: Workers claim jobs in these states, when they are due.
 CLAIMABLE: States = (JobState.QUEUED,)
+#: Jobs in these states have no worker, so that they are cancelled at once.
+CANCELLED_AT_ONCE: States = (JobState.QUEUED, JobState.WAITING)
 #: Jobs in these states can be retried by hand.
 RETRYABLE: States = (JobState.FAILED, JobState.CANCELLED)
 #: Ends of batches that run again when another job is added to them.
@@ -46,6 +49,7 @@ LISTED_BY_INDEX: States = (JobState.FAILED, JobState.CANCELLED)
 STATUS: dict[Any, Any] = {
     JobState.QUEUED: TaskResultStatus.READY,
     JobState.RUNNING: TaskResultStatus.RUNNING,
+    JobState.WAITING: TaskResultStatus.RUNNING,
     JobState.SUCCEEDED: TaskResultStatus.SUCCESSFUL,
     JobState.FAILED: TaskResultStatus.FAILED,
     JobState.CANCELLED: TaskResultStatus.FAILED,
@@ -114,10 +118,22 @@ CHANGES = (
         "reaping",
     ),
     Change(
-        "cancel a queued job; a running one only gets `cancel_requested_at`",
-        (JobState.QUEUED,),
+        "cancel a queued or waiting job; a running one only gets `cancel_requested_at`",
+        CANCELLED_AT_ONCE,
         (JobState.CANCELLED,),
         "manual",
+    ),
+    Change(
+        "suspend, with what the job waits for; to `queued` if that has ended already",
+        (JobState.RUNNING,),
+        (JobState.WAITING, JobState.QUEUED),
+        "waiting",
+    ),
+    Change(
+        "what the job waits for has ended; the next attempt is not counted",
+        (JobState.WAITING,),
+        (JobState.QUEUED,),
+        "waiting",
     ),
     Change("retry by hand; raises the fence", RETRYABLE, (JobState.QUEUED,), "retrying"),
     Change("retry a batch by hand; raises the fence", RETRYABLE, (JobState.RUNNING,), "retrying"),

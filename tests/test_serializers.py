@@ -40,6 +40,7 @@ def test_job_item_has_all_keys():
         "run_after": None,
         "error": None,
         "url": None,
+        "waiting": None,
         "links": {
             "self": f"/notifications/api/jobs/{LOWER}/",
             "result": None,

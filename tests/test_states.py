@@ -25,7 +25,7 @@ from pathlib import Path
 spec = importlib.util.find_spec("notifications.states")
 source = Path(spec.origin).read_text()
 is_done = sys.argv[1] == "done"
-member, active = 'CANCELLED = "cancelled", _("Cancelled")', "= (JobState.QUEUED, JobState.RUNNING)"
+member, active = 'CANCELLED = "cancelled", _("Cancelled")', "= (JobState.QUEUED, JobState.RUNNING, JobState.WAITING)"
 assert member in source and active in source
 if not is_done:
     source = source.replace(active, active[:-1] + ", JobState.MADE_UP)")
@@ -154,7 +154,7 @@ def test_the_sets_are_of_all_states():
     assert not {*states.ACTIVE} & {*states.DONE}
     assert {*states.LEVELS} == {*states.DONE} == {*ENDS}
     assert {*states.JobStateName.__args__} == {*JobState.values}
-    assert {*states.CLAIMABLE} <= {*states.ACTIVE}
+    assert {*states.CLAIMABLE} <= {*states.CANCELLED_AT_ONCE} <= {*states.ACTIVE}
     assert {*states.RETRYABLE, *states.REOPENABLE, *states.LISTED_BY_INDEX} <= {*states.DONE}
 
 

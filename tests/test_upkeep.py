@@ -17,7 +17,7 @@ from notifications.db import bulk, unavailable
 from notifications.ids import uuid7
 from notifications.jobs.worker import loops, maintenance
 from notifications.management.diagnosis.jobs import check_duties
-from notifications.models import Delivery, DutyRun, Job, Notification, PendingMark, Ring, Worker
+from notifications.models import Delivery, DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     longest_backoff,
@@ -192,7 +192,7 @@ def test_doctor_lists_the_duties(transactional_db):
     process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
     upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
     names = {"evaluate alerts", "roll up statistics", "prune old rows", "move jobs to their engines"}
-    names |= {"fail abandoned deliveries"}
+    names |= {"fail abandoned deliveries", "queue jobs that wait for nothing"}
     elected = set(DutyRun.objects.values_list("name", flat=True))
     assert elected == names - {"move jobs to their engines"}  # which is done at the start without
     finding = check_duties()
@@ -350,7 +350,7 @@ class TestConditions:
             duty.every = 0
         with django_assert_num_queries(1):
             process.run_round()
-        assert len(process.duties) == 6 and names == []
+        assert len(process.duties) == 7 and names == []
         assert all(
             duty.due_at <= time.monotonic() for duty in process.duties
         )  # they are asked for in the next round
@@ -367,6 +367,9 @@ class TestConditions:
             (lambda user: add_worker(60), []),
             (lambda user: add_delivery(user, -1), ["enqueue deliveries"]),
             (lambda user: add_delivery(user, 60), []),
+            (lambda user: add_wait(-1), ["end waits that are due"]),
+            (lambda user: add_wait(60), []),
+            (lambda user: add_wait(-1, ended_at=in_seconds(0)), []),
             (lambda user: add_mark(user), ["mark notifications as read"]),
             (
                 lambda user: Ring.objects.bulk_create(Ring(id=id) for id in (1, 10_001)),
@@ -417,6 +420,12 @@ def add_worker(seconds):
 def add_delivery(user, seconds):
     """Add a delivery that is due in so many seconds."""
     Delivery.objects.create(notification=uuid7(), user=user, channel="email", due_at=in_seconds(seconds))
+
+
+def add_wait(seconds, **fields):
+    """Add a wait that is due in so many seconds."""
+    fields = {"job": uuid7(), "created_at": in_seconds(-60), "due_at": in_seconds(seconds), **fields}
+    Wait.objects.create(kind="pause", name="nap", attempt=1, **fields)
 
 
 def add_mark(user):

@@ -38,7 +38,7 @@ class JobInfo:
     ``title``, ``url``
         What the owner reads, and the link to the result or ``""``.
     ``state``
-        ``"queued"``, ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+        ``"queued"``, ``"running"``, ``"waiting"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
     ``attempt``, ``max_attempts``
         The number of the latest attempt, 0 before the first one, and the limit.
     ``progress_current``, ``progress_total``, ``progress_message``

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -24,8 +24,8 @@ from notifications.compat import normalize_json
 from notifications.exceptions import JobCancelled
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy
 from notifications.jobs.locations import find_location
-from notifications.models import Attempt, Job, Notification
-from notifications.states import LEVELS
+from notifications.models import Attempt, Job, Notification, Wait
+from notifications.states import CANCELLED_AT_ONCE, LEVELS
 from notifications.streams.inbox import build_notification
 
 logger = logging.getLogger("notifications.jobs")
@@ -53,7 +53,7 @@ NOT_STARTED = ("expired", "never-started")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The end of a job, or of an attempt that another one follows.
+    """The end of a job, or of an attempt that another one follows, if need be after its ``waits``.
 
     ``attempt``
         The ``Attempt.Outcome`` to store; "" if the attempt succeeded or the job was not running.
@@ -82,6 +82,7 @@ class Outcome:
     discards_steps: bool = False
     notification: Notification | None = None
     retry_delay: float | None = None
+    waits: Sequence[Wait] = ()
     exception: BaseException | None = None
     notify: Callable[[], Mapping[str, Any] | None] | None = None
 
@@ -123,7 +124,7 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
 
 def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
     """Return the outcome of a cancelled job. The owner is notified only of a cancellation by another user."""
-    was_running = job.attempt and job.state != Job.State.QUEUED
+    was_running = job.attempt and job.state not in CANCELLED_AT_ONCE
     error, text = _cancelled_error(job.language)
     is_announced = job.cancelled_by_other
     return Outcome(

@@ -18,7 +18,7 @@ from notifications import times, validators
 from notifications.compat import normalize_json
 from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
 from notifications.db.transactions import database, in_callers_transaction
-from notifications.exceptions import AttemptEnded
+from notifications.exceptions import AttemptEnded, JobSuspended
 from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 P = ParamSpec("P")
@@ -53,10 +53,10 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     if iscoroutinefunction(func):
         raise TypeError(f"{func!r} is async, which step() cannot call. Use await astep().")
     refuse_on_event_loop("step")
-    execution = _begin(name)
+    execution = begin(name)
     if execution is None:
         return _decode(_encode(name, func(*args, **kwargs)))
-    _refuse_in_transaction(execution)
+    refuse_in_transaction(execution, "step")
     result = _read_result(execution, name)
     if result is None:
         started_at = times.now()
@@ -72,10 +72,10 @@ async def astep(name: str, func: Callable[P, Awaitable[R]], /, *args: P.args, **
 async def astep(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """See step(). ``func`` is async, or sync and called in a thread. ``asyncio.gather()`` runs steps side by side."""
-    execution = _begin(name)
+    execution = begin(name)
     if execution is None:
         return _decode(_encode(name, await _call(func, args, kwargs)))
-    result = await sync_to_async(_read_result)(execution, name) if _may_have_steps(execution) else None
+    result = await sync_to_async(_read_result)(execution, name) if may_have_stored(execution) else None
     if result is None:
         started_at = times.now()
         with entered_step(execution.job.id, name):
@@ -96,25 +96,30 @@ async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return await value if isawaitable(value) else value
 
 
-def _begin(name: Any) -> CurrentExecution | None:
-    """Validate the name of a step, and note it in the execution of the job that calls this; None outside of a job."""
+def begin(name: Any) -> CurrentExecution | None:
+    """Validate the name of a step or wait, and note it in the execution that calls this; None outside of a job."""
     name = validators.text("name", name, validators.MAX_KEY_LENGTH, required=True)
     execution = current_execution()
     if execution is None:
         return None
     if execution.on_step is None:
         raise RuntimeError(
-            "An observed Celery task cannot have steps, because Celery decides when it runs again. Make it a @task."
+            "An observed Celery task cannot have steps, nor wait, because Celery decides when it runs again. Make it "
+            "a @task."
         )
     if execution.is_over or execution.is_stopping:
         raise AttemptEnded
+    if execution.waits:
+        raise JobSuspended  # by another task of a gather(), or it was caught
     used_names = _steps_of(execution).used_names
     if name in used_names:
         raise ValueError(
-            f"The step {name!r} was used before in this attempt. Give each step a name of its own."
+            f"The name {name!r} was used before in this attempt. Give each step and each wait a name of its own."
         )
     if len(used_names) >= MAX_STEPS:
-        raise ValueError(f"The job has {MAX_STEPS} steps, and may not have more. Divide its work among jobs.")
+        raise ValueError(
+            f"The job has {MAX_STEPS} steps and waits, and may not have more. Divide its work among jobs."
+        )
     used_names.add(name)
     return execution
 
@@ -125,23 +130,43 @@ def _steps_of(execution: CurrentExecution) -> ExecutionSteps:
     return execution.steps
 
 
-def _may_have_steps(execution: CurrentExecution) -> bool:
-    """Return whether an earlier attempt may have stored steps: the first claim of a job raises its fence to 1."""
+def may_have_stored(execution: CurrentExecution) -> bool:
+    """Return whether an earlier execution may have stored something: the first claim raises the fence to 1."""
     return execution.job.fence > 1
 
 
+def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
+    """Return whether something is stored under a name. What is stored is read once in an execution.
+
+    Raises ValueError if it is of another kind than a "step", or than this one of ``Wait``.
+    """
+    from notifications.models import Step, Wait
+
+    if not may_have_stored(execution):
+        return False
+    steps = _steps_of(execution)
+    if steps.stored_kinds is None:
+        stored = Step.objects.using(database()).filter(job=execution.job.id)
+        waits = Wait.objects.using(database()).filter(job=execution.job.id)
+        steps.stored_kinds = dict.fromkeys(stored.values_list("name", flat=True), "step")
+        steps.stored_kinds |= dict(waits.values_list("name", "kind"))
+    stored_kind = steps.stored_kinds.get(name, kind)
+    if stored_kind != kind:
+        raise ValueError(
+            f"The name {name!r} is that of a {stored_kind} of this job, and cannot be that of a {kind}. "
+            "Use another one."
+        )
+    return name in steps.stored_kinds
+
+
 def _read_result(execution: CurrentExecution, name: str) -> str | None:
-    """Return the stored result of a step, None if it has none. The names are read once in an execution."""
+    """Return the stored result of a step, None if it has none."""
     from notifications.models import Step
 
-    if not _may_have_steps(execution):
+    if not is_stored(execution, name, "step"):
         return None
-    rows, steps = Step.objects.using(database()).filter(job=execution.job.id), _steps_of(execution)
-    if steps.stored_names is None:
-        steps.stored_names = set(rows.values_list("name", flat=True))
-    if name not in steps.stored_names:
-        return None
-    result: str = rows.values_list("result", flat=True).get(name=name)
+    rows = Step.objects.using(database()).filter(job=execution.job.id, name=name)
+    result: str = rows.values_list("result", flat=True).get()
     return result
 
 
@@ -171,10 +196,10 @@ def _encode(name: str, value: Any) -> str:
         return validators.json_text(what, normalized, validators.MAX_RESULT_BYTES)
 
 
-def _refuse_in_transaction(execution: CurrentExecution) -> None:
-    """Refuse to store a result that stays when the transaction is rolled back, and for which SQLite's lock is held."""
+def refuse_in_transaction(execution: CurrentExecution, function: str) -> None:
+    """Refuse to store what stays when the transaction is rolled back, and for which SQLite's lock is held."""
     if in_callers_transaction() and not execution.run_inline:
         raise RuntimeError(
-            "step() was called inside a transaction, with which its result could not be stored. Call it outside of "
-            "the atomic block; the function may open one."
+            f"{function}() was called inside a transaction, with which it could not be stored. Call it outside of the "
+            "atomic block; the function of a step may open one."
         )

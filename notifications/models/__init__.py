@@ -41,6 +41,7 @@ from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
+from notifications.models.waits import Wait as Wait
 from notifications.models.webhooks import JobCallback as JobCallback
 from notifications.models.webhooks import WebhookAttempt as WebhookAttempt
 from notifications.models.webhooks import WebhookEndpoint as WebhookEndpoint
@@ -192,6 +193,8 @@ class Job(models.Model):
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
+    #: JSON: what a waiting job waits for, as its item has it. NULL: nothing, or its owner is not told.
+    waiting = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
     # JSON; NULL is not the JSON null.
     result = models.TextField(null=True, blank=True)  # noqa: DJ001
     error = models.TextField(null=True, blank=True)  # noqa: DJ001
@@ -241,6 +244,7 @@ class Job(models.Model):
                 state__endswith="queued",
             ),
             _job_index("running", "worker", "id", state="running"),
+            _job_index("waiting", "id", state="waiting"),
             _job_index("handed", "hand_over_at", "id", state="queued", lane="handed"),
             _job_index("check", "check_at", "id", state="queued", lane="observed"),
             # For processes of the previous version, and for what they write.

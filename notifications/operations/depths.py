@@ -22,7 +22,7 @@ from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES
 MAX_QUEUES = 50
 #: The jobs that are counted of a queue, and of all queues together; a count that reaches the limit is a lower bound.
 MAX_COUNTED_PER_QUEUE, MAX_COUNTED = 10_000, 100_000
-#: The running jobs that are read at most.
+#: The running jobs that are read at most, and the waiting ones that are counted.
 MAX_RUNNING_READ = 10_000
 #: The jobs of the highest and of the lowest priority among which the one that waits longest is searched.
 MAX_OLDEST_READ = 100
@@ -114,6 +114,16 @@ def read_running() -> dict[str, RunningJobs]:
             )
             for name, count, since, deadline, observed in cursor.fetchall()
         }
+
+
+def count_waiting() -> dict[str, int]:
+    """Return the number of jobs of each queue that wait, suspended, of at most ``MAX_RUNNING_READ``."""
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "SELECT queue_name, count(*) FROM (SELECT queue_name FROM notifications_job "
+            f"WHERE state = 'waiting' LIMIT {MAX_RUNNING_READ}) AS waiting GROUP BY queue_name"
+        )
+        return dict(cursor.fetchall())
 
 
 def read_moment(value: Any) -> datetime | None:

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
 from notifications.models import Worker
-from notifications.operations.depths import queue_depths
+from notifications.operations.depths import count_waiting, queue_depths
 from notifications.statistics import Histogram, Total, read_totals
 from notifications.statistics.buckets import BOUNDS_SECONDS
 from notifications.statistics.reading import ENDS
@@ -44,7 +44,7 @@ _RUNNING = f"""
 
 
 class JobCollector(Collector):
-    """Collects the metrics of jobs, queues and workers in four queries, none of which reads finished jobs.
+    """Collects the metrics of jobs, queues and workers in five queries, none of which reads finished jobs.
 
     Counters and histograms count from the first job of the database on, whichever processes end and whichever jobs are
     deleted. Raises ``django.db.Error`` where the database does not answer.
@@ -134,7 +134,12 @@ def _queue_gauges() -> Iterator[Metric]:
         cursor.execute(_RUNNING)
         for queue, count in cursor.fetchall():
             running.add_metric([queue], count)
-    yield from (due, delayed, running, oldest, paused)
+    waiting = GaugeMetricFamily(
+        "notifications_jobs_waiting", "Jobs that wait for a time, without a worker.", labels=["queue"]
+    )
+    for queue, count in count_waiting().items():
+        waiting.add_metric([queue], count)
+    yield from (due, delayed, running, waiting, oldest, paused)
 
 
 def _worker_gauges() -> Iterator[Metric]:

@@ -52,8 +52,10 @@ def purge_chunk(user: Any) -> int:
                 marks = ", ".join(["%s"] * len(ids))
                 if table == "notifications_job":
                     cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
-                    cursor.execute(f"DELETE FROM notifications_step WHERE job IN ({marks})", ids)
-                    cursor.execute(f"DELETE FROM notifications_jobcallback WHERE job IN ({marks})", ids)
+                    for table_of_job in ("step", "wait", "jobcallback"):
+                        cursor.execute(
+                            f"DELETE FROM notifications_{table_of_job} WHERE job IN ({marks})", ids
+                        )
                 else:
                     cursor.execute(f"DELETE FROM notifications_delivery WHERE notification IN ({marks})", ids)
                 cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)

@@ -25,6 +25,7 @@ from notifications.models import (
     SeenMark,
     Step,
     Tick,
+    Wait,
     WebhookAttempt,
 )
 from notifications.streams import raise_floors
@@ -147,6 +148,7 @@ def _prune_chunk(model: Any, before: datetime) -> int:
         Attempt.objects.using(database()).filter(job__in=ids).delete()
         Step.objects.using(database()).filter(job__in=ids).delete()
         JobCallback.objects.using(database()).filter(job__in=ids).delete()
+        Wait.objects.using(database()).filter(job__in=ids).delete()
     if model is Notification:
         Delivery.objects.using(database()).filter(notification__in=ids).delete()
     model.objects.using(database()).filter(id__in=ids).delete()

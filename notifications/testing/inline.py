@@ -30,10 +30,10 @@ def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:
 
 
 def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
-    """Run the queued jobs, also those that are not yet due. Return how many ran.
+    """Run the queued jobs, also those that are not yet due, and jobs that wait for a time. Return how many ran.
 
-    As ``run_jobs``. When no job is due, it advances the clock to the next ``run_after`` or retry, and resets the clock
-    at the end. Jobs of paused queues are not run.
+    As ``run_jobs``. When no job is due, it advances the clock to the next ``run_after``, retry or end of a pause, and
+    resets the clock at the end. Jobs of paused queues are not run.
     """
     run = _Run(limit, raise_errors)
     before = clock.ahead
@@ -61,11 +61,12 @@ class _Run:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import finishing
+        from notifications.jobs.transitions import finishing, waiting
 
         while True:
             while self._run_one_or_raise():
                 pass
+            waiting.end_due_waits()
             finishing.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
             if not self._run_one_or_raise():
                 break
@@ -128,7 +129,7 @@ class _Run:
 
 
 def _next_run_after(after: datetime) -> datetime | None:
-    """Return when the next job is due that was not due at a time, None without one.
+    """Return when the next job or wait is due that was not due at a time, None without one.
 
     What is held back although it was due is held back for another reason than its ``run_after``.
     """
@@ -136,10 +137,12 @@ def _next_run_after(after: datetime) -> datetime | None:
 
     from notifications.db.transactions import database
     from notifications.jobs.claiming.queues import paused_queues
-    from notifications.models import Job
+    from notifications.models import Job, Wait
 
     queued = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__gt=after)
     next_at: datetime | None = queued.exclude(queue_name__in=paused_queues()).aggregate(at=Min("run_after"))[
         "at"
     ]
-    return next_at
+    waits = Wait.objects.using(database()).filter(ended_at=None, due_at__gt=after)
+    due_at = waits.aggregate(at=Min("due_at"))["at"]
+    return min((at for at in (next_at, due_at) if at), default=None)

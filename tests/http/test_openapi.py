@@ -202,6 +202,7 @@ def test_limits_match_the_code():
         f"{schemas}/Notification/properties/body": validators.MAX_BODY_LENGTH,
         f"{schemas}/Notification/properties/url": validators.MAX_URL_LENGTH,
         f"{schemas}/Job/properties/title": validators.MAX_TITLE_LENGTH,
+        f"{schemas}/Job/properties/waiting/oneOf/1/properties/title": validators.MAX_TITLE_LENGTH,
         f"{schemas}/Job/properties/progress/oneOf/1/properties/message": validators.MAX_PROGRESS_LENGTH,
         f"{schemas}/Job/properties/url": validators.MAX_URL_LENGTH,
         f"{parameters}/IdempotencyKey/schema": validators.MAX_KEY_LENGTH,

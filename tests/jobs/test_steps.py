@@ -101,7 +101,7 @@ def test_outside_of_a_job(db, calls):
 @pytest.mark.parametrize(
     ("task", "args", "error"),
     [
-        (step_tasks.twice, (), "The step 'same' was used before in this attempt"),
+        (step_tasks.twice, (), "The name 'same' was used before in this attempt"),
         (step_tasks.sync_step_in_async_task, (), "Use await astep()"),
         (step_tasks.async_function, (), "is async, which step() cannot call"),
         (step_tasks.return_anything, ("large",), "has 2000002 bytes of JSON. At most 1048576"),
@@ -126,7 +126,7 @@ def test_in_a_transaction(worker, calls):
 def test_too_many_steps(db, monkeypatch):
     monkeypatch.setattr("notifications.jobs.steps.MAX_STEPS", 9)
     job, traceback = run(step_tasks.ten_steps)
-    assert "The job has 9 steps, and may not have more" in traceback
+    assert "The job has 9 steps and waits, and may not have more" in traceback
     assert Step.objects.filter(job=job.id).count() == 9
 
 

@@ -162,8 +162,8 @@ def test_openmetrics(client):
 
 
 def test_number_of_queries_of_a_response(client, django_assert_num_queries):
-    """Four; on PostgreSQL one of them is the third statement of a transaction."""
-    with django_assert_num_queries(6 if connection.vendor == "postgresql" else 4):
+    """Five; on PostgreSQL one of them is the third statement of a transaction."""
+    with django_assert_num_queries(7 if connection.vendor == "postgresql" else 5):
         read(client)
 
 

@@ -21,6 +21,7 @@ from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Alert, Schedule, ServerProcess
 from notifications.operations.alerts.episodes import open_alerts
+from notifications.operations.depths import count_waiting
 from notifications.realtime import doorbell
 
 #: The schedules that are read at most: those that are due next.
@@ -37,13 +38,14 @@ class QueueRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverviewFigures:
-    """What the page shows. ``since`` is the begin of the period."""
+    """What the page shows. ``since`` is the begin of the period, ``waiting`` the number of jobs that are suspended."""
 
     now: datetime
     period: str
     since: datetime
     alerts: list[Alert]
     queues: list[QueueRow]
+    waiting: int
     history: History
     failures: Failures
     workers: list[WorkerProcess]
@@ -115,6 +117,7 @@ def read_figures(period: str) -> OverviewFigures:
         since=since,
         alerts=open_alerts(),
         queues=rows,
+        waiting=sum(count_waiting().values()),
         history=past,
         failures=failures.read_failures(since),
         workers=workers,

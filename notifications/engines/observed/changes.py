@@ -186,7 +186,7 @@ def _finish_queued(outcome: Outcome) -> bool:
             return [replace(outcome, job=row)], database_now()
         return [outcome], database_now()
 
-    finishing.end_jobs(lock_row, state="queued")
+    finishing.end_jobs(lock_row, states=(Job.State.QUEUED,))
     return True
 
 

@@ -170,7 +170,7 @@ def _lock_and_claim(
         ("worker", "started_at", "deadline"),
         [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
         assignments=HANDED_CLAIM_ASSIGNMENTS if is_handed else CLAIM_ASSIGNMENTS,
-        state="queued",
+        states=(Job.State.QUEUED,),
         fence=lambda job: job.fence - 1,
     )
     streams.ring(job.user_id for job in jobs)

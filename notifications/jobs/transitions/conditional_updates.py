@@ -14,6 +14,7 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection, database, execute_many
 from notifications.models import Attempt, Job
+from notifications.states import States, sql_list
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
@@ -103,10 +104,10 @@ def update_locked_rows(
     rows: Sequence[tuple[Sequence[Any], Job]],
     *,
     assignments: Sequence[str] = (),
-    state: str = "running",
+    states: States = (Job.State.RUNNING,),
     fence: Callable[[Job], int] | None = None,
 ) -> None:
-    """Change jobs whose rows this transaction holds locked, each conditional on id, fence and state.
+    """Change jobs whose rows this transaction holds locked, each conditional on id, fence and one of ``states``.
 
     Like ``conditional_update``, but one statement on PostgreSQL. ``rows`` has the values of ``columns``, as the
     database takes them, and the job, one pair for each job; ``assignments`` are the same for all.
@@ -118,7 +119,7 @@ def update_locked_rows(
         ("id", "fence"),
         [(*values, prepare(job.id), fence(job) if fence else job.fence) for values, job in rows],
         assignments=assignments,
-        condition=f"state = '{state}'",
+        condition=f"state IN ({sql_list(states)})",
     )
 
 

@@ -36,12 +36,12 @@ from notifications.jobs.transitions.conditional_updates import (
 from notifications.jobs.transitions.finishing import end_jobs, finish_batches
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
 from notifications.models import Job
-from notifications.states import ACTIVE, sql_list
+from notifications.states import ACTIVE, CANCELLED_AT_ONCE, sql_list
 from notifications.statistics.recording import StatisticsBuffer
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
-    """Cancel queued jobs, and request the cancellation of running ones.
+    """Cancel queued and waiting jobs, and request the cancellation of running ones.
 
     ``by``
         The key of the user who cancels, or None. The owner of a job is notified unless it is the same user.
@@ -117,7 +117,7 @@ def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
     jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE)
     # A running job whose cancellation was requested, and that its worker then released, may be of a paused queue: no
     # worker would claim it.
-    jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state=Job.State.QUEUED))
+    jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state__in=CANCELLED_AT_ONCE))
     _cancel(list(jobs.order_by("id").values_list("id", flat=True)), by)
     finish_batches(batch_completion.running_batches().filter(id__in=batches).values_list("id", flat=True))
 
@@ -132,9 +132,9 @@ def _cancel_chunk(
     jobs = bulk.select(Job, active, params)
     # Outcomes call translations and the task's policy, so they are made before the transaction. A running job is only
     # asked to end: its notify function is called when it has.
-    queued = [job for job in jobs if job.state == Job.State.QUEUED]
-    policies = {path: policy_at(path) for path in {job.task_path for job in queued}}
-    made = notify_functions.call_all([_cancelled(job, policies[job.task_path], by) for job in queued])
+    idle = [job for job in jobs if job.state in CANCELLED_AT_ONCE]
+    policies = {path: policy_at(path) for path in {job.task_path for job in idle}}
+    made = notify_functions.call_all([_cancelled(job, policies[job.task_path], by) for job in idle])
     prepared = {prepare(outcome.job.id): outcome for outcome in made}
     read = {prepare(job.id): job.id for job in jobs}
     running: list[Job] = []
@@ -157,7 +157,7 @@ def _cancel_chunk(
             if state == Job.State.RUNNING:
                 started.append(read[id])
             elif outcome and fence == outcome.job.fence:
-                outcome.job.state, outcome.job.version = Job.State.QUEUED, version
+                outcome.job.state, outcome.job.version = state, version
                 ended.append(outcome)
             else:
                 changed.append(read[id])
@@ -184,7 +184,7 @@ def _cancel_chunk(
 
     ended = end_jobs(
         lock_rows,
-        state="queued",
+        states=CANCELLED_AT_ONCE,
         requests_cancellation=True,
         run=partial(fair_atomic, more_follows=more_follows),
         after_commit=revoke,
@@ -217,7 +217,7 @@ def _run_now(ids: Sequence[UUID]) -> list[UUID]:
             (),
             [((), job) for job in jobs],
             assignments=("run_after = NULL", "version = version + 1"),
-            state="queued",
+            states=(Job.State.QUEUED,),
         )
         streams.ring([job.user_id for job in jobs], queue=bool(jobs))
         return [job.id for job in jobs]

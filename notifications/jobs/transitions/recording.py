@@ -25,7 +25,9 @@ from notifications.jobs.transitions.conditional_updates import (
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.step_storage import delete_steps
+from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
 from notifications.models import Job
+from notifications.states import States
 from notifications.statistics.recording import StatisticsBuffer
 from notifications.streams import inbox
 from notifications.streams.deliveries import insert_deliveries
@@ -48,15 +50,15 @@ def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outco
 def record(
     lock_rows: LockRows,
     *,
-    state: str = "running",
+    states: States = (Job.State.RUNNING,),
     requests_cancellation: bool = False,
     run: Callable[[Callable[[], bool]], bool] = retrying_atomic,
     after_commit: Callable[[Sequence[Outcome]], None] | None = None,
 ) -> list[Outcome]:
     """Record outcomes with their attempts, notifications, jobs of handlers, statistics and numbers in one transaction.
 
-    ``state``
-        That of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
+    ``states``
+        Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
     ``requests_cancellation``
         The jobs end because their cancellation is requested now, which is stored with the end.
     ``run``
@@ -73,14 +75,16 @@ def record(
         statistics = StatisticsBuffer()
         outcomes_of_locked_rows, now = lock_rows(statistics)
         recorded[:] = outcomes_of_locked_rows
-        if state == "running":
+        if Job.State.RUNNING in states:
             insert_attempts(
                 ((outcome.job, outcome, now) for outcome in recorded if outcome.attempt), statistics
             )
             if retried := [outcome for outcome in recorded if outcome.retry_delay is not None]:
                 schedule_retries(retried, now)
-        ended = [outcome for outcome in recorded if outcome.retry_delay is None]
-        _write_ends(ended, now, statistics, state, requests_cancellation)
+            if suspended := [outcome for outcome in recorded if outcome.waits]:
+                suspend_jobs(suspended, now)
+        ended = [outcome for outcome in recorded if is_end(outcome)]
+        _write_ends(ended, now, statistics, states, requests_cancellation)
         unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
         has_more_to_number = streams.number_in_transaction(unnumbered)
         statistics.write()
@@ -98,16 +102,18 @@ def _write_ends(
     ended: Sequence[Outcome],
     now: datetime,
     statistics: StatisticsBuffer,
-    state: str,
+    states: States,
     requests_cancellation: bool,
 ) -> None:
-    """Write the ends of jobs that were in ``state``, their notifications and handlers' jobs; add to ``statistics``."""
+    """Write the ends of jobs that were in ``states``, their notifications and handlers' jobs; add to ``statistics``."""
     notifications = [outcome.notification for outcome in ended if outcome.notification]
+    has_run = Job.State.RUNNING in states
+    waiting = [outcome.job.id for outcome in ended if outcome.job.state == Job.State.WAITING]
     for outcome in ended:
         job = outcome.job
         job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
         job.seq = 0 if job.user_id is None else None
-        statistics.add_end(job, now, has_run=state == "running")
+        statistics.add_end(job, now, has_run=has_run)
     inbox.prepare(notifications)
     finished_at = times.to_db(now, connection())
     columns: tuple[str, ...] = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
@@ -125,18 +131,24 @@ def _write_ends(
         update_locked_rows(
             columns,
             [(values(o.job), o.job) for o in ended],
-            assignments=("version = version + 1",),
-            state=state,
+            assignments=("version = version + 1", *(["waiting = NULL"] if waiting else [])),
+            states=states,
         )
         bulk.insert(notifications)
         insert_deliveries(notifications, [o.job.language for o in ended if o.notification])
         events.insert_jobs(of_handlers)
+    cancel_waits(waiting, now)
     delete_steps([outcome.job.id for outcome in ended if outcome.discards_steps])
     events.wake_workers(of_handlers)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
     # under a limit.
     if any(o.job.user_id is None for o in ended) or candidates.has_limited_jobs(o.job for o in ended):
         streams.ring((), queue=True)
+
+
+def is_end(outcome: Outcome) -> bool:
+    """Return whether the job is done: it has neither another attempt, nor is it suspended."""
+    return outcome.retry_delay is None and not outcome.waits
 
 
 def owners_of(group: Iterable[Outcome]) -> set[Any]:
@@ -162,8 +174,8 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
         elif job.id in locked:
             # Progress and requests of a cancellation raise the version of a job that runs.
             _, _, cancel_requested_at, cancelled_by_other, job.version = locked[job.id]
-            if cancel_requested_at and outcome.retry_delay is not None:
-                # Requested while the failure was on its way here. No notify function is called in a transaction.
+            if cancel_requested_at and not is_end(outcome):
+                # Requested while the outcome was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = cancelled_by_other
                 outcome = replace(outcomes.cancelled(job, policy_at(job.task_path)), notify=None)
             locked_outcomes.append(outcome)

@@ -23,6 +23,7 @@ from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
 from notifications.jobs.transitions.finishing import finish_batches
 from notifications.jobs.transitions.step_storage import delete_steps
+from notifications.jobs.transitions.waiting import delete_waits
 from notifications.models import Job
 from notifications.states import RETRYABLE
 
@@ -97,12 +98,14 @@ def _queue_again(
                 for attempts, lane in (tasks[job.task_path, job.backend],)
             ],
             assignments=RETRY_ASSIGNMENTS,
-            state=state,
+            states=(state,),
         )
+    ids = [job.id for job in jobs]
+    delete_waits(ids, from_start=from_start)
     if from_start:
-        delete_steps([job.id for job in jobs])
+        delete_steps(ids)
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))
-    return [job.id for job in jobs]
+    return ids
 
 
 def _take_place(places: dict[Any, int], user: Any) -> bool:

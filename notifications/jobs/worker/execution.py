@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction
@@ -25,14 +25,22 @@ from notifications.context import (
     set_current_execution,
 )
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
-from notifications.exceptions import JobCancelled
+from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.worker import subtasks
 from notifications.jobs.worker.job_context import JobContext
+from notifications.models import Wait
 
 logger = logging.getLogger("notifications.jobs")
+
+#: The error of a task that goes on although its job is to be suspended.
+SWALLOWED = (
+    "The task caught JobSuspended, which {!r} raised to suspend the job, and returned. Let it pass, as "
+    "`except Exception` does."
+)
 
 
 class Execution(CurrentExecution):
@@ -66,6 +74,7 @@ class Execution(CurrentExecution):
         "steps",
         "sync_threads",
         "thread_call",
+        "waits",
     )
 
     def __init__(
@@ -82,6 +91,7 @@ class Execution(CurrentExecution):
         self.on_join = on_join
         self.on_step = on_step
         self.steps: ExecutionSteps | None = None
+        self.waits: Sequence[Wait] = ()
         self.run_inline = run_inline
         #: The jobs for whose ends the task waits, by the futures that it waits for.
         self.joined_jobs: dict[Future[Any], UUID] = {}
@@ -165,6 +175,11 @@ class Execution(CurrentExecution):
             raise
         except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
             is_late = timeout.expired()
+            if self.waits and not is_late and _is_suspension(exc):
+                await subtasks.cancel_all(job)
+                if self.is_cancelling:
+                    return outcomes.cancelled(job, policy, exc)
+                return Outcome(job=job, state=job.State.WAITING, waits=self.waits)
             if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
                 return outcomes.cancelled(job, policy, exc)
             outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
@@ -190,6 +205,8 @@ class Execution(CurrentExecution):
             if self.steps and self.steps.writes:
                 # Of a task that timed out or was cancelled. Stored after the end of the attempt, they would be void.
                 await asyncio.wait({asyncio.wrap_future(write) for write in self.steps.writes.copy()})
+        if self.waits:
+            return outcomes.failed(job, policy, RuntimeError(SWALLOWED.format(self.waits[0].name)))
         return outcomes.succeeded(job, policy, value)
 
     def cancel(self) -> None:
@@ -246,6 +263,13 @@ class Execution(CurrentExecution):
         if exc is not None:
             raise exc
         return value
+
+
+def _is_suspension(exc: BaseException) -> bool:
+    """Return whether a task ended because it waits, also if a group of asyncio tasks has collected that."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(_is_suspension, exc.exceptions))
+    return isinstance(exc, JobSuspended)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,11 @@ from notifications.context import current_execution
 
 if TYPE_CHECKING:
     from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds in which cancelled tasks of a job that is suspended may end.
+MAX_CANCEL_SECONDS = 5.0
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -21,6 +27,21 @@ def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asy
 def is_subtask(task: asyncio.Task[Any]) -> bool:
     """Return whether a job started this asyncio task."""
     return isinstance(task.get_coro(), _ContainedCoroutine)
+
+
+async def cancel_all(job: Job) -> None:
+    """Cancel the asyncio tasks that a job has started, and wait for a short time until they have ended."""
+    tasks = [
+        task
+        for task in asyncio.all_tasks()
+        if isinstance(coro := task.get_coro(), _ContainedCoroutine) and coro.job is job
+    ]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, running = await asyncio.wait(tasks, timeout=MAX_CANCEL_SECONDS)
+        if running:
+            logger.warning("Tasks that job %s has started do not end when it waits: %d", job.id, len(running))
 
 
 def name_of(task: asyncio.Task[Any]) -> str:

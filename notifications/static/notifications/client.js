@@ -6,12 +6,15 @@
  *   title: string, body: string, url: string|null, job: string|null, created_at: string,
  *   read_at: string|null, archived_at: string|null, data: Record<string, unknown>}} Notification
  * @typedef {{current: number, total: number|null, message: string}} Progress
+ * @typedef {{id: string, kind: string, title: string, expires_at: string|null, choices: Record<string, string>|null,
+ *   links: {answer: string|null, page: string}}} Waiting
  * @typedef {{type: string, title: string, detail?: string, status?: number,
  *   errors?: Record<string, any>|any[]}} ProblemDetails
  * @typedef {{kind: "job", id: string, seq: number, version: number, title: string, task: string, state: string,
  *   done: boolean, attempt: number, max_attempts: number, progress: Progress|null, created_at: string,
  *   started_at: string|null, finished_at: string|null, run_after: string|null, error: ProblemDetails|null,
- *   url: string|null, links: {self: string, result: string|null, cancel: string|null, retry: string|null}}} JobItem
+ *   url: string|null, waiting: Waiting|null,
+ *   links: {self: string, result: string|null, cancel: string|null, retry: string|null}}} JobItem
  * @typedef {Notification|JobItem} Item
  * @typedef {{op: string, n?: number, ack?: boolean, epoch?: string, prev?: number|null, seq?: number,
  *   reset?: boolean, more?: boolean, unread?: number, unseen?: number, items?: Item[], jobs?: JobItem[],

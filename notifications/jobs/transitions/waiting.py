@@ -1,0 +1,234 @@
+"""Suspend running jobs, and queue them again when what they wait for has ended.
+
+Both lock the row of the job first, whatever its state, and read and change its waits after that. With the wait locked
+first, a wait that ends while its job is being suspended does not see the job wait, and the job does not see the end: it
+would wait for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from notifications import serializers, streams
+from notifications.db import bulk
+from notifications.db.clock import database_now, database_now_sql
+from notifications.db.locks import lock_query, lock_sql
+from notifications.db.transactions import connection, database, fair_atomic
+from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.lanes import first_lane
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
+from notifications.models import Job, Wait
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Waits that one transaction ends at most, and jobs that it queues again.
+MAX_WAITS_PER_TRANSACTION = 100
+#: Waiting jobs that one chunk of the search for jobs without an open wait reads.
+MAX_JOBS_PER_CHECK = 1_000
+#: The end of each wait by its time, by its kind.
+ENDS_BY_TIME = {
+    Wait.Kind.PAUSE: Wait.How.DUE,
+    Wait.Kind.QUESTION: Wait.How.EXPIRED,
+    Wait.Kind.CALLBACK: Wait.How.EXPIRED,
+}
+
+
+def suspend_jobs(group: Sequence[Outcome], now: datetime) -> None:
+    """Suspend running jobs until their waits have ended, or queue them if these have ended already.
+
+    Inside the transaction that records the outcomes and holds the rows locked.
+    """
+    rows = Wait.objects.using(database()).filter(job__in=[outcome.job.id for outcome in group])
+    stored = {(wait.job, wait.name): wait for wait in rows}
+    inserted: list[Wait] = []
+    awaited: list[UUID] = []
+    for outcome in group:
+        job, is_open = outcome.job, []
+        for wait in outcome.waits:
+            existing = stored.get((job.id, wait.name))
+            if existing is None:
+                wait.created_at, wait.is_awaited = now, True
+                wait.due_at = now + wait.lasts if wait.lasts is not None else None
+                inserted.append(wait)
+                is_open.append(wait)
+            elif existing.ended_at is None:
+                awaited.append(existing.id)
+                is_open.append(existing)
+        job.state = Job.State.WAITING if is_open else Job.State.QUEUED
+        job.waiting = _describe(is_open[0]) if is_open else None
+        # The attempt has ended by itself, so it is not what ends processes.
+        job.lane = first_lane(job.task_path, job.backend)
+    bulk.insert(inserted)
+    if awaited:
+        Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
+    progress = ", ".join(f"{column}=%s" for column in PROGRESS_COLUMNS)
+    changes = (
+        f"lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1, {progress}"
+    )
+    conditional_update(
+        f"state='waiting', waiting=%s, {changes}",
+        [
+            ((o.job.waiting, o.job.lane, *progress_of(o.job)), o.job)
+            for o in group
+            if o.job.state == Job.State.WAITING
+        ],
+    )
+    ready = [o.job for o in group if o.job.state == Job.State.QUEUED]
+    conditional_update(
+        f"state='queued', run_after=%s, attempt=attempt-1, {changes}",
+        [((now, job.lane, *progress_of(job)), job) for job in ready],
+    )
+    # The next job of the same key or queue may begin now.
+    has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
+    streams.ring([outcome.job.user_id for outcome in group], queue=bool(ready) or has_limits)
+
+
+def due_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``end_due_waits`` may find something, and its parameters."""
+    now, param = database_now_sql()
+    return f"EXISTS (SELECT 1 FROM notifications_wait WHERE ended_at IS NULL AND due_at <= {now})", (param,)
+
+
+def end_due_waits() -> bool:
+    """End waits whose time has come, and queue their jobs. Returns whether there may be more.
+
+    Those whose jobs other transactions hold locked are left to a later call, and hold up no others.
+    """
+    return fair_atomic(_end_due_waits)
+
+
+def end_waits(waits: Sequence[Wait], now: datetime) -> list[Wait]:
+    """Store the ends of open waits, and queue the jobs that wait for nothing else.
+
+    ``waits`` have ``how`` and what belongs to it. The caller's transaction holds the rows of their jobs locked, and has
+    read the waits since. Returns those that were still open.
+    """
+    ended = []
+    for wait in waits:
+        wait.ended_at = now
+        changed = (
+            Wait.objects.using(database())
+            .filter(id=wait.id, ended_at=None)
+            .update(
+                ended_at=now,
+                how=wait.how,
+                value=wait.value,
+                ended_by=wait.ended_by_id,
+                ended_with=wait.ended_with,
+            )
+        )
+        if changed:
+            ended.append(wait)
+    _follow_ends({wait.job for wait in ended}, now)
+    return ended
+
+
+def cancel_waits(jobs: Collection[UUID], now: datetime) -> None:
+    """End the open waits of jobs that end. The caller's transaction holds the rows of the jobs locked."""
+    if jobs:
+        rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at=None)
+        rows.update(ended_at=now, how=Wait.How.CANCELLED)
+
+
+def delete_waits(jobs: Collection[UUID], *, from_start: bool) -> None:
+    """Delete the waits of jobs that are retried by hand, but for those whose ends the jobs go on from.
+
+    The caller's transaction holds the rows of the jobs locked. ``from_start`` deletes all.
+    """
+    rows = Wait.objects.using(database()).filter(job__in=jobs)
+    if not from_start:
+        rows = rows.filter(how__in=[Wait.How.CANCELLED, Wait.How.EXPIRED])
+    rows.delete()
+
+
+def queue_jobs_without_wait(after: UUID | None = None) -> UUID | None:
+    """Queue waiting jobs that have no open wait, which a defect has left, and log each.
+
+    Reads a bounded number of waiting jobs in the order of their ids, after this one. Returns the last of them, None if
+    there are no more.
+    """
+    db = connection()
+    position, params = ("AND id > %s ", [Job._meta.pk.get_db_prep_value(after, db)]) if after else ("", [])
+    waiting = bulk.select(
+        Job, f"WHERE state = 'waiting' {position}ORDER BY id LIMIT {MAX_JOBS_PER_CHECK}", params
+    )
+    ids = [job.id for job in waiting]
+    if lost := sorted(set(ids) - _awaiting(ids))[:MAX_WAITS_PER_TRANSACTION]:
+        for id in fair_atomic(lambda: _queue_without_wait(lost)):
+            logger.error("Queued a waiting job that had nothing to wait for, which is a defect: job %s", id)
+    return ids[-1] if len(ids) == MAX_JOBS_PER_CHECK else None
+
+
+def _end_due_waits() -> bool:
+    now, param = database_now_sql()
+    with connection().cursor() as cursor:
+        # With LIMIT beyond the locks, so that locked jobs do not count. None is waited for, so their order is free.
+        cursor.execute(
+            "SELECT w.id FROM notifications_wait w JOIN notifications_job j ON j.id = w.job "
+            f"WHERE w.ended_at IS NULL AND w.due_at <= {now} ORDER BY w.due_at "
+            f"LIMIT {MAX_WAITS_PER_TRANSACTION}{lock_sql(of='j')}",
+            [param],
+        )
+        ids = [row[0] for row in cursor.fetchall()]
+    # Read after the lock: others may have ended some meanwhile.
+    waits = list(Wait.objects.using(database()).filter(id__in=ids, ended_at=None))
+    for wait in waits:
+        wait.how = ENDS_BY_TIME[Wait.Kind(wait.kind)]
+    end_waits(waits, database_now())
+    return len(ids) == MAX_WAITS_PER_TRANSACTION
+
+
+def _queue_without_wait(ids: Sequence[UUID]) -> list[UUID]:
+    rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.WAITING).order_by("id")
+    locked = [job.id for job in lock_query(rows.only("id"))]
+    lost = set(locked) - _awaiting(locked)
+    _follow_ends(lost, database_now())
+    return sorted(lost)
+
+
+def _follow_ends(ids: Collection[UUID], now: datetime) -> None:
+    """Queue those of these jobs, whose rows are locked, that wait for nothing any more. Others show what is left."""
+    jobs = list(Job.objects.using(database()).filter(id__in=ids, state=Job.State.WAITING).order_by("id"))
+    open_waits: dict[UUID, Wait] = {}
+    rows = Wait.objects.using(database()).filter(job__in=[job.id for job in jobs], is_awaited=True)
+    for wait in rows.filter(ended_at=None).order_by("-id"):
+        open_waits[wait.job] = wait
+    ready = [job for job in jobs if job.id not in open_waits]
+    conditional_update(
+        "state='queued', run_after=%s, attempt=attempt-1, waiting=NULL, version=version+1",
+        [((now,), job) for job in ready],
+        state="waiting",
+    )
+    conditional_update(
+        "waiting=%s, version=version+1",
+        [((_describe(open_waits[job.id]),), job) for job in jobs if job.id in open_waits],
+        state="waiting",
+    )
+    streams.ring([job.user_id for job in jobs], queue=bool(ready))
+
+
+def _awaiting(jobs: Sequence[UUID]) -> set[UUID]:
+    """Return those of these jobs that have an open wait for which they are suspended."""
+    rows = Wait.objects.using(database()).filter(job__in=jobs, is_awaited=True, ended_at=None)
+    return set(rows.values_list("job", flat=True))
+
+
+def _describe(wait: Wait) -> str:
+    """Return what the item of the job says about a wait, without its links."""
+    return json.dumps(
+        {
+            "id": str(wait.id),
+            "kind": str(wait.kind),
+            "title": wait.title or wait.name,
+            "expires_at": serializers.format_time(wait.due_at),
+            "choices": json.loads(wait.details).get("choices"),
+        },
+        ensure_ascii=False,
+    )

@@ -1,0 +1,82 @@
+"""Waits: for what jobs are suspended, and how it ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from notifications.ids import uuid7
+from notifications.times import MomentField
+
+
+class Wait(models.Model):
+    """Something that a job waits for, ended once. It stays until the job is pruned, or retried from its start.
+
+    A job that is retried by hand waits anew for what was cancelled or has expired, so those are deleted.
+    """
+
+    class Kind(models.TextChoices):
+        PAUSE = "pause", _("Pause")
+        QUESTION = "question", _("Question")
+        CALLBACK = "callback", _("Callback")
+
+    class How(models.TextChoices):
+        """How a wait ended."""
+
+        DUE = "due", _("Due")
+        ANSWERED = "answered", _("Answered")
+        CALLED_BACK = "called_back", _("Called back")
+        EXPIRED = "expired", _("Expired")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    #: Not a foreign key: models of jobs import this module.
+    job = models.UUIDField(_("job"))
+    name = models.CharField(_("name"), max_length=200)
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    #: The job is suspended until it has ended. Others may end while the job runs.
+    is_awaited = models.BooleanField(default=False)
+    title = models.CharField(_("title"), max_length=200, blank=True, default="")
+    #: JSON: what a kind needs besides, as the choices of a question.
+    details = models.TextField(default="{}")
+    #: The number of the attempt that has stored it.
+    attempt = models.PositiveIntegerField(_("attempt"))
+    created_at = MomentField(_("created"))
+    #: When it ends by itself. NULL: never.
+    due_at = MomentField(_("due"), null=True, blank=True)
+    ended_at = MomentField(_("ended"), null=True, blank=True)
+    how = models.CharField(max_length=12, choices=How, blank=True, default="")
+    #: JSON: the answer; NULL without one.
+    value = models.TextField(_("value"), null=True, blank=True)  # noqa: DJ001
+    #: Who has ended it, and in which browser or by which command.
+    ended_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("ended by"),
+    )
+    ended_with = models.CharField(max_length=100, blank=True, default="")
+    #: Not stored: how long it lasts from when it is stored, if it ends by itself.
+    lasts: Any = None
+
+    class Meta:
+        verbose_name = _("wait")
+        verbose_name_plural = _("waits")
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="notifications_wait_name")]
+        indexes = [
+            models.Index(
+                fields=["due_at"], condition=Q(ended_at__isnull=True), name="notifications_wait_due"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,111 @@
+"""Suspensions that overlap with the ends of what the jobs wait for, with cancellations and with lost claims."""
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from notifications.db.clock import database_now
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import finishing, manual, waiting
+from notifications.models import Job, Wait
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
+
+pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+
+#: Rounds, and jobs in each.
+ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "4")), 100
+MAX_PAUSE = 0.004
+
+
+@pytest.mark.timeout(120 + 20 * ROUNDS)
+def test_a_suspension_overlaps_with_the_end_of_its_wait_and_a_cancellation(user):
+    """No job waits for ever. Each is queued once, or cancelled, and its wait has ended as the job has."""
+    ends = Counter()
+    for _ in range(ROUNDS):
+        ends.update(race(user))
+    assert ends.total() == ROUNDS * JOBS
+    assert {"queued", "cancelled"} == ends.keys()
+    print(dict(ends))
+
+
+def race(user):
+    for _ in range(JOBS):
+        tasks.noop.using(owner=user).enqueue()
+    jobs = claim_rows(uuid4(), JOBS)
+    fences = {job.id: job.fence for job in jobs}
+    # Waits that were stored before the suspension, as an answer may come before its job waits for it.
+    now = database_now()
+    stored = [
+        Wait(
+            job=job.id,
+            name="nap",
+            kind="callback",
+            attempt=1,
+            created_at=now,
+            due_at=now + timedelta(milliseconds=random.uniform(0, 400)),
+        )
+        for job in jobs[: JOBS // 2]
+    ]
+    Wait.objects.bulk_create(stored)
+    cancelled = {job.id for job in jobs if random.random() < 0.2}
+    is_over = threading.Event()
+
+    def suspend():
+        remaining = list(jobs)
+        random.shuffle(remaining)
+        while remaining:
+            group, remaining = remaining[:5], remaining[5:]
+            waits = [Wait(job=job.id, name="nap", kind="pause", attempt=1) for job in group]
+            for wait in waits:
+                wait.lasts = timedelta(milliseconds=random.uniform(0, 50))
+            outcomes = [
+                Outcome(job=job, state="waiting", waits=[wait])
+                for job, wait in zip(group, waits, strict=True)
+            ]
+            finished = finishing.finish_jobs(outcomes)
+            remaining += [job for job in group if (job.id, job.fence) not in finished]
+            time.sleep(random.uniform(0, MAX_PAUSE))
+
+    def end_due():
+        while not is_over.is_set() or Wait.objects.filter(ended_at=None).exists():
+            waiting.end_due_waits()
+            time.sleep(random.uniform(0, MAX_PAUSE))
+
+    def cancel():
+        for id in cancelled:
+            manual.cancel([id])
+            time.sleep(random.uniform(0, MAX_PAUSE))
+
+    def suspend_and_tell():
+        try:
+            suspend()
+        finally:
+            time.sleep(0.5)
+            is_over.set()
+
+    run_in_threads(suspend_and_tell, end_due, end_due, cancel)
+    rows = list(Job.objects.filter(id__in=fences))
+    waits = {wait.job: wait for wait in Wait.objects.filter(job__in=fences)}
+    for job in rows:
+        # Where the request was stored before the suspension, the job does not wait.
+        wait = waits.get(job.id)
+        assert job.state in ("queued", "cancelled"), (job.state, wait and vars(wait))
+        assert job.fence == fences[job.id]
+        assert job.waiting is None
+        assert not wait or wait.ended_at
+        if job.state == "queued":
+            assert (job.attempt, wait.how) == (0, "due" if wait.kind == "pause" else "expired")
+        else:
+            assert job.id in cancelled
+    assert waiting.queue_jobs_without_wait() is None
+    Job.objects.all().delete()
+    Wait.objects.all().delete()
+    return Counter(job.state for job in rows)
