@@ -22,6 +22,7 @@ from notifications.db.transactions import database
 from notifications.deliveries.timeline import timeline
 from notifications.models import Broadcast, Notification
 from notifications.operations.matching import MAX_IDS_READ
+from notifications.streams.categories import load_categories
 
 
 @admin.register(Notification)
@@ -40,7 +41,7 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
     ordering = ("-id",)
     sortable_by = ()
     fields = (
-        *("title", "body", "url", "user", "level", "category", "key", "job", "sent_with", "data"),
+        *("title", "body", "url", "user", "level", "category_name", "key", "job", "sent_with", "data"),
         *("created_at", "read_at", "archived_at", "timeline", "seq", "raised", "id"),
     )
 
@@ -69,6 +70,14 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
             if isinstance(spec, notification_filters.NotificationCreatedFilter):
                 slices_of = slices_of.filter(**spec.id_range())
         return rows, slices_of
+
+    @admin.display(description=_("category"))
+    def category_name(self, row: Notification) -> str:
+        """Return the name that users read, and the key if that is another text."""
+        name = str(load_categories().get(row.category).name)
+        if not row.category:
+            return "-"
+        return name if name == row.category else f"{name} ({row.category})"
 
     @admin.display(description=_("sent with"))
     def sent_with(self, row: Notification) -> str:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_POST, require_safe
 
 from notifications.db.transactions import database
+from notifications.deliveries import vapid
 from notifications.deliveries.devices import describe_browser
 from notifications.deliveries.timeline import timeline
 from notifications.http import inbox_changes, inbox_query
@@ -47,6 +48,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     categories = listing.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
     context = {
         "notifications_position": position,
+        "has_push": vapid.is_configured(),
         "has_inbox": True,  # {% notifications %} preloads its modules
         "query": query,
         "query_string": inbox_query.encode(query),

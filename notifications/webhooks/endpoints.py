@@ -97,6 +97,8 @@ def create(
     )
 
     def insert() -> None:
+        # Another transaction that adds one is waited for: it locks the same rows.
+        list(lock_query(_rows().filter(user=row.user_id).order_by("id"), skip_locked=False).values_list("id"))
         if not has_room(row.user_id):
             raise TooManyWebhooks(
                 f"There are {MAX_ENDPOINTS} webhooks of this owner already. Delete one first."

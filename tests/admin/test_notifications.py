@@ -124,3 +124,15 @@ def test_page_links_to_the_broadcast(admin_client, notes):
     note = Notification.objects.get(title="sent")
     page = admin_client.get(f"{LIST}{note.pk}/change/").text
     assert f'href="/admin/notifications/broadcast/{BROADCAST}/change/"' in page
+
+
+def test_category_has_its_name(admin_client, user, settings):
+    settings.NOTIFICATIONS = {
+        **settings.NOTIFICATIONS,
+        "CATEGORIES": {"export": {"name": "Exports"}, "ops": {"name": "ops"}},
+    }
+    for category, shown in (("export", "Exports (export)"), ("ops", "ops"), ("other", "other"), ("", "-")):
+        row = make_note("note", user, category=category)
+        page = admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
+        (field,) = re.findall(r'field-category_name.*?<div class="readonly">([^<]*)</div>', page, re.DOTALL)
+        assert field == shown

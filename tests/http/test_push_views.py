@@ -147,3 +147,12 @@ def test_site_without_push(user_client, settings):
     assert user_client.get("/notifications/devices/").status_code == 404
     assert user_client.get("/notifications/devices/state/").status_code == 404
     assert post(user_client, body()).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/notifications/", "/notifications/preferences/"])
+def test_links_to_devices(user_client, settings, path):
+    """The inbox and the preferences link to them, where push is configured."""
+    link = '<a href="/notifications/devices/">'
+    assert link in user_client.get(path).content.decode()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEB_PUSH": {}}
+    assert link not in user_client.get(path).content.decode()

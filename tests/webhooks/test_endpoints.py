@@ -1,6 +1,9 @@
 """Endpoints are created and changed by functions, with clear errors."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from uuid import uuid4
 
 import django
@@ -13,6 +16,7 @@ from notifications import webhooks
 from notifications.api import notify
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, WebhookEndpoint
+from notifications.webhooks import endpoints
 
 pytestmark = pytest.mark.django_db
 
@@ -110,3 +114,29 @@ def test_off_and_on(user):
 def test_unknown_endpoint(name):
     with pytest.raises(ObjectDoesNotExist):
         getattr(webhooks, name)(uuid4())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_limit_of_two_at_once(user):
+    """Of two requests that both find room for one, one is refused."""
+    for _ in range(9):
+        webhooks.create(URL, owner=user)
+    barrier = Barrier(2)
+
+    def create():
+        barrier.wait(20)
+        try:
+            webhooks.create(URL, owner=user)
+        except webhooks.TooManyWebhooks:
+            return "refused"
+        finally:
+            connection.close()
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as threads:
+        if connection.vendor == "postgresql":
+            # The first one commits after the second has begun.
+            check = endpoints.has_room
+            patch.setattr(endpoints, "has_room", lambda key: check(key) and not time.sleep(0.3))
+        found = [each.result() for each in [threads.submit(create) for _ in range(2)]]
+    assert sorted(found, key=str) == [None, "refused"]
+    assert WebhookEndpoint.objects.count() == 10
