@@ -23,6 +23,11 @@ def style(request):
         "notifications_position": {"unread": 4},
         "selected_url": "#inbox",
         "unselected_url": "#inbox",
+        "views": [
+            ("inbox", "Inbox", "#inbox", "99+"),
+            ("unread", "Unread", "#inbox", "4"),
+            ("done", "Done", "#inbox", ""),
+        ],
         "inbox_query": {"view": "inbox", "is_filtered": False},
         "empty_queries": [
             {"view": "unread"},

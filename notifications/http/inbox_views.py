@@ -31,6 +31,8 @@ from notifications.streams.marking_seen import mark_seen
 
 #: The parameters that describe the last change, and have all rows of the page selected.
 CHANGED, SELECTED = "changed", "selected"
+#: The greatest count of a view that is shown.
+MAX_COUNT = 99
 #: Seconds after which a request that had too many changes in the background is worth another try.
 PENDING_RETRY_SECONDS = 10
 
@@ -52,7 +54,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "has_inbox": True,  # {% notifications %} preloads its modules
         "query": query,
         "query_string": inbox_query.encode(query),
-        "views": [(name, _view_labels()[name], InboxQuery(view=name).url()) for name in VIEWS],
+        "views": _describe_views(user, position.seq),
         "categories": sorted({*categories, *filter(None, [query.category])}),
         "is_page_selected": SELECTED in request.GET,
         "selected_url": _add_parameter(query.url(), SELECTED, "page"),
@@ -163,8 +165,21 @@ def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
     return render(request, "notifications/confirm_action.html", context)
 
 
-def _view_labels() -> dict[str, str]:
-    return {"inbox": gettext("Inbox"), "unread": gettext("Unread"), "done": gettext("Done")}
+def _describe_views(user: Any, head: int) -> list[tuple[str, str, str, str]]:
+    """Return the name, label, URL and count of each view. What is done is not counted: nothing is left to do there."""
+    labels = {"inbox": gettext("Inbox"), "unread": gettext("Unread"), "done": gettext("Done")}
+    counts = {
+        name: listing.count(user, MAX_COUNT + 1, head=head, filters=VIEWS[name])
+        for name in ("inbox", "unread")
+    }
+    return [
+        (name, label, InboxQuery(view=name).url(), _format_count(counts.get(name, 0)))
+        for name, label in labels.items()
+    ]
+
+
+def _format_count(count: int) -> str:
+    return f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
 
 
 def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged:

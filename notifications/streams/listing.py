@@ -119,6 +119,21 @@ def read_newest(user: Any, limit: int, *, head: int) -> list[Notification]:
     return read_between(user, limit, above=None, below=head + 1, filters=INBOX)
 
 
+def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:
+    """Return how many notifications of a user (key) a list has up to ``head``, at most ``limit``."""
+    selects = [
+        f"SELECT * FROM (SELECT 1 FROM notifications_notification "
+        f"WHERE user_id = %s AND raised < %s AND {partition} LIMIT {limit}) AS part"
+        for partition in filters.partitions()
+    ]
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted",
+            [to_db(user), head + 1] * len(selects),
+        )
+        return min(limit, cursor.fetchone()[0])
+
+
 def read_between(
     user: Any, limit: int, *, above: int | None, below: int, filters: Filters, oldest_first: bool = False
 ) -> list[Notification]:

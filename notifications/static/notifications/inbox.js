@@ -10,6 +10,11 @@
 /** @type {Record<Verb, Verb>} the verb that undoes each verb */
 const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", unarchive: "archive" };
 
+/** How long nothing is typed before the list is loaded. */
+const SEARCH_DELAY_MS = 250;
+/** The number of the last search: the responses to earlier ones are dropped. */
+let lastSearch = 0;
+
 /**
  * @param {HTMLElement} inbox
  * @param {Page} page
@@ -38,6 +43,7 @@ export function connectElement(inbox, page, signal, connectShortcuts) {
     () => message.remove(),
   ])
     signal.addEventListener("abort", stop);
+  connectSearch(inbox, page, signal);
   connectShortcuts(inbox, page, signal, { getRows, getSelectedRows, change });
   markShownSeen();
 
@@ -205,6 +211,57 @@ export function connectElement(inbox, page, signal, connectShortcuts) {
   /** @param {string} text */
   function showMessage(text) {
     message.replaceChildren(dom.createElement("span", "", text));
+  }
+}
+
+/**
+ * Load the list when something is typed or chosen in the form beside the inbox, and put it in the place of the inbox.
+ * @param {HTMLElement} inbox
+ * @param {Page} page
+ * @param {AbortSignal} signal
+ */
+function connectSearch(inbox, { clock }, signal) {
+  const form = /** @type {HTMLFormElement|null|undefined} */ (
+    inbox.parentElement?.querySelector("[role=search]")
+  );
+  if (!form) return;
+  let timer = /** @type {any} */ (null);
+  const cancel = () => clock.clearTimeout(timer);
+  signal.addEventListener("abort", cancel);
+  form.addEventListener("input", schedule, { signal });
+  form.addEventListener("submit", submit, { signal });
+
+  function schedule() {
+    cancel();
+    timer = clock.setTimeout(load, SEARCH_DELAY_MS);
+  }
+
+  /** @param {Event} event */
+  function submit(event) {
+    event.preventDefault();
+    cancel();
+    void load();
+  }
+
+  async function load() {
+    const url = new URL(form?.action ?? "");
+    for (const [name, value] of new FormData(form ?? undefined))
+      if (value) url.searchParams.set(name, String(value));
+    lastSearch += 1;
+    const number = lastSearch;
+    inbox.ariaBusy = "true";
+    try {
+      const response = await fetch(url);
+      const text = response.ok ? await response.text() : "";
+      if (number !== lastSearch || !inbox.isConnected) return;
+      const list = new DOMParser().parseFromString(text, "text/html").querySelector("notifications-inbox");
+      if (!list) throw new Error("The response has no inbox.");
+      history.replaceState(null, "", url);
+      inbox.replaceWith(list);
+    } catch {
+      // The browser says what is wrong.
+      if (number === lastSearch) location.assign(url);
+    }
   }
 }
 

@@ -19,14 +19,16 @@ const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable],
  * @param {Rows} rows
  */
 export function connectShortcuts(inbox, page, signal, { getRows, getSelectedRows, change }) {
-  const dialog = /** @type {HTMLDialogElement|null} */ (inbox.querySelector("dialog"));
-  const button = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-shortcuts]"));
+  // They are in the heading of the page, which stays when another list takes the place of the inbox.
+  const root = inbox.parentElement;
+  const dialog = /** @type {HTMLDialogElement|null} */ (root?.querySelector("dialog"));
+  const button = /** @type {HTMLElement|null} */ (root?.querySelector("[data-shortcuts]"));
   const isOn = /** @type {HTMLInputElement|null|undefined} */ (dialog?.querySelector("[type=checkbox]"));
   if (!dialog || !button || !isOn) return;
   button.hidden = false;
-  button.addEventListener("click", () => dialog.showModal());
+  button.addEventListener("click", () => dialog.showModal(), { signal });
   isOn.checked = !page.readStored(IS_OFF);
-  isOn.addEventListener("change", () => page.store(IS_OFF, isOn.checked ? 0 : 1));
+  isOn.addEventListener("change", () => page.store(IS_OFF, isOn.checked ? 0 : 1), { signal });
   document.addEventListener("keydown", handleKey, { signal });
 
   /** @type {Record<string, (row: HTMLElement|undefined, rows: HTMLElement[]) => void>} */
