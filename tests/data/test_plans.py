@@ -16,9 +16,11 @@ from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import claims, manual, reaping, recording, running
-from notifications.models import Delivery, Job, Notification, WebhookAttempt, Worker
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import claims, finishing, manual, reaping, recording, running, waiting
+from notifications.models import Delivery, Job, Notification, Wait, WebhookAttempt, Worker
 from notifications.operations import unserved_engines, unserved_queues
+from notifications.operations.depths import count_waiting
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
 from notifications.webhooks import sending as webhook_sending
@@ -149,6 +151,42 @@ def send_webhook(user):
     webhooks.delete(endpoint.id)
 
 
+def wait(user):
+    """Beside many waits that have ended, or are not due."""
+    now = timezone.now()
+    Wait.objects.bulk_create(
+        Wait(
+            job=uuid7(),
+            name="nap",
+            kind="pause",
+            attempt=1,
+            created_at=now,
+            is_awaited=True,
+            due_at=now + timedelta(days=1),
+            ended_at=now if number % 2 else None,
+        )
+        for number in range(4_000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE notifications_wait")
+    for _ in range(3):
+        job(user)
+    jobs = claim_rows(uuid7(), 3)
+    waits = [Wait(job=row.pk, name="nap", kind="pause", attempt=1) for row in jobs]
+    for row in waits:
+        row.lasts = timedelta(0)
+    finishing.finish_jobs(
+        [Outcome(job=row, state="waiting", waits=[w]) for row, w in zip(jobs, waits, strict=True)]
+    )
+    manual.cancel([jobs[0].pk])
+    manual.retry([jobs[0].pk])
+    waiting.end_due_waits()
+    assert Job.objects.filter(pk__in=[row.pk for row in jobs], state="queued").count() == 3
+    waiting.queue_jobs_without_wait()
+    waiting.queue_jobs_without_wait(uuid7())
+    count_waiting()
+
+
 def use_devices(user):
     _, keys = browser_keys()
     (device,) = devices.of_user(user)
@@ -225,6 +263,7 @@ OPERATIONS = {
     "enqueueing deliveries": deliver,
     "sending a webhook": send_webhook,
     "devices": use_devices,
+    "waiting": wait,
 }
 
 
