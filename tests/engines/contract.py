@@ -1,5 +1,7 @@
 """What holds whichever engine runs the jobs. Each engine's test class inherits it."""
 
+import json
+
 import pytest
 
 from tests.support.driver import driver
@@ -84,6 +86,22 @@ class EngineContract:
         (id,) = project.call("enqueue", task="hold")
         wait_until(lambda: states(project, [id]) == ["running"], what="the job to run")
         assert project.call("cancel", id=id) == "asked"
+        (row,) = ended(project, [id])
+        assert row["state"] == "cancelled"
+
+    @pytest.mark.parametrize("task", ["pause_between", "pause_between_sync"])
+    def test_job_goes_on_after_a_pause(self, project, task):
+        """Its id is handed over anew. Its step is executed once, and its attempt is counted once."""
+        (id,) = project.call("enqueue", task=f"engines.tasks.{task}")
+        (row,) = ended(project, [id])
+        assert (row["state"], row["attempt"], row["fence"]) == ("succeeded", 1, 2)
+        pids = json.loads(row["result"])
+        assert len(pids) == 2
+
+    def test_job_is_cancelled_in_a_pause(self, project):
+        (id,) = project.call("enqueue", task="engines.tasks.pause_between", args=[3600])
+        wait_until(lambda: states(project, [id]) == ["waiting"], what="the job to wait")
+        assert project.call("cancel", id=id) == "cancelled"
         (row,) = ended(project, [id])
         assert row["state"] == "cancelled"
 
@@ -174,5 +192,7 @@ def ended(project, ids, timeout=60):
 def find_ended(project, ids):
     """Return the rows of these jobs, or False if one is not done."""
     found = project.call("rows", ids=ids)
-    is_done = len(found) == len(ids) and all(row["state"] not in ("queued", "running") for row in found)
+    is_done = len(found) == len(ids) and all(
+        row["state"] not in ("queued", "running", "waiting") for row in found
+    )
     return is_done and found

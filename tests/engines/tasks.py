@@ -3,14 +3,32 @@
 import asyncio
 import os
 import signal
+from datetime import timedelta
 
-from notifications.api import ajoin, join, policy, task
+from notifications.api import ajoin, apause, astep, join, pause, policy, step, task
 
 
 @task
 @policy(concurrency_key="one")
 async def one_at_a_time():
     await asyncio.sleep(0.2)
+
+
+@task
+@policy(max_attempts=1)
+async def pause_between(seconds=0.3):
+    """Return the processes before and after a pause."""
+    first = await astep("first", os.getpid)
+    await apause("nap", timedelta(seconds=seconds))
+    return [first, os.getpid()]
+
+
+@task
+@policy(max_attempts=1)
+def pause_between_sync():
+    first = step("first", os.getpid)
+    pause("nap", timedelta(seconds=0.3))
+    return [first, os.getpid()]
 
 
 @task

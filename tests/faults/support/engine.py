@@ -26,10 +26,12 @@ UNNUMBERED = """
 SELECT (SELECT count(*) FROM notifications_job WHERE seq IS NULL)
      + (SELECT count(*) FROM notifications_notification WHERE seq IS NULL)
 """
-ACTIVE = f"{UNNUMBERED} + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))"
+ACTIVE = (
+    f"{UNNUMBERED} + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running', 'waiting'))"
+)
 UNFINISHED = """
 SELECT id, state, seq, attempt, worker, run_after, deadline, check_at FROM notifications_job
-WHERE state IN ('queued', 'running') OR seq IS NULL
+WHERE state IN ('queued', 'running', 'waiting') OR seq IS NULL
 """
 TOTALS = """
 SELECT outcome, sum(count) FROM notifications_jobstatistics WHERE period = 4 OR shard > 0 GROUP BY outcome

@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import time
+from datetime import timedelta
 
 from notifications import outbound
-from notifications.api import astep, policy, progress, task
+from notifications.api import apause, astep, policy, progress, task
 from tests.faults.support.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")
@@ -45,6 +46,16 @@ async def pay_ten(context, url, delays):
     paid = [await astep(f"pay {step}", pay, step) for step in range(10)]
     write_effect(context, "done")
     return paid
+
+
+@task(takes_context=True)
+@policy(max_attempts=100)
+async def pay_and_pause(context, naps, milliseconds):
+    """Make a paid call after each pause. Each is an effect of its own."""
+    for number in range(naps):
+        await apause(f"nap {number}", timedelta(milliseconds=milliseconds))
+        await astep(f"pay {number}", write_effect, context, f"paid-{number}")
+    return naps
 
 
 @task(takes_context=True)
