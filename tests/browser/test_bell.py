@@ -10,6 +10,7 @@ from tests.browser.parts import (
     create_report,
     expect_unread,
     find_bell,
+    find_toasts,
     open_bell,
     read_stored_titles,
     visit,
@@ -54,14 +55,15 @@ def test_keyboard(site_server, page):
     dialog = page.get_by_role("dialog", name="Notifications")
     expect(dialog.get_by_role("link", name="Hello")).to_be_visible()
     expect(find_bell(page)).to_have_attribute("popovertarget", "")
-    page.keyboard.press("Tab")
-    expect(dialog.get_by_role("button", name="Mark all as read")).to_be_focused()
+    for name in ("Inbox", "Unread", "Mark all as read"):
+        page.keyboard.press("Tab")
+        expect(dialog.get_by_role("button", name=name)).to_be_focused()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(find_bell(page)).to_be_focused()
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
+    for _ in range(4):
+        page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("/check/$"))
     expect_unread(page, 0)
@@ -94,6 +96,45 @@ def test_marking_updates_all_windows_and_new_items_do_not_move_the_list(site_ser
     expect_unread(two, 0)
     expect_unread(one, 0)
     expect(items.nth(0)).not_to_contain_text("Unread")
+
+
+def test_rows_are_read_and_done_in_the_bell(site_server, page):
+    """What is done is replaced by an older one. The tab of what is unread lists nothing else."""
+    site_server.python(
+        "from django.contrib.auth import get_user_model\n"
+        "from notifications.api import notify\n"
+        "user = get_user_model().objects.get(username='demo')\n"
+        "for n in range(1, 11): notify(user, f'Number {n}', url='/check/')"
+    )
+    visit(page, site_server.url, "/reports/")
+    dialog = open_bell(page)
+    items = dialog.get_by_role("listitem")
+    expect(items).to_have_count(8)
+    expect(items.last).to_contain_text("Number 3")
+    dialog.get_by_role("button", name="Done: Number 10").focus()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("link", name="Number 10")).to_have_count(0)
+    expect(dialog.get_by_role("link", name="Number 9")).to_be_focused()
+    expect(items).to_have_count(8)
+    expect(items.last).to_contain_text("Number 2")
+    items.first.hover()
+    dialog.get_by_role("button", name="Mark as read: Number 9").click()
+    expect(items.first).not_to_contain_text("Unread")
+    expect_unread(page, 8)
+    dialog.get_by_role("button", name="Unread", exact=True).click()
+    expect(items.first).to_contain_text("Number 8")
+    expect(items).to_have_count(8)
+
+
+def test_opening_the_bell_dismisses_the_toasts(site_server, page):
+    """Its list has what they show, errors too, which would stay."""
+    visit(page, site_server.url, "/reports/")
+    site_server.manage("notify", "demo", "First", "--level", "error")
+    expect(find_toasts(page)).to_have_count(1)
+    dialog = open_bell(page)
+    expect(find_toasts(page)).to_have_count(0)
+    expect(dialog.get_by_role("link", name="First")).to_be_visible()
+    expect_unread(page, 1)
 
 
 def test_a_list_that_cannot_be_loaded_offers_a_retry(site_server, new_page):

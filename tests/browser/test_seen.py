@@ -48,7 +48,7 @@ def test_opening_the_bell_clears_the_badge_on_all_devices(site_server, new_page)
         expect_unseen(page, 0)
         expect_unread(page, 2)
     expect(one.get_by_role("button", name="Notifications: 2 unread", exact=True)).to_be_visible()
-    expect(dialog.get_by_text("Unread")).to_have_count(2)
+    expect(dialog.get_by_text("Unread:")).to_have_count(2)
     for _ in range(2):
         one.keyboard.press("Escape")
         open_bell(one)

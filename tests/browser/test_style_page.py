@@ -99,7 +99,10 @@ def test_its_bell_and_toasts_are_built_as_the_script_builds_them(site_server, pa
     live_parts = panel.evaluate(
         "(panel) => [...panel.children].map((node) => [node.tagName, node.className])"
     )
-    texts = "(panel) => [...panel.querySelectorAll('strong, .notifications-foot')].map((node) => node.textContent)"
+    texts = (
+        "(panel) => [...panel.querySelectorAll('.notifications-tab, .notifications-foot')]"
+        ".map((node) => node.textContent)"
+    )
     live_texts = panel.evaluate(texts)
     page.goto(f"{site_server.url}/style/")
     assert page.locator(".notifications-toast", has_text="Ada").evaluate(DESCRIBE) == live_toast

@@ -29,8 +29,20 @@ export function connectElement(element, page, signal) {
   const note = createElement("p", "notifications-note");
   const retryButton = createElement("button", "notifications-quiet", localization.text("again"));
   const status = createElement("p", "notifications-status");
+  const tabs = [false, true].map((isUnread) => {
+    const tab = createElement(
+      "button",
+      "notifications-tab",
+      localization.text(isUnread ? "unread" : "inbox"),
+    );
+    tab.addEventListener("click", () => showTab(isUnread));
+    return tab;
+  });
   /** @type {string[]} ids of the notifications in the list */
   let shownIds = [];
+  let showsUnread = false;
+  /** Ids of the notifications that are done, before the frame says so. */
+  const doneIds = new Set();
   let titlePrefix = "";
   let shownState = /** @type {string|null} */ (null);
 
@@ -61,7 +73,7 @@ export function connectElement(element, page, signal) {
     newerButton.addEventListener("click", showLatest);
     retryButton.addEventListener("click", open);
     const head = createElement("div", "notifications-head");
-    head.append(createElement("strong", "", localization.text("notifications")), markAllButton);
+    head.append(...tabs, markAllButton);
     const link = dom.createLink("notifications-foot", localization.text("see_all"), page.inboxUrl);
     panel.append(head, status, newerButton, list, note, retryButton, link);
   }
@@ -91,7 +103,18 @@ export function connectElement(element, page, signal) {
     if (client.state === "signed_out") return;
     renderList();
     if (!shownIds.length) showNote(localization.text("loading"));
-    page.loadLatest(LIST_LENGTH).then(showLatest, () => showNote(localization.text("unreadable"), true));
+    load();
+  }
+
+  function load() {
+    const failed = () => showNote(localization.text("unreadable"), true);
+    page.loadLatest(LIST_LENGTH, showsUnread).then(showLatest, failed);
+  }
+
+  /** @param {boolean} isUnread whether only what is unread is listed */
+  function showTab(isUnread) {
+    showsUnread = isUnread;
+    open();
   }
 
   function showLatest() {
@@ -102,15 +125,19 @@ export function connectElement(element, page, signal) {
   function renderList() {
     const latest = page
       .newerThan(-1)
+      .filter((item) => !doneIds.has(item.id) && (!showsUnread || dom.isUnread(item)))
       .sort((a, b) => b.raised - a.raised)
       .slice(0, LIST_LENGTH);
     const ids = latest.map((item) => item.id);
     // Where the list is the same, new rows would take away the keyboard focus.
-    if (ids.join() === shownIds.join()) dom.updateRows(list, latest, localization);
-    else list.replaceChildren(...latest.map(createRow));
+    if (ids.slice(0, shownIds.length).join() === shownIds.join()) {
+      dom.updateRows(list, latest, localization);
+      list.append(...latest.slice(shownIds.length).map(createRow));
+    } else list.replaceChildren(...latest.map(createRow));
     shownIds = ids;
     newerButton.hidden = true;
-    showNote(latest.length ? "" : localization.text("empty"));
+    for (const [index, tab] of tabs.entries()) tab.ariaPressed = String(showsUnread === Boolean(index));
+    showNote(latest.length ? "" : localization.text(showsUnread ? "none_unread" : "empty"));
   }
 
   /** @param {Notification} item */
@@ -121,14 +148,57 @@ export function connectElement(element, page, signal) {
     const main = createElement("div", "notifications-main");
     const actions = dom.createActions(item, page.getActionUrl);
     main.append(dom.createSummary(item, page), ...(actions ? [actions] : []));
-    row.append(main);
+    const verbs = createElement("span", "notifications-verbs");
+    verbs.append(createVerb("read", row, item), createVerb("archive", row, item));
+    row.append(main, verbs);
     dom.updateUnreadMark(row, dom.isUnread(item), localization);
     return row;
+  }
+
+  /**
+   * @param {"read"|"archive"} verb
+   * @param {HTMLElement} row
+   * @param {Notification} item
+   */
+  function createVerb(verb, row, item) {
+    const isRead = verb === "read";
+    const button = createElement("button", `notifications-verb${isRead ? " notifications-if-unread" : ""}`);
+    button.title = localization.text(isRead ? "read" : "done");
+    button.ariaLabel = `${button.title}: ${item.title}`;
+    button.append(dom.createIcon(page.icons[isRead ? "mail_open" : "check"]));
+    button.addEventListener("click", () => change(verb, row, item));
+    return button;
+  }
+
+  /**
+   * Mark a row as read, or take it from the list, which is filled up again. The focus stays in the list.
+   * @param {"read"|"archive"} verb
+   * @param {HTMLElement} row
+   * @param {Notification} item
+   */
+  async function change(verb, row, item) {
+    try {
+      await page.mark(verb, [item]);
+    } catch {
+      return showNote(localization.text("unsaved"));
+    }
+    const hadFocus = row.contains(document.activeElement);
+    const next = verb === "read" ? row : (row.nextElementSibling ?? row.previousElementSibling);
+    if (verb === "read") dom.updateUnreadMark(row, false, localization);
+    else {
+      doneIds.add(item.id);
+      row.remove();
+      shownIds = shownIds.filter((id) => id !== item.id);
+      if (shownIds.length < LIST_LENGTH) load();
+    }
+    const target = next?.querySelector("a") ?? tabs[0];
+    if (hadFocus) /** @type {HTMLElement} */ (target).focus();
   }
 
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
     updateCount();
+    for (const { id } of notifications) doneIds.delete(id);
     if (!isOpen()) return;
     dom.updateRows(list, notifications, localization);
     // A jobs frame brings no notifications: those that loadLatest() merges are rendered when it has ended.

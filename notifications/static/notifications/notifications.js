@@ -19,7 +19,7 @@
  *   newerThan: (raised: number) => Notification[],
  *   shownIds: Set<string>, doneStates: string[], icons: Record<string, string>,
  *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
- *   loadLatest: (count: number) => Promise<void>,
+ *   loadLatest: (count: number, isUnread?: boolean) => Promise<void>,
  *   getActionUrl: (id: string, number: number) => string,
  *   localizeUrl: (url: string|null) => string|null,
  *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
@@ -184,8 +184,9 @@ function notificationActions(client, jobs, data, markUrls) {
   };
   let seenUpTo = 0;
   return {
-    loadLatest: async (count) => {
+    loadLatest: async (count, isUnread) => {
       const url = new URL(data.list, location.href);
+      if (isUnread) url.searchParams.set("unread", "1");
       url.searchParams.set("limit", String(count));
       client.merge((await jobs.send(url.href)).items);
     },

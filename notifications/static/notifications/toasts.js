@@ -185,6 +185,8 @@ export function connectElement(element, page, signal) {
     { signal },
   );
   document.addEventListener("keydown", handleKey, { signal });
+  // An opened bell shows what the toasts show. The event of a popover does not bubble.
+  document.addEventListener("toggle", clearForBell, { signal, capture: true });
   addEventListener("pagehide", () => queue.savePosition(), { signal });
   for (const stop of [
     client.on("change", handleChange),
@@ -207,6 +209,11 @@ export function connectElement(element, page, signal) {
     } else {
       for (const item of items) add([item]);
     }
+  }
+
+  /** @param {Event} event */
+  function clearForBell({ target }) {
+    if (/** @type {Element} */ (target).matches(".notifications-panel:popover-open")) clear();
   }
 
   function clear() {
