@@ -15,8 +15,8 @@ def lock_query(rows: Any, *, skip_locked: bool = True) -> Any:
     return rows.select_for_update(skip_locked=skip_locked, no_key=features.has_select_for_no_key_update)
 
 
-def lock_sql(*, skip_locked: bool = True, of: str = "") -> str:
-    """Return the SQL that ``lock_query`` appends to a query. ``of`` is the table whose rows a join locks."""
+def lock_sql(*, skip_locked: bool = True) -> str:
+    """Return the SQL that ``lock_query`` appends to a query."""
     if not connection().features.has_select_for_update_skip_locked:
         return ""
-    return f" FOR NO KEY UPDATE{of and f' OF {of}'}{' SKIP LOCKED' if skip_locked else ''}"
+    return " FOR NO KEY UPDATE SKIP LOCKED" if skip_locked else " FOR NO KEY UPDATE"

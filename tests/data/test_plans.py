@@ -212,6 +212,7 @@ def undo(user):
 
 
 OPERATIONS = {
+    "waiting": wait,  # first: it fills a table that others read
     "numbering": number_a_few,
     "numbering many": number_many_users,
     "numbering pending": number_pending,
@@ -263,7 +264,6 @@ OPERATIONS = {
     "enqueueing deliveries": deliver,
     "sending a webhook": send_webhook,
     "devices": use_devices,
-    "waiting": wait,
 }
 
 

@@ -30,6 +30,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Waits that one transaction ends at most, and jobs that it queues again.
 MAX_WAITS_PER_TRANSACTION = 100
+#: Due waits of which those are chosen whose jobs are not locked.
+MAX_WAITS_READ = 10_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
 MAX_JOBS_PER_CHECK = 1_000
 #: The end of each wait by its time, by its kind.
@@ -168,12 +170,18 @@ def queue_jobs_without_wait(after: UUID | None = None) -> UUID | None:
 
 def _end_due_waits() -> bool:
     now, param = database_now_sql()
+    # Each job is looked up by itself: for a join PostgreSQL may read all jobs.
+    lookup = (
+        f"LATERAL (SELECT id FROM notifications_job WHERE id = w.job{lock_sql()}) j"
+        if connection().vendor == "postgresql"
+        else "notifications_job j WHERE j.id = w.job"
+    )
     with connection().cursor() as cursor:
         # With LIMIT beyond the locks, so that locked jobs do not count. None is waited for, so their order is free.
         cursor.execute(
-            "SELECT w.id FROM notifications_wait w JOIN notifications_job j ON j.id = w.job "
-            f"WHERE w.ended_at IS NULL AND w.due_at <= {now} ORDER BY w.due_at "
-            f"LIMIT {MAX_WAITS_PER_TRANSACTION}{lock_sql(of='j')}",
+            "SELECT w.id FROM (SELECT id, job FROM notifications_wait "
+            f"WHERE ended_at IS NULL AND due_at <= {now} ORDER BY due_at LIMIT {MAX_WAITS_READ}) w "
+            f"CROSS JOIN {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
             [param],
         )
         ids = [row[0] for row in cursor.fetchall()]
