@@ -1,48 +1,164 @@
-import django.db.models.deletion
 from django.conf import settings
+from django.core.validators import MaxValueValidator
 from django.db import migrations, models
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import IsNull
 
-import notifications.ids
+from notifications.ids import uuid7
+
+
+def user(field=models.ForeignKey, **options):
+    options |= {"db_constraint": False, "on_delete": models.DO_NOTHING, "related_name": "+"}
+    if field is models.ForeignKey:
+        options.setdefault("db_index", False)
+    return field(to=settings.AUTH_USER_MODEL, **options)
 
 
 class Migration(migrations.Migration):
     initial = True
 
-    # 0002_engine to 0006_job_queued of unreleased versions are part of this migration.
-
-    dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-    ]
+    dependencies = [migrations.swappable_dependency(settings.AUTH_USER_MODEL)]
 
     operations = [
+        migrations.CreateModel(
+            name="AlertState",
+            fields=[
+                ("id", models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("evaluated_at", models.DateTimeField()),
+                ("worker_seen_at", models.DateTimeField()),
+                ("no_worker_since", models.DateTimeField(null=True)),
+                ("lease_lost_at", models.DateTimeField(null=True)),
+                ("lost_worker", models.CharField(blank=True, default="", max_length=511)),
+            ],
+            options={"default_permissions": ()},
+        ),
+        migrations.CreateModel(
+            name="DutyRun",
+            fields=[
+                ("name", models.CharField(max_length=100, primary_key=True, serialize=False)),
+                ("last_run_at", models.DateTimeField()),
+            ],
+            options={"default_permissions": ()},
+        ),
         migrations.CreateModel(
             name="Epoch",
             fields=[
                 ("id", models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
                 ("value", models.UUIDField()),
             ],
+            options={"default_permissions": ()},
+        ),
+        migrations.CreateModel(
+            name="Queue",
+            fields=[
+                (
+                    "name",
+                    models.CharField(max_length=100, primary_key=True, serialize=False, verbose_name="queue"),
+                ),
+                ("paused_at", models.DateTimeField(blank=True, null=True, verbose_name="paused")),
+            ],
             options={
+                "verbose_name": "queue",
+                "verbose_name_plural": "queues",
+                "default_permissions": ("view", "change"),
+            },
+        ),
+        migrations.CreateModel(
+            name="Reader",
+            fields=[
+                ("user", user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user")),
+                ("paused_until", models.DateTimeField(blank=True, null=True, verbose_name="paused until")),
+                (
+                    "time_zone",
+                    models.CharField(blank=True, default="", max_length=64, verbose_name="time zone"),
+                ),
+                (
+                    "digest_hour",
+                    models.PositiveSmallIntegerField(
+                        default=8, validators=[MaxValueValidator(23)], verbose_name="hour"
+                    ),
+                ),
+                (
+                    "digest_day",
+                    models.PositiveSmallIntegerField(
+                        default=0, validators=[MaxValueValidator(6)], verbose_name="day"
+                    ),
+                ),
+                (
+                    "dead_address",
+                    models.CharField(blank=True, default="", max_length=320, verbose_name="dead address"),
+                ),
+                (
+                    "dead_error",
+                    models.CharField(blank=True, default="", max_length=500, verbose_name="error"),
+                ),
+            ],
+            options={"verbose_name": "reader", "verbose_name_plural": "readers", "default_permissions": ()},
+        ),
+        migrations.CreateModel(
+            name="Schedule",
+            fields=[
+                (
+                    "name",
+                    models.CharField(
+                        max_length=100, primary_key=True, serialize=False, verbose_name="schedule"
+                    ),
+                ),
+                ("timing", models.CharField(max_length=300, verbose_name="timing")),
+                ("task_path", models.CharField(max_length=500, verbose_name="task")),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+                ("paused_at", models.DateTimeField(blank=True, null=True, verbose_name="paused")),
+                ("next_tick", models.DateTimeField(blank=True, null=True, verbose_name="next run")),
+                ("last_tick", models.DateTimeField(blank=True, null=True, verbose_name="last tick")),
+                (
+                    "problem",
+                    models.CharField(
+                        blank=True,
+                        choices=[("failed", "Failed"), ("missed", "Missed"), ("skipped", "Skipped")],
+                        default="",
+                        max_length=10,
+                        verbose_name="problem",
+                    ),
+                ),
+                ("problem_since", models.DateTimeField(blank=True, null=True)),
+                ("problem_job", models.UUIDField(blank=True, null=True)),
+                ("problem_facts", models.TextField(db_default="{}", default="{}", editable=False)),
+                ("announcement", models.CharField(blank=True, default="", max_length=10)),
+                ("announcement_text", models.CharField(blank=True, default="", max_length=500)),
+            ],
+            options={
+                "verbose_name": "schedule",
+                "verbose_name_plural": "schedules",
+                "permissions": [("run_schedule", "Can run a schedule now")],
+                "default_permissions": ("view", "change"),
+            },
+        ),
+        migrations.CreateModel(
+            name="ServerProcess",
+            fields=[
+                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
+                ("host", models.CharField(max_length=255, verbose_name="host")),
+                ("pid", models.PositiveBigIntegerField(verbose_name="process id")),
+                ("started_at", models.DateTimeField(verbose_name="started")),
+                ("lease_until", models.DateTimeField(verbose_name="lease until")),
+                ("sockets", models.PositiveIntegerField(default=0, verbose_name="sockets")),
+                ("users", models.PositiveIntegerField(default=0, verbose_name="users")),
+            ],
+            options={
+                "verbose_name": "server process",
+                "verbose_name_plural": "server processes",
                 "default_permissions": (),
             },
         ),
         migrations.CreateModel(
             name="Stream",
             fields=[
-                (
-                    "user",
-                    models.OneToOneField(
-                        db_constraint=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        primary_key=True,
-                        related_name="+",
-                        serialize=False,
-                        to=settings.AUTH_USER_MODEL,
-                        verbose_name="user",
-                    ),
-                ),
+                ("user", user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user")),
                 ("head", models.BigIntegerField(default=0)),
                 ("floor", models.BigIntegerField(default=0)),
                 ("unread", models.BigIntegerField(default=0)),
+                ("seen", models.BigIntegerField(db_default=0, default=0)),
+                ("unseen", models.BigIntegerField(db_default=0, default=0)),
                 ("guard", models.BigIntegerField(default=0)),
             ],
             options={
@@ -54,18 +170,17 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Worker",
             fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        default=notifications.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
+                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
                 ("host", models.CharField(max_length=255, verbose_name="host")),
                 ("process", models.CharField(max_length=255, verbose_name="process")),
                 ("started_at", models.DateTimeField(verbose_name="started")),
                 ("lease_until", models.DateTimeField(verbose_name="lease until")),
                 ("queues", models.CharField(blank=True, default="", max_length=1000, verbose_name="queues")),
                 ("concurrency", models.PositiveIntegerField(verbose_name="concurrency")),
+                (
+                    "broker",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=64),
+                ),
                 ("load", models.PositiveIntegerField(default=0, verbose_name="load")),
                 ("outbound", models.TextField(blank=True, default="", verbose_name="outbound calls")),
             ],
@@ -76,12 +191,140 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Alert",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("stalled", "Queue finishes nothing"),
+                            ("wait", "Jobs wait too long"),
+                            ("failures", "Many jobs fail"),
+                            ("no_worker", "No worker"),
+                            ("schedule", "Schedule missed"),
+                            ("lease", "Worker lost"),
+                        ],
+                        max_length=20,
+                        verbose_name="kind",
+                    ),
+                ),
+                ("subject", models.CharField(blank=True, default="", max_length=200, verbose_name="subject")),
+                ("detail", models.CharField(blank=True, default="", max_length=500, verbose_name="detail")),
+                ("facts", models.TextField(db_default="{}", default="{}", editable=False)),
+                ("opened_at", models.DateTimeField(verbose_name="opened")),
+                ("seen_at", models.DateTimeField(verbose_name="last seen")),
+                ("closed_at", models.DateTimeField(blank=True, null=True, verbose_name="closed")),
+            ],
+            options={
+                "verbose_name": "alert",
+                "verbose_name_plural": "alerts",
+                "permissions": (("receive_alerts", "Can receive alerts"),),
+                "default_permissions": ("view",),
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("closed_at__isnull", True)),
+                        fields=("kind", "subject"),
+                        name="notifications_alert_open",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Overview",
+            fields=[],
+            options={
+                "verbose_name": "overview",
+                "verbose_name_plural": "overview",
+                "proxy": True,
+                "default_permissions": ("view",),
+            },
+            bases=("notifications.alert",),
+        ),
+        migrations.CreateModel(
+            name="Broadcast",
+            fields=[
+                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
+                (
+                    "level",
+                    models.CharField(
+                        choices=[
+                            ("info", "Info"),
+                            ("success", "Success"),
+                            ("warning", "Warning"),
+                            ("error", "Error"),
+                        ],
+                        max_length=10,
+                        verbose_name="level",
+                    ),
+                ),
+                (
+                    "category",
+                    models.CharField(blank=True, default="", max_length=100, verbose_name="category"),
+                ),
+                ("title", models.CharField(max_length=200, verbose_name="title")),
+                ("body", models.TextField(blank=True, default="", max_length=2000, verbose_name="body")),
+                ("url", models.CharField(blank=True, default="", max_length=1000, verbose_name="link")),
+                (
+                    "audience_kind",
+                    models.CharField(
+                        choices=[
+                            ("users", "Users"),
+                            ("groups", "Members of groups"),
+                            ("permission", "Holders of a permission"),
+                            ("staff", "All staff"),
+                            ("everybody", "Everybody"),
+                        ],
+                        max_length=20,
+                        verbose_name="audience",
+                    ),
+                ),
+                ("audience_values", models.TextField(default="[]")),
+                ("audience_text", models.CharField(max_length=500, verbose_name="to")),
+                ("recipients", models.PositiveBigIntegerField(verbose_name="recipients")),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("sending", "Sending"),
+                            ("sent", "Sent"),
+                            ("withdrawing", "Withdrawing"),
+                            ("withdrawn", "Withdrawn"),
+                        ],
+                        default="sending",
+                        max_length=20,
+                        verbose_name="state",
+                    ),
+                ),
+                ("position", models.TextField(blank=True, default="")),
+                ("sent", models.PositiveBigIntegerField(default=0, verbose_name="sent")),
+                ("withdrawn", models.PositiveBigIntegerField(default=0, verbose_name="withdrawn")),
+                ("job", models.UUIDField(null=True, verbose_name="job")),
+                ("withdrawal_job", models.UUIDField(null=True, verbose_name="job of the withdrawal")),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+                ("sent_at", models.DateTimeField(null=True, verbose_name="sent at")),
+                ("withdrawn_at", models.DateTimeField(null=True, verbose_name="withdrawn at")),
+                ("sender", user(null=True, verbose_name="sender")),
+            ],
+            options={
+                "verbose_name": "broadcast",
+                "verbose_name_plural": "broadcasts",
+                "permissions": [("withdraw_broadcast", "Can withdraw broadcasts")],
+                "default_permissions": ("view",),
+            },
+        ),
+        migrations.CreateModel(
             name="Job",
             fields=[
                 (
                     "id",
                     models.UUIDField(
-                        default=notifications.ids.uuid7, editable=False, primary_key=True, serialize=False
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
                 ("seq", models.BigIntegerField(default=0, editable=False, null=True)),
@@ -91,6 +334,37 @@ class Migration(migrations.Migration):
                 ("kwargs", models.TextField(default="{}", verbose_name="keyword arguments")),
                 ("backend", models.CharField(max_length=100, verbose_name="backend")),
                 ("queue_name", models.CharField(max_length=100, verbose_name="queue")),
+                (
+                    "lane",
+                    models.CharField(
+                        choices=[
+                            ("async", "Async"),
+                            ("sync", "Sync"),
+                            ("suspect", "Suspect"),
+                            ("engine", "For an engine"),
+                            ("handed", "Handed to an engine"),
+                            ("isolated", "Suspect"),
+                            ("observed", "Observed"),
+                        ],
+                        db_default="sync",
+                        default="sync",
+                        editable=False,
+                        max_length=10,
+                    ),
+                ),
+                ("hand_over_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "handed_over_at",
+                    models.DateTimeField(
+                        blank=True, editable=False, null=True, verbose_name="handed over since"
+                    ),
+                ),
+                (
+                    "handovers",
+                    models.PositiveIntegerField(
+                        db_default=0, default=0, editable=False, verbose_name="handed over"
+                    ),
+                ),
                 ("priority", models.SmallIntegerField(default=0, verbose_name="priority")),
                 ("run_after", models.DateTimeField(blank=True, null=True, verbose_name="run after")),
                 (
@@ -112,7 +386,13 @@ class Migration(migrations.Migration):
                 ("max_attempts", models.PositiveIntegerField(default=1, verbose_name="attempts at most")),
                 ("worker", models.UUIDField(blank=True, null=True, verbose_name="worker")),
                 ("fence", models.BigIntegerField(default=0)),
-                ("deadline", models.DateTimeField(blank=True, null=True)),
+                ("deadline", models.DateTimeField(blank=True, null=True, verbose_name="deadline")),
+                ("fail_if_unknown_after", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("check_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("missing_since", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("broker", models.CharField(blank=True, editable=False, max_length=64, null=True)),
+                ("open_until", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
                 ("progress_message", models.CharField(blank=True, default="", max_length=200)),
@@ -127,6 +407,17 @@ class Migration(migrations.Migration):
                 ("idempotency_expires_at", models.DateTimeField(blank=True, null=True)),
                 ("concurrency_key", models.CharField(blank=True, default="", max_length=200)),
                 ("batch", models.UUIDField(blank=True, null=True)),
+                (
+                    "schedule",
+                    models.CharField(
+                        blank=True,
+                        db_default="",
+                        default="",
+                        editable=False,
+                        max_length=100,
+                        verbose_name="schedule",
+                    ),
+                ),
                 ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
                 ("cancelled_by_other", models.BooleanField(default=False)),
                 ("created_at", models.DateTimeField(editable=False, verbose_name="created")),
@@ -139,24 +430,112 @@ class Migration(migrations.Migration):
                     "finished_at",
                     models.DateTimeField(blank=True, editable=False, null=True, verbose_name="finished"),
                 ),
-                (
-                    "user",
-                    models.ForeignKey(
-                        blank=True,
-                        db_constraint=False,
-                        db_index=False,
-                        null=True,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                        verbose_name="user",
-                    ),
-                ),
+                ("user", user(blank=True, null=True, verbose_name="user")),
             ],
             options={
                 "verbose_name": "job",
                 "verbose_name_plural": "jobs",
+                "permissions": [
+                    ("view_job_arguments", "Can view the arguments of jobs"),
+                    ("view_traceback", "Can view the tracebacks of jobs"),
+                ],
                 "default_permissions": ("view", "change"),
+                "indexes": [
+                    models.Index(fields=["user", "seq"], name="notifications_job_seq"),
+                    models.Index(fields=["user", "created_at", "id"], name="notifications_job_user"),
+                    models.Index(
+                        condition=models.Q(("seq__isnull", True)),
+                        fields=["user", "id"],
+                        name="notifications_job_unnumbered",
+                    ),
+                    models.Index(
+                        condition=models.Q(("seq", 0), ("user__isnull", False)),
+                        fields=["user", "queued_at"],
+                        name="notifications_job_active",
+                    ),
+                    models.Index(
+                        condition=models.Q(("run_after__isnull", True), ("state", "queued")),
+                        fields=["lane", "-priority", "id"],
+                        name="notifications_job_ready",
+                    ),
+                    models.Index(
+                        condition=models.Q(("run_after__isnull", False), ("state", "queued")),
+                        fields=["run_after", "id"],
+                        name="notifications_job_delayed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state__startswith", "queued")),
+                        fields=["queue_name", "lane", "run_after", "-priority", "id"],
+                        name="notifications_job_queued",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state__endswith", "queued")),
+                        fields=["queue_name", "lane", "concurrency_key", "run_after", "-priority", "id"],
+                        name="notifications_job_keyed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "running")),
+                        fields=["worker", "id"],
+                        name="notifications_job_running",
+                    ),
+                    models.Index(
+                        condition=models.Q(("lane", "handed"), ("state", "queued")),
+                        fields=["hand_over_at", "id"],
+                        name="notifications_job_handed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("lane", "observed"), ("state", "queued")),
+                        fields=["check_at", "id"],
+                        name="notifications_job_check",
+                    ),
+                    models.Index(
+                        condition=models.Q(("lane", "observed"), ("state", "queued")),
+                        fields=["deadline", "id"],
+                        name="notifications_job_observed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("finished_at__isnull", False)),
+                        fields=["finished_at"],
+                        name="notifications_job_finished",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "failed")),
+                        fields=["finished_at"],
+                        name="notifications_job_failed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("batch__isnull", False)),
+                        fields=["batch", "state"],
+                        name="notifications_job_batch",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "failed")),
+                        fields=["created_at", "id", "state"],
+                        name="notifications_job_failed_at",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "cancelled")),
+                        fields=["created_at", "id", "state"],
+                        name="notifications_job_cancelled_at",
+                    ),
+                    models.Index(fields=["created_at", "id"], name="notifications_job_list"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(
+                            ("user__isnull", False), models.Q(("idempotency_key", ""), _negated=True)
+                        ),
+                        fields=("user", "idempotency_key"),
+                        name="notifications_job_key",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(
+                            ("user__isnull", True), models.Q(("idempotency_key", ""), _negated=True)
+                        ),
+                        fields=("idempotency_key",),
+                        name="notifications_job_key_nobody",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -185,12 +564,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("exception_class_path", models.CharField(blank=True, default="", max_length=500)),
+                (
+                    "location",
+                    models.CharField(
+                        blank=True, db_default="", default="", max_length=300, verbose_name="location"
+                    ),
+                ),
                 ("traceback", models.TextField(blank=True, default="")),
                 (
                     "job",
                     models.ForeignKey(
                         db_constraint=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="attempts",
                         to="notifications.job",
                     ),
@@ -203,16 +588,83 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="JobStatistics",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "period",
+                    models.SmallIntegerField(
+                        choices=[(1, "Minute"), (2, "Hour"), (3, "Day (UTC)"), (4, "All time")],
+                        verbose_name="period",
+                    ),
+                ),
+                ("shard", models.BigIntegerField()),
+                ("start", models.BigIntegerField(verbose_name="start")),
+                ("queue_name", models.CharField(max_length=100, verbose_name="queue")),
+                ("task_path", models.CharField(max_length=500, verbose_name="task")),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                            ("retried", "Attempt retried"),
+                            ("timed_out", "Attempt timed out"),
+                            ("lost", "Attempt lost"),
+                        ],
+                        max_length=10,
+                        verbose_name="outcome",
+                    ),
+                ),
+                ("count", models.BigIntegerField(verbose_name="count")),
+                ("enqueued", models.BigIntegerField(verbose_name="enqueued")),
+                ("wait_microseconds", models.BigIntegerField()),
+                ("run_microseconds", models.BigIntegerField()),
+                *(
+                    (f"{name}_{n}", models.BigIntegerField(editable=False, null=True))
+                    for name in ("wait", "run")
+                    for n in range(28)
+                ),
+            ],
+            options={
+                "verbose_name": "job statistics",
+                "verbose_name_plural": "job statistics",
+                "default_permissions": ("view",),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("shard__gt", 0)),
+                        fields=["shard"],
+                        name="notifications_statistics_new",
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("period", "shard", "start", "queue_name", "task_path", "outcome"),
+                        name="notifications_statistics_key",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="Notification",
             fields=[
                 (
                     "id",
                     models.UUIDField(
-                        default=notifications.ids.uuid7, editable=False, primary_key=True, serialize=False
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("seq", models.BigIntegerField(editable=False, null=True)),
-                ("raised", models.BigIntegerField(editable=False, null=True)),
+                ("seq", models.BigIntegerField(editable=False, null=True, verbose_name="position (seq)")),
+                (
+                    "raised",
+                    models.BigIntegerField(editable=False, null=True, verbose_name="first position (raised)"),
+                ),
                 ("counted", models.BooleanField(default=False, editable=False)),
                 (
                     "level",
@@ -236,30 +688,169 @@ class Migration(migrations.Migration):
                 ("body", models.TextField(blank=True, default="", max_length=2000, verbose_name="body")),
                 ("url", models.CharField(blank=True, default="", max_length=1000, verbose_name="link")),
                 ("job", models.UUIDField(blank=True, null=True, verbose_name="job")),
-                ("data", models.TextField(default="{}", editable=False)),
+                ("data", models.TextField(default="{}", editable=False, verbose_name="data")),
                 ("key", models.CharField(blank=True, default="", max_length=200, verbose_name="key")),
+                (
+                    "broadcast",
+                    models.UUIDField(blank=True, editable=False, null=True, verbose_name="broadcast"),
+                ),
                 ("created_at", models.DateTimeField(editable=False, verbose_name="created")),
                 ("read_at", models.DateTimeField(blank=True, editable=False, null=True, verbose_name="read")),
                 (
                     "archived_at",
                     models.DateTimeField(blank=True, editable=False, null=True, verbose_name="archived"),
                 ),
-                (
-                    "user",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                        verbose_name="user",
-                    ),
-                ),
+                ("user", user(verbose_name="user")),
             ],
             options={
                 "verbose_name": "notification",
                 "verbose_name_plural": "notifications",
                 "default_permissions": ("add", "view"),
+                "indexes": [
+                    models.Index(fields=["user", "seq"], name="notifications_n_seq"),
+                    models.Index(
+                        condition=models.Q(("seq__isnull", True)),
+                        fields=["user", "id"],
+                        name="notifications_n_unnumbered",
+                    ),
+                    models.Index(
+                        Coalesce("user", "user"),
+                        models.F("key"),
+                        condition=models.Q(
+                            IsNull(Coalesce("read_at", "archived_at"), True),
+                            models.Q(("key", ""), _negated=True),
+                        ),
+                        name="notifications_n_open_key",
+                    ),
+                    models.Index(
+                        condition=models.Q(("archived_at__isnull", False)),
+                        fields=["archived_at"],
+                        name="notifications_n_archived",
+                    ),
+                    models.Index(
+                        condition=models.Q(("broadcast__isnull", False)),
+                        fields=["broadcast", "id", "read_at"],
+                        name="notifications_n_broadcast",
+                    ),
+                    models.Index(
+                        condition=models.Q(("archived_at__isnull", True), ("read_at__isnull", True)),
+                        fields=["user", "raised"],
+                        name="notifications_n_inbox_unread",
+                    ),
+                    models.Index(
+                        condition=models.Q(("archived_at__isnull", True), ("read_at__isnull", False)),
+                        fields=["user", "raised"],
+                        name="notifications_n_inbox_read",
+                    ),
+                    models.Index(
+                        condition=models.Q(("archived_at__isnull", False), ("read_at__isnull", True)),
+                        fields=["user", "raised"],
+                        name="notifications_n_arch_unread",
+                    ),
+                    models.Index(
+                        condition=models.Q(("archived_at__isnull", False), ("read_at__isnull", False)),
+                        fields=["user", "raised"],
+                        name="notifications_n_arch_read",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="PendingMark",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("verb", models.CharField(max_length=10)),
+                ("moment", models.DateTimeField()),
+                ("category", models.CharField(max_length=100, null=True)),
+                ("level", models.CharField(blank=True, default="", max_length=10)),
+                ("after", models.BigIntegerField()),
+                ("up_to", models.BigIntegerField()),
+                ("user", user()),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [models.Index(fields=["user"], name="notifications_pendingmark_user")],
+            },
+        ),
+        migrations.CreateModel(
+            name="Preference",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("category", models.CharField(blank=True, max_length=100, verbose_name="category")),
+                (
+                    "channel",
+                    models.CharField(
+                        choices=[("bell", "in the bell"), ("email", "by e-mail"), ("push", "by push")],
+                        max_length=10,
+                        verbose_name="channel",
+                    ),
+                ),
+                (
+                    "choice",
+                    models.CharField(
+                        choices=[
+                            ("on", "each one"),
+                            ("hourly", "every hour, together"),
+                            ("daily", "every day, together"),
+                            ("weekly", "every week, together"),
+                            ("off", "never"),
+                        ],
+                        max_length=10,
+                        verbose_name="choice",
+                    ),
+                ),
+                ("before_mute", models.CharField(blank=True, db_default="", default="", max_length=10)),
+                ("changed_at", models.DateTimeField(verbose_name="changed")),
+                ("user", user(verbose_name="user")),
+            ],
+            options={
+                "verbose_name": "preference",
+                "verbose_name_plural": "preferences",
+                "default_permissions": ("view",),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("user", "category", "channel"), name="notifications_preference_key"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="PushSubscription",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("endpoint", models.CharField(max_length=1000)),
+                ("p256dh", models.CharField(max_length=100)),
+                ("auth", models.CharField(max_length=30)),
+                ("name", models.CharField(max_length=100, verbose_name="name")),
+                ("language", models.CharField(blank=True, default="", max_length=35)),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+                ("used_at", models.DateTimeField(blank=True, null=True, verbose_name="last used")),
+                ("seen_at", models.DateTimeField(verbose_name="last seen")),
+                ("user", user(verbose_name="user")),
+            ],
+            options={
+                "verbose_name": "device",
+                "verbose_name_plural": "devices",
+                "default_permissions": (),
+                "indexes": [models.Index(fields=["user", "id"], name="notifications_pushsub_user")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("endpoint",), name="notifications_pushsub_endpoint")
+                ],
             },
         ),
         migrations.CreateModel(
@@ -267,184 +858,333 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("origin", models.BigIntegerField(null=True)),
+                ("user", user(null=True, verbose_name="user")),
+            ],
+            options={"default_permissions": ()},
+        ),
+        migrations.CreateModel(
+            name="Step",
+            fields=[
                 (
-                    "user",
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("job", models.UUIDField(verbose_name="job")),
+                ("name", models.CharField(max_length=200, verbose_name="name")),
+                ("result", models.TextField(verbose_name="result")),
+                ("attempt", models.PositiveIntegerField(verbose_name="attempt")),
+                ("started_at", models.DateTimeField(verbose_name="started")),
+                ("ended_at", models.DateTimeField(verbose_name="ended")),
+            ],
+            options={
+                "verbose_name": "step",
+                "verbose_name_plural": "steps",
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(fields=("job", "name"), name="notifications_step_name")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Tick",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("due_at", models.DateTimeField(verbose_name="due")),
+                ("first_due_at", models.DateTimeField(blank=True, null=True, verbose_name="first due")),
+                ("count", models.PositiveBigIntegerField(default=1, verbose_name="count")),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("enqueued", "Enqueued"),
+                            ("missed", "Missed"),
+                            ("skipped", "Skipped"),
+                            ("failed", "Not enqueued"),
+                        ],
+                        max_length=10,
+                        verbose_name="outcome",
+                    ),
+                ),
+                ("detail", models.CharField(blank=True, default="", max_length=500, verbose_name="detail")),
+                ("is_manual", models.BooleanField(default=False, verbose_name="by hand")),
+                ("job", models.UUIDField(blank=True, null=True, verbose_name="job")),
+                ("job_state", models.CharField(blank=True, default="", max_length=10, verbose_name="state")),
+                ("recorded_at", models.DateTimeField(verbose_name="recorded")),
+                (
+                    "schedule",
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        null=True,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                        verbose_name="user",
+                        on_delete=models.DO_NOTHING,
+                        related_name="ticks",
+                        to="notifications.schedule",
                     ),
                 ),
             ],
             options={
-                "default_permissions": (),
+                "verbose_name": "tick",
+                "verbose_name_plural": "ticks",
+                "default_permissions": ("view",),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("job_state", ""), ("outcome", "enqueued")),
+                        fields=["schedule", "id"],
+                        name="notifications_tick_open",
+                    ),
+                    models.Index(fields=["recorded_at"], name="notifications_tick_recorded"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("schedule", "due_at"), name="notifications_tick_due")
+                ],
             },
         ),
         migrations.CreateModel(
-            name="Queue",
+            name="WebhookAttempt",
             fields=[
                 (
-                    "name",
-                    models.CharField(max_length=100, primary_key=True, serialize=False, verbose_name="queue"),
+                    "id",
+                    models.UUIDField(
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
                 ),
-                ("paused_at", models.DateTimeField(blank=True, null=True, verbose_name="paused")),
+                ("endpoint", models.UUIDField(verbose_name="webhook")),
+                ("job", models.UUIDField(verbose_name="job")),
+                ("event", models.CharField(max_length=40, verbose_name="event")),
+                ("started_at", models.DateTimeField(verbose_name="started")),
+                ("milliseconds", models.PositiveIntegerField(verbose_name="milliseconds")),
+                ("status", models.PositiveSmallIntegerField(null=True, verbose_name="status")),
+                ("error", models.CharField(blank=True, default="", max_length=40, verbose_name="error")),
             ],
             options={
-                "verbose_name": "queue",
-                "verbose_name_plural": "queues",
-                "default_permissions": ("view", "change"),
+                "verbose_name": "webhook attempt",
+                "verbose_name_plural": "webhook attempts",
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["endpoint", "started_at"], name="notifications_webhook_log"),
+                    models.Index(fields=["started_at"], name="notifications_webhook_old"),
+                ],
             },
         ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(fields=["user", "seq"], name="notifications_job_seq"),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(fields=["user", "id"], name="notifications_job_user"),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("seq__isnull", True)),
-                fields=["user", "id"],
-                name="notifications_job_unnumbered",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("seq", 0), ("user__isnull", False)),
-                fields=["user", "queued_at"],
-                name="notifications_job_active",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("run_after__isnull", True), ("state", "queued")),
-                fields=["-priority", "id"],
-                name="notifications_job_ready",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("run_after__isnull", False), ("state", "queued")),
-                fields=["run_after", "id"],
-                name="notifications_job_delayed",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("state", "running")),
-                fields=["worker", "id"],
-                name="notifications_job_running",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("finished_at__isnull", False)),
-                fields=["finished_at"],
-                name="notifications_job_finished",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("state__startswith", "queued")),
-                fields=["queue_name", "run_after", "-priority", "id"],
-                name="notifications_job_queued",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("state__endswith", "queued")),
-                fields=["queue_name", "concurrency_key", "run_after", "-priority", "id"],
-                name="notifications_job_keyed",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("batch__isnull", False)),
-                fields=["batch", "state"],
-                name="notifications_job_batch",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="job",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("user__isnull", False), models.Q(("idempotency_key", ""), _negated=True)),
-                fields=("user", "idempotency_key"),
-                name="notifications_job_key",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="job",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("user__isnull", True), models.Q(("idempotency_key", ""), _negated=True)),
-                fields=("idempotency_key",),
-                name="notifications_job_key_nobody",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="notification",
-            index=models.Index(fields=["user", "seq"], name="notifications_n_seq"),
-        ),
-        migrations.AddIndex(
-            model_name="notification",
-            index=models.Index(fields=["user", "raised"], name="notifications_n_raised"),
-        ),
-        migrations.AddIndex(
-            model_name="notification",
-            index=models.Index(
-                condition=models.Q(("seq__isnull", True)),
-                fields=["user", "id"],
-                name="notifications_n_unnumbered",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="notification",
-            index=models.Index(
-                condition=models.Q(
-                    ("archived_at__isnull", True),
-                    ("read_at__isnull", True),
-                    models.Q(("key", ""), _negated=True),
+        migrations.CreateModel(
+            name="WebhookEndpoint",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
                 ),
-                fields=["user", "key"],
-                name="notifications_n_key",
-            ),
+                ("url", models.CharField(max_length=1000, verbose_name="URL")),
+                (
+                    "description",
+                    models.CharField(blank=True, default="", max_length=200, verbose_name="description"),
+                ),
+                ("events", models.CharField(max_length=200, verbose_name="events")),
+                ("secret", models.CharField(editable=False, max_length=100, verbose_name="secret")),
+                ("previous_secret", models.CharField(blank=True, default="", editable=False, max_length=100)),
+                (
+                    "previous_until",
+                    models.DateTimeField(
+                        blank=True, editable=False, null=True, verbose_name="the previous secret signs until"
+                    ),
+                ),
+                (
+                    "off_at",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="turned off"),
+                ),
+                (
+                    "off_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("by-hand", "It was turned off by hand."),
+                            ("gone", "It has answered with status 410 (Gone)."),
+                            ("failing", "No event has reached it for days."),
+                        ],
+                        default="",
+                        editable=False,
+                        max_length=10,
+                        verbose_name="reason",
+                    ),
+                ),
+                (
+                    "failing_since",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="failing since"),
+                ),
+                ("created_at", models.DateTimeField(editable=False, verbose_name="created")),
+                (
+                    "user",
+                    user(
+                        blank=True,
+                        help_text="It gets the events of this user. Leave it empty for the events of all users.",
+                        null=True,
+                        verbose_name="owner",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "webhook",
+                "verbose_name_plural": "webhooks",
+                "permissions": [("view_webhook_secret", "Can view the secrets of webhooks")],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("off_at__isnull", True)),
+                        fields=["user"],
+                        name="notifications_webhook_on",
+                    ),
+                    models.Index(fields=["user"], name="notifications_webhook_user"),
+                ],
+            },
         ),
-        migrations.AddIndex(
-            model_name="notification",
-            index=models.Index(
-                condition=models.Q(("read_at__isnull", True)),
-                fields=["user", "raised"],
-                name="notifications_n_unread",
-            ),
+        migrations.CreateModel(
+            name="AnnouncedState",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("topic", models.CharField(max_length=200)),
+                ("state", models.CharField(max_length=20)),
+                ("user", user(db_index=True)),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(fields=("topic", "user"), name="notifications_announcedstate_key")
+                ],
+            },
         ),
-        migrations.AddIndex(
-            model_name="notification",
-            index=models.Index(
-                condition=models.Q(("archived_at__isnull", False)),
-                fields=["archived_at"],
-                name="notifications_n_archived",
-            ),
+        migrations.CreateModel(
+            name="Delivery",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("notification", models.UUIDField(verbose_name="notification")),
+                (
+                    "channel",
+                    models.CharField(
+                        choices=[("email", "e-mail"), ("push", "push")], max_length=10, verbose_name="channel"
+                    ),
+                ),
+                ("address", models.CharField(blank=True, default="", max_length=320, verbose_name="address")),
+                ("language", models.CharField(blank=True, default="", max_length=35)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "waits"),
+                            ("queued", "is sent"),
+                            ("sent", "sent"),
+                            ("skipped", "not sent"),
+                            ("failed", "failed"),
+                        ],
+                        default="pending",
+                        max_length=10,
+                        verbose_name="state",
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("seen", "The notification had been seen."),
+                            ("read", "The notification had been read."),
+                            ("archived", "The notification had been archived or replaced by a newer one."),
+                            ("deleted", "The notification had been deleted."),
+                            ("off", "The user had switched it off."),
+                            ("inactive", "The user is not active."),
+                            ("no-address", "The user has no valid e-mail address."),
+                            ("dead-address", "A mail server had refused the address for good."),
+                            ("no-device", "The user has no device for push."),
+                            ("gone", "The device is not subscribed any more."),
+                        ],
+                        default="",
+                        max_length=20,
+                        verbose_name="reason",
+                    ),
+                ),
+                ("error", models.CharField(blank=True, default="", max_length=500, verbose_name="error")),
+                ("job", models.UUIDField(blank=True, null=True, verbose_name="job")),
+                ("due_at", models.DateTimeField(verbose_name="due")),
+                ("attempted_at", models.DateTimeField(blank=True, null=True, verbose_name="attempted")),
+                ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended")),
+                ("user", user(verbose_name="user")),
+            ],
+            options={
+                "verbose_name": "delivery",
+                "verbose_name_plural": "deliveries",
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["due_at", "id"],
+                        name="notifications_delivery_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "queued")),
+                        fields=["job"],
+                        name="notifications_delivery_job",
+                    ),
+                    models.Index(fields=["user"], name="notifications_delivery_user"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("notification", "channel", "address"), name="notifications_delivery_key"
+                    )
+                ],
+            },
         ),
-        migrations.AddIndex(
-            model_name="notification",
-            index=models.Index(
-                condition=models.Q(("archived_at__isnull", True)),
-                fields=["user", "raised"],
-                name="notifications_n_inbox",
-            ),
+        migrations.CreateModel(
+            name="Digest",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("due_at", models.DateTimeField(verbose_name="due")),
+                ("job", models.UUIDField(verbose_name="job")),
+                ("is_closed", models.BooleanField(default=False)),
+                ("user", user()),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [models.Index(fields=["due_at"], name="notifications_digest_due")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("user", "due_at"), name="notifications_digest_key")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="SeenMark",
+            fields=[
+                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
+                ("up_to", models.BigIntegerField()),
+                ("at", models.DateTimeField()),
+                ("browser", models.CharField(blank=True, default="", max_length=100)),
+                ("user", user()),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["user", "up_to"], name="notifications_seenmark_user"),
+                    models.Index(fields=["at"], name="notifications_seenmark_old"),
+                ],
+            },
         ),
     ]

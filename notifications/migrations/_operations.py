@@ -27,16 +27,10 @@ class CreateModel(migrations.CreateModel):
     """Create a table with its indexes, unless it exists."""
 
     def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        db = schema_editor.connection
         model = to_state.apps.get_model(app_label, self.name)
-        if not self.allow_migrate_model(db.alias, model):
-            return
-        with exclusively(schema_editor), atomic(db.alias):
-            if schema_editor.collect_sql or model._meta.db_table not in db.introspection.table_names():
-                super().database_forwards(app_label, schema_editor, from_state, to_state)
-                # Django makes indexes at the end of the migration, before which it may be interrupted.
-                while schema_editor.deferred_sql:
-                    schema_editor.execute(schema_editor.deferred_sql.pop(0))
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            with exclusively(schema_editor):
+                create_table(schema_editor, model)
 
 
 class AddField(migrations.AddField):
@@ -46,24 +40,10 @@ class AddField(migrations.AddField):
     """
 
     def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        db = schema_editor.connection
         model = to_state.apps.get_model(app_label, self.model_name)
-        if not self.allow_migrate_model(db.alias, model):
-            return
-        field = model._meta.get_field(self.name)
-        with exclusively(schema_editor):
-            if has_column(schema_editor, model, field.column):
-                return
-            if db.vendor == "sqlite" and field.has_db_default():
-                # Django copies the table for each column that is NOT NULL, which SQLite does not need.
-                quote = schema_editor.quote_name
-                schema_editor.execute(
-                    f"ALTER TABLE {quote(model._meta.db_table)} ADD COLUMN {quote(field.column)} {field.db_type(db)} "
-                    f"DEFAULT '{field.db_default}' NOT NULL"
-                )
-            else:
-                add = super().database_forwards
-                lock_briefly(schema_editor, lambda: add(app_label, schema_editor, from_state, to_state))
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            with exclusively(schema_editor):
+                add_column(schema_editor, model, model._meta.get_field(self.name))
 
     def database_backwards(self, app_label, schema_editor, from_state, to_state):
         remove = super().database_backwards
@@ -102,42 +82,6 @@ class RemoveIndex(migrations.RemoveIndex):
             index = to_state.models[app_label, self.model_name_lower].get_index_by_name(self.name)
             with exclusively(schema_editor):
                 add_index(schema_editor, model, index)
-
-
-class ReplaceIndex(AddIndex):
-    """Replace an index by one of the same name with other fields. Queries find one of the two at any moment."""
-
-    def __init__(self, model_name, index, old_index):
-        super().__init__(model_name, index)
-        self.old_index = old_index
-
-    def state_forwards(self, app_label, state):
-        state.remove_index(app_label, self.model_name_lower, self.index.name)
-        super().state_forwards(app_label, state)
-
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        self.replace(schema_editor, to_state.apps.get_model(app_label, self.model_name), self.index)
-
-    def database_backwards(self, app_label, schema_editor, from_state, to_state):
-        self.replace(schema_editor, to_state.apps.get_model(app_label, self.model_name), self.old_index)
-
-    def replace(self, schema_editor, model, index):
-        db = schema_editor.connection
-        if not self.allow_migrate_model(db.alias, model):
-            return
-        with exclusively(schema_editor):
-            if index_state(schema_editor, index.name) == "valid" and has_fields(schema_editor, model, index):
-                return
-            if db.vendor == "sqlite":
-                drop_index(schema_editor, index.name)
-                schema_editor.add_index(model, index)
-                return
-            new_index = index.clone()
-            new_index.name += "_new"
-            drop_index(schema_editor, new_index.name)  # what an interrupted migration has left
-            add_index(schema_editor, model, new_index)
-            drop_index(schema_editor, index.name)
-            lock_briefly(schema_editor, lambda: schema_editor.rename_index(model, new_index, index))
 
 
 @contextmanager
@@ -205,6 +149,31 @@ def advisory_lock(db, function):
         return cursor.fetchone()[0]
 
 
+def create_table(schema_editor, model):
+    db = schema_editor.connection
+    with atomic(db.alias):
+        if schema_editor.collect_sql or model._meta.db_table not in db.introspection.table_names():
+            schema_editor.create_model(model)
+            # Django makes indexes at the end of the migration, before which it may be interrupted.
+            while schema_editor.deferred_sql:
+                schema_editor.execute(schema_editor.deferred_sql.pop(0))
+
+
+def add_column(schema_editor, model, field):
+    db = schema_editor.connection
+    if has_column(schema_editor, model, field.column):
+        return
+    if db.vendor == "sqlite" and field.has_db_default():
+        # Django copies the table for each column that is NOT NULL, which SQLite does not need.
+        quote = schema_editor.quote_name
+        schema_editor.execute(
+            f"ALTER TABLE {quote(model._meta.db_table)} ADD COLUMN {quote(field.column)} {field.db_type(db)} "
+            f"DEFAULT '{field.db_default}' NOT NULL"
+        )
+    else:
+        lock_briefly(schema_editor, lambda: schema_editor.add_field(model, field))
+
+
 def has_column(schema_editor, model, column):
     if schema_editor.collect_sql:  # sqlmigrate prints the statements for a new database
         return False
@@ -231,6 +200,21 @@ def add_index(schema_editor, model, index):
     if state != "valid":
         options = {"concurrently": True} if concurrently(schema_editor) else {}
         schema_editor.add_index(model, index, **options)
+
+
+def replace_index(schema_editor, model, index):
+    if index_state(schema_editor, index.name) == "valid" and has_fields(schema_editor, model, index):
+        return
+    if schema_editor.connection.vendor == "sqlite":
+        drop_index(schema_editor, index.name)
+        schema_editor.add_index(model, index)
+        return
+    new_index = index.clone()
+    new_index.name += "_new"
+    drop_index(schema_editor, new_index.name)  # what an interrupted migration has left
+    add_index(schema_editor, model, new_index)
+    drop_index(schema_editor, index.name)
+    lock_briefly(schema_editor, lambda: schema_editor.rename_index(model, new_index, index))
 
 
 def drop_index(schema_editor, name):

@@ -21,9 +21,9 @@ from notifications.streams.numbering import lock_clause
 
 #: Streams whose users one query looks up at most.
 MAX_STREAMS_PER_CHUNK = 500
-#: Tables with few rows of a user. Processes of the previous version still write muted categories.
+#: Tables with few rows of a user.
 TABLES_BY_USER = (
-    *("delivery", "digest", "pushsubscription", "preference", "reader", "mutedcategory"),
+    *("delivery", "digest", "pushsubscription", "preference", "reader"),
     *("pendingmark", "announcedstate", "webhookendpoint", "seenmark", "stream"),
 )
 

@@ -98,7 +98,6 @@ def insert_rows(streams, users):
         **dict.fromkeys(("address", "language", "reason", "error"), "''"),
         "due_at": notice["created_at"],
     }
-    muted = {"user_id": "i", "category": "'muted'", "created_at": notice["created_at"]}
     preference = {
         "user_id": "i",
         "category": "'muted'",
@@ -153,9 +152,7 @@ def insert_rows(streams, users):
         **dict.fromkeys(("after", "up_to"), "0"),
     }
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM notifications_mutedcategory")  # Without a model, nothing else empties it.
         for table, columns, count in (
-            ("mutedcategory", muted, streams),
             ("preference", preference, streams),
             ("reader", reader, streams),
             ("digest", digest, streams),

@@ -1,14 +1,16 @@
-"""Migrations of an installation with large tables."""
+"""Migrations: of databases that earlier commits have migrated, and of an installation with large tables."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
-from django.db import connection, connections, migrations, transaction
+from django.db import connection, connections, migrations, models, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.migrations.state import ProjectState
 from django.test.utils import CaptureQueriesContext
 
 from notifications.ids import uuid7
@@ -16,143 +18,244 @@ from notifications.migrations import _operations
 from notifications.models import Job
 from tests.support.waiting import wait_until
 
-FIRST, OBSERVED = "0001_streams", "0004_observed_jobs"
-SEPARATE_COLUMNS = "0021_separate_columns"
+FIRST, UPGRADE = "0001_streams", "0002_former_databases"
 LATEST = max(path.stem for path in Path(_operations.__file__).parent.glob("0*.py"))
+upgrade = import_module(f"notifications.migrations.{UPGRADE}")
 
-#: The indexes of jobs that 0002_job_lanes rebuilds with the column lane.
-LANE_INDEXES = ("notifications_job_ready", "notifications_job_queued", "notifications_job_keyed")
-#: The indexes that 0002_job_lanes adds, with their table and first column (None: an expression).
-NEW_INDEXES = {
-    "notifications_n_inbox_unread": ("notifications_notification", "user_id"),
-    "notifications_n_inbox_read": ("notifications_notification", "user_id"),
-    "notifications_n_arch_unread": ("notifications_notification", "user_id"),
-    "notifications_n_arch_read": ("notifications_notification", "user_id"),
-    "notifications_n_open_key": ("notifications_notification", None),
-    "notifications_stream_reading": ("notifications_stream", "user_id"),
+#: The statements of each migration of earlier commits, as ``sqlmigrate`` printed them.
+FORMER_SCHEMAS = {
+    path.stem: dict(re.findall(r"^-- (\S+)\n((?:(?!-- ).*\n)*)", path.read_text(), re.MULTILINE))
+    for path in (Path(__file__).parent / "former_schemas").glob("*.sql")
 }
-#: Migrations of unreleased versions, up to the schema of the first migration and from it to the latest.
-FORMER_FIRST = [
-    "0002_engine",
-    "0003_worker_outbound",
-    "0004_job_trace",
-    "0005_ring_origin",
-    "0006_job_queued",
-]
-FORMER_LATEST = [
-    "0007_job_lane",
-    "0008_notification_indexes",
-    "0009_stream_reading",
-    "0010_stream_reading_index",
-]
+FORMER = list(FORMER_SCHEMAS["sqlite"])
+#: Names of still earlier ones, whose schema the former ``0001_streams`` had.
+EARLIEST = ["0002_engine", "0003_worker_outbound", "0004_job_trace", "0005_ring_origin", "0006_job_queued"]
+
+JOBS_TEXTS = ("progress_message", "url", "language", "trace", "idempotency_key", "idempotency_hash")
+FIRST_TIME = "2026-01-01 00:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def present_schema(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        return schema()
 
 
 @pytest.fixture
-def migrated_to_first(transactional_db):
-    """A database at the first migration; after the test it is migrated to the latest again."""
-    migrate(FIRST)
-    yield
-    migrate(LATEST)
-    assert_latest()
-
-
-@pytest.fixture
-def former_records(transactional_db):
-    """former_records(names) records migrations of unreleased versions until the end of the test."""
-    recorder, recorded = MigrationRecorder(connection), []
-
-    def record(names):
-        for name in names:
-            recorder.record_applied("notifications", name)
-            recorded.append(name)
-
-    yield record
-    for name in recorded:
-        recorder.record_unapplied("notifications", name)
-
-
-def test_indexes_of_large_tables_are_created_concurrently(on_postgresql, capsys):
-    """Indexes are created and dropped concurrently, without blocking writers, and replaced before they are dropped."""
-    for name in ("0002_job_lanes", "0003_job_engines", OBSERVED, SEPARATE_COLUMNS):
-        call_command("sqlmigrate", "notifications", name, verbosity=0)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "INDEX" in line]
-    created = [line for line in lines if line.startswith("CREATE INDEX")]
-    assert len(created) == len(LANE_INDEXES) + len(NEW_INDEXES) + 3  # of handed and of observed jobs
-    assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in created)
-    dropped = [line for line in lines if line.startswith("DROP INDEX")]
-    assert all(line.startswith("DROP INDEX CONCURRENTLY") for line in dropped)
-    partitions = [line for line in lines if "notifications_n_" in line]
-    assert [line.split()[0] for line in partitions] == ["CREATE"] * 5 + ["DROP"] * 4
-
-
-def test_columns_for_other_times_are_added_without_a_copy_of_the_table(transactional_db, capsys):
-    """They are NULL in all rows: neither database writes to these."""
-    call_command("sqlmigrate", "notifications", SEPARATE_COLUMNS, verbosity=0)
-    lines = capsys.readouterr().out.splitlines()
-    statements = [line for line in lines if line.startswith(("ALTER", "CREATE", "UPDATE", "INSERT", "DROP"))]
-    added = [line for line in statements if line.startswith('ALTER TABLE "notifications_job" ADD COLUMN')]
-    assert len(added) == 6 and all(line.endswith(" NULL;") and "DEFAULT" not in line for line in added)
-    assert [line.split(" INDEX")[0] for line in statements if line not in added] == ["CREATE"]
-
-
-def test_database_of_an_unreleased_version_is_migrated(migrated_to_first, former_records):
-    """A database of an unreleased version at 0006, which has the schema of the present first migration, is migrated."""
-    former_records(FORMER_FIRST)
-    migrate(LATEST)
-    assert_latest()
-
-
-def test_database_with_the_latest_schema_is_not_changed(transactional_db, former_records):
-    """On a database of an unreleased version at 0010, which has all columns and indexes, none is changed."""
-    former_records([*FORMER_FIRST, *FORMER_LATEST])
-    migrate(OBSERVED)
-    recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("notifications", OBSERVED)
-    with CaptureQueriesContext(connection) as queries:
+def former(transactional_db, present_schema):
+    """former(name) makes the database one that was migrated to this former migration, until the end of the test."""
+    yield make_former
+    if schema() != present_schema:
+        drop_tables()
         migrate(LATEST)
-    kept = {*LANE_INDEXES, *NEW_INDEXES, 'COLUMN "lane"', "read_after"}
-    changes = [query["sql"] for query in queries if query["sql"].startswith(("ALTER", "CREATE", "DROP"))]
-    assert [sql for sql in changes if any(name in sql for name in kept)] == []
-    assert_latest()
+        assert schema() == present_schema
 
 
-@pytest.mark.parametrize("step", ["column", "lane index", "index", "last column"])
-def test_interrupted_migration_can_be_run_again(migrated_to_first, step):
-    """An interrupted migration can be run again: columns and indexes that exist already are no error."""
-    assert not any("lane" in columns_of("notifications_job", name) for name in LANE_INDEXES)
+def make_former(last, *, records=None):
+    drop_tables()
+    applied = FORMER[: FORMER.index(last) + 1]
+    with transaction.atomic(), connection.cursor() as cursor:
+        for name in applied:
+            for statement in FORMER_SCHEMAS[connection.vendor][name].splitlines():
+                cursor.execute(statement)
+    for name in records or applied:
+        MigrationRecorder(connection).record_applied("notifications", name)
+
+
+def drop_tables():
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            if table.startswith("notifications_"):
+                cursor.execute(f"DROP TABLE {table}")
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'notifications'")
+
+
+def schema():
+    """Return columns, indexes and, on PostgreSQL, constraints of all tables of the app, by table and name."""
+    found = {}
     with connection.cursor() as cursor:
-        if step != "last column":
+        tables = [
+            name for name in connection.introspection.table_names(cursor) if name.startswith("notifications_")
+        ]
+        for table in tables:
+            if connection.vendor == "postgresql":
+                for column in connection.introspection.get_table_description(cursor, table):
+                    found[table, column.name] = column[1:]
+            else:  # Django's introspection parses the SQL of a table.
+                cursor.execute(
+                    f"SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info('{table}')"
+                )
+                for name, *column in cursor.fetchall():  # Numbers have quotes in an added column only.
+                    found[table, name] = [str(value).strip("'") for value in column]
+        if connection.vendor == "postgresql":
             cursor.execute(
-                "ALTER TABLE notifications_job ADD COLUMN lane varchar(10) DEFAULT 'sync' NOT NULL"
+                "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE tablename ~ '^notifications_' UNION ALL "
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+                "WHERE conrelid::regclass::text ~ '^notifications_' AND contype <> 'n' UNION ALL "
+                "SELECT '', relname, 'invalid' FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid"
             )
-        if step == "lane index" and connection.vendor == "postgresql":
-            cursor.execute(f"CREATE INDEX {LANE_INDEXES[0]}_new ON notifications_job (title)")
-            cursor.execute(f"DROP INDEX {LANE_INDEXES[0]}")
-        if step == "index":
+        else:
             cursor.execute(
-                "CREATE INDEX notifications_n_inbox_unread ON notifications_notification (user_id)"
+                "SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name LIKE 'notifications_%'"
             )
-        if step == "last column":
-            cursor.execute("ALTER TABLE notifications_stream ADD COLUMN read_after bigint NULL")
+        return found | {(table, name, "definition"): sql for table, name, sql in cursor.fetchall()}
+
+
+def migrate(name):
+    MigrationExecutor(connection).migrate([("notifications", name)])
+
+
+def insert(table, **row):
+    with connection.cursor() as cursor:
+        placeholders = ", ".join(["%s"] * len(row))
+        cursor.execute(
+            f"INSERT INTO notifications_{table} ({', '.join(row)}) VALUES ({placeholders})",
+            list(row.values()),
+        )
+
+
+def select(sql):
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def new_id():
+    return uuid7() if connection.vendor == "postgresql" else uuid7().hex
+
+
+@pytest.mark.parametrize("last", FORMER)
+def test_a_database_of_each_former_migration_gets_the_present_schema(former, present_schema, last):
+    former(last)
     migrate(LATEST)
-    assert_latest()
+    assert schema() == present_schema
 
 
-def test_interrupted_reverse_migration_can_be_run_again(transactional_db):
-    """An interrupted reverse migration can be run again: indexes that are already dropped are no error."""
-    try:
-        with connection.cursor() as cursor:
-            for name in NEW_INDEXES:
-                cursor.execute(f"DROP INDEX {name}")
-        migrate(FIRST)
-    finally:
-        migrate(LATEST)
-    assert_latest()
+def test_a_database_with_the_earliest_names_gets_the_present_schema(former, present_schema):
+    former(FIRST, records=[FIRST, *EARLIEST])
+    migrate(LATEST)
+    assert schema() == present_schema
 
 
-def test_two_processes_migrate_concurrently(migrated_to_first, monkeypatch):
+def test_no_migration_has_the_name_of_a_former_one():
+    """It would be skipped in databases that have recorded that name."""
+    names = {name for app, name in MigrationLoader(None).disk_migrations if app == "notifications"}
+    assert FIRST in names and not (names - {FIRST}) & {*FORMER, *EARLIEST}
+
+
+def test_both_databases_have_fixtures_of_all_former_migrations():
+    assert len(FORMER) == 31 and list(FORMER_SCHEMAS["postgresql"]) == FORMER
+
+
+def test_a_new_database_is_not_changed(transactional_db):
+    MigrationRecorder(connection).record_unapplied("notifications", UPGRADE)
+    with CaptureQueriesContext(connection) as queries:
+        MigrationExecutor(connection).migrate([("notifications", UPGRADE)])
+    migrate(LATEST)
+    statements = [query["sql"] for query in queries if "django_migrations" not in query["sql"]]
+    assert not [sql for sql in statements if sql.startswith(("ALTER", "CREATE", "DROP", "UPDATE", "INSERT"))]
+
+
+def test_what_was_notified_before_positions_were_stored_is_seen(former, monkeypatch):
+    """In all databases, in chunks, also where the last chunk is full."""
+    monkeypatch.setattr(upgrade, "MAX_STREAMS_PER_UPDATE", 2)
+    former("0011_broadcasts")
+    for user in range(1, 5):
+        insert("stream", user_id=user, head=user - 1, floor=0, unread=0, guard=0)
+    migrate(LATEST)
+    rows = select("SELECT user_id, seen, unseen FROM notifications_stream ORDER BY user_id")
+    assert rows == [(1, 0, 0), (2, 1, 0), (3, 2, 0), (4, 3, 0)]
+
+
+def test_streams_with_unseen_notifications_keep_their_position(former):
+    former(FORMER[-1])
+    insert("stream", user_id=1, head=9, floor=0, unread=5, guard=0, seen=0, unseen=5)
+    insert("stream", user_id=2, head=9, floor=0, unread=5, guard=0, seen=4, unseen=1)
+    migrate(LATEST)
+    assert select("SELECT seen, unseen FROM notifications_stream ORDER BY user_id") == [(0, 5), (4, 1)]
+
+
+def test_inboxes_that_are_being_marked_as_read_are_marked_further(former):
+    former("0013_jobs_of_user")
+    for user, after, up_to in ((1, 3, 8), (2, None, None)):
+        insert("stream", user_id=user, head=9, floor=0, unread=0, guard=0, read_after=after, read_up_to=up_to)
+    migrate(LATEST)
+    columns = "user_id, verb, category, level, after, up_to"
+    assert select(f"SELECT {columns} FROM notifications_pendingmark") == [(1, "read", None, "", 3, 8)]
+
+
+def test_muted_categories_become_preferences(former):
+    former("0022_deliveries")
+    insert("mutedcategory", user_id=1, category="news", created_at=FIRST_TIME)
+    insert(
+        "delivery",
+        id=new_id(),
+        notification=new_id(),
+        channel="email",
+        address="",
+        language="",
+        state="skipped",
+        reason="muted",
+        error="",
+        due_at=FIRST_TIME,
+        user_id=1,
+    )
+    migrate(LATEST)
+    rows = select("SELECT user_id, category, channel, choice FROM notifications_preference ORDER BY channel")
+    assert rows == [(1, "news", "bell", "off"), (1, "news", "email", "off")]
+    assert select("SELECT reason FROM notifications_delivery") == [("off",)]
+
+
+def test_categories_that_are_not_muted_any_more_stay_so(former):
+    """Where preferences exist, muted categories were copied before."""
+    former("0023_preferences")
+    insert("mutedcategory", user_id=1, category="news", created_at=FIRST_TIME)
+    migrate(LATEST)
+    assert select("SELECT * FROM notifications_preference") == []
+
+
+def test_jobs_of_earlier_commits_have_a_lane(former):
+    former(FIRST)
+    row = {
+        "id": new_id(),
+        **dict.fromkeys(("version", "fence", "attempt", "max_attempts", "priority"), 1),
+        **dict.fromkeys(("task_path", "args", "kwargs", "backend", "queue_name", "title", "state"), "queued"),
+        **dict.fromkeys((*JOBS_TEXTS, "concurrency_key"), ""),
+        **dict.fromkeys(("created_at", "queued_at"), FIRST_TIME),
+        "cancelled_by_other": False,
+    }
+    insert("job", **row)
+    migrate(LATEST)
+    assert select("SELECT lane FROM notifications_job") == [("sync",)]
+
+
+@pytest.mark.parametrize(
+    "step", ["add_column", "create_table", "add_index", "replace_index", "replace_pending_reads", "set_seen"]
+)
+def test_an_interrupted_upgrade_can_be_run_again(former, present_schema, monkeypatch, step):
+    """What exists already is no error, and what is missing is made."""
+    former(FIRST)
+    original, calls = getattr(upgrade, step), []
+
+    def interrupted(*args, **options):
+        original(*args, **options)
+        calls.append(args)
+        if len(calls) == 2 or step in ("replace_pending_reads", "set_seen"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(upgrade, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            migrate(LATEST)
+    assert schema() != present_schema
+    migrate(LATEST)
+    assert schema() == present_schema
+
+
+def test_two_processes_migrate_concurrently(former, present_schema, monkeypatch):
     """Two processes that migrate concurrently do not drop each other's indexes, and all indexes exist afterwards."""
     monkeypatch.setattr(_operations, "POLL_INTERVAL_SECONDS", 0.01)
+    former(FIRST)
 
     def migrate_and_close():
         try:
@@ -163,7 +266,32 @@ def test_two_processes_migrate_concurrently(migrated_to_first, monkeypatch):
     with ThreadPoolExecutor(2) as threads:
         for migration in [threads.submit(migrate_and_close) for _ in range(2)]:
             migration.result(60)
-    assert_latest()
+    assert schema() == present_schema
+
+
+def test_indexes_of_large_tables_are_created_concurrently(on_postgresql, former):
+    """Indexes of tables in use are created and dropped without blocking writers, and replaced before that."""
+    former(FIRST)
+    with CaptureQueriesContext(connection) as queries:
+        migrate(UPGRADE)
+    lines = [query["sql"] for query in queries if "INDEX" in query["sql"]]
+    tables = '"notifications_(job|notification|attempt|stream)" '
+    created = [line for line in lines if line.startswith("CREATE INDEX") and re.search(f"ON {tables}", line)]
+    assert len(created) >= 16
+    assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in created)
+    assert all(line.startswith("DROP INDEX CONCURRENTLY") for line in lines if line.startswith("DROP"))
+    ready = [line for line in lines if '"notifications_job_ready' in line]
+    assert [line.split()[0] for line in ready] == ["DROP", "CREATE", "DROP", "ALTER"]
+
+
+def test_columns_are_added_without_a_copy_of_the_table(former):
+    """Those of jobs: neither database writes to their rows."""
+    former(FIRST)
+    with CaptureQueriesContext(connection) as queries:
+        migrate(UPGRADE)
+    statements = [query["sql"] for query in queries if '"notifications_job"' in query["sql"]]
+    assert sum(sql.startswith('ALTER TABLE "notifications_job" ADD COLUMN') for sql in statements) == 11
+    assert not [sql for sql in statements if sql.startswith(("CREATE TABLE", "UPDATE", "INSERT"))]
 
 
 def test_migrations_lock_tables_briefly():
@@ -178,14 +306,60 @@ def test_migrations_lock_tables_briefly():
             )
 
 
-def test_a_locked_table_is_tried_again(on_postgresql, migrated_to_first, monkeypatch, caplog):
+def test_operations_can_be_repeated_and_reversed(transactional_db):
+    """A migration that was interrupted, forwards or backwards, is run again: what is done already is no error."""
+    index = models.Index(fields=["title"], name="notifications_test_index")
+    operations = [
+        _operations.CreateModel("Made", [("id", models.BigAutoField(primary_key=True))]),
+        _operations.AddField("made", "title", models.CharField(max_length=9, db_default="", default="")),
+        _operations.AddIndex("made", index),
+        _operations.RemoveIndex("made", index.name),
+    ]
+    states = [ProjectState()]
+    for operation in operations:
+        states.append(states[-1].clone())
+        operation.state_forwards("notifications", states[-1])
+
+    def names():
+        return {name for name in schema() if "notifications_made" in name}
+
+    def run(number, method):
+        with connection.schema_editor(atomic=False) as editor:
+            pair = states[number : number + 2]
+            if method == "database_backwards":
+                pair.reverse()
+            getattr(operations[number], method)("notifications", editor, *pair)
+
+    try:
+        found = []
+        for number in range(4):
+            for _ in range(2):
+                run(number, "database_forwards")
+                found.append(names())
+        assert found[0::2] == found[1::2]
+        created, column, with_index, without = found[0::2]
+        assert created < column < with_index and without == column
+        run(3, "database_backwards")
+        assert names() == with_index
+        for _ in range(2):
+            run(2, "database_backwards")
+            assert names() == column
+        run(1, "database_backwards")
+        assert names() == created
+    finally:
+        run(0, "database_backwards")
+    assert not names()
+
+
+def test_a_locked_table_is_tried_again(on_postgresql, former, present_schema, monkeypatch, caplog):
     """Behind a long reader the ALTER TABLE gives up, so that those behind it can read, and is made later."""
     monkeypatch.setattr(_operations, "LOCK_TIMEOUT", "100ms")
     monkeypatch.setattr(_operations, "LOCK_PAUSE_SECONDS", 0.2)
+    former(FIRST)
 
     def migrate_in_thread():
         try:
-            migrate("0002_job_lanes")
+            migrate(LATEST)
         finally:
             connections.close_all()
 
@@ -196,67 +370,15 @@ def test_a_locked_table_is_tried_again(on_postgresql, migrated_to_first, monkeyp
             wait_until(lambda: caplog.text.count("is tried again") >= 2, timeout=60, what="two tries")
             assert not migrated.done()
         migrated.result(60)
-    assert not Job.objects.filter(lane="handed").exists()
+    assert schema() == present_schema
 
 
-def test_index_with_interrupted_build_is_built_again(on_postgresql, migrated_to_first):
+def test_an_index_with_interrupted_build_is_built_again(on_postgresql, former, present_schema):
     """An index whose build was interrupted, which PostgreSQL keeps as invalid and unused, is built again."""
+    former(FIRST)
     name = "notifications_n_inbox_unread"
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE INDEX {name} ON notifications_notification (title)")
         cursor.execute(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass")
     migrate(LATEST)
-    assert_latest()
-
-
-def test_jobs_of_older_versions_have_a_lane(migrated_to_first):
-    """Jobs that an older version inserted, before the migration or during a rolling deploy, get the lane sync."""
-    insert_job_without_lane(1)
-    migrate(LATEST)
-    insert_job_without_lane(2)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT lane FROM notifications_job")
-        assert cursor.fetchall() == [("sync",)] * 2
-        cursor.execute("DELETE FROM notifications_job")
-
-
-def insert_job_without_lane(number):
-    """Insert a job as a version without lanes does."""
-    texts = ("progress_message", "url", "language", "trace", "idempotency_key", "idempotency_hash")
-    row = {
-        "id": uuid7() if connection.vendor == "postgresql" else uuid7().hex,
-        **dict.fromkeys(("version", "fence", "attempt", "max_attempts", "priority"), number),
-        **dict.fromkeys(("task_path", "args", "kwargs", "backend", "queue_name", "title", "state"), "queued"),
-        **dict.fromkeys((*texts, "concurrency_key"), ""),
-        **dict.fromkeys(("created_at", "queued_at"), "2026-01-01 00:00:00+00:00"),
-        "cancelled_by_other": False,
-    }
-    with connection.cursor() as cursor:
-        placeholders = ", ".join(["%s"] * len(row))
-        cursor.execute(
-            f"INSERT INTO notifications_job ({', '.join(row)}) VALUES ({placeholders})", list(row.values())
-        )
-
-
-def assert_latest():
-    """Assert that every index exists with its columns, and that no temporary or invalid index is left."""
-    assert [columns_of("notifications_job", name).index("lane") for name in LANE_INDEXES] == [0, 1, 1]
-    assert not any(columns_of("notifications_job", f"{name}_new") for name in LANE_INDEXES)
-    for name, (table, column) in NEW_INDEXES.items():
-        columns = columns_of(table, name)
-        assert columns is not None, name
-        assert columns[:1] == ([column] if column else []) or columns[0] is None, name
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
-            assert cursor.fetchone() == (0,)
-
-
-def columns_of(table, index):
-    with connection.cursor() as cursor:
-        constraints = connection.introspection.get_constraints(cursor, table)
-    return constraints[index]["columns"] if index in constraints else None
-
-
-def migrate(name):
-    MigrationExecutor(connection).migrate([("notifications", name)])
+    assert schema() == present_schema

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0030_job_callbacks"),
+        ("notifications", "0003_job_callbacks"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0029_seen_marks"),
+        ("notifications", "0002_former_databases"),
     ]
 
     operations = [
