@@ -80,6 +80,19 @@ def insert_rows(streams, users):
         "attempt": "1",
         **dict.fromkeys(("started_at", "ended_at"), notice["created_at"]),
     }
+    wait = {
+        "id": ID[connection.vendor],
+        "job": ID[connection.vendor],
+        "name": "'cool-down'",
+        "kind": "'pause'",
+        "is_awaited": "true",
+        **dict.fromkeys(("title", "ended_with"), "''"),
+        "details": "'{}'",
+        "attempt": "1",
+        **dict.fromkeys(("created_at", "ended_at"), notice["created_at"]),
+        "how": "'due'",
+    }
+    callback = {"job": ID[connection.vendor], "url": "'https://crm.example/'"}
     stream = {
         "user_id": "i",
         "head": str(2 * ROWS_PER_USER),
@@ -152,6 +165,7 @@ def insert_rows(streams, users):
         **dict.fromkeys(("after", "up_to"), "0"),
     }
     with connection.cursor() as cursor:
+        # Narrow tables have more rows: PostgreSQL scans those of fewer when 100 of them are deleted.
         for table, columns, count in (
             ("preference", preference, streams),
             ("reader", reader, streams),
@@ -160,7 +174,9 @@ def insert_rows(streams, users):
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),
-            ("step", step, streams),
+            ("step", step, 3 * streams),
+            ("wait", wait, 3 * streams),
+            ("jobcallback", callback, 3 * streams),
             ("delivery", delivery, streams),
             ("webhookendpoint", endpoint, streams),
             ("webhookattempt", webhook_attempt, streams),
