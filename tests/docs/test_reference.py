@@ -13,6 +13,7 @@ import notifications
 from asyncsite.environment import NAMES
 from notifications import api, exceptions, outbound, signals, testing, webhooks
 from notifications.conf import DEFAULTS
+from notifications.http.icons import NOTIFICATION_ICONS
 from notifications.management.commands.notifications import Command
 from notifications.templatetags.notifications import register
 from tests.docs.pages import DOCS, ROOT, section
@@ -169,6 +170,11 @@ def test_every_property_of_the_style_sheet_is_documented():
     """The custom properties that it reads."""
     used = set(re.findall(r"var\((--notifications-[\w-]+)", (CLIENT / "notifications.css").read_text()))
     assert first_cells("Properties of the style sheet") == used
+
+
+def test_every_icon_is_documented():
+    documented = re.search(r"another one: (.*)\.", section("how-to/notify.md", "Icon"))
+    assert re.findall(r"`(\w+)`", documented[1]) == sorted(NOTIFICATION_ICONS)
 
 
 def test_every_command_is_documented():
