@@ -127,6 +127,7 @@ def build_jobs():
         ("Running without a total", build_job(**running, progress_message="Reading orders")),
         ("Cancelling", build_job(**running, progress_current=18, progress_total=40, cancel_requested_at=now)),
         ("Running, server away", build_job(**running, progress_current=18, progress_total=40)),
+        ("Waiting", build_job(state="waiting", attempt=1, started_at=now - timedelta(hours=2))),
         ("Succeeded", build_job(state="succeeded", attempt=1, **done)),
         ("Failed", build_job(state="failed", attempt=3, error=error, **{**done, "url": ""})),
         ("Cancelled", build_job(state="cancelled", attempt=1, **done)),

@@ -108,6 +108,7 @@ class TestList:
         assert found == {
             "queued": [str(queued.pk)],
             "running": [],
+            "waiting": [],
             "succeeded": [str(done.pk)],
             "failed": [],
             "cancelled": [str(cancelled.pk)],

@@ -280,7 +280,8 @@ def test_strings_match_the_client(user):
     """Every string that the modules use is sent, and every sent one is used."""
     used = set()
     for module in STATIC.glob("*.js"):
-        used |= set(re.findall(r'\.text\("(\w+)"', module.read_text()))
+        for found in re.findall(r'\.text\((?:"(\w+)"|\w+ \? "(\w+)" : "(\w+)")', module.read_text()):
+            used |= {*filter(None, found)}
     # Said by the name of a level, of a state of a job or of the connection, of a verb, or of a unit of time.
     used |= {level for level in Notification.Level.values if level != "info"}
     used |= {*Job.State.values, "signed_out", "offline", *(f"did_{verb}" for verb in VERBS)}
