@@ -1,11 +1,12 @@
-// Builds the scripts that pages load outside of development: one for every page, one for inboxes, and those of push. They are committed,
-// so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// Builds the scripts and the style sheet that pages load outside of development: a script for every page, one for inboxes,
+// and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
 // Oxc, with which Vite 8 minifies: so the short names in each are the same, which gzip compresses better than one scope.
 
 import { readFileSync, writeFileSync } from "node:fs";
+import { transformSync } from "esbuild";
 import { minifySync } from "vite";
 
 const folder = new URL("../notifications/static/notifications/", import.meta.url);
@@ -44,16 +45,21 @@ function wrap(name) {
 
 const wrapAll = (names) => `export const modules={${names.split(" ").map(wrap)}};\n`;
 const entry = `${minify("entry").replace(/export\{\};?$/, "")}\n`;
-const scripts = {
-  entry: `${entry}export{};\n`,
-  page: wrapAll(MODULES.page) + entry,
-  inbox: wrapAll(MODULES.inbox),
-  push: `${minify("push")}\n`,
-  push_worker: `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,
+const sheet = readFileSync(new URL("notifications.css", folder), "utf8").replace(
+  /url\("(\w+\.svg)"\)/g,
+  "url(../$1)",
+);
+const files = {
+  "notifications.css": transformSync(sheet, { minify: true, loader: "css" }).code,
+  "entry.js": `${entry}export{};\n`,
+  "page.js": wrapAll(MODULES.page) + entry,
+  "inbox.js": wrapAll(MODULES.inbox),
+  "push.js": `${minify("push")}\n`,
+  "push_worker.js": `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,
 };
-for (const [name, text] of Object.entries(scripts)) {
-  const file = new URL(`bundle/${name}.js`, folder);
+for (const [name, text] of Object.entries(files)) {
+  const file = new URL(`bundle/${name}`, folder);
   if (!process.argv.includes("--check")) writeFileSync(file, text);
   else if (readFileSync(file, "utf8") !== text)
-    throw new Error(`bundle/${name}.js is not that of the modules. Run: npm run bundle`);
+    throw new Error(`bundle/${name} is not that of its sources. Run: npm run bundle`);
 }

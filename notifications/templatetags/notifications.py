@@ -37,6 +37,7 @@ logger = logging.getLogger("notifications")
 #: Path of the WebSocket below the script name.
 WEBSOCKET_PATH = "ws/notifications/"
 STYLESHEET = "notifications/notifications.css"
+MINIFIED_STYLESHEET = "notifications/bundle/notifications.css"
 ENTRY_MODULE = "entry"
 #: Modules without elements: all that a page of an anonymous user loads, when its own code uses them.
 CORE_MODULES = (
@@ -102,7 +103,7 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
     preloads = [*modules.values(), *(inbox_modules.values() if context.get("has_inbox") else ())]
     return {
         "nonce": csp_nonce(context, request),
-        "stylesheet": static(STYLESHEET),
+        "stylesheet": _stylesheet_url(),
         "entry_module": entry_module,
         "preloads": [url for url in preloads if url != entry_module],
         "client_data": {
@@ -129,7 +130,7 @@ def notifications_style(context: template.Context) -> str:
     """Render the link to the app's stylesheet, for the head of the app's own pages."""
     nonce = csp_nonce(context, context.get("request"))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLESHEET), attribute)
+    return format_html('<link rel="stylesheet" href="{}"{}>', _stylesheet_url(), attribute)
 
 
 @register.simple_tag(takes_context=True)
@@ -237,6 +238,10 @@ def _scripts() -> tuple[str, dict[str, str], dict[str, str]]:
     if _uses_modules():
         return _module_url(ENTRY_MODULE), _module_urls(MODULES), _module_urls(INBOX_MODULES)
     return _module_url("bundle/page"), _module_urls(["bundle/page"]), _module_urls(["bundle/inbox"])
+
+
+def _stylesheet_url() -> str:
+    return static(STYLESHEET if _uses_modules() else MINIFIED_STYLESHEET)
 
 
 def _uses_modules() -> bool:

@@ -317,6 +317,8 @@ def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
     elements = render(user, has_inbox=True)
     assert script(elements)["src"] == "/static/notifications/bundle/page.js"
     assert client_data(elements)["modules"] == {"bundle/page": "/static/notifications/bundle/page.js"}
+    (sheet,) = [link["href"] for link in elements.of("link") if link["rel"] == "stylesheet"]
+    assert sheet == "/static/notifications/bundle/notifications.css"
     # The script itself needs no preload.
     preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
     assert preloads == ["/static/notifications/bundle/inbox.js"]
