@@ -78,7 +78,9 @@ def main() -> None:
         f"{TREE.name} against {git('describe', '--tags', '--always', base)}, {time.monotonic() - start:.0f} s"
     )
     dearer = report(figures, 1 + arguments.tolerance / 100)
-    for word, reason in re.findall(r"^Dearer: (\w+), (.+)$", git("log", "--format=%B", f"{base}..HEAD"), re.M):
+    for word, reason in re.findall(
+        r"^Dearer: (\w+), (.+)$", git("log", "--format=%B", f"{base}..HEAD"), re.M
+    ):
         print(f"Meant to be dearer: {word}, {reason}")
         dearer = [name for name in dearer if word not in name.split()]
     if dearer:
