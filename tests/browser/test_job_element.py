@@ -191,7 +191,7 @@ def test_unbroken_text_makes_no_page_wider(site_server, new_page):
         toast = page.locator(".notifications-toast")
         expect(toast).to_be_visible()
         close = toast.get_by_role("button", name="Dismiss").bounding_box()
-        text = toast.locator(".notifications-summary").bounding_box()
+        text = toast.locator(".notifications-title").bounding_box()
         assert text["x"] + text["width"] <= close["x"] + 1, "The text runs over the button."
         bell = page.locator("notifications-bell .notifications-count").bounding_box()
         name = page.locator(".username")
