@@ -5,6 +5,7 @@ The floor of a stream rises with the rows that are deleted, so that a client beh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
@@ -42,7 +43,7 @@ END_COLUMNS: dict[Any, str] = {
 }
 #: Those with positions in streams.
 NUMBERED = (Job, Notification)
-#: Steps that are deleted with the jobs of one transaction, if these are more than one.
+#: Steps and waits that are deleted with the jobs of one transaction, if these are more than one.
 MAX_STEPS_PER_CHUNK = 1_000
 #: Batches within batches that ``count_prunable`` looks up. Jobs of deeper ones count as kept.
 MAX_BATCH_DEPTH = 3
@@ -145,10 +146,9 @@ def _prune_chunk(model: Any, before: datetime) -> int:
     if model is Job:
         rows = _with_few_steps(rows)
         ids = [id for id, _, _ in rows]
-        Attempt.objects.using(database()).filter(job__in=ids).delete()
-        Step.objects.using(database()).filter(job__in=ids).delete()
-        JobCallback.objects.using(database()).filter(job__in=ids).delete()
-        Wait.objects.using(database()).filter(job__in=ids).delete()
+        of_jobs: Any
+        for of_jobs in (Attempt, Step, Wait, JobCallback):
+            of_jobs.objects.using(database()).filter(job__in=ids).delete()
     if model is Notification:
         Delivery.objects.using(database()).filter(notification__in=ids).delete()
     model.objects.using(database()).filter(id__in=ids).delete()
@@ -166,10 +166,12 @@ def _lock(old: Any, ids: list[Any]) -> list[tuple[Any, Any, int]]:
 
 
 def _with_few_steps(rows: list[tuple[Any, Any, int]]) -> list[tuple[Any, Any, int]]:
-    """Return as many of these jobs as have together at most ``MAX_STEPS_PER_CHUNK`` steps, but at least one."""
-    steps = Step.objects.using(database()).filter(job__in=[id for id, _, _ in rows])
-    counts = dict(steps.values_list("job").annotate(count=Count("id")))
-    totals = accumulate(counts.get(id, 0) for id, _, _ in rows)
+    """Return as many of these jobs as have at most ``MAX_STEPS_PER_CHUNK`` steps and waits together, at least one."""
+    counts: Counter[Any] = Counter()
+    for model in (Step, Wait):
+        found = model.objects.using(database()).filter(job__in=[id for id, _, _ in rows])
+        counts.update(dict(found.values_list("job").annotate(count=Count("id"))))
+    totals = accumulate(counts[id] for id, _, _ in rows)
     return [
         row
         for n, (row, total) in enumerate(zip(rows, totals, strict=True))

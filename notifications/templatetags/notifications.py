@@ -113,7 +113,7 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
             "marks": urls["marks"],
             "action": urls["action"],
             "doneStates": DONE,
-            "icons": icons.CLIENT_ICONS,
+            "icons": icons.NOTIFICATION_ICONS,
         },
         "position": position,
         "page_user_mark": page_user_mark,

@@ -107,12 +107,12 @@ class TestViews:
         """Of the inbox and of what is unread, up to a limit, whatever the filters are."""
         for search in ("", "nothing"):
             page = read_page(user_client, q=search)
-            assert re.findall(r'>(\w+) <span class="notifications-tally">(.*?)</span>', page) == [
+            assert re.findall(r'>(\w+) <span class="notifications-total">(.*?)</span>', page) == [
                 ("Inbox", "2"),
                 ("Unread", "1"),
             ]
         monkeypatch.setattr(inbox_views, "MAX_COUNT", 1)
-        assert '<span class="notifications-tally">1+</span>' in read_page(user_client)
+        assert '<span class="notifications-total">1+</span>' in read_page(user_client)
 
     def test_empty_views_have_texts(self, user_client, user):
         assert "Nothing is unread." in read_page(user_client, view="unread")

@@ -278,6 +278,13 @@ class TestRows:
         assert not Wait.objects.exists()
         assert not Job.objects.exists()
 
+    def test_those_of_many_jobs_are_pruned_in_several_transactions(self, monkeypatch):
+        """Each of these jobs has a step and a wait, which count together."""
+        monkeypatch.setattr("notifications.streams.retention.MAX_STEPS_PER_CHUNK", 4)
+        manual.cancel([suspended().id for _ in range(3)])
+        pruning = Pruning(clock.now() + DAY, run=retrying_atomic)
+        assert [count for count in iter(pruning.prune_chunk, None) if count] == [2, 1]
+
     def test_they_are_purged_with_the_user(self, user):
         suspended(owner=user)
         retrying_atomic(lambda: purge_chunk(user.pk))

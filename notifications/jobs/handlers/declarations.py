@@ -182,7 +182,7 @@ def _load(previous: Handlers | None) -> Handlers:
         if previous is None or wrong not in previous.wrong:
             logger.error("Handler is not called: %s %s", wrong.message, wrong.hint)
     if handlers.webhook_error and (previous is None or not previous.webhook_error):
-        logger.error("Webhooks are not sent: %s", handlers.webhook_error)
+        logger.error("Webhooks and callbacks are not sent: %s", handlers.webhook_error)
     if previous is not None and len(handlers.wrong) < len(previous.wrong):
         logger.info(
             "Handlers that could not be used are called now: %d", len(previous.wrong) - len(handlers.wrong)

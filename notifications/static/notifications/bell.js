@@ -165,7 +165,7 @@ export function connectElement(element, page, signal) {
     const button = createElement("button", `notifications-verb${isRead ? " notifications-if-unread" : ""}`);
     button.title = localization.text(isRead ? "read" : "done");
     button.ariaLabel = `${button.title}: ${item.title}`;
-    button.append(dom.createIcon(page.icons[isRead ? "mail_open" : "check"]));
+    button.append(dom.createIcon(page.icons[isRead ? "mail_open" : "success"]));
     button.addEventListener("click", () => change(verb, row, item));
     return button;
   }

@@ -5,9 +5,6 @@
  * @typedef {import("./localization.js").Localization} Localization
  */
 
-/** Names of icons by level. @type {Record<string, string>} */
-const LEVEL_ICONS = { info: "info", success: "check", warning: "warning", error: "cross" };
-
 /**
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
@@ -175,7 +172,7 @@ function createDisc({ level, job, data }, icons, localization) {
   const initials = [...words.slice(0, 1), ...words.slice(1).slice(-1)].map((word) => [...word][0]).join("");
   const symbol = createElement("span", "", initials.toUpperCase());
   symbol.ariaHidden = "true";
-  const name = Object.hasOwn(icons, String(data.icon)) ? String(data.icon) : LEVEL_ICONS[level];
+  const name = Object.hasOwn(icons, String(data.icon)) ? String(data.icon) : level;
   if (!initials) symbol.append(createIcon(icons[name] ?? icons.info));
   disc.append(symbol);
   // The title or body of a job's notification says how it ended, except for a failure.
