@@ -70,7 +70,7 @@ def world(site):
         world.close()
 
 
-@pytest.mark.timeout(300 + 10 * ROUNDS)
+@pytest.mark.timeout(600 + 10 * ROUNDS)
 def test_kills(world):
     """Each delivery that the rules require exists once, ends, and is sent unless there is a true reason against it."""
     world.start()
