@@ -177,7 +177,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
 
     @admin.display(description=_("deadline"))
     def lost_at(self, job: Job) -> str:
-        """Return when a running job is taken away from its worker. The previous version stores other times there."""
+        """Return when a running job is taken away from its worker."""
         if job.state != Job.State.RUNNING or job.worker is None or job.deadline is None:
             return "-"
         return str(formats.date_format(template_localtime(job.deadline), "DATETIME_FORMAT"))

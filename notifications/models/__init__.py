@@ -175,8 +175,7 @@ class Job(models.Model):
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
-    #: When a running job is taken away from its worker. FORMER_COLUMNS in jobs/transitions/conditional_updates.py has
-    #: what the previous version also stored in it, in ``hand_over_at`` and in two columns of idempotency keys.
+    #: When a running job is taken away from its worker.
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
@@ -186,7 +185,7 @@ class Job(models.Model):
     missing_since = MomentField(null=True, blank=True, editable=False)
     #: After which time no worker of Celery starts an observed task.
     expires_at = MomentField(null=True, blank=True, editable=False)
-    #: The broker that has the message of an observed task. NULL: another job, or inserted by the previous version.
+    #: The broker that has the message of an observed task. NULL: another job.
     broker = models.CharField(max_length=64, null=True, blank=True, editable=False)  # noqa: DJ001
     #: Until when more jobs may be added to a batch: a group of Celery's that is being published.
     open_until = MomentField(null=True, blank=True, editable=False)
@@ -247,8 +246,6 @@ class Job(models.Model):
             _job_index("waiting", "id", state="waiting"),
             _job_index("handed", "hand_over_at", "id", state="queued", lane="handed"),
             _job_index("check", "check_at", "id", state="queued", lane="observed"),
-            # For processes of the previous version, and for what they write.
-            _job_index("observed", "deadline", "id", state="queued", lane="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),

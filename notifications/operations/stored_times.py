@@ -107,11 +107,10 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(fail_if_unknown_after=F("deadline")) & ~Q(lane=Job.Lane.OBSERVED),
+            rows=queued & Q(fail_if_unknown_after__isnull=False) & ~Q(lane=Job.Lane.OBSERVED),
             longest=timedelta(seconds=REQUEUE_DELAY_SECONDS),
             changes={
-                name: Value(times.now()) + (F(name) - F("run_after"))
-                for name in ("fail_if_unknown_after", "deadline")
+                "fail_if_unknown_after": Value(times.now()) + (F("fail_if_unknown_after") - F("run_after"))
             },
         ),
         StoredTime(
@@ -131,17 +130,13 @@ def stored_times() -> tuple[StoredTime, ...]:
             StoredTime(model=Job, name="deadline", rows=rows, longest=longest, is_lease=True)
             for rows, longest in _running_tasks()
         ),
-        # An open batch of Celery tasks, and when the message of an observed task is looked for. Each also in the column
-        # that the previous version writes.
+        # An open batch of Celery tasks, and when the message of an observed task is looked for.
         *(
-            StoredTime(
-                model=Job, name=name, rows=rows, longest=MAX_OBSERVED_WAIT, changes={other: times.now()}
-            )
-            for column, rows in (
+            StoredTime(model=Job, name=name, rows=rows, longest=MAX_OBSERVED_WAIT)
+            for name, rows in (
                 ("open_until", Q(state=Job.State.RUNNING, worker=None)),
                 ("check_at", queued & Q(lane=Job.Lane.OBSERVED) & is_due),
             )
-            for name, other in ((column, "deadline"), ("deadline", column))
         ),
         # What has ended would never be deleted. It is shown to its user, so it gets a number as any change does.
         StoredTime(

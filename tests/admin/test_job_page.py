@@ -124,7 +124,6 @@ def test_trace_id_is_shown(client, sign_in_staff):
 
 
 def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
-    """The previous version stores other times of queued jobs in the same column."""
     sign_in_staff("view_job")
     id = tasks.noop.enqueue().id
     shown = re.compile(r"Deadline:</[^>]*>\s*<div class=\"readonly\">(.*?)</div>", re.DOTALL)

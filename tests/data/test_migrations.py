@@ -214,8 +214,7 @@ def test_categories_that_are_not_muted_any_more_stay_so(former):
     assert select("SELECT * FROM notifications_preference") == []
 
 
-def test_jobs_of_earlier_commits_have_a_lane(former):
-    former(FIRST)
+def insert_job(**columns):
     row = {
         "id": new_id(),
         **dict.fromkeys(("version", "fence", "attempt", "max_attempts", "priority"), 1),
@@ -224,9 +223,53 @@ def test_jobs_of_earlier_commits_have_a_lane(former):
         **dict.fromkeys(("created_at", "queued_at"), FIRST_TIME),
         "cancelled_by_other": False,
     }
-    insert("job", **row)
+    insert("job", **row | columns)
+
+
+def test_jobs_of_earlier_commits_have_a_lane(former):
+    former(FIRST)
+    insert_job()
     migrate(LATEST)
     assert select("SELECT lane FROM notifications_job") == [("sync",)]
+
+
+@pytest.mark.parametrize("last", ["0004_observed_jobs", FORMER[-1]])
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            {"lane": "observed", "deadline": 1, "hand_over_at": 2, "idempotency_hash": "amqp"},
+            {"check_at": 1, "missing_since": 2, "broker": "amqp"},
+        ),
+        (
+            *({"lane": "observed", "idempotency_expires_at": 3, "idempotency_hash": "amqp"},),
+            {"expires_at": 3, "broker": "amqp"},
+        ),
+        ({"lane": "observed", "state": "running", "deadline": 1}, {"open_until": 1}),
+        (
+            {"lane": "async", "idempotency_expires_at": 3, "idempotency_hash": "k"},
+            {"idempotency_expires_at": 3},
+        ),
+        ({"lane": "handed", "hand_over_at": 2}, {"hand_over_at": 2}),
+        (
+            {"lane": "async", "state": "running", "worker": new_id, "deadline": 1},
+            {"deadline": 1},
+        ),
+    ],
+)
+def test_times_of_earlier_commits_are_in_columns_of_their_own(former, last, columns, expected):
+    times = {number: f"2026-01-0{number} 00:00:00+00:00" for number in (1, 2, 3)}
+    former(last)
+    insert_job(
+        **{name: value() if callable(value) else times.get(value, value) for name, value in columns.items()}
+    )
+    migrate(LATEST)
+    names = ("check_at", "missing_since", "open_until", "expires_at", "broker", "deadline", "hand_over_at")
+    if columns["lane"] != "observed":
+        names += ("idempotency_expires_at",)
+    [row] = select(f"SELECT {', '.join(names)} FROM notifications_job")
+    found = {name: str(value)[:10] for name, value in zip(names, row, strict=True) if value is not None}
+    assert found == {name: times.get(value, value)[:10] for name, value in expected.items()}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 
 from notifications import times
 from notifications.jobs import outcomes
-from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Attempt, Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery, until_row  # noqa: F401
 from tests.faults.support.freezing import frozen
@@ -27,7 +26,7 @@ def until_guessed(ids, kind):
 
     def have_failed():
         # Half a minute must not pass before each is looked for.
-        Job.objects.filter(id__in=ids, state="queued").update(**with_former_columns(check_at=times.now()))
+        Job.objects.filter(id__in=ids, state="queued").update(check_at=times.now())
         jobs = Job.objects.filter(id__in=ids)
         return all(job.done and job.seq for job in jobs)
 

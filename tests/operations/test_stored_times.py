@@ -13,7 +13,6 @@ from notifications.ids import uuid7
 from notifications.jobs.enqueueing import rate_limit
 from notifications.jobs.transitions import queueing, reaping
 from notifications.jobs.transitions.claims import claim_jobs
-from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.management.diagnosis import database
 from notifications.models import (
     Alert,
@@ -131,11 +130,9 @@ def test_unknown_task(monkeypatch, ahead):
         assert day - 2 * 3600 < seconds_left() < day + 1
         assert Job.objects.get().run_after < timezone.now() + 2 * hour
         # The half hours between two of these pass.
-        Job.objects.update(
-            **{name: F(name) - hour / 2 for name in ("run_after", "fail_if_unknown_after", "deadline")}
-        )
+        Job.objects.update(**{name: F(name) - hour / 2 for name in ("run_after", "fail_if_unknown_after")})
     last = timezone.now() - timedelta(seconds=1)
-    Job.objects.update(run_after=last, **with_former_columns(fail_if_unknown_after=last))
+    Job.objects.update(run_after=last, fail_if_unknown_after=last)
     assert meet_unknown_task(monkeypatch, timedelta(0)) == [False]
 
 
@@ -180,21 +177,17 @@ def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far)
     ("values", "column"),
     [({}, "check_at"), ({"run_after": timezone.now()}, "check_at"), ({"state": "running"}, "open_until")],
 )
-@pytest.mark.parametrize("by_previous_version", [False, True])
-def test_times_of_observed_jobs(far, values, column, by_previous_version):
-    """The message would not be looked for, and an open batch not end. What both versions read is corrected."""
+def test_times_of_observed_jobs(far, values, column):
+    """The message would not be looked for, and an open batch not end."""
     id = tasks.noop.enqueue().id
-    times = {"deadline": far} if by_previous_version else with_former_columns(**{column: far})
-    Job.objects.filter(id=id).update(lane="observed", **times, **values)
-    assert_corrected(Job, "deadline" if by_previous_version else column, id=id)
-    soon = timezone.now() + timedelta(minutes=1)
-    assert Job.objects.filter(**{"id": id, f"{column}__lt": soon, "deadline__lt": soon}).exists()
+    Job.objects.filter(id=id).update(lane="observed", **{column: far}, **values)
+    assert_corrected(Job, column, id=id)
 
 
 def test_check_of_an_observed_job_for_later(far):
     """It is looked for after its time."""
     id = tasks.noop.enqueue().id
-    later = {"run_after": far, **with_former_columns(check_at=far + timedelta(seconds=20))}
+    later = {"run_after": far, "check_at": far + timedelta(seconds=20)}
     Job.objects.filter(id=id).update(lane="observed", **later)
     stored_times.correct_wrong_times()
     assert database.check_stored_times().state == "ok"

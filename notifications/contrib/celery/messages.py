@@ -25,7 +25,6 @@ from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.observations import Observation, TaskCall, label_of
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.transitions import batch_completion
-from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Job
 from notifications.streams.inbox import user_keys_of
 
@@ -112,11 +111,9 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
         lane="observed",
         run_after=message.eta if message.eta and message.eta > now else None,
         max_attempts=max_attempts_of(app, message.name),
-        **with_former_columns(
-            broker=broker_name(app),
-            expires_at=message.expires,
-            check_at=startable_at + timedelta(seconds=FIRST_CHECK_SECONDS),
-        ),
+        broker=broker_name(app),
+        expires_at=message.expires,
+        check_at=startable_at + timedelta(seconds=FIRST_CHECK_SECONDS),
         title=title,
         url=url,
         language=header.language if header else "",
@@ -138,7 +135,7 @@ def build_batch(message: Message, observation: Observation) -> Job:
         backend="",
         queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
         lane=Job.Lane.OBSERVED,
-        **with_former_columns(open_until=times.now() + timedelta(seconds=OPEN_SECONDS)),
+        open_until=times.now() + timedelta(seconds=OPEN_SECONDS),
         title=validators.shortened(label_of(message.name), validators.MAX_TITLE_LENGTH),
         url=url,
         language=message.header.language if message.header else "",

@@ -149,7 +149,7 @@ class Reconciler:
             live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
             lost |= ~Q(worker__in=live.values_list("id", flat=True))
         jobs = _running().filter(lost).exclude(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
-        jobs = jobs.exclude(changes.is_of_broker(self._workers.other_brokers))
+        jobs = jobs.exclude(broker__in=self._workers.other_brokers)
         for job in jobs.order_by("worker", "id")[:MAX_JOBS_PER_ROUND]:
             self._for_one(self._end_running, job, "worker-lost")
 
@@ -289,5 +289,4 @@ def _running() -> Any:
 
 def _has_expired(job: Job, now: datetime) -> bool:
     """Return whether no worker would start the task any more."""
-    expires_at = job.expires_at or job.idempotency_expires_at  # inserted by the previous version
-    return expires_at is not None and expires_at < now
+    return job.expires_at is not None and job.expires_at < now

@@ -20,7 +20,7 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.conditional_updates import assign, conditional_update
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 from notifications.states import DONE, REOPENABLE
 
@@ -35,8 +35,7 @@ def extend(id: UUID, open_until: datetime) -> None:
 
     def write() -> None:
         rows = [job for job in _lock(id) if job.state == Job.State.RUNNING]
-        assignments, values = assign(open_until=open_until)
-        conditional_update(assignments, [(values, job) for job in rows])
+        conditional_update("open_until=%s", [((open_until,), job) for job in rows])
 
     retrying_atomic(write)
 
@@ -55,7 +54,7 @@ def close(id: UUID, *, count: int, total: int, title: str, url: str = "") -> Non
                 _reopen(job)
         running = [job for job in rows if job.state == Job.State.RUNNING]
         conditional_update(
-            "open_until=NULL, deadline=NULL, progress_total=%s, title=%s, url=%s, version=version+1",
+            "open_until=NULL, progress_total=%s, title=%s, url=%s, version=version+1",
             [((total, title, url or job.url), job) for job in running],
         )
         streams.ring(job.user_id for job in running)

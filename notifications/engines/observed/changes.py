@@ -22,7 +22,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, queueing
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.conditional_updates import assign, conditional_update, insert_attempts
+from notifications.jobs.transitions.conditional_updates import conditional_update, insert_attempts
 from notifications.models import Job
 from notifications.states import ACTIVE
 from notifications.statistics.recording import StatisticsBuffer
@@ -50,8 +50,7 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
             insert_attempts([(job, outcome, now)], statistics)
             queueing.schedule_retries([outcome], now)
             check_at = job.run_after + timedelta(seconds=check_seconds)
-            assignments, values = assign(check_at=check_at, missing_since=None)
-            conditional_update(assignments, [(values, job)], state="queued")
+            conditional_update("check_at=%s, missing_since=NULL", [((check_at,), job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
             insert_attempts([(job, outcome, now)], statistics)
         statistics.write()
@@ -63,7 +62,7 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
 
 def requeue(job: Job, check_at: datetime) -> None:
     """Queue a running job again whose message went back to the broker, without an attempt that failed."""
-    queueing.requeue([job], *assign(check_at=check_at, missing_since=None))
+    queueing.requeue([job], "check_at=%s, missing_since=NULL", (check_at,))
 
 
 def requeue_lost(job: Job, check_at: datetime) -> None:
@@ -78,10 +77,8 @@ def requeue_lost(job: Job, check_at: datetime) -> None:
             return
         statistics = StatisticsBuffer()
         insert_attempts([(locked, None, database_now())], statistics)
-        assignments, values = assign(check_at=check_at, missing_since=None)
-        conditional_update(
-            f"state='queued', worker=NULL, version=version+1, {assignments}", [(values, locked)]
-        )
+        assignments = "state='queued', worker=NULL, version=version+1, check_at=%s, missing_since=NULL"
+        conditional_update(assignments, [((check_at,), locked)])
         streams.ring([locked.user_id])
         statistics.write()
 
@@ -98,51 +95,18 @@ def take_overdue(
 
     def write() -> list[Job]:
         rows = Job.objects.using(database()).filter(lane=LANE, state=Job.State.QUEUED)
-        rows = rows.exclude(is_of_broker(other_brokers))
-        found: dict[UUID, Job] = {}
-        for column, condition in (
-            ("check_at", Q(check_at__lt=now)),
-            # What the previous version has inserted or written, which the next one will not look for.
-            ("check_at", Q(check_at__isnull=True, deadline__isnull=False)),
-            ("deadline", Q(deadline__lt=now)),
-        ):
-            locked = lock_query(rows.filter(condition).order_by(column, "id"))[:limit]
-            found |= {job.id: job for job in locked}
-        of_previous_version = [job for job in found.values() if _take_former_columns(job)]
-        conditional_update(
-            "check_at=deadline, missing_since=hand_over_at",
-            [((), job) for job in of_previous_version],
-            state="queued",
-        )
-        due = sorted(
-            (job for job in found.values() if job.check_at < now), key=lambda job: (job.check_at, job.id)
-        )[:limit]
-        assignments, values = assign(check_at=check_at)
-        conditional_update(assignments, [(values, job) for job in due], state="queued")
+        rows = rows.exclude(broker__in=list(other_brokers))
+        due = list(lock_query(rows.filter(check_at__lt=now).order_by("check_at", "id"))[:limit])
+        conditional_update("check_at=%s", [((check_at,), job) for job in due], state="queued")
         return due
 
     return retrying_atomic(write)
 
 
-def _take_former_columns(job: Job) -> bool:
-    """Set what the previous version has written later than this one. Returns whether it has."""
-    written = (job.deadline, job.hand_over_at)
-    if job.deadline is None or written == (job.check_at, job.missing_since):
-        return False
-    job.check_at, job.missing_since = written
-    return True
-
-
-def is_of_broker(names: Iterable[str]) -> Q:
-    """Return the condition for jobs whose messages one of these brokers has."""
-    names = list(names)
-    return Q(broker__in=names) | Q(broker__isnull=True, idempotency_hash__in=names)
-
-
 def set_missing(jobs: Iterable[Job], since: datetime | None, check_at: datetime) -> None:
     """Store since when the messages of queued jobs were not found, None if they were, and when to look again."""
-    assignments, values = assign(missing_since=since, check_at=check_at)
-    retrying_atomic(lambda: conditional_update(assignments, [(values, job) for job in jobs], state="queued"))
+    rows = [((since, check_at), job) for job in jobs]
+    retrying_atomic(lambda: conditional_update("missing_since=%s, check_at=%s", rows, state="queued"))
 
 
 def finish(outcome: Outcome) -> bool:

@@ -109,7 +109,7 @@ def remaining_condition() -> tuple[str, Sequence[Any]]:
 def find_remaining_batches() -> set[UUID]:
     """Return the batches that are complete but not ended, and those with progress that is not stored."""
     active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
-    complete = running_batches().filter(~Exists(active)).only("id", "open_until", "deadline")
+    complete = running_batches().filter(~Exists(active)).only("id", "open_until")
     return {*(job.id for job in complete if not _is_open(job)), *_with_unstored_progress}
 
 
@@ -133,9 +133,7 @@ def running_batches() -> Any:
 
 def _is_open(job: Job) -> bool:
     """Return whether jobs are still added to a batch: a group of Celery's that is being published."""
-    # A publisher of the previous version extends only its deadline. If it closes the batch so, that ends seconds later.
-    until = [moment for moment in (job.open_until, job.deadline) if moment is not None]
-    return bool(until) and max(until) > database_now()
+    return job.open_until is not None and job.open_until > database_now()
 
 
 def _store_progress(ids: Iterable[UUID]) -> None:

@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
     from notifications.statistics.recording import StatisticsBuffer
 
-#: What the previous version stores in columns with another meaning, by the columns of this version. During a rolling
-#: deploy processes of both change the same jobs. So whatever writes one of these columns writes both, and what the
-#: previous version has written later, by which the two differ, counts. The next version needs none of this.
-FORMER_COLUMNS = {
-    "fail_if_unknown_after": "deadline",
-    "check_at": "deadline",
-    "open_until": "deadline",
-    "missing_since": "hand_over_at",
-    "expires_at": "idempotency_expires_at",
-    "broker": "idempotency_hash",
-}
-
 
 def read_fences(
     jobs: Iterable[Job], *, lock: bool = True
@@ -54,17 +42,6 @@ def read_fences(
     else:
         [rows], now = execute_many([(query, params)]), database_now()
     return now, {ids[id]: tuple(values) for id, *values in rows}  # type: ignore[misc]
-
-
-def with_former_columns(**values: Any) -> dict[str, Any]:
-    """Return values of columns, with those of the columns that the previous version reads in their place."""
-    return values | {FORMER_COLUMNS[name]: value for name, value in values.items()}
-
-
-def assign(**values: Any) -> tuple[str, tuple[Any, ...]]:
-    """Return SQL that assigns these values, also to the columns that the previous version reads, and its parameters."""
-    columns = with_former_columns(**values)
-    return ", ".join(f"{name}=%s" for name in columns), tuple(columns.values())
 
 
 def conditional_update(

@@ -15,7 +15,7 @@ from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.conditional_updates import assign, conditional_update
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.
@@ -82,8 +82,8 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     if fail_if_unknown_after < now:
         return False
     again_at = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
-    assignments, values = assign(fail_if_unknown_after=fail_if_unknown_after)
-    requeue([claimed.row], f"attempt=attempt-1, run_after=%s, {assignments}", (again_at, *values))
+    assignments = "attempt=attempt-1, run_after=%s, fail_if_unknown_after=%s"
+    requeue([claimed.row], assignments, (again_at, fail_if_unknown_after))
     return True
 
 
@@ -94,8 +94,7 @@ def _fail_if_unknown_after(job: Job, now: datetime) -> datetime:
     """
     longest = timedelta(seconds=UNKNOWN_TASK_FAILS_SECONDS)
     stored, due_at = job.fail_if_unknown_after, job.run_after
-    # The previous version leaves it when it queues the job again after an attempt, at no time or at a later one.
-    if stored is None or due_at is None or stored < due_at - timedelta(seconds=REQUEUE_DELAY_SECONDS):
+    if stored is None or due_at is None:
         return now + longest
     if timedelta(0) <= now - due_at <= MAX_UNTRIED and stored <= times.latest_possible(now, longest):
         return stored

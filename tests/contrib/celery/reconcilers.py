@@ -6,7 +6,6 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
-from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Job
 
@@ -74,7 +73,7 @@ def make_job(user):
 def overdue():
     """Return the columns of a job whose message was not found for a while, and is to be looked for."""
     now = times.now()
-    return with_former_columns(check_at=now, missing_since=now - timedelta(seconds=9))
+    return {"check_at": now, "missing_since": now - timedelta(seconds=9)}
 
 
 def problem(job):

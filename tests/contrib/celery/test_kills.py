@@ -15,7 +15,6 @@ import pytest
 from django.db import connection
 
 from notifications import times
-from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Attempt, Job, Notification, Worker
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.site import ROOT
@@ -97,10 +96,10 @@ def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
     broker.kill()
     broker.start()
     start_celery()
-    Job.objects.filter(id=result.id).update(**with_former_columns(check_at=times.now()))
+    Job.objects.filter(id=result.id).update(check_at=times.now())
     until_row(result, missing_since__isnull=False)
     missing_since = times.now() - timedelta(seconds=9)
-    Job.objects.update(**with_former_columns(check_at=times.now(), missing_since=missing_since))
+    Job.objects.update(check_at=times.now(), missing_since=missing_since)
     job = until_ended(result)
     assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
     assert len(bell_of(user)) == 1
@@ -116,7 +115,7 @@ def test_a_publisher_that_is_killed_in_a_group(start_celery, tasks, user):
     ended = Job.objects.filter(batch=id, state="succeeded")
     wait_until(lambda: ended.count() == 3, what="the published tasks to end")
     assert bell_of(user) == []
-    Job.objects.filter(id=id).update(**with_former_columns(open_until=times.now()))
+    Job.objects.filter(id=id).update(open_until=times.now())
     batch = until_ended(id)
     assert (batch.state, batch.result) == ("succeeded", '{"succeeded": 3, "failed": 0, "cancelled": 0}')
     assert [level for _, _, level in bell_of(user)] == ["success"]

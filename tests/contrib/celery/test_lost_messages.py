@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
-from notifications.jobs.transitions.conditional_updates import FORMER_COLUMNS, with_former_columns
 from notifications.models import Job, Worker
 from tests.contrib.celery.conftest import bell_of
 from tests.contrib.celery.reconcilers import TASK, overdue, problem
@@ -86,7 +85,7 @@ def test_a_message_in_its_queue(reconciler, celery_app, make_job):
     job.refresh_from_db()
     assert (job.state, job.missing_since) == ("queued", None)
     assert job.check_at > before + timedelta(seconds=20)
-    Job.objects.update(**with_former_columns(check_at=times.now()), queued_at=times.now() - timedelta(days=2))
+    Job.objects.update(check_at=times.now(), queued_at=times.now() - timedelta(days=2))
     reconciler.run_round()
     assert problem(job) == ("failed", "never-started")
 
@@ -163,10 +162,7 @@ def test_message_that_a_lost_worker_may_have(reconciler, make_job, live_worker, 
 
 @pytest.mark.usefixtures("all_answer")
 @pytest.mark.parametrize("state", ["queued", "running"])
-@pytest.mark.parametrize("column", ["broker", FORMER_COLUMNS["broker"]])
-def test_job_of_another_broker_is_left_to_its_workers(
-    reconciler, make_job, live_worker, state, column, monkeypatch
-):
+def test_job_of_another_broker_is_left_to_its_workers(reconciler, make_job, live_worker, state, monkeypatch):
     from notifications.contrib.celery import seen_workers
 
     worker = Worker.objects.filter(id=live_worker(queues="celery:celery"))
@@ -174,7 +170,7 @@ def test_job_of_another_broker_is_left_to_its_workers(
     job = make_job(
         state=state,
         missing_since=times.now() - timedelta(seconds=9),
-        **{column: "amqp://elsewhere:5672//"},
+        broker="amqp://elsewhere:5672//",
     )
     reconciler.run_round()
     worker.delete()  # it may be suspended
@@ -191,9 +187,8 @@ def test_a_worker_that_does_not_answer_may_have_it(reconciler, make_job):
     assert problem(job) == ("queued", "")
 
 
-@pytest.mark.parametrize("column", ["expires_at", FORMER_COLUMNS["expires_at"]])
-def test_an_expired_message(reconciler, make_job, user, column):
-    job = make_job(**{column: times.now() - timedelta(seconds=30)})
+def test_an_expired_message(reconciler, make_job, user):
+    job = make_job(expires_at=times.now() - timedelta(seconds=30))
     reconciler.run_round()
     assert problem(job) == ("failed", "expired")
     assert len(bell_of(user)) == 1
@@ -221,7 +216,7 @@ def test_message_in_an_unknown_queue_is_not_lost(reconciler, reconcile, make_job
     job = make_job(queue_name="media.video")
     for _ in range(2):
         reconciler.run_round()
-        Job.objects.filter(id=job.id).update(**with_former_columns(check_at=times.now()))
+        Job.objects.filter(id=job.id).update(check_at=times.now())
     job.refresh_from_db()
     assert job.state == "queued"
 

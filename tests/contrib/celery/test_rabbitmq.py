@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from notifications import times
-from notifications.jobs.transitions.conditional_updates import with_former_columns
 from notifications.models import Attempt, Job
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.celery_worker import CeleryWorker
@@ -99,10 +98,10 @@ def test_a_message_that_the_broker_loses(start_celery, publish, rabbitmq, celery
     with celery_app.connection_for_write(rabbitmq.url) as connection:
         connection.default_channel.queue_delete("lost")
     start_celery()
-    Job.objects.filter(id=result.id).update(**with_former_columns(check_at=times.now()))
+    Job.objects.filter(id=result.id).update(check_at=times.now())
     until_row(result, missing_since__isnull=False)
     missing_since = times.now() - timedelta(seconds=9)
-    Job.objects.update(**with_former_columns(check_at=times.now(), missing_since=missing_since))
+    Job.objects.update(check_at=times.now(), missing_since=missing_since)
     job = until_ended(result)
     assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
     assert len(bell_of(user)) == 1

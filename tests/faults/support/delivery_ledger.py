@@ -99,15 +99,18 @@ class Ledger:
                 "max_attempts": max_attempts,
                 "starts": [parse_time(started_at)],
                 "lost": 0,
-                "failed": 0,
+                "answered": [],
                 "args": args,
             }
             for id, path, state, attempt, max_attempts, started_at, args in site.rows(JOBS)
         }
-        for job, _, started_at, _, outcome in site.rows(ATTEMPTS):
+        for job, _, started_at, ended_at, outcome in site.rows(ATTEMPTS):
             found = self.jobs[canonical(job)]
             found["starts"].append(parse_time(started_at))
-            found["lost" if outcome == "lost" else "failed"] += 1
+            if outcome == "lost":
+                found["lost"] += 1
+            else:
+                found["answered"].append((parse_time(started_at), parse_time(ended_at)))
         for job in self.jobs.values():
             job["starts"] = sorted(filter(None, job["starts"]))
         self.digests = {
@@ -235,11 +238,14 @@ class Ledger:
         for number, found in ids.items():
             self.report(len(found) == 1, f"Number {number} is in the messages {found}.")
 
-        for id, refused_at in self.refused.items():
-            # Unless the worker was killed before it had stored that answer.
-            if not self.jobs[jobs.get(id, id)]["lost"]:
+        for id, refusals in self.refused.items():
+            attempts = self.jobs[jobs.get(id, id)]["answered"]
+            for refused_at in refusals:
+                # Unless the worker was killed before it had stored that answer.
+                is_stored = any(began_at <= refused_at <= ended_at for began_at, ended_at in attempts)
                 later = [receipt for receipt in self.mails.get(id, []) if receipt.at > refused_at]
-                self.report(not later, f"{id} was sent again after it was refused for good.")
+                later += [moment for moment in refusals if moment > refused_at]
+                self.report(not (is_stored and later), f"{id} was sent again after it was refused for good.")
 
     def check_times(self):
         """Nothing was sent that had been seen, read, archived, switched off or paused when its attempt began.

@@ -81,7 +81,7 @@ class MoodyMailbox(Mailbox):
         if mood == "refuse":
             return "451 Later"
         if mood == "fail":
-            self.refused[id] = time.time()
+            self.refused.setdefault(id, []).append(time.time())
             return "554 Never"
         text = message.get_body(("plain",)).get_content()
         hidden = re.search(r"^(\d+) more (?:is|are) in the inbox", text, re.MULTILINE)
