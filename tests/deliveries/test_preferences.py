@@ -369,6 +369,24 @@ class TestDigests:
         assert len({email.extra_headers["Message-ID"] for email in mail.outbox}) == len(mails)
         assert [state for state, _ in read_states()] == ["sent" if how == "run early" else "failed", "sent"]
 
+    def test_what_comes_while_its_job_runs_is_sent_by_another(self, user, categories, monkeypatch):
+        """The job has read what it sends, and would never send what is added to it."""
+        build = digests.build_digest
+
+        def build_beside_another(*args):
+            monkeypatch.setattr(digests, "build_digest", build)
+            notify(user, "Export 2", category="export")
+            send_due()
+            return build(*args)
+
+        monkeypatch.setattr(digests, "build_digest", build_beside_another)
+        notify(user, "Export 1", category="export")
+        send_due()
+        for _ in range(2):
+            Job.objects.filter(state="queued").update(run_after=timezone.now())
+            run_jobs()
+        assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == [["Export 1"], ["Export 2"]]
+
     @pytest.mark.parametrize("is_first", [True, False])
     def test_window_that_ends_while_deliveries_are_added(self, user, categories, monkeypatch, is_first):
         """They are in the next digest. The one that has ended is not sent again."""
