@@ -52,7 +52,10 @@ MOMENTS = (
     "SIGKILL after 1x " + INSERT.format("delivery"),
 )
 #: Of the server, which creates the notifications. It dies at no statement of its own start.
-SERVER_MOMENTS = tuple(f"SIGKILL {when} {{}}x {INSERT.format('delivery')}" for when in ("before", "after"))
+SERVER_MOMENTS = tuple(
+    f"{moment} {{}}x {INSERT.format('delivery')}"
+    for moment in ("SIGKILL before", "SIGKILL after", "KILL_AFTER_COMMIT after")
+)
 #: Seconds that a worker, and a server, lives at most.
 MAX_WORKER_SECONDS, MAX_SERVER_SECONDS = 4.0, 12.0
 OPEN = """
