@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.http import request_resources
+from notifications.jobs.callbacks import Callback, acallback, callback
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
 from notifications.jobs.pauses import apause, pause
@@ -34,10 +35,12 @@ else:
 __all__ = [
     "DATABASE_UNAVAILABLE",
     "Batch",
+    "Callback",
     "FinishedJob",
     "JobInfo",
     "aaccepted",
     "abatch",
+    "acallback",
     "accepted",
     "aget_job",
     "aget_jobs",
@@ -47,6 +50,7 @@ __all__ = [
     "apause",
     "astep",
     "batch",
+    "callback",
     "get_job",
     "get_jobs",
     "jobs_of",

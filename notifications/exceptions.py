@@ -104,5 +104,16 @@ class JobRateExceeded(TooManyJobs):
         return type(self), (self.limit, self.retry_after)
 
 
+class CallbackExpired(NotificationsError):
+    """Nobody has called the URL of a ``callback()`` in time."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The callback {name!r} was not called in time.")
+        self.name = name
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.name,)
+
+
 class InvalidWebhook(NotificationsError):
     """What a request brings is no webhook that was signed with the secret: see ``verify_webhook()``. Answer 400."""

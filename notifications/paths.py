@@ -39,6 +39,12 @@ def localize_link(url: str) -> str:
         return url
 
 
+def callback_path(id: UUID, token: str) -> str:
+    """Return the path that an upstream calls, ``""`` if the project does not include the app's URLs."""
+    path = job_path("callback", id)
+    return f"{path}{token}/" if path else ""
+
+
 def overview_page() -> str:
     """Return the path of the overview in the admin, ``""`` if the project does not include the admin."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")

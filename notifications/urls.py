@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from notifications.http import (
     api_views,
+    callback_views,
     health_views,
     inbox_views,
     metrics_view,
@@ -37,6 +38,8 @@ urlpatterns = [
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),
+    path("callbacks/<uuid:id>/", callback_views.callback, {"token": ""}, name="callback"),
+    path("callbacks/<uuid:id>/<str:token>/", callback_views.callback),
     path("metrics/", metrics_view.metrics, name="metrics"),
     path("api/sync/", stream_views.sync, name="api-sync"),
     path("api/events/", stream_views.events, name="api-events"),

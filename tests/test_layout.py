@@ -144,6 +144,7 @@ LATE_IMPORTS = {
     "http/callback_url.py": (2, WITH_AIOHTTP),
     "http/metrics_view.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (10, BEFORE_MODELS),
+    "jobs/callbacks.py": (2, BEFORE_MODELS),
     "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/pauses.py": (2, BEFORE_MODELS),

@@ -46,7 +46,7 @@ def pause(name: str, duration: timedelta) -> None:
     job, inside a transaction and in an observed Celery task.
     """
     refuse_on_event_loop("pause")
-    duration, execution = _validated_duration(duration), begin_wait("pause", name)
+    duration, execution = validate_duration("duration", duration), begin_wait("pause", name)
     refuse_in_transaction(execution, "pause")
     if not _has_ended(execution, name):
         _suspend(execution, name, duration)
@@ -54,7 +54,7 @@ def pause(name: str, duration: timedelta) -> None:
 
 async def apause(name: str, duration: timedelta) -> None:
     """See pause(). asyncio tasks that the job has started are cancelled."""
-    duration, execution = _validated_duration(duration), begin_wait("apause", name)
+    duration, execution = validate_duration("duration", duration), begin_wait("apause", name)
     if not may_have_stored(execution) or not await sync_to_async(_has_ended)(execution, name):
         _suspend(execution, name, duration)
 
@@ -91,11 +91,12 @@ def _suspend(execution: CurrentExecution, name: str, duration: timedelta) -> NoR
     suspend(execution, [wait])
 
 
-def _validated_duration(duration: Any) -> timedelta:
+def validate_duration(name: str, duration: Any) -> timedelta:
+    """Return how long a job waits. Raises TypeError and ValueError."""
     if not isinstance(duration, timedelta):
-        raise TypeError(f"duration must be a timedelta, not {type(duration).__name__}.")
+        raise TypeError(f"{name} must be a timedelta, not {type(duration).__name__}.")
     if not timedelta() < duration <= MAX_DURATION:
         raise ValueError(
-            f"duration is {duration}. It must be more than nothing, and at most {MAX_DURATION.days} days."
+            f"{name} is {duration}. It must be more than nothing, and at most {MAX_DURATION.days} days."
         )
     return duration

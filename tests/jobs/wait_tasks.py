@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from notifications.api import apause, astep, join, pause, policy, step, task
+from notifications.api import acallback, apause, astep, callback, join, pause, policy, step, task
 from tests.jobs import tasks
 
 calls = []
@@ -123,3 +123,34 @@ def join_waiting(id):
 @task
 async def noop():
     return await tasks.noop.func()
+
+
+@task
+@policy(max_attempts=1)
+async def ask_bank(secret=None, expires_s=None):
+    reply = await acallback("bank", secret, expires_s and timedelta(seconds=expires_s))
+    await astep("ask", call, reply.url)
+    return await reply.aresult()
+
+
+@task
+@policy(max_attempts=1)
+def ask_bank_sync():
+    reply = callback("bank")
+    step("ask", call, reply.url)
+    return reply.result()
+
+
+@task
+@policy(max_attempts=1)
+def ask_two_banks():
+    replies = [callback(name) for name in ("one", "two")]
+    for number, reply in enumerate(replies):
+        step(f"ask {number}", call, reply.url)
+    return [reply.result() for reply in replies]
+
+
+@task
+def call_back_in_transaction():
+    with transaction.atomic():
+        callback("bank")

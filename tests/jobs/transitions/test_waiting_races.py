@@ -12,7 +12,7 @@ import pytest
 
 from notifications.db.clock import database_now
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, manual, waiting
+from notifications.jobs.transitions import callbacks, finishing, manual, waiting
 from notifications.models import Job, Wait
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -50,9 +50,9 @@ def race(user):
             kind="callback",
             attempt=1,
             created_at=now,
-            due_at=now + timedelta(milliseconds=random.uniform(0, 400)),
+            due_at=None if number % 2 else now + timedelta(milliseconds=random.uniform(0, 400)),
         )
-        for job in jobs[: JOBS // 2]
+        for number, job in enumerate(jobs[: JOBS // 2])
     ]
     Wait.objects.bulk_create(stored)
     cancelled = {job.id for job in jobs if random.random() < 0.2}
@@ -84,6 +84,13 @@ def race(user):
             manual.cancel([id])
             time.sleep(random.uniform(0, MAX_PAUSE))
 
+    def call():
+        remaining = [wait for wait in stored if wait.due_at is None]
+        random.shuffle(remaining)
+        for wait in remaining:
+            callbacks.end_callback(wait, "1")
+            time.sleep(random.uniform(0, MAX_PAUSE))
+
     def suspend_and_tell():
         try:
             suspend()
@@ -91,7 +98,7 @@ def race(user):
             time.sleep(0.5)
             is_over.set()
 
-    run_in_threads(suspend_and_tell, end_due, end_due, cancel)
+    run_in_threads(suspend_and_tell, end_due, end_due, call, cancel)
     rows = list(Job.objects.filter(id__in=fences))
     waits = {wait.job: wait for wait in Wait.objects.filter(job__in=fences)}
     for job in rows:
@@ -102,7 +109,8 @@ def race(user):
         assert job.waiting is None
         assert not wait or wait.ended_at
         if job.state == "queued":
-            assert (job.attempt, wait.how) == (0, "due" if wait.kind == "pause" else "expired")
+            ends = ["due"] if wait.kind == "pause" else ["expired", "called_back"]
+            assert job.attempt == 0 and wait.how in ends
         else:
             assert job.id in cancelled
     assert waiting.queue_jobs_without_wait() is None

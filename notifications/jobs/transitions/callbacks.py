@@ -1,0 +1,81 @@
+"""Callbacks that jobs wait for: their rows, which are stored before their URLs are sent, and their ends.
+
+The row of the job is locked first, as in ``waiting.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database, retrying_atomic
+from notifications.exceptions import AttemptEnded
+from notifications.jobs.transitions.waiting import end_waits
+from notifications.models import Job, Wait
+
+#: URLs of one callback that are valid at the same time: each execution of the job that needs one makes its own.
+MAX_TOKENS = 20
+
+
+def store_callback(job: Job, name: str, token: str, secret: str, lasts: timedelta | None) -> Wait:
+    """Store a callback of a running job with the hash of one more token, unless it has ended. Returns its row.
+
+    Raises ``AttemptEnded`` if the claim of the job is void.
+    """
+
+    def write() -> Wait:
+        claimed = Job.objects.using(database()).filter(id=job.id, fence=job.fence, state=Job.State.RUNNING)
+        if lock_query(claimed.only("id"), skip_locked=False).first() is None:
+            raise AttemptEnded
+        now = database_now()
+        wait = Wait.objects.using(database()).filter(job=job.id, name=name).first()
+        if wait is None:
+            wait = Wait(job=job.id, name=name, kind=Wait.Kind.CALLBACK, attempt=job.attempt, created_at=now)
+            wait.due_at = now + lasts if lasts is not None else None
+        elif wait.ended_at is not None:
+            return wait
+        hashes = [*json.loads(wait.details).get("hashes", []), _hash(token)][-MAX_TOKENS:]
+        wait.details = json.dumps({"hashes": hashes, "secret": secret})
+        wait.save(using=database())
+        return wait
+
+    return retrying_atomic(write)
+
+
+def find_callback(id: UUID, token: str) -> tuple[Wait, str] | None:
+    """Return the callback whose URL has this id and token, and its secret; None if there is no such URL."""
+    wait = Wait.objects.using(database()).filter(id=id, kind=Wait.Kind.CALLBACK).first()
+    details: dict[str, Any] = json.loads(wait.details) if wait else {}
+    given = _hash(token)
+    # All are compared, whichever is the right one.
+    is_known = [hmac.compare_digest(known, given) for known in details.get("hashes", [])]
+    return (wait, details["secret"]) if wait and any(is_known) else None
+
+
+def end_callback(found: Wait, value: str) -> bool:
+    """Store what a callback has brought, and queue its job if it waits for nothing else. Returns False if it has ended.
+
+    ``value``
+        JSON.
+    """
+
+    def write() -> bool:
+        # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
+        lock_query(Job.objects.using(database()).filter(id=found.job).only("id"), skip_locked=False).first()
+        wait = Wait.objects.using(database()).filter(id=found.id, ended_at=None).first()
+        if wait is None:
+            return False
+        wait.how, wait.value = Wait.How.CALLED_BACK, value
+        return bool(end_waits([wait], database_now()))
+
+    return retrying_atomic(write)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
