@@ -114,6 +114,8 @@ def policy(
 ) -> Callable[[F], F]:
     """Set how the jobs of a task are executed and announced. Stands below ``@task``.
 
+    ``@task`` takes the same options, which replace those of ``@policy``, if its backend is ``JobBackend``.
+
     ``title``
         What the owner reads. It may name arguments: ``"Check report {report_id}"``. Shortened to 200 characters. The
         default is the function's name.
@@ -161,12 +163,21 @@ def policy(
             raise TypeError(
                 "@policy stands above @task. Write @task first, then @policy(...), then the function."
             )
-        refuse_unknown_names("title", options.title, function)
-        refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
-        setattr(function, _POLICY_ATTRIBUTE, options)
+        _attach(options, function)
         return function
 
     return attach
+
+
+def change_policy(function: Callable[..., Any], **options: Any) -> None:
+    """Change options of a function's policy, which ``@task`` was given. Raises TypeError and ValueError."""
+    _attach(replace(getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY), **options), function)
+
+
+def _attach(options: Policy, function: Callable[..., Any]) -> None:
+    refuse_unknown_names("title", options.title, function)
+    refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
+    setattr(function, _POLICY_ATTRIBUTE, options)
 
 
 @lru_cache(maxsize=1_000)

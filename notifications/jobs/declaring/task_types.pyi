@@ -6,11 +6,23 @@ options because this app's backend has its own task class.
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from django.utils.functional import Promise
 
 from notifications.compat import Task, TaskContext, TaskResult
+from notifications.jobs.declaring.policies import NotifyOption
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +60,19 @@ class TypedTask(Task, Generic[P, R]):
     def get_result(self, result_id: str) -> JobResult[R]: ...
     async def aget_result(self, result_id: str) -> JobResult[R]: ...
 
+class PolicyOptions(TypedDict, total=False):
+    """The options of ``policy()``."""
+
+    title: str | Promise
+    max_attempts: int
+    timeout: float
+    retry_on: type[Exception] | tuple[type[Exception], ...]
+    concurrency_key: str
+    concurrency: int
+    notify: NotifyOption
+    redact: tuple[str, ...]
+    steps: Literal["keep", "discard"]
+
 class TaskDecorator(Protocol):
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TypedTask[P, R]: ...
@@ -73,6 +98,7 @@ def task(
     queue_name: str = "default",
     backend: str = "default",
     takes_context: Literal[False] = False,
+    **options: Unpack[PolicyOptions],
 ) -> TaskDecorator: ...
 @overload
 def task(
@@ -81,4 +107,5 @@ def task(
     queue_name: str = "default",
     backend: str = "default",
     takes_context: Literal[True],
+    **options: Unpack[PolicyOptions],
 ) -> ContextTaskDecorator: ...

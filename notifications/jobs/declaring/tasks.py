@@ -11,10 +11,10 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from notifications.compat import Task, task_backends
-from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.declaring.policies import Policy, change_policy
 
-#: Options of ``@policy(...)`` and ``.using(...)``, which ``@task`` would pass to the task class without an error.
-REFUSED_BY_TASK = ("owner", "url", "key", *(field.name for field in fields(Policy)))
+#: Options of ``@policy(...)``, which ``@task`` passes to the task class.
+POLICY_OPTIONS = tuple(field.name for field in fields(Policy))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,19 +30,23 @@ class JobOptions:
     schedule: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, init=False)
 class JobTask(Task):
-    """A task whose executions are jobs of this app."""
+    """A task whose executions are jobs of this app. ``@task`` also takes the options of ``@policy``."""
 
-    options: JobOptions = JobOptions()
+    options: JobOptions
 
-    def __new__(cls, **fields: Any) -> JobTask:
-        if refused := [name for name in REFUSED_BY_TASK if name in fields]:
+    def __init__(self, *, func: Any, options: JobOptions | None = None, **values: Any) -> None:
+        policy = {name: values.pop(name) for name in POLICY_OPTIONS if name in values}
+        if unknown := values.keys() - _DJANGO_FIELDS:
             raise TypeError(
-                f"@task takes no {refused[0]}. Pass options of all jobs of the task to @policy(...) below @task, "
-                f"and options of one job to .using(...)."
+                f"@task takes no {min(unknown)}. It takes options of Django and of @policy(...); options of one job "
+                "are those of .using(...)."
             )
-        return object.__new__(cls)
+        if policy:
+            change_policy(func, **policy)
+        object.__setattr__(self, "options", options or JobOptions())
+        Task.__init__(self, func=func, **values)
 
     def __reduce__(self) -> Any:
         # Django 6.1 pickles a bound classmethod, and Twisted, which Daphne imports, changes how methods are pickled.
@@ -101,6 +105,7 @@ def stores_jobs(alias: str) -> bool:
         return False
 
 
+_DJANGO_FIELDS = {field.name for field in fields(Task)}
 _FIELDS = [field.name for field in fields(JobTask)]
 
 

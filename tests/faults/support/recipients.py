@@ -18,7 +18,7 @@ from tests.webhooks.receiver import Receiver
 #: The number of a notification, which is in its title.
 NUMBER = re.compile(r"\bNumber (\d+)\.")
 #: Of a hundred messages, how many a server refuses for now, refuses for good, answers late, and does not answer.
-REFUSED, REFUSED_FOR_GOOD, LATE, UNANSWERED = 3, 3, 3, 2
+REFUSED, REFUSED_FOR_GOOD, LATE, UNANSWERED = 3, 6, 3, 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from notifications.api import policy, task
+from notifications.jobs.declaring.policies import job_title, policy_of
 from tests.jobs import tasks
 
 
@@ -29,13 +30,49 @@ def test_using_refuses_unknown_options():
         tasks.noop.using(colour="red")
 
 
-@pytest.mark.parametrize("name", ["owner", "title", "url", "max_attempts", "timeout", "notify"])
-def test_task_refuses_options_of_policy_and_using(name):
-    """Some versions of Django ignore unknown options; the error says where these belong."""
+@pytest.mark.parametrize("name", ["owner", "url", "key", "backoff"])
+def test_task_refuses_other_options(name):
+    """Some versions of Django ignore unknown options; the error says where those of one job belong."""
     with pytest.raises(
-        TypeError, match=rf"@task takes no {name}.*@policy\(...\) below @task.*\.using\(...\)"
+        TypeError, match=rf"@task takes no {name}. It takes .* of @policy\(...\); .*\.using\(...\)"
     ):
         task(**{name: "x"})(_function)
+
+
+@task(max_attempts=5, timeout=60, queue_name="default", title="Check {id}")
+@policy(timeout=3, concurrency=2)
+def check(id):
+    pass
+
+
+class TestPolicy:
+    """Options of ``@policy`` may be given to ``@task``."""
+
+    def test_they_replace_those_of_policy(self):
+        found = policy_of(check.func)
+        assert (found.max_attempts, found.timeout, found.concurrency) == (5, 60, 2)
+        assert job_title(check.func, False, [7], {}) == "Check 7"
+        assert policy_of(check.using(priority=3).func) is found
+
+    def test_of_settings_replace_them(self, settings):
+        path = f"{__name__}.*"
+        settings.TASKS = {
+            "default": {**settings.TASKS["default"], "OPTIONS": {"policies": {path: {"timeout": 9}}}}
+        }
+        assert (policy_of(check.func).max_attempts, policy_of(check.func).timeout) == (5, 9)
+
+    @pytest.mark.parametrize(
+        ("options", "error"),
+        [
+            ({"max_attempts": 0}, "max_attempts is 0"),
+            ({"timeout": "x"}, "timeout is 'x'"),
+            ({"title": "{nothing}"}, "names 'nothing'"),
+            ({"concurrency_key": "{nothing}"}, "names 'nothing'"),
+        ],
+    )
+    def test_wrong_values(self, options, error):
+        with pytest.raises(ValueError, match=error):
+            task(**options)(_function)
 
 
 def test_policy_above_task_is_refused():
