@@ -1,4 +1,4 @@
-"""The timeline of a job's steps, as pages and commands show it."""
+"""The timeline of a job's steps and waits, as pages and commands show it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from uuid import UUID
 
 from django.db.models import Case, F, When
 from django.db.models.functions import Length
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
+from django.utils.timesince import timesince
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext
 
 from notifications.db.transactions import database
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
-from notifications.models import Job, Step
+from notifications.models import Job, Step, Wait
 
 #: Steps of a job that are shown, and characters of the results among which a shown part is looked for.
 MAX_STEPS_SHOWN, MAX_RESULT_CHARS = 200, 20_000
@@ -24,28 +26,41 @@ MAX_STEPS_SHOWN, MAX_RESULT_CHARS = 200, 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredStep:
-    """A step of a job.
+    """A step of a job, or a wait.
 
+    ``took``
+        None while a wait is open.
     ``result``
-        As text without secrets, its size if it is large, None if it was not read.
+        As text without secrets, its size if it is large, None if it was not read. Of a wait how it ended, and with
+        what.
+    ``due_at``
+        When an open wait ends by itself, None if never.
     """
 
     name: str
     attempt: int
     started_at: datetime
-    took: timedelta
+    took: timedelta | None
     result: str | None
+    due_at: datetime | None = None
 
     @property
     def took_label(self) -> str:
-        """The seconds that the call took, in the active language."""
+        """How long the call or the wait took, or until when it lasts, in the active language."""
+        if self.took is None:
+            if self.due_at is None:
+                return gettext("Waiting")
+            until = date_format(template_localtime(self.due_at), "DATETIME_FORMAT")
+            return gettext("Waiting until {time}").format(time=until)
         seconds = self.took.total_seconds()
+        if seconds >= 600:
+            return timesince(self.started_at, self.started_at + self.took)
         return gettext("{count} s").format(count=number_format(seconds, 2 if seconds < 10 else 0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepList:
-    """The first steps of a job in the order in which they were stored, and the number of all."""
+    """The first steps and waits of a job in the order in which they ended, and the number of all."""
 
     first: list[StoredStep]
     count: int
@@ -63,8 +78,8 @@ class StepList:
 
 
 def read_steps(job: Job, *, with_results: bool) -> StepList:
-    """Return the first ``MAX_STEPS_SHOWN`` steps of a job. Without ``with_results`` no result is read."""
-    if not job.attempt:
+    """Return the first ``MAX_STEPS_SHOWN`` steps and waits of a job. Without ``with_results`` no result is read."""
+    if not job.started_at:
         return StepList(first=[], count=0)
     rows = Step.objects.using(database()).filter(job=job.pk)
     columns: dict[str, Any] = {}
@@ -76,7 +91,7 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
         .order_by("id")
         .values("name", "attempt", "started_at", "ended_at", *columns)[:MAX_STEPS_SHOWN]
     )
-    redacted = frozenset(policy_at(job.task_path).redact) if with_results and found else frozenset()
+    redacted = frozenset(policy_at(job.task_path).redact) if with_results else frozenset()
     first = [
         StoredStep(
             name=row["name"],
@@ -88,13 +103,42 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
         for row in found
     ]
     count = len(first) if len(first) < MAX_STEPS_SHOWN else rows.count()
-    return StepList(first=first, count=count)
+    waits = Wait.objects.using(database()).filter(job=job.pk)
+    if not with_results:
+        waits = waits.defer("value", "details")
+    found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
+    if not found_waits:
+        return StepList(first=first, count=count)
+    first += [_describe_wait(wait, redacted, with_results=with_results) for wait in found_waits]
+    # Open ones last.
+    first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
+    count += len(found_waits) if len(found_waits) < MAX_STEPS_SHOWN else waits.count()
+    return StepList(first=first[:MAX_STEPS_SHOWN], count=count)
 
 
 def read_results(job: UUID) -> dict[str, Any]:
     """Return the stored results of a job's steps by name, in the order in which they were stored."""
     rows = Step.objects.using(database()).filter(job=job).order_by("id")
     return {name: json.loads(result) for name, result in rows.values_list("name", "result")}
+
+
+def _describe_wait(wait: Wait, redacted: frozenset[str], *, with_results: bool) -> StoredStep:
+    result = None
+    if with_results:
+        result = str(wait.get_kind_display() if wait.ended_at is None else wait.get_how_display())
+        if wait.value is not None:
+            size = len(wait.value)
+            text = wait.value if size <= MAX_RESULT_CHARS else None
+            result += ": " + _describe({"name": wait.name, "text": text, "size": size}, redacted)
+    took = wait.ended_at - wait.created_at if wait.ended_at else None
+    return StoredStep(
+        name=wait.title or wait.name,
+        attempt=wait.attempt,
+        started_at=wait.created_at,
+        took=took,
+        result=result,
+        due_at=wait.due_at,
+    )
 
 
 def _describe(row: dict[str, Any], redacted: frozenset[str]) -> str:

@@ -1,17 +1,21 @@
 """Pauses: jobs that wait without a worker, and go on from where they were."""
 
+import io
 import logging
 import uuid
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 
 from notifications.api import apause, batch, get_job, join, pause
 from notifications.compat import TaskResultStatus
 from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
+from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, reaping, waiting
+from notifications.jobs.transitions.callbacks import end_callback
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.serializers import serialize_job
 from notifications.streams.purging import purge_chunk
@@ -350,3 +354,36 @@ class TestDuties:
         assert is_needed()
         waiting.end_due_waits()
         assert not is_needed()
+
+
+def test_timeline(user, client):
+    """Pages and commands show waits among the steps, open ones last."""
+    job = suspended(owner=user)
+    (first, nap) = read_steps(job, with_results=True).first
+    assert (first.name, nap.name, nap.took, nap.result) == ("first", "nap", None, "Pause")
+    assert nap.took_label.startswith("Waiting until ")
+    client.force_login(user)
+    assert nap.took_label in client.get(f"/notifications/jobs/{job.id}/").text
+    output = io.StringIO()
+    call_command("notifications", "jobs", "show", str(job.id), stdout=output)
+    assert (
+        f"nap: attempt 1, waiting until {serialize_job(job)['waiting']['expires_at']}, Pause"
+        in output.getvalue()
+    )
+    clock.advance(DAY)
+    run_jobs()
+    steps = read_steps(row(job.id), with_results=True).first
+    found = {step.name: (step.took_label, step.result) for step in steps}
+    assert found.keys() == {"first", "nap", "second", "rest"} and steps[-1].name == "rest"
+    assert found["nap"] == ("1\xa0day", "Due")
+
+
+def test_timeline_of_a_callback_without_a_time(user, settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SITE_URL": "https://site.example"}
+    job = suspended(wait_tasks.ask_bank)
+    bank = read_steps(job, with_results=True).first[-1]
+    assert (bank.name, bank.took_label, bank.result) == ("bank", "Waiting", "Callback")
+    end_callback(Wait.objects.get(), '{"paid": true, "password": "s3cret"}')
+    bank = read_steps(row(job.id), with_results=True).first[-1]
+    assert bank.result.startswith("Called back: ") and "paid" in bank.result and "s3cret" not in bank.result
+    assert read_steps(row(job.id), with_results=False).first[-1].result is None

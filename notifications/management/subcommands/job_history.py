@@ -15,7 +15,9 @@ def describe_steps(steps: StepList) -> Iterator[str]:
     if steps.first:
         yield f"\nSteps: {steps.count}"
     for step in steps.first:
-        yield f"{step.name}: attempt {step.attempt}, {step.took.total_seconds():.2f} s, {step.result}"
+        took = "waiting" if step.took is None else f"{step.took.total_seconds():.2f} s"
+        due = f" until {serializers.format_time(step.due_at)}" if step.took is None and step.due_at else ""
+        yield f"{step.name}: attempt {step.attempt}, {took}{due}, {step.result}"
 
 
 def step_item(step: StoredStep) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def step_item(step: StoredStep) -> dict[str, Any]:
         "name": step.name,
         "attempt": step.attempt,
         "started_at": serializers.format_time(step.started_at),
-        "seconds": step.took.total_seconds(),
+        "seconds": None if step.took is None else step.took.total_seconds(),
         "result": step.result,
     }
 
