@@ -105,7 +105,7 @@ class JobRateExceeded(TooManyJobs):
 
 
 class CallbackExpired(NotificationsError):
-    """Nobody has called the URL of a ``callback()`` in time."""
+    """The URL of a ``callback()`` was not called in time."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The callback {name!r} was not called in time.")

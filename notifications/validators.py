@@ -177,7 +177,7 @@ def _has_nul(value: Any) -> bool:
 @sensitive_variables()
 def webhook_secret(secret: str) -> Webhook:
     """Return what signs and verifies with a secret of Standard Webhooks. Raises ValueError if it is none."""
-    from standardwebhooks import Webhook
+    from standardwebhooks import Webhook  # which few processes need
 
     try:
         return Webhook(secret)

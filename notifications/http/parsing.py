@@ -35,10 +35,10 @@ def parse_json_object(request: HttpRequest) -> dict[str, Any]:
         raise Problem(415, f"The body {content_type}. Send application/json.")
     try:
         if len(request.body) > MAX_BODY_BYTES:  # it had no Content-Length
-            raise _body_too_large()
+            raise body_too_large()
         value = _parse_strict_json(request.body)
     except RequestDataTooBig as exc:
-        raise _body_too_large() from exc
+        raise body_too_large() from exc
     except (ValueError, RecursionError, UnreadablePostError) as exc:
         reason = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200]
         raise Problem(
@@ -102,13 +102,13 @@ def check_level(value: Any) -> str:
     return str(value)
 
 
-def check_content_length(request: HttpRequest) -> None:
+def check_content_length(request: HttpRequest, limit: int = MAX_BODY_BYTES) -> None:
     """Check the length that a request declares. Raises Problem 400 or 413."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not (length.isascii() and length.isdigit()):
         raise Problem(400, "Content-Length must be a number of bytes.")
-    if int(length[:19]) > MAX_BODY_BYTES:
-        raise _body_too_large()
+    if int(length[:19]) > limit:
+        raise body_too_large(limit)
 
 
 @contextmanager
@@ -124,8 +124,9 @@ def body_errors_as_problems() -> Iterator[None]:
         ) from exc
 
 
-def _body_too_large() -> Problem:
-    return Problem(413, f"The body is too large. Send at most {MAX_BODY_BYTES} bytes.")
+def body_too_large(limit: int = MAX_BODY_BYTES) -> Problem:
+    """Return the problem of a body of more bytes than this."""
+    return Problem(413, f"The body is too large. Send at most {limit} bytes.")
 
 
 def _parse_strict_json(body: bytes) -> Any:

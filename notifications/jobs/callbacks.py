@@ -6,7 +6,6 @@ No model is imported at the top: ``notifications.api`` may be imported before th
 from __future__ import annotations
 
 import json
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +25,13 @@ from notifications.jobs.worker.job_context import refuse_on_event_loop
 if TYPE_CHECKING:
     from notifications.models import Wait
 
-#: Random bytes of a URL.
-TOKEN_BYTES = 32
-
 
 class Callback:
     """A call that the job waits for.
 
     ``url``
-        The address that the upstream calls, once, by a POST of at most 64 KiB. It is a secret. Each execution of the
-        task has another one, and all are valid until one was called.
+        The address that the upstream calls, once, by a POST of at most 64 KiB. It is a secret, and the same in each
+        execution of the task.
     """
 
     def __init__(self, execution: CurrentExecution, name: str, wait: Wait, url: str) -> None:
@@ -129,8 +125,7 @@ def _store(execution: CurrentExecution, name: str, secret: str | None, expires: 
     from notifications.jobs.transitions.callbacks import store_callback
 
     is_stored(execution, name, "callback")
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    wait = store_callback(execution.job, name, token, secret or "", expires)
+    wait, token = store_callback(execution.job, name, secret or "", expires)
     path = paths.callback_path(wait.id, token)
     if not path:
         raise ImproperlyConfigured("The URLs of notifications are not included, so a callback has no URL.")

@@ -91,7 +91,13 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
         .order_by("id")
         .values("name", "attempt", "started_at", "ended_at", *columns)[:MAX_STEPS_SHOWN]
     )
-    redacted = frozenset(policy_at(job.task_path).redact) if with_results else frozenset()
+    waits = Wait.objects.using(database()).filter(job=job.pk)
+    if not with_results:
+        waits = waits.defer("value", "details")
+    found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
+    # The module of the task is imported for this.
+    has_results = with_results and (found or found_waits)
+    redacted = frozenset(policy_at(job.task_path).redact) if has_results else frozenset()
     first = [
         StoredStep(
             name=row["name"],
@@ -103,10 +109,6 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
         for row in found
     ]
     count = len(first) if len(first) < MAX_STEPS_SHOWN else rows.count()
-    waits = Wait.objects.using(database()).filter(job=job.pk)
-    if not with_results:
-        waits = waits.defer("value", "details")
-    found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
     if not found_waits:
         return StepList(first=first, count=count)
     first += [_describe_wait(wait, redacted, with_results=with_results) for wait in found_waits]

@@ -151,6 +151,16 @@ def ask_two_banks():
 
 
 @task
+@policy(max_attempts=1)
+def nap_before_the_answer(count):
+    reply = callback("bank")
+    step("ask", call, reply.url)
+    for number in range(count):
+        pause(f"nap {number}", timedelta(minutes=30))
+    return reply.result()
+
+
+@task
 def call_back_in_transaction():
     with transaction.atomic():
         callback("bank")

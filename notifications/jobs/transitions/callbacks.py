@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.utils.crypto import salted_hmac
+
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
@@ -19,17 +21,14 @@ from notifications.exceptions import AttemptEnded
 from notifications.jobs.transitions.waiting import end_waits
 from notifications.models import Job, Wait
 
-#: URLs of one callback that are valid at the same time: each execution of the job that needs one makes its own.
-MAX_TOKENS = 20
 
-
-def store_callback(job: Job, name: str, token: str, secret: str, lasts: timedelta | None) -> Wait:
-    """Store a callback of a running job with the hash of one more token, unless it has ended. Returns its row.
+def store_callback(job: Job, name: str, secret: str, lasts: timedelta | None) -> tuple[Wait, str]:
+    """Store a callback of a running job, unless it exists. Returns its row, and the token of its URL.
 
     Raises ``AttemptEnded`` if the claim of the job is void.
     """
 
-    def write() -> Wait:
+    def write() -> tuple[Wait, str]:
         claimed = Job.objects.using(database()).filter(id=job.id, fence=job.fence, state=Job.State.RUNNING)
         if lock_query(claimed.only("id"), skip_locked=False).first() is None:
             raise AttemptEnded
@@ -38,14 +37,25 @@ def store_callback(job: Job, name: str, token: str, secret: str, lasts: timedelt
         if wait is None:
             wait = Wait(job=job.id, name=name, kind=Wait.Kind.CALLBACK, attempt=job.attempt, created_at=now)
             wait.due_at = now + lasts if lasts is not None else None
-        elif wait.ended_at is not None:
-            return wait
-        hashes = [*json.loads(wait.details).get("hashes", []), _hash(token)][-MAX_TOKENS:]
-        wait.details = json.dumps({"hashes": hashes, "secret": secret})
-        wait.save(using=database())
-        return wait
+        token = make_token(wait.id)
+        stored = json.loads(wait.details)
+        # Another one after SECRET_KEY was replaced. The URL that was sent before goes on working.
+        hashes = {*stored.get("hashes", []), _hash(token)}
+        details = {"hashes": sorted(hashes), "secret": secret}
+        if wait.ended_at is None and details != stored:
+            wait.details = json.dumps(details)
+            wait.save(using=database())
+        return wait, token
 
     return retrying_atomic(write)
+
+
+def make_token(id: UUID) -> str:
+    """Return the token of a callback's URL: the same each time, so that no execution of the job needs another URL.
+
+    Only ``SECRET_KEY`` makes it from the random id. The row has its hash.
+    """
+    return salted_hmac("notifications.callback", str(id), algorithm="sha256").hexdigest()
 
 
 def find_callback(id: UUID, token: str) -> tuple[Wait, str] | None:

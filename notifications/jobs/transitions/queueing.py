@@ -82,7 +82,7 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     if fail_if_unknown_after < now:
         return False
     again_at = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
-    assignments = "attempt=attempt-1, run_after=%s, fail_if_unknown_after=%s"
+    assignments = "attempt=attempt-1, deadline=NULL, run_after=%s, fail_if_unknown_after=%s"
     requeue([claimed.row], assignments, (again_at, fail_if_unknown_after))
     return True
 
