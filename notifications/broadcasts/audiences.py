@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.auth import get_backends, get_user_model
-from django.contrib.auth.models import PermissionsMixin
-from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Exists, OuterRef, Q
+from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
+from notifications.jobs.addressees import (
+    filter_active,
+    group_model,
+    has_holders,
+    has_user_field,
+    holders,
+    is_member,
+)
 from notifications.models import Broadcast
 
 Kind = Broadcast.AudienceKind
@@ -39,13 +44,12 @@ class Audience:
         """Return the users as a queryset, each once."""
         users = get_user_model()._default_manager.all()
         if self.kind == Kind.PERMISSION:
-            users = _holders(self.values[0])
-        if has_user_field("is_active"):
-            users = users.filter(is_active=True)
+            users = holders(self.values[0])
+        users = filter_active(users)
         if self.kind == Kind.USERS:
             return users.filter(pk__in=[_to_key(value) for value in self.values])
         if self.kind == Kind.GROUPS:
-            return users.filter(_is_member(self.values))
+            return users.filter(is_member(self.values))
         return users.filter(is_staff=True) if self.kind == Kind.STAFF else users
 
     def count(self) -> int:
@@ -78,58 +82,12 @@ class Audience:
 
 def available_kinds() -> list[str]:
     """Return the kinds of audiences that the user model of the project has."""
-    has_permissions = issubclass(get_user_model(), PermissionsMixin)
     needs = {
         Kind.GROUPS: has_user_field("groups"),
-        Kind.PERMISSION: has_permissions and any(map(_finds_holders, get_backends())),
+        Kind.PERMISSION: has_holders(),
         Kind.STAFF: has_user_field("is_staff"),
     }
     return [kind for kind in Kind.values if needs.get(Kind(kind), True)]
-
-
-def has_user_field(name: str) -> bool:
-    """Return whether the user model has a field of this name in the database."""
-    try:
-        get_user_model()._meta.get_field(name)
-    except FieldDoesNotExist:
-        return False
-    return True
-
-
-def group_model() -> Any:
-    """Return the model of the groups of users."""
-    return get_user_model()._meta.get_field("groups").related_model
-
-
-def _is_member(groups: Sequence[str]) -> Any:
-    # A join would find a user once for each group, and DISTINCT would sort all members for each chunk.
-    field: Any = get_user_model()._meta.get_field("groups")
-    memberships = field.remote_field.through._default_manager.filter(
-        **{
-            f"{field.m2m_reverse_field_name()}__in": list(groups),
-            field.m2m_field_name(): OuterRef("pk"),
-        }
-    )
-    return Exists(memberships)
-
-
-def _holders(permission: str) -> Any:
-    """Return the users with a permission, superusers included, active or not."""
-    # Backends that inherit the method of ModelBackend find the same users.
-    methods = {type(backend).with_perm: backend for backend in get_backends() if _finds_holders(backend)}
-    found = [
-        backend.with_perm(permission, is_active=None, include_superusers=True) for backend in methods.values()
-    ]
-    if len(found) == 1:
-        return found[0]
-    condition = Q(pk__in=[])
-    for holders in found:
-        condition |= Q(pk__in=holders.order_by().values("pk"))
-    return get_user_model()._default_manager.filter(condition)
-
-
-def _finds_holders(backend: Any) -> bool:
-    return callable(getattr(backend, "with_perm", None))
 
 
 def _read_first(model: Any, keys: Sequence[str]) -> list[Any]:

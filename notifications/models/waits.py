@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -66,11 +67,15 @@ class Wait(models.Model):
     ended_with = models.CharField(max_length=100, blank=True, default="")
     #: Not stored: how long it lasts from when it is stored, if it ends by itself.
     lasts: Any = None
+    #: Not stored: the notifications of a new question, and the name of who has answered it now.
+    notifications: Sequence[Any] = ()
+    ended_by_name = ""
 
     class Meta:
         verbose_name = _("wait")
         verbose_name_plural = _("waits")
         default_permissions = ()
+        permissions = [("answer_question", _("Can answer the questions of all jobs"))]
         constraints = [models.UniqueConstraint(fields=["job", "name"], name="notifications_wait_name")]
         indexes = [
             models.Index(

@@ -1,0 +1,124 @@
+"""Find active users by group or permission, and those who answer the questions of jobs.
+
+Users may be in another database than the app's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib.auth import get_backends, get_user_model
+from django.contrib.auth.models import PermissionsMixin
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Exists, Model, OuterRef, Q
+
+from notifications.streams.inbox import user_keys_of
+
+#: Users who are asked one question at most.
+MAX_ADDRESSEES = 100
+#: Who has it may answer all questions, and is asked those whose addressees are gone.
+ANSWER_PERMISSION = "notifications.answer_question"
+
+
+def find_addressees(to: Any, owner: Any) -> list[Any]:
+    """Return the keys of the active users who are asked a question.
+
+    ``to``
+        A user or key, an iterable of these, a group, or a permission such as ``"shop.ship_order"``. None: the owner.
+    ``owner``
+        The key of the owner of the job, None without one.
+
+    If none of them is active, those with ``ANSWER_PERMISSION`` are asked, superusers too. Raises TypeError, ValueError
+    for more than ``MAX_ADDRESSEES``, and RuntimeError if there is nobody to ask.
+    """
+    keys = _read_active_keys(_select(to, owner))
+    if len(keys) > MAX_ADDRESSEES:
+        raise ValueError(
+            f"to has more than {MAX_ADDRESSEES} active users. Ask fewer, as those of a smaller group."
+        )
+    keys = keys or _read_active_keys(_select(ANSWER_PERMISSION, None))[:MAX_ADDRESSEES]
+    if not keys:
+        raise RuntimeError(
+            "There is no active user who could answer. Pass others as to, or give staff the permission "
+            f"{ANSWER_PERMISSION}."
+        )
+    return keys
+
+
+def filter_active(users: Any) -> Any:
+    """Return those of a queryset of users who are active."""
+    return users.filter(is_active=True) if has_user_field("is_active") else users
+
+
+def has_user_field(name: str) -> bool:
+    """Return whether the user model has a field of this name in the database."""
+    try:
+        get_user_model()._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    return True
+
+
+def has_holders() -> bool:
+    """Return whether users of the project have permissions by which they are found."""
+    return issubclass(get_user_model(), PermissionsMixin) and any(map(_finds_holders, get_backends()))
+
+
+def group_model() -> Any:
+    """Return the model of the groups of users."""
+    return get_user_model()._meta.get_field("groups").related_model
+
+
+def is_member(groups: Sequence[Any]) -> Any:
+    """Return the condition of users who are members of one of these groups (keys)."""
+    # A join would find a user once for each group, and DISTINCT would sort all members for each chunk.
+    field: Any = get_user_model()._meta.get_field("groups")
+    memberships = field.remote_field.through._default_manager.filter(
+        **{
+            f"{field.m2m_reverse_field_name()}__in": list(groups),
+            field.m2m_field_name(): OuterRef("pk"),
+        }
+    )
+    return Exists(memberships)
+
+
+def holders(permission: str) -> Any:
+    """Return the users with a permission, superusers included, active or not."""
+    # Backends that inherit the method of ModelBackend find the same users.
+    methods = {type(backend).with_perm: backend for backend in get_backends() if _finds_holders(backend)}
+    found = [
+        backend.with_perm(permission, is_active=None, include_superusers=True) for backend in methods.values()
+    ]
+    if len(found) == 1:
+        return found[0]
+    condition = Q(pk__in=[])
+    for users in found:
+        condition |= Q(pk__in=users.order_by().values("pk"))
+    return get_user_model()._default_manager.filter(condition)
+
+
+def _finds_holders(backend: Any) -> bool:
+    return callable(getattr(backend, "with_perm", None))
+
+
+def _select(to: Any, owner: Any) -> Any:
+    users = get_user_model()._default_manager
+    if to is None:
+        return users.filter(pk__in=[] if owner is None else [owner])
+    if isinstance(to, str):
+        if not all(to.partition(".")):
+            raise ValueError(f"to is {to!r}, which is no permission such as 'shop.ship_order'.")
+        return holders(to) if has_holders() else users.none()
+    if has_user_field("groups") and isinstance(to, group_model()):
+        return users.filter(is_member([to.pk]))
+    if isinstance(to, Model):
+        return users.filter(pk__in=user_keys_of(to))
+    keys = user_keys_of(to)
+    if len(keys) > MAX_ADDRESSEES:
+        raise ValueError(f"to has {len(keys)} users. At most {MAX_ADDRESSEES} are asked one question.")
+    return users.filter(pk__in=keys)
+
+
+def _read_active_keys(users: Any) -> list[Any]:
+    return list(filter_active(users).order_by("pk").values_list("pk", flat=True)[: MAX_ADDRESSEES + 1])
