@@ -33,7 +33,7 @@ class AttemptEnded(BaseException):
 
 
 class JobSuspended(BaseException):
-    """The job waits, for ``pause()``, so this execution of its task ends. Another one begins after the wait.
+    """The job waits, as for ``pause()``, so this execution of its task ends. Another one begins after the wait.
 
     It is not an ``Exception``, so that the code of a task does not handle it by accident. A job whose task handles it
     and returns fails.
@@ -109,6 +109,17 @@ class CallbackExpired(NotificationsError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The callback {name!r} was not called in time.")
+        self.name = name
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.name,)
+
+
+class QuestionExpired(NotificationsError):
+    """Nobody has answered a ``question()`` in time, and it has no default."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The question {name!r} was not answered in time.")
         self.name = name
 
     def __reduce__(self) -> Any:

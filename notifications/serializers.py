@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from copy import copy
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from notifications import paths, times, validators
 from notifications.db.damaged_rows import log_damage
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, Wait
 
 #: Shown as the error of a job whose stored error is damaged.
 DAMAGED_ERROR = {
@@ -135,7 +136,11 @@ def serialize_job(row: Job) -> dict[str, Any]:
 def serialize_waiting(row: Job) -> dict[str, Any]:
     """Return what the item of a waiting job says about what it waits for, with links."""
     wait = decode_object(row.waiting)
-    return {**wait, "links": {"answer": None, "page": paths.job_page(row.id)}}
+    links: dict[str, Any] = {"answer": None, "page": paths.job_page(row.id)}
+    if wait["kind"] == Wait.Kind.QUESTION:
+        id = UUID(wait["id"])
+        links = {"answer": paths.answer_path(row.id, id), "page": paths.question_page(row.id, id)}
+    return {**wait, "links": links}
 
 
 def decode_object(text: str) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('notifications', '0005_former_columns'),
+        ("notifications", "0005_former_columns"),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='wait',
-            options={'default_permissions': (), 'permissions': [('answer_question', 'Can answer the questions of all jobs')], 'verbose_name': 'wait', 'verbose_name_plural': 'waits'},
+            name="wait",
+            options={
+                "default_permissions": (),
+                "permissions": [("answer_question", "Can answer the questions of all jobs")],
+                "verbose_name": "wait",
+                "verbose_name_plural": "waits",
+            },
         ),
     ]

@@ -3,6 +3,7 @@
 This module may be imported before the models are ready. ``notifications.pytest_plugin`` offers the same as fixtures.
 """
 
+from notifications.testing.answers import answer_question
 from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import run_jobs, run_until_idle
@@ -12,6 +13,7 @@ from notifications.testing.stored_steps import steps
 __all__ = [
     "Client",
     "Clock",
+    "answer_question",
     "capture_notifications",
     "clock",
     "connect",

@@ -4,9 +4,25 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
+from django.contrib.auth.models import Group
 from django.db import transaction
 
-from notifications.api import acallback, apause, astep, callback, join, pause, policy, step, task
+from notifications.api import (
+    Question,
+    acallback,
+    apause,
+    aquestion,
+    aquestions,
+    astep,
+    callback,
+    join,
+    pause,
+    policy,
+    question,
+    questions,
+    step,
+    task,
+)
 from tests.jobs import tasks
 
 calls = []
@@ -164,3 +180,70 @@ def nap_before_the_answer(count):
 def call_back_in_transaction():
     with transaction.atomic():
         callback("bank")
+
+
+YES_NO = {"yes": "Ship", "no": "Keep"}
+
+
+@task
+@policy(max_attempts=1)
+async def ask(**options):
+    calls.append("begin")
+    return await aquestion("Ship?", name="ship", choices=YES_NO, **options)
+
+
+@task
+@policy(max_attempts=1)
+def ask_sync(to=None, expires_ms=None, default=None):
+    options = {}
+    if expires_ms:
+        options = {"expires": timedelta(milliseconds=expires_ms)} | ({"default": default} if default else {})
+    return question("Ship?", name="ship", choices=YES_NO, body="To the new address.", to=to, **options)
+
+
+@task
+@policy(max_attempts=1)
+async def ask_several(names):
+    return await aquestions([Question(f"{name}?", name, YES_NO) for name in names])
+
+
+@task
+@policy(max_attempts=1)
+async def ask_staff_of(kind, key):
+    to = Group.objects.get(pk=key) if kind == "group" else key
+    return await aquestion("Ship?", name="ship", choices=YES_NO, to=to)
+
+
+@task
+@policy(max_attempts=1)
+def ask_wrongly(kind):
+    options = {"name": "ship", "choices": YES_NO}
+    match kind:
+        case "no choices":
+            options["choices"] = {}
+        case "a list":
+            options["choices"] = ["yes"]
+        case "a long label":
+            options["choices"] = {"yes": "x" * 41}
+        case "21 choices":
+            options["choices"] = {str(n): "x" for n in range(21)}
+        case "a number":
+            options["choices"] = {1: "x"}
+        case "large choices":
+            options["choices"] = {"ä" * 49 + str(n): "ä" * 40 for n in range(10, 29)}
+        case "default without expires":
+            options["default"] = "no"
+        case "no permission":
+            options["to"] = "everybody"
+        case "101 users":
+            options["to"] = list(range(1, 102))
+        case "in a transaction":
+            with transaction.atomic():
+                return question("Ship?", **options)
+        case "name twice":
+            step("ship", call, "ship")
+        case "101 questions":
+            return questions([Question("Ship?", str(n), YES_NO) for n in range(101)])
+        case "no question":
+            return questions(["Ship?"])
+    return question("Ship?", **options)

@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 from notifications import validators
 from notifications.broadcasts import audiences
 from notifications.broadcasts.audiences import Audience, Kind
+from notifications.jobs.addressees import group_model
 from notifications.models import Broadcast, Notification
 
 #: Groups or permissions that can be chosen from, and users that can be named.
@@ -102,7 +103,7 @@ class ComposerForm(forms.Form):
         fields: dict[str, Any] = self.fields
         fields["audience_kind"].choices = [(kind, Kind(kind).label) for kind in kinds]
         if Kind.GROUPS in kinds:
-            groups = audiences.group_model()._default_manager.order_by("name", "pk")[:MAX_CHOICES]
+            groups = group_model()._default_manager.order_by("name", "pk")[:MAX_CHOICES]
             choices = [(str(group.pk), str(group)) for group in groups]
             few = len(choices) <= MAX_CHECK_BOXES
             fields["groups"].widget = forms.CheckboxSelectMultiple() if few else forms.SelectMultiple()

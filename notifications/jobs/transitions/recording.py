@@ -22,6 +22,7 @@ from notifications.jobs.transitions.conditional_updates import (
     read_fences,
     update_locked_rows,
 )
+from notifications.jobs.transitions.question_notifications import number
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.step_storage import delete_steps
@@ -70,11 +71,13 @@ def record(
     """
     load_handlers()  # imports their tasks, which no transaction waits for
     recorded: list[Outcome] = []
+    asked: set[Any] = set()
 
     def write() -> bool:
         statistics = StatisticsBuffer()
         outcomes_of_locked_rows, now = lock_rows(statistics)
         recorded[:] = outcomes_of_locked_rows
+        asked.clear()
         if Job.State.RUNNING in states:
             insert_attempts(
                 ((outcome.job, outcome, now) for outcome in recorded if outcome.attempt), statistics
@@ -82,11 +85,13 @@ def record(
             if retried := [outcome for outcome in recorded if outcome.retry_delay is not None]:
                 schedule_retries(retried, now)
             if suspended := [outcome for outcome in recorded if outcome.waits]:
-                suspend_jobs(suspended, now)
+                asked.update(suspend_jobs(suspended, now))
         ended = [outcome for outcome in recorded if is_end(outcome)]
-        _write_ends(ended, now, statistics, states, requests_cancellation)
+        # Streams are locked once, in one order: in place only if no others follow.
+        may_number = not asked
+        asked.update(_write_ends(ended, now, statistics, states, requests_cancellation, may_number))
         unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
-        has_more_to_number = streams.number_in_transaction(unnumbered)
+        has_more_to_number = number(unnumbered | asked)
         statistics.write()
         return has_more_to_number
 
@@ -94,7 +99,7 @@ def record(
     if after_commit:
         after_commit(recorded)
     if has_more_to_number:
-        streams.number_committed(owners_of(recorded))
+        streams.number_committed(owners_of(recorded) | asked)
     return recorded
 
 
@@ -104,8 +109,12 @@ def _write_ends(
     statistics: StatisticsBuffer,
     states: States,
     requests_cancellation: bool,
-) -> None:
-    """Write the ends of jobs that were in ``states``, their notifications and handlers' jobs; add to ``statistics``."""
+    may_number_in_place: bool,
+) -> set[Any]:
+    """Write the ends of jobs that were in ``states``, their notifications and handlers' jobs; add to ``statistics``.
+
+    Returns the keys of the users who were asked by waiting jobs, whose notifications are then numbered.
+    """
     notifications = [outcome.notification for outcome in ended if outcome.notification]
     has_run = Job.State.RUNNING in states
     waiting = [outcome.job.id for outcome in ended if outcome.job.state == Job.State.WAITING]
@@ -125,7 +134,7 @@ def _write_ends(
         return (*stored, finished_at, job.cancelled_by_other) if requests_cancellation else stored
 
     with bulk.one_round_trip():
-        if _can_number_in_place(ended):
+        if may_number_in_place and _can_number_in_place(ended):
             streams.number_new([*(o.job for o in ended if o.job.user_id is not None), *notifications])
         of_handlers = events.build_jobs_for_ends(ended)
         update_locked_rows(
@@ -137,13 +146,14 @@ def _write_ends(
         bulk.insert(notifications)
         insert_deliveries(notifications, [o.job.language for o in ended if o.notification])
         events.insert_jobs(of_handlers)
-    cancel_waits(waiting, now)
+    asked = cancel_waits(waiting, now)
     delete_steps([outcome.job.id for outcome in ended if outcome.discards_steps])
     events.wake_workers(of_handlers)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
     # under a limit.
     if any(o.job.user_id is None for o in ended) or candidates.has_limited_jobs(o.job for o in ended):
         streams.ring((), queue=True)
+    return asked
 
 
 def is_end(outcome: Outcome) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,11 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.lanes import first_lane
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.question_notifications import (
+    close_notifications,
+    insert_notifications,
+    number,
+)
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job, Wait
 
@@ -30,6 +35,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Waits that one transaction ends at most, and jobs that it queues again.
 MAX_WAITS_PER_TRANSACTION = 100
+#: Notifications of questions that one transaction closes, if it ends more than one.
+MAX_NOTIFICATIONS_PER_TRANSACTION = 100
 #: Due waits of which those are chosen whose jobs are not locked.
 MAX_WAITS_READ = 10_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
@@ -42,10 +49,11 @@ ENDS_BY_TIME = {
 }
 
 
-def suspend_jobs(group: Sequence[Outcome], now: datetime) -> None:
+def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     """Suspend running jobs until their waits have ended, or queue them if these have ended already.
 
-    Inside the transaction that records the outcomes and holds the rows locked.
+    Inside the transaction that records the outcomes and holds the rows locked. Returns the keys of the users who are
+    asked, whose notifications it then numbers.
     """
     rows = Wait.objects.using(database()).filter(job__in=[outcome.job.id for outcome in group])
     stored = {(wait.job, wait.name): wait for wait in rows}
@@ -64,10 +72,11 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> None:
                 awaited.append(existing.id)
                 is_open.append(existing)
         job.state = Job.State.WAITING if is_open else Job.State.QUEUED
-        job.waiting = _describe(is_open[0]) if is_open else None
+        job.waiting = _describe(is_open, job.user_id)
         # The attempt has ended by itself, so it is not what ends processes.
         job.lane = first_lane(job.task_path, job.backend)
     bulk.insert(inserted)
+    asked = insert_notifications(inserted, [outcome.job for outcome in group])
     if awaited:
         Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
     progress = ", ".join(f"{column}=%s" for column in PROGRESS_COLUMNS)
@@ -90,6 +99,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> None:
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
     streams.ring([outcome.job.user_id for outcome in group], queue=bool(ready) or has_limits)
+    return asked
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
@@ -110,7 +120,7 @@ def end_waits(waits: Sequence[Wait], now: datetime) -> list[Wait]:
     """Store the ends of open waits, and queue the jobs that wait for nothing else.
 
     ``waits`` have ``how`` and what belongs to it. The caller's transaction holds the rows of their jobs locked, and has
-    read the waits since. Returns those that were still open.
+    read the waits since; this is its last act. Returns those that were still open.
     """
     ended = []
     for wait in waits:
@@ -129,14 +139,23 @@ def end_waits(waits: Sequence[Wait], now: datetime) -> list[Wait]:
         if changed:
             ended.append(wait)
     _follow_ends({wait.job for wait in ended}, now)
+    number(close_notifications(ended))
     return ended
 
 
-def cancel_waits(jobs: Collection[UUID], now: datetime) -> None:
-    """End the open waits of jobs that end. The caller's transaction holds the rows of the jobs locked."""
-    if jobs:
-        rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at=None)
-        rows.update(ended_at=now, how=Wait.How.CANCELLED)
+def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
+    """End the open waits of jobs that end. The caller's transaction holds the rows of the jobs locked.
+
+    Returns the keys of the users whose notifications of questions it then numbers.
+    """
+    if not jobs:
+        return set()
+    rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at=None)
+    questions = list(rows.filter(kind=Wait.Kind.QUESTION))
+    rows.update(ended_at=now, how=Wait.How.CANCELLED)
+    for wait in questions:
+        wait.ended_at, wait.how = now, Wait.How.CANCELLED
+    return close_notifications(questions)
 
 
 def delete_waits(jobs: Collection[UUID], *, from_start: bool) -> None:
@@ -189,8 +208,20 @@ def _end_due_waits() -> bool:
     waits = list(Wait.objects.using(database()).filter(id__in=ids, ended_at=None))
     for wait in waits:
         wait.how = ENDS_BY_TIME[Wait.Kind(wait.kind)]
-    end_waits(waits, database_now())
-    return len(ids) == MAX_WAITS_PER_TRANSACTION
+    ending, rest = _bounded(waits)
+    end_waits(ending, database_now())
+    return bool(rest) or len(ids) == MAX_WAITS_PER_TRANSACTION
+
+
+def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:
+    """Return the waits that one transaction ends, at least one, and the others, because of their notifications."""
+    count = 0
+    for index, wait in enumerate(waits):
+        if wait.kind == Wait.Kind.QUESTION:
+            count += len(json.loads(wait.details)["notifications"])
+        if count > MAX_NOTIFICATIONS_PER_TRANSACTION and index:
+            return waits[:index], waits[index:]
+    return waits, ()
 
 
 def _queue_without_wait(ids: Sequence[UUID]) -> list[UUID]:
@@ -204,10 +235,10 @@ def _queue_without_wait(ids: Sequence[UUID]) -> list[UUID]:
 def _follow_ends(ids: Collection[UUID], now: datetime) -> None:
     """Queue those of these jobs, whose rows are locked, that wait for nothing any more. Others show what is left."""
     jobs = list(Job.objects.using(database()).filter(id__in=ids, state=Job.State.WAITING).order_by("id"))
-    open_waits: dict[UUID, Wait] = {}
+    open_waits: dict[UUID, list[Wait]] = {}
     rows = Wait.objects.using(database()).filter(job__in=[job.id for job in jobs], is_awaited=True)
-    for wait in rows.filter(ended_at=None).order_by("-id"):
-        open_waits[wait.job] = wait
+    for wait in rows.filter(ended_at=None).order_by("id"):
+        open_waits.setdefault(wait.job, []).append(wait)
     ready = [job for job in jobs if job.id not in open_waits]
     conditional_update(
         "state='queued', run_after=%s, attempt=attempt-1, waiting=NULL, version=version+1",
@@ -216,7 +247,7 @@ def _follow_ends(ids: Collection[UUID], now: datetime) -> None:
     )
     conditional_update(
         "waiting=%s, version=version+1",
-        [((_describe(open_waits[job.id]),), job) for job in jobs if job.id in open_waits],
+        [((_describe(open_waits[job.id], job.user_id),), job) for job in jobs if job.id in open_waits],
         state="waiting",
     )
     streams.ring([job.user_id for job in jobs], queue=bool(ready))
@@ -228,15 +259,17 @@ def _awaiting(jobs: Sequence[UUID]) -> set[UUID]:
     return set(rows.values_list("job", flat=True))
 
 
-def _describe(wait: Wait) -> str:
-    """Return what the item of the job says about a wait, without its links."""
-    return json.dumps(
-        {
-            "id": str(wait.id),
-            "kind": str(wait.kind),
-            "title": wait.title or wait.name,
-            "expires_at": serializers.format_time(wait.due_at),
-            "choices": json.loads(wait.details).get("choices"),
-        },
-        ensure_ascii=False,
-    )
+def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
+    """Return what the item of the job says about the first of these waits that its owner may know, without links."""
+    for wait in waits:
+        details = json.loads(wait.details)
+        if wait.kind != Wait.Kind.QUESTION or str(owner) in details["to"]:
+            item = {
+                "id": str(wait.id),
+                "kind": str(wait.kind),
+                "title": wait.title or wait.name,
+                "expires_at": serializers.format_time(wait.due_at),
+                "choices": details.get("choices"),
+            }
+            return json.dumps(item, ensure_ascii=False)
+    return None

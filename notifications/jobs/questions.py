@@ -1,0 +1,224 @@
+"""Questions: a job asks its owner, or others, and waits for the first answer.
+
+No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+
+from notifications import validators
+from notifications.context import CurrentExecution
+from notifications.db.transactions import database
+from notifications.exceptions import QuestionExpired
+from notifications.jobs.pauses import begin_wait, suspend, validate_duration
+from notifications.jobs.steps import is_stored, refuse_in_transaction
+from notifications.jobs.worker.job_context import refuse_on_event_loop
+
+if TYPE_CHECKING:
+    from django.utils.functional import Promise
+
+    from notifications.models import Wait
+
+#: Choices of one question, and characters of the value of one.
+MAX_CHOICES, MAX_VALUE_LENGTH = 20, 50
+#: Notifications of the questions that one call asks: one for each question and addressee.
+MAX_NOTIFICATIONS = 100
+_NO_DEFAULT: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question for ``questions()``. See ``question()`` for the fields. Raises TypeError or ValueError."""
+
+    title: str | Promise
+    name: str
+    choices: Mapping[str, str | Promise]
+    body: str | Promise = ""
+    expires: timedelta | None = None
+    default: Any = _NO_DEFAULT
+    to: Any = None
+
+    def __post_init__(self) -> None:
+        validators.text("name", self.name, validators.MAX_KEY_LENGTH, required=True)
+        validators.text("title", self.title, validators.MAX_TITLE_LENGTH, required=True)
+        validators.text("body", self.body, validators.MAX_BODY_LENGTH)
+        _validated_choices(self.choices)
+        if self.expires is not None:
+            validate_duration("expires", self.expires)
+        elif self.default is not _NO_DEFAULT:
+            raise ValueError("default needs expires, because it is returned when the question has expired.")
+
+
+def question(
+    title: str | Promise,
+    *,
+    name: str,
+    choices: Mapping[str, str | Promise],
+    body: str | Promise = "",
+    expires: timedelta | None = None,
+    default: Any = _NO_DEFAULT,
+    to: Any = None,
+) -> Any:
+    """Ask a person, suspend the job until the first answer, and return the value that was chosen.
+
+    ::
+
+        answer = question("Ship to the new address?", name="ship", choices={"yes": "Ship", "no": "Keep"})
+
+    ``title``, ``body``
+        Plain text of at most 200 and 2,000 characters.
+    ``name``
+        As that of ``step()``, of whose names it must differ. A newer deploy with another text or other choices does not
+        change a question that was asked.
+    ``choices``
+        The labels of at most 20 answers by their values: at most 40 and 50 characters.
+    ``expires``
+        More than nothing, at most ten years, from when the question is stored. Without it the job waits without limit.
+    ``default``
+        Returned if nobody has answered in time, instead of raising ``QuestionExpired``.
+    ``to``
+        Who is asked, by a notification, and may answer: a user or key, an iterable of at most 100, a group, or a
+        permission such as ``"shop.ship_order"``. By default the owner of the job. If none of them is active, those
+        with the permission ``notifications.answer_question`` are asked, superusers too.
+
+    The function of the task is called again from the start when the question was answered: see ``pause()``.
+
+    Raises ``QuestionExpired`` of ``notifications.exceptions``; ``JobSuspended``, which the task must let pass;
+    RuntimeError without an active user to ask, outside of a job, inside a transaction and in an observed Celery task;
+    TypeError and ValueError.
+    """
+    one = Question(title, name, choices, body, expires, default, to)
+    return _ask("question", [one])[0]
+
+
+async def aquestion(
+    title: str | Promise,
+    *,
+    name: str,
+    choices: Mapping[str, str | Promise],
+    body: str | Promise = "",
+    expires: timedelta | None = None,
+    default: Any = _NO_DEFAULT,
+    to: Any = None,
+) -> Any:
+    """See question()."""
+    one = Question(title, name, choices, body, expires, default, to)
+    return (await _aask("aquestion", [one]))[0]
+
+
+def questions(asked: Sequence[Question]) -> list[Any]:
+    """Ask several questions together, and return their answers when all were answered, in the same order.
+
+    ::
+
+        ship, gift = questions([Question("Ship?", "ship", YES_NO), Question("Wrap as a gift?", "gift", YES_NO)])
+
+    ``asked``
+        At most 100 questions, and at most 100 notifications: one for each question and addressee.
+
+    See question().
+    """
+    return _ask("questions", asked)
+
+
+async def aquestions(asked: Sequence[Question]) -> list[Any]:
+    """See questions()."""
+    return await _aask("aquestions", asked)
+
+
+def _ask(function: str, asked: Sequence[Question]) -> list[Any]:
+    refuse_on_event_loop(function)
+    if not (execution := _begin(function, asked)):
+        return []
+    refuse_in_transaction(execution, function)
+    waits, is_open = _read_or_make(execution, asked)
+    return _values(execution, asked, waits, is_open)
+
+
+async def _aask(function: str, asked: Sequence[Question]) -> list[Any]:
+    if not (execution := _begin(function, asked)):
+        return []
+    waits, is_open = await sync_to_async(_read_or_make)(execution, asked)
+    return _values(execution, asked, waits, is_open)
+
+
+def _begin(function: str, asked: Sequence[Question]) -> CurrentExecution | None:
+    asked = list(asked)
+    if not all(isinstance(one, Question) for one in asked):
+        raise TypeError(f"{function}() takes a list of Question(...) of notifications.api.")
+    if len(asked) > MAX_NOTIFICATIONS:
+        raise ValueError(f"{function}() takes at most {MAX_NOTIFICATIONS} questions, not {len(asked)}.")
+    execution = None
+    for one in asked:
+        execution = begin_wait(function, one.name)
+    return execution
+
+
+def _read_or_make(execution: CurrentExecution, asked: Sequence[Question]) -> tuple[dict[str, Wait], bool]:
+    """Return the questions by name, stored or new, and whether one of them is not ended."""
+    from notifications.models import Wait
+
+    stored = [one.name for one in asked if is_stored(execution, one.name, "question")]
+    rows = Wait.objects.using(database()).filter(job=execution.job.id, name__in=stored)
+    waits = {wait.name: wait for wait in rows}
+    new = [_make(execution, one) for one in asked if one.name not in waits]
+    if sum(len(wait.notifications) for wait in new) > MAX_NOTIFICATIONS:
+        raise ValueError(
+            f"The questions have more than {MAX_NOTIFICATIONS} notifications together: one for each question and "
+            "addressee. Ask fewer questions or fewer people at a time."
+        )
+    waits |= {wait.name: wait for wait in new}
+    return waits, any(wait.ended_at is None for wait in waits.values())
+
+
+def _values(
+    execution: CurrentExecution, asked: Sequence[Question], waits: Mapping[str, Wait], is_open: bool
+) -> list[Any]:
+    """Return the answers, or suspend the job."""
+    if is_open:
+        suspend(execution, [wait for wait in waits.values() if wait.ended_at is None])
+    return [_value(one, waits[one.name]) for one in asked]
+
+
+def _value(one: Question, wait: Wait) -> Any:
+    if wait.value is not None:
+        return json.loads(wait.value)
+    if one.default is _NO_DEFAULT:
+        raise QuestionExpired(one.name)
+    return one.default
+
+
+def _make(execution: CurrentExecution, one: Question) -> Wait:
+    """Return an unsaved question with its notifications. The users are read now, outside of any transaction."""
+    from notifications.jobs.addressees import find_addressees
+    from notifications.jobs.transitions.question_notifications import build_notifications
+    from notifications.models import Wait
+
+    users = find_addressees(one.to, execution.job.user_id)
+    wait = Wait(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
+    wait.title, wait.lasts = str(one.title), one.expires
+    details = {"choices": _validated_choices(one.choices), "body": str(one.body)}
+    build_notifications(wait, details, users)
+    return wait
+
+
+def _validated_choices(choices: Any) -> dict[str, str]:
+    if not isinstance(choices, Mapping):
+        raise TypeError(
+            f'choices must be a dict of labels by value, as {{"yes": "Ship"}}, not {type(choices).__name__}.'
+        )
+    if not 1 <= len(choices) <= MAX_CHOICES:
+        raise ValueError(f"choices has {len(choices)} answers. It must have 1 to {MAX_CHOICES}.")
+    return {
+        validators.text("A value of choices", value, MAX_VALUE_LENGTH, required=True): validators.text(
+            f"choices[{value!r}]", label, validators.MAX_LABEL_LENGTH, required=True
+        )
+        for value, label in choices.items()
+    }

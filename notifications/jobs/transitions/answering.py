@@ -1,0 +1,112 @@
+"""Answer the questions of jobs: the first answer counts, and queues its job."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.addressees import ANSWER_PERMISSION, filter_active
+from notifications.jobs.transitions.retrying import limit_lock_wait
+from notifications.jobs.transitions.waiting import end_waits
+from notifications.models import Job, Wait
+
+#: Characters of the name of who has answered.
+MAX_NAME_LENGTH = 60
+
+
+class QuestionNotFound(Exception):
+    """There is no such question, or the user may not answer it."""
+
+
+class QuestionEnded(Exception):
+    """The question was answered before, has expired, or its job was cancelled. ``wait`` is its row."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(wait.how)
+        self.wait = wait
+
+
+class WrongChoice(ValueError):
+    """The value is none of the choices of the question."""
+
+
+def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False, using: str = "") -> Wait:
+    """Store the first answer to a question, close its notifications, and queue its job if it waits for nothing else.
+
+    ``user``
+        Who answers, None for a command.
+    ``by_staff``
+        The caller has checked that any question may be answered.
+    ``using``
+        The browser or command, of at most 100 characters.
+
+    Returns the question. Raises ``QuestionNotFound``, ``QuestionEnded`` and ``WrongChoice``.
+    """
+    # The project's code is not called in the transaction.
+    name = name_of(user)
+    may_answer_all = by_staff or (user is not None and user.has_perm(ANSWER_PERMISSION))
+
+    def write() -> Wait:
+        limit_lock_wait()
+        # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
+        lock_query(Job.objects.using(database()).filter(id=job).only("id"), skip_locked=False).first()
+        wait = Wait.objects.using(database()).filter(id=id, job=job, kind=Wait.Kind.QUESTION).first()
+        if wait is None or not (may_answer_all or _is_active_addressee(wait, user)):
+            raise QuestionNotFound
+        if wait.ended_at is not None:
+            raise QuestionEnded(wait)
+        choices = json.loads(wait.details)["choices"]
+        if not isinstance(value, str) or value not in choices:
+            raise WrongChoice(f"value must be one of {', '.join(map(repr, choices))}.")
+        now = database_now()
+        wait.how = Wait.How.ANSWERED
+        if wait.due_at is not None and wait.due_at <= now:  # the duty that ends it has not come to it yet
+            wait.how = Wait.How.EXPIRED
+            end_waits([wait], now)
+            return wait
+        wait.value, wait.ended_with = json.dumps(value, ensure_ascii=False), using[:100]
+        wait.ended_by_id = None if user is None else user.pk
+        wait.ended_by_name = name
+        end_waits([wait], now)
+        return wait
+
+    wait = retrying_atomic(write)
+    if wait.how != Wait.How.ANSWERED:
+        raise QuestionEnded(wait)
+    return wait
+
+
+def find_question(job: UUID, id: UUID, user: Any) -> Wait:
+    """Return a question that a user was asked or may answer. Raises ``QuestionNotFound``."""
+    wait = Wait.objects.using(database()).filter(id=id, job=job, kind=Wait.Kind.QUESTION).first()
+    if wait is None or not (_is_active_addressee(wait, user) or user.has_perm(ANSWER_PERMISSION)):
+        raise QuestionNotFound
+    return wait
+
+
+def name_of(user: Any) -> str:
+    """Return the full name of a user, or else the username; "" without a user."""
+    if user is None:
+        return ""
+    full_name = user.get_full_name() if hasattr(user, "get_full_name") else ""
+    name: str = full_name.strip() or user.get_username()
+    return name.replace("\0", "")[:MAX_NAME_LENGTH]
+
+
+def name_of_answerer(wait: Wait) -> str:
+    """Return the name of who has answered a question, "" if it was nobody or the user is gone."""
+    if wait.ended_by_id is None:
+        return ""
+    return name_of(get_user_model()._base_manager.filter(pk=wait.ended_by_id).first())
+
+
+def _is_active_addressee(wait: Wait, user: Any) -> bool:
+    if user is None or str(user.pk) not in json.loads(wait.details)["to"]:
+        return False
+    return bool(filter_active(get_user_model()._base_manager.filter(pk=user.pk)).exists())

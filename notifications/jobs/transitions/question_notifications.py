@@ -1,0 +1,148 @@
+"""The notifications of questions: one for each addressee, stored with the question and closed with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import Value
+from django.db.models.functions import Coalesce
+
+from notifications import paths, serializers, streams, validators
+from notifications.db import bulk
+from notifications.db.locks import lock_query
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
+from notifications.jobs.handlers import events
+from notifications.jobs.handlers.declarations import load_handlers
+from notifications.models import Job, Notification, Wait
+from notifications.streams import inbox
+from notifications.streams.deliveries import insert_deliveries
+from notifications.times import MomentField
+
+#: Bytes that stay free in the data of a notification for who answered, when and how.
+RESERVED_BYTES = 1_024
+#: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
+MAX_STREAMS_LOCKED = 100
+
+
+def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any]) -> None:
+    """Set the unsaved notifications of a new question for these users (keys), and its details.
+
+    Raises ValueError if the choices do not fit into the data of a notification.
+    """
+    size = len(json.dumps(_make_data(wait, details), ensure_ascii=False).encode())
+    if size > (limit := validators.MAX_DATA_BYTES - RESERVED_BYTES):
+        raise ValueError(
+            f"The choices have {size} bytes with their links. At most {limit} are allowed. Shorten them."
+        )
+    wait.notifications = [
+        inbox.build_notification(
+            user,
+            wait.title,
+            body=details["body"],
+            url=paths.question_page(wait.job, wait.id) or None,
+            job=wait.job,
+        )
+        for user in users
+    ]
+    details = {
+        **details,
+        "to": [str(user) for user in users],
+        "notifications": [str(row.id) for row in wait.notifications],
+    }
+    wait.details = json.dumps(details, ensure_ascii=False)
+
+
+def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]:
+    """Insert the notifications of new questions of these jobs, with what follows from them.
+
+    Inside the transaction that stores the questions. Returns the keys of their users, whose rows it then numbers.
+    """
+    by_id = {job.id: job for job in jobs}
+    rows: list[Notification] = []
+    for wait in waits:
+        data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
+        for row in wait.notifications:
+            row.data = data
+            rows.append(row)
+    if not rows:
+        return set()
+    inbox.prepare(rows)
+    for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
+        chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
+        bulk.insert(chunk)
+        insert_deliveries(chunk, [by_id[row.job].language for row in chunk if row.job])
+    silent = load_handlers().task_paths
+    raising = [row for row in rows if row.job and by_id[row.job].task_path not in silent]
+    of_handlers = events.build_jobs_for_notifications(raising)
+    events.insert_jobs(of_handlers)
+    events.wake_workers(of_handlers)
+    return {row.user_id for row in rows}
+
+
+def close_notifications(waits: Iterable[Wait]) -> set[Any]:
+    """Mark the notifications of questions that have ended as read, and store in them how they ended.
+
+    Inside the transaction that ends the questions, after their rows. Returns the keys of their users, whose rows it
+    then numbers.
+    """
+    ids: dict[str, Wait] = {}
+    for wait in waits:
+        if wait.kind == Wait.Kind.QUESTION:
+            ids |= dict.fromkeys(json.loads(wait.details).get("notifications", []), wait)
+    if not ids:
+        return set()
+    rows = Notification.objects.using(database()).filter(id__in=list(ids))
+    # An UPDATE locks in no order, so the rows are locked first, by id.
+    locked = list(lock_query(rows.order_by("id"), skip_locked=False).values_list("id", "user_id"))
+    for wait in {wait.id: wait for wait in ids.values()}.values():
+        data = _make_data(wait, json.loads(wait.details))
+        rows.filter(id__in=[id for id, _ in locked if ids[str(id)] is wait]).update(
+            data=json.dumps(data, ensure_ascii=False),
+            read_at=Coalesce("read_at", Value(wait.ended_at, output_field=MomentField())),
+            seq=None,
+        )
+    return {user for _, user in locked}
+
+
+def number(users: Iterable[Any]) -> bool:
+    """Number rows of these users (keys), as the last act of a transaction. Returns whether more may be pending."""
+    ordered = sorted(set(users))
+    is_full = streams.number_in_transaction(ordered[:MAX_STREAMS_LOCKED])
+    return is_full or len(ordered) > MAX_STREAMS_LOCKED
+
+
+def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:
+    """Return how a question ended, when, and by whom, whose name is given; None if it is open."""
+    if wait.ended_at is None:
+        return None
+    value = None if wait.value is None else json.loads(wait.value)
+    return {
+        "how": str(wait.how),
+        "at": serializers.format_time(wait.ended_at),
+        "by": name or None,
+        "with": wait.ended_with or None,
+        "value": value,
+        "label": json.loads(wait.details)["choices"].get(value) if isinstance(value, str) else None,
+    }
+
+
+def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:
+    page = paths.question_page(wait.job, wait.id)
+    about = {
+        "id": str(wait.id),
+        "name": wait.name,
+        "expires_at": serializers.format_time(wait.due_at),
+        "choices": details["choices"],
+        "links": {"answer": paths.answer_path(wait.job, wait.id), "page": page or None},
+        "ended": describe_end(wait, wait.ended_by_name),
+    }
+    data: dict[str, Any] = {"question": about}
+    if wait.ended_at is None and page and len(details["choices"]) <= validators.MAX_ACTIONS:
+        data["actions"] = [
+            {"label": label, "post": f"{page}?{urlencode({'value': value})}"}
+            for value, label in details["choices"].items()
+        ]
+    return data

@@ -1,0 +1,32 @@
+"""Answer the questions of jobs in tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def answer_question(value: str, *, name: str | None = None, by: Any = None) -> None:
+    """Answer the open question of a job, as its addressees do. ``run_jobs()`` then goes on with the job.
+
+    ``name``
+        The name of the question, if several are open.
+    ``by``
+        The user who answers. By default whether the user may answer is not checked, and nobody is named.
+
+    Raises AssertionError unless exactly one such question is open, PermissionError if the user may not answer it, and
+    ValueError for a value that is none of its choices.
+    """
+    from notifications.db.transactions import database
+    from notifications.jobs.transitions import answering
+    from notifications.models import Wait
+
+    rows = Wait.objects.using(database()).filter(kind=Wait.Kind.QUESTION, ended_at=None).order_by("id")
+    found = [wait for wait in rows if name in (None, wait.name)]
+    if len(found) != 1:
+        names = ", ".join(wait.name for wait in rows) or "none"
+        raise AssertionError(f"Not one but {len(found)} questions match. Open: {names}.")
+    (wait,) = found
+    try:
+        answering.answer(wait.job, wait.id, value, user=by, by_staff=by is None, using="test")
+    except answering.QuestionNotFound as exc:
+        raise PermissionError(f"{by!r} was not asked {wait.name!r}.") from exc

@@ -1,0 +1,460 @@
+"""Questions: jobs that ask people, and wait for the first answer."""
+
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.core.management import CommandError, call_command
+
+from notifications.api import aquestion, question
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import answering, finishing, manual, waiting
+from notifications.models import Attempt, Job, Notification, Stream, Wait
+from notifications.serializers import serialize_job
+from notifications.testing import answer_question, clock, run_jobs, run_until_idle
+from tests.jobs import tasks, wait_tasks
+from tests.jobs.conftest import until_done, until_state
+from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
+
+pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+
+DAY = timedelta(days=1)
+#: Rounds of the race, and jobs in each.
+ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "2")), 100
+
+
+@pytest.fixture(autouse=True)
+def calls(jobs_clock):
+    wait_tasks.calls.clear()
+    return wait_tasks.calls
+
+
+def asked(owner=None, task=wait_tasks.ask_sync, **arguments):
+    """Enqueue a job and run it until it waits. Returns its row."""
+    result = task.using(owner=owner).enqueue(**arguments)
+    run_jobs()
+    return Job.objects.get(id=result.id)
+
+
+def traceback_of(job):
+    return Attempt.objects.get(job=job).traceback
+
+
+def path(wait):
+    return f"/notifications/api/jobs/{wait.job}/answers/{wait.id}/"
+
+
+def page(wait):
+    return f"/notifications/jobs/{wait.job}/questions/{wait.id}/"
+
+
+def post(client, wait, value="yes"):
+    return client.post(path(wait), json.dumps({"value": value}), content_type="application/json")
+
+
+def unread(user):
+    return Stream.objects.get(user=user).unread
+
+
+class TestQuestion:
+    def test_a_job_goes_on_with_the_answer(self, worker, user, calls):
+        job = until_state(wait_tasks.ask.using(owner=user).enqueue(), "waiting")
+        answering.answer(job.id, Wait.objects.get().id, "yes", user=user)
+        (job,) = until_done(job.id)
+        assert (job.state, job.result, job.attempt) == ("succeeded", '"yes"', 1)
+        assert calls == ["begin", "begin"]
+        assert not Attempt.objects.exists()
+
+    def test_inline(self, user):
+        job = asked(user)
+        assert job.state == "waiting"
+        answer_question("no", by=user)
+        assert run_jobs() == 1
+        job.refresh_from_db()
+        assert (job.state, job.result) == ("succeeded", '"no"')
+
+    def test_the_notification(self, user):
+        job = asked(user)
+        wait = Wait.objects.get()
+        row = Notification.objects.get(user=user)
+        assert (row.title, row.body, row.url, row.job) == ("Ship?", "To the new address.", page(wait), job.id)
+        assert row.seq and row.read_at is None and unread(user) == 1
+        data = json.loads(row.data)
+        assert data["question"]["links"] == {"answer": path(wait), "page": page(wait)}
+        assert data["actions"][0] == {"label": "Ship", "post": page(wait) + "?value=yes"}
+        seq = row.seq
+        answering.answer(job.id, wait.id, "yes", user=user, using="Firefox on Linux")
+        row.refresh_from_db()
+        assert row.seq > seq and row.read_at and unread(user) == 0
+        data = json.loads(row.data)
+        assert "actions" not in data
+        ended = data["question"]["ended"]
+        assert (ended["how"], ended["by"], ended["with"]) == ("answered", "ada", "Firefox on Linux")
+        assert (ended["value"], ended["label"]) == ("yes", "Ship")
+
+    def test_the_item(self, user):
+        job = asked(user)
+        wait = Wait.objects.get()
+        item = serialize_job(job)["waiting"]
+        assert (item["kind"], item["title"], item["choices"]) == ("question", "Ship?", wait_tasks.YES_NO)
+        assert item["links"] == {"answer": path(wait), "page": page(wait)}
+
+    def test_the_item_of_an_owner_who_was_not_asked(self, user, other_user):
+        job = asked(user, to=other_user.pk)
+        assert serialize_job(job)["waiting"] is None
+        assert not Notification.objects.filter(user=user).exists()
+
+    def test_several_go_on_when_all_are_answered(self, user):
+        job = asked(user, wait_tasks.ask_several, names=["a", "b"])
+        assert Notification.objects.count() == 2
+        answer_question("no", name="b")
+        job.refresh_from_db()
+        assert (job.state, json.loads(job.waiting)["title"]) == ("waiting", "a?")
+        answer_question("yes", name="a")
+        run_jobs()
+        job.refresh_from_db()
+        assert job.result == '["yes","no"]'
+
+    def test_100_open_questions(self, user):
+        names = [str(number) for number in range(100)]
+        job = asked(user, wait_tasks.ask_several, names=names)
+        assert unread(user) == 100
+        for name in names:
+            answer_question("yes", name=name)
+        run_jobs()
+        job.refresh_from_db()
+        assert (job.state, unread(user)) == ("succeeded", 0 + bool(job.user_id))  # the end of the job
+
+    def test_it_is_not_asked_twice_after_a_restart_of_the_wait(self, user):
+        """One of two questions is answered, then the job runs again for another reason."""
+        job = asked(user, wait_tasks.ask_several, names=["a", "b"])
+        answer_question("yes", name="a")
+        Job.objects.filter(id=job.id).update(state="queued", waiting=None)
+        run_jobs()
+        job.refresh_from_db()
+        assert (job.state, Notification.objects.count(), Wait.objects.count()) == ("waiting", 2, 2)
+        answer_question("no", name="b")
+        run_jobs()
+        job.refresh_from_db()
+        assert job.result == '["yes","no"]'
+
+
+class TestEnds:
+    @pytest.mark.parametrize(("default", "state"), [("no", "succeeded"), (None, "failed")])
+    def test_it_expires(self, user, default, state):
+        job = asked(user, expires_ms=1000, default=default)
+        clock.advance(timedelta(seconds=2))
+        run_jobs()
+        job.refresh_from_db()
+        assert job.state == state
+        wait = Wait.objects.get()
+        assert wait.how == "expired"
+        row = Notification.objects.get(url=page(wait))
+        assert row.read_at and json.loads(row.data)["question"]["ended"]["how"] == "expired"
+        if default:
+            assert job.result == '"no"'
+        else:
+            assert "QuestionExpired: The question 'ship' was not answered in time." in traceback_of(job)
+
+    def test_an_answer_after_its_time(self, user):
+        """The duty that ends it has not come to it yet."""
+        job = asked(user, expires_ms=1000, default="no")
+        clock.advance(timedelta(seconds=2))
+        with pytest.raises(answering.QuestionEnded):
+            answer_question("yes")
+        job.refresh_from_db()
+        assert (job.state, Wait.objects.get().how) == ("queued", "expired")
+
+    def test_cancel_and_retry(self, user):
+        job = asked(user)
+        wait = Wait.objects.get()
+        manual.cancel([job.id], by=user.pk)
+        row = Notification.objects.get()
+        assert row.read_at and row.seq and unread(user) == 0
+        assert json.loads(row.data)["question"]["ended"]["how"] == "cancelled"
+        with pytest.raises(answering.QuestionEnded):
+            answering.answer(job.id, wait.id, "yes", user=user)
+        manual.retry([job.id])
+        with pytest.raises(answering.QuestionNotFound):
+            answering.answer(job.id, wait.id, "yes", user=user)
+        run_jobs()
+        answer_question("yes")
+        run_jobs()
+        job.refresh_from_db()
+        assert job.result == '"yes"'
+
+    def test_an_answer_survives_a_retry(self, user, calls):
+        job = asked(user)
+        answer_question("yes")
+        manual.cancel([job.id])
+        manual.retry([job.id])
+        run_jobs()
+        job.refresh_from_db()
+        assert job.result == '"yes"'
+
+
+class TestWrongUses:
+    @pytest.mark.parametrize(
+        ("kind", "error"),
+        [
+            ("no choices", "choices has 0 answers. It must have 1 to 20"),
+            ("21 choices", "choices has 21 answers"),
+            ("a list", "choices must be a dict of labels by value"),
+            ("a long label", "choices['yes'] has 41 characters"),
+            ("a number", "A value of choices must be a string, not int"),
+            ("large choices", "The choices have"),
+            ("default without expires", "default needs expires"),
+            ("no permission", "to is 'everybody', which is no permission"),
+            ("101 users", "to has 101 users"),
+            ("in a transaction", "question() was called inside a transaction"),
+            ("name twice", "The name 'ship' was used before in this attempt"),
+            ("101 questions", "questions() takes at most 100 questions, not 101"),
+            ("no question", "questions() takes a list of Question"),
+        ],
+    )
+    def test_each_fails_the_job(self, user, worker, kind, error):
+        (job,) = until_done(wait_tasks.ask_wrongly.using(owner=user).enqueue(kind))
+        assert job.state == "failed"
+        assert error in traceback_of(job)
+        assert not Wait.objects.exists()
+
+    def test_too_many_notifications(self, make_user):
+        users = [make_user(f"user{number}").pk for number in range(101)]
+        job = asked(None, to=users)
+        assert "to has 101 users" in traceback_of(job)
+
+    async def test_outside_of_a_job(self):
+        with pytest.raises(RuntimeError, match=r"aquestion\(\) was called outside of a job"):
+            await aquestion("Ship?", name="ship", choices={"yes": "Ship"})
+
+    def test_outside_of_a_job_sync(self):
+        with pytest.raises(RuntimeError, match=r"question\(\) was called outside of a job"):
+            question("Ship?", name="ship", choices={"yes": "Ship"})
+
+
+class TestAddressees:
+    @pytest.fixture
+    def staff(self, make_user):
+        staff = make_user("eve")
+        staff.user_permissions.add(Permission.objects.get(codename="answer_question"))
+        return staff
+
+    def test_a_group(self, user, other_user, make_user):
+        group = Group.objects.create(name="shop")
+        gone = make_user("gone", is_active=False)
+        group.user_set.add(user, other_user, gone)
+        job = asked(user, wait_tasks.ask_staff_of, kind="group", key=group.pk)
+        assert {row.user_id for row in Notification.objects.all()} == {user.pk, other_user.pk}
+        answer_question("yes", by=other_user)
+        for row in Notification.objects.all():
+            assert row.read_at and json.loads(row.data)["question"]["ended"]["by"] == "bob"
+        assert unread(user) == unread(other_user) == 0
+        run_jobs()
+        job.refresh_from_db()
+        assert job.state == "succeeded"
+
+    def test_a_permission(self, user, other_user):
+        other_user.user_permissions.add(Permission.objects.get(codename="view_job"))
+        asked(user, wait_tasks.ask_staff_of, kind="permission", key="notifications.view_job")
+        assert [row.user_id for row in Notification.objects.all()] == [other_user.pk]
+
+    @pytest.mark.parametrize("is_owned", [True, False])
+    def test_gone_ones_are_replaced_by_staff(self, user, staff, is_owned):
+        type(user).objects.filter(pk=user.pk).update(is_active=False)
+        asked(user if is_owned else None)
+        assert [row.user_id for row in Notification.objects.all()] == [staff.pk]
+        answer_question("yes", by=staff)
+
+    def test_nobody_is_left(self):
+        job = asked(None)
+        assert "There is no active user who could answer" in traceback_of(job)
+
+    def test_rights(self, user, other_user, staff):
+        job = asked(user)
+        wait = Wait.objects.get()
+        with pytest.raises(PermissionError):
+            answer_question("yes", by=other_user)
+        type(user).objects.filter(pk=user.pk).update(is_active=False)
+        with pytest.raises(PermissionError):  # checked anew
+            answer_question("yes", by=user)
+        assert Wait.objects.get().ended_at is None
+        answering.answer(job.id, wait.id, "yes", user=staff)
+
+
+class TestApi:
+    def test_the_first_answer_wins(self, user, other_user, client_of):
+        asked(user, to=[user.pk, other_user.pk])
+        wait = Wait.objects.get()
+        response = post(client_of(user), wait)
+        assert response.status_code == 200
+        assert response.json()["ended"]["by"] == "ada"
+        response = post(client_of(other_user), wait, "no")
+        assert response.status_code == 409
+        assert response.json()["detail"].startswith("ada answered Ship, ")
+        assert json.loads(Wait.objects.get().value) == "yes"
+
+    def test_refusals(self, user, other_user, client_of):
+        job = asked(user)
+        wait = Wait.objects.get()
+        client = client_of(user)
+        assert post(client_of(other_user), wait).status_code == 404
+        for value in ("perhaps", 1, None, ["yes"]):
+            response = post(client, wait, value)
+            assert response.status_code == 422
+            assert response.json()["errors"][0]["field"] == "value"
+        assert client.get(path(wait)).status_code == 405
+        protected = client_of(user, enforce_csrf_checks=True)
+        assert post(protected, wait).status_code == 403
+        assert protected.post(page(wait), {"value": "yes"}).status_code == 403
+        assert Wait.objects.get().ended_at is None
+        manual.cancel([job.id])
+        assert post(client, wait).status_code == 410
+
+    def test_the_page(self, user, other_user, client_of):
+        asked(user, to=[user.pk, other_user.pk])
+        wait = Wait.objects.get()
+        client = client_of(user)
+        text = client.get(page(wait) + "?value=yes").content.decode()
+        assert "Ship?" in text and 'value="yes"' in text
+        assert Wait.objects.get().ended_at is None  # no GET answers
+        assert client.post(page(wait), {"value": "perhaps"}).status_code == 422
+        # As a button of the notification posts.
+        response = client.post(page(wait) + "?value=no", follow=True)
+        assert response.status_code == 200
+        assert "ada answered Keep" in response.content.decode()
+        response = client_of(other_user).post(page(wait), {"value": "yes"}, follow=True)
+        assert response.status_code == 200
+        assert "ada answered Keep" in response.content.decode()
+
+    def test_the_page_is_for_addressees(self, user, other_user, client_of):
+        asked(user)
+        wait = Wait.objects.get()
+        assert client_of(other_user).get(page(wait)).status_code == 404
+        assert client_of(other_user).post(page(wait), {"value": "yes"}).status_code == 404
+
+
+class TestCommand:
+    def test_it_answers(self, user, capsys):
+        job = asked(user)
+        call_command("notifications", "jobs", "answer", str(job.id), "yes")
+        assert Wait.objects.get().ended_with == "manage.py"
+        with pytest.raises(CommandError, match="has no such open question"):
+            call_command("notifications", "jobs", "answer", str(job.id), "yes")
+
+    def test_refusals(self, user):
+        job = asked(user, wait_tasks.ask_several, names=["a", "b"])
+        with pytest.raises(CommandError, match="has 2 open questions. Add --name: a, b"):
+            call_command("notifications", "jobs", "answer", str(job.id), "yes")
+        with pytest.raises(CommandError, match="value must be one of 'yes', 'no'"):
+            call_command("notifications", "jobs", "answer", str(job.id), "perhaps", name="a")
+        call_command("notifications", "jobs", "answer", str(job.id), "yes", name="a")
+        assert Wait.objects.get(name="a").how == "answered"
+
+
+def test_run_until_idle_lets_questions_expire(user):
+    job = asked(user, expires_ms=86_400_000, default="no")
+    run_until_idle()
+    job.refresh_from_db()
+    assert job.result == '"no"'
+
+
+@pytest.mark.timeout(120 + 30 * ROUNDS)
+def test_answers_race_with_suspension_expiry_and_cancellation(user, other_user):
+    """One answer counts, the others are told so, and no job waits for ever."""
+    ends = Counter()
+    for _ in range(ROUNDS):
+        ends.update(race([user, other_user]))
+    assert ends.total() == ROUNDS * JOBS
+    assert {"answered", "expired", "cancelled"} <= ends.keys()
+    print(dict(ends))
+
+
+def race(users):
+    from notifications.jobs.transitions.question_notifications import build_notifications
+
+    for _ in range(JOBS):
+        tasks.noop.using(owner=users[0]).enqueue()
+    jobs = claim_rows(uuid4(), JOBS)
+    waits = {}
+    for number, job in enumerate(jobs):
+        wait = waits[job.id] = Wait(job=job.id, name="ship", kind="question", attempt=1, title="Ship?")
+        wait.lasts = timedelta(milliseconds=random.uniform(0, 150)) if number % 2 else None
+        details = {"choices": {"yes": "Ship", "no": "Keep"}, "body": ""}
+        build_notifications(wait, details, [user.pk for user in users])
+    counted, refused = Counter(), Counter()
+    is_over = threading.Event()
+    cancelled = {job.id for job in jobs if random.random() < 0.2}
+
+    def suspend():
+        remaining = list(jobs)
+        while remaining:
+            group, remaining = remaining[:5], remaining[5:]
+            outcomes = [Outcome(job=job, state="waiting", waits=[waits[job.id]]) for job in group]
+            finished = finishing.finish_jobs(outcomes)
+            remaining += [job for job in group if (job.id, job.fence) not in finished]
+        time.sleep(0.3)
+        is_over.set()
+
+    def end_due():
+        while not is_over.is_set():
+            waiting.end_due_waits()
+            time.sleep(random.uniform(0, 0.004))
+
+    def cancel():
+        for id in cancelled:
+            manual.cancel([id])
+            time.sleep(random.uniform(0, 0.004))
+
+    def answer(user):
+        def run():
+            remaining = list(waits.values())
+            while remaining:
+                wait = remaining.pop(0)
+                try:
+                    answering.answer(wait.job, wait.id, random.choice(["yes", "no"]), user=user)
+                    counted[wait.job] += 1
+                except answering.QuestionEnded:
+                    refused[wait.job] += 1
+                except answering.QuestionNotFound:  # it is not stored yet, or never is
+                    if not is_over.is_set():
+                        remaining.append(wait)
+                        time.sleep(0.0005)
+
+        return run
+
+    run_in_threads(suspend, end_due, cancel, *map(answer, users))
+    while waiting.end_due_waits():
+        pass
+    stored = {wait.job: wait for wait in Wait.objects.filter(job__in=waits)}
+    for job in Job.objects.filter(id__in=waits):
+        wait = stored.get(job.id)
+        assert job.waiting is None
+        if wait is None:  # its cancellation was requested before it was suspended
+            assert job.state == "cancelled"
+            continue
+        assert wait.ended_at
+        assert counted[job.id] == (wait.how == "answered")
+        assert counted[job.id] + refused[job.id] == len(users)
+        if job.state == "cancelled":
+            assert job.id in cancelled
+        else:
+            assert (job.state, job.attempt) == ("queued", 0)
+        rows = Notification.objects.filter(id__in=json.loads(wait.details)["notifications"])
+        assert len(rows) == len(users)
+        for row in rows:
+            assert row.read_at and row.seq and json.loads(row.data)["question"]["ended"]["how"] == wait.how
+    assert waiting.queue_jobs_without_wait() is None
+    assert {stream.unread for stream in Stream.objects.filter(user__in=users)} <= {0} | set(range(JOBS + 1))
+    result = Counter(stored[id].how if id in stored else "cancelled" for id in waits)
+    for model in (Job, Wait, Notification):
+        model.objects.all().delete()
+    Stream.objects.all().delete()
+    return result
