@@ -210,7 +210,7 @@ async def ask_several(names):
 @task
 @policy(max_attempts=1)
 async def ask_staff_of(kind, key):
-    to = Group.objects.get(pk=key) if kind == "group" else key
+    to = await Group.objects.aget(pk=key) if kind == "group" else key
     return await aquestion("Ship?", name="ship", choices=YES_NO, to=to)
 
 
@@ -230,7 +230,7 @@ def ask_wrongly(kind):
         case "a number":
             options["choices"] = {1: "x"}
         case "large choices":
-            options["choices"] = {"ä" * 49 + str(n): "ä" * 40 for n in range(10, 29)}
+            options["choices"] = {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}
         case "default without expires":
             options["default"] = "no"
         case "no permission":

@@ -63,6 +63,8 @@ def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]
     by_id = {job.id: job for job in jobs}
     rows: list[Notification] = []
     for wait in waits:
+        if not wait.notifications:
+            continue
         data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
         for row in wait.notifications:
             row.data = data
