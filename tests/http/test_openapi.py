@@ -15,6 +15,7 @@ from notifications import __version__, serializers, urls, validators
 from notifications.http import api_views, job_responses, negotiation, parsing
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
+from notifications.jobs import questions
 from notifications.jobs.enqueueing import unique
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
@@ -76,14 +77,14 @@ def test_every_path_is_described():
     paths = set()
     for pattern in urls.urlpatterns:
         if pattern.name and pattern.name.startswith("api-"):
-            paths.add(re.sub(r"<uuid:id>", "{id}", str(pattern.pattern).removeprefix("api")))
+            paths.add(re.sub(r"<uuid:(\w+)>", r"{\1}", str(pattern.pattern).removeprefix("api")))
     assert paths == set(DOCUMENT["paths"])
 
 
 def test_every_method_is_described(user_client):
     """Other methods get 405."""
     for path, methods in DOCUMENT["paths"].items():
-        url = "/notifications/api" + path.replace("{id}", str(uuid7()))
+        url = "/notifications/api" + re.sub(r"{\w+}", str(uuid7()), path)
         for method in ("get", "post", "put", "patch", "delete", "options"):
             status = user_client.generic(method.upper(), url).status_code
             assert (status != 405) == (method in methods), (method, path)
@@ -92,7 +93,7 @@ def test_every_method_is_described(user_client):
 def test_authentication_is_described(transactional_db):
     """Operations without security are public. POST and DELETE need a CSRF token."""
     for path, method, operation in operations():
-        url = "/notifications/api" + path.replace("{id}", str(uuid7()))
+        url = "/notifications/api" + re.sub(r"{\w+}", str(uuid7()), path)
         response = getattr(Client(), method)(url, content_type="application/json")
         public = operation.get("security") == []
         # There is no worker in this test.
@@ -205,6 +206,8 @@ def test_limits_match_the_code():
         f"{schemas}/Job/properties/waiting/oneOf/1/properties/title": validators.MAX_TITLE_LENGTH,
         f"{schemas}/Job/properties/progress/oneOf/1/properties/message": validators.MAX_PROGRESS_LENGTH,
         f"{schemas}/Job/properties/url": validators.MAX_URL_LENGTH,
+        f"{schemas}/Answer/properties/value": questions.MAX_VALUE_LENGTH,
+        f"{schemas}/Answered/properties/name": validators.MAX_KEY_LENGTH,
         f"{parameters}/IdempotencyKey/schema": validators.MAX_KEY_LENGTH,
         **{
             f"{schemas}/{name}/properties/{field}": limit

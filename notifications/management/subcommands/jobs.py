@@ -22,13 +22,13 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
 from notifications.jobs.step_list import read_steps
-from notifications.jobs.transitions import answering, manual
+from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
-from notifications.management.subcommands import bulk_changes
+from notifications.management.subcommands import bulk_changes, job_answers
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_history import attempt_item, describe_steps, step_item
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
-from notifications.models import Attempt, Job, Wait
+from notifications.models import Attempt, Job
 from notifications.operations import unserved_engines
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.realtime import doorbell
@@ -86,9 +86,7 @@ class JobsCommand(ManagementCommand):
         ):
             verbs.add_parser(verb, help=help_text, parents=inherited).add_argument("queue")
         answer = verbs.add_parser("answer", help="answer a question of a waiting job", parents=inherited)
-        answer.add_argument("id", type=job_id)
-        answer.add_argument("choice", help="the value of one of its choices")
-        answer.add_argument("--name", help="the name of the question, if several are open")
+        job_answers.add_arguments(answer, job_id)
         tail = verbs.add_parser("tail", help="print each change of a job until Ctrl-C", parents=inherited)
         tail.add_argument("--queue")
         tail.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
@@ -249,24 +247,8 @@ class JobsCommand(ManagementCommand):
         self.fail_for(set(ids) - set(queued), "Only a failed or cancelled job can be retried.")
 
     def answer(self, id: UUID, choice: str, name: str | None, **options: Any) -> None:
-        questions = Wait.objects.using(database()).filter(job=id, kind=Wait.Kind.QUESTION, ended_at=None)
-        by_name = {wait.name: wait for wait in questions.order_by("name")}
-        names = list(by_name)
-        if not names or (name is not None and name not in names):
-            listed = f" Open: {', '.join(names)}." if names else ""
-            raise CommandError(f"The job {id} has no such open question.{listed}")
-        if name is None and len(names) > 1:
-            raise CommandError(
-                f"The job {id} has {len(names)} open questions. Add --name: {', '.join(names)}."
-            )
-        wait = by_name[name or names[0]]
-        try:
-            answering.answer(id, wait.id, choice, user=None, by_staff=True, using="manage.py")
-        except answering.WrongChoice as exc:
-            raise CommandError(str(exc)) from exc
-        except (answering.QuestionEnded, answering.QuestionNotFound) as exc:
-            raise CommandError("The question has ended meanwhile, so the answer was not stored.") from exc
-        self.report(options, f"{id} {wait.name}: {choice}", id=str(id), name=wait.name, value=choice)
+        answered = job_answers.answer(id, choice, name)
+        self.report(options, f"{id} {answered}: {choice}", id=str(id), name=answered, value=choice)
 
     def pause(self, queue: str, **options: Any) -> None:
         self.set_queue(queues.pause, queue, options, "paused")

@@ -1,0 +1,44 @@
+"""Answer a question of a job, for ``jobs answer``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from uuid import UUID
+
+from django.core.management.base import CommandError
+
+from notifications.db.transactions import database
+from notifications.jobs.transitions import answering
+from notifications.models import Wait
+
+
+def add_arguments(parser: ArgumentParser, id_type: Callable[[str], UUID]) -> None:
+    """Add the arguments of ``jobs answer``."""
+    parser.add_argument("id", type=id_type)
+    parser.add_argument("choice", help="the value of one of its choices")
+    parser.add_argument("--name", help="the name of the question, if several are open")
+
+
+def answer(job: UUID, value: str, name: str | None) -> str:
+    """Answer the open question of a job, that of a name if there are several. Returns its name.
+
+    Raises CommandError.
+    """
+    rows = Wait.objects.using(database()).filter(job=job, kind=Wait.Kind.QUESTION, ended_at=None)
+    questions = {wait.name: wait for wait in rows.order_by("name")}
+    listed = ", ".join(questions)
+    if not questions or (name is not None and name not in questions):
+        raise CommandError(
+            f"The job {job} has no such open question.{f' Open: {listed}.' if questions else ''}"
+        )
+    if name is None and len(questions) > 1:
+        raise CommandError(f"The job {job} has {len(questions)} open questions. Add --name: {listed}.")
+    wait = questions[name or listed]
+    try:
+        answering.answer(job, wait.id, value, user=None, by_staff=True, using="manage.py")
+    except answering.WrongChoice as exc:
+        raise CommandError(str(exc)) from exc
+    except (answering.QuestionEnded, answering.QuestionNotFound) as exc:
+        raise CommandError("The question has ended meanwhile, so the answer was not stored.") from exc
+    return wait.name
