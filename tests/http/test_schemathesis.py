@@ -86,7 +86,7 @@ def map_path_parameters(context, path_parameters):
     except (KeyError, TypeError, ValueError, AttributeError):
         return path_parameters
     choice = number % (len(IDS) + 2)
-    return {"id": IDS[choice]} if choice < len(IDS) else path_parameters
+    return {**path_parameters, "id": IDS[choice]} if choice < len(IDS) else path_parameters
 
 
 @pytest.fixture
