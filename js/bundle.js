@@ -13,7 +13,7 @@ const folder = new URL("../notifications/static/notifications/", import.meta.url
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs job_element localization connect notifications forms toasts dom bell",
-  inbox: "inbox shortcuts",
+  inbox: "inbox inbox_list shortcuts",
 };
 
 /** @param {string} name of a module */

@@ -62,7 +62,7 @@ MODULES = (
     "forms",
 )
 #: Loaded where the page has an inbox, and later if one is inserted.
-INBOX_MODULES = ("inbox", "shortcuts")
+INBOX_MODULES = ("inbox", "inbox_list", "shortcuts")
 MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}

@@ -137,6 +137,76 @@ def test_selection_during_a_request_is_kept(inbox_page):
     expect(page.get_by_role("checkbox", name="Select: Number 5", exact=True)).to_be_checked()
 
 
+def test_rows_that_leave_are_replaced(site_server, page):
+    """The page selected and done, with more behind it: older rows take their place, until none is left."""
+    site_server.python(CREATE.format(count=60))
+    visit(page, site_server.url, "/notifications/")
+    page.evaluate("window.isSamePage = true")
+    expect(rows(page)).to_have_count(25)
+    for title, inbox_count, shown in (("Number 35", "35", 25), ("Number 10", "10", 10)):
+        page.get_by_role("link", name="Select page").click()
+        page.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
+        expect(rows(page)).to_have_count(shown)
+        expect(page.get_by_role("link", name=title, exact=True)).to_be_focused()
+        expect(page.get_by_role("link", name=f"Inbox {inbox_count}", exact=True)).to_be_visible()
+    assert page.locator(".notifications-day:visible").count() == 1
+    assert find_violations(page) == []
+    message(page).get_by_role("button", name="Undo").click()
+    expect(rows(page)).to_have_count(35)
+    page.get_by_role("link", name="Select page").click()
+    page.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
+    expect(rows(page)).to_have_count(0)
+    expect(page.locator("notifications-inbox").get_by_text("You'll see updates")).to_be_visible()
+    assert page.evaluate("window.isSamePage")
+
+
+def test_what_is_read_leaves_the_view_unread(inbox_page):
+    """And comes back by *Undo*."""
+    page = inbox_page
+    page.get_by_role("link", name=re.compile("^Unread")).click()
+    wait_until_live(page)
+    for key in ("j", "j", "Shift+I"):
+        page.keyboard.press(key)
+    expect(rows(page)).to_have_count(4)
+    expect(page.get_by_role("link", name="Number 3", exact=True)).to_be_focused()
+    expect(page.get_by_role("link", name="Unread 4", exact=True)).to_be_visible()
+    message(page).get_by_role("button", name="Undo").click()
+    expect(rows(page)).to_have_count(5)
+
+
+@pytest.mark.parametrize("view", ["inbox", "unread"])
+def test_the_list_goes_on_and_back_returns_to_the_row(site_server, page, view):
+    """Older rows are loaded at the end of the list; back from one of them has the focus where it was."""
+    site_server.python(CREATE.format(count=60))
+    visit(page, site_server.url, f"/notifications/?view={view}")
+    for count in (50, 60):
+        rows(page).last.scroll_into_view_if_needed()
+        expect(rows(page)).to_have_count(count)
+    expect(page.get_by_role("link", name="Load older")).to_have_count(0)
+    row(page, "Number 8").get_by_role("link", name="Number 8", exact=True).click()
+    page.wait_for_url(re.compile("/check/$"))
+    page.go_back()
+    title = "Number 8" if view == "inbox" else "Number 7"
+    link = page.get_by_role("link", name=title, exact=True)
+    expect(link).to_be_focused()
+    expect(link).to_be_in_viewport()
+
+
+def test_older_rows_by_the_link(site_server, page):
+    """It says that they could not be loaded, and tries again."""
+    site_server.python(CREATE.format(count=30))
+    visit(page, site_server.url, "/notifications/")
+    page.route("**/notifications/?after=*", lambda route: route.fulfill(status=204))
+    link = page.get_by_role("link", name="Load older")
+    link.focus()
+    expect(message(page)).to_contain_text("The list could not be loaded.")
+    expect(rows(page)).to_have_count(25)
+    page.unroute_all()
+    link.press("Enter")
+    expect(rows(page)).to_have_count(30)
+    expect(page.get_by_role("link", name="Number 5", exact=True)).to_be_focused()
+
+
 def test_list_of_shortcuts_and_turning_them_off(inbox_page):
     """Keys do nothing in a field, nor when they are turned off, which the browser remembers."""
     page = inbox_page

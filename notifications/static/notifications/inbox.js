@@ -10,22 +10,18 @@
 /** @type {Record<Verb, Verb>} the verb that undoes each verb */
 const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", unarchive: "archive" };
 
-/** How long nothing is typed before the list is loaded. */
-const SEARCH_DELAY_MS = 250;
-/** The number of the last search: the responses to earlier ones are dropped. */
-let lastSearch = 0;
-
 /**
  * @param {HTMLElement} inbox
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
- * @param {typeof import("./shortcuts.js").connectShortcuts} connectShortcuts
+ * @param {Omit<import("./notifications.js").InboxModules, "inbox">} modules
  */
-export function connectElement(inbox, page, signal, connectShortcuts) {
+export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   const { client, localization, dom } = page;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
-  const isDone = inbox.getAttribute("view") === "done";
+  const view = inbox.getAttribute("view");
+  const isDone = view === "done";
   /** Says what has changed, with a button to undo it. */
   const message = dom.createElement("div", "notifications-message notifications-floating");
   /** The checkbox that was clicked last, where a range begins. */
@@ -43,8 +39,9 @@ export function connectElement(inbox, page, signal, connectShortcuts) {
     () => message.remove(),
   ])
     signal.addEventListener("abort", stop);
-  connectSearch(inbox, page, signal);
-  connectShortcuts(inbox, page, signal, { getRows, getSelectedRows, change });
+  inbox_list.connectSearch(inbox, page, signal);
+  const list = inbox_list.connectList(inbox, page, signal, { getRows, focusRow, showMessage });
+  shortcuts.connectShortcuts(inbox, page, signal, { getRows, getSelectedRows, change });
   markShownSeen();
 
   /** @returns {HTMLElement[]} the rows that are shown */
@@ -66,7 +63,9 @@ export function connectElement(inbox, page, signal, connectShortcuts) {
     const changed = rows.filter((row) => canChange(verb, row));
     if (!changed.length) return;
     const next = rowAfter(changed);
-    const hadFocus = changed.some((row) => row.contains(document.activeElement));
+    const hadFocus = [...changed, inbox.querySelector(".notifications-toolbar")].some((part) =>
+      part?.contains(document.activeElement),
+    );
     // Before the response: what is selected meanwhile stays selected.
     const boxes = changed.map(findBox).filter((box) => box.checked);
     for (const box of boxes) box.checked = false;
@@ -74,7 +73,7 @@ export function connectElement(inbox, page, signal, connectShortcuts) {
       for (const box of boxes) box.checked = true;
       return;
     }
-    if (hadFocus) focusRow(changed[0].hidden ? next : changed[0]);
+    if (hadFocus) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
     showMessage(localization.text(`did_${verb}`, { count: changed.length }));
     const button = dom.createElement("button", "notifications-quiet", localization.text("undo"));
     const undo = async () => {
@@ -103,17 +102,28 @@ export function connectElement(inbox, page, signal, connectShortcuts) {
     for (const row of rows) {
       if (verb === "archive") row.hidden = !isDone;
       else if (verb === "unarchive") row.hidden = isDone;
-      else dom.updateUnreadMark(row, verb === "unread", localization);
+      else {
+        dom.updateUnreadMark(row, verb === "unread", localization);
+        if (view === "unread") row.hidden = verb === "read";
+      }
     }
+    void list.updateViews();
     return true;
   }
 
   /** @param {MouseEvent} event */
-  function handleClick({ target, shiftKey }) {
+  function handleClick(event) {
+    const { target, shiftKey } = event;
     const clicked = /** @type {HTMLElement} */ (target);
-    const row = /** @type {HTMLElement|null} */ (clicked.closest("[data-unread]"));
+    const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
+    const row = /** @type {HTMLElement|null} */ (link?.closest("[data-id]") ?? null);
+    if (row) list.rememberRow(row);
     // The page leaves for the notification's URL: there is no place for an error.
-    if (row && clicked.closest("a")) page.mark("read", [toItem(row)]).catch(() => undefined);
+    if (row?.hasAttribute("data-unread")) page.mark("read", [toItem(row)]).catch(() => undefined);
+    if (link?.dataset.check) {
+      event.preventDefault();
+      for (const row of getRows()) findBox(row).checked = link.dataset.check === "all";
+    }
     if (!(clicked instanceof HTMLInputElement) || clicked.name !== "id") return;
     const boxes = getRows().map(findBox);
     const [from, to] = [boxes.indexOf(lastBox ?? clicked), boxes.indexOf(clicked)];
@@ -211,57 +221,6 @@ export function connectElement(inbox, page, signal, connectShortcuts) {
   /** @param {string} text */
   function showMessage(text) {
     message.replaceChildren(dom.createElement("span", "", text));
-  }
-}
-
-/**
- * Load the list when something is typed or chosen in the form beside the inbox, and put it in the place of the inbox.
- * @param {HTMLElement} inbox
- * @param {Page} page
- * @param {AbortSignal} signal
- */
-function connectSearch(inbox, { clock }, signal) {
-  const form = /** @type {HTMLFormElement|null|undefined} */ (
-    inbox.parentElement?.querySelector("[role=search]")
-  );
-  if (!form) return;
-  let timer = /** @type {any} */ (null);
-  const cancel = () => clock.clearTimeout(timer);
-  signal.addEventListener("abort", cancel);
-  form.addEventListener("input", schedule, { signal });
-  form.addEventListener("submit", submit, { signal });
-
-  function schedule() {
-    cancel();
-    timer = clock.setTimeout(load, SEARCH_DELAY_MS);
-  }
-
-  /** @param {Event} event */
-  function submit(event) {
-    event.preventDefault();
-    cancel();
-    void load();
-  }
-
-  async function load() {
-    const url = new URL(form?.action ?? "");
-    for (const [name, value] of new FormData(form ?? undefined))
-      if (value) url.searchParams.set(name, String(value));
-    lastSearch += 1;
-    const number = lastSearch;
-    inbox.ariaBusy = "true";
-    try {
-      const response = await fetch(url);
-      const text = response.ok ? await response.text() : "";
-      if (number !== lastSearch || !inbox.isConnected) return;
-      const list = new DOMParser().parseFromString(text, "text/html").querySelector("notifications-inbox");
-      if (!list) throw new Error("The response has no inbox.");
-      history.replaceState(null, "", url);
-      inbox.replaceWith(list);
-    } catch {
-      // The browser says what is wrong.
-      if (number === lastSearch) location.assign(url);
-    }
   }
 }
 

@@ -26,7 +26,8 @@
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
  *   the archive that were raised later, `shownIds` are those of notifications about what the page itself shows
- * @typedef {{inbox: typeof import("./inbox.js"), shortcuts: typeof import("./shortcuts.js")}} InboxModules
+ * @typedef {{inbox: typeof import("./inbox.js"), inbox_list: typeof import("./inbox_list.js"),
+ *   shortcuts: typeof import("./shortcuts.js")}} InboxModules
  */
 
 /** An outage shorter than this is not shown. */
@@ -97,8 +98,8 @@ export function defineElements(modules, connection, data, content, loadInbox) {
       modules[element].connectElement(node, page, signal),
     );
   defineElement("notifications-inbox", async (node, signal) => {
-    const { inbox, shortcuts } = await loadInbox();
-    if (!signal.aborted) inbox.connectElement(node, page, signal, shortcuts.connectShortcuts);
+    const { inbox, ...others } = await loadInbox();
+    if (!signal.aborted) inbox.connectElement(node, page, signal, others);
   });
   modules.job_element.defineJobElement(page);
   modules.forms.watchForms(page);

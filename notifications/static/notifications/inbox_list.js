@@ -1,0 +1,204 @@
+// The list of the inbox beyond its first page: older rows are added below, also in place of those that have left the view,
+// the views have their counts, and a search puts another list in its place.
+
+/**
+ * @typedef {import("./notifications.js").Page} Page
+ * @typedef {{getRows: () => HTMLElement[], focusRow: (row: HTMLElement|undefined) => void,
+ *   showMessage: (text: string) => void}} List
+ */
+
+/** How long nothing is typed before the list is loaded. */
+const SEARCH_DELAY_MS = 250;
+/** Older rows are loaded when the end of the list is this far below the window. */
+const LOAD_MARGIN = "400px";
+/** The number of the last search: the responses to earlier ones are dropped. */
+let lastSearch = 0;
+
+/**
+ * Load older rows when the end of the list comes into view, or by its link, and return to the row that was followed.
+ * @param {HTMLElement} inbox
+ * @param {Page} page
+ * @param {AbortSignal} signal aborted when the element is removed
+ * @param {List} list
+ */
+export function connectList(inbox, { dom, localization }, signal, { getRows, focusRow, showMessage }) {
+  /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
+  let needsFocus = false;
+  const observer = new IntersectionObserver(
+    ([{ isIntersecting, target }]) => isIntersecting && loadOlder(/** @type {HTMLElement} */ (target)),
+    { rootMargin: LOAD_MARGIN },
+  );
+  signal.addEventListener("abort", () => observer.disconnect());
+  inbox.addEventListener("click", handleClick, { signal });
+  observeEnd();
+  void returnToRow();
+
+  return {
+    /** @param {HTMLElement|undefined} row */
+    focusWhenLoaded(row) {
+      needsFocus = !row;
+      focusRow(row);
+    },
+
+    /**
+     * Have the browser return to this row when it comes back to the page.
+     * @param {HTMLElement} row
+     */
+    rememberRow(row) {
+      history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
+    },
+
+    /** Show the counts of the views after a change. */
+    async updateViews() {
+      try {
+        replaceViews(await loadPage(location.href));
+      } catch {
+        // They are those of before, until the next change.
+      }
+    },
+  };
+
+  function findEnd() {
+    return /** @type {HTMLElement|null} */ (inbox.querySelector("[data-end]"));
+  }
+
+  /** A search that has found too little is continued by its link only: it may read the whole inbox. */
+  function observeEnd() {
+    observer.disconnect();
+    const end = findEnd();
+    if (end && !end.querySelector(".notifications-note")) observer.observe(end);
+  }
+
+  /** @param {MouseEvent} event */
+  function handleClick(event) {
+    const end = findEnd();
+    if (!end || !(/** @type {Element} */ (event.target).closest("[rel=next]"))) return;
+    event.preventDefault();
+    needsFocus = true;
+    void loadOlder(end);
+  }
+
+  /**
+   * Add the rows of the next page below those that are shown.
+   * @param {HTMLElement} end of the list, with the link to that page
+   * @returns {Promise<boolean>} whether they were added
+   */
+  async function loadOlder(end) {
+    const link = /** @type {HTMLAnchorElement|null} */ (end.querySelector("[rel=next]"));
+    if (!link || end.ariaBusy) return false;
+    const label = link.textContent;
+    end.ariaBusy = "true";
+    link.textContent = localization.text("loading");
+    try {
+      const next = await loadPage(link.href);
+      const [older] = next.getElementsByTagName("notifications-inbox");
+      const days = [...older.querySelectorAll("section")];
+      const newRows = [...older.querySelectorAll("li")];
+      addDays(days);
+      const nextEnd = older.querySelector("[data-end]");
+      if (nextEnd) end.replaceWith(nextEnd);
+      else end.remove();
+      replaceViews(next);
+      dom.updateTimes(inbox, localization);
+      if (needsFocus && newRows.length) {
+        needsFocus = false;
+        focusRow(newRows[0]);
+      }
+      observeEnd();
+      return true;
+    } catch {
+      end.ariaBusy = null;
+      link.textContent = label;
+      showMessage(localization.text("unreadable"));
+      return false;
+    }
+  }
+
+  /** @param {HTMLElement[]} days the first of which may be the last one that is shown */
+  function addDays(days) {
+    for (const day of days) {
+      const shown = [...inbox.querySelectorAll("section")].at(-1);
+      const [title, shownTitle] = [day, shown].map((part) => part?.querySelector("h2")?.textContent);
+      if (title === shownTitle) shown?.querySelector("ul")?.append(...day.querySelectorAll("li"));
+      else inbox.querySelector("form")?.append(day);
+    }
+  }
+
+  /** @param {Document} next */
+  function replaceViews(next) {
+    const [views, shown] = [next, document].map((root) => root.querySelector(".notifications-views"));
+    if (views) shown?.replaceWith(views);
+  }
+
+  /** Give the focus to the row that was followed, or to the one in its place, after the page was left and loaded again. */
+  async function returnToRow() {
+    const { notificationsRow: raised, ...state } = history.state ?? {};
+    if (!raised) return;
+    history.replaceState(state, "");
+    for (;;) {
+      const row = getRows().find((row) => Number(row.dataset.raised) <= raised);
+      const end = findEnd();
+      if (row || !end || signal.aborted || !(await loadOlder(end))) return focusRow(row);
+    }
+  }
+}
+
+/**
+ * Load the list when something is typed or chosen in the form beside the inbox, and put it in the place of the inbox.
+ * @param {HTMLElement} inbox
+ * @param {Page} page
+ * @param {AbortSignal} signal
+ */
+export function connectSearch(inbox, { clock }, signal) {
+  const form = /** @type {HTMLFormElement|null|undefined} */ (
+    inbox.parentElement?.querySelector("[role=search]")
+  );
+  if (!form) return;
+  let timer = /** @type {any} */ (null);
+  const cancel = () => clock.clearTimeout(timer);
+  signal.addEventListener("abort", cancel);
+  form.addEventListener("input", schedule, { signal });
+  form.addEventListener("submit", submit, { signal });
+
+  function schedule() {
+    cancel();
+    timer = clock.setTimeout(load, SEARCH_DELAY_MS);
+  }
+
+  /** @param {Event} event */
+  function submit(event) {
+    event.preventDefault();
+    cancel();
+    void load();
+  }
+
+  async function load() {
+    const url = new URL(form?.action ?? "");
+    for (const [name, value] of new FormData(form ?? undefined))
+      if (value) url.searchParams.set(name, String(value));
+    lastSearch += 1;
+    const number = lastSearch;
+    inbox.ariaBusy = "true";
+    try {
+      const [list] = (await loadPage(url.href)).getElementsByTagName("notifications-inbox");
+      if (number !== lastSearch || !inbox.isConnected) return;
+      history.replaceState(null, "", url);
+      inbox.replaceWith(list);
+    } catch {
+      // The browser says what is wrong.
+      if (number === lastSearch) location.assign(url);
+    }
+  }
+}
+
+/**
+ * Return a page of the inbox. Raises an error if the response is another one, such as the page for signing in.
+ * @param {string} url
+ */
+async function loadPage(url) {
+  const response = await fetch(url);
+  const text = response.ok ? await response.text() : "";
+  const page = new DOMParser().parseFromString(text, "text/html");
+  if (!page.querySelector("notifications-inbox")) throw new Error("The response has no inbox.");
+  return page;
+}
