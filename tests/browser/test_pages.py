@@ -31,7 +31,7 @@ def test_inbox_without_javascript(site_server, new_page):
     items = page.locator("notifications-inbox").get_by_role("listitem")
     expect(items).to_have_count(25)
     expect(items.first).to_contain_text("Number 30")
-    page.get_by_role("link", name="Older").click()
+    page.get_by_role("link", name="Load older").click()
     expect(items).to_have_count(5)
     expect(items.last).to_contain_text("Number 1")
     items.first.get_by_role("button", name="Mark as read: Number 5").click()
