@@ -80,6 +80,8 @@ class Notification(models.Model):
     created_at = MomentField(_("created"), editable=False)
     read_at = MomentField(_("read"), null=True, blank=True, editable=False)
     archived_at = MomentField(_("archived"), null=True, blank=True, editable=False)
+    #: The question of a job that it asks, until this has ended. Marks do not change it until then.
+    open_question = models.UUIDField(null=True, blank=True, editable=False)
     #: Not stored: the steps of its deliveries, instead of those that the setting has for its category.
     steps: Any = None
 

@@ -193,10 +193,12 @@ class Chunk:
         rows = Notification.objects.using(db.alias).filter(id__in=[id for _, id in self.rows], **mark.state)
         # An UPDATE locks in no order, so the rows are locked first, by id.
         rows = rows.select_for_update(skip_locked=not self.waits, no_key=True).order_by("id")
-        locked = list(rows.only("id", "key", "raised"))
+        locked = list(rows.only("id", "key", "raised", "open_question"))
         if not self.waits:
             ids = {row.id for row in locked}
             self.position = next((raised - 1 for raised, id in self.rows if id not in ids), self.end)
+        # A question stays unread in the inbox until it is answered, by anyone.
+        locked = [row for row in locked if row.open_question is None]
         if mark.verb == "unarchive":
             locked = without_replaced(mark.user, locked)
         self.changed = {row.id: row.raised for row in locked}

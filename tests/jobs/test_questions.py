@@ -13,11 +13,13 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 
-from notifications.api import aquestion, question
+from notifications.api import aquestion, notify, question
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import answering, finishing, manual, waiting
-from notifications.models import Attempt, Job, Notification, Stream, Wait
+from notifications.models import Attempt, Job, Notification, PendingMark, Stream, Wait
 from notifications.serializers import serialize_job
+from notifications.streams.marking import mark
+from notifications.streams.marking_all import mark_all
 from notifications.testing import answer_question, clock, run_jobs, run_until_idle
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
@@ -100,6 +102,25 @@ class TestQuestion:
         ended = data["question"]["ended"]
         assert (ended["how"], ended["by"], ended["with"]) == ("answered", "ada", "Firefox on Linux")
         assert (ended["value"], ended["label"]) == ("yes", "Ship")
+
+    def test_marks_do_not_change_it_until_it_is_answered(self, user, other_user):
+        job = asked(user, to=[user.pk, other_user.pk])
+        notify(user, "Other")
+        ids = list(Notification.objects.filter(user=user).values_list("id", flat=True))
+        head = Stream.objects.get(user=user).head
+        assert mark(user.pk, "read", head, ids).changed.keys() == {Notification.objects.get(title="Other").id}
+        mark(user.pk, "archive", head, ids)
+        mark_all(user.pk, "read", head)
+        mark_all(user.pk, "archive", head)
+        row = Notification.objects.get(user=user, job=job.id)
+        assert (row.read_at, row.archived_at, unread(user)) == (None, None, 1)
+        assert not PendingMark.objects.exists()
+        answer_question("yes", by=other_user)
+        row.refresh_from_db()
+        assert row.read_at and row.open_question is None and unread(user) == 0
+        mark(user.pk, "archive", Stream.objects.get(user=user).head, ids)
+        row.refresh_from_db()
+        assert row.archived_at
 
     def test_the_item(self, user):
         job = asked(user)

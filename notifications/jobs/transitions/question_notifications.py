@@ -67,7 +67,7 @@ def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]
             continue
         data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
         for row in wait.notifications:
-            row.data = data
+            row.data, row.open_question = data, wait.id
             rows.append(row)
     if not rows:
         return set()
@@ -104,6 +104,7 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
         rows.filter(id__in=[id for id, _ in locked if ids[str(id)] is wait]).update(
             data=json.dumps(data, ensure_ascii=False),
             read_at=Coalesce("read_at", Value(wait.ended_at, output_field=MomentField())),
+            open_question=None,
             seq=None,
         )
     return {user for _, user in locked}
