@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications import paths, times, validators
-from notifications.db.damaged_rows import log_damage
+from notifications.db.damaged_rows import ColumnNotRead, log_damage
 from notifications.models import Job, Notification, Wait
 
 #: Shown as the error of a job whose stored error is damaged.
@@ -54,6 +54,8 @@ def make_item(row: Notification | Job) -> tuple[dict[str, Any], str]:
         if encoded_size([text]) <= validators.MAX_ITEM_BYTES + 1:
             return item, text
         error = f"its item has more than {validators.MAX_ITEM_BYTES} bytes"
+    except ColumnNotRead:  # a defect of the query, not of the row
+        raise
     except Exception as exc:  # damaged data can raise any error
         error = f"{type(exc).__name__}: {exc}"
     log_damage(f"{row._meta.verbose_name} {row.pk}", error)

@@ -40,7 +40,7 @@ MAX_RANGES_PER_QUERY = 200
 JOB_COLUMNS = (
     *("id", "user_id", "seq", "version", "task_path", "state", "lane", "attempt", "max_attempts"),
     *("progress_current", "progress_total", "progress_message", "error", "title", "url"),
-    *("created_at", "started_at", "finished_at", "run_after"),
+    *("created_at", "started_at", "finished_at", "run_after", "waiting"),
 )
 
 
