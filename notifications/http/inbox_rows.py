@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import get_language, gettext
 
-from notifications import serializers, times, validators
+from notifications import paths, serializers, times, validators
 from notifications.db.transactions import database
 from notifications.models import Broadcast, Job, Notification
 from notifications.streams.categories import load_categories
@@ -24,11 +24,16 @@ from notifications.streams.categories import load_categories
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
-    """A link of a notification. One that posts leads to a page that asks for confirmation."""
+    """A link of a notification. One that posts leads to a page that asks for confirmation.
+
+    ``answer``
+        The address to which a script posts a choice of a question without this page.
+    """
 
     label: str
     href: str
     is_external: bool = False
+    answer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +142,11 @@ def _actions_of(row: Notification) -> list[Action]:
 
 def _action_of(row: Notification, number: int, action: dict[str, str]) -> Action:
     if "post" in action:
-        return Action(label=action["label"], href=reverse("notifications:action", args=[row.pk, number]))
+        href = reverse("notifications:action", args=[row.pk, number])
+        answer = ""
+        if row.open_question and row.job:
+            answer = f"{paths.answer_path(row.job, row.open_question)}?{urlsplit(action['post']).query}"
+        return Action(label=action["label"], href=href, answer=answer)
     return Action(label=action["label"], href=action["url"], is_external=bool(urlsplit(action["url"]).netloc))
 
 

@@ -66,7 +66,11 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     body = parse_json_object(request)
     try:
         question = answering.answer(
-            id, wait, body.get("value"), user=request.user, using=_browser_of(request)
+            id,
+            wait,
+            body.get("value", request.GET.get("value")),
+            user=request.user,
+            using=_browser_of(request),
         )
     except answering.QuestionNotFound as exc:
         raise Problem(404, "The question does not exist, or you were not asked.") from exc

@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 from django.db.models import Value
 from django.db.models.functions import Coalesce
+from django.utils import translation
+from django.utils.translation import gettext
 
 from notifications import paths, serializers, streams, validators
 from notifications.db import bulk
@@ -99,10 +101,16 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
     rows = Notification.objects.using(database()).filter(id__in=list(ids))
     # An UPDATE locks in no order, so the rows are locked first, by id.
     locked = list(lock_query(rows.order_by("id"), skip_locked=False).values_list("id", "user_id"))
+    jobs = Job.objects.using(database()).filter(id__in={wait.job for wait in ids.values()})
+    languages = dict(jobs.values_list("id", "language"))
     for wait in {wait.id: wait for wait in ids.values()}.values():
-        data = _make_data(wait, json.loads(wait.details))
+        details = json.loads(wait.details)
+        data = _make_data(wait, details)
+        with translation.override(languages.get(wait.job) or None):
+            end = _end_in_words(wait, details)
         rows.filter(id__in=[id for id, _ in locked if ids[str(id)] is wait]).update(
             data=json.dumps(data, ensure_ascii=False),
+            body="\n".join(filter(None, (end, details["body"])))[: validators.MAX_BODY_LENGTH],
             read_at=Coalesce("read_at", Value(wait.ended_at, output_field=MomentField())),
             open_question=None,
             seq=None,
@@ -130,6 +138,19 @@ def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:
         "value": value,
         "label": json.loads(wait.details)["choices"].get(value) if isinstance(value, str) else None,
     }
+
+
+def _end_in_words(wait: Wait, details: dict[str, Any]) -> str:
+    """Return how a question has ended, for its notifications, which show the time by themselves."""
+    if wait.how == Wait.How.EXPIRED:
+        return gettext("Nobody answered in time.")
+    if wait.how != Wait.How.ANSWERED:
+        return gettext("The job was canceled.")
+    value = json.loads(wait.value or "null")
+    answer = details["choices"].get(value, value)
+    return gettext("{name} answered {answer}").format(
+        name=wait.ended_by_name or gettext("Staff"), answer=answer
+    )
 
 
 def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:

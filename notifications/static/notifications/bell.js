@@ -131,7 +131,7 @@ export function connectElement(element, page, signal) {
     const ids = latest.map((item) => item.id);
     // Where the list is the same, new rows would take away the keyboard focus.
     if (ids.slice(0, shownIds.length).join() === shownIds.join()) {
-      dom.updateRows(list, latest, localization);
+      dom.updateRows(list, latest, page);
       list.append(...latest.slice(shownIds.length).map(createRow));
     } else list.replaceChildren(...latest.map(createRow));
     shownIds = ids;
@@ -145,13 +145,10 @@ export function connectElement(element, page, signal) {
     const row = createElement("li", "notifications-item");
     row.dataset.id = item.id;
     row.dataset.level = item.level;
-    const main = createElement("div", "notifications-main");
-    const actions = dom.createActions(item, page.getActionUrl);
-    main.append(dom.createSummary(item, page), ...(actions ? [actions] : []));
     const verbs = createElement("span", "notifications-verbs");
     verbs.append(createVerb("read", row, item), createVerb("archive", row, item));
-    row.append(main, verbs);
-    dom.updateUnreadMark(row, dom.isUnread(item), localization);
+    row.append(dom.createMain(item, page), verbs);
+    dom.updateRow(row, item, page);
     return row;
   }
 
@@ -200,7 +197,7 @@ export function connectElement(element, page, signal) {
     updateCount();
     for (const { id } of notifications) doneIds.delete(id);
     if (!isOpen()) return;
-    dom.updateRows(list, notifications, localization);
+    dom.updateRows(list, notifications, page);
     // A jobs frame brings no notifications: those that loadLatest() merges are rendered when it has ended.
     if (op === "jobs") return;
     // The list may have been loaded before the frame that counts its newest row.

@@ -81,8 +81,20 @@ export function createSummary(item, { icons, localization, inboxUrl, localizeUrl
 }
 
 /**
+ * Return the summary of a notification with its actions.
+ * @param {Notification} item
+ * @param {import("./notifications.js").Page} page
+ */
+export function createMain(item, page) {
+  const main = createElement("div", "notifications-main");
+  const actions = createActions(item, page.getActionUrl);
+  main.append(createSummary(item, page), ...(actions ? [actions] : []));
+  return main;
+}
+
+/**
  * Return the links of the actions of a notification, null if it has none. One that posts leads to a page that asks for
- * confirmation.
+ * confirmation; the choices of a question are answered in place.
  * @param {Notification} item
  * @param {(id: string, number: number) => string} getActionUrl
  * @returns {HTMLElement|null}
@@ -98,6 +110,7 @@ export function createActions({ id, title, data }, getActionUrl) {
     const node = createLink("notifications-plainbutton", label, link.href);
     if (link.isExternal) node.rel = "noopener noreferrer";
     node.ariaLabel = `${label}: ${title}`;
+    if (data.question) node.dataset.answer = data.question.links.answer + post.slice(post.indexOf("?"));
     list.append(node);
   }
   return list.hasChildNodes() ? list : null;
@@ -108,17 +121,34 @@ export function isUnread(item) {
   return item.read_at === null && item.archived_at === null;
 }
 
+/** @param {Notification} item */
+export function isOpenQuestion({ data }) {
+  return data.question?.ended === null;
+}
+
 /**
- * Show in the rows of a list which notifications are unread.
+ * Show in the rows of a list which notifications are unread, and which questions were answered, by whom.
  * @param {Element} list
  * @param {Notification[]} items
- * @param {Localization} localization
+ * @param {import("./notifications.js").Page} page
  */
-export function updateRows(list, items, localization) {
+export function updateRows(list, items, page) {
   for (const item of items) {
     const row = findRow(list, item.id);
-    if (row) updateUnreadMark(row, isUnread(item), localization);
+    if (!row) continue;
+    updateRow(row, item, page);
+    if (item.data.question) row.querySelector(".notifications-main")?.replaceWith(createMain(item, page));
   }
+}
+
+/**
+ * @param {HTMLElement} row
+ * @param {Notification} item
+ * @param {import("./notifications.js").Page} page
+ */
+export function updateRow(row, item, { localization }) {
+  updateUnreadMark(row, isUnread(item), localization);
+  row.toggleAttribute("data-question", isOpenQuestion(item));
 }
 
 /**

@@ -155,7 +155,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
 
   /** @param {Change} change */
   function handleChange({ notifications }) {
-    dom.updateRows(inbox, notifications, localization);
+    dom.updateRows(inbox, notifications, page);
     const newer = page.newerThan(newest);
     if (newer.length) offerNewer(newer.length);
     markShownSeen();
@@ -202,6 +202,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
    * @param {HTMLElement} row
    */
   function canChange(verb, row) {
+    if (row.hasAttribute("data-question")) return false; // It stays unread until it is answered.
     // What is archived is not shown as unread.
     if (verb === "read" || verb === "unread")
       return !isDone && row.hasAttribute("data-unread") === (verb === "read");

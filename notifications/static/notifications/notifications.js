@@ -23,6 +23,7 @@
  *   getActionUrl: (id: string, number: number) => string,
  *   localizeUrl: (url: string|null) => string|null,
  *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
+ *   answer: (url: string) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
  *   the archive that were raised later, `shownIds` are those of notifications about what the page itself shows
@@ -173,7 +174,7 @@ function watchOutages(client, clock) {
  * @param {Jobs} jobs
  * @param {Record<string, string>} data
  * @param {Record<Verb, string>} markUrls
- * @returns {Pick<Page, "loadLatest"|"mark"|"markReadUpTo"|"markSeen">}
+ * @returns {Pick<Page, "loadLatest"|"mark"|"answer"|"markReadUpTo"|"markSeen">}
  */
 function notificationActions(client, jobs, data, markUrls) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
@@ -195,6 +196,7 @@ function notificationActions(client, jobs, data, markUrls) {
       const raised = items.map((item) => item.raised);
       return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
     },
+    answer: (url) => post(url, {}),
     markReadUpTo: (raised) => post(markUrls.read, { up_to: raised }),
     // Once for each position, and only while something is unseen: opening the bell again sends nothing.
     markSeen: async (raised) => {

@@ -159,8 +159,11 @@ export class ToastQueue {
 export function connectElement(element, page, signal) {
   const { client, localization, dom, clock } = page;
   // Inside a header that is transformed or clipped, position: fixed would not be relative to the window.
-  // At its beginning, the toasts come before the content in the order of the Tab key.
-  if (element.parentNode !== document.body) return document.body.prepend(element);
+  // At its beginning, the toasts come before the content in the order of the Tab key, after a link that skips to it.
+  if (element.parentNode !== document.body) {
+    const skipLink = document.querySelector("body > a[href^='#']:first-child");
+    return skipLink ? skipLink.after(element) : document.body.prepend(element);
+  }
   /** @type {Toast[]} */
   let toasts = [];
   /** What had the focus before F8. */
@@ -253,7 +256,7 @@ export function connectElement(element, page, signal) {
       node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
     toasts.push(toast);
     element.querySelector(isAlert ? "[role=alert]" : "[role=status]")?.append(node);
-    if (!isError) startTimer(toast);
+    if (!isError && !items.some(dom.isOpenQuestion)) startTimer(toast);
   }
 
   /**

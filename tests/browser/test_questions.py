@@ -1,0 +1,74 @@
+"""Questions in a browser: answered in toast, bell and inbox, and shown as answered in every other place."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import expect_unread, open_bell, visit
+from tests.support.axe import find_violations
+from tests.support.browser import sign_in
+
+pytestmark = pytest.mark.browser
+
+ASK = """
+from django.contrib.auth import get_user_model
+from tests.jobs import wait_tasks
+wait_tasks.ask_sync.using(owner=get_user_model().objects.get(username="demo")).enqueue()
+"""
+ANSWERS = """
+from notifications.models import Wait
+print([(wait.how, wait.value, wait.ended_with) for wait in Wait.objects.all()])
+"""
+
+
+def answer_button(place):
+    return place.get_by_role("link", name="Ship: Ship?")
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("place", ["toast", "bell", "inbox"])
+def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
+    inbox = visit(new_page(), site_server.url, "/notifications/")
+    other = visit(new_page(), site_server.url, "/reports/")
+    site_server.python(ASK)
+    toast = other.locator("notifications-toasts .notifications-toast")
+    expect(toast).to_contain_text("Ship?")
+    expect_unread(other, 1)
+    inbox.reload()
+    row = inbox.locator("notifications-inbox li[data-question]")
+    expect(row).to_contain_text("To the new address.")
+    # It stays until it is answered.
+    row.hover()
+    expect(row.get_by_role("button", name="Done: Ship?")).to_be_hidden()
+    inbox.get_by_role("checkbox", name="Select: Ship?").check()
+    inbox.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
+    expect(row).to_be_visible()
+    if place == "toast":
+        answer_button(toast).click()
+    elif place == "inbox":
+        answer_button(row).click()
+    else:
+        open_bell(other)
+        answer_button(other.locator(".notifications-panel")).click()
+    expect(toast.filter(has_text="Ship?")).to_have_count(0)
+    answered = re.compile("demo answered Ship")
+    shown = inbox.locator("notifications-inbox li[data-id]").filter(has_text="Ship?")
+    expect(shown).to_contain_text(answered)
+    expect(shown).not_to_have_attribute("data-unread", "")
+    expect(answer_button(inbox)).to_have_count(0)
+    assert find_violations(inbox) == []
+    if place != "bell":
+        open_bell(other)
+    expect(other.locator(".notifications-panel li").filter(has_text="Ship?")).to_contain_text(answered)
+    assert "('answered', '\"yes\"', 'Chrome on Linux')" in site_server.python(ANSWERS)
+
+
+def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
+    site_server.python(ASK)
+    page = new_page(java_script_enabled=False)
+    sign_in(page, site_server.url)
+    page.goto(f"{site_server.url}/notifications/")
+    page.get_by_role("link", name="Ship?", exact=True).click()
+    page.get_by_role("button", name="Keep").click()
+    expect(page.get_by_text("demo answered Keep")).to_be_visible()
