@@ -76,7 +76,8 @@ def create(
         Where to POST them: an address that ``notifications.outbound`` may call, with https unless ``OUTBOUND_ALLOW``
         has its host and port. At most 1,000 characters.
     ``events``
-        Names of events: ``"job.succeeded"``, ``"job.failed"``, ``"job.cancelled"``, ``"notification.created"``.
+        Names of events: ``"job.succeeded"``, ``"job.failed"``, ``"job.cancelled"``, ``"job.waiting"``,
+        ``"notification.created"``, ``"notification.answered"``.
     ``owner``
         The user, or primary key, whose events it gets. None: those of all users, and of jobs without an owner.
     ``description``

@@ -28,7 +28,10 @@ logger = logging.getLogger("notifications.jobs")
 NOTIFICATION_CREATED = "notification.created"
 #: The system check of tasks that cannot be used, which may be different a moment later.
 UNUSABLE = "notifications.W027"
-EVENTS = ("job.succeeded", "job.failed", "job.cancelled", NOTIFICATION_CREATED)
+NOTIFICATION_ANSWERED = "notification.answered"
+JOB_WAITING = "job.waiting"
+END_EVENTS = ("job.succeeded", "job.failed", "job.cancelled")
+EVENTS = (*END_EVENTS, JOB_WAITING, NOTIFICATION_CREATED, NOTIFICATION_ANSWERED)
 #: The task that sends an event to an endpoint of a webhook.
 WEBHOOK_TASK = "notifications.webhooks.sending.send"
 #: The task that calls the URL that a request has sent with its job.
@@ -87,7 +90,7 @@ class Handlers:
                 self._add_event(event, paths)
             except _Wrong as exc:
                 self._report(event, exc)
-        ends = [len(self.by_event.get(event, ())) for event in EVENTS if event != NOTIFICATION_CREATED]
+        ends = [len(self.by_event.get(event, ())) for event in END_EVENTS]
         self.jobs_per_end = max(ends) + len(self.by_event.get(NOTIFICATION_CREATED, ()))
         self.task_paths = SILENT_TASKS.union(
             handler.task.module_path for each in self.by_event.values() for handler in each

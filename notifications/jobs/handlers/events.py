@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,14 @@ from notifications.jobs import ports, results, signal_queue
 from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.handlers import callbacks
-from notifications.jobs.handlers.declarations import EVENTS, NOTIFICATION_CREATED, Handler, load_handlers
+from notifications.jobs.handlers.declarations import (
+    END_EVENTS,
+    JOB_WAITING,
+    NOTIFICATION_ANSWERED,
+    NOTIFICATION_CREATED,
+    Handler,
+    load_handlers,
+)
 from notifications.jobs.handlers.endpoints import Endpoints, most_per_event
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
@@ -112,15 +120,37 @@ def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
     return built
 
 
-def build_jobs_for_notifications(rows: Sequence[Notification]) -> list[Job]:
-    """Return the unsaved jobs for notifications that are not those of jobs that end."""
+def build_jobs_for_waiting(jobs: Sequence[Job], now: datetime) -> list[Job]:
+    """Return the unsaved jobs for jobs that are being suspended now. Their fields are new, but for ``version``."""
+    silent = load_handlers().task_paths
+    raising = [job for job in jobs if job.task_path not in silent]
+    receivers = Receivers(job.user_id for job in raising)
+    built: list[Job] = []
+    for job in raising if receivers else ():
+        if receivers.exist(JOB_WAITING, job.user_id):
+            written = copy(job)
+            written.version += 1
+            event = _make_event(JOB_WAITING, written, None, make_item(written), NO_ITEM, at=now)
+            columns = {"language": job.language, "trace": job.trace}
+            built += receivers.build_jobs(JOB_WAITING, job.user_id, event, **columns)
+    return built
+
+
+def build_jobs_for_notifications(
+    rows: Sequence[Notification], type: str = NOTIFICATION_CREATED, at: datetime | None = None
+) -> list[Job]:
+    """Return the unsaved jobs for notifications that are not those of jobs that end.
+
+    ``at``
+        The time of the event, if it is not the creation.
+    """
     receivers = Receivers(row.user_id for row in rows)
     columns = {"language": translation.get_language() or "", "trace": traces.serialize()}
     built: list[Job] = []
     for row in rows if receivers else ():
-        if receivers.exist(NOTIFICATION_CREATED, row.user_id):
-            event = _make_event(NOTIFICATION_CREATED, None, row, NO_ITEM, make_item(row))
-            built += receivers.build_jobs(NOTIFICATION_CREATED, row.user_id, event, **columns)
+        if receivers.exist(type, row.user_id):
+            event = _make_event(type, None, row, NO_ITEM, make_item(row), at=at)
+            built += receivers.build_jobs(type, row.user_id, event, **columns)
     return built
 
 
@@ -137,7 +167,7 @@ def count_jobs_per_end() -> int:
     count = handlers.jobs_per_end + (handlers.callback is not None)
     if not handlers.webhook:
         return count
-    webhooks = max(most_per_event[type] for type in EVENTS if type != NOTIFICATION_CREATED)
+    webhooks = max(most_per_event[type] for type in END_EVENTS)
     return count + webhooks + most_per_event[NOTIFICATION_CREATED]
 
 
@@ -159,15 +189,24 @@ def wake_workers(jobs: Sequence[Job]) -> None:
 
 
 def _make_event(
-    type: str, job: Job | None, notification: Notification | None, job_item: Item, notification_item: Item
+    type: str,
+    job: Job | None,
+    notification: Notification | None,
+    job_item: Item,
+    notification_item: Item,
+    *,
+    at: datetime | None = None,
 ) -> Item:
     """Return an event with its JSON. All handlers get the same ``id``, however often their jobs are executed."""
-    if type == NOTIFICATION_CREATED:
+    if type in (NOTIFICATION_CREATED, NOTIFICATION_ANSWERED):
         assert notification is not None
-        id, user, at = str(notification.id), notification.user_id, notification.created_at
+        id, user, at = str(notification.id), notification.user_id, at or notification.created_at
     else:
         assert job is not None
-        id, user, at = _end_id(job), job.user_id, job.finished_at
+        id, user, at = _end_id(job), job.user_id, at or job.finished_at
+    if type in (NOTIFICATION_ANSWERED, JOB_WAITING):
+        # A job may be cancelled while it waits, and an answered notification was created: both are other events.
+        id = f"{id}:{type.partition('.')[2]}"
     about = {
         "type": type,
         "id": id,

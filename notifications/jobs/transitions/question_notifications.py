@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Value
-from django.db.models.functions import Coalesce
 from django.utils import translation
 from django.utils.translation import gettext
 
@@ -17,11 +15,10 @@ from notifications.db import bulk
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
 from notifications.jobs.handlers import events
-from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.handlers.declarations import NOTIFICATION_ANSWERED, load_handlers
 from notifications.models import Job, Notification, Wait
 from notifications.streams import inbox
 from notifications.streams.deliveries import insert_deliveries
-from notifications.times import MomentField
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
@@ -100,22 +97,30 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
         return set()
     rows = Notification.objects.using(database()).filter(id__in=list(ids))
     # An UPDATE locks in no order, so the rows are locked first, by id.
-    locked = list(lock_query(rows.order_by("id"), skip_locked=False).values_list("id", "user_id"))
+    locked = list(lock_query(rows.order_by("id"), skip_locked=False))
     jobs = Job.objects.using(database()).filter(id__in={wait.job for wait in ids.values()})
-    languages = dict(jobs.values_list("id", "language"))
+    found = {job.id: job for job in jobs.only("id", "language", "task_path")}
     for wait in {wait.id: wait for wait in ids.values()}.values():
         details = json.loads(wait.details)
-        data = _make_data(wait, details)
-        with translation.override(languages.get(wait.job) or None):
+        job = found.get(wait.job)
+        with translation.override((job and job.language) or None):
             end = _end_in_words(wait, details)
-        rows.filter(id__in=[id for id, _ in locked if ids[str(id)] is wait]).update(
-            data=json.dumps(data, ensure_ascii=False),
-            body="\n".join(filter(None, (end, details["body"])))[: validators.MAX_BODY_LENGTH],
-            read_at=Coalesce("read_at", Value(wait.ended_at, output_field=MomentField())),
-            open_question=None,
-            seq=None,
-        )
-    return {user for _, user in locked}
+        values = {
+            "data": json.dumps(_make_data(wait, details), ensure_ascii=False),
+            "body": "\n".join(filter(None, (end, details["body"])))[: validators.MAX_BODY_LENGTH],
+            "read_at": wait.ended_at,
+            "open_question": None,
+        }
+        closed = [row for row in locked if ids[str(row.id)] is wait]
+        rows.filter(id__in=[row.id for row in closed]).update(**values, seq=None)
+        if wait.how == Wait.How.ANSWERED and job and job.task_path not in load_handlers().task_paths:
+            for row in closed:
+                for name, value in values.items():
+                    setattr(row, name, value)
+            answered = events.build_jobs_for_notifications(closed, NOTIFICATION_ANSWERED, wait.ended_at)
+            events.insert_jobs(answered)
+            events.wake_workers(answered)
+    return {row.user_id for row in locked}
 
 
 def number(users: Iterable[Any]) -> bool:
@@ -148,7 +153,7 @@ def _end_in_words(wait: Wait, details: dict[str, Any]) -> str:
         return gettext("The job was canceled.")
     value = json.loads(wait.value or "null")
     answer = details["choices"].get(value, value)
-    return gettext("{name} answered {answer}").format(
+    return gettext("{name} answered {answer}.").format(
         name=wait.ended_by_name or gettext("Staff"), answer=answer
     )
 
@@ -163,7 +168,7 @@ def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:
         "links": {"answer": paths.answer_path(wait.job, wait.id), "page": page or None},
         "ended": describe_end(wait, wait.ended_by_name),
     }
-    data: dict[str, Any] = {"question": about}
+    data: dict[str, Any] = {"question": about, "icon": "comment"}
     if wait.ended_at is None and page and len(details["choices"]) <= validators.MAX_ACTIONS:
         data["actions"] = [
             {"label": label, "post": f"{page}?{urlencode({'value': value})}"}

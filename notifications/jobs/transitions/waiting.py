@@ -21,6 +21,7 @@ from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import connection, database, fair_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.lanes import first_lane
+from notifications.jobs.handlers import events
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.question_notifications import (
@@ -91,6 +92,11 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
             if o.job.state == Job.State.WAITING
         ],
     )
+    of_handlers = events.build_jobs_for_waiting(
+        [o.job for o in group if o.job.state == Job.State.WAITING], now
+    )
+    events.insert_jobs(of_handlers)
+    events.wake_workers(of_handlers)
     ready = [o.job for o in group if o.job.state == Job.State.QUEUED]
     conditional_update(
         f"state='queued', run_after=%s, attempt=attempt-1, {changes}",

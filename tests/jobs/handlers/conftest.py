@@ -1,9 +1,10 @@
 import pytest
 
+from notifications.jobs.handlers import declarations
 from tests.jobs.handlers import tasks as handler_tasks
 
 PATH = "tests.jobs.handlers.tasks"
-ALL = ("job.succeeded", "job.failed", "job.cancelled", "notification.created")
+ALL = declarations.EVENTS
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def with_handlers(settings):
     ("handlers", "id", "message"),
     [
         ({"job.done": [RIGHT]}, "W026", "There is no such event."),
-        ({"job.waiting": [RIGHT]}, "W026", "There is no such event."),
+        ({"job.running": [RIGHT]}, "W026", "There is no such event."),
         ({1: [RIGHT]}, "W026", "There is no such event."),
         ({"job.failed": RIGHT}, "W026", "is not a list"),
         ({"job.failed": ["tests.no_module.task"]}, "W027", "No module named"),

@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import timezone
 
+from notifications import serializers
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.engines.observed import changes, recording
@@ -19,14 +20,14 @@ from notifications.jobs.handlers import declarations
 from notifications.jobs.handlers import events as handler_events
 from notifications.jobs.transitions import finishing, manual, reaping, running
 from notifications.jobs.worker import record_loop
-from notifications.models import Alert, Job, Notification, Stream
+from notifications.models import Alert, Job, Notification, Stream, Wait
 from notifications.operations.announcing import announcer
 from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.streams import inbox
-from notifications.testing import run_jobs, run_until_idle
+from notifications.testing import answer_question, run_jobs, run_until_idle
 from tests.engines.observed.test_recording import attempt_at, end, guess, new_row
-from tests.jobs import tasks
+from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.handlers import tasks as handler_tasks
 from tests.jobs.handlers.conftest import PATH
@@ -79,6 +80,37 @@ def test_event_of_a_worker(start_worker, user, declare):
     assert ended["notification"] | unnumbered == serialize(notification) | unnumbered
     assert created["job"] == ended["job"] and created["notification"] == ended["notification"]
     assert "args" not in ended["job"] and "result" not in ended["job"]
+
+
+def test_a_question_and_its_answer(user, declare):
+    """Each time that a job waits, and each notification that is answered, in their transactions."""
+    declare("handle_too")
+    wait_tasks.ask_sync.using(owner=user).enqueue()
+    run_jobs()
+    wait_tasks.pause_sync.enqueue()
+    run_jobs()
+    job, other = Job.objects.filter(state="waiting").order_by("id")
+    row = Notification.objects.get()
+    by_type = {event["type"]: event for event in events() if event["user"]}
+    assert set(by_type) == {"job.waiting", "notification.created"}
+    waiting = by_type["job.waiting"]
+    assert waiting["id"] == f"{job.id}:{job.fence}:waiting" and waiting["notification"] is None
+    assert waiting["job"] == serialize(job) and waiting["job"]["waiting"]["kind"] == "question"
+    assert [event["job"]["id"] for event in events() if not event["user"]] == [str(other.id)]
+    answer_question("yes", by=user)
+    answered = events()[-1]
+    wait = Wait.objects.get(kind="question")
+    assert (answered["type"], answered["id"]) == ("notification.answered", f"{row.id}:answered")
+    assert answered["at"] == serializers.format_time(wait.ended_at)
+    assert answered["notification"]["data"]["question"]["ended"]["value"] == "yes"
+    assert answered["notification"]["read_at"] and answered["job"] is None
+
+
+def test_an_expired_question_is_not_answered(user, declare, jobs_clock):
+    declare({"notification.answered": ["handle_too"]})
+    wait_tasks.ask_sync.using(owner=user).enqueue(expires_ms=1_000, default="no")
+    run_until_idle()
+    assert Wait.objects.get().how == "expired" and events() == []
 
 
 def test_jobs_of_handlers(user, declare):
