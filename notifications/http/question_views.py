@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 from uuid import UUID
 
+from django.apps import apps
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -15,15 +17,18 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from notifications import serializers
+from notifications.db.transactions import database
 from notifications.deliveries.devices import describe_browser
 from notifications.http.decorators import api_view
 from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
 from notifications.jobs.transitions import answering
 from notifications.jobs.transitions.question_notifications import describe_end
-from notifications.models import Wait
+from notifications.models import Job, Wait
 from notifications.problems import Problem, prevent_caching
 from notifications.streams import pages
+
+logger = logging.getLogger("notifications")
 
 
 @page_view
@@ -79,6 +84,7 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         raise Problem(status, describe_end_in_words(exc.wait)) from exc
     except answering.WrongChoice as exc:
         raise Problem(422, str(exc), field="value") from exc
+    _log_answer_of_staff(request.user, question)
     ended = describe_end(question, question.ended_by_name)
     item = {"id": str(question.id), "name": question.name, "ended": ended}
     return prevent_caching(HttpResponse(serializers.encode(item), content_type="application/json"))
@@ -107,12 +113,31 @@ def describe_end_in_words(wait: Wait) -> str:
 def _answer_on_page(request: HttpRequest, job: UUID, id: UUID, value: Any) -> str:
     """Answer a question, unless it has ended. Returns what is wrong with the answer. Raises ``QuestionNotFound``."""
     try:
-        answering.answer(job, id, value, user=request.user, using=_browser_of(request))
+        _log_answer_of_staff(
+            request.user, answering.answer(job, id, value, user=request.user, using=_browser_of(request))
+        )
     except answering.QuestionEnded:
         pass  # the page shows how
     except answering.WrongChoice:
         return gettext("Choose one of the answers.")
     return ""
+
+
+def _log_answer_of_staff(user: Any, question: Wait) -> None:
+    """Add an answer to the log of the admin if its user was not asked, but may answer all questions."""
+    if str(user.pk) in json.loads(question.details)["to"] or not apps.is_installed("django.contrib.admin"):
+        return
+    from django.contrib.admin.models import CHANGE, LogEntry
+
+    end: dict[str, Any] = describe_end(question, "") or {}
+    job = Job.objects.using(database()).only("id", "title").get(id=question.job)
+    text = gettext("Answered “{question}” by “{answer}”.").format(
+        question=question.title, answer=end["label"]
+    )
+    try:
+        LogEntry.objects.log_actions(user.pk, [job], CHANGE, text)  # type: ignore[arg-type]
+    except Exception:  # the answer is stored; the log may be in another database
+        logger.exception("Could not log the answer of staff to the question %s", question.id)
 
 
 def _browser_of(request: HttpRequest) -> str:

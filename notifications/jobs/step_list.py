@@ -15,6 +15,7 @@ from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext
 
+from notifications import paths
 from notifications.db.transactions import database
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
@@ -35,6 +36,8 @@ class StoredStep:
         what.
     ``due_at``
         When an open wait ends by itself, None if never.
+    ``page``
+        The path of the page on which an open question is answered.
     """
 
     name: str
@@ -43,6 +46,7 @@ class StoredStep:
     took: timedelta | None
     result: str | None
     due_at: datetime | None = None
+    page: str = ""
 
     @property
     def took_label(self) -> str:
@@ -111,7 +115,14 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
     count = len(first) if len(first) < MAX_STEPS_SHOWN else rows.count()
     if not found_waits:
         return StepList(first=first, count=count)
-    first += [_describe_wait(wait, redacted, with_results=with_results) for wait in found_waits]
+    # The owner of the job may not be one of those who were asked.
+    shown = json.loads(job.waiting)["id"] if job.waiting else None
+    first += [
+        _describe_wait(
+            wait, redacted, with_results=with_results, has_page=with_results or str(wait.id) == shown
+        )
+        for wait in found_waits
+    ]
     # Open ones last.
     first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
     count += len(found_waits) if len(found_waits) < MAX_STEPS_SHOWN else waits.count()
@@ -124,7 +135,7 @@ def read_results(job: UUID) -> dict[str, Any]:
     return {name: json.loads(result) for name, result in rows.values_list("name", "result")}
 
 
-def _describe_wait(wait: Wait, redacted: frozenset[str], *, with_results: bool) -> StoredStep:
+def _describe_wait(wait: Wait, redacted: frozenset[str], *, with_results: bool, has_page: bool) -> StoredStep:
     result = None
     if with_results:
         result = str(wait.get_kind_display() if wait.ended_at is None else wait.get_how_display())
@@ -133,6 +144,7 @@ def _describe_wait(wait: Wait, redacted: frozenset[str], *, with_results: bool) 
             text = wait.value if size <= MAX_RESULT_CHARS else None
             result += ": " + _describe({"name": wait.name, "text": text, "size": size}, redacted)
     took = wait.ended_at - wait.created_at if wait.ended_at else None
+    has_page = has_page and took is None and wait.kind == Wait.Kind.QUESTION
     return StoredStep(
         name=wait.title or wait.name,
         attempt=wait.attempt,
@@ -140,6 +152,7 @@ def _describe_wait(wait: Wait, redacted: frozenset[str], *, with_results: bool) 
         took=took,
         result=result,
         due_at=wait.due_at,
+        page=paths.question_page(wait.job, wait.id) if has_page else "",
     )
 
 

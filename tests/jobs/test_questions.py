@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 
@@ -361,6 +362,23 @@ class TestApi:
         wait = Wait.objects.get()
         assert client_of(other_user).get(page(wait)).status_code == 404
         assert client_of(other_user).post(page(wait), {"value": "yes"}).status_code == 404
+
+    def test_staff_answer_from_the_admin_and_it_is_logged(self, user, client_of, admin_user):
+        """An addressee's answer is not logged. The owner's page of the job leads to the question too."""
+        job = asked(user)
+        wait = Wait.objects.get()
+        assert page(wait) in client_of(user).get(f"/notifications/jobs/{job.id}/").content.decode()
+        client = client_of(admin_user)
+        admin_page = f"/admin/notifications/job/{job.id}/change/"
+        assert page(wait) in client.get(admin_page).content.decode()
+        assert client.post(page(wait), {"value": "yes"}).status_code == 303
+        [entry] = LogEntry.objects.filter(user=admin_user)
+        assert (entry.object_id, entry.change_message) == (str(job.id), "Answered “Ship?” by “Ship”.")
+        assert page(wait) not in client.get(admin_page).content.decode()
+        asked(user)
+        answered = Wait.objects.get(ended_at=None)
+        assert client_of(user).post(page(answered), {"value": "yes"}).status_code == 303
+        assert LogEntry.objects.count() == 1
 
 
 class TestCommand:
