@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 
 from notifications import outbound
-from notifications.api import apause, astep, policy, progress, task
+from notifications.api import apause, aquestion, astep, policy, progress, task
 from tests.faults.support.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")
@@ -56,6 +56,16 @@ async def pay_and_pause(context, naps, milliseconds):
         await apause(f"nap {number}", timedelta(milliseconds=milliseconds))
         await astep(f"pay {number}", write_effect, context, f"paid-{number}")
     return naps
+
+
+@task(takes_context=True)
+@policy(max_attempts=100)
+async def ask_and_pay(context, users):
+    """Make a paid call for the answer, which is the name of one of three choices."""
+    choices = {name: name for name in ("a", "b", "c")}
+    answer = await aquestion("Which?", name="which", choices=choices, to=users)
+    await astep("pay", write_effect, context, f"paid-{answer}")
+    return answer
 
 
 @task(takes_context=True)
