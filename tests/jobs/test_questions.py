@@ -26,6 +26,7 @@ from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.threads import run_in_threads
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
@@ -432,6 +433,9 @@ def race(users):
     counted, refused = Counter(), Counter()
     is_over = threading.Event()
     cancelled = {job.id for job in jobs if random.random() < 0.2}
+    # Two that are cancelled once they wait, and two that expire: no one answers them.
+    unanswered = [job.id for job in jobs[:4]]
+    cancelled.difference_update(unanswered)
 
     def suspend():
         remaining = list(jobs)
@@ -452,10 +456,13 @@ def race(users):
         for id in cancelled:
             manual.cancel([id])
             time.sleep(random.uniform(0, 0.004))
+        for id in unanswered[::2]:
+            wait_until(lambda id=id: Wait.objects.filter(job=id).exists(), what="the question to be stored")
+            manual.cancel([id])
 
     def answer(user):
         def run():
-            remaining = list(waits.values())
+            remaining = [wait for wait in waits.values() if wait.job not in unanswered]
             while remaining:
                 wait = remaining.pop(0)
                 try:
@@ -482,9 +489,9 @@ def race(users):
             continue
         assert wait.ended_at
         assert counted[job.id] == (wait.how == "answered")
-        assert counted[job.id] + refused[job.id] == len(users)
+        assert counted[job.id] + refused[job.id] == (0 if job.id in unanswered else len(users))
         if job.state == "cancelled":
-            assert job.id in cancelled
+            assert job.id in {*cancelled, *unanswered[::2]}
         else:
             assert (job.state, job.attempt) == ("queued", 0)
         rows = Notification.objects.filter(id__in=json.loads(wait.details)["notifications"])
