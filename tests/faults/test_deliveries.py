@@ -30,6 +30,8 @@ USER_COUNT = 12 + COUNT // 200
 WORKERS, CONCURRENCY = 2, 8
 #: Each third user has a webhook. The number of devices of a user is the remainder by this number too.
 MAX_DEVICES = 3
+#: The mail server refuses for good whatever goes to each fourth user, so that a run has many refusals.
+REJECTED_USERS = 4
 DECISION = r"UPDATE .?notifications_delivery.? SET .*address"
 RECORD = r"UPDATE .?notifications_delivery.? SET .* \('', (Delivery\.State\.SENT|'sent')"
 CLOSE = r"UPDATE .?notifications_digest.? SET .*is_closed"
@@ -114,6 +116,8 @@ class World:
                 count = number % MAX_DEVICES
                 user["devices"] = [self.servers.create_device(actions, user["key"]) for _ in range(count)]
                 user["has_webhook"] = number % 3 == 0
+                if number % REJECTED_USERS == 0:
+                    self.servers.mailbox.rejected_addresses.add(user["address"])
                 if user["has_webhook"]:
                     actions.call("create_webhook", user=user["key"], url=self.servers.receiver.url("/hook"))
         self.site.start_web()

@@ -65,6 +65,8 @@ class MoodyMailbox(Mailbox):
     def __init__(self, moods):
         super().__init__()
         self.moods, self.receipts, self.refused = moods, [], {}
+        #: Each message to one of these is refused for good, also a second time.
+        self.rejected_addresses = set()
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         mood = self.moods.choose()
@@ -76,6 +78,8 @@ class MoodyMailbox(Mailbox):
 
     async def handle_DATA(self, server, session, envelope):
         mood = self.moods.choose()
+        if envelope.rcpt_tos[0] in self.rejected_addresses:
+            mood = "fail"
         message = message_from_bytes(envelope.content, policy=policy.default)
         id = message["Message-ID"].strip("<>").partition("@")[0]
         if mood == "refuse":
