@@ -6,6 +6,7 @@ import * as connect from "./modules/connect.js";
 import * as dom from "./modules/dom.js";
 import * as forms from "./modules/forms.js";
 import * as inbox from "./modules/inbox.js";
+import * as inbox_list from "./modules/inbox_list.js";
 import * as job_element from "./modules/job_element.js";
 import * as localization from "./modules/localization.js";
 import { defineElements } from "./modules/notifications.js";
@@ -17,5 +18,9 @@ const modules = { bell, connect, dom, forms, job_element, localization, toasts }
 const script = findScript();
 if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
-  defineElements(modules, getConnection(), script.dataset, content, async () => ({ inbox, shortcuts }));
+  defineElements(modules, getConnection(), script.dataset, content, async () => ({
+    inbox,
+    inbox_list,
+    shortcuts,
+  }));
 }

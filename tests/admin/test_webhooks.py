@@ -40,7 +40,7 @@ def page_of(endpoint):
 def test_add(client, sign_in_staff, user):
     sign_in_staff(*ALL)
     page = client.get(f"{LIST}add/").text
-    assert page.count("checked") == 4 and "secret" not in page.lower()
+    assert page.count("checked") == 6 and "secret" not in page.lower()
     form = {"url": URL, "description": "CRM", "user": user.pk, "events": ["job.failed", "job.succeeded"]}
     assert client.post(f"{LIST}add/", form).status_code == 302
     [endpoint] = webhooks.endpoints_of(user)
