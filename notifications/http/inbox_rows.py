@@ -142,11 +142,10 @@ def _actions_of(row: Notification) -> list[Action]:
 
 def _action_of(row: Notification, number: int, action: dict[str, str]) -> Action:
     if "post" in action:
-        href = reverse("notifications:action", args=[row.pk, number])
-        answer = ""
         if row.open_question and row.job:
-            answer = f"{paths.answer_path(row.job, row.open_question)}?{urlsplit(action['post']).query}"
-        return Action(label=action["label"], href=href, answer=answer)
+            page = paths.question_page(row.job, row.open_question)
+            return Action(label=action["label"], href=page, answer=action["post"])
+        return Action(label=action["label"], href=reverse("notifications:action", args=[row.pk, number]))
     return Action(label=action["label"], href=action["url"], is_external=bool(urlsplit(action["url"]).netloc))
 
 

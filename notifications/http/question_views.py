@@ -40,8 +40,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     """
     try:
         if request.method == "POST":
-            value = request.POST.get("value", request.GET.get("value"))
-            wrong = _answer_on_page(request, id, wait, value)
+            wrong = _answer_on_page(request, id, wait, request.POST.get("value"))
             if not wrong:
                 return HttpResponseRedirect(reverse("notifications:question", args=[id, wait]), status=303)
         else:
@@ -130,11 +129,11 @@ def _log_answer_of_staff(user: Any, question: Wait) -> None:
     from django.contrib.admin.models import CHANGE, LogEntry
 
     end: dict[str, Any] = describe_end(question, "") or {}
-    job = Job.objects.using(database()).only("id", "title").get(id=question.job)
     text = gettext("Answered “{question}” by “{answer}”.").format(
         question=question.title, answer=end["label"]
     )
     try:
+        job = Job.objects.using(database()).only("id", "title").get(id=question.job)
         LogEntry.objects.log_actions(user.pk, [job], CHANGE, text)  # type: ignore[arg-type]
     except Exception:  # the answer is stored; the log may be in another database
         logger.exception("Could not log the answer of staff to the question %s", question.id)

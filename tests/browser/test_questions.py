@@ -64,6 +64,21 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     assert "('answered', '\"yes\"', 'Chrome on Linux')" in site_server.python(ANSWERS)
 
 
+def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
+    # The browser logs the status 409.
+    page = visit(new_page(errors=False), site_server.url, "/notifications/")
+    site_server.python(ASK)
+    expect(page.locator("notifications-toasts .notifications-toast")).to_contain_text("Ship?")
+    page.reload()
+    row = page.locator("notifications-inbox li[data-question]")
+    late = row.get_by_role("link", name="Keep: Ship?").element_handle()
+    answer_button(row).click()
+    expect(answer_button(page)).to_have_count(0)
+    page.evaluate("(link) => { document.body.append(link); link.click(); }", late)
+    page.wait_for_url(re.compile("/questions/"))
+    expect(page.get_by_text("demo answered Ship")).to_be_visible()
+
+
 def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
     site_server.python(ASK)
     page = new_page(java_script_enabled=False)

@@ -159,19 +159,19 @@ def _end_in_words(wait: Wait, details: dict[str, Any]) -> str:
 
 
 def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:
-    page = paths.question_page(wait.job, wait.id)
+    page, answer = paths.question_page(wait.job, wait.id), paths.answer_path(wait.job, wait.id)
     about = {
         "id": str(wait.id),
         "name": wait.name,
         "expires_at": serializers.format_time(wait.due_at),
         "choices": details["choices"],
-        "links": {"answer": paths.answer_path(wait.job, wait.id), "page": page or None},
+        "links": {"answer": answer, "page": page or None},
         "ended": describe_end(wait, wait.ended_by_name),
     }
     data: dict[str, Any] = {"question": about, "icon": "comment"}
-    if wait.ended_at is None and page and len(details["choices"]) <= validators.MAX_ACTIONS:
+    if wait.ended_at is None and answer and len(details["choices"]) <= validators.MAX_ACTIONS:
         data["actions"] = [
-            {"label": label, "post": f"{page}?{urlencode({'value': value})}"}
+            {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
             for value, label in details["choices"].items()
         ]
     return data

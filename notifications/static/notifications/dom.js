@@ -94,7 +94,7 @@ export function createMain(item, page) {
 
 /**
  * Return the links of the actions of a notification, null if it has none. One that posts leads to a page that asks for
- * confirmation; the choices of a question are answered in place.
+ * confirmation. The choices of a question are answered in place, or on its page.
  * @param {Notification} item
  * @param {(id: string, number: number) => string} getActionUrl
  * @returns {HTMLElement|null}
@@ -105,12 +105,13 @@ export function createActions({ id, title, data }, getActionUrl) {
   const list = createElement("div", "notifications-actions");
   for (const [number, action] of actions.entries()) {
     const { label, url, post } = Object(action);
-    const link = parseLink(post ? getActionUrl(id, number) : (url ?? ""), location.origin);
+    const page = data.question?.links.page ?? getActionUrl(id, number);
+    const link = parseLink(post ? page : (url ?? ""), location.origin);
     if (!link || typeof label !== "string") continue;
     const node = createLink("notifications-plainbutton", label, link.href);
     if (link.isExternal) node.rel = "noopener noreferrer";
     node.ariaLabel = `${label}: ${title}`;
-    if (data.question) node.dataset.answer = data.question.links.answer + post.slice(post.indexOf("?"));
+    if (data.question) node.dataset.answer = post;
     list.append(node);
   }
   return list.hasChildNodes() ? list : null;
