@@ -20,6 +20,7 @@ from notifications.http import request_resources
 from notifications.jobs.callbacks import Callback, acallback, callback
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
+from notifications.jobs.output import aoutput_from, output
 from notifications.jobs.pauses import apause, pause
 from notifications.jobs.questions import Question, aquestion, aquestions, question, questions
 from notifications.jobs.steps import astep, step
@@ -49,6 +50,7 @@ __all__ = [
     "ajobs_of",
     "ajoin",
     "anotify",
+    "aoutput_from",
     "apause",
     "aquestion",
     "aquestions",
@@ -60,6 +62,7 @@ __all__ = [
     "jobs_of",
     "join",
     "notify",
+    "output",
     "pause",
     "policy",
     "progress",
@@ -118,9 +121,8 @@ def notify(
     ``data``
         A dict of at most 4 KiB of JSON, for the browser.
     ``actions``
-        At most three buttons of the notification: dicts of ``label``, at most 40 characters, and either ``url``, a link
-        as above, or ``post``, a path of this site to which a form is posted after the user has confirmed it. They are
-        part of ``data``, as ``data["actions"]``.
+        At most three buttons, stored as ``data["actions"]``: dicts of ``label``, at most 40 characters, and either
+        ``url``, a link as above, or ``post``, a path of this site to which a form is posted after a confirmation.
     ``deliver``
         Steps like ``[{"email": 600}]``, in place of those that ``NOTIFICATIONS["DELIVERY"]`` has for the category: a
         channel, and seconds or a timedelta after which it goes by it if it is still open. ``[]`` for the page only.
@@ -189,7 +191,6 @@ def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpRes
     ``Prefer: wait=N``
         200 with ``Content-Location`` if the job is done within N seconds, at most 20. It has no effect under WSGI, or
         inside a transaction of the caller, where no worker sees the job yet.
-
     ``Callback-URL``
         The end of the job calls this URL, if its origin is in ``NOTIFICATIONS["CALLBACK_ORIGINS"]``; else 422. The
         response confirms it by the same header.
@@ -228,8 +229,7 @@ def join(job: Any, timeout: float | None = None) -> Any:
     TimeoutError, while the job continues; RuntimeError inside a transaction if the job is not done, because no worker
     sees it before the commit. Interrupting the wait does not affect the job.
 
-    The doorbell wakes it in every process. It holds no database connection while it waits, and a waiting job gives its
-    slot in the worker to other jobs, so that parents cannot starve their children.
+    While it waits it holds no database connection, nor a job that calls it its slot: no parent starves its children.
     """
     from notifications.jobs import joining
     from notifications.realtime import doorbell

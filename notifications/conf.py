@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "OUTBOUND_PER_HOST": 10,
     "OUTBOUND_PORTS": [80, 443],
     "OUTBOUND_TOTAL": 512,
+    "OUTPUT_LIMIT": 1024 * 1024,
     "RETENTION": timedelta(days=30),
     "SCHEDULES": {},
     "SITE_URL": "",
@@ -80,6 +81,7 @@ class Settings:
     OUTBOUND_PER_HOST: int
     OUTBOUND_PORTS: list[int]
     OUTBOUND_TOTAL: int
+    OUTPUT_LIMIT: int
     RETENTION: timedelta
     SCHEDULES: dict[str, Any]
     SITE_URL: str
@@ -184,6 +186,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "OUTBOUND_PER_HOST": (_is_positive, "1 or more"),
     "OUTBOUND_PORTS": (lambda value: all(map(_is_port, value)), "a list of port numbers"),
     "OUTBOUND_TOTAL": (_is_positive, "1 or more"),
+    "OUTPUT_LIMIT": (_is_positive, "1 or more"),
     "SITE_URL": (lambda value: not value or _is_origin(value), "like 'https://example.com', without a path"),
     "SOCKETS_PER_USER": (_is_positive, "1 or more"),
     "WEB_PUSH": (

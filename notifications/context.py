@@ -56,6 +56,7 @@ _running_step: ContextVar[RunningStep | None] = ContextVar("notifications_runnin
 
 #: See ``CurrentExecution``.
 OnStep = Callable[[Any, str, str, datetime, datetime], Future[str]]
+OnOutput = Callable[[Any, str], None]
 
 
 class ExecutionSteps:
@@ -81,6 +82,8 @@ class CurrentExecution:
     ``on_step``
         Takes the execution, and name, result, start and end of a step, and returns a future of the result that is
         stored; None where steps cannot be stored.
+    ``on_output``
+        Takes the execution, and text that its task writes, from any thread; None where output cannot be stored.
     ``steps``
         None until the task uses the first step or wait.
     ``waits``
@@ -95,6 +98,7 @@ class CurrentExecution:
     is_stopping: bool
     on_progress: Callable[[Any], None]
     on_step: OnStep | None
+    on_output: OnOutput | None
     steps: ExecutionSteps | None
     waits: Sequence[Wait]
     run_inline: Callable[[Any], None] | None

@@ -158,6 +158,7 @@ LATE_IMPORTS = {
     "testing/capture.py": (3, BEFORE_MODELS),
     "testing/client.py": (3, BEFORE_MODELS),
     "testing/inline.py": (13, BEFORE_MODELS),
+    "testing/stored_output.py": (3, BEFORE_MODELS),
     "testing/stored_steps.py": (3, BEFORE_MODELS),
     "webhooks/callbacks.py": (2, WITH_AIOHTTP),
     "webhooks/endpoints.py": (2, WITH_AIOHTTP),

@@ -15,12 +15,14 @@ from django.db.models import QuerySet
 
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.db.user_keys import to_db
-from notifications.models import Stream
+from notifications.models import OutputChunk, Stream
 from notifications.streams import ring
 from notifications.streams.numbering import lock_clause
 
 #: Streams whose users one query looks up at most.
 MAX_STREAMS_PER_CHUNK = 500
+#: Chunks of output that one transaction deletes.
+MAX_OUTPUT_PER_CHUNK = 1_000
 #: Tables with few rows of a user.
 TABLES_BY_USER = (
     *("delivery", "digest", "pushsubscription", "preference", "reader"),
@@ -39,7 +41,7 @@ def purge(user: Any) -> int:
 def purge_chunk(user: Any) -> int:
     """Delete, inside a transaction, a chunk of the rows of a deleted user (key), the stream last.
 
-    Returns the number of jobs or notifications, 0 when only the stream was left.
+    Returns the number of jobs or notifications, or of chunks of output, 0 when only the stream was left.
     """
     key = to_db(user)
     with connection().cursor() as cursor:
@@ -51,6 +53,8 @@ def purge_chunk(user: Any) -> int:
             if ids:
                 marks = ", ".join(["%s"] * len(ids))
                 if table == "notifications_job":
+                    if count := delete_much_output(ids):
+                        return count
                     cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
                     for table_of_job in ("step", "wait", "jobcallback"):
                         cursor.execute(
@@ -69,6 +73,17 @@ def purge_chunk(user: Any) -> int:
             cursor.execute(f"DELETE FROM notifications_{table} WHERE user_id = %s", [key])
     ring([user])
     return 0
+
+
+def delete_much_output(jobs: list[Any]) -> int:
+    """Delete output of jobs (ids). Returns 0 if that was all, so that the jobs can be deleted in this transaction.
+
+    Else the number of chunks that were deleted, of which one transaction deletes a bounded number.
+    """
+    chunks = OutputChunk.objects.using(database())
+    ids = list(chunks.filter(job__in=jobs).values_list("id", flat=True)[:MAX_OUTPUT_PER_CHUNK])
+    chunks.filter(id__in=ids).delete()
+    return len(ids) if len(ids) == MAX_OUTPUT_PER_CHUNK else 0
 
 
 def find_deleted_users() -> Iterator[list[Any]]:

@@ -30,7 +30,7 @@ from notifications.models import (
     WebhookAttempt,
 )
 from notifications.streams import raise_floors
-from notifications.streams.purging import find_deleted_users, purge_chunk
+from notifications.streams.purging import delete_much_output, find_deleted_users, purge_chunk
 
 #: The models that are pruned, each with the indexed column of the time at which a row ended.
 END_COLUMNS: dict[Any, str] = {
@@ -146,6 +146,8 @@ def _prune_chunk(model: Any, before: datetime) -> int:
     if model is Job:
         rows = _with_few_steps(rows)
         ids = [id for id, _, _ in rows]
+        if count := delete_much_output(ids):
+            return count
         of_jobs: Any
         for of_jobs in (Attempt, Step, Wait, JobCallback):
             of_jobs.objects.using(database()).filter(job__in=ids).delete()

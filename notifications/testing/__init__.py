@@ -8,6 +8,7 @@ from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import run_jobs, run_until_idle
 from notifications.testing.job_clock import Clock, clock
+from notifications.testing.stored_output import output
 from notifications.testing.stored_steps import steps
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "capture_notifications",
     "clock",
     "connect",
+    "output",
     "run_jobs",
     "run_until_idle",
     "steps",

@@ -10,6 +10,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from notifications.ids import uuid7
 from notifications.testing.job_clock import clock
+from notifications.testing.stored_output import collect_output
 from notifications.testing.stored_steps import store_step
 
 
@@ -121,7 +122,13 @@ class _Run:
         from notifications.jobs.worker.preparation import prepare_claimed_jobs
 
         await sync_to_async(prepare_claimed_jobs)([claimed])
-        run = Execution(claimed, lambda run: None, on_step=store_step, run_inline=self.run_until_done)
+        run = Execution(
+            claimed,
+            lambda run: None,
+            on_step=store_step,
+            on_output=collect_output,
+            run_inline=self.run_until_done,
+        )
         outcome = await asyncio.create_task(run.run(None, None))
         outcome = await sync_to_async(notify_functions.call_here)(outcome)
         self.error = outcome.exception if self.error is None else self.error

@@ -22,6 +22,7 @@ from notifications.jobs.transitions.conditional_updates import (
     read_fences,
     update_locked_rows,
 )
+from notifications.jobs.transitions.output_storage import Stored, drop_stored, insert_last_output
 from notifications.jobs.transitions.question_notifications import number
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
@@ -72,6 +73,7 @@ def record(
     load_handlers()  # imports their tasks, which no transaction waits for
     recorded: list[Outcome] = []
     asked: set[Any] = set()
+    stored_output: Stored = []
 
     def write() -> bool:
         statistics = StatisticsBuffer()
@@ -79,6 +81,7 @@ def record(
         recorded[:] = outcomes_of_locked_rows
         asked.clear()
         if Job.State.RUNNING in states:
+            stored_output[:] = insert_last_output((outcome.job for outcome in recorded), now)
             insert_attempts(
                 ((outcome.job, outcome, now) for outcome in recorded if outcome.attempt), statistics
             )
@@ -96,6 +99,7 @@ def record(
         return has_more_to_number
 
     has_more_to_number = run(write)
+    drop_stored(stored_output)
     if after_commit:
         after_commit(recorded)
     if has_more_to_number:

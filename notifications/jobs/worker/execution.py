@@ -20,6 +20,7 @@ from notifications import spans, traces
 from notifications.context import (
     CurrentExecution,
     ExecutionSteps,
+    OnOutput,
     OnStep,
     enter_attempt,
     set_current_execution,
@@ -50,7 +51,7 @@ class Execution(CurrentExecution):
         Called when the task reports progress, from any thread.
     ``on_join``
         Called when the task begins to wait for another job, which frees its slot until then; from any thread.
-    ``on_step``
+    ``on_step``, ``on_output``
         See ``CurrentExecution``.
     ``run_inline``
         Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
@@ -68,6 +69,7 @@ class Execution(CurrentExecution):
         "job",
         "joined_jobs",
         "on_join",
+        "on_output",
         "on_progress",
         "on_step",
         "run_inline",
@@ -83,6 +85,7 @@ class Execution(CurrentExecution):
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None] = lambda execution: None,
         on_step: OnStep | None = None,
+        on_output: OnOutput | None = None,
         run_inline: Callable[[Any], None] | None = None,
     ) -> None:
         self.claimed = claimed
@@ -90,6 +93,7 @@ class Execution(CurrentExecution):
         self.on_progress = on_progress
         self.on_join = on_join
         self.on_step = on_step
+        self.on_output = on_output
         self.steps: ExecutionSteps | None = None
         self.waits: Sequence[Wait] = ()
         self.run_inline = run_inline

@@ -6,13 +6,13 @@ import asyncio
 import contextvars
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.utils import translation
 
-from notifications.context import OnStep
+from notifications.context import OnOutput, OnStep
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
@@ -22,6 +22,7 @@ from notifications.jobs.transitions import notify_functions, queueing
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.state import WorkerState
 from notifications.jobs.worker.subtasks import name_for
+from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -32,8 +33,10 @@ MAX_DATABASE_THREADS = 8
 class JobRunner:
     """Executes claimed jobs and passes their outcomes to ``on_outcome``.
 
-    ``on_progress``, ``on_join``, ``on_step``
+    ``on_progress``, ``on_join``, ``on_step``, ``on_output``
         See ``Execution``.
+    ``store_large_output``
+        Stores what a job has written, until little enough is left for the transaction that records its outcome.
     ``remove``
         Takes the execution of a job that went back to the queue out of those of the worker.
     """
@@ -46,6 +49,8 @@ class JobRunner:
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None],
         on_step: OnStep,
+        on_output: OnOutput,
+        store_large_output: Callable[[Job], Awaitable[None]],
         remove: Callable[[Claim], None],
     ) -> None:
         self._state = state
@@ -53,6 +58,8 @@ class JobRunner:
         self._on_progress = on_progress
         self._on_join = on_join
         self._on_step = on_step
+        self._on_output = on_output
+        self._store_large_output = store_large_output
         self._remove = remove
         self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync")
         self._database_threads = [
@@ -85,7 +92,7 @@ class JobRunner:
                 job.attempt,
                 job.max_attempts,
             )
-        execution = Execution(claimed, self._on_progress, self._on_join, self._on_step)
+        execution = Execution(claimed, self._on_progress, self._on_join, self._on_step, self._on_output)
         self._state.executions.add(execution)
         # In a context of its own, so that nothing leaks into it from another job.
         context, database_thread = next(self._contexts)
@@ -128,6 +135,7 @@ class JobRunner:
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:
+            await self._store_large_output(execution.job)
             self._on_outcome(await notify_functions.acall(outcome))
 
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:

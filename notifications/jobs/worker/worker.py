@@ -30,6 +30,7 @@ from notifications.jobs.worker.handed_jobs import MAX_CLAIM_WAIT_SECONDS, Handed
 from notifications.jobs.worker.job_runner import JobRunner
 from notifications.jobs.worker.lease import Lease
 from notifications.jobs.worker.maintenance import Maintenance
+from notifications.jobs.worker.output_loop import OutputLoop
 from notifications.jobs.worker.progress_loop import ProgressLoop
 from notifications.jobs.worker.record_loop import RecordLoop
 from notifications.jobs.worker.run_limit import RunLimit
@@ -107,6 +108,7 @@ class JobWorker:
         self._record_loop = RecordLoop(state, self._remove, self._may_record_later)
         self._progress_loop = ProgressLoop(state)
         self._step_loop = StepLoop(state)
+        self._output_loop = OutputLoop(state)
         self._cancel_loop = CancelLoop(state)
         self._job_runner = JobRunner(
             state,
@@ -114,6 +116,8 @@ class JobWorker:
             on_progress=self._progress_loop.add,
             on_join=self._on_join,
             on_step=self._step_loop.add,
+            on_output=self._output_loop.add,
+            store_large_output=self._output_loop.store_large_output,
             remove=self._remove,
         )
         self._claim_loop: ClaimLoop | HandedJobs
@@ -157,6 +161,7 @@ class JobWorker:
                 self._record_loop.run,
                 self._progress_loop.run,
                 self._step_loop.run,
+                self._output_loop.run,
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
                 maintenance.run_duties,

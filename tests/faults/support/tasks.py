@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 
 from notifications import outbound
-from notifications.api import apause, aquestion, astep, policy, progress, task
+from notifications.api import apause, aquestion, astep, output, policy, progress, task
 from tests.faults.support.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")
@@ -46,6 +46,15 @@ async def pay_ten(context, url, delays):
     paid = [await astep(f"pay {step}", pay, step) for step in range(10)]
     write_effect(context, "done")
     return paid
+
+
+@task
+@policy(max_attempts=100)
+async def write_numbers(count, seconds):
+    """Write as many numbers, each after a time."""
+    for number in range(count):
+        output(f"{number} ")
+        await asyncio.sleep(seconds)
 
 
 @task(takes_context=True)

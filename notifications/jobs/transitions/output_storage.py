@@ -1,0 +1,229 @@
+"""Store what running jobs write, in chunks: of many jobs in one transaction, and the last of it with their ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from io import IncrementalNewlineDecoder
+
+from notifications import streams
+from notifications.conf import settings
+from notifications.db import bulk
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.transitions.conditional_updates import read_fences
+from notifications.models import Job, OutputChunk
+
+#: Begins the lines that are not written by the task, which cannot write this character itself: RECORD SEPARATOR.
+MARK = "\x1e"
+#: The line that ends an output of which the rest was dropped.
+CUT = f"\n{MARK}cut\n".encode()
+#: Bytes of a row, and of all rows that one transaction stores of jobs that go on.
+MAX_CHUNK_BYTES, MAX_BYTES_PER_TRANSACTION = 8 * 1024, 256 * 1024
+
+#: How many bytes of an execution may be left for the transaction that ends it.
+MAX_LAST_BYTES = 2 * MAX_CHUNK_BYTES
+
+_creating = threading.Lock()
+
+
+class OutputBuffer:
+    """What an execution has written and is not stored yet. Any thread appends, one at a time stores.
+
+    ``start``
+        Where ``_data`` begins in the output of the job; None until the first transaction that stores something.
+    ``is_settled``
+        Whether it is known which of ``_data`` is stored: not while a transaction may have been committed.
+    """
+
+    __slots__ = ("_data", "_is_cut", "_limit", "_lock", "_newlines", "is_closed", "is_settled", "start")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._data = bytearray()
+        self._newlines = IncrementalNewlineDecoder(None, translate=True)
+        self._limit = settings.OUTPUT_LIMIT
+        self._is_cut = False
+        self.start: int | None = None
+        self.is_settled = False
+        #: Nothing is stored any more: the claim is void.
+        self.is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def append(self, text: str) -> None:
+        """Append text, unless the limit is reached."""
+        with self._lock:
+            if self._is_cut or self.is_closed:
+                return
+            # The limit is one of bytes, so no more characters than these are stored.
+            self._add(self._newlines.decode(text[: self._limit + 1]))  # type: ignore[arg-type]
+
+    def finish(self) -> None:
+        """Append what waited for the next text: a CR that ends the last one."""
+        with self._lock:
+            self._add(self._newlines.decode("", final=True))  # type: ignore[arg-type]
+
+    def settle(self, job: Job) -> None:
+        """Find out where the output of the job ends, and which of the data is stored already.
+
+        The caller's transaction holds the row of the job locked.
+        """
+        if self.is_settled:
+            return
+        rows = OutputChunk.objects.using(database()).filter(job=job.id).order_by("-start")
+        last = rows.first() if job.fence > 1 or self.start is not None else None
+        end: int = last.start + len(last.text.encode()) if last else 0
+        with self._lock:
+            if self.start is None:
+                if last and last.text.endswith(CUT.decode()):
+                    self._close()
+                elif last and last.fence != job.fence:
+                    self._data[:0] = _mark(job, last)
+            elif last and last.fence == job.fence:  # the answer to an earlier commit was lost
+                del self._data[: end - self.start]
+            self.start, self.is_settled = end, True
+            self._cut_to_limit()
+
+    def read_chunks(self, job: Job, now: datetime, max_bytes: int | None) -> list[OutputChunk]:
+        """Return rows for the first of the data, to be inserted by the caller's transaction."""
+        chunks = []
+        with self._lock:
+            assert self.start is not None
+            at, until = 0, len(self._data) if max_bytes is None else _boundary(self._data, max_bytes)
+            while at < until:
+                end = min(until, _boundary(self._data, at + MAX_CHUNK_BYTES))
+                chunks.append(
+                    OutputChunk(
+                        job=job.id,
+                        start=self.start + at,
+                        text=self._data[at:end].decode(),
+                        attempt=job.attempt,
+                        fence=job.fence,
+                        created_at=now,
+                    )
+                )
+                at = end
+        return chunks
+
+    def drop(self, chunks: Sequence[OutputChunk]) -> None:
+        """Remove what is stored, after the commit."""
+        with self._lock:
+            if chunks:
+                if chunks[0].start != self.start:
+                    return  # this thread hung in its commit, and ``settle()`` has found the chunks meanwhile
+                size = sum(len(chunk.text.encode()) for chunk in chunks)
+                del self._data[:size]
+                self.start = chunks[0].start + size
+            self.is_settled = True
+
+    def close(self) -> None:
+        """Take no more text, and forget what is not stored."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        self._data.clear()
+        self.is_closed = True
+
+    def _add(self, text: str) -> None:
+        if self._is_cut or self.is_closed:
+            return
+        text = text.replace("\0", "\ufffd").replace(MARK, "\ufffd")
+        try:
+            self._data += text.encode()
+        except UnicodeEncodeError:
+            self._data += "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text).encode()
+        self._cut_to_limit()
+
+    def _cut_to_limit(self) -> None:
+        """Replace what is beyond the limit by a line that says so."""
+        room = max(0, self._limit - (self.start or 0))
+        size = len(self._data) - (len(CUT) if self._is_cut else 0)
+        if size > room:
+            self._data[_boundary(self._data, room) :] = CUT
+            self._is_cut = True
+
+
+#: Chunks that a transaction inserts, by buffer.
+Stored = list[tuple[OutputBuffer, list[OutputChunk]]]
+
+
+def buffer_of(job: Job) -> OutputBuffer:
+    """Return the buffer of the execution whose claimed row this is; from any thread."""
+    with _creating:
+        if job.unstored_output is None:
+            job.unstored_output = OutputBuffer()
+        buffer: OutputBuffer = job.unstored_output
+        return buffer
+
+
+def store_output(jobs: Iterable[Job]) -> list[Job]:
+    """Store what running jobs have written, in one transaction, conditional on the fence and state of each.
+
+    Returns the jobs of which something is left, because another transaction holds the row locked, or it is much.
+    """
+    written = {job.id: job for job in jobs if job.unstored_output}
+    stored: Stored = []
+
+    def write() -> None:
+        stored.clear()
+        now, locked = read_fences(written.values())
+        existing = locked if len(locked) == len(written) else read_fences(written.values(), lock=False)[1]
+        valid = []
+        for job in written.values():
+            if existing.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
+                job.unstored_output.close()
+            elif job.id in locked:
+                valid.append(job)
+        stored.extend(_insert(valid, now, MAX_BYTES_PER_TRANSACTION // len(written)))
+        streams.ring(job.user_id for job in valid)
+
+    if written:
+        retrying_atomic(write)
+        drop_stored(stored)
+    return [job for job in written.values() if job.unstored_output]
+
+
+def insert_last_output(jobs: Iterable[Job], now: datetime) -> Stored:
+    """Insert what jobs have written and is not stored yet, whose rows the caller's transaction holds locked.
+
+    The caller passes what it returns to ``drop_stored()`` after the commit.
+    """
+    jobs = [job for job in jobs if job.unstored_output is not None]
+    for job in jobs:
+        job.unstored_output.finish()
+    return _insert([job for job in jobs if job.unstored_output], now, None)
+
+
+def drop_stored(stored: Stored) -> None:
+    """Remove what a transaction has stored from the buffers, after its commit."""
+    for buffer, chunks in stored:
+        buffer.drop(chunks)
+
+
+def _insert(jobs: Iterable[Job], now: datetime, max_bytes: int | None) -> Stored:
+    stored = []
+    for job in jobs:
+        buffer = job.unstored_output
+        buffer.settle(job)
+        stored.append((buffer, buffer.read_chunks(job, now, max_bytes)))
+        buffer.is_settled = False
+    bulk.insert([chunk for _, chunks in stored for chunk in chunks])
+    return stored
+
+
+def _mark(job: Job, last: OutputChunk) -> bytes:
+    """Return the line that begins what an execution writes after another one."""
+    kind = f"attempt {job.attempt}" if job.attempt > last.attempt else "continued"
+    return f"\n{MARK}{kind}\n".encode()
+
+
+def _boundary(data: bytearray, at: int) -> int:
+    """Return the last position up to ``at`` at which a character begins, or the end of the data."""
+    if at >= len(data):
+        return len(data)
+    while data[at] & 0xC0 == 0x80:
+        at -= 1
+    return at

@@ -1,0 +1,122 @@
+"""Tasks that write output. ``go_on`` is what a task waits for, ``entered`` that it has come there."""
+
+import asyncio
+import threading
+import time
+from datetime import timedelta
+
+from django.db import transaction
+
+from notifications.api import aoutput_from, apause, output, policy, task
+
+go_on, entered = threading.Event(), threading.Event()
+#: Whether the iterator of ``stream`` was closed.
+closed = threading.Event()
+
+
+class Down(Exception):
+    pass
+
+
+@task
+async def write(*texts):
+    for text in texts:
+        output(text)
+
+
+@task
+def write_repeated(text, times):
+    output(text * times)
+
+
+@task
+def write_lone_surrogate():
+    output("a\ud800b\0c\x1ed")
+
+
+@task
+def write_bytes():
+    output(b"\xff")
+
+
+async def tokens(count, text, seconds=0.0):
+    try:
+        for number in range(count):
+            yield text.format(number)
+            await asyncio.sleep(seconds)
+    finally:
+        closed.set()
+
+
+@task
+async def stream(count, text="token {} ", seconds=0.0):
+    return len(await aoutput_from(tokens(count, text, seconds)))
+
+
+@task
+async def stream_list():
+    await aoutput_from(["a"])
+
+
+@task
+def write_much(megabytes):
+    block = "x" * 1024 * 1024
+    for _ in range(megabytes):
+        output(block)
+
+
+@task
+def write_from_threads(count, lines):
+    from asgiref.sync import async_to_sync
+
+    async def run():
+        await asyncio.gather(*(asyncio.to_thread(_write_lines, number, lines) for number in range(count)))
+
+    async_to_sync(run)()
+
+
+def _write_lines(number, lines):
+    for line in range(lines):
+        output(f"{number:02} {line:04}\n")
+
+
+@task
+def hold():
+    output("before ")
+    entered.set()
+    go_on.wait(60)
+    output("after")
+
+
+@task
+@policy(max_attempts=3, retry_on=(Down,))
+def fail_twice(text="text"):
+    from notifications.context import current_execution
+
+    attempt = current_execution().job.attempt
+    output(f"{text} {attempt}")
+    if attempt < 3:
+        raise Down
+
+
+@task
+async def write_and_pause():
+    output("first ")
+    await apause("nap", timedelta(seconds=0.2))
+    output("second")
+
+
+@task
+def write_in_transaction():
+    with transaction.atomic():
+        output("stays")
+        transaction.set_rollback(True)
+
+
+@task
+@policy(timeout=0.3)
+def write_until_late():
+    output("in time")
+    time.sleep(0.8)
+    output("late")
+    entered.set()

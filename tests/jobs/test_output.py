@@ -1,0 +1,345 @@
+"""Output: text that jobs write while they run, stored in chunks by their worker."""
+
+import asyncio
+
+import pytest
+from django.db import OperationalError
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from notifications.api import aoutput_from, output
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.transitions import manual, output_storage
+from notifications.jobs.transitions.output_storage import OutputBuffer, buffer_of, store_output
+from notifications.jobs.worker.execution import Execution
+from notifications.models import Attempt, Job, OutputChunk
+from notifications.streams.purging import purge
+from notifications.streams.retention import Pruning
+from notifications.testing import output as stored_output
+from notifications.testing import run_jobs, run_until_idle
+from tests.jobs import output_tasks
+from tests.jobs.conftest import until_done, until_state
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.database_law
+
+
+@pytest.fixture(autouse=True)
+def events():
+    for event in (output_tasks.entered, output_tasks.go_on, output_tasks.closed):
+        event.clear()
+    yield
+    output_tasks.go_on.set()
+
+
+def chunks(result):
+    return list(OutputChunk.objects.filter(job=result.id).order_by("start"))
+
+
+def assert_contiguous(result):
+    """Each chunk begins where the one before it ends, in bytes of UTF-8."""
+    end = 0
+    for chunk in chunks(result):
+        assert chunk.start == end
+        end += len(chunk.text.encode())
+    return end
+
+
+def test_tokens_are_stored_together(worker):
+    """10,000 tokens are a few rows, and all of them are stored when the job has ended."""
+    result = output_tasks.stream.enqueue(10_000)
+    (job,) = until_done(result)
+    expected = "".join(f"token {number} " for number in range(10_000))
+    assert stored_output(result) == stored_output(str(result.id)) == expected
+    assert job.result == str(len(expected))
+    assert assert_contiguous(result) == len(expected)
+    assert len(chunks(result)) < 100
+    assert {(chunk.attempt, chunk.fence) for chunk in chunks(result)} == {(1, 1)}
+
+
+def test_it_is_stored_while_the_job_runs(worker):
+    result = output_tasks.hold.enqueue()
+    wait_until(lambda: stored_output(result) == "before ", what="the output")
+    assert Job.objects.get(id=result.id).state == "running"
+    output_tasks.go_on.set()
+    until_done(result)
+    assert stored_output(result) == "before after"
+
+
+def test_the_last_of_it_and_the_end_are_one_transaction(db):
+    job = Job.objects.get(id=output_tasks.write.enqueue("a", "b").id)
+    with CaptureQueriesContext(connection()) as queries:
+        run_jobs()
+    statements = [query["sql"] for query in queries]
+    [at] = [n for n, sql in enumerate(statements) if "INTO notifications_outputchunk" in sql]
+    end = next(n for n, sql in enumerate(statements) if n > at and "SET state" in sql.replace('"', ""))
+    assert not any("SAVEPOINT" in sql for sql in statements[at:end])
+    assert stored_output(job) == "ab"
+
+
+def test_inline(db):
+    result = output_tasks.fail_twice.enqueue()
+    run_until_idle()
+    assert stored_output(result) == "text 1\n\x1eattempt 2\ntext 2\n\x1eattempt 3\ntext 3"
+    assert_contiguous(result)
+
+
+def test_outside_of_a_job(db):
+    """Nothing is stored; the text is checked all the same."""
+    output("nothing")
+    assert asyncio.run(aoutput_from(output_tasks.tokens(3, "{}"))) == "012"
+    with pytest.raises(
+        TypeError, match=r"text must be a string, not bytes\. Decode bytes with errors='replace'"
+    ):
+        output(b"bytes")
+    assert not OutputChunk.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "error"),
+    [
+        (output_tasks.write_bytes, "text must be a string, not bytes"),
+        (output_tasks.stream_list, "texts must be an async iterator, not list"),
+    ],
+)
+def test_wrong_types(db, task, error):
+    result = task.enqueue()
+    run_jobs()
+    assert error in Attempt.objects.get(job_id=result.id).traceback
+    assert stored_output(result) == ""
+
+
+def test_text_that_databases_and_readers_cannot_take(db):
+    """It is replaced, and no job fails because of what a model says. Ends of lines may be divided between calls."""
+    result = output_tasks.write_lone_surrogate.enqueue()
+    lines = output_tasks.write.enqueue("a\r", "\nb\rc\r\n", "d\n\r", "", "e\r")
+    run_jobs()
+    assert stored_output(result) == "a\ufffdb\ufffdc\ufffdd"
+    assert stored_output(lines) == "a\nb\nc\nd\n\ne\n"
+
+
+@pytest.mark.parametrize("text", ["é", "語", "🚀", "a🚀"])
+def test_chunks_end_between_characters(worker, settings, text):
+    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 100_001}
+    result = output_tasks.write_repeated.enqueue(text, 100_000)
+    until_done(result)
+    stored = stored_output(result)
+    assert stored.endswith("\n\x1ecut\n")
+    kept = stored.removesuffix("\n\x1ecut\n")
+    assert (text * 100_000).startswith(kept)
+    assert 100_001 - 4 < len(kept.encode()) <= 100_001
+    assert_contiguous(result)
+    assert max(len(chunk.text.encode()) for chunk in chunks(result)) <= 8 * 1024
+
+
+def test_more_than_the_limit(worker):
+    """64 MiB: the first MiB is stored, the buffer never has more, and the end says that it was cut."""
+    result = output_tasks.write_much.enqueue(64)
+    (job,) = until_done(result)
+    assert job.state == "succeeded"
+    assert stored_output(result) == "x" * 1024 * 1024 + "\n\x1ecut\n"
+    assert_contiguous(result)
+
+
+def test_the_limit_is_one_of_all_attempts(db, settings):
+    """What an attempt writes counts, and nothing follows the line that says that it was cut."""
+    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 40}
+    result = output_tasks.fail_twice.enqueue("twenty characters, .")
+    run_until_idle()
+    assert stored_output(result) == "twenty characters, . 1\n\x1eattempt 2\ntwenty\n\x1ecut\n"
+    exact = output_tasks.write.enqueue("x" * 40, "")
+    run_jobs()
+    assert stored_output(exact) == "x" * 40
+
+
+def test_from_twenty_threads(worker):
+    """No line is lost or divided, and those of a thread stay in order."""
+    result = output_tasks.write_from_threads.enqueue(20, 500)
+    until_done(result)
+    lines = stored_output(result).splitlines()
+    assert len(lines) == 10_000
+    for number in range(20):
+        assert [line for line in lines if line.startswith(f"{number:02} ")] == [
+            f"{number:02} {line:04}" for line in range(500)
+        ]
+
+
+def test_an_execution_after_a_wait(worker):
+    """It is the same attempt, and executed from the start: a line says so."""
+    result = output_tasks.write_and_pause.enqueue()
+    until_done(result)
+    assert stored_output(result) == "first \n\x1econtinued\nfirst second"
+    assert {chunk.attempt for chunk in chunks(result)} == {1}
+    assert len({chunk.fence for chunk in chunks(result)}) == 2
+    assert_contiguous(result)
+
+
+def test_in_a_transaction_of_the_task(worker):
+    """As with progress, its rollback changes nothing: the worker stores the output."""
+    result = output_tasks.write_in_transaction.enqueue()
+    until_done(result)
+    assert stored_output(result) == "stays"
+
+
+def test_cancelled(worker):
+    """The iterator is closed, and what was written until then stays."""
+    result = output_tasks.stream.enqueue(1_000, "{} ", 0.01)
+    wait_until(lambda: stored_output(result), what="output")
+    manual.cancel([Job.objects.get(id=result.id).id])
+    until_state(result, "cancelled")
+    assert output_tasks.closed.is_set()
+    assert stored_output(result).startswith("0 1 2 ")
+    assert_contiguous(result)
+
+
+def test_an_attempt_that_is_over_writes_nothing(worker):
+    result = output_tasks.write_until_late.enqueue()
+    (job,) = until_done(result)
+    assert job.state == "failed"
+    wait_until(output_tasks.entered.is_set, what="the thread to go on")
+    assert stored_output(result) == "in time"
+
+
+def test_a_claim_that_is_void_stores_nothing(worker):
+    """Another worker has claimed the job: what is stored stays, and nothing follows."""
+    result = output_tasks.hold.enqueue()
+    wait_until(lambda: stored_output(result), what="output")
+    Job.objects.filter(id=result.id).update(fence=7)
+    output_tasks.go_on.set()
+    wait_until(lambda: not worker.worker.state.executions, what="the attempt to end")
+    assert stored_output(result) == "before "
+
+
+@pytest.fixture
+def running(db):
+    """running() returns the claimed row of a running job."""
+
+    def make(fence=1):
+        result = output_tasks.write.enqueue()
+        Job.objects.filter(id=result.id).update(state="running", fence=fence, attempt=1)
+        return Job.objects.get(id=result.id)
+
+    return make
+
+
+def test_groups_of_several_jobs(running):
+    """In one transaction; of one that another worker has claimed nothing is stored, nor is anything kept."""
+    jobs = [running() for _ in range(3)]
+    for job in jobs:
+        buffer_of(job).append("text")
+    Job.objects.filter(id=jobs[1].id).update(fence=2)
+    assert store_output(jobs) == []
+    assert [stored_output(job) for job in jobs] == ["text", "", "text"]
+    buffer_of(jobs[1]).append("more")
+    assert len(jobs[1].unstored_output) == 0
+
+
+@pytest.mark.parametrize("fence", [1, 2])
+@pytest.mark.parametrize("committed", [True, False])
+def test_the_answer_to_a_commit_is_lost(running, monkeypatch, committed, fence):
+    """Nothing is stored twice, and nothing is lost."""
+    job = running(fence)
+    if fence > 1:
+        OutputChunk.objects.create(
+            job=job.id, start=0, text="old", attempt=1, fence=1, created_at=timezone.now()
+        )
+    retrying_atomic = output_storage.retrying_atomic
+
+    def lose_answer(write):
+        if committed:
+            retrying_atomic(write)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    mark = "old\n\x1econtinued\n" if fence > 1 else ""
+    for text, expected in (("one ", "one "), ("two ", "one two more ")):
+        buffer_of(job).append(text)
+        with monkeypatch.context() as patched:
+            patched.setattr(output_storage, "retrying_atomic", lose_answer)
+            with pytest.raises(OperationalError):
+                store_output([job])
+        if text == "two ":
+            buffer_of(job).append("more ")
+        assert store_output([job]) == []
+        assert stored_output(job) == mark + expected
+    assert_contiguous(job)
+
+
+def test_it_is_stored_when_the_database_is_back(worker, monkeypatch):
+    failures = []
+
+    def fail(write):
+        failures.append(1)
+        if len(failures) < 3:
+            raise OperationalError("database is locked")
+        return store_output(write)
+
+    monkeypatch.setattr(output_storage, "store_output", fail)
+    result = output_tasks.hold.enqueue()
+    wait_until(lambda: stored_output(result), what="output")
+    assert len(failures) == 3
+    output_tasks.go_on.set()
+    until_done(result)
+    assert stored_output(result) == "before after"
+
+
+def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
+    """It is dropped and logged; that of other jobs is stored, and all jobs end."""
+
+    def refuse(jobs):
+        if any(job.args == '["bad"]' for job in jobs):
+            raise ValueError("refused")
+        return store_output(jobs)
+
+    monkeypatch.setattr(output_storage, "store_output", refuse)
+    monkeypatch.setattr("notifications.jobs.worker.output_loop.MAX_LAST_BYTES", 0)
+    bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
+    until_done(bad, good)
+    assert (stored_output(bad), stored_output(good)) == ("", "good")
+    assert f"Dropped the output of job {bad.id}" in caplog.text
+
+
+def test_pruned_with_their_jobs(db, monkeypatch):
+    """In pieces, if there are many, and the jobs after the last piece."""
+    monkeypatch.setattr("notifications.streams.purging.MAX_OUTPUT_PER_CHUNK", 10)
+    monkeypatch.setattr(output_storage, "MAX_CHUNK_BYTES", 4)
+    results = [output_tasks.write.enqueue("x" * 100) for _ in range(2)]
+    run_jobs()
+    assert OutputChunk.objects.count() == 50
+    pruning = Pruning(timezone.now())
+    assert pruning.prune_chunk() == 10
+    assert Job.objects.count() == len(results)
+    while pruning.prune_chunk() is not None:
+        pass
+    assert not OutputChunk.objects.exists() and not Job.objects.exists()
+
+
+def test_purged_with_their_user(transactional_db, user, monkeypatch):
+    monkeypatch.setattr("notifications.streams.purging.MAX_OUTPUT_PER_CHUNK", 10)
+    monkeypatch.setattr(output_storage, "MAX_CHUNK_BYTES", 4)
+    output_tasks.write.using(owner=user).enqueue("x" * 100)
+    run_jobs()
+    assert purge(user.pk)
+    assert not OutputChunk.objects.exists() and not Job.objects.exists()
+
+
+def test_an_observed_task_is_refused(running):
+    """Its execution cannot store output."""
+
+    async def run():
+        from notifications.context import set_current_execution
+
+        set_current_execution(Execution(ClaimedJob(running_job), lambda execution: None))
+        with pytest.raises(RuntimeError, match="An observed Celery task cannot write output"):
+            output("text")
+
+    running_job = running()
+    asyncio.run(run())
+
+
+def test_a_buffer_is_bounded(settings):
+    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 10}
+    buffer = OutputBuffer()
+    for _ in range(5):
+        buffer.append("x" * 1_000)
+    assert len(buffer) == 10 + len(output_storage.CUT)
