@@ -81,10 +81,17 @@ def test_kills(world):
     world.start()
     world.kill_until_done()
     world.converge()
+    problems, summary = find_problems(world)
+    print(summary)
+    assert not problems, summary
+
+
+def find_problems(world):
+    """Return what contradicts the promises, and a text of it."""
     ledger = Ledger(world)
-    print(ledger.summary())
     problems = ledger.find_problems()
-    assert not problems, "\n".join([f"FAULT_SEED={SEED}: {len(problems)} problems", *problems[:40]])
+    heading = [f"FAULT_SEED={SEED}: {len(problems)} problems"] if problems else []
+    return problems, "\n".join([ledger.summary(), *heading, *problems[:40]])
 
 
 class World:
@@ -136,17 +143,25 @@ class World:
         assert not self.readers.problems, self.readers.problems
 
     def converge(self):
-        """Wait until nothing is open, as long as less is open each minute."""
+        """Wait until nothing is open, as long as less is open each minute.
+
+        What stays open for longer may be tried again although it must not be: the error then has all problems.
+        """
         self.readers.stop()
         self.servers.moods.is_calm = True
         workers = [self.engine.start_worker("--concurrency", str(CONCURRENCY)) for _ in range(WORKERS)]
-        while left := self.count_open():
-            wait_until(
-                lambda left=left: self.count_open() < left,
-                timeout=TIMEOUT_SECONDS,
-                every=0.2,
-                what=f"less than {left} open deliveries and jobs",
-            )
+        try:
+            while left := self.count_open():
+                wait_until(
+                    lambda left=left: self.count_open() < left,
+                    timeout=TIMEOUT_SECONDS,
+                    every=0.2,
+                    what=f"less than {left} open deliveries and jobs",
+                )
+        except AssertionError as exc:
+            for worker in workers:
+                worker.kill()
+            raise AssertionError(f"{exc}\n{find_problems(self)[1]}") from exc
         for worker in workers:
             worker.stop()
 
