@@ -18,7 +18,9 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.arguments import describe_arguments
 from notifications.admin.job_attempts import read_attempts
+from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
+from notifications.deliveries.calls import events_of_calls
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification
 from notifications.streams import listing
@@ -108,6 +110,11 @@ class JobDetailsMixin(_ModelAdmin):
         """Return the id in the W3C trace header of the request that enqueued the job."""
         parts = job.trace.partition("\n")[0].split("-")
         return parts[1] if len(parts) == 4 else "-"
+
+    @admin.display(description=_("calls to programs"), empty_value="-")
+    def calls(self, job: Job) -> str:
+        """Return what became of the callback of the job and of the webhooks for its events."""
+        return lines_of_events(events_of_calls(job=job.pk))
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:

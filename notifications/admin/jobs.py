@@ -61,7 +61,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     sortable_by = ("created_at",)
     fieldsets = (
         (None, {"fields": ("title", "user", "url", "state_now", "progress", "attempts_of", "problem")}),
-        (_("Outcome"), {"fields": ("result_text", "notification")}),
+        (_("Outcome"), {"fields": ("result_text", "notification", "calls")}),
         (
             _("Call"),
             {

@@ -8,8 +8,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import mark_safe
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import notification_filters
@@ -17,7 +16,7 @@ from notifications.admin.broadcasts.composing import SEND_PERMISSION
 from notifications.admin.deliveries import DeliveriesMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
-from notifications.admin.schedules import moment
+from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
 from notifications.deliveries.timeline import timeline
 from notifications.models import Broadcast, Notification
@@ -88,11 +87,7 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
 
     @admin.display(description=_("what happened to it"))
     def timeline(self, row: Notification) -> str:
-        return format_html_join(
-            mark_safe("<br>"),
-            "{}{}",
-            ((f"{moment(event.at)} · " if event.at else "", event.text) for event in timeline(row)),
-        )
+        return lines_of_events(timeline(row))
 
 
 def _read_ids(user: Any) -> list[Any] | None:

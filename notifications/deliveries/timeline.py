@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import NamedTuple
-from urllib.parse import urlsplit
-from uuid import UUID
 
 from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
+from notifications.deliveries.calls import Event, events_of_calls, in_order
 from notifications.deliveries.devices import of_user
-from notifications.models import Delivery, JobCallback, Notification, WebhookAttempt
+from notifications.models import Delivery, Notification
 from notifications.streams.marking_seen import first_mark, seen_positions
 from notifications.streams.preferences import is_muted
-
-#: Attempts to call the URL of a request that are listed: those of two ends of a job.
-MAX_ATTEMPTS_SHOWN = 20
-
-
-class Event(NamedTuple):
-    """Something that happened to a notification, or is to happen.
-
-    ``at``
-        None if it is not known when.
-    """
-
-    at: datetime | None
-    text: str
 
 
 def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
     """Return the events of a notification in the order of their times; those without a time come last.
 
-    With ``for_user`` they are what its user may read: without ids of jobs, the errors of servers, and
-    times that are to come.
+    With ``for_user`` they are what its user may read: without ids of jobs, the errors of servers, times of deliveries
+    that are to come, and the webhooks of the site and of others.
     """
     deliveries = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
     names = {str(device.id): device.name for device in of_user(row.user_id)}
     events = list(_events_on_the_page(row))
     for delivery in deliveries:
         events += describe(delivery, names, for_user)
-    if row.job:
-        events += events_of_callback(row.job)
-    return sorted(events, key=lambda event: (event.at is None, event.at or row.created_at))
+    events += events_of_calls(row.pk, row.job, reader=row.user_id if for_user else None)
+    return in_order(events)
 
 
 def _events_on_the_page(row: Notification) -> Iterator[Event]:
@@ -64,32 +46,6 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         if mark and mark.browser:
             text = _("Shown in the bell or the inbox: %(browser)s.") % {"browser": mark.browser}
         yield Event(mark.at if mark else None, text)
-
-
-def events_of_callback(job: UUID) -> Iterator[Event]:
-    """Yield the attempts to call the URL that a request has sent with its job. Of the URL they have the host only."""
-    callback = JobCallback.objects.using(database()).filter(job=job).first()
-    if callback is None:
-        return
-    attempts = WebhookAttempt.objects.using(database()).filter(endpoint=job).order_by("started_at", "id")
-    found = list(attempts[:MAX_ATTEMPTS_SHOWN])
-    host = urlsplit(callback.url).hostname or ""
-    if not found:
-        yield Event(None, _("Callback to %(host)s: not sent yet.") % {"host": host})
-    for attempt in found:
-        text = _("Callback to %(host)s: status %(status)s after %(milliseconds)d ms.")
-        if attempt.status is None:
-            text = _("Callback to %(host)s: no answer (%(error)s).")
-        yield Event(
-            attempt.started_at,
-            text
-            % {
-                "host": host,
-                "status": attempt.status,
-                "milliseconds": attempt.milliseconds,
-                "error": attempt.error,
-            },
-        )
 
 
 def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:

@@ -215,6 +215,8 @@ class Job(models.Model):
     schedule = models.CharField(
         _("schedule"), max_length=100, blank=True, default="", db_default="", editable=False
     )
+    #: The notification or job of whose event a webhook or callback tells. NULL: another job.
+    event_source = models.UUIDField(null=True, blank=True, editable=False)
     cancel_requested_at = MomentField(null=True, blank=True)
     #: Whether a user other than the owner requested the cancellation, of which the owner is notified then.
     cancelled_by_other = models.BooleanField(default=False)
@@ -254,6 +256,7 @@ class Job(models.Model):
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),
+            _job_index("event", "event_source", "id", event_source__isnull=False),
             *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in states.LISTED_BY_INDEX),
             _job_index("list", "created_at", "id"),  # ids of observed tasks do not ascend with time
         ]

@@ -85,6 +85,7 @@ class WebhookAttempt(models.Model):
         indexes = [
             models.Index(fields=["endpoint", "started_at"], name="notifications_webhook_log"),
             models.Index(fields=["started_at"], name="notifications_webhook_old"),
+            models.Index(fields=["job"], name="notifications_webhook_job"),
         ]
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from notifications.context import current_execution
 from notifications.db.transactions import database, retrying_atomic
 from notifications.deliveries.decisions import read_recipient
 from notifications.deliveries.sending import queue_name
-from notifications.exceptions import NotificationsError
+from notifications.exceptions import JobError
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.notifying import notify
@@ -51,7 +51,7 @@ GONE = 410
 Reason: Any = WebhookEndpoint.OffReason
 
 
-class WebhookFailed(NotificationsError):
+class WebhookFailed(JobError):
     """An attempt has failed; another one follows after ``retry_after`` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
@@ -59,7 +59,7 @@ class WebhookFailed(NotificationsError):
         self.retry_after = retry_after
 
 
-class WebhookNotSent(NotificationsError):
+class WebhookNotSent(JobError):
     """The event was not sent, and is not tried again. A retry of its job by hand sends it."""
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from notifications import api, streams, webhooks
 from notifications.deliveries import devices, sending
+from notifications.deliveries.timeline import timeline
 from notifications.engines import lane_changes, quarantine, resending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -151,6 +152,23 @@ def send_webhook(user):
     webhooks.delete(endpoint.id)
 
 
+def explain_calls(user):
+    """Of a notification of which a program was told."""
+    endpoint = webhooks.create("https://hooks.example/", owner=user)
+    (id,) = api.notify(user, "Hello")
+    sent = Job.objects.get(event_source=id)
+    attempt = WebhookAttempt(
+        endpoint=endpoint.id,
+        job=sent.pk,
+        event="notification.created",
+        started_at=timezone.now(),
+        milliseconds=1,
+    )
+    attempt.save()
+    assert "no answer" in str(timeline(Notification.objects.get(pk=id)))
+    webhooks.delete(endpoint.id)
+
+
 def wait(user):
     """Beside many waits that have ended, or are not due."""
     now = timezone.now()
@@ -263,6 +281,7 @@ OPERATIONS = {
     "handing jobs over": hand_jobs_over,
     "enqueueing deliveries": deliver,
     "sending a webhook": send_webhook,
+    "explaining calls": explain_calls,
     "devices": use_devices,
 }
 

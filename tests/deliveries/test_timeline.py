@@ -134,15 +134,19 @@ def test_command(notified, settings):
     )
 
 
-def test_command_for_a_user(notified, other_user):
+def test_command_for_a_user(notified, other_user, make_user):
     """Those of the last day, the newest last."""
     old, first, second = notified("old"), notified("first"), notified("second")
     notify(other_user, "of another")
+    make_user("eve")
     Notification.objects.filter(id=old.notification).update(created_at=timezone.now() - timedelta(days=2))
     lines = [line for line in explain("--user", "ada").splitlines() if not line.startswith(" ")]
     assert lines == [f"{first.notification} first", f"{second.notification} second"]
-    assert "old" in explain("--user", "ada", "--days", "3")
-    assert "has got no notification" in explain("--user", "bob", "--days", "0.0000001")
+    assert "old" in explain("--user", "ada", "--since", "3d")
+    assert lines == [
+        line for line in explain("--user", "ada", "--since", "1d").splitlines() if line[0] != " "
+    ]
+    assert "has got no notification" in explain("--user", "eve", "--since", "30m")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,12 @@ def test_command_for_a_user(notified, other_user):
         (["00000000-0000-0000-0000-000000000001"], "There is no notification"),
         (["00000000-0000-0000-0000-000000000001", "--user", "ada"], "Name one notification"),
         (["--user", "nobody"], "There is no user 'nobody'"),
-        (["--user", "ada", "--days", "0"], "It must be above 0"),
+        (
+            ["--user", "ada", "--since", "0d"],
+            "--since is 0d. It must be a number and a unit: 1d, 12h or 30m.",
+        ),
+        (["--user", "ada", "--since", "1"], "--since is 1."),
+        (["--user", "ada", "--since", "99999d"], "--since is 99999d."),
     ],
 )
 def test_wrong_arguments(user, arguments, problem):

@@ -144,18 +144,26 @@ def test_second_end(origins, receiver, request_job):
     assert len(receiver.requests) == 2 and len({event["id"] for event in receiver.events}) == 2
 
 
-def test_explained(origins, receiver, request_job, capsys):
-    """Its host is shown, its path may be a secret."""
+def test_explained(origins, receiver, request_job, admin_client, capsys):
+    """Its host is shown, its path may be a secret: with the notification, and with the job before it has ended too."""
     response = request_job(receiver.url("/hook?token=secret"))
     job = job_of(response)
+    call_command("notifications", "jobs", "show", str(job.id))
+    assert "Callback to 127.0.0.1: not sent yet." in capsys.readouterr().out
     run_jobs()
     row = Notification.objects.get(job=job.id)
+    for path in (f"notification/{row.id}", f"job/{job.id}"):
+        page = admin_client.get(f"/admin/notifications/{path}/change/").content.decode()
+        assert "Callback to 127.0.0.1: status 204 after " in page and "secret" not in page
     WebhookAttempt.objects.update(status=None, error="Timeout")
     call_command("notifications", "explain", str(row.id))
     shown = capsys.readouterr().out
     assert "Callback to 127.0.0.1: no answer (Timeout)." in shown and "secret" not in shown
+    Job.objects.filter(task_path=call.module_path).update(state="queued", attempt=0)
     WebhookAttempt.objects.all().delete()
     assert texts(row) == ["Callback to 127.0.0.1: not sent yet."]
+    Job.objects.filter(task_path=call.module_path).update(attempt=1)
+    assert texts(row) == ["Callback to 127.0.0.1: will be sent again, as attempt 2 of 9."]
 
 
 class TestReplays:

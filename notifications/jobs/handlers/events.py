@@ -13,6 +13,7 @@ from copy import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.utils import translation
 
@@ -86,14 +87,14 @@ class Receivers:
         """Return whether an event of a user has receivers."""
         return type in self._handlers or bool(self._endpoints and self._endpoints.find(type, user))
 
-    def build_jobs(self, type: str, user: Any, event: Item, **columns: Any) -> Iterator[Job]:
-        """Yield the unsaved jobs of an event."""
+    def build_jobs(self, type: str, user: Any, event: Item, source: UUID, **columns: Any) -> Iterator[Job]:
+        """Yield the unsaved jobs of an event of a notification or job, whose id is the ``source``."""
         for handler in self._handlers.get(type, ()):
             yield _build(handler, event, **columns)
         value, text = event
         for id in self._endpoints.find(type, user) if self._endpoints and self._webhook else ():
             with_endpoint = {"endpoint": id, **(value or {})}, f'{{"endpoint":"{id}",{text[1:]}'
-            yield _build(self._webhook, with_endpoint, **columns)  # type: ignore[arg-type]
+            yield _build(self._webhook, with_endpoint, event_source=source, **columns)  # type: ignore[arg-type]
 
 
 def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
@@ -116,7 +117,9 @@ def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
             made = make_item(written), make_item(notification) if notification else NO_ITEM
             for type in types:
                 event = _make_event(type, written, notification, *made)
-                built += receivers.build_jobs(type, user, event, language=job.language, trace=job.trace)
+                source = notification.id if notification and type == NOTIFICATION_CREATED else job.id
+                columns = {"language": job.language, "trace": job.trace}
+                built += receivers.build_jobs(type, user, event, source, **columns)
     return built
 
 
@@ -132,7 +135,7 @@ def build_jobs_for_waiting(jobs: Sequence[Job], now: datetime) -> list[Job]:
             written.version += 1
             event = _make_event(JOB_WAITING, written, None, make_item(written), NO_ITEM, at=now)
             columns = {"language": job.language, "trace": job.trace}
-            built += receivers.build_jobs(JOB_WAITING, job.user_id, event, **columns)
+            built += receivers.build_jobs(JOB_WAITING, job.user_id, event, job.id, **columns)
     return built
 
 
@@ -150,7 +153,7 @@ def build_jobs_for_notifications(
     for row in rows if receivers else ():
         if receivers.exist(type, row.user_id):
             event = _make_event(type, None, row, NO_ITEM, make_item(row), at=at)
-            built += receivers.build_jobs(type, row.user_id, event, **columns)
+            built += receivers.build_jobs(type, row.user_id, event, row.id, **columns)
     return built
 
 
@@ -229,7 +232,8 @@ def _build_callback(job: Job, url: str) -> Job:
         "job": str(job.id),
         "host": urlsplit(url).hostname or "",
     }
-    return _build(handler, (event, serializers.encode(event)), language=job.language, trace=job.trace)
+    columns = {"language": job.language, "trace": job.trace, "event_source": job.id}
+    return _build(handler, (event, serializers.encode(event)), **columns)
 
 
 def _end_id(job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
@@ -21,23 +22,28 @@ from notifications.models import Notification
 MAX_NOTIFICATIONS = 100
 
 
+#: What ``--since`` takes: a number of one of these units.
+AGE = re.compile(r"([0-9]{1,4})([dhm])", re.ASCII)
+UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
 class ExplainCommand(ManagementCommand):
     help = (
         "Print what happened to notifications: when they were read, and which e-mails were sent, or why not."
     )
-    examples = ("0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21", "--user ada --days 1")
+    examples = ("0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21", "--user ada --since 1d")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("id", nargs="?", help="the id of a notification")
         parser.add_argument("--user", metavar="USERNAME", help="those of this user, the newest last")
         parser.add_argument(
-            "--days", type=float, default=1.0, help="with --user: of so many days (default: 1)"
+            "--since", metavar="TIME", default="1d", help="with --user: as long ago as 1d, 12h or 30m (1d)"
         )
 
-    def handle(self, *args: Any, id: str | None, user: str | None, days: float, **options: Any) -> None:
+    def handle(self, *args: Any, id: str | None, user: str | None, since: str, **options: Any) -> None:
         if (id is None) == (user is None):
             raise CommandError("Name one notification by its id, or a user: explain --user ada.")
-        rows = self.read_one(id) if id is not None else self.read_those_of(user, days)
+        rows = self.read_one(id) if id is not None else self.read_those_of(user, since)
         # In one language, as the output of all commands.
         with translation.override("en"):
             for row in rows:
@@ -56,21 +62,18 @@ class ExplainCommand(ManagementCommand):
             )
         return rows
 
-    def read_those_of(self, username: str | None, days: float) -> list[Notification]:
+    def read_those_of(self, username: str | None, since: str) -> list[Notification]:
         """Return the newest notifications of a user, the oldest first. Raises CommandError."""
-        if not 0 < days < 100_000:
-            raise CommandError(f"--days is {days}. It must be above 0.")
+        after = times.now() - parse_age(since)
         users = get_user_model()
         try:
             key = users._default_manager.get_by_natural_key(username).pk
         except users.DoesNotExist as exc:
             raise CommandError(f"There is no user {username!r}. Check the spelling.") from exc
-        rows = Notification.objects.using(database()).filter(
-            user=key, created_at__gte=times.now() - timedelta(days)
-        )
+        rows = Notification.objects.using(database()).filter(user=key, created_at__gte=after)
         newest = rows.order_by("-created_at", "-id")[:MAX_NOTIFICATIONS]
         if not newest:
-            self.stderr.write_plain(f"{username} has got no notification for so long: --days {days:g}.")
+            self.stderr.write_plain(f"{username} has got no notification for so long: --since {since}.")
         return list(reversed(newest))
 
     def print_timeline(self, row: Notification) -> None:
@@ -79,3 +82,11 @@ class ExplainCommand(ManagementCommand):
         for event in timeline(row):
             at = timezone.localtime(event.at).strftime("%Y-%m-%d %H:%M:%S") if event.at else " " * 19
             self.stdout.write(f"  {at}  {event.text}")
+
+
+def parse_age(text: str) -> timedelta:
+    """Return the time that ``--since`` names. Raises CommandError."""
+    match = AGE.fullmatch(text)
+    if match is None or not int(match[1]):
+        raise CommandError(f"--since is {text}. It must be a number and a unit: 1d, 12h or 30m.")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})

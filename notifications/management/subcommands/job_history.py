@@ -1,13 +1,16 @@
-"""The steps and attempts of a job, for ``jobs show``."""
+"""The steps and attempts of a job, and the calls to programs, for ``jobs show``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from django.utils import translation
+
 from notifications import serializers
+from notifications.deliveries.calls import events_of_calls
 from notifications.jobs.step_list import StepList, StoredStep
-from notifications.models import Attempt
+from notifications.models import Attempt, Job
 
 
 def describe_steps(steps: StepList) -> Iterator[str]:
@@ -29,6 +32,25 @@ def step_item(step: StoredStep) -> dict[str, Any]:
         "seconds": None if step.took is None else step.took.total_seconds(),
         "result": step.result,
     }
+
+
+def describe_calls(job: Job) -> Iterator[str]:
+    """Yield the lines of a job's callback and of the webhooks for its events, none if it has none."""
+    with translation.override("en"):  # as all output of commands
+        events = events_of_calls(job=job.pk)
+    if events:
+        yield "\nCalls to programs"
+    for event in events:
+        yield " ".join(filter(None, (serializers.format_time(event.at), event.text)))
+
+
+def call_items(job: Job) -> list[dict[str, Any]]:
+    """Return the same for ``--json``."""
+    with translation.override("en"):
+        return [
+            {"at": serializers.format_time(event.at), "text": event.text}
+            for event in events_of_calls(job=job.pk)
+        ]
 
 
 def attempt_item(attempt: Attempt) -> dict[str, Any]:

@@ -26,7 +26,13 @@ from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
 from notifications.management.subcommands import bulk_changes, job_answers
 from notifications.management.subcommands.job_changes import JobChanges
-from notifications.management.subcommands.job_history import attempt_item, describe_steps, step_item
+from notifications.management.subcommands.job_history import (
+    attempt_item,
+    call_items,
+    describe_calls,
+    describe_steps,
+    step_item,
+)
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Attempt, Job
 from notifications.operations import unserved_engines
@@ -151,6 +157,7 @@ class JobsCommand(ManagementCommand):
                         **item(job),
                         "steps": [step_item(step) for step in steps.first],
                         "attempts": [attempt_item(attempt) for attempt in attempts],
+                        "calls": call_items(job),
                     }
                 )
             )
@@ -175,7 +182,7 @@ class JobsCommand(ManagementCommand):
         for name, value in facts.items():
             if value not in (None, ""):
                 self.stdout.write(f"{name + ':':<13} {value}")
-        for line in describe_steps(steps):
+        for line in (*describe_steps(steps), *describe_calls(job)):
             self.stdout.write(line)
         for attempt in attempts:
             self.stdout.write(
