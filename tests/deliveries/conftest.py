@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.deliveries import sending, vapid
-from notifications.models import Delivery
+from notifications.models import Delivery, Digest, Job
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -92,6 +92,14 @@ def send_all():
     send_due()
     while Delivery.objects.filter(state="pending").exists():
         send_due()
+
+
+def send_digests():
+    """Do what happens when the windows of all digests end."""
+    now = timezone.now()
+    Digest.objects.update(due_at=now)
+    Job.objects.filter(state="queued", run_after__isnull=False).update(run_after=now)
+    run_jobs()
 
 
 @pytest.fixture

@@ -4,19 +4,23 @@ import email.policy
 import re
 import smtplib
 from email.parser import BytesParser
+from html import unescape
 
 import pytest
+from django.apps import apps
 from django.core.mail.backends.locmem import EmailBackend
 from django.test import Client
 from django.utils import translation
 
+from notifications.api import notify
 from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
 from notifications.deliveries.errors import is_certain, may_pass
 from notifications.deliveries.sending import fail_abandoned
 from notifications.deliveries.timeline import timeline
-from notifications.models import Delivery, Job, Notification, Preference, Reader, Stream
-from notifications.testing import run_until_idle
-from tests.deliveries.conftest import send_due
+from notifications.models import Delivery, Job, Notification, Preference, Reader
+from notifications.testing import run_jobs, run_until_idle
+from tests.deliveries.conftest import send_digests, send_due
+from tests.jobs import wait_tasks
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,29 +52,56 @@ def test_headers_and_both_parts(notified, mailbox):
     assert "prefers-color-scheme: dark" in html
 
 
-def state():
-    """Return what could keep a notification from being sent."""
-    return [
-        *Notification.objects.values_list("read_at", "archived_at"),
-        *Stream.objects.values_list("seen"),
-        *Preference.objects.values_list("category"),
-    ]
+def rows():
+    """Return all rows of this app."""
+    return {
+        model: list(model.objects.order_by("pk").values())
+        for model in apps.get_app_config("notifications").get_models()
+    }
 
 
-def test_links_change_nothing(notified, mailbox, user):
-    """Scanners open each link of an e-mail, also signed in and twice."""
-    notified("The export is ready", url="/notifications/")
+def links_of(envelope):
+    """Return the links of an e-mail, in its headers and in both parts, without the address of the site."""
+    message, text, html = parts(envelope)
+    found = re.findall(r'https://[^\s"<>]+', f"{message['List-Unsubscribe']} {text} {unescape(html)}")
+    return sorted({url.removeprefix("https://site.example") for url in found})
+
+
+@pytest.mark.parametrize("kind", ["notification", "digest", "question"])
+def test_links_change_nothing(user, mailbox, configure, kind):
+    """Scanners open each link of an e-mail twice, also signed in, and first with HEAD."""
+    configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "hourly"}}})
+    if kind == "question":
+        wait_tasks.ask_sync.using(owner=user).enqueue()
+        run_jobs()
+    else:
+        category = "export" if kind == "digest" else ""
+        for name in ("first", "second")[: 1 + (kind == "digest")]:
+            actions = [{"label": "Delete", "post": "/exports/1/delete/"}]
+            notify(
+                user,
+                f"The {name} export is ready",
+                url=f"/notifications/?q={name}",
+                category=category,
+                actions=actions,
+            )
     send_due()
-    _, text, html = parts(mailbox.messages[0])
-    links = {url.removeprefix("https://site.example") for url in re.findall(r'https://[^\s"<]+', text + html)}
-    assert len(links) >= 1 and all(link.startswith("/") for link in links)
+    if kind == "digest":
+        send_digests()
+    (envelope,) = mailbox.messages
+    links = links_of(envelope)
+    # Of the inbox, the preferences and unsubscribing, and those of the notifications.
+    assert len(links) == (5 if kind == "digest" else 4)
+    assert all(link.startswith("/") for link in links)
     client = Client()
     client.force_login(user)
-    before = state()
+    client.get("/notifications/")  # the first page creates the epoch
+    before = rows()
     for each in (client, Client()):
-        for link in sorted(links) * 2:
-            assert each.get(link).status_code in (200, 302)
-    assert state() == before
+        for link in links * 2:
+            for method in (each.head, each.get):
+                assert method(link).status_code in (200, 302), link
+    assert rows() == before
 
 
 def test_address_of_the_site_that_is_not_ascii(notified, mailbox, configure):

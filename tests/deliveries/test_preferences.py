@@ -21,7 +21,7 @@ from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.streams import preferences
 from notifications.testing import run_jobs, run_until_idle
-from tests.deliveries.conftest import send_due
+from tests.deliveries.conftest import send_digests, send_due
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -79,14 +79,6 @@ def transactions_of(connection):
             yield found
     finally:
         del connection._commit
-
-
-def send_digests():
-    """Do what happens when the windows of all digests end."""
-    now = timezone.now()
-    Digest.objects.update(due_at=now)
-    Job.objects.filter(state="queued", run_after__isnull=False).update(run_after=now)
-    run_jobs()
 
 
 class TestChoices:
