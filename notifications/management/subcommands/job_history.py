@@ -8,9 +8,32 @@ from typing import Any
 from django.utils import translation
 
 from notifications import serializers
+from notifications.db.transactions import database
 from notifications.deliveries.calls import events_of_calls
-from notifications.jobs.step_list import StepList, StoredStep
+from notifications.jobs.step_list import StepList, StoredStep, read_steps
 from notifications.models import Attempt, Job
+
+
+def describe_history(job: Job) -> Iterator[str]:
+    """Yield the lines of the steps of a job, the calls to programs, and the attempts."""
+    yield from describe_steps(read_steps(job, with_results=True))
+    yield from describe_calls(job)
+    for attempt in _read_attempts(job):
+        yield f"\nAttempt {attempt.number}: {attempt.outcome} {serializers.format_time(attempt.ended_at)}"
+        yield attempt.traceback.rstrip() or attempt.exception_class_path
+
+
+def history_item(job: Job) -> dict[str, Any]:
+    """Return the same for ``--json``."""
+    return {
+        "steps": [step_item(step) for step in read_steps(job, with_results=True).first],
+        "attempts": [attempt_item(attempt) for attempt in _read_attempts(job)],
+        "calls": call_items(job),
+    }
+
+
+def _read_attempts(job: Job) -> list[Attempt]:
+    return list(Attempt.objects.using(database()).filter(job=job.pk).order_by("number"))
 
 
 def describe_steps(steps: StepList) -> Iterator[str]:

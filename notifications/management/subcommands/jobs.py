@@ -21,20 +21,13 @@ from notifications.engines import label_of
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
-from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
 from notifications.management.subcommands import bulk_changes, job_answers
 from notifications.management.subcommands.job_changes import JobChanges
-from notifications.management.subcommands.job_history import (
-    attempt_item,
-    call_items,
-    describe_calls,
-    describe_steps,
-    step_item,
-)
+from notifications.management.subcommands.job_history import describe_history, history_item
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
-from notifications.models import Attempt, Job
+from notifications.models import Job
 from notifications.operations import unserved_engines
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.realtime import doorbell
@@ -148,19 +141,8 @@ class JobsCommand(ManagementCommand):
                 f"There is no job {id}. It may have been pruned; "
                 "`manage.py notifications jobs list` shows the existing ones."
             )
-        attempts = list(Attempt.objects.using(database()).filter(job=id).order_by("number"))
-        steps = read_steps(job, with_results=True)
         if options["json"]:
-            self.stdout.write(
-                json.dumps(
-                    {
-                        **item(job),
-                        "steps": [step_item(step) for step in steps.first],
-                        "attempts": [attempt_item(attempt) for attempt in attempts],
-                        "calls": call_items(job),
-                    }
-                )
-            )
+            self.stdout.write(json.dumps({**item(job), **history_item(job)}))
             return
         facts = {
             "Title": job.title,
@@ -182,13 +164,8 @@ class JobsCommand(ManagementCommand):
         for name, value in facts.items():
             if value not in (None, ""):
                 self.stdout.write(f"{name + ':':<13} {value}")
-        for line in (*describe_steps(steps), *describe_calls(job)):
+        for line in describe_history(job):
             self.stdout.write(line)
-        for attempt in attempts:
-            self.stdout.write(
-                f"\nAttempt {attempt.number}: {attempt.outcome} {serializers.format_time(attempt.ended_at)}"
-            )
-            self.stdout.write(attempt.traceback.rstrip() or attempt.exception_class_path)
 
     def tail(self, queue: str | None, user: str | None, **options: Any) -> None:
         key = None if user is None else user_key_of(user)
