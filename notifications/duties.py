@@ -13,7 +13,7 @@ from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.deliveries import sending
 from notifications.engines import lane_changes
-from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, waiting
+from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, reminders, waiting
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.operations import stored_times
 from notifications.operations.alerts import evaluation
@@ -82,6 +82,12 @@ def list_duties(process: Upkeep) -> list[Duty]:
             0,
             lambda: process.run_chunks(waiting.end_due_waits),
             condition=waiting.due_condition,
+        ),
+        Duty(
+            "remind of open questions",
+            0,
+            lambda: process.run_chunks(reminders.remind_of_due),
+            condition=reminders.due_condition,
         ),
         Duty(
             "resume cancellations of batches",

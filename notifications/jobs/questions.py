@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_CHOICES, MAX_VALUE_LENGTH = 20, 50
 #: Notifications of the questions that one call asks: one for each question and addressee.
 MAX_NOTIFICATIONS = 100
+#: Reminders of a question.
+MAX_REMINDERS = 10
 _NO_DEFAULT: Any = object()
 
 
@@ -44,6 +46,7 @@ class Question:
     expires: timedelta | None = None
     default: Any = _NO_DEFAULT
     to: Any = None
+    remind: Sequence[timedelta] = ()
 
     def __post_init__(self) -> None:
         validators.text("name", self.name, validators.MAX_KEY_LENGTH, required=True)
@@ -54,6 +57,7 @@ class Question:
             validate_duration("expires", self.expires)
         elif self.default is not _NO_DEFAULT:
             raise ValueError("default needs expires, because it is returned when the question has expired.")
+        _validate_remind(self.remind, self.expires)
 
 
 def question(
@@ -65,6 +69,7 @@ def question(
     expires: timedelta | None = None,
     default: Any = _NO_DEFAULT,
     to: Any = None,
+    remind: Sequence[timedelta] = (),
 ) -> Any:
     """Ask a person, suspend the job until the first answer, and return the value that was chosen.
 
@@ -87,6 +92,9 @@ def question(
         Who is asked, by a notification, and may answer: a user or key, an iterable of at most 100, a group, or a
         permission such as ``"shop.ship_order"``. By default the owner of the job. If none of them is active, those
         with the permission ``notifications.answer_question`` are asked, superusers too.
+    ``remind``
+        When those who were asked are notified again while nobody has answered: at most 10 times after the question is
+        stored, in ascending order, as ``[timedelta(hours=1), timedelta(days=1)]``.
 
     The function of the task is called again from the start when the question was answered: see ``pause()``.
 
@@ -94,7 +102,7 @@ def question(
     RuntimeError without an active user to ask, outside of a job, inside a transaction and in an observed Celery task;
     TypeError and ValueError.
     """
-    one = Question(title, name, choices, body, expires, default, to)
+    one = Question(title, name, choices, body, expires, default, to, remind)
     return _ask("question", [one])[0]
 
 
@@ -107,9 +115,10 @@ async def aquestion(
     expires: timedelta | None = None,
     default: Any = _NO_DEFAULT,
     to: Any = None,
+    remind: Sequence[timedelta] = (),
 ) -> Any:
     """See question()."""
-    one = Question(title, name, choices, body, expires, default, to)
+    one = Question(title, name, choices, body, expires, default, to, remind)
     return (await _aask("aquestion", [one]))[0]
 
 
@@ -204,7 +213,11 @@ def _make(execution: CurrentExecution, one: Question) -> Wait:
     users = find_addressees(one.to, execution.job.user_id)
     wait = Wait(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
     wait.title, wait.lasts = str(one.title), one.expires
-    details = {"choices": _validated_choices(one.choices), "body": str(one.body)}
+    details = {
+        "choices": _validated_choices(one.choices),
+        "body": str(one.body),
+        "remind": [after.total_seconds() for after in one.remind],
+    }
     build_notifications(wait, details, users)
     return wait
 
@@ -222,3 +235,16 @@ def _validated_choices(choices: Any) -> dict[str, str]:
         )
         for value, label in choices.items()
     }
+
+
+def _validate_remind(remind: Any, expires: timedelta | None) -> None:
+    if not isinstance(remind, list | tuple):
+        raise TypeError(f"remind must be a list of timedeltas, not {type(remind).__name__}.")
+    if len(remind) > MAX_REMINDERS:
+        raise ValueError(f"remind has {len(remind)} times. At most {MAX_REMINDERS} are allowed.")
+    for index, after in enumerate(remind):
+        validate_duration(f"remind[{index}]", after)
+    if list(remind) != sorted(set(remind)):
+        raise ValueError("remind must have its times in ascending order, each once.")
+    if remind and expires is not None and remind[-1] >= expires:
+        raise ValueError(f"remind[{len(remind) - 1}] is not before expires, when the question ends.")

@@ -49,6 +49,8 @@ class Wait(models.Model):
     created_at = MomentField(_("created"))
     #: When it ends by itself. NULL: never.
     due_at = MomentField(_("due"), null=True, blank=True)
+    #: When those who were asked a question are notified again. NULL: not any more.
+    remind_at = MomentField(_("next reminder"), null=True, blank=True)
     ended_at = MomentField(_("ended"), null=True, blank=True)
     how = models.CharField(max_length=12, choices=How, blank=True, default="")
     #: JSON: the answer; NULL without one.
@@ -80,6 +82,11 @@ class Wait(models.Model):
         indexes = [
             models.Index(
                 fields=["due_at"], condition=Q(ended_at__isnull=True), name="notifications_wait_due"
+            ),
+            models.Index(
+                fields=["remind_at"],
+                condition=Q(ended_at__isnull=True, remind_at__isnull=False),
+                name="notifications_wait_remind",
             ),
         ]
 

@@ -62,12 +62,13 @@ class _Run:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import finishing, waiting
+        from notifications.jobs.transitions import finishing, reminders, waiting
 
         while True:
             while self._run_one_or_raise():
                 pass
             waiting.end_due_waits()
+            reminders.remind_of_due()
             finishing.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
             if not self._run_one_or_raise():
                 break

@@ -194,10 +194,12 @@ async def ask(**options):
 
 @task
 @policy(max_attempts=1)
-def ask_sync(to=None, expires_ms=None, default=None):
+def ask_sync(to=None, expires_ms=None, default=None, remind_hours=()):
     options = {}
+    if remind_hours:
+        options["remind"] = [timedelta(hours=hours) for hours in remind_hours]
     if expires_ms:
-        options = {"expires": timedelta(milliseconds=expires_ms)} | ({"default": default} if default else {})
+        options |= {"expires": timedelta(milliseconds=expires_ms)} | ({"default": default} if default else {})
     return question("Ship?", name="ship", choices=YES_NO, body="To the new address.", to=to, **options)
 
 
@@ -233,6 +235,14 @@ def ask_wrongly(kind):
             options["choices"] = {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}
         case "default without expires":
             options["default"] = "no"
+        case "a reminder of another type":
+            options["remind"] = [60]
+        case "reminders in the wrong order":
+            options["remind"] = [2 * DAY, DAY]
+        case "11 reminders":
+            options["remind"] = [n * DAY for n in range(1, 12)]
+        case "a reminder after the end":
+            options |= {"remind": [DAY], "expires": DAY}
         case "no permission":
             options["to"] = "everybody"
         case "101 users":

@@ -22,12 +22,17 @@ from notifications.streams.deliveries import insert_deliveries
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
+#: The key of the notifications of a question, by which a reminder replaces the earlier one.
+KEY = "question:{}"
 #: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
 MAX_STREAMS_LOCKED = 100
 
 
-def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any]) -> None:
-    """Set the unsaved notifications of a new question for these users (keys), and its details.
+def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any], *, note: str = "") -> None:
+    """Set the unsaved notifications of a question for these users (keys), and its details.
+
+    ``note``
+        A first line of their body.
 
     Raises ValueError if the choices do not fit into the data of a notification.
     """
@@ -40,8 +45,9 @@ def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any
         inbox.build_notification(
             user,
             wait.title,
-            body=details["body"],
+            body="\n".join(filter(None, (note, details["body"])))[: validators.MAX_BODY_LENGTH],
             url=paths.question_page(wait.job, wait.id) or None,
+            key=KEY.format(wait.id),
             job=wait.job,
         )
         for user in users
@@ -81,6 +87,31 @@ def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]
     events.insert_jobs(of_handlers)
     events.wake_workers(of_handlers)
     return {row.user_id for row in rows}
+
+
+def replace_notifications(wait: Wait, job: Job, users: Sequence[Any]) -> set[Any]:
+    """Insert new notifications of an open question for these users (keys), which archive their earlier ones.
+
+    Inside a transaction that holds the row of the job locked. Changes the details of the question, which the caller
+    stores. Returns the keys of the users whose rows it then numbers.
+    """
+    details = json.loads(wait.details)
+    rows = Notification.objects.using(database()).filter(id__in=details["notifications"])
+    earlier = list(lock_query(rows.order_by("id").only("id", "user_id"), skip_locked=False))
+    replaced = [row.id for row in earlier if row.user_id in set(users)]
+    # Without buttons, because the later one has them.
+    plain = {key: value for key, value in _make_data(wait, details).items() if key != "actions"}
+    rows.filter(id__in=replaced).update(
+        open_question=None, data=json.dumps(plain, ensure_ascii=False), seq=None
+    )
+    with translation.override(job.language or None):
+        build_notifications(wait, details, users, note=gettext("Reminder: this question is still open."))
+    asked = insert_notifications([wait], [job])
+    changed = json.loads(wait.details)
+    changed["to"] = list(dict.fromkeys([*details["to"], *changed["to"]]))
+    changed["notifications"] += [str(row.id) for row in earlier if row.id not in replaced]
+    wait.details = json.dumps(changed, ensure_ascii=False)
+    return asked
 
 
 def close_notifications(waits: Iterable[Wait]) -> set[Any]:

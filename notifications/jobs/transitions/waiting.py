@@ -23,6 +23,7 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.lanes import first_lane
 from notifications.jobs.handlers import events
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import reminders
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.question_notifications import (
     close_notifications,
@@ -67,6 +68,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
             if existing is None:
                 wait.created_at, wait.is_awaited = now, True
                 wait.due_at = now + wait.lasts if wait.lasts is not None else None
+                wait.remind_at = reminders.next_time(wait, now)
                 inserted.append(wait)
                 is_open.append(wait)
             elif existing.ended_at is None:

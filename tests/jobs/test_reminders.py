@@ -1,0 +1,197 @@
+"""Reminders of questions that nobody has answered."""
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import transaction
+
+from notifications.db.locks import lock_query
+from notifications.jobs.transitions import answering, manual, reminders
+from notifications.models import Delivery, Job, Notification, Stream, Wait
+from notifications.testing import answer_question, clock, run_jobs
+from tests.jobs import wait_tasks
+from tests.support.threads import run_in_threads
+
+pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def frozen(jobs_clock):
+    return jobs_clock
+
+
+def ask(owner, **arguments):
+    """Enqueue a job and run it until it waits. Returns its row."""
+    result = wait_tasks.ask_sync.using(owner=owner).enqueue(**{"remind_hours": [1, 24], **arguments})
+    run_jobs()
+    return Job.objects.get(id=result.id)
+
+
+def advance(duration):
+    clock.advance(duration)
+    run_jobs()
+
+
+def notes_of(user):
+    return list(Notification.objects.filter(user=user).order_by("id"))
+
+
+def unread(user):
+    return Stream.objects.get(user=user).unread
+
+
+def test_a_reminder_replaces_the_notification(user):
+    job = ask(user)
+    (first,) = notes_of(user)
+    advance(timedelta(minutes=59))
+    assert len(notes_of(user)) == 1
+    advance(timedelta(minutes=2))
+    earlier, later = notes_of(user)
+    assert earlier.id == first.id and earlier.archived_at and earlier.open_question is None
+    assert "actions" not in json.loads(earlier.data)
+    wait = Wait.objects.get(job=job.id)
+    assert (later.title, later.open_question, later.url) == (first.title, wait.id, first.url)
+    assert later.body == "Reminder: this question is still open.\nTo the new address."
+    assert json.loads(later.data)["actions"] == json.loads(first.data)["actions"]
+    assert later.raised > first.raised and unread(user) == 1
+    answer_question("yes", by=user)
+    later.refresh_from_db()
+    assert later.read_at and json.loads(later.data)["question"]["ended"]["value"] == "yes"
+    assert unread(user) == 0
+    run_jobs()
+    job.refresh_from_db()
+    assert job.state == "succeeded"
+
+
+def test_at_each_of_its_times(user):
+    ask(user)
+    for hours, count in [(2, 2), (21, 2), (2, 3), (100, 3)]:
+        advance(hours * HOUR)
+        assert len(notes_of(user)) == count
+    assert unread(user) == 1
+    assert Wait.objects.get().remind_at is None
+
+
+def test_once_after_an_outage_over_several(user):
+    ask(user)
+    advance(48 * HOUR)
+    advance(48 * HOUR)
+    assert len(notes_of(user)) == 2
+
+
+@pytest.mark.parametrize("end", ["answered", "cancelled"])
+def test_not_after_the_end(user, end):
+    job = ask(user)
+    if end == "answered":
+        answer_question("yes", by=user)
+    else:
+        manual.cancel([job.id])
+    advance(2 * HOUR)
+    assert len(Notification.objects.filter(title="Ship?")) == 1
+
+
+def test_each_who_was_asked(user, other_user):
+    ask(user, to=[user.pk, other_user.pk])
+    advance(2 * HOUR)
+    for one in (user, other_user):
+        earlier, later = notes_of(one)
+        assert earlier.archived_at and later.open_question and unread(one) == 1
+    answer_question("yes", by=other_user)
+    assert not Notification.objects.exclude(open_question=None).exists()
+    assert unread(user) == unread(other_user) == 0
+
+
+def test_those_who_are_still_active(user, other_user):
+    ask(user, to=[user.pk, other_user.pk])
+    other_user.is_active = False
+    other_user.save()
+    advance(2 * HOUR)
+    assert (len(notes_of(user)), len(notes_of(other_user))) == (2, 1)
+    answer_question("yes", by=user)
+    assert not Notification.objects.exclude(open_question=None).exists()
+
+
+def test_staff_if_nobody_else_is_left(user, make_user):
+    staff = make_user("staff")
+    staff.user_permissions.add(Permission.objects.get(codename="answer_question"))
+    ask(user)
+    user.is_active = False
+    user.save()
+    advance(2 * HOUR)
+    (note,) = notes_of(staff)
+    assert note.open_question
+    answer_question("yes", by=staff)
+    assert not Notification.objects.exclude(open_question=None).exists()
+
+
+def test_nobody_is_left(user, caplog):
+    """The next time comes nevertheless, and the job waits."""
+    job = ask(user)
+    user.is_active = False
+    user.save()
+    advance(2 * HOUR)
+    assert "Could not remind of the question" in caplog.text
+    assert Wait.objects.get().remind_at == Wait.objects.get().created_at + 24 * HOUR
+    job.refresh_from_db()
+    assert job.state == "waiting"
+
+
+def test_it_is_delivered_like_the_first(user, settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "DELIVERY": {"*": [{"email": 600}]}}
+    ask(user)
+    advance(2 * HOUR)
+    _, later = notes_of(user)
+    assert Delivery.objects.filter(notification=later.id).count() == 1
+
+
+def test_a_question_whose_job_is_locked_holds_up_no_other(user, other_user):
+    if not lock_query(Job.objects.all()).query.select_for_update:
+        pytest.skip("SQLite locks no rows.")
+    locked, free = ask(user), ask(other_user)
+    clock.advance(2 * HOUR)
+    is_locked, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            Job.objects.select_for_update().get(id=locked.id)
+            is_locked.set()
+            may_end.wait(60)
+
+    def remind():
+        assert is_locked.wait(60)
+        reminders.remind_of_due()
+        may_end.set()
+
+    run_in_threads(hold, remind)
+    assert (len(notes_of(user)), len(notes_of(other_user))) == (1, 2)
+    reminders.remind_of_due()
+    assert len(notes_of(user)) == 2
+    assert Wait.objects.get(job=free.id).remind_at
+
+
+def test_answers_race_with_reminders(user, other_user):
+    """Whichever comes first, nobody keeps a notification of a question that was answered."""
+    jobs = [ask(user, to=[user.pk, other_user.pk]) for _ in range(10)]
+    clock.advance(2 * HOUR)
+    ids = [(job.id, Wait.objects.get(job=job.id).id) for job in jobs]
+
+    def answer():
+        for job, wait in ids:
+            answering.answer(job, wait, "yes", user=other_user)
+
+    def remind():
+        for _ in range(5):
+            reminders.remind_of_due()
+
+    run_in_threads(answer, remind, remind)
+    run_jobs()
+    assert {job.state for job in Job.objects.all()} == {"succeeded"}
+    assert not Notification.objects.exclude(open_question=None).exists()
+    assert unread(other_user) == 0
+    reminded = Notification.objects.filter(body__startswith="Reminder", user=other_user)
+    assert all(note.read_at for note in reminded)
