@@ -26,6 +26,7 @@ def build_context(report, job, query):
     return {
         "report": report,
         "job": job,
+        "has_job": job is not None,
         "is_active": is_active,
         "state": job.state if job else "succeeded",
         "state_label": job.state_label if job else _("Succeeded"),

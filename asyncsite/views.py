@@ -157,6 +157,7 @@ def render_reports(request, form, *, status=200):
         "form": form,
         "page": page,
         "rows": build_rows(page),
+        "has_job": bool(page),
         "samples": sample_urls(),
         "retention_days": settings.REPORT_RETENTION.days,
         "client_strings": client_strings(),

@@ -1,5 +1,5 @@
-// Builds the scripts and the style sheet that pages load outside of development: a script for every page, one for inboxes,
-// and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// Builds the scripts and the style sheet that pages load outside of development: a script for every page, one for inboxes, one
+// for jobs, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -12,8 +12,9 @@ import { minifySync } from "vite";
 const folder = new URL("../notifications/static/notifications/", import.meta.url);
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
-  page: "tabs connection job_handle stream client requests polling jobs job_element localization connect notifications forms toasts dom bell",
+  page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell",
   inbox: "inbox inbox_list shortcuts",
+  job: "job_element job_texts",
 };
 
 /** @param {string} name of a module */
@@ -54,6 +55,7 @@ const files = {
   "entry.js": `${entry}export{};\n`,
   "page.js": wrapAll(MODULES.page) + entry,
   "inbox.js": wrapAll(MODULES.inbox),
+  "job.js": wrapAll(MODULES.job),
   "push.js": `${minify("push")}\n`,
   "push_worker.js": `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,
 };

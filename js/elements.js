@@ -8,19 +8,17 @@ import * as forms from "./modules/forms.js";
 import * as inbox from "./modules/inbox.js";
 import * as inbox_list from "./modules/inbox_list.js";
 import * as job_element from "./modules/job_element.js";
+import * as job_texts from "./modules/job_texts.js";
 import * as localization from "./modules/localization.js";
 import { defineElements } from "./modules/notifications.js";
 import * as shortcuts from "./modules/shortcuts.js";
 import * as toasts from "./modules/toasts.js";
 import { findScript, getConnection } from "./page.js";
 
-const modules = { bell, connect, dom, forms, job_element, localization, toasts };
+const modules = { bell, connect, dom, forms, localization, toasts };
 const script = findScript();
 if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
-  defineElements(modules, getConnection(), script.dataset, content, async () => ({
-    inbox,
-    inbox_list,
-    shortcuts,
-  }));
+  const loaded = { inbox, inbox_list, shortcuts, job_element, job_texts };
+  defineElements(modules, getConnection(), script.dataset, content, async () => loaded);
 }

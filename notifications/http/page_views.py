@@ -63,6 +63,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     job = _get_job(request, id)
     context = {
         "notifications_position": position,
+        "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
         "job": job,
         "state": describe_state(job),
         "elapsed": describe_elapsed(job),

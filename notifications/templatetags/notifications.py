@@ -24,11 +24,11 @@ from django.utils.html import format_html
 from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times
-from notifications.http import csrf, icons, sign_in_page
+from notifications.http import csrf, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
 from notifications.states import DONE
-from notifications.streams import pages
+from notifications.streams import icons, pages
 from notifications.streams.marking import VERBS
 
 register = template.Library()
@@ -58,11 +58,10 @@ MODULES = (
     "dom",
     "bell",
     "toasts",
-    "job_element",
     "forms",
 )
-#: Loaded where the page has an inbox, and later if one is inserted.
-INBOX_MODULES = ("inbox", "inbox_list", "shortcuts")
+#: By element: loaded where the page has one, and later if one is inserted.
+LAZY_MODULES = {"inbox": ("inbox", "inbox_list", "shortcuts"), "job": ("job_element", "job_texts")}
 MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
@@ -99,8 +98,11 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
     position = None
     if is_loaded:
         position = context.get("notifications_position") or (None if in_event_loop else _position(user.pk))
-    entry_module, modules, inbox_modules = _scripts() if script else ("", {}, {})
-    preloads = [*modules.values(), *(inbox_modules.values() if context.get("has_inbox") else ())]
+    entry_module, modules, lazy_modules = _scripts() if script else ("", {}, {})
+    preloads = [*modules.values()]
+    for element, urls_by_module in lazy_modules.items():
+        if context.get(f"has_{element}"):
+            preloads += urls_by_module.values()
     return {
         "nonce": csp_nonce(context, request),
         "stylesheet": _stylesheet_url(),
@@ -108,7 +110,7 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
         "preloads": [url for url in preloads if url != entry_module],
         "client_data": {
             "modules": modules,
-            "inbox_modules": inbox_modules,
+            "lazy_modules": lazy_modules,
             "strings": client_strings(),
             "marks": urls["marks"],
             "action": urls["action"],
@@ -180,7 +182,7 @@ def _describe_age(utc: datetime) -> str:
 
 @register.simple_tag
 def notifications_icon(name: str) -> str:
-    """Render an icon of ``notifications/http/icons.py``."""
+    """Render an icon of ``notifications/streams/icons.py``."""
     return format_html(
         '<svg class="notifications-symbol" viewBox="0 0 24 24" aria-hidden="true"><path d="{}"/></svg>',
         icons.ICONS[name],
@@ -230,14 +232,16 @@ def _anonymous(nonce: str) -> dict[str, Any]:
     return {"nonce": nonce, "entry_module": entry_module, "client_data": {"modules": modules}}
 
 
-def _scripts() -> tuple[str, dict[str, str], dict[str, str]]:
-    """Return the URLs of the entry module, of the other modules and of those of the inbox.
+def _scripts() -> tuple[str, dict[str, str], dict[str, dict[str, str]]]:
+    """Return the URLs of the entry module, of the other modules, and of those of elements that few pages have.
 
     A bundle contains the entry module and the others; the entry module then imports the script that it is in.
     """
     if _uses_modules():
-        return _module_url(ENTRY_MODULE), _module_urls(MODULES), _module_urls(INBOX_MODULES)
-    return _module_url("bundle/page"), _module_urls(["bundle/page"]), _module_urls(["bundle/inbox"])
+        lazy = {element: _module_urls(names) for element, names in LAZY_MODULES.items()}
+        return _module_url(ENTRY_MODULE), _module_urls(MODULES), lazy
+    lazy = {element: _module_urls([f"bundle/{element}"]) for element in LAZY_MODULES}
+    return _module_url("bundle/page"), _module_urls(["bundle/page"]), lazy
 
 
 def _stylesheet_url() -> str:

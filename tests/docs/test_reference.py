@@ -13,8 +13,8 @@ import notifications
 from asyncsite.environment import NAMES
 from notifications import api, exceptions, outbound, signals, testing, webhooks
 from notifications.conf import DEFAULTS
-from notifications.http.icons import NOTIFICATION_ICONS
 from notifications.management.commands.notifications import Command
+from notifications.streams.icons import NOTIFICATION_ICONS
 from notifications.templatetags.notifications import register
 from tests.docs.pages import DOCS, ROOT, section
 
@@ -121,7 +121,7 @@ def test_every_event_and_attribute_of_the_elements_is_documented():
     events = set(re.findall(r'"(notifications:[\w-]+)"', sources))
     attributes = set(re.findall(r'(?:this|element)\.(?:get|has)Attribute\("([\w-]+)"', element))
     parts = set(re.findall(r'#(?:parts|hide)\("(\w+)"', element))
-    [texts] = re.findall(r"return \{ (state, .*) \};", element)
+    [texts] = re.findall(r"return \{ (state, .*) \};", (CLIENT / "job_texts.js").read_text())
     assert first_cells("Elements") == events | attributes | {"data-state"} | parts | set(texts.split(", "))
 
 

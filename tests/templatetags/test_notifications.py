@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,17 @@ from django.utils.functional import SimpleLazyObject
 import notifications
 from notifications.api import notify
 from notifications.http.client_strings import client_strings
-from notifications.http.icons import ICONS
 from notifications.ids import uuid7
 from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
+from notifications.streams.icons import ICONS
 from notifications.streams.marking import VERBS
 from notifications.templatetags import notifications as notifications_tag
 from notifications.templatetags.notifications import (
     CORE_MODULES,
     ENTRY_MODULE,
-    INBOX_MODULES,
+    LAZY_MODULES,
     MODULES,
     WEBSOCKET_PATH,
     notifications_disc,
@@ -110,7 +111,7 @@ def test_page_of_a_bundle(user):
     [data] = [each for each in elements.of("script") if "data-notifications" in each]
     assert "src" not in data
     assert data["data-sync"] == script(render(user))["data-sync"]
-    assert client_data(elements) == client_data(render(user)) | {"modules": {}, "inbox_modules": {}}
+    assert client_data(elements) == client_data(render(user)) | {"modules": {}, "lazy_modules": {}}
 
 
 def test_position_is_rendered(user, django_assert_num_queries):
@@ -298,13 +299,14 @@ def test_strings_match_the_client(user):
 def test_modules_are_the_files():
     """The tag lists every module except the entry module, and those of the page of devices."""
     others = {ENTRY_MODULE, "push", "push_worker"}
-    assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, *INBOX_MODULES, *others}
+    assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, *chain(*LAZY_MODULES.values()), *others}
 
 
 def test_modules_are_loaded_in_development(user, development):
     """A change of a module is seen without a build. An anonymous page knows the modules without elements."""
     data = client_data(render(user))
-    assert list(data["modules"]) == list(MODULES) and list(data["inbox_modules"]) == list(INBOX_MODULES)
+    assert list(data["modules"]) == list(MODULES)
+    assert {name: tuple(urls) for name, urls in data["lazy_modules"].items()} == LAZY_MODULES
     assert script(render(user))["src"] == "/static/notifications/entry.js"
     assert list(client_data(render(AnonymousUser()))["modules"]) == list(CORE_MODULES)
 
@@ -324,15 +326,15 @@ def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
     assert preloads == ["/static/notifications/bundle/inbox.js"]
 
 
-@pytest.mark.parametrize("has_inbox", [False, True])
-def test_the_modules_of_the_inbox_are_preloaded_on_its_page_only(user, development, has_inbox):
-    """Other pages know where they are, for an inbox that is inserted later."""
-    elements = render(user, has_inbox=has_inbox)
+@pytest.mark.parametrize("names", [[], ["inbox"], ["job"]])
+def test_the_modules_of_an_element_are_preloaded_on_its_page_only(user, development, names):
+    """Other pages know where they are, for an inbox or a job that is inserted later."""
+    elements = render(user, **{f"has_{name}": True for name in names})
     preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
     data = client_data(elements)
-    assert list(data["inbox_modules"]) == list(INBOX_MODULES)
-    expected = [*data["modules"].values(), *(data["inbox_modules"].values() if has_inbox else ())]
-    assert preloads == expected
+    assert list(data["lazy_modules"]) == list(LAZY_MODULES)
+    expected = chain(data["modules"].values(), *(data["lazy_modules"][name].values() for name in names))
+    assert preloads == [*expected]
 
 
 def test_hashed_static_files(user, settings, tmp_path):
@@ -349,7 +351,7 @@ def test_hashed_static_files(user, settings, tmp_path):
     urls = [
         data["src"],
         *client_data(elements)["modules"].values(),
-        *client_data(elements)["inbox_modules"].values(),
+        *chain(*(urls.values() for urls in client_data(elements)["lazy_modules"].values())),
         *(link["href"] for link in elements.of("link")),
     ]
     for url in urls:

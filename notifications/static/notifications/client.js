@@ -49,6 +49,7 @@ export class Stream {
     this.notifications = new Map();
     /** @type {Map<string, JobItem>} */
     this.jobs = new Map();
+    this.hasCaughtUp = false;
   }
 
   /**
@@ -107,8 +108,10 @@ export class Stream {
     }
     dropOldest(this.notifications, "raised");
     dropOldest(this.jobs, "seq");
-    if (frame.op === "sync" && !frame.more)
+    if (frame.op === "sync" && !frame.more) {
+      this.hasCaughtUp = true;
       change.activeIds = new Set((frame.jobs ?? []).map((job) => job.id));
+    }
     return change;
   }
 }

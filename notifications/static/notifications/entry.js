@@ -8,15 +8,14 @@
  */
 async function load(script) {
   const json = document.getElementById("notifications-data")?.textContent;
-  const { modules: urls, inbox_modules: inboxUrls, ...content } = JSON.parse(json ?? "");
+  const { modules: urls, lazy_modules: lazyUrls, ...content } = JSON.parse(json ?? "");
   const modules = await importModules(urls);
   const connection = /** @type {import("./connect.js").Connection} */ (
     modules.connect.connect(modules, script.dataset)
   );
-  // An inbox may be inserted later, for example by Turbo.
-  const loadInbox = () => importModules(inboxUrls);
+  const loadModules = (/** @type {string} */ element) => importModules(lazyUrls[element]);
   if (content.strings)
-    modules.notifications.defineElements(modules, connection, script.dataset, content, loadInbox);
+    modules.notifications.defineElements(modules, connection, script.dataset, content, loadModules);
   connection.start();
   const { client, jobs, stream } = connection;
   const { Problem, RequestRefused, JobFailed, JobCancelled } = /** @type {typeof import("./requests.js")} */ (

@@ -14,7 +14,7 @@ const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", un
  * @param {HTMLElement} inbox
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
- * @param {Omit<import("./notifications.js").InboxModules, "inbox">} modules
+ * @param {{inbox_list: typeof import("./inbox_list.js"), shortcuts: typeof import("./shortcuts.js")}} modules
  */
 export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   const { client, localization, dom } = page;
@@ -69,11 +69,12 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
     // Before the response: what is selected meanwhile stays selected.
     const boxes = changed.map(findBox).filter((box) => box.checked);
     for (const box of boxes) box.checked = false;
-    if (!(await send(verb, changed))) {
+    const sent = send(verb, changed);
+    if (hadFocus) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
+    if (!(await sent)) {
       for (const box of boxes) box.checked = true;
       return;
     }
-    if (hadFocus) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
     showMessage(localization.text(`did_${verb}`, { count: changed.length }));
     const button = dom.createElement("button", "notifications-quiet", localization.text("undo"));
     const undo = async () => {
@@ -86,19 +87,30 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   }
 
   /**
-   * Change rows on the server and show them as changed, or show that it failed.
+   * Show rows as changed, at once, and change them on the server. If that fails, show that, and them as before.
    * @param {Verb} verb
    * @param {HTMLElement[]} rows
    * @returns {Promise<boolean>} whether they were changed
    */
   async function send(verb, rows) {
+    show(verb, rows);
     try {
       await page.mark(verb, rows.map(toItem));
     } catch {
+      show(INVERSE_VERBS[verb], rows);
       showMessage(localization.text("unsaved"));
       return false;
     }
-    // Rows that are in another view now are hidden.
+    void list.updateViews();
+    return true;
+  }
+
+  /**
+   * Show rows as changed. Those that are in another view now are hidden.
+   * @param {Verb} verb
+   * @param {HTMLElement[]} rows
+   */
+  function show(verb, rows) {
     for (const row of rows) {
       if (verb === "archive") row.hidden = !isDone;
       else if (verb === "unarchive") row.hidden = isDone;
@@ -107,8 +119,6 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
         if (view === "unread") row.hidden = verb === "read";
       }
     }
-    void list.updateViews();
-    return true;
   }
 
   /** @param {MouseEvent} event */

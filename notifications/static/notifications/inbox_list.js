@@ -10,7 +10,7 @@
 /** How long nothing is typed before the list is loaded. */
 const SEARCH_DELAY_MS = 250;
 /** Older rows are loaded when the end of the list is this far below the window. */
-const LOAD_MARGIN = "400px";
+const LOAD_MARGIN = "800px";
 /** The number of the last search: the responses to earlier ones are dropped. */
 let lastSearch = 0;
 

@@ -1,5 +1,6 @@
 // <notifications-job>: shows the state, progress and outcome of one job, live, in the nodes that the server rendered.
-// All elements of a page share one listener, so that a list of 200 rows costs no more than one row.
+// All elements of a page share one listener, so that a list of 200 rows costs no more than one row. It is loaded where a page
+// has such an element, and later if one is inserted.
 
 /**
  * @typedef {import("./client.js").JobItem} JobItem
@@ -9,51 +10,83 @@
 /** Texts that change while the job does not are rendered again after this long. */
 const TIMES_INTERVAL_MS = 1_000;
 
-/** @param {Page} page */
-export function defineJobElement(page) {
+/**
+ * @typedef {{connect: (element: HTMLElement) => void, disconnect: (element: HTMLElement) => void}} Elements
+ * @type {WeakMap<Page, Elements>}
+ */
+const elementsOfPages = new WeakMap();
+
+/**
+ * @param {HTMLElement} element
+ * @param {Page} page
+ * @param {AbortSignal} signal aborted when the element is removed
+ * @param {{job_texts: typeof import("./job_texts.js")}} modules
+ */
+export function connectElement(element, page, signal, { job_texts }) {
+  const elements = elementsOfPages.get(page) ?? followJobs(page, job_texts);
+  elementsOfPages.set(page, elements);
+  elements.connect(element);
+  signal.addEventListener("abort", () => elements.disconnect(element));
+}
+
+/**
+ * @param {Page} page
+ * @param {typeof import("./job_texts.js")} texts
+ * @returns {Elements}
+ */
+function followJobs(page, { describeJob }) {
   const { client, jobs, localization, dom, clock, shownIds, doneStates } = page;
   /** @type {Map<string, Set<Job>>} the elements of the page, by the id of their job */
   const elements = new Map();
-  let hasCaughtUp = false;
+  /** @type {WeakMap<HTMLElement, Job>} those of elements that were removed, too: they may be inserted again */
+  const known = new WeakMap();
   /** Jobs are read one after the other: a page of 200 rows must not send 200 requests at once. */
   let reading = Promise.resolve();
 
-  /** @param {Job} element */
-  function read(element) {
+  /** @param {Job} job */
+  function read(job) {
     reading = reading.then(async () => {
-      const id = element.getAttribute("job") ?? "";
-      if (elements.get(id)?.has(element) && !doneStates.includes(element.dataset.state ?? ""))
+      const { element, id } = job;
+      if (elements.get(id)?.has(job) && !doneStates.includes(element.dataset.state ?? ""))
         await jobs.read(id, element.getAttribute("href") ?? undefined);
     });
   }
 
-  class Job extends HTMLElement {
+  class Job {
     #item = /** @type {JobItem|null} */ (null);
     /** The last quarter that was announced to screen readers; -1: none. */
     #announcedQuarter = -1;
 
-    connectedCallback() {
-      const id = this.getAttribute("job");
-      if (!id) throw new Error("<notifications-job> needs the attribute job.");
-      if (!this.hasChildNodes() && !this.hasAttribute("row")) this.#createParts();
-      this.#item = null;
-      elements.set(id, (elements.get(id) ?? new Set()).add(this));
-      this.showOutage(page.isOut());
-      const item = client.stream.jobs.get(id);
-      if (item) this.update(item);
-      else if (hasCaughtUp) read(this); // Otherwise the catch-up brings the job, or shows that it is not active.
+    id = "";
+
+    /** @param {HTMLElement} element */
+    constructor(element) {
+      this.element = element;
     }
 
-    disconnectedCallback() {
-      const id = this.getAttribute("job") ?? "";
-      elements.get(id)?.delete(this);
-      if (!elements.get(id)?.size) elements.delete(id);
+    connect() {
+      const { element } = this;
+      this.id = element.getAttribute("job") ?? "";
+      if (!this.id) throw new Error("<notifications-job> needs the attribute job.");
+      if (!element.hasChildNodes() && !element.hasAttribute("row")) this.#createParts();
+      this.#item = null;
+      elements.set(this.id, (elements.get(this.id) ?? new Set()).add(this));
+      this.showOutage(page.isOut());
+      const item = client.stream.jobs.get(this.id);
+      if (item) this.update(item);
+      // Otherwise the catch-up brings the job, or shows that it is not active.
+      else if (client.stream.hasCaughtUp) read(this);
+    }
+
+    disconnect() {
+      elements.get(this.id)?.delete(this);
+      if (!elements.get(this.id)?.size) elements.delete(this.id);
     }
 
     #createParts() {
-      const bar = this.appendChild(document.createElement("progress"));
+      const bar = this.element.appendChild(document.createElement("progress"));
       bar.dataset.jobPart = "bar";
-      this.appendChild(document.createElement("span")).dataset.jobPart = "text";
+      this.element.appendChild(document.createElement("span")).dataset.jobPart = "text";
     }
 
     /**
@@ -62,7 +95,8 @@ export function defineJobElement(page) {
      * @returns {NodeListOf<HTMLElement>}
      */
     #parts(name) {
-      const root = (this.hasAttribute("row") && this.closest("tr, li, [data-job-row]")) || this;
+      const root =
+        (this.element.hasAttribute("row") && this.element.closest("tr, li, [data-job-row]")) || this.element;
       return root.querySelectorAll(`[data-job-part="${name}"]`);
     }
 
@@ -70,10 +104,10 @@ export function defineJobElement(page) {
     update(item) {
       if (this.#item && item.version <= this.#item.version) return;
       // A part of a page that is read again when its job is done has it as done: that must not have it read again.
-      const wasRenderedDone = !this.#item && doneStates.includes(this.dataset.state ?? "");
+      const wasRenderedDone = !this.#item && doneStates.includes(this.element.dataset.state ?? "");
       this.#item = item;
       const texts = describeJob(item, localization);
-      this.dataset.state = item.state;
+      this.element.dataset.state = item.state;
       for (const [name, text] of Object.entries(texts)) this.#showText(name, text, item);
       this.#hide("active", item.done);
       this.#hide("done", !item.done);
@@ -82,7 +116,10 @@ export function defineJobElement(page) {
       this.#dispatch("notifications:job-progress", item);
       if (!item.done || wasRenderedDone) return;
       this.#dispatch("notifications:job-done", item);
-      if (this.hasAttribute("reload") && isFirstReload(`${page.name}:reloaded:${item.id}:${item.version}`)) {
+      if (
+        this.element.hasAttribute("reload") &&
+        isFirstReload(`${page.name}:reloaded:${item.id}:${item.version}`)
+      ) {
         location.reload();
       }
     }
@@ -145,9 +182,9 @@ export function defineJobElement(page) {
      */
     #announce(item, text) {
       if (!this.#parts("bar").length) return;
-      let status = this.querySelector("[role=status]:not([data-job-part])");
+      let status = this.element.querySelector("[role=status]:not([data-job-part])");
       if (!status) {
-        status = this.appendChild(dom.createElement("span", "notifications-hidden"));
+        status = this.element.appendChild(dom.createElement("span", "notifications-hidden"));
         status.role = "status";
       }
       const { current = 0, total = null } = item.progress ?? {};
@@ -163,7 +200,7 @@ export function defineJobElement(page) {
      * @param {JobItem} detail
      */
     #dispatch(type, detail) {
-      this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
+      this.element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
     }
   }
 
@@ -174,7 +211,7 @@ export function defineJobElement(page) {
         dom.isUnread(item) &&
         !shownIds.has(item.id) &&
         client.stream.jobs.get(item.job ?? "")?.done &&
-        [...(elements.get(item.job ?? "") ?? [])].some((element) => element.hasAttribute("marks-read")),
+        [...(elements.get(item.job ?? "") ?? [])].some(({ element }) => element.hasAttribute("marks-read")),
     );
     if (!shown.length) return;
     for (const { id } of shown) shownIds.add(id);
@@ -185,46 +222,33 @@ export function defineJobElement(page) {
 
   function updateTimes() {
     clock.setTimeout(updateTimes, TIMES_INTERVAL_MS);
-    forEachElement((element) => element.updateTimes());
+    forEachElement((job) => job.updateTimes());
   }
 
-  /** @param {(element: Job) => void} callback */
+  /** @param {(job: Job) => void} callback */
   function forEachElement(callback) {
     for (const each of elements.values()) each.forEach(callback);
   }
 
   client.on("change", ({ jobs: items, activeIds }) => {
     markShown();
-    for (const item of items) for (const element of elements.get(item.id) ?? []) element.update(item);
+    for (const item of items) for (const job of elements.get(item.id) ?? []) job.update(item);
     if (!activeIds) return;
-    hasCaughtUp = true;
     // A job that is not listed has ended, or the list was too long for a frame.
-    for (const [id, [element]] of elements) if (!activeIds.has(id)) read(element);
+    for (const [id, [job]] of elements) if (!activeIds.has(id)) read(job);
   });
-  page.onOutage((isOut) => forEachElement((element) => element.showOutage(isOut)));
+  page.onOutage((isOut) => forEachElement((job) => job.showOutage(isOut)));
   updateTimes();
 
-  if (!customElements.get("notifications-job")) customElements.define("notifications-job", Job);
-}
-
-/**
- * Return the texts of a job, by the names of the parts that show them.
- * @param {JobItem} item
- * @param {import("./localization.js").Localization} localization
- */
-export function describeJob(item, localization) {
-  const state = localization.formatState(item);
-  const { current = 0, total = null, message = "" } = item.progress ?? {};
-  const progress =
-    item.state === "running" && total !== null ? localization.text("of", { current, total }) : "";
-  const attempts = { attempt: item.attempt, most: item.max_attempts };
-  const attempt = item.attempt > 1 ? localization.text("attempt", attempts) : "";
-  const reason = item.state === "failed" && (item.error?.detail || item.error?.title);
-  const outcome = reason || (item.state === "queued" ? "" : message);
-  const text = [state, outcome, progress, attempt].filter(Boolean).join(" · ");
-  const elapsed = localization.formatElapsed(item);
-  const pace = localization.formatPace(item);
-  return { state, progress, attempt, outcome, text, elapsed, pace };
+  return {
+    connect: (element) => {
+      const job = known.get(element) ?? new Job(element);
+      known.set(element, job);
+      job.connect();
+      markShown(); // The frames that arrived before this module was loaded.
+    },
+    disconnect: (element) => known.get(element)?.disconnect(),
+  };
 }
 
 /**

@@ -3,12 +3,9 @@
 const MINUTE_SECONDS = 60;
 const HOUR_SECONDS = 60 * MINUTE_SECONDS;
 const DAY_SECONDS = 24 * HOUR_SECONDS;
-/** Earlier, one slow step would make the estimate of a pace meaningless. */
-const MIN_PACE_SECONDS = 5;
 
 export class Localization {
   #strings;
-  #now;
 
   /**
    * @param {object} options
@@ -18,7 +15,7 @@ export class Localization {
    */
   constructor({ strings, language, now }) {
     this.#strings = strings;
-    this.#now = now;
+    this.now = now;
     const locales = canonicalize(language);
     this.time = new Intl.DateTimeFormat(locales, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     // In most languages the server's names of months are not those of "medium".
@@ -55,50 +52,10 @@ export class Localization {
    * @param {string} iso
    */
   formatRelative(iso) {
-    const seconds = this.#secondsSince(iso);
+    const seconds = this.secondsSince(iso);
     if (seconds < MINUTE_SECONDS) return this.text("now");
-    if (seconds < DAY_SECONDS) return this.#formatSpan(seconds, "ago", Math.trunc);
+    if (seconds < DAY_SECONDS) return this.formatSpan(seconds, "ago", Math.trunc);
     return this.date.format(Date.parse(iso));
-  }
-
-  /**
-   * Return for how long a job has been running, as `describe_elapsed()` does on the server, or "".
-   * @param {import("./client.js").JobItem} item
-   */
-  formatElapsed({ state, started_at }) {
-    if (state !== "running" || !started_at) return "";
-    return this.#formatSpan(Math.max(0, this.#secondsSince(started_at)), "running", Math.trunc);
-  }
-
-  /**
-   * Return the word for the state of a job, as `describe_state()` does on the server.
-   * @param {import("./client.js").JobItem} item
-   */
-  formatState({ state, attempt, run_after }) {
-    const start = state === "queued" && attempt > 0 && run_after ? Date.parse(run_after) : 0;
-    if (start <= this.#now()) return this.text(state);
-    const format = start - this.#now() < DAY_SECONDS * 1000 ? this.time : this.dateTime;
-    return this.text("retry_at", { time: format.format(start) });
-  }
-
-  /**
-   * Return how fast a job advances and how long it will still take, as `describe_pace()` does on the server, or "".
-   * @param {import("./client.js").JobItem} item
-   */
-  formatPace({ state, attempt, started_at, progress }) {
-    const { current = 0, total = null } = progress ?? {};
-    if (state !== "running" || attempt !== 1 || !started_at || !current || total === null) return "";
-    const elapsed = this.#secondsSince(started_at);
-    if (current >= total || elapsed < MIN_PACE_SECONDS) return "";
-    const perSecond = current / elapsed;
-    const rate =
-      perSecond >= 1
-        ? this.text("per_second", { count: round(perSecond) })
-        : this.text("per_minute", { count: round(perSecond * 60) });
-    const time = this.#formatSpan((total - current) / perSecond, "left", (count, unit) =>
-      unit === "hours" ? round(count) : Math.max(1, Math.round(count)),
-    );
-    return this.text("pace", { rate, time });
   }
 
   /**
@@ -107,7 +64,7 @@ export class Localization {
    * @param {"ago"|"left"|"running"} suffix of the keys of the strings
    * @param {(count: number, unit: string) => number} round
    */
-  #formatSpan(seconds, suffix, round) {
+  formatSpan(seconds, suffix, round) {
     const [unit, length] =
       seconds < MINUTE_SECONDS
         ? ["seconds", 1]
@@ -118,19 +75,14 @@ export class Localization {
   }
 
   /** @param {string} iso */
-  #secondsSince(iso) {
-    return (this.#now() - Date.parse(iso)) / 1000;
+  secondsSince(iso) {
+    return (this.now() - Date.parse(iso)) / 1000;
   }
 
   /** @param {string} iso */
   formatExact(iso) {
     return this.dateTime.format(Date.parse(iso));
   }
-}
-
-/** @param {number} number without decimals from 10 on, else with at most one */
-function round(number) {
-  return number >= 10 ? Math.round(number) : Math.round(number * 10) / 10;
 }
 
 /** @param {string} language */

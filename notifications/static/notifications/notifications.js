@@ -27,8 +27,6 @@
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
  *   the archive that were raised later, `shownIds` are those of notifications about what the page itself shows
- * @typedef {{inbox: typeof import("./inbox.js"), inbox_list: typeof import("./inbox_list.js"),
- *   shortcuts: typeof import("./shortcuts.js")}} InboxModules
  */
 
 /** An outage shorter than this is not shown. */
@@ -43,9 +41,10 @@ const TIMES_INTERVAL_MS = 20_000;
  * @param {Connection} connection
  * @param {PageData} data
  * @param {PageContent} content
- * @param {() => Promise<InboxModules>} loadInbox called where a page has an inbox
+ * @param {(element: string) => Promise<Record<string, any>>} loadModules loads those of "inbox" or "job" where a page has such
+ *   an element, which may be inserted later, for example by Turbo
  */
-export function defineElements(modules, connection, data, content, loadInbox) {
+export function defineElements(modules, connection, data, content, loadModules) {
   const { name, client, jobs, clock } = connection;
   const { strings, marks, action, doneStates, icons } = content;
   const { PLACEHOLDER_ID, readStored, store } = /** @type {typeof import("./connect.js")} */ (
@@ -98,11 +97,14 @@ export function defineElements(modules, connection, data, content, loadInbox) {
     defineElement(`notifications-${element}`, (node, signal) =>
       modules[element].connectElement(node, page, signal),
     );
-  defineElement("notifications-inbox", async (node, signal) => {
-    const { inbox, ...others } = await loadInbox();
-    if (!signal.aborted) inbox.connectElement(node, page, signal, others);
-  });
-  modules.job_element.defineJobElement(page);
+  for (const [element, module] of [
+    ["inbox", "inbox"],
+    ["job", "job_element"],
+  ])
+    defineElement(`notifications-${element}`, async (node, signal) => {
+      const loaded = await loadModules(element);
+      if (!signal.aborted) loaded[module].connectElement(node, page, signal, loaded);
+    });
   modules.forms.watchForms(page);
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);

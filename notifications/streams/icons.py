@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Those that a notification may have, by ``notify(data={"icon": ...})`` or its level. The browser client has them too.
+#: Those that a notification may have, by ``notify(icon=...)`` or its level. The browser client has them too.
 NOTIFICATION_ICONS = {
     "bell": "M6 16.5V11a6 6 0 0 1 12 0v5.5l1.5 1.5h-15zM10 21h4",
     "card": "M3.5 6h17v12h-17zM3.5 10h17M7 14.5h3",

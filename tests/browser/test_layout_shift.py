@@ -1,0 +1,69 @@
+"""Nothing moves that was not touched: while a page loads, and while its user works through the inbox."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.all_pages import create_content
+from tests.browser.parts import open_bell, visit, wait_until_live
+from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
+
+pytestmark = pytest.mark.browser
+
+CREATE = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="demo")
+for n in range({first}, {last} + 1):
+    category = "reports" if n % 2 else ""
+    notify(user, f"Number {{n}}", body="A body of one line.", url="/check/", category=category)
+"""
+
+
+def notify(site, first, last):
+    site.python(CREATE.format(first=first, last=last))
+
+
+def expect_still(page, where):
+    moved, sources = read_shifts(page)
+    assert moved <= MAX_SHIFT, f"{where} moved by {moved:.3f}:\n{sources}"
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_the_inbox_does_not_move(site_server, new_page, width):
+    """Open, read, done with the rows that take their place, a selection, arrivals, and the bell."""
+    notify(site_server, 1, 60)
+    page = new_page(viewport={"width": width, "height": 800})
+    record_shifts(page)
+    visit(page, site_server.url, "/notifications/")
+    rows = page.locator("notifications-inbox li[data-id]")
+    expect_still(page, "the inbox as it was opened")
+    # The responses arrive when the click is no longer the reason of what moves.
+    page.route("**/api/notifications/**", lambda route: (page.wait_for_timeout(700), route.continue_()))
+    for verb, number in (("Mark as read", 59), ("Done", 58), ("Done", 57)):
+        page.get_by_role("link", name=f"Number {number}", exact=True).first.hover()
+        page.get_by_role("button", name=f"{verb}: Number {number}").click()
+        page.wait_for_timeout(1500)
+        expect_still(page, f"the inbox after “{verb}”")
+    while rows.count() < 50:  # Whoever scrolls a window at a time does not see the end of the list.
+        page.mouse.wheel(0, 300)
+        page.wait_for_timeout(500)
+    expect_still(page, "the inbox after older rows were loaded")
+    notify(site_server, 61, 63)
+    expect(page.locator(".notifications-news")).to_be_visible()
+    page.wait_for_timeout(500)
+    expect_still(page, "the inbox after three have arrived")
+    open_bell(page)
+    page.wait_for_timeout(1000)
+    expect_still(page, "the inbox with the bell")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_no_page_moves_while_it_loads(site_server, new_page, width):
+    page = new_page(viewport={"width": width, "height": 800})
+    record_shifts(page)
+    for name, address in create_content(site_server, page).items():
+        assert page.goto(address).ok, address
+        wait_until_live(page)
+        page.wait_for_load_state("networkidle")
+        expect_still(page, name)
