@@ -1,0 +1,41 @@
+"""E-mails of each kind, for tests/support/driver.py."""
+
+from django.contrib.auth import get_user_model
+from django.utils import timezone, translation
+
+from notifications.api import notify
+from notifications.deliveries import sending
+from notifications.models import Delivery, Digest, Job
+from notifications.streams import preferences
+from notifications.testing import run_jobs
+from tests.jobs import wait_tasks
+
+User = get_user_model()
+LONG = "https://files.example/" + "a-very-long-name-" * 9
+
+
+def send(kind, language):
+    """Send an e-mail of a kind to a new user."""
+    user = User.objects.create_user(kind, email=f"{kind}@users.example")
+    with translation.override(language):
+        if kind == "question":
+            wait_tasks.ask_sync.using(owner=user).enqueue()
+            run_jobs()
+        elif kind == "notification":
+            body = f"It has 12,480 rows.\n\nIt is stored for 30 days at {LONG}"
+            notify(user, "The export of all orders of October is ready", body=body, url="/exports/1/")
+        else:
+            for category in ("export", "comments", ""):
+                preferences.choose(user.pk, {(category, "email"): "hourly"})
+                for number in range(20):
+                    title = f"The export {number} is ready" if number else f"Ready: {LONG}"
+                    notify(user, title, body="It has 12,480 rows. " * (number % 3 * 8), category=category)
+    Delivery.objects.update(due_at=timezone.now())
+    while sending.enqueue_due():
+        pass
+    Digest.objects.update(due_at=timezone.now())
+    Job.objects.filter(state="queued").update(run_after=None)
+    run_jobs()
+
+
+ACTIONS = (send,)

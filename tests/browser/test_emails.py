@@ -1,0 +1,80 @@
+"""The HTML of the e-mails in Chromium: light, dark, narrow and from right to left.
+
+SCREENSHOTS=folder keeps a picture of each, to be looked at.
+"""
+
+import os
+from email import message_from_bytes, policy
+from pathlib import Path
+
+import pytest
+
+from tests.browser.test_style_page import FIND_WIDE
+from tests.support import pseudo_locale
+from tests.support.axe import find_violations
+from tests.support.driver import driver
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+KINDS = ("notification", "digest", "question")
+WINDOWS = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"viewport": {"width": 380, "height": 800}},
+    "narrow-dark": {"viewport": {"width": 380, "height": 800}, "color_scheme": "dark"},
+}
+#: Rules for pages, which the text of an e-mail has not: the program that shows it has the landmarks.
+RULES_OF_PAGES = ("region", "landmark-one-main")
+READ_COLORS = """() => {
+    const style = getComputedStyle(document.querySelector(".card"));
+    return [style.backgroundColor, style.color];
+}"""
+
+
+@pytest.fixture(scope="module", params=["en", pseudo_locale.CODE])
+def emails(request, sites, tmp_path_factory):
+    """The HTML of the e-mails by their kinds, in a language."""
+    site = sites.make()
+    site.environment["TEST_LOCALE_PATH"] = str(pseudo_locale.write_catalog(tmp_path_factory.mktemp("locale")))
+    site.notifications |= {"SITE_URL": "https://site.example", "DELIVERY": {"*": [{"email": 0}]}}
+    with driver(site, "tests.browser.email_actions") as actions:
+        for kind in KINDS:
+            actions.call("send", kind=kind, language=request.param)
+    site.close()
+    found = {}
+    files = (site.folder / "mail").iterdir()
+    for text in b"\n".join(path.read_bytes() for path in files).split(b"\n" + b"-" * 79 + b"\n"):
+        if text.strip():
+            message = message_from_bytes(text.lstrip(), policy=policy.default)
+            found[message["To"].partition("@")[0]] = message.get_body(["html"]).get_content()
+    assert sorted(found) == sorted(KINDS)
+    return request.param, found
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_it_fits_and_is_accessible(emails, new_page, window):
+    language, found = emails
+    page = new_page(**WINDOWS[window])
+    for kind, html in found.items():
+        page.set_content(html)
+        if folder := os.environ.get("SCREENSHOTS"):
+            name = f"email-{kind}-{language}-{window}.png"
+            page.screenshot(path=Path(folder) / name, full_page=True)
+        width, available = page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert width <= available, kind
+        assert page.evaluate(FIND_WIDE) == [], kind
+        assert find_violations(page, disabled=RULES_OF_PAGES) == [], kind
+        background, color = page.evaluate(READ_COLORS)
+        light, dark = (max(map(int, text[4:-1].split(", "))) for text in (background, color))
+        assert (light < dark) == ("dark" in window), (kind, background, color)
+
+
+def test_it_loads_nothing(emails, new_page):
+    """No picture and no font: what an e-mail loads tells the sender that it was read."""
+    page, requests = new_page(), []
+    page.on("request", lambda request: requests.append(request.url))
+    for html in emails[1].values():
+        page.set_content(html, wait_until="networkidle")
+    assert requests == []

@@ -1,0 +1,131 @@
+"""A neighbor writes while the digests of many users are enqueued and sent: it never waits for long.
+
+FAULT_ROUNDS=1 python -m pytest tests/faults/test_digests.py -s     of 40,000 users
+"""
+
+import random
+import sqlite3
+import threading
+import time
+
+import psycopg
+import pytest
+
+from tests.faults.support.engine import ROUNDS, Engine
+from tests.support.driver import driver
+from tests.support.waiting import FACTOR, wait_until
+
+USERS = 40_000 if ROUNDS else 300
+WORKERS = 2
+#: Seconds for which a write may wait, but for a hundredth of them: other processes have the processor, too. So many
+#: more wait for the first transaction of a process, which imports and prepares what later ones have.
+MAX_WAIT_SECONDS, MAX_SLOW = 0.1 * FACTOR, 3
+LEFT = "SELECT count(*) FROM notifications_delivery WHERE state <> 'sent'"
+RECEIVED = "SELECT count(*) FROM notifications_digest"
+
+
+@pytest.fixture
+def engine(site):
+    site.notifications |= {
+        "SITE_URL": "https://site.example",
+        "DELIVERY": {"export": [{"email": 0}]},
+        "CATEGORIES": {"export": {"default": {"email": "hourly"}}},
+    }
+    engine = Engine(site, "digests")
+    yield engine
+    engine.close()
+
+
+@pytest.mark.timeout(120 + USERS // 8)
+def test_neighbor_writes_meanwhile(engine):
+    site = engine.site
+    with driver(site, "tests.faults.support.digest_actions") as actions:
+        actions.call("create_deliveries", count=USERS)
+        assert site.rows(LEFT) == [(USERS,)]
+        with Neighbor(site) as neighbor:
+            started = time.monotonic()
+            actions.call("enqueue_due")
+        neighbor.report(f"{USERS} digests were enqueued", time.monotonic() - started)
+        assert site.rows(RECEIVED) == [(USERS,)]
+        actions.call("end_windows")
+    with Neighbor(site) as neighbor:
+        started = time.monotonic()
+        workers = [engine.start_worker() for _ in range(WORKERS)]
+        wait_until(lambda: site.rows(LEFT) == [(0,)], timeout=60 + USERS // 10, every=0.5, what="all digests")
+    neighbor.report(f"{USERS} digests were sent", time.monotonic() - started)
+    for worker in workers:
+        worker.stop()
+        assert "database is locked" not in worker.output
+    mails = (path.read_bytes() for path in (site.folder / "mail").iterdir())
+    assert sum(text.count(b"Message-ID: ") for text in mails) == USERS
+
+
+class Neighbor:
+    """A program that writes every few milliseconds, in its own thread, and records for how long it waits."""
+
+    def __init__(self, site):
+        self.site, self.waits, self.failures = site, [], []
+        self.is_running = True
+        self.thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.is_running = False
+        self.thread.join()
+
+    def report(self, what, seconds):
+        waits = sorted(self.waits)
+        values = [waits[int(share * len(waits))] for share in (0.5, 0.99, 0.999)]
+        p50, p99, p999, longest = (f"{1000 * value:.1f}" for value in (*values, waits[-1]))
+        slow = sum(wait > MAX_WAIT_SECONDS for wait in self.waits)
+        print(
+            f"{what} in {seconds:.1f} s beside {len(self.waits)} writes: waits of {p50} ms (p50), {p99} ms (p99), "
+            f"{p999} ms (p99.9), {longest} ms (max), {slow} above {1000 * MAX_WAIT_SECONDS:.0f} ms"
+        )
+        assert self.failures == []
+        assert slow <= MAX_SLOW + len(waits) // 100
+
+    def _run(self):
+        write = (
+            self._write_on_sqlite if self.site.database_url.startswith("sqlite") else self._write_on_postgres
+        )
+        try:
+            write()
+        except Exception as exc:
+            self.failures.append(repr(exc))
+            raise
+
+    def _write_on_sqlite(self):
+        """Take the lock as soon as it is free: SQLite's own waiting sleeps for up to 100 ms."""
+        path = self.site.database_url.removeprefix("sqlite:///")
+        db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        while self.is_running:
+            started = time.monotonic()
+            while True:
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                    break
+                except sqlite3.OperationalError:
+                    time.sleep(0.0005)
+            db.execute("UPDATE auth_user SET last_name = '' WHERE id = 1")
+            db.execute("COMMIT")
+            self.waits.append(time.monotonic() - started)
+            time.sleep(0.005)
+        db.close()
+
+    def _write_on_postgres(self):
+        """Change the rows of a user, as when preferences are changed or the list is shown."""
+        with psycopg.connect(self.site.database_url, autocommit=True) as db:
+            users = [id for (id,) in db.execute("SELECT user_id FROM notifications_delivery")]
+            while self.is_running:
+                user = random.choice(users)
+                started = time.monotonic()
+                db.execute("UPDATE notifications_delivery SET error = error WHERE user_id = %s", [user])
+                db.execute("UPDATE notifications_digest SET due_at = due_at WHERE user_id = %s", [user])
+                db.execute("UPDATE notifications_stream SET seen = seen WHERE user_id = %s", [user])
+                db.execute("UPDATE auth_user SET last_name = '' WHERE id = %s", [user])
+                self.waits.append(time.monotonic() - started)
+                time.sleep(0.005)
