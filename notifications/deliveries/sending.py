@@ -104,13 +104,12 @@ def enqueue_due() -> bool:
             elif known.choice != Choice.ON:
                 members.append(digests.Member(row, known.choice, known.reader))
             else:
-                row.state, row.job = State.QUEUED, jobs[row.id].id
-                inserted.append(row)
+                inserted.append(row.id)
         for reason, ids_of_reason in skipped.items():
             end(ids_of_reason, State.SKIPPED, reason=reason)
         postpone_paused(paused)
-        _insert_jobs([jobs[row.id] for row in inserted])
-        Delivery.objects.using(database()).bulk_update(inserted, ["state", "job"])
+        _insert_jobs([jobs[id] for id in inserted])
+        digests.queue_deliveries({id: jobs[id].id for id in inserted})
         return members
 
     if members := fair_atomic(enqueue):
