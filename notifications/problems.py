@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -28,27 +28,39 @@ DATABASE_RETRY_SECONDS = 2
 
 
 class Problem(Exception):
-    """An error response. ``detail`` tells what is wrong and how to fix it, ``field`` names the invalid parameter."""
+    """An error response. ``detail`` tells what is wrong and how to fix it.
+
+    ``field``
+        The invalid parameter.
+    ``errors``
+        What is wrong with each of several, by name.
+    """
 
     def __init__(
-        self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        field: str = "",
+        errors: Mapping[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.field = field
+        self.errors = errors or ({field: detail} if field else {})
         self.headers = headers or {}
 
     def response(self) -> HttpResponse:
         """Return the problem document with its status and headers."""
-        body = {
+        body: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
         }
-        if self.field:
-            body["errors"] = [{"field": self.field, "detail": self.detail}]
+        if self.errors:
+            body["errors"] = [{"field": field, "detail": detail} for field, detail in self.errors.items()]
         response = HttpResponse(json.dumps(body), content_type="application/problem+json", status=self.status)
         for name, value in self.headers.items():
             response[name] = value

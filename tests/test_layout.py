@@ -148,7 +148,7 @@ LATE_IMPORTS = {
     "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/pauses.py": (2, BEFORE_MODELS),
-    "jobs/questions.py": (4, BEFORE_MODELS),
+    "jobs/questions.py": (5, BEFORE_MODELS),
     "jobs/steps.py": (2, BEFORE_MODELS),
     "management/commands/run_jobs.py": (3, "The supervisor of worker processes loads no worker."),
     "pytest_plugin.py": (5, "pytest loads it before Django is set up."),

@@ -22,6 +22,7 @@ from notifications.deliveries.devices import describe_browser
 from notifications.http.decorators import api_view
 from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
+from notifications.jobs import question_forms
 from notifications.jobs.transitions import answering
 from notifications.jobs.transitions.question_notifications import describe_end
 from notifications.models import Job, Wait
@@ -34,45 +35,58 @@ logger = logging.getLogger("notifications")
 @page_view
 @require_http_methods(["GET", "HEAD", "POST"])
 def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
-    """Show a question with its choices, or how it ended. A POST with ``value`` answers it.
+    """Show a question with its choices or form, or how it ended. A POST with ``value`` or the fields answers it.
 
-    Who answers second is shown who was first.
+    Who answers second is shown who was first. A choice that is dangerous is confirmed first: ``confirm`` in the query
+    shows it, ``confirmed`` in the POST has done so.
     """
+    page: dict[str, Any] = {}
+    status = 200
     try:
-        if request.method == "POST":
-            wrong = _answer_on_page(request, id, wait, request.POST.get("value"))
-            if not wrong:
-                return HttpResponseRedirect(reverse("notifications:question", args=[id, wait]), status=303)
-        else:
-            wrong = ""
         question = answering.find_question(id, wait, request.user)
+        details = json.loads(question.details)
+        if request.method == "POST":
+            page, status = _answer_on_page(request, question, details)
+            if not page:
+                return HttpResponseRedirect(reverse("notifications:question", args=[id, wait]), status=303)
+        elif (chosen := request.GET.get("confirm", "")) in details["choices"]:
+            page = {"confirm": chosen}
+        if details.get("form") and question.ended_at is None and "form" not in page:
+            try:
+                page["form"] = question_forms.unbound_form(details["form"])
+            except question_forms.FormUnavailable as exc:
+                page["wrong"], status = str(exc), 503
     except answering.QuestionNotFound:
         raise Http404("The question does not exist.") from None
-    details = json.loads(question.details)
     context = {
         "notifications_position": pages.read_stream_position(request.user.pk),
         "question": question,
         "body": details["body"],
         "choices": details["choices"].items(),
+        "danger": details.get("danger", ()),
         "end": describe_end_in_words(question),
-        "wrong": wrong,
+        **page,
+        "confirm_label": details["choices"].get(page.get("confirm")),
     }
-    return render(request, "notifications/question.html", context, status=422 if wrong else 200)
+    return render(request, "notifications/question.html", context, status=status)
 
 
 @api_view("POST")
 def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
-    """Answer a question that the user was asked.
+    """Answer a question that the user was asked, by ``value`` or by the fields of its form.
 
     404 if there is none, 409 if it was answered before, 410 if it has expired or its job was cancelled, 422 for a value
-    that is none of its choices.
+    that is none of its choices and for wrong fields, 503 if its form has failed.
     """
     body = parse_json_object(request)
     try:
+        asked = answering.find_question(id, wait, request.user)
+        is_form = bool(json.loads(asked.details).get("form"))
+        given = body if is_form else body.get("value", request.GET.get("value"))
         question = answering.answer(
             id,
             wait,
-            body.get("value", request.GET.get("value")),
+            answering.check_value(asked, given),
             user=request.user,
             using=_browser_of(request),
         )
@@ -82,7 +96,11 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         status = 409 if exc.wait.how == Wait.How.ANSWERED else 410
         raise Problem(status, describe_end_in_words(exc.wait)) from exc
     except answering.WrongChoice as exc:
-        raise Problem(422, str(exc), field="value") from exc
+        raise Problem(422, str(exc), field="" if is_form else "value") from exc
+    except question_forms.WrongFields as exc:
+        raise Problem(422, str(exc), errors=exc.errors) from exc
+    except question_forms.FormUnavailable as exc:
+        raise Problem(503, str(exc)) from exc
     _log_answer_of_staff(request.user, question)
     ended = describe_end(question, question.ended_by_name)
     item = {"id": str(question.id), "name": question.name, "ended": ended}
@@ -104,22 +122,39 @@ def describe_end_in_words(wait: Wait) -> str:
         "time": date_format(timezone.template_localtime(wait.ended_at), "DATETIME_FORMAT"),
         "place": end["with"] or "",
     }
+    if not values["answer"]:
+        if values["place"]:
+            return gettext("{name} answered, {time}, {place}").format(**values)
+        return gettext("{name} answered, {time}").format(**values)
     if values["place"]:
         return gettext("{name} answered {answer}, {time}, {place}").format(**values)
     return gettext("{name} answered {answer}, {time}").format(**values)
 
 
-def _answer_on_page(request: HttpRequest, job: UUID, id: UUID, value: Any) -> str:
-    """Answer a question, unless it has ended. Returns what is wrong with the answer. Raises ``QuestionNotFound``."""
+def _answer_on_page(
+    request: HttpRequest, question: Wait, details: dict[str, Any]
+) -> tuple[dict[str, Any], int]:
+    """Answer a question, unless it has ended. Returns what the page shows of a wrong answer and its status, or nothing.
+
+    Raises ``QuestionNotFound``.
+    """
+    value: Any = request.POST if details.get("form") else request.POST.get("value", "")
+    if not details.get("form") and value in details.get("danger", ()) and "confirmed" not in request.POST:
+        return {"confirm": value}, 200
     try:
-        _log_answer_of_staff(
-            request.user, answering.answer(job, id, value, user=request.user, using=_browser_of(request))
-        )
+        value = answering.check_value(question, value)
+        user = request.user
+        answered = answering.answer(question.job, question.id, value, user=user, using=_browser_of(request))
+        _log_answer_of_staff(user, answered)
     except answering.QuestionEnded:
         pass  # the page shows how
-    except answering.WrongChoice:
-        return gettext("Choose one of the answers.")
-    return ""
+    except answering.WrongChoice as exc:
+        return {"wrong": str(exc) if details.get("form") else gettext("Choose one of the answers.")}, 422
+    except question_forms.WrongFields as exc:
+        return {"form": exc.form}, 422
+    except question_forms.FormUnavailable as exc:
+        return {"wrong": str(exc), "form": None}, 503
+    return {}, 303
 
 
 def _log_answer_of_staff(user: Any, question: Wait) -> None:
@@ -130,7 +165,7 @@ def _log_answer_of_staff(user: Any, question: Wait) -> None:
 
     end: dict[str, Any] = describe_end(question, "") or {}
     text = gettext("Answered “{question}” by “{answer}”.").format(
-        question=question.title, answer=end["label"]
+        question=question.title, answer=end["label"] or gettext("the form")
     )
     try:
         job = Job.objects.using(database()).only("id", "title").get(id=question.job)

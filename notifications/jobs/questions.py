@@ -6,7 +6,7 @@ No model is imported at the top: ``notifications.api`` may be imported before th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from notifications.jobs.steps import is_stored, refuse_in_transaction
 from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
+    from django.forms import BaseForm
     from django.utils.functional import Promise
 
     from notifications.models import Wait
@@ -41,18 +42,24 @@ class Question:
 
     title: str | Promise
     name: str
-    choices: Mapping[str, str | Promise]
+    choices: Mapping[str, str | Promise] | None = None
     body: str | Promise = ""
     expires: timedelta | None = None
     default: Any = _NO_DEFAULT
     to: Any = None
     remind: Sequence[timedelta] = ()
+    form: str | type[BaseForm] | None = None
+    danger: Collection[str] = ()
 
     def __post_init__(self) -> None:
         validators.text("name", self.name, validators.MAX_KEY_LENGTH, required=True)
         validators.text("title", self.title, validators.MAX_TITLE_LENGTH, required=True)
         validators.text("body", self.body, validators.MAX_BODY_LENGTH)
-        _validated_choices(self.choices)
+        if (self.choices is None) == (self.form is None):
+            raise TypeError("Pass either choices or form.")
+        if self.choices is not None:
+            _validated_choices(self.choices)
+        _validate_danger(self.danger, self.choices or {})
         if self.expires is not None:
             validate_duration("expires", self.expires)
         elif self.default is not _NO_DEFAULT:
@@ -64,12 +71,14 @@ def question(
     title: str | Promise,
     *,
     name: str,
-    choices: Mapping[str, str | Promise],
+    choices: Mapping[str, str | Promise] | None = None,
     body: str | Promise = "",
     expires: timedelta | None = None,
     default: Any = _NO_DEFAULT,
     to: Any = None,
     remind: Sequence[timedelta] = (),
+    form: str | type[BaseForm] | None = None,
+    danger: Collection[str] = (),
 ) -> Any:
     """Ask a person, suspend the job until the first answer, and return the value that was chosen.
 
@@ -84,6 +93,12 @@ def question(
         change a question that was asked.
     ``choices``
         The labels of at most 20 answers by their values: at most 40 and 50 characters.
+    ``form``
+        Instead of choices a ``django.forms.Form`` without files, or its import path. It is shown on the page of the
+        question, and must be made without arguments. Its ``cleaned_data`` is the answer, as JSON of at most 64 KiB: a
+        dict, with model instances as keys, dates and decimals as text.
+    ``danger``
+        The values of choices that must be confirmed on the page of the question.
     ``expires``
         More than nothing, at most ten years, from when the question is stored. Without it the job waits without limit.
     ``default``
@@ -102,7 +117,7 @@ def question(
     RuntimeError without an active user to ask, outside of a job, inside a transaction and in an observed Celery task;
     TypeError and ValueError.
     """
-    one = Question(title, name, choices, body, expires, default, to, remind)
+    one = Question(title, name, choices, body, expires, default, to, remind, form, danger)
     return _ask("question", [one])[0]
 
 
@@ -110,15 +125,17 @@ async def aquestion(
     title: str | Promise,
     *,
     name: str,
-    choices: Mapping[str, str | Promise],
+    choices: Mapping[str, str | Promise] | None = None,
     body: str | Promise = "",
     expires: timedelta | None = None,
     default: Any = _NO_DEFAULT,
     to: Any = None,
     remind: Sequence[timedelta] = (),
+    form: str | type[BaseForm] | None = None,
+    danger: Collection[str] = (),
 ) -> Any:
     """See question()."""
-    one = Question(title, name, choices, body, expires, default, to, remind)
+    one = Question(title, name, choices, body, expires, default, to, remind, form, danger)
     return (await _aask("aquestion", [one]))[0]
 
 
@@ -207,6 +224,7 @@ def _value(one: Question, wait: Wait) -> Any:
 def _make(execution: CurrentExecution, one: Question) -> Wait:
     """Return an unsaved question with its notifications. The users are read now, outside of any transaction."""
     from notifications.jobs.addressees import find_addressees
+    from notifications.jobs.question_forms import validate_form
     from notifications.jobs.transitions.question_notifications import build_notifications
     from notifications.models import Wait
 
@@ -214,9 +232,11 @@ def _make(execution: CurrentExecution, one: Question) -> Wait:
     wait = Wait(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
     wait.title, wait.lasts = str(one.title), one.expires
     details = {
-        "choices": _validated_choices(one.choices),
+        "choices": {} if one.choices is None else _validated_choices(one.choices),
         "body": str(one.body),
         "remind": [after.total_seconds() for after in one.remind],
+        "form": validate_form(one.form) if one.form is not None else "",
+        "danger": list(one.danger),
     }
     build_notifications(wait, details, users)
     return wait
@@ -235,6 +255,13 @@ def _validated_choices(choices: Any) -> dict[str, str]:
         )
         for value, label in choices.items()
     }
+
+
+def _validate_danger(danger: Any, choices: Mapping[str, Any]) -> None:
+    if not isinstance(danger, list | tuple | set | frozenset):
+        raise TypeError(f"danger must be a list of values of choices, not {type(danger).__name__}.")
+    if unknown := [value for value in danger if value not in choices]:
+        raise ValueError(f"danger has {unknown[0]!r}, which is none of the choices.")
 
 
 def _validate_remind(remind: Any, expires: timedelta | None) -> None:

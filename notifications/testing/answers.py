@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 
-def answer_question(value: str, *, name: str | None = None, by: Any = None) -> None:
+def answer_question(value: str | dict[str, Any], *, name: str | None = None, by: Any = None) -> None:
     """Answer the open question of a job, as its addressees do. ``run_jobs()`` then goes on with the job.
 
+    ``value``
+        One of the choices, or the fields of the form, which checks them.
     ``name``
         The name of the question, if several are open.
     ``by``
@@ -27,6 +29,7 @@ def answer_question(value: str, *, name: str | None = None, by: Any = None) -> N
         raise AssertionError(f"Not one but {len(found)} questions match. Open: {names}.")
     (wait,) = found
     try:
-        answering.answer(wait.job, wait.id, value, user=by, by_staff=by is None, using="test")
+        checked = answering.check_value(wait, value)
+        answering.answer(wait.job, wait.id, checked, user=by, by_staff=by is None, using="test")
     except answering.QuestionNotFound as exc:
         raise PermissionError(f"{by!r} was not asked {wait.name!r}.") from exc

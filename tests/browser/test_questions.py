@@ -87,3 +87,36 @@ def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
     page.get_by_role("link", name="Ship?", exact=True).click()
     page.get_by_role("button", name="Keep").click()
     expect(page.get_by_text("demo answered Keep")).to_be_visible()
+
+
+ASK_BY = """
+from django.contrib.auth import get_user_model
+from tests.jobs import wait_tasks
+wait_tasks.%s.using(owner=get_user_model().objects.get(username="demo")).enqueue()
+"""
+
+
+def test_a_form_is_opened_from_the_toast_and_answers(site_server, new_page):
+    page = visit(new_page(errors=False), site_server.url, "/reports/")
+    site_server.python(ASK_BY % "ask_by_form")
+    page.locator(".notifications-toast").get_by_role("link", name="Open the form: Approve?").click()
+    page.get_by_label("Amount").fill("12.50")
+    page.get_by_role("button", name="Send the answer").click()
+    expect(page.get_by_text("Say why you do not approve.")).to_be_visible()
+    assert find_violations(page) == []
+    expect(page.get_by_label("Amount")).to_have_value("12.50")
+    page.get_by_label("Approved").check()
+    page.get_by_role("button", name="Send the answer").click()
+    expect(page.get_by_role("status").filter(has_text="demo answered")).to_be_visible()
+    assert "answered" in site_server.python(ANSWERS)
+
+
+def test_a_dangerous_choice_is_confirmed(site_server, new_page):
+    page = visit(new_page(), site_server.url, "/reports/")
+    site_server.python(ASK_BY % "ask_danger")
+    page.locator(".notifications-toast").get_by_role("link", name="Delete: Delete?").click()
+    expect(page.get_by_role("link", name="Back")).to_be_visible()
+    assert find_violations(page) == []
+    assert "answered" not in site_server.python(ANSWERS)
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("status").filter(has_text="demo answered Delete")).to_be_visible()

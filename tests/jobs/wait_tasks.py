@@ -205,6 +205,18 @@ def ask_sync(to=None, expires_ms=None, default=None, remind_hours=()):
 
 @task
 @policy(max_attempts=1)
+def ask_by_form(form="tests.jobs.forms.Approval"):
+    return question("Approve?", name="approve", form=form, body="Of the invoice.")
+
+
+@task
+@policy(max_attempts=1)
+def ask_danger():
+    return question("Delete?", name="delete", choices={"keep": "Keep", "delete": "Delete"}, danger=["delete"])
+
+
+@task
+@policy(max_attempts=1)
 async def ask_several(names):
     return await aquestions([Question(f"{name}?", name, YES_NO) for name in names])
 
@@ -235,6 +247,18 @@ def ask_wrongly(kind):
             options["choices"] = {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}
         case "default without expires":
             options["default"] = "no"
+        case "choices and a form":
+            options["form"] = "tests.jobs.forms.Approval"
+        case "a form that is missing":
+            options = {"name": "ship", "form": "tests.jobs.forms.Missing"}
+        case "a form that is none":
+            options = {"name": "ship", "form": "tests.jobs.tasks.noop"}
+        case "a form with files":
+            options = {"name": "ship", "form": "tests.jobs.forms.Upload"}
+        case "danger that is no choice":
+            options["danger"] = ["delete"]
+        case "danger as a string":
+            options["danger"] = "yes"
         case "a reminder of another type":
             options["remind"] = [60]
         case "reminders in the wrong order":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from django.contrib.auth import get_user_model
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs import question_forms
 from notifications.jobs.addressees import ANSWER_PERMISSION, filter_active
 from notifications.jobs.transitions.retrying import limit_lock_wait
 from notifications.jobs.transitions.waiting import end_waits
@@ -33,7 +36,14 @@ class QuestionEnded(Exception):
 
 
 class WrongChoice(ValueError):
-    """The value is none of the choices of the question."""
+    """The value is none of the choices of the question, or not what its form has made of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedFields:
+    """What the form of a question has made of an answer."""
+
+    json: str
 
 
 def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False, using: str = "") -> Wait:
@@ -45,6 +55,8 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
         The caller has checked that any question may be answered.
     ``using``
         The browser or command, of at most 100 characters.
+    ``value``
+        One of the choices. Of a question with a form the answer as JSON, by ``check_value()``.
 
     Returns the question. Raises ``QuestionNotFound``, ``QuestionEnded`` and ``WrongChoice``.
     """
@@ -61,16 +73,14 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
             raise QuestionNotFound
         if wait.ended_at is not None:
             raise QuestionEnded(wait)
-        choices = json.loads(wait.details)["choices"]
-        if not isinstance(value, str) or value not in choices:
-            raise WrongChoice(f"value must be one of {', '.join(map(repr, choices))}.")
+        encoded = _encode(value, json.loads(wait.details))
         now = database_now()
         wait.how = Wait.How.ANSWERED
         if wait.due_at is not None and wait.due_at <= now:  # the duty that ends it has not come to it yet
             wait.how = Wait.How.EXPIRED
             end_waits([wait], now)
             return wait
-        wait.value, wait.ended_with = json.dumps(value, ensure_ascii=False), using[:100]
+        wait.value, wait.ended_with = encoded, using[:100]
         wait.ended_by_id = None if user is None else user.pk
         wait.ended_by_name = name
         end_waits([wait], now)
@@ -80,6 +90,26 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
     if wait.how != Wait.How.ANSWERED:
         raise QuestionEnded(wait)
     return wait
+
+
+def check_value(wait: Wait, value: Any) -> Any:
+    """Return the value with which ``answer()`` is called, outside of a transaction: a form is the project's code.
+
+    ``value``
+        One of the choices, or the fields of the form.
+
+    Raises ``question_forms.WrongFields``, ``question_forms.FormUnavailable`` and ``WrongChoice``.
+    """
+    if not (path := json.loads(wait.details).get("form")) or wait.ended_at is not None:
+        return value
+    if not isinstance(value, Mapping):
+        raise WrongChoice("The answer must be an object with the fields of the form.")
+    try:
+        return CleanedFields(question_forms.clean(path, value))
+    except question_forms.WrongFields:
+        raise
+    except ValueError as exc:
+        raise WrongChoice(str(exc)) from exc
 
 
 def find_question(job: UUID, id: UUID, user: Any) -> Wait:
@@ -104,6 +134,18 @@ def name_of_answerer(wait: Wait) -> str:
     if wait.ended_by_id is None:
         return ""
     return name_of(get_user_model()._base_manager.filter(pk=wait.ended_by_id).first())
+
+
+def _encode(value: Any, details: dict[str, Any]) -> str:
+    """Return an answer as JSON. Raises ``WrongChoice``."""
+    if details.get("form"):
+        if not isinstance(value, CleanedFields):
+            raise WrongChoice("The question is answered by the fields of its form.")
+        return value.json
+    choices = details["choices"]
+    if not isinstance(value, str) or value not in choices:
+        raise WrongChoice(f"value must be one of {', '.join(map(repr, choices))}.")
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _is_active_addressee(wait: Wait, user: Any) -> bool:

@@ -70,7 +70,8 @@ def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]
     for wait in waits:
         if not wait.notifications:
             continue
-        data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
+        with translation.override(by_id[wait.job].language or None):
+            data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
         for row in wait.notifications:
             row.data, row.open_question = data, wait.id
             rows.append(row)
@@ -171,7 +172,8 @@ def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:
         "at": serializers.format_time(wait.ended_at),
         "by": name or None,
         "with": wait.ended_with or None,
-        "value": value,
+        # The fields of a form may be many, and not for all who were asked.
+        "value": value if isinstance(value, str) else None,
         "label": json.loads(wait.details)["choices"].get(value) if isinstance(value, str) else None,
     }
 
@@ -183,10 +185,10 @@ def _end_in_words(wait: Wait, details: dict[str, Any]) -> str:
     if wait.how != Wait.How.ANSWERED:
         return gettext("The job was canceled.")
     value = json.loads(wait.value or "null")
-    answer = details["choices"].get(value, value)
-    return gettext("{name} answered {answer}.").format(
-        name=wait.ended_by_name or gettext("Staff"), answer=answer
-    )
+    name = wait.ended_by_name or gettext("Staff")
+    if details.get("form"):
+        return gettext("{name} answered.").format(name=name)
+    return gettext("{name} answered {answer}.").format(name=name, answer=details["choices"].get(value, value))
 
 
 def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:
@@ -195,14 +197,21 @@ def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:
         "id": str(wait.id),
         "name": wait.name,
         "expires_at": serializers.format_time(wait.due_at),
-        "choices": details["choices"],
+        "choices": None if details.get("form") else details["choices"],
         "links": {"answer": answer, "page": page or None},
         "ended": describe_end(wait, wait.ended_by_name),
     }
     data: dict[str, Any] = {"question": about, "icon": "comment"}
-    if wait.ended_at is None and answer and len(details["choices"]) <= validators.MAX_ACTIONS:
+    if wait.ended_at is not None or not answer:
+        return data
+    if details.get("form"):
+        data["actions"] = [{"label": gettext("Open the form"), "url": page}] if page else []
+    elif len(details["choices"]) <= validators.MAX_ACTIONS:
+        danger = set(details.get("danger", ())) if page else set()
         data["actions"] = [
-            {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
+            {"label": label, "url": f"{page}?{urlencode({'confirm': value})}"}
+            if value in danger
+            else {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
             for value, label in details["choices"].items()
         ]
     return data

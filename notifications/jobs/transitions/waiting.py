@@ -277,7 +277,7 @@ def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
                 "kind": str(wait.kind),
                 "title": wait.title or wait.name,
                 "expires_at": serializers.format_time(wait.due_at),
-                "choices": details.get("choices"),
+                "choices": details.get("choices") or None,
             }
             return json.dumps(item, ensure_ascii=False)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from collections.abc import Callable
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from django.core.management.base import CommandError
 
 from notifications.db.transactions import database
+from notifications.jobs import question_forms
 from notifications.jobs.transitions import answering
 from notifications.models import Wait
 
@@ -16,7 +18,9 @@ from notifications.models import Wait
 def add_arguments(parser: ArgumentParser, id_type: Callable[[str], UUID]) -> None:
     """Add the arguments of ``jobs answer``."""
     parser.add_argument("id", type=id_type)
-    parser.add_argument("choice", help="the value of one of its choices")
+    parser.add_argument(
+        "choice", help="the value of one of its choices, or the fields of its form as a JSON object"
+    )
     parser.add_argument("--name", help="the name of the question, if several are open")
 
 
@@ -36,9 +40,24 @@ def answer(job: UUID, value: str, name: str | None) -> str:
         raise CommandError(f"The job {job} has {len(questions)} open questions. Add --name: {listed}.")
     wait = questions[name or listed]
     try:
-        answering.answer(job, wait.id, value, user=None, by_staff=True, using="manage.py")
-    except answering.WrongChoice as exc:
+        given = _parse_fields(value) if json.loads(wait.details).get("form") else value
+        checked = answering.check_value(wait, given)
+        answering.answer(job, wait.id, checked, user=None, by_staff=True, using="manage.py")
+    except question_forms.WrongFields as exc:
+        listed = " ".join(f"{field}: {problem}" for field, problem in exc.errors.items())
+        raise CommandError(f"The form has refused the answer. {listed}") from exc
+    except (answering.WrongChoice, question_forms.FormUnavailable) as exc:
         raise CommandError(str(exc)) from exc
     except (answering.QuestionEnded, answering.QuestionNotFound) as exc:
         raise CommandError("The question has ended meanwhile, so the answer was not stored.") from exc
     return wait.name
+
+
+def _parse_fields(text: str) -> dict[str, object]:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise CommandError("The question has a form. Pass its fields as a JSON object, as '{\"amount\": 5}'.")
+    return fields

@@ -111,7 +111,7 @@ export function createActions({ id, title, data }, getActionUrl) {
     const node = createLink("notifications-plainbutton", label, link.href);
     if (link.isExternal) node.rel = "noopener noreferrer";
     node.ariaLabel = `${label}: ${title}`;
-    if (data.question) node.dataset.answer = post;
+    if (data.question && post) node.dataset.answer = post;
     list.append(node);
   }
   return list.hasChildNodes() ? list : null;

@@ -1,0 +1,106 @@
+"""Answers by a Django form of the project, named by its import path.
+
+The form is loaded where it is shown and where an answer is checked: a deploy may have removed it since the question was
+asked. What the project's form does runs outside of the transaction that stores the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Model, QuerySet
+from django.forms import BaseForm
+from django.utils.datastructures import MultiValueDict
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext
+
+from notifications import validators
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Bytes of JSON of an answer.
+MAX_ANSWER_BYTES = 64 * 1024
+
+
+class FormUnavailable(Exception):
+    """The form of a question cannot be loaded or has raised an error, which is logged."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            gettext("The form of this question has failed. The question stays open, and the log says why.")
+        )
+
+
+class WrongFields(ValueError):
+    """An answer that the form has refused. ``form`` is bound, with its errors."""
+
+    def __init__(self, form: BaseForm) -> None:
+        self.form = form
+        self.errors = {field: " ".join(map(str, found)) for field, found in form.errors.items()}
+        super().__init__(" ".join(self.errors.values()))
+
+
+def validate_form(value: Any) -> str:
+    """Return the import path of a form, given by that path or as its class.
+
+    Raises TypeError or ValueError for what is no form, cannot be made without arguments, or takes files.
+    """
+    path = f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else value
+    path = validators.text("form", path, validators.MAX_TITLE_LENGTH, required=True)
+    try:
+        found = import_string(path)
+    except ImportError as exc:
+        raise ValueError(f"form is {path!r}, which cannot be imported: {exc}") from exc
+    if not (isinstance(found, type) and issubclass(found, BaseForm)):
+        raise TypeError(f"form is {path!r}, which is no subclass of django.forms.Form.")
+    if found().is_multipart():
+        raise ValueError(f"The form {path!r} takes files, which an answer cannot hold. Remove these fields.")
+    return path
+
+
+def unbound_form(path: str) -> BaseForm:
+    """Return an empty form. Raises ``FormUnavailable``."""
+    return _call(path, lambda form: form())
+
+
+def clean(path: str, data: Mapping[str, Any]) -> str:
+    """Return what a form has made of an answer, as JSON: model instances as keys, dates and decimals as text.
+
+    ``data``
+        The fields of a POST, or of a JSON object.
+
+    Raises ``WrongFields``, ``FormUnavailable``, and ValueError for what cannot be stored.
+    """
+
+    def run(form_class: type[BaseForm]) -> tuple[BaseForm, Any]:
+        form = form_class(data if isinstance(data, MultiValueDict) else dict(data))  # type: ignore[arg-type]
+        is_valid = form.is_valid()
+        return form, json.loads(json.dumps(form.cleaned_data, cls=_AnswerEncoder)) if is_valid else None
+
+    form, cleaned = _call(path, run)
+    if form.errors:
+        raise WrongFields(form)
+    return validators.json_text("The answer", cleaned, MAX_ANSWER_BYTES)
+
+
+class _AnswerEncoder(DjangoJSONEncoder):
+    def default(self, o: Any) -> Any:
+        if isinstance(o, Model):
+            return o.pk
+        if isinstance(o, QuerySet):
+            return list(o.values_list("pk", flat=True))
+        return super().default(o)
+
+
+def _call(path: str, function: Any) -> Any:
+    """Call a function with the class of a form. Raises ``FormUnavailable`` for all that goes wrong."""
+    try:
+        return function(import_string(path))
+    except Exception as exc:
+        logger.exception("The form of a question failed: %s", path)
+        raise FormUnavailable(path) from exc

@@ -1,0 +1,206 @@
+"""Questions that are answered by a Django form, and choices that are confirmed."""
+
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from notifications.jobs import question_forms
+from notifications.models import Attempt, Job, Notification, Wait
+from notifications.serializers import serialize_job
+from notifications.testing import answer_question, run_jobs
+from tests.jobs import forms, wait_tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FIELDS = {"amount": "12.50", "due": "2027-01-31", "approved": "on", "reason": "Paid twice."}
+CLEANED = {"amount": "12.50", "due": "2027-01-31", "approved": True, "reason": "Paid twice."}
+
+
+@pytest.fixture(autouse=True)
+def frozen(jobs_clock):
+    return jobs_clock
+
+
+def ask(owner, task=wait_tasks.ask_by_form, **arguments):
+    result = task.using(owner=owner).enqueue(**arguments)
+    run_jobs()
+    return Job.objects.get(id=result.id)
+
+
+def result_of(job):
+    run_jobs()
+    job.refresh_from_db()
+    return job.state, job.result and json.loads(job.result)
+
+
+def page():
+    wait = Wait.objects.get()
+    return f"/notifications/jobs/{wait.job}/questions/{wait.id}/"
+
+
+def path():
+    wait = Wait.objects.get()
+    return f"/notifications/api/jobs/{wait.job}/answers/{wait.id}/"
+
+
+def post_json(client, fields):
+    return client.post(path(), json.dumps(fields), content_type="application/json")
+
+
+def data():
+    return json.loads(Notification.objects.latest("id").data)
+
+
+class TestForm:
+    def test_the_page(self, user, user_client):
+        job = ask(user)
+        shown = user_client.get(page()).content.decode()
+        assert 'name="amount"' in shown and "In euros." in shown and "Send the answer" in shown
+        response = user_client.post(page(), FIELDS)
+        assert (response.status_code, response["Location"]) == (303, page())
+        assert result_of(job) == ("succeeded", CLEANED)
+        assert "ada answered, " in user_client.get(page()).content.decode()
+        note = Notification.objects.get(user=user, url=page())
+        assert note.body == "ada answered.\nOf the invoice." and note.read_at
+        # All who were asked are told that it was answered; the fields are for the job.
+        assert json.loads(note.data)["question"]["ended"]["value"] is None and "12.50" not in note.data
+
+    def test_the_page_with_wrong_fields(self, user, user_client):
+        job = ask(user)
+        response = user_client.post(page(), {**FIELDS, "amount": "1001", "reason": "<b>kept</b>"})
+        shown = response.content.decode()
+        assert response.status_code == 422
+        assert "less than or equal to 1000" in shown and "&lt;b&gt;kept&lt;/b&gt;" in shown
+        assert result_of(job) == ("waiting", None)
+
+    def test_the_api(self, user, user_client):
+        job = ask(user)
+        fields = {"amount": 12.5, "due": None, "approved": True}
+        wrong = post_json(user_client, {**fields, "amount": 1001, "due": "soon"})
+        assert wrong.status_code == 422
+        assert {error["field"] for error in wrong.json()["errors"]} == {"amount", "due"}
+        response = post_json(user_client, fields)
+        assert response.status_code == 200 and response.json()["ended"]["how"] == "answered"
+        assert post_json(user_client, fields).status_code == 409
+        cleaned = {"amount": "12.5", "due": None, "approved": True, "reason": ""}
+        assert result_of(job) == ("succeeded", cleaned)
+
+    def test_a_value_is_no_answer(self, user, user_client):
+        ask(user)
+        assert post_json(user_client, {"value": "yes"}).status_code == 422
+
+    def test_the_item_and_the_notification(self, user):
+        job = ask(user)
+        item = serialize_job(job)["waiting"]
+        assert (item["choices"], item["links"]["page"]) == (None, page())
+        assert data()["question"]["choices"] is None
+        assert data()["actions"] == [{"label": "Open the form", "url": page()}]
+
+    def test_the_label_is_in_the_language_of_the_job(self, user):
+        from django.utils import translation
+
+        with translation.override("de"):
+            ask(user)
+        assert data()["actions"][0]["label"] == "Formular öffnen"
+
+    def test_the_command(self, user):
+        job = ask(user)
+        for value, problem in [
+            ("yes", "Pass its fields as a JSON object"),
+            ("[1]", "Pass its fields as a JSON object"),
+            ('{"amount": 2000}', "The form has refused the answer. amount: "),
+        ]:
+            with pytest.raises(CommandError, match=problem):
+                call_command("notifications", "jobs", "answer", str(job.id), value)
+        call_command("notifications", "jobs", "answer", str(job.id), '{"amount": 5, "approved": true}')
+        assert result_of(job)[1]["amount"] == "5"
+
+    def test_in_tests(self, user):
+        job = ask(user)
+        with pytest.raises(ValueError, match="less than or equal"):
+            answer_question({**FIELDS, "amount": "1001"}, by=user)
+        answer_question(FIELDS, by=user)
+        assert result_of(job) == ("succeeded", CLEANED)
+
+    def test_instances_are_stored_as_keys(self, user, other_user):
+        job = ask(user, form="tests.jobs.forms.Person")
+        answer_question({"person": user.pk, "others": [user.pk, other_user.pk]}, by=user)
+        keys = json.loads(json.dumps([user.pk, other_user.pk], default=str))
+        assert result_of(job) == ("succeeded", {"person": keys[0], "others": keys})
+
+    def test_a_class(self, user):
+        assert question_forms.validate_form(forms.Approval) == "tests.jobs.forms.Approval"
+
+    def test_only_who_was_asked(self, user, other_user, client_of):
+        ask(user)
+        assert client_of(other_user).post(page(), FIELDS).status_code == 404
+        assert post_json(client_of(other_user), FIELDS).status_code == 404
+
+    def test_a_post_needs_the_token(self, user):
+        ask(user)
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(user)
+        assert client.post(page(), FIELDS).status_code == 403
+
+
+class TestFormThatFails:
+    """Nothing is lost: the question stays open, and its log says why."""
+
+    def test_one_that_a_deploy_has_removed(self, user, user_client, monkeypatch, caplog):
+        job = ask(user)
+        monkeypatch.delattr(forms, "Approval")
+        for response in (user_client.get(page()), user_client.post(page(), FIELDS)):
+            assert response.status_code == 503
+            assert "The question stays open" in response.content.decode()
+        assert post_json(user_client, FIELDS).status_code == 503
+        assert "The form of a question failed: tests.jobs.forms.Approval" in caplog.text
+        monkeypatch.undo()
+        assert user_client.post(page(), FIELDS).status_code == 303
+        assert result_of(job) == ("succeeded", CLEANED)
+
+    def test_one_that_raises(self, user, user_client, caplog):
+        job = ask(user, form="tests.jobs.forms.Failing")
+        assert user_client.post(page(), {"text": "x"}).status_code == 503
+        assert post_json(user_client, {"text": "x"}).status_code == 503
+        assert "A defect of the project." in caplog.text
+        assert result_of(job) == ("waiting", None)
+
+    def test_an_answer_that_is_too_large(self, user, user_client, monkeypatch):
+        monkeypatch.setattr(question_forms, "MAX_ANSWER_BYTES", 100)
+        ask(user)
+        response = user_client.post(page(), {**FIELDS, "reason": "x" * 100})
+        assert response.status_code == 422 and "At most 100 are allowed" in response.content.decode()
+
+
+class TestDanger:
+    def test_its_button_leads_to_the_confirmation(self, user, user_client):
+        job = ask(user, wait_tasks.ask_danger)
+        keep, delete = data()["actions"]
+        assert keep["post"] == path() + "?value=keep"
+        assert delete == {"label": "Delete", "url": page() + "?confirm=delete"}
+        shown = user_client.get(delete["url"]).content.decode()
+        assert 'name="confirmed"' in shown and 'value="keep"' not in shown
+        assert result_of(job) == ("waiting", None)
+        response = user_client.post(page(), {"value": "delete", "confirmed": "1"})
+        assert response.status_code == 303
+        assert result_of(job) == ("succeeded", "delete")
+
+    def test_on_the_page_it_is_asked_once_more(self, user, user_client):
+        job = ask(user, wait_tasks.ask_danger)
+        response = user_client.post(page(), {"value": "delete"})
+        assert response.status_code == 200 and 'name="confirmed"' in response.content.decode()
+        assert result_of(job) == ("waiting", None)
+        user_client.post(page(), {"value": "keep"})
+        assert result_of(job) == ("succeeded", "keep")
+
+    def test_an_unknown_value_in_the_query(self, user, user_client):
+        ask(user, wait_tasks.ask_danger)
+        shown = user_client.get(page() + "?confirm=%00<script>").content.decode()
+        assert 'value="keep"' in shown and "confirmed" not in shown
+
+
+def test_no_attempt_fails(user):
+    ask(user)
+    assert not Attempt.objects.exists()
