@@ -74,11 +74,11 @@ async def events(request: HttpRequest) -> HttpResponseBase:
             501, "Server-Sent Events need an ASGI server. This is a WSGI server: poll sync/ instead."
         )
     if request.method == "HEAD":
-        return _set_event_headers(HttpResponse())
+        return set_event_headers(HttpResponse())
     # GZipMiddleware would buffer events until it has a block of them.
     request.META.pop("HTTP_ACCEPT_ENCODING", None)
     slot = require_wait_slot(stream_request.user)
-    return _set_event_headers(StreamingHttpResponse(_stream_events(stream_request, slot)))
+    return set_event_headers(StreamingHttpResponse(_stream_events(stream_request, slot)))
 
 
 def _read_catch_up(request: HttpRequest) -> reader.SyncResponse:
@@ -143,7 +143,8 @@ async def _stream_events(stream_request: StreamRequest, slot: WaitSlot) -> Async
         slot.release()
 
 
-def _set_event_headers(response: HttpResponseBase) -> HttpResponseBase:
+def set_event_headers(response: HttpResponseBase) -> HttpResponseBase:
+    """Set the headers of a response of Server-Sent Events."""
     response["Content-Type"] = "text/event-stream"
     response["X-Accel-Buffering"] = "no"  # otherwise nginx buffers the response
     return prevent_caching(response)

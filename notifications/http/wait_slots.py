@@ -34,26 +34,26 @@ class WaitSlot:
                 slots.discard(self)
 
 
-def acquire_wait_slot(user: Any) -> WaitSlot | None:
+def acquire_wait_slot(user: Any, limit: int = MAX_WAITING_REQUESTS) -> WaitSlot | None:
     """Return a slot for a request of this user (key), or None if all of them are taken."""
     with _lock:
         slots = _slots.get(user)
         if slots is None:
             slots = _slots[user] = WeakSet()
-        if len(slots) >= MAX_WAITING_REQUESTS:
+        if len(slots) >= limit:
             return None
         slot = WaitSlot(slots)
         slots.add(slot)
     return slot
 
 
-def require_wait_slot(user: Any) -> WaitSlot:
+def require_wait_slot(user: Any, limit: int = MAX_WAITING_REQUESTS) -> WaitSlot:
     """Return a slot for a request of this user (key). Raises Problem 429 if all of them are taken."""
-    slot = acquire_wait_slot(user)
+    slot = acquire_wait_slot(user, limit)
     if slot is None:
         raise Problem(
             429,
-            f"{MAX_WAITING_REQUESTS} requests of this user are waiting already. "
+            f"{limit} requests of this user are waiting already. "
             "End one of them, or send this one without waiting.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )

@@ -21,6 +21,7 @@ from notifications.realtime.auth.session_checker import SessionChecker
 from notifications.realtime.clock import HubClock
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.fanout import Fanout
+from notifications.realtime.output_feeds import OutputFeeds
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
 from notifications.realtime.server_process import ServerRow
 from notifications.realtime.subscriber import Subscriber
@@ -64,6 +65,7 @@ class Hub:
             write_pool=self.write_pool,
             handle_session_guards=self._handle_session_guards,
         )
+        self.outputs = OutputFeeds(loop, self.query_pool)
         self._freed_memory = freed_memory.FreedMemory()
         self._clock = HubClock(loop, self._handle_tick)
 
@@ -140,6 +142,7 @@ class Hub:
         without_guard = [user for user in watched if self.users[user].guard in (None, NO_STREAM.guard)]
         self._session_checker.schedule(self.subscribers(without_guard))
         self._fanout.read_users(watched)
+        self.outputs.read_users(watched)
 
     def _handle_session_guards(self, guards: dict[Any, int]) -> None:
         """Check sessions of users whose guard has changed, and of those who joined before their guard was known."""
@@ -174,6 +177,7 @@ class Hub:
                 error_message="Could not store the number of sockets: %s",
             )
         if ticks % POSITION_CHECK_TICKS == 0:
+            self.outputs.read_all()
             for warn in (unserved_queues.warn_of_unserved_jobs, unserved_engines.warn_of_unserved_jobs):
                 run_in(self.auth_pool, warn, error_message="Could not look for unserved jobs: %s")
             if self.users:

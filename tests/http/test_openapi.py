@@ -12,10 +12,10 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications import __version__, serializers, urls, validators
-from notifications.http import api_views, job_responses, negotiation, parsing
+from notifications.http import api_views, job_responses, negotiation, output_views, parsing
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
-from notifications.jobs import questions
+from notifications.jobs import output_parts, questions
 from notifications.jobs.enqueueing import unique
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
@@ -258,6 +258,8 @@ def test_choices_match_the_code():
         assert choices.pop(f"/components/schemas/{name}/properties/events/items") == list(EVENTS)
         reasons = choices.pop(f"/components/schemas/{name}/properties/disabled_reason", None)
         assert reasons in (None, ["", *WebhookEndpoint.OffReason.values])
+    [live] = [path for path in choices if path.startswith("/paths//jobs/{id}/output/")]
+    assert choices.pop(live) == [output_views.LONG_POLL, output_views.SSE]
     for path, choice in choices.items():
         nullable = [None] if path == "/components/schemas/Mark/properties/level" else []
         assert choice in ([*levels, *nullable], [0, 1]), path
@@ -285,6 +287,11 @@ def test_sentences_name_the_limits_of_the_code():
         f"An equal request with the same key within {unique.KEY_LIFETIME_HOURS} hours gets the same job. "
         "A different request gets 422.",
         *(f"{verb.capitalize()} notifications, {marked}" for verb in marking.VERBS),
+        "-1, which is the default, for the start, now for the end, or the Stream-Next-Offset of the last response.",
+        f"Wait for what follows, at most {output_views.LONG_POLL_SECONDS} s, or stream it as Server-Sent Events. "
+        "Then offset is required.",
+        f"Text from the offset on, at most about {output_parts.MAX_PART_BYTES // 1024} KiB, "
+        "or events named data and control.",
         "Why a job failed (RFC 9457).",
         "An error response (RFC 9457).",
         "Entity tags that the client has, or *. 304 if one of them is current.",

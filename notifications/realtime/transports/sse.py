@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from notifications.realtime import close_reasons, frames
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.subscriber import HubProtocol, Subscriber
 
-#: Limits of a response. The event that exceeds the bytes is the last one.
-MAX_RESPONSE_BYTES = 256 * 1024
-MAX_RESPONSE_SECONDS = 300.0
 #: Seconds between two comments, which keep the connection open in proxies.
 COMMENT_INTERVAL_SECONDS = 15.0
 #: Milliseconds after which a browser reconnects.
@@ -30,6 +27,10 @@ BYE_TIMEOUT_SECONDS = 5.0
 class EventStream(Subscriber):
     """``stream()`` is the body of one response."""
 
+    #: Limits of a response. The event that exceeds the bytes is the last one.
+    max_response_bytes = 256 * 1024
+    max_response_seconds = 300.0
+
     __slots__ = ("end_at", "has_chunks", "next_comment_at", "pending_chunks", "total_bytes")
 
     def __init__(self, hub: HubProtocol, user: Any, session_key: str | None) -> None:
@@ -38,17 +39,25 @@ class EventStream(Subscriber):
         self.pending_chunks: deque[bytes] = deque()
         self.total_bytes = 0
         self.next_comment_at = now + COMMENT_INTERVAL_SECONDS
-        self.end_at = now + MAX_RESPONSE_SECONDS
+        self.end_at = now + self.max_response_seconds
         self.has_chunks = asyncio.Event()
 
-    async def stream(self, epoch: str | None, seq: int | None) -> AsyncGenerator[bytes]:
+    def stream(self, epoch: str | None, seq: int | None) -> AsyncGenerator[bytes]:
         """Yield the events after a position until the response ends. None for either begins with a snapshot."""
+
+        def begin() -> None:
+            self.start_at(epoch, seq)
+            self.hub.catch_up(self)
+
+        return self._stream(begin)
+
+    async def _stream(self, begin: Callable[[], None]) -> AsyncGenerator[bytes]:
+        """Yield events until the response ends. ``begin`` is called when the hub has accepted the subscriber."""
         self.task = asyncio.current_task()
         bye = self.hub.join(self)
         try:
             if bye is None:
-                self.start_at(epoch, seq)
-                self.hub.catch_up(self)
+                begin()
             else:
                 self.close(bye)
             yield b"retry: %d\n\n" % RECONNECT_MS
@@ -59,16 +68,14 @@ class EventStream(Subscriber):
                     self.has_chunks.clear()
                     await self.has_chunks.wait()
         finally:
-            self.is_closed = True
-            self.hub.leave(self)
+            self._leave()
 
     def deliver(self, frame: frames.Frame) -> bool:
         if self.is_closed:
             return False
         id = "" if frame.seq is None else f"id: {self.epoch}:{frame.seq}\n"
         self._append(f"event: {frame.op}\n{id}data: {frames.encode_unnumbered(frame)}\n\n")
-        if self.total_bytes > MAX_RESPONSE_BYTES:
-            self._end(DRAIN_TIMEOUT_SECONDS)
+        self._end_if_large()
         return True
 
     def handle_tick(self, now: float) -> None:
@@ -89,14 +96,23 @@ class EventStream(Subscriber):
         self._end(BYE_TIMEOUT_SECONDS)
 
     def _append(self, text: str) -> None:
-        chunk = text.encode()
+        self._append_bytes(text.encode())
+
+    def _append_bytes(self, chunk: bytes) -> None:
         self.total_bytes += len(chunk)
         self.pending_chunks.append(chunk)
         self.has_chunks.set()
 
-    def _end(self, timeout: float) -> None:
+    def _end_if_large(self) -> None:
+        if self.total_bytes > self.max_response_bytes:
+            self._end(DRAIN_TIMEOUT_SECONDS)
+
+    def _leave(self) -> None:
         self.is_closed = True
         self.hub.leave(self)
+
+    def _end(self, timeout: float) -> None:
+        self._leave()
         self.has_chunks.set()
         # A client that does not read the rest, down to the end of the response, must not keep the connection.
         timer = self.hub.loop.call_later(timeout, self.task.cancel)

@@ -57,6 +57,15 @@ async def write_numbers(count, seconds):
         await asyncio.sleep(seconds)
 
 
+@task
+@policy(max_attempts=100)
+async def write_blocks(count, chars, seconds):
+    """Write as many blocks of text, each after a time."""
+    for number in range(count):
+        output(f"{number:06} ".ljust(chars - 3, "ä") + "\n \n")
+        await asyncio.sleep(seconds)
+
+
 @task(takes_context=True)
 @policy(max_attempts=100)
 async def pay_and_pause(context, naps, milliseconds):

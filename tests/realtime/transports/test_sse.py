@@ -165,9 +165,9 @@ async def test_comments_keep_the_connection_open(send_request, user, monkeypatch
 
 async def test_response_ends_after_5_minutes(send_request, user, monkeypatch):
     """A response ends after 5 minutes without a bye, so that the EventSource reconnects."""
-    assert sse.MAX_RESPONSE_SECONDS == 300
+    assert sse.EventStream.max_response_seconds == 300
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
-    monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
+    monkeypatch.setattr(sse.EventStream, "max_response_seconds", 0.2)
     events = await send_request("events/", user)
     await events.start()
     assert await events.receive() is None
@@ -226,7 +226,7 @@ async def test_pending_events_of_slow_client_are_bounded(send_request, user):
 async def test_stuck_client_is_dropped(send_request, user, monkeypatch, notes):
     """A response that has ended but whose rest, or only its end, cannot be sent is dropped after a timeout."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
-    monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
+    monkeypatch.setattr(sse.EventStream, "max_response_seconds", 0.2)
     monkeypatch.setattr(sse, "DRAIN_TIMEOUT_SECONDS", 0.2)
     events = await send_request("events/", user)
     await events.start()

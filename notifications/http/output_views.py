@@ -1,0 +1,175 @@
+"""The output of a job over HTTP: the read half of the Durable Streams protocol.
+
+https://github.com/durable-streams/durable-streams/blob/main/PROTOCOL.md, sections 5.4 to 5.7
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.translation import gettext
+
+from notifications.exceptions import JobDoesNotExist
+from notifications.http.access import check_request
+from notifications.http.decorators import async_api_view
+from notifications.http.negotiation import is_not_modified
+from notifications.http.parsing import header
+from notifications.http.request_resources import release_connections
+from notifications.http.stream_views import set_event_headers
+from notifications.http.wait_slots import WaitSlot, require_wait_slot
+from notifications.jobs.output_parts import OutputPart, read_part
+from notifications.problems import DATABASE_RETRY_SECONDS, Problem, prevent_caching
+from notifications.realtime import close_reasons, hub
+from notifications.realtime.auth.sessions import authenticating_session_key
+from notifications.realtime.transports.output import OutputEvents, OutputPoll, format_offset, next_cursor
+
+LONG_POLL, SSE = "long-poll", "sse"
+#: Seconds that a long poll waits.
+LONG_POLL_SECONDS = 20
+#: Readers of outputs that one user has in one process, besides requests that wait for something else.
+MAX_READERS = 20
+CONTENT_TYPE = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputRequest:
+    """A request for the output of ``job``, with the part that was there. ``live`` is "" for what there is.
+
+    ``is_at_end``: it asks for the end, which no entity tag names.
+    """
+
+    user: Any
+    session: str | None
+    job: UUID
+    live: str
+    cursor: str
+    part: OutputPart
+    is_at_end: bool
+
+
+@async_api_view
+async def job_output(request: HttpRequest, id: UUID) -> HttpResponseBase:
+    """Return the output of a job of the user from ``offset`` on, as text.
+
+    ``live=long-poll`` waits for what follows, ``live=sse`` streams it as Server-Sent Events. HEAD returns its end.
+    """
+    asked = await sync_to_async(_parse)(request, id)
+    if asked.live == SSE:
+        # GZipMiddleware would buffer events until it has a block of them.
+        request.META.pop("HTTP_ACCEPT_ENCODING", None)
+        slot = require_wait_slot(("output", asked.user), MAX_READERS)
+        return _set_headers(set_event_headers(StreamingHttpResponse(_stream(asked, slot))), asked.part)
+    part = asked.part
+    if asked.live == LONG_POLL and part.is_last and not part.data and not part.is_closed:
+        part = await _poll(asked)
+    return _part_response(request, asked, part)
+
+
+def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
+    live = request.GET.get("live") if request.method != "HEAD" else None
+    check_request(request, "GET", "text/event-stream" if live == SSE else "text/plain")
+    if live not in (None, LONG_POLL, SSE):
+        raise Problem(400, f"live must be {LONG_POLL} or {SSE}.", field="live")
+    if live and not isinstance(request, ASGIRequest):
+        raise Problem(501, "This is a WSGI server, which cannot wait. Read without live, again and again.")
+    text = (header(request, "Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
+    if live and text is None:
+        raise Problem(400, "offset is missing. It must be -1, now, or the one that the last response gave.")
+    user, at_end = request.user.pk, text == "now" or request.method == "HEAD"
+    try:
+        part = read_part(user, id, None if at_end else _parse_offset(text))
+    except ValueError as exc:
+        raise Problem(400, f"{exc} Begin with -1.", field="offset") from None
+    except JobDoesNotExist:
+        raise _no_such_job() from None
+    return OutputRequest(
+        user=user,
+        session=authenticating_session_key(request),
+        job=id,
+        live=live or "",
+        cursor=request.GET.get("cursor", ""),
+        part=part,
+        is_at_end=at_end,
+    )
+
+
+def _parse_offset(text: str | None) -> int:
+    if text is None or text == "-1":
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 17):
+        raise ValueError("offset is none that a response gave.")
+    return int(text)
+
+
+async def _poll(asked: OutputRequest) -> OutputPart:
+    slot = require_wait_slot(("output", asked.user), MAX_READERS)
+    try:
+        await release_connections()
+        poll = OutputPoll(hub.current_hub(), asked.user, asked.session, asked.job, asked.part.start)
+        part = await poll.wait_for_output(LONG_POLL_SECONDS)
+    finally:
+        slot.release()
+    if poll.bye is close_reasons.SIGNED_OUT:
+        raise Problem(401, gettext("You have been signed out. Sign in and try again."))
+    if poll.bye is not None:
+        headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
+        raise Problem(503, poll.bye.detail, headers=headers)
+    if part is None and poll.finished.done():
+        raise _no_such_job()
+    return part or asked.part
+
+
+async def _stream(asked: OutputRequest, slot: WaitSlot) -> AsyncGenerator[bytes]:
+    try:
+        await release_connections()
+        events = OutputEvents(
+            hub.current_hub(), asked.user, asked.session, asked.job, asked.part.start, asked.cursor
+        )
+        events.take(asked.part)
+        async with aclosing(events.stream_output()) as stream:
+            async for event in stream:
+                yield event
+    finally:
+        slot.release()
+
+
+def _part_response(
+    request: HttpRequest, asked: OutputRequest, part: OutputPart | None = None
+) -> HttpResponse:
+    part = part or asked.part
+    etag = f'"{asked.job}:{part.start}:{part.end}{":closed" if part.is_closed else ""}"'
+    if asked.live and not part.data:
+        response = HttpResponse(status=204)
+    elif not asked.live and not asked.is_at_end and is_not_modified(etag, request):
+        response = HttpResponse(status=304)
+    else:
+        response = HttpResponse(part.data, content_type=CONTENT_TYPE)
+    if not asked.is_at_end:
+        response["ETag"] = etag
+    if asked.live:
+        response["Stream-Cursor"] = next_cursor(asked.cursor)
+    return _set_headers(prevent_caching(response), part)
+
+
+def _set_headers(response: Any, part: OutputPart) -> Any:
+    response["X-Content-Type-Options"] = "nosniff"
+    if response.streaming:
+        return response
+    response["Stream-Next-Offset"] = format_offset(part.end)
+    if part.is_last:
+        response["Stream-Up-To-Date"] = "true"
+    if part.is_closed:
+        response["Stream-Closed"] = "true"
+    return response
+
+
+def _no_such_job() -> Problem:
+    return Problem(404, "The job does not exist. GET jobs/ lists yours.")

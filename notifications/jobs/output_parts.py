@@ -1,0 +1,88 @@
+"""Read the output of jobs, in parts of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from notifications.db.transactions import database
+from notifications.exceptions import JobDoesNotExist
+from notifications.models import Job, OutputChunk
+from notifications.states import DONE
+
+#: Bytes of a part, but for the rest of its last chunk, and chunks that are read for it.
+MAX_PART_BYTES, MAX_PART_CHUNKS = 256 * 1024, 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputPart:
+    """The output of a job from ``start`` to ``end``, in bytes.
+
+    ``is_last``
+        Nothing follows now.
+    ``is_closed``
+        Nothing follows any more, because the job is done. A retry by hand may go on.
+    """
+
+    start: int
+    data: bytes
+    is_last: bool
+    is_closed: bool
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+    @cached_property
+    def text(self) -> str:
+        return self.data.decode()
+
+
+def read_parts(user: Any, job: UUID, offsets: Iterable[int]) -> dict[int, OutputPart]:
+    """Return the parts of a job of a user (key) from these offsets, at each of which a chunk begins or the output ends.
+
+    Raises ``JobDoesNotExist``.
+    """
+    # Before the chunks: the last of them and the end of the job are stored in one transaction.
+    is_done = _is_done(user, job)
+    return {offset: _read_part(job, offset, 0, is_done) for offset in offsets}
+
+
+def read_part(user: Any, job: UUID, offset: int | None) -> OutputPart:
+    """Return the part of a job of a user (key) from any offset, or with None that at the end, which is empty.
+
+    Raises ``JobDoesNotExist``, and ValueError for an offset beyond the end or inside a character.
+    """
+    is_done = _is_done(user, job)
+    chunks = OutputChunk.objects.using(database()).filter(job=job).order_by("-start")
+    chunk = (chunks if offset is None else chunks.filter(start__lte=offset)).first()
+    end = chunk.start + len(chunk.text.encode()) if chunk else 0
+    if offset is None:
+        return OutputPart(start=end, data=b"", is_last=True, is_closed=is_done)
+    if offset > end:
+        raise ValueError("The offset is beyond the end of the output.")
+    if chunk is None or offset == end:
+        return _read_part(job, end, 0, is_done)
+    part = _read_part(job, chunk.start, offset - chunk.start, is_done)
+    if part.data[0] & 0xC0 == 0x80:
+        raise ValueError("The offset is inside a character.")
+    return part
+
+
+def _is_done(user: Any, job: UUID) -> bool:
+    for state in Job.objects.using(database()).filter(pk=job, user=user).values_list("state", flat=True):
+        return state in DONE
+    raise JobDoesNotExist(job)
+
+
+def _read_part(job: UUID, start: int, skip: int, is_done: bool) -> OutputPart:
+    """Return the part that begins with the chunk at ``start``, without its first bytes."""
+    until = start + MAX_PART_BYTES
+    rows = OutputChunk.objects.using(database()).filter(job=job, start__gte=start, start__lt=until)
+    texts = list(rows.order_by("start").values_list("text", flat=True)[:MAX_PART_CHUNKS])
+    data = "".join(texts).encode()
+    is_last = len(texts) < MAX_PART_CHUNKS and len(data) < MAX_PART_BYTES
+    return OutputPart(start=start + skip, data=data[skip:], is_last=is_last, is_closed=is_done and is_last)

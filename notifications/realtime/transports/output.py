@@ -1,0 +1,155 @@
+"""Readers of the output of a job: long polls, and Server-Sent Events of the Durable Streams protocol.
+
+They join the hub, which closes them when their user signs out and when the server stops; no frame is sent to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+from uuid import UUID
+
+from notifications.jobs.output_parts import OutputPart
+from notifications.realtime.close_reasons import Bye
+from notifications.realtime.frames import Frame
+from notifications.realtime.hub import Hub
+from notifications.realtime.subscriber import Subscriber
+from notifications.realtime.transports.sse import DRAIN_TIMEOUT_SECONDS, EventStream
+
+#: A cursor of the protocol counts intervals of this length from this time: 2024-10-09 UTC.
+CURSOR_SECONDS, CURSOR_EPOCH = 20, 1_728_432_000
+#: Intervals that are added to the cursor of a client that has the current one.
+MAX_CURSOR_JITTER = 180
+
+
+def format_offset(offset: int) -> str:
+    """Return an offset as the protocol has it, where offsets are compared as strings."""
+    return f"{offset:016d}"
+
+
+def next_cursor(cursor: str) -> str:
+    """Return the cursor of a response to a client that has this one, "" if it has none. It is always a later one."""
+    now = int(time.time() - CURSOR_EPOCH) // CURSOR_SECONDS
+    last = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 17 else -1
+    return str(now if last < now else last + random.randint(1, MAX_CURSOR_JITTER))
+
+
+class OutputPoll(Subscriber):
+    """``wait_for_output()`` answers one request."""
+
+    __slots__ = ("bye", "finished", "job", "offset", "part")
+
+    hub: Hub
+
+    def __init__(self, hub: Hub, user: Any, session_key: str | None, job: UUID, offset: int) -> None:
+        super().__init__(hub, user, session_key)
+        self.job, self.offset = job, offset
+        self.part: OutputPart | None = None
+        self.bye: Bye | None = None
+        self.finished = hub.loop.create_future()
+
+    async def wait_for_output(self, seconds: float) -> OutputPart | None:
+        """Return the next output as soon as there is some, or an empty part after ``seconds`` or at the end of the job.
+
+        None if nothing could be read, because the job does not exist any more, or was refused: ``bye`` has the reason.
+        """
+        self.bye = self.hub.join(self)
+        if self.bye is not None:
+            return None
+        try:
+            self.hub.outputs.add(self)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.finished
+        finally:
+            self._leave()
+        return self.part
+
+    def take(self, part: OutputPart | None) -> None:
+        self.part = part
+        if part is None or part.data or part.is_closed:
+            self._finish()
+
+    def deliver(self, frame: Frame) -> bool:
+        return False
+
+    def close(self, bye: Bye) -> None:
+        if not self.is_closed:
+            self.bye, self.part = bye, None
+            self._finish()
+
+    def _leave(self) -> None:
+        self.is_closed = True
+        self.hub.outputs.remove(self)
+        self.hub.leave(self)
+
+    def _finish(self) -> None:
+        self._leave()
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+
+class OutputEvents(EventStream):
+    """``stream_output()`` is the body of one response: an event of text, and a control event after it."""
+
+    __slots__ = ("cursor", "has_begun", "job", "offset")
+
+    hub: Hub
+    #: More than the default limit of an output. Clients of the protocol take several short responses for a fault.
+    max_response_bytes = 2 * 1024 * 1024
+    #: The protocol recommends this.
+    max_response_seconds = 60.0
+
+    def __init__(
+        self, hub: Hub, user: Any, session_key: str | None, job: UUID, offset: int, cursor: str
+    ) -> None:
+        super().__init__(hub, user, session_key)
+        self.job, self.offset, self.cursor = job, offset, cursor
+        self.has_begun = False
+
+    def stream_output(self) -> AsyncGenerator[bytes]:
+        """Yield the events from the offset on, until the job or the response ends."""
+        return self._stream(lambda: self.hub.outputs.add(self))
+
+    def take(self, part: OutputPart | None) -> None:
+        if self.is_closed:
+            return
+        if part is None:
+            self._end(DRAIN_TIMEOUT_SECONDS)
+            return
+        if part.data:
+            self._append_bytes(_data_event(part))
+        if part.data or part.is_closed or not self.has_begun:
+            self.has_begun, self.offset, self.cursor = True, part.end, next_cursor(self.cursor)
+            offset = format_offset(part.end)
+            control: dict[str, Any] = {"streamNextOffset": offset, "streamCursor": self.cursor}
+            if part.is_last:
+                control["upToDate"] = True
+            if part.is_closed:
+                control["streamClosed"] = True
+            # The id is for the EventSource of browsers, which knows no offsets.
+            self._append_bytes(f"event: control\nid: {offset}\ndata: {json.dumps(control)}\n\n".encode())
+        if part.is_closed:
+            self._end(DRAIN_TIMEOUT_SECONDS)
+        else:
+            self._end_if_large()
+
+    def _leave(self) -> None:
+        self.hub.outputs.remove(self)
+        super()._leave()
+
+
+def _data_event(part: OutputPart) -> bytes:
+    """Return the event of a part, which is encoded once for all readers."""
+    event: bytes | None = part.__dict__.get("event")
+    if event is None:
+        # Lines end with \\n only, as they are stored.
+        event = part.__dict__["event"] = (
+            b"event: data\ndata: " + part.data.replace(b"\n", b"\ndata: ") + b"\n\n"
+        )
+    return event

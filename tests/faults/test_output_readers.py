@@ -1,0 +1,175 @@
+"""Readers of one output, of several kinds, while the web server and the worker are killed: equal byte for byte."""
+
+import http.client
+import json
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
+from tests.support.driver import driver
+from tests.support.npm import NODE_MODULES
+from tests.support.requirements import find_program, skip_or_fail
+from tests.support.site import ROOT
+from tests.support.waiting import wait_until
+
+BLOCKS, BLOCK_CHARS, BLOCK_SECONDS = 150, 3_000, 0.08
+CHUNKS = "SELECT text FROM notifications_outputchunk ORDER BY start"
+SERVERS = {
+    "daphne": ("-b", "127.0.0.1", "-p", "{port}"),
+    "uvicorn": ("--host", "127.0.0.1", "--port", "{port}"),
+}
+
+
+@pytest.fixture
+def engine(site):
+    engine = Engine(site, "readers")
+    yield engine
+    engine.close()
+
+
+class Reader(threading.Thread):
+    """Reads the output from its start to its end, and goes on where it was while the server gives no response."""
+
+    def __init__(self, site, path, session):
+        super().__init__(daemon=True)
+        self.port, self.path, self.cookie = site.port, path, f"sessionid={session}"
+        self.connection = None
+        self.offset, self.data, self.is_closed, self.requests = "-1", b"", False, 0
+
+    def run(self):
+        while not self.is_closed:
+            self.requests += 1
+            try:
+                self.read()
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.05)
+            finally:
+                if self.connection:
+                    self.connection.close()
+
+    def get(self, query, **headers):
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
+        self.connection.request("GET", f"{self.path}?{query}", headers={"Cookie": self.cookie, **headers})
+        response = self.connection.getresponse()
+        if response.status not in (200, 204):
+            raise OSError(response.status)
+        return response
+
+    def take(self, response, data):
+        self.data += data
+        self.offset = response.headers["Stream-Next-Offset"]
+        self.is_closed = response.headers["Stream-Closed"] == "true"
+
+
+class Poll(Reader):
+    def read(self):
+        response = self.get(f"offset={self.offset}&live=long-poll")
+        self.take(response, response.read())
+
+
+class Events(Reader):
+    """As an EventSource does: it sends the id of the last event."""
+
+    def read(self):
+        headers = {} if self.offset == "-1" else {"Last-Event-ID": self.offset}
+        response = self.get("offset=-1&live=sse", **headers)
+        buffer = text = b""
+        while chunk := response.read1(65536):
+            buffer += chunk
+            while b"\n\n" in buffer:
+                event, _, buffer = buffer.partition(b"\n\n")
+                data = b"\n".join(re.findall(rb"^data: ?(.*)$", event, re.M))
+                if b"event: data\n" in event:
+                    text = data
+                elif b"event: control\n" in event:
+                    control = json.loads(data)
+                    self.data, text, self.offset = self.data + text, b"", control["streamNextOffset"]
+                    self.is_closed = control.get("streamClosed", False)
+
+
+class Curl(Reader):
+    """curl, again and again."""
+
+    def read(self):
+        url = f"http://127.0.0.1:{self.port}{self.path}?offset={self.offset}"
+        command = [find_program("curl", package="curl"), "-sfi", "-H", f"Cookie: {self.cookie}", url]
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS)
+        if done.returncode:
+            raise OSError(done.returncode)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(re.findall(r"^([\w-]+): (.*?)\r?$", head.decode().title(), re.M))
+        self.data += body
+        self.offset, self.is_closed = headers["Stream-Next-Offset"], "Stream-Closed" in headers
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.timeout(300)
+def test_readers_are_equal(engine, server, tmp_path):
+    pytest.importorskip(server)
+    site = engine.site
+    with driver(site) as accounts:
+        [user] = accounts.call("create_users", count=1)
+    [[name]] = site.rows(f"SELECT username FROM auth_user WHERE id = {user['user']}")
+    session = user["sessions"][0]
+    address = [part.format(port=site.port) for part in SERVERS[server]]
+
+    def start_web():
+        site.web = site.start("web", "-m", server, *address, "asyncsite.asgi:application")
+        site.web.wait_until(site._responds, what="the server to respond")
+
+    start_web()
+    [id] = engine.enqueue("write_blocks", user=name, args=[BLOCKS, BLOCK_CHARS, BLOCK_SECONDS])
+    path = f"/notifications/api/jobs/{id}/output/"
+    readers = [kind(site, path, session) for kind in (Poll, Poll, Events, Events, Curl)]
+    clients = [start_client(site, path, session, live, tmp_path / live) for live in ("sse", "long-poll")]
+    for reader in readers:
+        reader.start()
+    worker = engine.start_worker()
+    for _ in range(2):
+        wait_for_more(readers)
+        site.web.kill()
+        start_web()
+    wait_for_more(readers)
+    worker.kill()
+    engine.start_worker()
+    engine.wait_until_all_done([id])
+    for reader in readers:
+        reader.join(TIMEOUT_SECONDS)
+        assert reader.is_closed
+    expected = "".join(text for (text,) in site.rows(CHUNKS)).encode()
+    assert b"\n\x1eattempt 2\n" in expected
+    assert len(expected) > BLOCKS * BLOCK_CHARS
+    for reader in readers:
+        assert reader.data == expected, type(reader)
+    for live, client in clients:
+        if client:
+            assert client.wait(TIMEOUT_SECONDS) == 0, (tmp_path / f"{live}.log").read_text()
+            assert (tmp_path / live).read_bytes() == expected, live
+    print(len(expected), "bytes,", {type(reader).__name__: reader.requests for reader in readers})
+    if not all(client for _, client in clients):
+        skip_or_fail("@durable-streams/client is not installed (npm install).", variable="REQUIRE_NPM")
+
+
+def start_client(site, path, session, live, file):
+    """Start the client of the protocol, if npm has installed it."""
+    if not (NODE_MODULES / "@durable-streams/client").is_dir():
+        return live, None
+    script = ROOT / "tests/faults/support/read_output.js"
+    url = f"{site.url}{path}"
+    with open(f"{file}.log", "w") as log:
+        command = [find_program("node", package="nodejs"), script, url, f"sessionid={session}", live, file]
+        return live, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+
+def wait_for_more(readers):
+    sizes = [len(reader.data) for reader in readers]
+    wait_until(
+        lambda: all(len(reader.data) > size for reader, size in zip(readers, sizes, strict=True)),
+        timeout=TIMEOUT_SECONDS,
+        what="all readers to read more",
+    )
