@@ -129,6 +129,7 @@ ALERT_LIMITS = {
     "failure_rate": True,
     "min_failures": False,
     "no_worker": True,
+    "question": True,
     "window": False,
     "clear": False,
 }

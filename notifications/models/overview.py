@@ -40,6 +40,7 @@ class Alert(models.Model):
         NO_WORKER = "no_worker", _("No worker")
         SCHEDULE = "schedule", _("Schedule missed")
         LEASE = "lease", _("Worker lost")
+        QUESTION = "question", _("Question unanswered")
 
     kind = models.CharField(_("kind"), max_length=20, choices=Kind)
     #: The queue or schedule; "" for an alert about the whole project.

@@ -84,6 +84,11 @@ class Wait(models.Model):
                 fields=["due_at"], condition=Q(ended_at__isnull=True), name="notifications_wait_due"
             ),
             models.Index(
+                fields=["created_at"],
+                condition=Q(ended_at__isnull=True, kind="question"),
+                name="notifications_wait_question",
+            ),
+            models.Index(
                 fields=["remind_at"],
                 condition=Q(ended_at__isnull=True, remind_at__isnull=False),
                 name="notifications_wait_remind",

@@ -126,6 +126,17 @@ def count_waiting() -> dict[str, int]:
         return dict(cursor.fetchall())
 
 
+def read_questions() -> tuple[int, datetime | None]:
+    """Return the number of open questions, at most ``MAX_RUNNING_READ``, and since when the oldest is open."""
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), min(created_at) FROM (SELECT created_at FROM notifications_wait "
+            f"WHERE kind = 'question' AND ended_at IS NULL ORDER BY created_at LIMIT {MAX_RUNNING_READ}) AS question"
+        )
+        count, since = cursor.fetchone()
+        return count, read_moment(since)
+
+
 def read_moment(value: Any) -> datetime | None:
     """Return a time that raw SQL has read: SQLite returns text."""
     if value is None:

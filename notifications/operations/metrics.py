@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
 from notifications.models import Worker
-from notifications.operations.depths import count_waiting, queue_depths
+from notifications.operations.depths import count_waiting, queue_depths, read_questions
 from notifications.statistics import Histogram, Total, read_totals
 from notifications.statistics.buckets import BOUNDS_SECONDS
 from notifications.statistics.reading import ENDS
@@ -44,7 +44,7 @@ _RUNNING = f"""
 
 
 class JobCollector(Collector):
-    """Collects the metrics of jobs, queues and workers in five queries, none of which reads finished jobs.
+    """Collects the metrics of jobs, queues and workers in six queries, none of which reads finished jobs.
 
     Counters and histograms count from the first job of the database on, whichever processes end and whichever jobs are
     deleted. Raises ``django.db.Error`` where the database does not answer.
@@ -140,6 +140,13 @@ def _queue_gauges() -> Iterator[Metric]:
     for queue, count in count_waiting().items():
         waiting.add_metric([queue], count)
     yield from (due, delayed, running, waiting, oldest, paused)
+    count, asked_at = read_questions()
+    yield GaugeMetricFamily("notifications_questions_open", "Questions that nobody has answered yet.", count)
+    yield GaugeMetricFamily(
+        "notifications_question_oldest_seconds",
+        "How long the oldest open question has waited.",
+        max((now - asked_at).total_seconds(), 0.0) if asked_at else 0.0,
+    )
 
 
 def _worker_gauges() -> Iterator[Metric]:

@@ -13,13 +13,13 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifications.jobs.transitions import reaping
-from notifications.models import Job, Worker
+from notifications.models import Job, Wait, Worker
 from notifications.operations.metrics import JobCollector
 from notifications.statistics import roll_up
 from notifications.streams import retention
-from notifications.testing import run_jobs
+from notifications.testing import answer_question, run_jobs
 from tests.docs.pages import DOCS
-from tests.jobs import tasks
+from tests.jobs import tasks, wait_tasks
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +88,19 @@ def test_metrics_of_jobs(client):
     assert found["notifications_jobs_running", "queue=default"] == 1
     assert found["notifications_workers",] == 1
     assert (found["notifications_worker_slots",], found["notifications_worker_slots_busy",]) == (10, 3)
+
+
+def test_open_questions(client, user):
+    found = samples(client)
+    assert (found["notifications_questions_open",], found["notifications_question_oldest_seconds",]) == (0, 0)
+    wait_tasks.ask_sync.using(owner=user).enqueue()
+    run_jobs()
+    Wait.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    found = samples(client)
+    assert found["notifications_questions_open",] == 1
+    assert 3_600 <= found["notifications_question_oldest_seconds",] < 3_700
+    answer_question("yes", by=user)
+    assert samples(client)["notifications_questions_open",] == 0
 
 
 def test_buckets_only_grow(client):
@@ -163,7 +176,7 @@ def test_openmetrics(client):
 
 def test_number_of_queries_of_a_response(client, django_assert_num_queries):
     """Five; on PostgreSQL one of them is the third statement of a transaction."""
-    with django_assert_num_queries(7 if connection.vendor == "postgresql" else 5):
+    with django_assert_num_queries(8 if connection.vendor == "postgresql" else 6):
         read(client)
 
 

@@ -15,7 +15,14 @@ from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Alert, AlertState, Job, Tick
-from notifications.operations.depths import QueueDepth, RunningJobs, queue_depths, read_running
+from notifications.operations.depths import (
+    MAX_RUNNING_READ,
+    QueueDepth,
+    RunningJobs,
+    queue_depths,
+    read_questions,
+    read_running,
+)
 from notifications.operations.unserved_queues import claiming_workers
 from notifications.statistics import reading
 
@@ -40,6 +47,8 @@ class Limits:
         The share of jobs of a queue that may fail within ``window``; fewer failures than ``min_failures`` never count.
     ``no_worker``
         For which no worker may be alive.
+    ``question``
+        For which a question may be open.
     ``window``
         The time that failures are counted over, and after which a lost worker or a missed tick is over.
     ``clear``
@@ -52,6 +61,7 @@ class Limits:
     failure_rate: float | None = 0.5
     min_failures: int = 20
     no_worker: float | None = 60
+    question: float | None = 86_400
     window: float = 300
     clear: float = 60
 
@@ -81,6 +91,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
         *_without_worker(now, limits, state, depths),
         *_missed(now, limits),
         *_lost(now, limits, state),
+        *_unanswered(now, limits),
     ]
 
 
@@ -231,3 +242,13 @@ def _needs_worker() -> bool:
 
 def _figures(now: datetime, seconds: float) -> list[reading.Figures]:
     return reading.read_figures(timedelta(seconds=seconds), now=now)
+
+
+def _unanswered(now: datetime, limits: Limits) -> Iterator[Condition]:
+    if limits.question is None:
+        return
+    count, since = read_questions()
+    age = (now - since).total_seconds() if since else 0.0
+    if since and age >= limits.question:
+        facts = {"count": count, "is_capped": count >= MAX_RUNNING_READ, "age": age, "limit": limits.question}
+        yield Condition(kind=Kind.QUESTION, facts=facts)

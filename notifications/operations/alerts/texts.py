@@ -83,6 +83,16 @@ def _describe_lost(facts: dict[str, Any]) -> str:
     return text % {"worker": facts["worker"]}
 
 
+def _describe_unanswered(facts: dict[str, Any]) -> str:
+    text = ngettext(
+        "%(count)s question is open, for %(age)s. The limit is %(limit)s.",
+        "%(count)s questions are open, the oldest for %(age)s. The limit is %(limit)s.",
+        facts["count"],
+    )
+    count = f"{facts['count']}+" if facts["is_capped"] else str(facts["count"])
+    return text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
+
+
 _DESCRIPTIONS: dict[Any, Callable[[dict[str, Any]], str]] = {
     Kind.STALLED: _describe_stalled,
     Kind.WAIT: _describe_wait,
@@ -90,4 +100,5 @@ _DESCRIPTIONS: dict[Any, Callable[[dict[str, Any]], str]] = {
     Kind.NO_WORKER: _describe_no_worker,
     Kind.SCHEDULE: _describe_missed,
     Kind.LEASE: _describe_lost,
+    Kind.QUESTION: _describe_unanswered,
 }

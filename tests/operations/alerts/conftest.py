@@ -12,6 +12,7 @@ SHORT = {
     "wait": None,
     "failure_rate": None,
     "no_worker": None,
+    "question": None,
     "clear": 0.000001,
 }
 

@@ -10,7 +10,8 @@ from notifications.compat import task_backends
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import claims, queueing, reaping
-from notifications.models import Alert, Job, Tick, Worker
+from notifications.models import Alert, Job, Tick, Wait, Worker
+from notifications.operations.alerts import texts
 from notifications.testing import run_jobs
 from notifications.webhooks import sending as webhook_sending
 from tests.jobs import tasks
@@ -170,6 +171,27 @@ def test_failed_webhooks_are_no_failures_of_their_queue(alerts, settings):
     tasks.fail.using(queue_name="mail").enqueue()
     run_jobs()
     assert alerts.evaluate() == [("failures", "mail")]
+
+
+def test_an_unanswered_question(alerts, operator, user):
+    """Until it is answered. Pauses that are as old do not count."""
+    alerts.limit(question=3_600)
+    fields = {"attempt": 1, "title": "Ship?", "details": '{"choices": {"yes": "Ship"}, "body": "", "to": []}'}
+    asked_at = timezone.now() - timedelta(hours=2)
+    Wait.objects.create(job=uuid7(), name="nap", kind="pause", created_at=asked_at, **fields)
+    recent = Wait.objects.create(
+        job=uuid7(), name="ship", kind="question", created_at=timezone.now(), **fields
+    )
+    assert alerts.evaluate() == []
+    recent.created_at = asked_at
+    recent.save()
+    assert alerts.evaluate() == [("question", "")]
+    text = texts.detail_of(Alert.objects.get(closed_at=None))
+    assert text == "1 question is open, for 2 h. The limit is 60 min."
+    recent.ended_at = timezone.now()
+    recent.save()
+    assert alerts.evaluate() == []
+    assert alerts.notified(operator) == ["Question unanswered", "Over: Question unanswered"]
 
 
 def test_no_worker(alerts, operator):
