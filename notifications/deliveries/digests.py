@@ -10,9 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
 from django.urls import reverse
 
@@ -26,6 +24,7 @@ from notifications.deliveries.emails import absolute, make_email
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.states import ACTIVE
 from notifications.streams.categories import Choice, load_categories
+from notifications.streams.preferences import zone_of
 
 
 class Member(NamedTuple):
@@ -42,16 +41,6 @@ class Prepared(NamedTuple):
     digest: Digest
     job: Job
     ids: Sequence[UUID]
-
-
-def zone_of(reader: Reader) -> ZoneInfo:
-    """Return the time zone of a reader, that of the site where none is chosen, or it does not exist any more."""
-    for name in (reader.time_zone, django_settings.TIME_ZONE):
-        try:
-            return ZoneInfo(name)
-        except (KeyError, OSError, ValueError):  # none, or one that does not exist
-            continue
-    return ZoneInfo("UTC")
 
 
 def window_end(choice: str, reader: Reader, after: datetime) -> datetime:

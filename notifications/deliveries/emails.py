@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.encoding import punycode
 
 from notifications.compat import HAS_EMAIL_POLICIES, mail_backend
@@ -25,6 +25,7 @@ from notifications.conf import settings
 from notifications.deliveries import unsubscribing
 from notifications.models import Delivery, Notification
 from notifications.streams.categories import load_categories
+from notifications.streams.preferences import read_reader, zone_of
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
@@ -87,13 +88,17 @@ def make_email(
     context: dict[str, Any],
     subject: str = "",
 ) -> EmailMultiAlternatives:
-    """Return an e-mail to the address of a delivery, in its language, made from two templates of one name.
+    """Return an e-mail to the address of a delivery, made from two templates of one name.
+
+    They are rendered in the language of the delivery and the time zone of its user.
 
     Its ``Message-ID`` is that of ``id`` each time, so that programs recognize one that was sent twice. It has the
     headers for unsubscribing with one click (RFC 8058) from a category, None is all digests, unless the category is
     required. Without a subject, its subject is the first line of the text.
     """
-    with translation.override(delivery.language or django_settings.LANGUAGE_CODE):
+    language = delivery.language or django_settings.LANGUAGE_CODE
+    zone = zone_of(read_reader(delivery.user_id))
+    with translation.override(language), timezone.override(zone):
         headers = {"Message-ID": f"<{id}@{_host()}>", "Auto-Submitted": "auto-generated"}
         if category is None or not load_categories().get(category).is_required:
             token = unsubscribing.make_token(delivery.user_id, category)

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
+from django.conf import settings as django_settings
 from django.db.models import Q
 
 from notifications import times
@@ -208,6 +209,16 @@ def switch_off(user: Any, category: str | None, channel: str) -> None:
 def read_reader(user: Any) -> Reader:
     """Return what a user (key) has chosen for all categories, a row with the defaults if there is none."""
     return Reader.objects.using(database()).filter(user=user).first() or Reader(user_id=user)
+
+
+def zone_of(reader: Reader) -> ZoneInfo:
+    """Return the time zone of a reader, that of the site where none is chosen, or it does not exist any more."""
+    for name in (reader.time_zone, django_settings.TIME_ZONE):
+        try:
+            return ZoneInfo(name)
+        except (KeyError, OSError, ValueError):  # none, or one that does not exist
+            continue
+    return ZoneInfo("UTC")
 
 
 @cache

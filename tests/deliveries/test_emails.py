@@ -3,6 +3,7 @@
 import email.policy
 import re
 import smtplib
+from datetime import UTC, datetime
 from email.parser import BytesParser
 from html import unescape
 
@@ -18,6 +19,7 @@ from notifications.deliveries.errors import is_certain, may_pass
 from notifications.deliveries.sending import fail_abandoned
 from notifications.deliveries.timeline import timeline
 from notifications.models import Delivery, Job, Notification, Preference, Reader
+from notifications.streams import preferences
 from notifications.testing import run_jobs, run_until_idle
 from tests.deliveries.conftest import send_digests, send_due
 from tests.jobs import wait_tasks
@@ -155,6 +157,18 @@ def test_templates_of_the_project(notified, mailbox, settings, tmp_path):
     notified("Ready")
     send_due()
     assert parts(mailbox.messages[0])[1].strip() == "Dear ada: Ready"
+
+
+def test_time_zone_of_the_user(notified, user, mailbox, settings, tmp_path):
+    """Times in templates of the project are the user's."""
+    (tmp_path / "notifications").mkdir()
+    (tmp_path / "notifications/email.txt").write_text("{{ notification.created_at|date:'H:i T' }}")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+    preferences.change_reader(user.pk, time_zone="Asia/Tokyo")
+    id = notified().notification
+    Notification.objects.filter(pk=id).update(created_at=datetime(2026, 5, 1, 22, 30, tzinfo=UTC))
+    send_due()
+    assert parts(mailbox.messages[0])[1].strip() == "07:30 JST"
 
 
 @pytest.mark.parametrize("answer", ["451 Try again", "421 Busy"])

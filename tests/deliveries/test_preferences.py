@@ -624,4 +624,4 @@ def test_days_with_another_length_have_one_window(day, hour):
 @pytest.mark.parametrize("name", ["", "Mars/Base", "../etc", "\0"])
 def test_time_zone_that_does_not_exist_any_more(name, settings):
     settings.TIME_ZONE = "Asia/Tokyo"
-    assert digests.zone_of(Reader(time_zone=name)).key == "Asia/Tokyo"
+    assert preferences.zone_of(Reader(time_zone=name)).key == "Asia/Tokyo"
