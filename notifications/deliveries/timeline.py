@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 
 from django.utils.translation import gettext as _
 
+from notifications import times
 from notifications.db.transactions import database
 from notifications.deliveries.calls import Event, events_of_calls, in_order
 from notifications.deliveries.devices import of_user
 from notifications.models import Delivery, Notification
 from notifications.streams.marking_seen import first_mark, seen_positions
 from notifications.streams.preferences import is_muted
+from notifications.streams.receipts import Receipt, find
 
 
 def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
@@ -45,7 +48,20 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         text = _("Shown in the bell or the inbox.")
         if mark and mark.browser:
             text = _("Shown in the bell or the inbox: %(browser)s.") % {"browser": mark.browser}
+        if mark and (receipt := find(mark.receipts, row.raised)):
+            yield from _events_of_receipt(receipt, mark.browser, row.created_at)
         yield Event(mark.at if mark else None, text)
+
+
+def _events_of_receipt(receipt: Receipt, browser: str, created_at: datetime) -> Iterator[Event]:
+    def milliseconds(moment: datetime) -> int:
+        return max(0, (moment - times.as_utc(created_at)) // timedelta(milliseconds=1))
+
+    values = {"browser": browser, "milliseconds": milliseconds(receipt.received_at)}
+    yield Event(receipt.received_at, _("Pushed to %(browser)s after %(milliseconds)d ms.") % values)
+    if receipt.toast_at is not None:
+        values["milliseconds"] = milliseconds(receipt.toast_at)
+        yield Event(receipt.toast_at, _("Shown as a toast after %(milliseconds)d ms.") % values)
 
 
 def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:

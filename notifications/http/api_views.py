@@ -29,6 +29,7 @@ from notifications.http.parsing import (
     parse_query_integer,
     parse_uuids,
 )
+from notifications.http.receipt_list import parse_receipts
 from notifications.http.request_resources import close_connections, release_thread
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.ids import created_at_of
@@ -216,8 +217,10 @@ def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
 def notification_seen(request: HttpRequest) -> HttpResponse:
     """Record that the user was shown the notifications that were raised up to position ``up_to``."""
     user = request.user.pk
-    up_to = _parse_up_to(user, parse_json_object(request))
-    mark_seen(user, up_to, describe_browser(header(request, "User-Agent")))
+    body = parse_json_object(request)
+    up_to = _parse_up_to(user, body)
+    receipts = parse_receipts(body.get("receipts"), up_to)
+    mark_seen(user, up_to, describe_browser(header(request, "User-Agent")), receipts)
     return _marked_response(user, has_more=False)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from notifications import times
@@ -17,6 +17,7 @@ from notifications.db.user_keys import to_db
 from notifications.models import SeenMark, Stream
 from notifications.streams import changes, ring
 from notifications.streams.numbering import Pass
+from notifications.streams.receipts import Receipt, encode
 
 
 def count_unseen_sql(user: str = "%s", seen: str = "%s") -> str:
@@ -40,18 +41,18 @@ def seen_positions(users: Iterable[Any]) -> dict[Any, int]:
     return dict(rows.values_list("user_id", "seen"))
 
 
-def mark_seen(user: Any, up_to: int, browser: str = "") -> None:
+def mark_seen(user: Any, up_to: int, browser: str = "", receipts: Sequence[Receipt] = ()) -> None:
     """Record that a user (key) was shown the notifications that were raised up to ``up_to``, at most the head.
 
     The position never falls. Moving it advances the head by one, so that clients are sent it as a change, without
-    items, and stores the time and the name of the ``browser``. Inside a caller's transaction this is deferred until
-    after its commit.
+    items, and stores the time, the name of the ``browser`` and its ``receipts`` of those that were not seen before.
+    Inside a caller's transaction this is deferred until after its commit.
     Raises ``django.db.OperationalError`` when the database stays busy.
     """
     if in_callers_transaction():
-        on_commit(lambda: _mark_seen(user, up_to, browser))
+        on_commit(lambda: _mark_seen(user, up_to, browser, receipts))
     else:
-        _mark_seen(user, up_to, browser)
+        _mark_seen(user, up_to, browser, receipts)
 
 
 def first_mark(user: Any, raised: int) -> SeenMark | None:
@@ -60,12 +61,12 @@ def first_mark(user: Any, raised: int) -> SeenMark | None:
     return marks.order_by("up_to").first()
 
 
-def _mark_seen(user: Any, up_to: int, browser: str) -> None:
+def _mark_seen(user: Any, up_to: int, browser: str, receipts: Sequence[Receipt]) -> None:
     if changes.position(user).seen < up_to:
-        retrying_atomic(lambda: _move(user, up_to, browser))
+        retrying_atomic(lambda: _move(user, up_to, browser, receipts))
 
 
-def _move(user: Any, up_to: int, browser: str) -> None:
+def _move(user: Any, up_to: int, browser: str, receipts: Sequence[Receipt]) -> None:
     db, key = connection(), to_db(user)
     with db.cursor() as cursor:
         numbering = Pass(cursor, db, [user])
@@ -81,6 +82,7 @@ def _move(user: Any, up_to: int, browser: str) -> None:
             "UPDATE notifications_stream SET head = head + 1, seen = %s, unseen = %s WHERE user_id = %s",
             [seen, unseen, key],
         )
-    mark = SeenMark(user_id=user, up_to=seen, at=times.now(), browser=browser)
+    first = [receipt for receipt in receipts if stream.seen < receipt.raised <= seen]
+    mark = SeenMark(user_id=user, up_to=seen, at=times.now(), browser=browser, receipts=encode(first))
     mark.save(using=database(), force_insert=True)
     ring([user])

@@ -1,15 +1,19 @@
 """Why a user was told, or was not: in the terminal and in the admin."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
 from notifications.deliveries.timeline import timeline
-from notifications.models import Delivery, Job, Notification, SeenMark
+from notifications.models import Delivery, Job, Notification, SeenMark, Stream
 from notifications.streams import marking_seen, preferences
 from notifications.testing import run_jobs, run_until_idle
 from tests.deliveries.conftest import send_due
@@ -112,6 +116,89 @@ def test_when_and_where_it_was_shown(notified, client_of, user):
         f"Shown in the bell or the inbox: {name}." for name in browsers
     ]
     assert events[1].at < before <= events[2].at <= timezone.now()
+
+
+SEEN = "/notifications/api/notifications/seen/"
+
+
+def mark_seen(client, up_to, receipts):
+    headers = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"}
+    body = {"up_to": up_to, "receipts": receipts}
+    return client.post(SEEN, body, content_type="application/json", headers=headers)
+
+
+def test_when_it_was_pushed(notified, client_of, user):
+    """By the first request that marks it as seen: how long ago the page has received it, and shown it in a toast."""
+    rows = [Notification.objects.get(id=notified().notification) for _ in range(3)]
+    for row in rows:
+        Notification.objects.filter(pk=row.pk).update(created_at=timezone.now() - timedelta(seconds=60))
+    client = client_of(user)
+    first, second = (row.raised for row in rows[:2])
+    receipts = [
+        {"raised": first, "received_ago_ms": 59_000, "toast_ago_ms": 58_500},
+        {"raised": second, "received_ago_ms": 90_000},
+    ]
+    assert mark_seen(client, second, receipts).status_code == 200
+    pushed = [
+        {"raised": first, "received_ago_ms": 1},
+        {"raised": rows[2].raised, "received_ago_ms": 20, "toast_ago_ms": None},
+    ]
+    assert mark_seen(client, rows[2].raised, pushed).status_code == 200
+    shown = "Shown in the bell or the inbox: Firefox on Linux."
+    found = [
+        [event.text for event in timeline(Notification.objects.get(pk=row.pk), for_user=True)] for row in rows
+    ]
+    (received, toast) = (int(re.search(r"(\d+) ms", text)[1]) for text in found[0][1:3])
+    assert 1_000 <= received < 15_000 and toast == received + 500
+    assert found[0][1:4] == [
+        f"Pushed to Firefox on Linux after {received} ms.",
+        f"Shown as a toast after {toast} ms.",
+        shown,
+    ]
+    # A clock of a server that is behind makes no negative time.
+    assert "Pushed to Firefox on Linux after 0 ms." in found[1] and shown in found[1]
+    assert len([text for text in found[2] if text.startswith(("Pushed", "Shown as"))]) == 1
+    assert [len(json.loads(mark.receipts)) for mark in SeenMark.objects.order_by("up_to")] == [2, 1]
+
+
+def test_receipts_are_no_write_of_their_own(notified, client_of, user):
+    row = Notification.objects.get(id=notified().notification)
+    client = client_of(user)
+    mark_seen(client, 0, [])
+    counts = []
+    for receipts in (None, [{"raised": row.raised, "received_ago_ms": 5}]):
+        Stream.objects.update(seen=0)
+        with CaptureQueriesContext(connection) as queries:
+            assert mark_seen(client, row.raised, receipts).status_code == 200
+        counts.append([query["sql"].split()[0] for query in queries.captured_queries])
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("receipts", "problem"),
+    [
+        ({}, "receipts must be a list of at most 50 objects."),
+        ([{"raised": 1, "received_ago_ms": 1}] * 51, "receipts must be a list of at most 50 objects."),
+        ([1], "receipts[0] must be an object with: raised, received_ago_ms, toast_ago_ms."),
+        ([{"raised": 1, "received_ago_ms": 1, "at": 1}], "receipts[0] must be an object with: raised"),
+        ([{"raised": 2, "received_ago_ms": 1}], "receipts[0].raised must be an integer from 0 to 1."),
+        ([{"raised": "1", "received_ago_ms": 1}], "receipts[0].raised must be an integer from 0 to 1."),
+        ([{"raised": 1}], "receipts[0].received_ago_ms must be an integer from 0 to 31622400000."),
+        ([{"raised": 1, "received_ago_ms": -1}], "receipts[0].received_ago_ms must be an integer"),
+        ([{"raised": 1, "received_ago_ms": 10**30}], "receipts[0].received_ago_ms must be an integer"),
+        ([{"raised": 1, "received_ago_ms": True}], "receipts[0].received_ago_ms must be an integer"),
+        (
+            [{"raised": 1, "received_ago_ms": 5, "toast_ago_ms": 6}],
+            "receipts[0].toast_ago_ms must be an integer from 0 to 5.",
+        ),
+    ],
+)
+def test_wrong_receipts(notified, client_of, user, receipts, problem):
+    """They are refused as a whole: nothing is marked."""
+    notified()
+    response = mark_seen(client_of(user), 1, receipts)
+    assert response.status_code == 422 and problem in response.json()["detail"]
+    assert not SeenMark.objects.exists()
 
 
 def test_muted(user, by_email):

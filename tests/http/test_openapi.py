@@ -12,7 +12,14 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications import __version__, serializers, urls, validators
-from notifications.http import api_views, job_responses, negotiation, output_views, parsing
+from notifications.http import (
+    api_views,
+    job_responses,
+    negotiation,
+    output_views,
+    parsing,
+    receipt_list,
+)
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
 from notifications.jobs import output_parts, questions
@@ -20,7 +27,7 @@ from notifications.jobs.enqueueing import unique
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
 from notifications.realtime import frames
-from notifications.streams import marking, preferences
+from notifications.streams import marking, preferences, receipts
 from notifications.streams.categories import CHOICES
 from notifications.webhooks import endpoints, sending
 
@@ -221,8 +228,13 @@ def test_limits_match_the_code():
     for name in ("title", "body", "url", "category"):
         limit = SCHEMAS["Notification"]["properties"][name]["maxLength"]
         assert Notification._meta.get_field(name).max_length == limit
-    assert values_of("maxItems") == {f"{schemas}/Mark/properties/ids": api_views.MAX_IDS}
+    assert values_of("maxItems") == {
+        f"{schemas}/Mark/properties/ids": api_views.MAX_IDS,
+        f"{schemas}/Seen/properties/receipts": receipts.MAX_RECEIPTS,
+    }
     greatest = values_of("maximum")
+    for field in ("received_ago_ms", "toast_ago_ms"):
+        assert greatest.pop(f"{schemas}/Receipt/properties/{field}") == receipt_list.MAX_AGO_MS
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599
     overlap = timedelta(seconds=greatest.pop(f"{schemas}/Rotation/properties/overlap"))
     assert overlap == endpoints.MAX_OVERLAP
