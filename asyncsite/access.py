@@ -8,15 +8,18 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import HttpResponse, HttpResponseNotAllowed, UnreadablePostError
+from django.http import Http404, HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
+from asyncsite.models import Report
 from asyncsite.problems import problem_response, wants_json
 
 logger = logging.getLogger("asyncsite")
+#: The greatest key of a report in the database.
+MAX_ID = 2**63 - 1
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 #: A larger body is refused before it is read. A file just over its own limit still gets the form back.
@@ -147,3 +150,10 @@ def csrf_failure(request, reason=""):
         ),
     }
     return render(request, "message.html", context, status=403)
+
+
+def get_own_report(request, pk):
+    """Return a report of the user. Another user's report is a 404, as one that does not exist."""
+    if not str(pk).isdecimal() or len(str(pk)) > len(str(MAX_ID)) or int(pk) > MAX_ID:
+        raise Http404
+    return get_object_or_404(Report.objects.defer("urls"), pk=pk, owner=request.user)

@@ -16,3 +16,9 @@ def find_job(report):
 def has_active_job(report):
     job = find_job(report)
     return job is not None and not job.is_done
+
+
+def is_asked(report):
+    """Return whether the owner of a report is asked, or about to be, whether it is to be public."""
+    id = report.publication_id
+    return bool(id and any(not job.is_done for job in get_jobs([id]).values()))

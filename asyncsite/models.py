@@ -22,6 +22,10 @@ class Report(models.Model):
     urls = models.JSONField(_("URLs"), default=list)
     size = models.PositiveIntegerField(_("number of URLs"))
     job_id = models.UUIDField(_("job"), null=True, blank=True, editable=False)
+    #: The job that asks whether the report is to be public, the latest.
+    publication_id = models.UUIDField(null=True, blank=True, editable=False)
+    #: In the link of the public page. None: the report is private.
+    public_token = models.CharField(max_length=32, null=True, unique=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
 
     class Meta:

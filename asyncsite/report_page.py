@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 
 from asyncsite.call_list import build_call_list
 from asyncsite.chart import build_chart
+from asyncsite.jobs import is_asked
 from asyncsite.models import Call
 from asyncsite.summary import compute_totals
 
@@ -28,6 +29,7 @@ def build_context(report, job, query):
         "job": job,
         "has_job": job is not None,
         "is_active": is_active,
+        "is_asked": is_asked(report),
         "state": job.state if job else "succeeded",
         "state_label": job.state_label if job else _("Succeeded"),
         "totals": totals,
@@ -43,5 +45,13 @@ def compute_etag(report, job, query):
     A call is inserted once and never changed, so their number is enough.
     """
     recorded = Call.objects.filter(report=report).count()
-    values = (report.pk, job and (job.version, job.state_label), recorded, query.urlencode(), get_language())
+    shown = (report.public_token, report.publication_id)
+    values = (
+        report.pk,
+        shown,
+        job and (job.version, job.state_label),
+        recorded,
+        query.urlencode(),
+        get_language(),
+    )
     return f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'

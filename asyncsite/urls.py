@@ -6,7 +6,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
-from asyncsite import check, views
+from asyncsite import check, publishing, views
 from asyncsite.style.view import style
 
 urlpatterns = [
@@ -17,6 +17,9 @@ urlpatterns = [
     path("reports/<int:pk>/delete/", views.delete_report, name="report-delete"),
     path("reports/<int:pk>/report.csv", views.report_csv, name="report-csv"),
     path("reports/<int:pk>/report.json", views.report_json, name="report-json"),
+    path("reports/<int:pk>/publish/", publishing.publish_report, name="report-publish"),
+    path("reports/<int:pk>/unpublish/", publishing.unpublish_report, name="report-unpublish"),
+    path("public/<str:token>/", publishing.public_report, name="public-report"),
     path("check/", check.check, name="check"),
     path("style/", style, name="style"),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),

@@ -2,8 +2,8 @@
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse
-from django.shortcuts import get_object_or_404, render
+from django.http import HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from asyncsite.access import FORM_TYPES, require_sign_in
+from asyncsite.access import FORM_TYPES, get_own_report, require_sign_in
 from asyncsite.client_strings import client_strings
 from asyncsite.downloads import to_csv, to_dict
 from asyncsite.forms import ReportForm
@@ -28,7 +28,6 @@ from asyncsite.tasks import enqueue_report
 from notifications.api import accepted
 
 PAGE_SIZE = 25
-MAX_ID = 2**63 - 1
 
 
 @never_cache
@@ -173,13 +172,6 @@ def initial_values(request):
         report = get_own_report(request, pk)
         return {"urls": "\n".join(report.urls), "title": report.title}
     return {}
-
-
-def get_own_report(request, pk):
-    """Return a report of the user. Another user's report is a 404, as one that does not exist."""
-    if not str(pk).isdecimal() or len(str(pk)) > len(str(MAX_ID)) or int(pk) > MAX_ID:
-        raise Http404
-    return get_object_or_404(Report.objects.defer("urls"), pk=pk, owner=request.user)
 
 
 def attachment_headers(name):

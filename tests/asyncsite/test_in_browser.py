@@ -5,7 +5,9 @@ from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import expect
 
+from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 
 pytestmark = pytest.mark.browser
@@ -25,6 +27,10 @@ def wait_until_done(page):
 
 def read_totals(page):
     wait_until_done(page)
+    return read_shown_totals(page)
+
+
+def read_shown_totals(page):
     names, values = page.locator(".totals dt").all_inner_texts(), page.locator(".totals dd").all_inner_texts()
     return dict(zip(names, values, strict=True))
 
@@ -280,3 +286,28 @@ def test_a_check_says_at_once_that_it_works(site_server, page):
     )
     assert text == "Calling the URL…"
     page.get_by_role("heading", name="Result").wait_for()
+
+
+def test_a_report_is_published_by_the_answer_on_a_phone(site_server, new_page):
+    """Asked on laptop and phone at once, answered on one; the other shows it, and the link works signed out."""
+    laptop, phone = sign_in(new_page(), site_server.url), new_page(viewport={"width": 380, "height": 700})
+    sign_in(phone, site_server.url)
+    url = submit_samples(laptop)
+    wait_until_done(laptop)
+    laptop.get_by_role("button", name="Publish…").click()
+    laptop.get_by_text("Is this report to be public?").wait_for()
+    assert find_violations(laptop) == []
+    for page in (laptop, phone):
+        page.locator(".notifications-toast").filter(has_text="Publish “").wait_for()
+    phone.locator(".notifications-toast").get_by_role("link", name=re.compile("^Publish: ")).click()
+    for page in (laptop, phone):
+        page.locator(".notifications-toast").filter(has_text="is public").wait_for()
+        expect(page.locator(".notifications-toast").filter(has_text="Publish “")).to_have_count(0)
+    laptop.goto(url)
+    link = laptop.get_by_role("link", name="public page").get_attribute("href")
+    guest = new_page()
+    guest.goto(site_server.url + link)
+    assert read_shown_totals(guest)["Ok"] == "35"
+    assert find_violations(guest) == []
+    laptop.get_by_role("button", name="Make private").click()
+    laptop.get_by_role("button", name="Publish…").wait_for()
