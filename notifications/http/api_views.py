@@ -219,7 +219,7 @@ def notification_seen(request: HttpRequest) -> HttpResponse:
     user = request.user.pk
     body = parse_json_object(request)
     up_to = _parse_up_to(user, body)
-    receipts = parse_receipts(body.get("receipts"), up_to)
+    receipts = parse_receipts(body.get("receipts"))
     mark_seen(user, up_to, describe_browser(header(request, "User-Agent")), receipts)
     return _marked_response(user, has_more=False)
 

@@ -146,3 +146,30 @@ def test_badge_and_name_of_the_bell_after_reading(site_server, page):
     page.wait_for_url(re.compile("/check/$"))
     expect_unseen(page, 0)
     expect(find_bell(page, 0)).to_have_accessible_name("Notifications: none unread")
+
+
+def test_receipts_of_pushes(site_server, new_page):
+    """When the page has received what it marks as seen, and shown it in a toast: in the same request."""
+    page = new_page()
+    visit(page, site_server.url, "/reports/")
+    start_counting_toasts(page)
+    bodies = []
+    page.on("request", lambda request: "/seen/" in request.url and bodies.append(request.post_data_json))
+    site_server.manage("notify", "demo", "Pushed")
+    expect(find_toasts(page).get_by_text("Pushed")).to_be_visible()
+    page.wait_for_timeout(1_000)
+    open_bell(page)
+    expect_unseen(page, 0)
+    page.keyboard.press("Escape")
+    site_server.manage("notify", "demo", "Later")
+    expect(find_toasts(page).get_by_text("Later")).to_be_visible()
+    open_bell(page).get_by_role("button", name="1 new").or_(page.get_by_text("Later")).first.click()
+    expect_unseen(page, 0)
+    first, second = bodies
+    assert [list(receipt) for receipt in first["receipts"]] == [["raised", "received_ago_ms", "toast_ago_ms"]]
+    assert 1_000 <= first["receipts"][0]["toast_ago_ms"] <= first["receipts"][0]["received_ago_ms"] < 60_000
+    assert len(second["receipts"]) == 2 and second["receipts"][0]["raised"] == first["receipts"][0]["raised"]
+    shown = site_server.manage("notifications", "explain", "--user", "demo")
+    lines = re.findall(r"(Pushed to .* after|Shown as a toast after) (\d+) ms\.", shown)
+    assert [line for line, _ in lines] == [lines[0][0], "Shown as a toast after"] * 2
+    assert all(int(milliseconds) < 60_000 for _, milliseconds in lines)

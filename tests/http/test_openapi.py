@@ -18,7 +18,6 @@ from notifications.http import (
     negotiation,
     output_views,
     parsing,
-    receipt_list,
 )
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
@@ -233,8 +232,6 @@ def test_limits_match_the_code():
         f"{schemas}/Seen/properties/receipts": receipts.MAX_RECEIPTS,
     }
     greatest = values_of("maximum")
-    for field in ("received_ago_ms", "toast_ago_ms"):
-        assert greatest.pop(f"{schemas}/Receipt/properties/{field}") == receipt_list.MAX_AGO_MS
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599
     overlap = timedelta(seconds=greatest.pop(f"{schemas}/Rotation/properties/overlap"))
     assert overlap == endpoints.MAX_OVERLAP

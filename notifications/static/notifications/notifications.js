@@ -34,6 +34,8 @@ const OUTAGE_NOTICE_MS = 5_000;
 const REACHABLE_STATES = new Set(["live", "polling", "signed_out"]);
 /** Relative times of the page are rendered again after this long. */
 const TIMES_INTERVAL_MS = 20_000;
+/** As many as the server takes. */
+const MAX_RECEIPTS = 50;
 
 /**
  * Define the elements of the page: bell, toasts, inbox, jobs, forms and times.
@@ -91,19 +93,12 @@ export function defineElements(modules, connection, data, content, loadModules) 
       const isOwn = url === defaultInbox || url.startsWith(`${defaultInbox}jobs/`);
       return isOwn ? `${inbox}${url.slice(defaultInbox.length)}` : url;
     },
-    ...notificationActions(client, jobs, /** @type {Record<string, string>} */ (data), marks),
+    ...notificationActions(client, jobs, /** @type {Record<string, string>} */ (data), marks, clock),
   };
-  for (const element of ["bell", "toasts"])
-    defineElement(`notifications-${element}`, (node, signal) =>
-      modules[element].connectElement(node, page, signal),
-    );
-  for (const [element, module] of [
-    ["inbox", "inbox"],
-    ["job", "job_element"],
-  ])
-    defineElement(`notifications-${element}`, async (node, signal) => {
-      const loaded = await loadModules(element);
-      if (!signal.aborted) loaded[module].connectElement(node, page, signal, loaded);
+  for (const element of ["bell", "toasts", "inbox", "job"])
+    defineElement(element, async (node, signal) => {
+      const loaded = modules[element] ? modules : await loadModules(element);
+      if (!signal.aborted) (loaded[element] ?? loaded.job_element).connectElement(node, page, signal, loaded);
     });
   modules.forms.watchForms(page);
   const updateTimes = () => {
@@ -115,10 +110,11 @@ export function defineElements(modules, connection, data, content, loadModules) 
 
 /**
  * Define an element that is connected to the page each time that it is inserted.
- * @param {string} tag
+ * @param {string} name
  * @param {(element: HTMLElement, signal: AbortSignal) => unknown} connect the signal is aborted when it is removed
  */
-function defineElement(tag, connect) {
+function defineElement(name, connect) {
+  const tag = `notifications-${name}`;
   class PageElement extends HTMLElement {
     #connection = new AbortController();
 
@@ -176,9 +172,10 @@ function watchOutages(client, clock) {
  * @param {Jobs} jobs
  * @param {Record<string, string>} data
  * @param {Record<Verb, string>} markUrls
+ * @param {import("./connection.js").Clock} clock
  * @returns {Pick<Page, "loadLatest"|"mark"|"answer"|"markReadUpTo"|"markSeen">}
  */
-function notificationActions(client, jobs, data, markUrls) {
+function notificationActions(client, jobs, data, markUrls, clock) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
     const headers = { "Content-Type": "application/json" };
     const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
@@ -187,6 +184,16 @@ function notificationActions(client, jobs, data, markUrls) {
     client.refresh();
   };
   let seenUpTo = 0;
+  /** Positions of notifications, with the times at which they were received, and then shown in a toast. */
+  const receipts = /** @type {number[][]} */ ([]);
+  client.on("change", ({ op, notifications }) => {
+    for (const { seq, raised } of notifications)
+      if (op === "change" && seq === raised) receipts.push([raised, clock.now()]);
+    receipts.splice(0, receipts.length - MAX_RECEIPTS);
+  });
+  addEventListener("notifications:toast", (/** @type {any} */ { detail }) => {
+    for (const { raised } of detail) receipts.find(([known]) => known === raised)?.push(clock.now());
+  });
   return {
     loadLatest: async (count, isUnread) => {
       const url = new URL(data.list, location.href);
@@ -203,12 +210,19 @@ function notificationActions(client, jobs, data, markUrls) {
     // Once for each position, and only while something is unseen: opening the bell again sends nothing.
     markSeen: async (raised) => {
       if (raised <= seenUpTo || client.unseen === 0) return;
-      const before = seenUpTo;
       seenUpTo = raised;
       try {
-        await post(data.seen, { up_to: raised });
+        await post(data.seen, {
+          up_to: raised,
+          // The server stores those that it had not seen before.
+          receipts: receipts.map(([raised, received, toast]) => ({
+            raised,
+            received_ago_ms: clock.now() - received,
+            toast_ago_ms: clock.now() - toast, // null without a toast
+          })),
+        });
       } catch {
-        seenUpTo = before; // tried again with the next change, or when the list is opened again
+        seenUpTo = 0; // tried again with the next change, or when the list is opened again
       }
     },
   };
