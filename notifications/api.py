@@ -5,9 +5,10 @@ This module may be imported before the models are ready, so that a module with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -76,6 +77,7 @@ __all__ = [
     "verify_webhook",
 ]
 
+P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -102,6 +104,9 @@ def notify(
     key: str = "",
     data: dict[str, Any] | None = None,
     actions: Sequence[Mapping[str, str]] = (),
+    icon: str = "",
+    actor: str | Promise | Mapping[str, str | None] | None = None,
+    target: str | Promise | Mapping[str, str | None] | None = None,
     deliver: Sequence[Mapping[str, float | timedelta]] | None = None,
 ) -> list[UUID]:
     """Create a notification for each user and push it after the commit. Return the ids of the notifications.
@@ -109,7 +114,7 @@ def notify(
     ``users``
         A user, a primary key, or an iterable of either.
     ``title``, ``body``
-        Plain text of at most 200 and 2,000 characters.
+        Plain text of at most 200 and 2,000 characters. ``{actor}`` and ``{target}`` in the title become their names.
     ``url``
         Where a click leads: a path that begins with one ``/``, or an http(s) address, of at most 1,000 characters.
     ``level``
@@ -123,6 +128,12 @@ def notify(
     ``actions``
         At most three buttons, stored as ``data["actions"]``: dicts of ``label``, at most 40 characters, and either
         ``url``, a link as above, or ``post``, a path of this site to which a form is posted after a confirmation.
+    ``icon``
+        The name of an icon, such as ``"download"``, in place of that of the level. Stored as ``data["icon"]``.
+    ``actor``, ``target``
+        Who has caused it, whose initials are its icon, and what it is about: names of at most 100 characters, or dicts
+        of ``name`` and a link, ``image`` of the actor, and ``url`` of the target, which is the ``url`` if there is no
+        other. Stored as ``data["actor"]`` and ``data["target"]``.
     ``deliver``
         Steps like ``[{"email": 600}]``, in place of those that ``NOTIFICATIONS["DELIVERY"]`` has for the category: a
         channel, and seconds or a timedelta after which it goes by it if it is still open. ``[]`` for the page only.
@@ -142,36 +153,25 @@ def notify(
         key=key,
         data=data,
         actions=actions,
+        icon=icon,
+        actor=actor,
+        target=target,
         deliver=deliver,
     )
 
 
-async def anotify(
-    users: Any,
-    title: str | Promise,
-    *,
-    body: str | Promise = "",
-    url: str | None = None,
-    level: str = "info",
-    category: str = "",
-    key: str = "",
-    data: dict[str, Any] | None = None,
-    actions: Sequence[Mapping[str, str]] = (),
-    deliver: Sequence[Mapping[str, float | timedelta]] | None = None,
-) -> list[UUID]:
-    """See notify()."""
-    return await sync_to_async(notify)(
-        users,
-        title,
-        body=body,
-        url=url,
-        level=level,
-        category=category,
-        key=key,
-        data=data,
-        actions=actions,
-        deliver=deliver,
-    )
+def _awaitable(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Return an async function of the same parameters, which calls this one in a thread."""
+
+    @wraps(function)
+    async def call(*args: P.args, **options: P.kwargs) -> R:
+        return await sync_to_async(function)(*args, **options)
+
+    call.__name__, call.__doc__ = f"a{function.__name__}", f"See {function.__name__}()."
+    return call
+
+
+anotify = _awaitable(notify)
 
 
 def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:

@@ -145,6 +145,17 @@ def serialize_waiting(row: Job) -> dict[str, Any]:
     return {**wait, "links": links}
 
 
+def read_data(row: Any) -> dict[str, Any]:
+    """Return the data of a notification, ``{}`` if it has none or it is damaged."""
+    text = getattr(row, "data", "{}")
+    if text == "{}":
+        return {}
+    try:
+        return decode_object(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+
+
 def decode_object(text: str) -> dict[str, Any]:
     """Return the JSON object in a column. Raises ValueError or RecursionError."""
     value = decode(text)

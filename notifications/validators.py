@@ -23,6 +23,8 @@ MAX_KEY_LENGTH = 200
 MAX_QUEUE_LENGTH = 100
 #: Actions of a notification, and characters of the label of one.
 MAX_ACTIONS, MAX_LABEL_LENGTH = 3, 40
+#: Characters of the name of who has caused a notification, or of what it is about.
+MAX_NAME_LENGTH = 100
 #: Characters of the detail of an error, and of a progress message.
 MAX_DETAIL_LENGTH = 2_000
 MAX_PROGRESS_LENGTH = 200
@@ -129,6 +131,21 @@ def _action(name: str, value: Any) -> dict[str, str]:
             f"{name}['post'] must be a path of this site, because it is sent with the CSRF token."
         )
     return {"label": label, kind: target}
+
+
+def party(name: str, value: Any, link_key: str) -> dict[str, str]:
+    """Return who has caused a notification, or what it is about: a dict of ``name``, and of a link if it has one.
+
+    ``value`` is a name, or a dict of ``name`` and ``link_key``. Raises TypeError or ValueError.
+    """
+    if not isinstance(value, dict):
+        return {"name": text(name, value, MAX_NAME_LENGTH, required=True)}
+    if "name" not in value or set(value) - {"name", link_key}:
+        raise ValueError(f"{name} must have the key 'name', and may have {link_key!r}.")
+    result = {"name": text(f"{name}['name']", value["name"], MAX_NAME_LENGTH, required=True)}
+    if target := link(f"{name}[{link_key!r}]", value.get(link_key)):
+        result[link_key] = target
+    return result
 
 
 def json_text(name: str, value: Any, limit: int) -> str:

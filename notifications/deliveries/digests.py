@@ -20,7 +20,7 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.deliveries.attempts import OpenDelivery, Opened
-from notifications.deliveries.emails import absolute, make_email
+from notifications.deliveries.emails import absolute, describe_disc, make_email
 from notifications.models import Delivery, Digest, Job, Notification, Reader
 from notifications.states import ACTIVE
 from notifications.streams.categories import Choice, load_categories
@@ -158,4 +158,10 @@ def build_digest(job: UUID, opened: Opened, user: Any) -> EmailMultiAlternatives
 
 
 def _row(row: Notification) -> dict[str, Any]:
-    return {"title": row.title, "body": row.body, "link": absolute(row.url or reverse("notifications:inbox"))}
+    return {
+        "title": row.title,
+        "body": row.body,
+        "link": absolute(row.url or reverse("notifications:inbox")),
+        "created_at": row.created_at,
+        "disc": describe_disc(row),
+    }

@@ -20,15 +20,26 @@ from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.encoding import punycode
 
+from notifications import serializers
 from notifications.compat import HAS_EMAIL_POLICIES, mail_backend
 from notifications.conf import settings
 from notifications.deliveries import unsubscribing
 from notifications.models import Delivery, Notification
+from notifications.streams import icons
 from notifications.streams.categories import load_categories
 from notifications.streams.preferences import read_reader, zone_of
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
+
+
+#: By level: the symbol, its color, and that of the disc around it.
+DISCS = {
+    "info": ("i", "#59636e", "#eceef0"),
+    "success": ("✓", "#1a7040", "#e1eee6"),
+    "warning": ("!", "#8a5a00", "#f4ebdb"),
+    "error": ("✕", "#b3261e", "#f7e2e0"),
+}
 
 
 class _UnfoldedHeader(UnstructuredHeader):
@@ -66,6 +77,7 @@ def build_email(
         "body": row.body,
         "category": category.name,
         "url": absolute(row.url or reverse("notifications:inbox")),
+        "disc": describe_disc(row),
     }
     return make_email(
         "email",
@@ -76,6 +88,22 @@ def build_email(
         subject=row.title,
         context=context,
     )
+
+
+def describe_disc(row: Notification) -> dict[str, str]:
+    """Return what stands before a notification: its symbol or the initials of its actor, their image, and its color.
+
+    Programs for e-mail draw no SVG, so the symbol of a level is a letter or a sign.
+    """
+    name, image = icons.read_actor(serializers.read_data(row).get("actor"))
+    symbol, color, tint = DISCS.get(row.level, DISCS["info"])
+    initials = icons.read_initials(name)
+    return {
+        "symbol": initials or symbol,
+        "image": absolute(image) if image else "",
+        "color": color,
+        "tint": tint,
+    }
 
 
 def make_email(

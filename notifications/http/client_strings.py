@@ -39,6 +39,7 @@ def client_strings() -> dict[str, str]:
         "sign_in": gettext("Sign in"),
         "unread": gettext("Unread"),
         "dismiss": gettext("Dismiss"),
+        "more": gettext("More"),
         "toasts_key": gettext("Press F8 to move to it."),
         "success": pgettext("level of a notification", "Success"),
         "warning": pgettext("level of a notification", "Warning"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from notifications import validators
+
 #: Those that a notification may have, by ``notify(icon=...)`` or its level. The browser client has them too.
 NOTIFICATION_ICONS = {
     "bell": "M6 16.5V11a6 6 0 0 1 12 0v5.5l1.5 1.5h-15zM10 21h4",
@@ -21,6 +23,7 @@ NOTIFICATION_ICONS = {
     "lock": "M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3",
     "mail_open": "M3.5 10L12 4l8.5 6v10h-17zM3.5 10.5l8.5 5.5 8.5-5.5",
     "megaphone": "M4 10v4h3l9 4.5v-13L7 10zM20 10.5v3M8 14.5l1 5h2.5",
+    "more": "M5 12v.01M12 12v.01M19 12v.01",
     "person": "M12 4a4 4 0 1 0 .01 0zM4.5 20.5a7.5 7.5 0 0 1 15 0",
     "question": "M9 9a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 18v.01",
     "success": "M5 12.5l5 5 9.5-10.5",
@@ -30,7 +33,7 @@ ICONS = {
     **NOTIFICATION_ICONS,
     "inbox": "M4 14.5L6 5h12l2 9.5V20H4zM4 14.5h5l1 2h4l1-2h5",
     "mail": "M3.5 6h17v12h-17zM3.5 7l8.5 6.5L20.5 7",
-    "more": "M5 12v.01M12 12v.01M19 12v.01",
+    "select": "M4 4h16v16H4zM8 12.5l3 3 5.5-6.5",
     "mute": "M6 16.5V11a6 6 0 0 1 9-5.2M18 11v5.5l1.5 1.5h-13M10 21h4M4 4l16 16",
 }
 
@@ -41,6 +44,16 @@ def choose_icon(level: str, icon: Any) -> str:
         if isinstance(name, str) and name in NOTIFICATION_ICONS:
             return name
     return "info"
+
+
+def read_actor(actor: Any) -> tuple[Any, str]:
+    """Return the name of an actor, and the address of their image, ``""`` without one that is safe to load."""
+    if not isinstance(actor, dict):
+        return actor, ""
+    try:
+        return actor.get("name"), validators.link("image", actor.get("image"))
+    except (TypeError, ValueError):
+        return actor.get("name"), ""
 
 
 def read_initials(actor: Any) -> str:

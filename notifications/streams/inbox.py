@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db.models import Model
+from django.utils.functional import Promise
 
 from notifications import streams, times, validators
 from notifications.db import bulk
@@ -21,6 +23,7 @@ from notifications.db.transactions import (
 )
 from notifications.ids import uuid7
 from notifications.models import Notification
+from notifications.streams import icons
 from notifications.streams.deliveries import insert_deliveries, read_steps
 from notifications.streams.preferences import mark_muted
 
@@ -82,6 +85,9 @@ def build_notification(
     key: str = "",
     data: dict[str, Any] | None = None,
     actions: Sequence[Any] = (),
+    icon: str = "",
+    actor: Any = None,
+    target: Any = None,
     deliver: Any = None,
     job: uuid.UUID | None = None,
     broadcast: uuid.UUID | None = None,
@@ -91,10 +97,24 @@ def build_notification(
         raise ValueError(f"level is {level!r}. It must be one of {', '.join(LEVELS)}.")
     if data is not None and not isinstance(data, dict):
         raise TypeError(f"data must be a dict, not {type(data).__name__}.")
+    own: dict[str, Any] = {}
     if actions:
-        if data and "actions" in data:
-            raise ValueError("data has the key 'actions' already. Pass the actions by one of the two.")
-        data = {**(data or {}), "actions": validators.actions(actions)}
+        own["actions"] = validators.actions(actions)
+    if icon:
+        if icon not in icons.NOTIFICATION_ICONS:
+            raise ValueError(f"icon is {icon!r}. It must be one of {', '.join(icons.NOTIFICATION_ICONS)}.")
+        own["icon"] = icon
+    if actor:
+        own["actor"] = validators.party("actor", actor, "image")
+    if target:
+        own["target"] = validators.party("target", target, "url")
+    for name in own:
+        if data and name in data:
+            raise ValueError(f"data has the key {name!r} already. Pass it by one of the two.")
+    data = {**(data or {}), **own}
+    if actor or target:
+        title = _fill(title, own)
+        url = url or own.get("target", {}).get("url")
     return bulk.new(
         Notification,
         id=uuid7(),
@@ -111,6 +131,15 @@ def build_notification(
         created_at=times.now(),
         **({} if deliver is None else {"steps": read_steps(deliver)}),
     )
+
+
+def _fill(title: Any, parties: dict[str, Any]) -> str:
+    """Return a title with the names of the actor and the target in the places that it has for them."""
+    if isinstance(title, Promise):
+        title = str(title)
+    if not isinstance(title, str):
+        return title  # An error of the title's own check.
+    return re.sub(r"\{(actor|target)\}", lambda place: parties.get(place[1], {}).get("name", place[0]), title)
 
 
 def user_keys_of(users: Any) -> list[Any]:

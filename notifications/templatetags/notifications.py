@@ -192,8 +192,9 @@ def notifications_icon(name: str) -> str:
 @register.simple_tag
 def notifications_disc(row: Any) -> str:
     """Render the initials or the icon of a notification, with its level as hidden text, as the script does."""
-    data = _read_data(row)
-    initials = icons.read_initials(data.get("actor"))
+    data = serializers.read_data(row)
+    name, image = icons.read_actor(data.get("actor"))
+    initials = icons.read_initials(name)
     symbol = initials or notifications_icon(icons.choose_icon(row.level, data.get("icon")))
     level = ""
     if getattr(row, "job", None):
@@ -201,20 +202,13 @@ def notifications_disc(row: Any) -> str:
     elif row.level != "info":
         level = row.get_level_display()
     hidden = format_html('<span class="notifications-hidden">{}. </span>', level) if level else ""
+    picture = format_html('<img alt="" referrerpolicy="no-referrer" src="{}">', image) if image else ""
     return format_html(
-        '<span class="notifications-disc"><span aria-hidden="true">{}</span>{}</span>', symbol, hidden
+        '<span class="notifications-disc"><span aria-hidden="true">{}</span>{}{}</span>',
+        symbol,
+        picture,
+        hidden,
     )
-
-
-def _read_data(row: Any) -> dict[str, Any]:
-    """Return the data of a notification, ``{}`` if it has none or it is damaged."""
-    text = getattr(row, "data", "{}")
-    if text == "{}":
-        return {}
-    try:
-        return serializers.decode_object(text)
-    except (TypeError, ValueError, RecursionError):
-        return {}
 
 
 @register.simple_tag

@@ -11,7 +11,8 @@ import pytest
 from django.apps import apps
 from django.core.mail.backends.locmem import EmailBackend
 from django.test import Client
-from django.utils import translation
+from django.utils import timezone, translation
+from django.utils.formats import date_format
 
 from notifications.api import notify
 from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
@@ -52,6 +53,21 @@ def test_headers_and_both_parts(notified, mailbox):
     assert 'href="https://site.example/exports/1/?a=1&amp;b=2"' in html
     assert "Line 1<br>&lt;script&gt;" in html and "<script" not in html
     assert "prefers-color-scheme: dark" in html
+
+
+def test_the_row_of_an_email(notified, mailbox):
+    """It has what a row of the inbox has: the symbol of its level, or its actor, and the time."""
+    delivery = notified("{actor} commented", actor={"name": "Ada Lovelace", "image": "/media/ada.png"})
+    send_due()
+    notified("Stopped", level="error")
+    send_due()
+    created_at = Notification.objects.get(pk=delivery.notification).created_at
+    _, text, first = parts(mailbox.messages[0])
+    _, _, second = parts(mailbox.messages[1])
+    assert "Ada Lovelace commented" in text
+    assert '<img src="https://site.example/media/ada.png" alt="AL" width="32" height="32"' in first
+    assert date_format(timezone.localtime(created_at), "SHORT_DATETIME_FORMAT") in first
+    assert "color: #b3261e" in second and ">✕</div>" in second and "<img" not in second
 
 
 def rows():

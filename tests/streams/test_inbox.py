@@ -1,5 +1,7 @@
 """Creating notifications, and marking them as read, unread, archived and unarchived."""
 
+import json
+import re
 import threading
 import time
 import uuid
@@ -43,6 +45,47 @@ def test_a_title_is_enough(user):
     notify(user, "Hello")
     row = Notification.objects.get()
     assert (row.body, row.url, row.level, row.category, row.key, row.data) == ("", "", "info", "", "", "{}")
+
+
+def test_actor_and_target(user):
+    """Both fill the title, and are data for the page. The target is where a click leads, unless there is a URL."""
+    ada = {"name": "Ada Lovelace", "image": "/media/ada.png"}
+    report = {"name": "Report 7", "url": "/reports/7/"}
+    title = gettext_lazy("{actor} commented on {target}")
+    notify(user, title, actor=ada, target=report, icon="comment", data={"comment": 4})
+    notify(user, "{target}: {name}", actor="Ada", target="Report 8", url="/x/")
+    first, second = Notification.objects.order_by("pk")
+    assert (first.title, first.url) == ("Ada Lovelace commented on Report 7", "/reports/7/")
+    assert json.loads(first.data) == {"comment": 4, "icon": "comment", "actor": ada, "target": report}
+    assert (second.title, second.url) == ("Report 8: {name}", "/x/")
+    assert json.loads(second.data) == {"actor": {"name": "Ada"}, "target": {"name": "Report 8"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"icon": "rocket"}, "icon is 'rocket'. It must be one of bell, card,"),
+        (
+            {"icon": "bell", "data": {"icon": "card"}},
+            "data has the key 'icon' already. Pass it by one of the two.",
+        ),
+        ({"actor": {"image": "/a.png"}}, "actor must have the key 'name', and may have 'image'."),
+        ({"actor": {"name": "Ada", "url": "/a/"}}, "actor must have the key 'name', and may have 'image'."),
+        (
+            {"actor": {"name": "Ada", "image": "javascript:alert(1)"}},
+            "actor['image'] is 'javascript:alert(1)'.",
+        ),
+        ({"actor": {"name": "Ada", "image": "data:image/png,x"}}, "actor['image'] is 'data:image/png,x'."),
+        ({"actor": "x" * 101}, "actor has 101 characters. At most 100 are allowed."),
+        ({"actor": {"name": " "}}, "actor['name'] is empty."),
+        ({"target": 7}, "target must be a string, not int."),
+        ({"target": {"name": "Report", "url": "//evil.example/"}}, "target['url'] is '//evil.example/'."),
+    ],
+)
+def test_an_icon_actor_or_target_that_is_refused(user, fields, error):
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)):
+        notify(user, "Hello", **fields)
+    assert not Notification.objects.exists()
 
 
 async def test_from_async_code(user):

@@ -420,6 +420,18 @@ class TestDisc:
     def test_initials_of_its_actor(self, actor, initials):
         assert f'<span aria-hidden="true">{initials}</span></span>' in self.disc(json.dumps({"actor": actor}))
 
+    def test_image_of_its_actor(self):
+        """It lies over the initials, which are seen where it cannot be loaded."""
+        html = self.disc(json.dumps({"actor": {"name": "Ada Lovelace", "image": "/ada.png?a=1&b=2"}}))
+        image = '<img alt="" referrerpolicy="no-referrer" src="/ada.png?a=1&amp;b=2">'
+        assert f'<span aria-hidden="true">AL</span>{image}</span>' in html
+
+    @pytest.mark.parametrize("image", ["javascript:alert(1)", "//evil.example/a.png", 7, ["/a.png"]])
+    def test_an_image_that_is_not_safe_is_not_loaded(self, image):
+        """The data of a notification may come from elsewhere than notify()."""
+        html = self.disc(json.dumps({"actor": {"name": "Ada", "image": image}}))
+        assert ">A</span>" in html and "<img" not in html
+
     def test_only_a_failure_of_a_job_is_named(self):
         """The titles of the others say how it ended."""
         assert "notifications-hidden" not in self.disc(level="success", job=uuid7())

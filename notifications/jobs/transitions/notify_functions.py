@@ -38,7 +38,9 @@ TIMEOUT_SECONDS, MAX_WAIT_SECONDS = 5.0, 30.0
 #: Calls that run at once, and calls that exceed their time from which on no function is called until one returns.
 MAX_CALLS, MAX_HANGING_CALLS = 16, 8
 #: What a function may return.
-CHANGEABLE_FIELDS = ("title", "body", "level", "category", "url", "data")
+CHANGEABLE_FIELDS = ("title", "body", "level", "category", "url", "data", "icon", "actor", "target")
+#: Those of them that are stored in ``data``.
+FIELDS_OF_DATA = {"data", "icon", "actor", "target"}
 
 
 class _Threads:
@@ -215,7 +217,7 @@ def _notification_of(outcome: Outcome) -> Notification | None:
                 f"A notify function may return {', '.join(CHANGEABLE_FIELDS)}, not {sorted(unknown)}."
             )
         fields: Mapping[str, Any] = {
-            name: getattr(default, name) for name in CHANGEABLE_FIELDS if name != "data"
+            name: getattr(default, name) for name in CHANGEABLE_FIELDS if name not in FIELDS_OF_DATA
         }
         return build_notification(default.user_id, **{**fields, **changes}, key=default.key, job=default.job)
 

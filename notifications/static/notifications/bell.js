@@ -146,7 +146,11 @@ export function connectElement(element, page, signal) {
     row.dataset.id = item.id;
     row.dataset.level = item.level;
     const verbs = createElement("span", "notifications-verbs");
-    verbs.append(createVerb("read", row, item), createVerb("archive", row, item));
+    verbs.append(
+      createVerb("read", row, item),
+      createVerb("archive", row, item),
+      dom.createMenuButton(item, page),
+    );
     row.append(dom.createMain(item, page), verbs);
     dom.updateRow(row, item, page);
     return row;

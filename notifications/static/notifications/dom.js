@@ -117,6 +117,29 @@ export function createActions({ id, title, data }, getActionUrl) {
   return list.hasChildNodes() ? list : null;
 }
 
+/**
+ * Return the button that shows the verbs of a row where no pointer can hover over it.
+ * @param {Notification} item
+ * @param {import("./notifications.js").Page} page
+ */
+export function createMenuButton({ title }, { icons, localization }) {
+  const button = createElement("button", "notifications-verb notifications-menu");
+  button.ariaExpanded = "false";
+  button.ariaLabel = `${localization.text("more")}: ${title}`;
+  button.append(createIcon(icons.more));
+  return button;
+}
+
+/**
+ * Show the verbs of the row whose button was pressed, and hide those of the others.
+ * @param {Event} event
+ */
+export function toggleMenu({ target }) {
+  const pressed = /** @type {Element} */ (target).closest(".notifications-menu");
+  for (const button of document.querySelectorAll(".notifications-menu"))
+    button.ariaExpanded = String(button === pressed && button.ariaExpanded !== "true");
+}
+
 /** @param {Notification} item */
 export function isUnread(item) {
   return item.read_at === null && item.archived_at === null;
@@ -199,13 +222,21 @@ export function parseLink(url, origin) {
  */
 function createDisc({ level, job, data }, icons, localization) {
   const disc = createElement("span", "notifications-disc");
-  const words = typeof data.actor === "string" ? data.actor.split(/\s+/).filter(Boolean) : [];
+  // A name, or with its image.
+  const { name, image } = Object(typeof data.actor === "string" ? { name: data.actor } : data.actor);
+  const words = typeof name === "string" ? name.split(/\s+/).filter(Boolean) : [];
   const initials = [...words.slice(0, 1), ...words.slice(1).slice(-1)].map((word) => [...word][0]).join("");
   const symbol = createElement("span", "", initials.toUpperCase());
   symbol.ariaHidden = "true";
-  const name = Object.hasOwn(icons, String(data.icon)) ? String(data.icon) : level;
-  if (!initials) symbol.append(createIcon(icons[name] ?? icons.info));
+  const icon = Object.hasOwn(icons, String(data.icon)) ? String(data.icon) : level;
+  if (!initials) symbol.append(createIcon(icons[icon] ?? icons.info));
   disc.append(symbol);
+  const source = parseLink(image, location.origin);
+  if (source) {
+    const picture = createElement("img");
+    Object.assign(picture, { alt: "", referrerPolicy: "no-referrer", src: source.href });
+    disc.append(picture);
+  }
   // The title or body of a job's notification says how it ended, except for a failure.
   const text = job ? level === "error" && "failed" : level !== "info" && level;
   if (text) disc.append(createElement("span", "notifications-hidden", `${localization.text(text)}. `));

@@ -101,6 +101,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
       if (!signal.aborted) (loaded[element] ?? loaded.job_element).connectElement(node, page, signal, loaded);
     });
   modules.forms.watchForms(page);
+  document.addEventListener("click", page.dom.toggleMenu);
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);
     clock.setTimeout(updateTimes, TIMES_INTERVAL_MS);

@@ -1,0 +1,131 @@
+"""Without a mouse: every control is large enough for a finger, and the verbs of a row can be reached."""
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.all_pages import create_content
+from tests.browser.parts import open_bell, visit, wait_until_live
+
+pytestmark = pytest.mark.browser
+
+PHONE = {"viewport": {"width": 380, "height": 800}, "has_touch": True, "is_mobile": True}
+
+#: Controls that are less than 44 px high or wide, and pairs with less than 8 px between them. A label is part of its
+#: box; a title whose link covers its row is as large as the row, and no neighbor of what lies on it; rows touch. Links
+#: in running text are as high as its lines.
+FIND_SMALL = """() => {
+    const size = 44, space = 8, tolerance = 0.5;
+    const isInText = (node) => node.matches("a") && !node.closest(".notifications-actions, nav, [class*=button]")
+        && node.closest("p, dd, td, li:not(.notifications-item), h1, figcaption");
+    const isClipped = (node) => node && (getComputedStyle(node).clipPath !== "none" || isClipped(node.parentElement));
+    const layer = ({ node }) => {
+        const floating = node.closest(".notifications-toolbar, .notifications-panel");
+        return floating && getComputedStyle(floating).position === "fixed" ? floating : null;
+    };
+    // By a bar or a panel that floats over the page.
+    const isCovered = ({ node, box: { left, right, top, bottom } }) => {
+        const hit = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+        const cover = hit && layer({ node: hit });
+        return cover && cover !== layer({ node });
+    };
+    const area = (node) => node.matches(".notifications-title") ? node.closest("li, .notifications-toast") ?? node
+        : node.matches("input") ? node.closest("label") ?? node : node;
+    const selector = "a[href], button, input:not([type=hidden]), select, textarea, summary";
+    const controls = [...document.querySelectorAll(selector)]
+        .filter((node) => node.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
+        .filter((node) => !isInText(node) && !node.closest(".skip, .notifications-hidden") && !isClipped(node));
+    const boxes = controls.map((node) => ({ node, area: area(node), box: area(node).getBoundingClientRect() }))
+        .filter((control) => control.box.width && control.box.height && !isCovered(control));
+    const name = ({ node, box }) =>
+        `<${node.localName} class="${node.className}">${node.ariaLabel ?? node.textContent.trim().slice(0, 30)} ` +
+        `${box.width.toFixed(1)} x ${box.height.toFixed(1)} at ${box.left.toFixed(1)}, ${box.top.toFixed(1)}`;
+    const found = boxes.filter(({ box }) => box.width < size - tolerance || box.height < size - tolerance).map(name);
+    const isRow = ({ node }) => node.matches(".notifications-title");
+    for (const [index, first] of boxes.entries())
+        for (const second of boxes.slice(index + 1)) {
+            if (isRow(first) || isRow(second) || layer(first) !== layer(second)) continue;
+            const x = Math.max(first.box.left, second.box.left) - Math.min(first.box.right, second.box.right);
+            const y = Math.max(first.box.top, second.box.top) - Math.min(first.box.bottom, second.box.bottom);
+            if (Math.max(x, y) < space - tolerance && first.area !== second.area)
+                found.push(`${name(first)} and ${name(second)}: ${Math.max(x, y).toFixed(1)} px apart`);
+        }
+    return found;
+}"""
+
+
+@pytest.fixture
+def phone(new_page):
+    return new_page(**PHONE)
+
+
+def shoot(page, name):
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"touch-{name}.png")
+
+
+def test_every_control_is_large_enough(site_server, phone):
+    """44 px in both directions, and 8 px apart, on each page, with a selection, an open menu and the open bell."""
+    found = {}
+    for name, address in create_content(site_server, phone).items():
+        assert phone.goto(address).ok, address
+        wait_until_live(phone)
+        found[name] = phone.evaluate(FIND_SMALL)
+        shoot(phone, name)
+    phone.goto(f"{site_server.url}/notifications/")
+    wait_until_live(phone)
+    phone.get_by_role("button", name="More: Number 59").tap()
+    found["menu"] = phone.evaluate(FIND_SMALL)
+    shoot(phone, "menu")
+    phone.get_by_role("checkbox", name="Select: Number 58").check()
+    found["selection"] = phone.evaluate(FIND_SMALL)
+    shoot(phone, "selection")
+    phone.goto(f"{site_server.url}/check/")
+    wait_until_live(phone)
+    expect(open_bell(phone).get_by_role("link", name="Number 59")).to_be_visible()
+    found["bell"] = phone.evaluate(FIND_SMALL)
+    shoot(phone, "bell")
+    problems = [f"{name}: {problem}" for name, each in found.items() for problem in each]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_verbs_of_a_row(site_server, phone):
+    """A button of the row shows them, in the inbox and in the bell; the bar of a selection is one line."""
+    site_server.python(
+        "from django.contrib.auth import get_user_model; from notifications.api import notify\n"
+        "for n in range(3): notify(get_user_model().objects.get(username='demo'), f'Number {n}')"
+    )
+    visit(phone, site_server.url, "/notifications/")
+    done = phone.get_by_role("button", name="Done: Number 1")
+    expect(done).to_be_hidden()
+    more = phone.get_by_role("button", name="More: Number 1")
+    assert more.evaluate("button => button.checkVisibility({ opacityProperty: true })")
+    more.tap()
+    expect(phone.get_by_role("link", name="Details: Number 1")).to_be_visible()
+    phone.get_by_role("button", name="More: Number 2").tap()
+    expect(done).to_be_hidden()
+    phone.get_by_role("button", name="More: Number 1").tap()
+    done.tap()
+    expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(2)
+    phone.get_by_role("checkbox", name="Select: Number 2").check()
+    bar = phone.locator(".notifications-toolbar")
+    assert bar.bounding_box()["height"] <= 60
+    expect(bar.get_by_role("button", name="Mark as read", exact=True)).to_be_visible()
+    dialog = open_bell(phone)
+    dialog.get_by_role("button", name="More: Number 2").tap()
+    dialog.get_by_role("button", name="Mark as read: Number 2").tap()
+    expect(dialog.locator("li[data-unread]")).to_have_count(1)
+
+
+def test_the_details_of_a_row_without_javascript(site_server, new_page):
+    """Its page has the verbs."""
+    site_server.manage("notify", "demo", "Number 1")
+    page = new_page(**PHONE, java_script_enabled=False)
+    page.goto(f"{site_server.url}/notifications/")
+    page.locator("input[name=username]").fill("demo")
+    page.locator("input[name=password]").fill("demo")
+    page.locator("input[name=password]").press("Enter")
+    page.get_by_role("link", name="Details: Number 1").tap()
+    expect(page.get_by_role("button", name="Done", exact=True)).to_be_visible()
