@@ -105,7 +105,7 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     The notification has the exception's message only if the exception has a true ``tell_owner``.
     """
     if _is_retried(job, policy, type(exc)):
-        return _retry(job, exc, Attempt.Outcome.FAILED)
+        return _retry(job, policy, exc, Attempt.Outcome.FAILED)
     with _language(job):
         detail = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
         detail = detail or _task_failed(job)
@@ -116,7 +116,7 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
     exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
     if _is_retried(job, policy, TimeoutError):
-        return _retry(job, exc, Attempt.Outcome.TIMED_OUT)
+        return _retry(job, policy, exc, Attempt.Outcome.TIMED_OUT)
     with _language(job):
         detail = _("It took longer than the %(seconds)g seconds it may take.") % {"seconds": policy.timeout}
     return _failed(job, policy, "timed-out", detail, exc, attempt=Attempt.Outcome.TIMED_OUT)
@@ -255,10 +255,10 @@ def _is_retried(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
     return bool(_call_host("retry_on", job, lambda: issubclass(raised, policy.retry_on)))
 
 
-def _retry(job: Job, exc: BaseException, attempt: Any) -> Outcome:
+def _retry(job: Job, policy: Policy, exc: BaseException, attempt: Any) -> Outcome:
     # Full jitter, so that jobs that failed together are not retried together
     # (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-    backoff = random.uniform(0, min(MAX_BACKOFF_SECONDS, 2.0 ** min(job.attempt, 30)))
+    backoff = random.uniform(0, min(MAX_BACKOFF_SECONDS, policy.backoff * 2.0 ** min(job.attempt - 1, 30)))
     return Outcome(
         job=job,
         state=Job.State.QUEUED,

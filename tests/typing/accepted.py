@@ -46,6 +46,7 @@ def describe(job: FinishedJob) -> Mapping[str, Any] | None:
 @policy(
     title="Export {year}",
     max_attempts=5,
+    backoff=30,
     timeout=60,
     retry_on=(TimeoutError, *DATABASE_UNAVAILABLE),
     concurrency_key="export:{owner}",

@@ -60,6 +60,7 @@ class Policy:
     max_attempts: int = 3
     timeout: float = 300.0
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
+    backoff: float = 2.0
     concurrency_key: str = ""
     concurrency: int = 1
     notify: NotifyOption = True
@@ -77,6 +78,12 @@ class Policy:
             or not 0 < self.timeout < 1e8
         ):
             raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+        if (
+            isinstance(self.backoff, bool)
+            or not isinstance(self.backoff, int | float)
+            or not 0 <= self.backoff <= 3_600
+        ):
+            raise ValueError(f"backoff is {self.backoff!r}. It must be a number of seconds from 0 to 3,600.")
         if not isinstance(self.concurrency_key, str):
             raise TypeError('concurrency_key must be a string, which may name arguments: "report:{owner}".')
         kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
@@ -106,6 +113,7 @@ def policy(
     max_attempts: int = 3,
     timeout: float = 300.0,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
+    backoff: float = 2.0,
     concurrency_key: str = "",
     concurrency: int = 1,
     notify: NotifyOption = True,
@@ -126,9 +134,11 @@ def policy(
         Seconds that one attempt may take.
     ``retry_on``
         Exception classes after which the job is retried. After any other exception it has failed. Include
-        ``TimeoutError`` to retry attempts that timed out. The pause before attempt n + 1 is a random part of 2^n
-        seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
-        ``DATABASE_UNAVAILABLE`` holds the exceptions of a database that is restarted or unreachable.
+        ``TimeoutError`` to retry attempts that timed out. ``DATABASE_UNAVAILABLE`` holds the exceptions of a database
+        that is restarted or unreachable.
+    ``backoff``
+        The pause before the second attempt is a random part of so many seconds, of twice as many before the third, and
+        so on, at most an hour. It is at least the ``retry_after`` seconds of the exception, at most a day.
     ``concurrency_key``, ``concurrency``
         At most ``concurrency`` jobs with the same key run at once, over all workers. The key may name arguments and the
         ``owner``: ``"report:{owner}"``. Tasks that share keys should have the same ``concurrency``.
@@ -151,6 +161,7 @@ def policy(
         max_attempts=max_attempts,
         timeout=timeout,
         retry_on=retry_on,
+        backoff=backoff,
         concurrency_key=concurrency_key,
         concurrency=concurrency,
         notify=notify,

@@ -67,6 +67,7 @@ class PolicyOptions(TypedDict, total=False):
     max_attempts: int
     timeout: float
     retry_on: type[Exception] | tuple[type[Exception], ...]
+    backoff: float
     concurrency_key: str
     concurrency: int
     notify: NotifyOption

@@ -20,6 +20,11 @@ from tests.jobs.conftest import notifications_of
         ({"timeout": 0}, ValueError, "timeout is 0. It must be a number of seconds above 0."),
         ({"timeout": float("nan")}, ValueError, "timeout is nan"),
         ({"timeout": "5"}, ValueError, "timeout is '5'"),
+        ({"backoff": -1}, ValueError, "backoff is -1. It must be a number of seconds from 0 to 3,600."),
+        ({"backoff": 3_601}, ValueError, "backoff is 3601"),
+        ({"backoff": float("nan")}, ValueError, "backoff is nan"),
+        ({"backoff": True}, ValueError, "backoff is True"),
+        ({"backoff": [1, 2]}, ValueError, r"backoff is \[1, 2\]"),
         (
             {"retry_on": "OSError"},
             TypeError,

@@ -30,7 +30,7 @@ def test_using_refuses_unknown_options():
         tasks.noop.using(colour="red")
 
 
-@pytest.mark.parametrize("name", ["owner", "url", "key", "backoff"])
+@pytest.mark.parametrize("name", ["owner", "url", "key", "eta"])
 def test_task_refuses_other_options(name):
     """Some versions of Django ignore unknown options; the error says where those of one job belong."""
     with pytest.raises(
@@ -39,7 +39,7 @@ def test_task_refuses_other_options(name):
         task(**{name: "x"})(_function)
 
 
-@task(max_attempts=5, timeout=60, queue_name="default", title="Check {id}")
+@task(max_attempts=5, timeout=60, backoff=30, queue_name="default", title="Check {id}")
 @policy(timeout=3, concurrency=2)
 def check(id):
     pass
@@ -51,6 +51,7 @@ class TestPolicy:
     def test_they_replace_those_of_policy(self):
         found = policy_of(check.func)
         assert (found.max_attempts, found.timeout, found.concurrency) == (5, 60, 2)
+        assert found.backoff == 30
         assert job_title(check.func, False, [7], {}) == "Check 7"
         assert policy_of(check.using(priority=3).func) is found
 

@@ -114,6 +114,14 @@ def test_the_backoff_doubles_with_full_jitter(random_backoff):
         assert limit * 0.9 < max(delays) <= limit
 
 
+@pytest.mark.parametrize("backoff", [0, 0.5, 30])
+def test_the_backoff_of_a_policy(random_backoff, backoff):
+    policy = Policy(retry_on=tasks.Busy, backoff=backoff)
+    for attempt, limit in ((1, backoff), (2, 2 * backoff), (3, 4 * backoff), (90, 3600 if backoff else 0)):
+        delays = [retry_delay(policy, attempt=attempt) for _ in range(400)]
+        assert limit * 0.9 <= max(delays) <= limit
+
+
 @pytest.mark.parametrize(
     ("retry_after", "shortest", "longest"),
     [
