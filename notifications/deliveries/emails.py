@@ -31,6 +31,8 @@ from notifications.streams.preferences import read_reader, zone_of
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
+#: Headers in which providers take a key by their SMTP servers: within a day they send no second message with the same.
+IDEMPOTENCY_HEADERS = {"smtp.resend.com": "Resend-Idempotency-Key"}
 
 
 #: By level: the symbol, its color, and that of the disc around it.
@@ -173,5 +175,7 @@ def send_email(email: EmailMultiAlternatives) -> None:
     backend = mail_backend()
     if getattr(backend, "timeout", 0) is None:  # SMTP would wait without end
         backend.timeout = SMTP_TIMEOUT_SECONDS
+    if header := IDEMPOTENCY_HEADERS.get(getattr(backend, "host", None) or ""):
+        email.extra_headers[header] = email.extra_headers["Message-ID"].strip("<>")
     if backend.send_messages([email]) == 0:
         raise ConnectionError("The backend of e-mail has sent nothing, and has not said why.")

@@ -15,6 +15,7 @@ from django.utils import timezone, translation
 from django.utils.formats import date_format
 
 from notifications.api import notify
+from notifications.deliveries import emails
 from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
 from notifications.deliveries.errors import is_certain, may_pass
 from notifications.deliveries.sending import fail_abandoned
@@ -68,6 +69,17 @@ def test_the_row_of_an_email(notified, mailbox):
     assert '<img src="https://site.example/media/ada.png" alt="AL" width="32" height="32"' in first
     assert date_format(timezone.localtime(created_at), "SHORT_DATETIME_FORMAT") in first
     assert "color: #b3261e" in second and ">✕</div>" in second and "<img" not in second
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\u2028", "\x0b", "\x85"])
+def test_headers_in_a_subject(notified, mailbox, end):
+    """A title has no line ends for a header, whatever it is made of."""
+    notified(f"Ready{end}Bcc: all@users.example{end}{end}Body")
+    send_due()
+    (envelope,) = mailbox.messages
+    assert envelope.rcpt_tos == ["ada@users.example"]
+    message, _, _ = parts(envelope)
+    assert message["Subject"] == "Ready Bcc: all@users.example Body" and message["Bcc"] is None
 
 
 def rows():
@@ -237,6 +249,20 @@ def test_connection_that_breaks_after_the_message_was_taken(notified, mailbox):
     assert first == second
     delivery.refresh_from_db()
     assert delivery.state == "sent"
+
+
+def test_key_of_a_provider(notified, mailbox, monkeypatch):
+    """Who takes a key gets the same one in each attempt, others none."""
+    notified("first")
+    send_due()
+    monkeypatch.setattr(emails, "IDEMPOTENCY_HEADERS", {"127.0.0.1": "Resend-Idempotency-Key"})
+    delivery = notified("second")
+    mailbox.answer = lambda number: None if number == 2 else "250 OK"
+    send_due()
+    Job.objects.update(run_after=timezone.now())
+    run_jobs()
+    keys = [parts(envelope)[0]["Resend-Idempotency-Key"] for envelope in mailbox.messages]
+    assert keys == [None, f"{delivery.id}@site.example", f"{delivery.id}@site.example"]
 
 
 class ApiError(Exception):

@@ -12,7 +12,7 @@ from django.utils import timezone, translation
 from notifications.api import notify
 from notifications.deliveries import attempts, pushes, sending, vapid
 from notifications.deliveries.timeline import timeline
-from notifications.models import Delivery, Job, Notification, PushSubscription
+from notifications.models import Attempt, Delivery, Job, Notification, PushSubscription
 from notifications.streams import preferences
 from notifications.testing import run_until_idle
 from tests.deliveries.conftest import send_all, send_due
@@ -173,6 +173,22 @@ def test_answers_that_do_not_pass(user, service, status):
     delivery = Delivery.objects.get()
     assert delivery.state == "failed" and ("redirects" if status < 400 else str(status)) in delivery.error
     assert service.tries == [device.id] and PushSubscription.objects.exists()
+
+
+@pytest.mark.parametrize("answer", [201, 400, 410, 429, 500, None])
+def test_secrets_are_nowhere(user, service, private_key, monkeypatch, caplog, answer):
+    """Who knows the address of a device, or its keys, or that of the site, sends to it: no log and no row has them."""
+    monkeypatch.setattr(pushes, "DEADLINE_SECONDS", 0.5)
+    device = service.add_device(user, endpoint=f"{service.origin}/treasure")
+    service.private_keys["/treasure"] = service.private_keys.popitem()[1]
+    service.answer = lambda device, number: answer
+    push(user)
+    with caplog.at_level("DEBUG"):
+        send_due()
+    rows = [vars(row) for model in (Delivery, Job, Attempt) for row in model.objects.all()]
+    shown = f"{caplog.text} {rows} {timeline(Notification.objects.get())}"
+    assert service.tries == [device.id] and len(rows) > 1
+    assert not [secret for secret in ("treasure", device.p256dh, device.auth, private_key) if secret in shown]
 
 
 def test_silence(user, service, monkeypatch):
