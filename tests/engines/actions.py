@@ -10,8 +10,9 @@ from django.utils.module_loading import import_string
 
 from notifications.api import batch
 from notifications.jobs.claiming import queues
-from notifications.jobs.transitions import manual
-from notifications.models import Attempt, Job, Notification
+from notifications.jobs.transitions import answering, manual
+from notifications.models import Attempt, Job, Notification, Wait
+from notifications.testing import output as read_output
 
 
 def enqueue(task, args=(), owner=None, delay=None, count=1, **options):
@@ -70,6 +71,17 @@ def rows(ids):
     return [{**row, "id": str(row["id"])} for row in found]
 
 
+def answer(id, value, user):
+    """Answer the open question of a job, as one who was asked."""
+    wait = Wait.objects.get(job=UUID(id), ended_at=None)
+    answering.answer(wait.job, wait.id, value, user=_user(user))
+
+
+def written(id):
+    """Return the output of a job."""
+    return read_output(UUID(id))
+
+
 def attempts(id):
     """Return the outcomes of the attempts that did not succeed."""
     return list(Attempt.objects.filter(job_id=UUID(id)).order_by("number").values_list("outcome", flat=True))
@@ -97,5 +109,5 @@ def _user(name):
 
 ACTIONS = (
     *(enqueue, enqueue_end_of_process, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
-    *(rows, attempts, titles, notified_jobs),
+    *(answer, written, rows, attempts, titles, notified_jobs),
 )

@@ -98,6 +98,21 @@ class EngineContract:
         pids = json.loads(row["result"])
         assert len(pids) == 2
 
+    def test_job_goes_on_with_an_answer(self, project):
+        (id,) = project.call("enqueue", task="engines.tasks.ask", owner="demo")
+        wait_until(lambda: states(project, [id]) == ["waiting"], what="the job to ask")
+        project.call("answer", id=id, value="yes", user="demo")
+        (row,) = ended(project, [id])
+        assert (row["state"], row["attempt"], row["fence"]) == ("succeeded", 1, 2)
+        assert json.loads(row["result"]) == ["yes", True]
+
+    def test_output_is_stored(self, project):
+        (id,) = project.call("enqueue", task="engines.tasks.write")
+        (row,) = ended(project, [id])
+        assert row["state"] == "succeeded"
+        written = project.call("written", id=id)
+        assert written == "Before. \ncontinued\nBefore. After.", written
+
     def test_job_is_cancelled_in_a_pause(self, project):
         (id,) = project.call("enqueue", task="engines.tasks.pause_between", args=[3600])
         wait_until(lambda: states(project, [id]) == ["waiting"], what="the job to wait")

@@ -5,7 +5,7 @@ import os
 import signal
 from datetime import timedelta
 
-from notifications.api import ajoin, apause, astep, join, pause, policy, step, task
+from notifications.api import ajoin, apause, aquestion, astep, join, output, pause, policy, step, task
 
 
 @task
@@ -29,6 +29,24 @@ def pause_between_sync():
     first = step("first", os.getpid)
     pause("nap", timedelta(seconds=0.3))
     return [first, os.getpid()]
+
+
+@task
+@policy(max_attempts=1)
+async def ask():
+    """Return the answer of the owner, and whether the step before was executed once."""
+    first = await astep("first", os.getpid)
+    answer = await aquestion("Ship?", name="ask", choices={"yes": "Ship", "no": "Keep"})
+    return [answer, first == await astep("again", lambda: first)]
+
+
+@task
+@policy(max_attempts=1)
+async def write():
+    """Write in two attempts of one execution: before and after a pause."""
+    output("Before. ")
+    await apause("nap", timedelta(seconds=0.3))
+    output("After.")
 
 
 @task
