@@ -111,7 +111,7 @@ class EngineContract:
         (row,) = ended(project, [id])
         assert row["state"] == "succeeded"
         written = project.call("written", id=id)
-        assert written == "Before. \ncontinued\nBefore. After.", written
+        assert written == "Before. \n\x1econtinued\nBefore. After.", written
 
     def test_job_is_cancelled_in_a_pause(self, project):
         (id,) = project.call("enqueue", task="engines.tasks.pause_between", args=[3600])
