@@ -25,6 +25,13 @@ WINDOWS = {
 }
 #: Rules for pages, which the text of an e-mail has not: the program that shows it has the landmarks.
 RULES_OF_PAGES = ("region", "landmark-one-main")
+#: Cells with text that have less than half of the card: a column beside them takes their place.
+FIND_NARROW = """() => {
+    const width = document.querySelector(".card").clientWidth;
+    return [...document.querySelectorAll(".card td")]
+        .filter((cell) => cell.innerText.trim().length > 2 && cell.clientWidth < 0.5 * width)
+        .map((cell) => cell.outerHTML.slice(0, 120));
+}"""
 READ_COLORS = """() => {
     const style = getComputedStyle(document.querySelector(".card"));
     return [style.backgroundColor, style.color];
@@ -66,6 +73,7 @@ def test_it_fits_and_is_accessible(emails, new_page, window):
         assert width <= available, kind
         assert page.evaluate(FIND_WIDE) == [], kind
         assert find_violations(page, disabled=RULES_OF_PAGES) == [], kind
+        assert page.evaluate(FIND_NARROW) == [], kind
         background, color = page.evaluate(READ_COLORS)
         light, dark = (max(map(int, text[4:-1].split(", "))) for text in (background, color))
         assert (light < dark) == ("dark" in window), (kind, background, color)
