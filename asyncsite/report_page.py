@@ -28,6 +28,7 @@ def build_context(report, job, query):
         "report": report,
         "job": job,
         "has_job": job is not None,
+        "has_output": job is not None,
         "is_active": is_active,
         "is_asked": is_asked(report),
         "state": job.state if job else "succeeded",

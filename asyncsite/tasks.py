@@ -10,12 +10,13 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from asyncsite.calls import call_url
+from asyncsite.findings import describe_end, describe_findings, describe_start
 from asyncsite.limits import check_report_limit
 from asyncsite.models import Call, Report
 from asyncsite.numbers import format_number
 from asyncsite.pruning import prune_reports
 from asyncsite.summary import describe_outcomes
-from notifications.api import DATABASE_UNAVAILABLE, policy, progress, task
+from notifications.api import DATABASE_UNAVAILABLE, output, policy, progress, task
 from notifications.exceptions import JobError
 
 MAX_CONCURRENT_CALLS = 50
@@ -56,25 +57,30 @@ def build_notification(job):
     notify=build_notification,
 )
 async def check_urls(report_id):
-    """Call the URLs of a report, and return the number of calls of each outcome.
+    """Call the URLs of a report, and return the number of calls of each outcome. Findings are written as they come.
 
     A retry calls only the URLs that an earlier attempt has not recorded. First, old reports of all users are deleted.
     """
     await sync_to_async(prune_reports)(limit=MAX_PRUNED_REPORTS_PER_JOB)
     missing, total = await sync_to_async(find_unrecorded_urls)(report_id)
     progress(total - len(missing), total, "")
+    output(describe_start(len(missing)))
     pending = start_calls(missing)
     try:
         while pending:
             finished, pending = await asyncio.wait(pending, timeout=RECORD_INTERVAL_SECONDS)
-            await record(report_id, [call.result() for call in finished])
+            results = [call.result() for call in finished]
+            await record(report_id, results)
+            output(describe_findings(results))
             if finished:
                 counts = await sync_to_async(count_outcomes)(report_id)
                 progress(sum(counts.values()), total, describe_outcomes(**counts))
     finally:
         for call in pending:
             call.cancel()
-    return await sync_to_async(count_outcomes)(report_id)
+    counts = await sync_to_async(count_outcomes)(report_id)
+    output(describe_end(counts))
+    return counts
 
 
 @task

@@ -65,7 +65,8 @@ def report_content(request, pk):
     etag = compute_etag(report, job, request.GET)
     if response := get_conditional_response(request, etag=etag):
         return response
-    response = render(request, "asyncsite/report_content.html", build_context(report, job, request.GET))
+    context = {**build_context(report, job, request.GET), "is_fragment": True}
+    response = render(request, "asyncsite/report_content.html", context)
     response["ETag"] = etag
     return response
 

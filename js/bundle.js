@@ -1,5 +1,5 @@
 // Builds the scripts and the style sheet that pages load outside of development: a script for every page, one for inboxes, one
-// for jobs, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// for jobs, one for their output, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -15,6 +15,7 @@ const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell",
   inbox: "inbox inbox_list shortcuts",
   job: "job_element job_texts",
+  output: "output_element",
 };
 
 /** @param {string} name of a module */
@@ -56,6 +57,7 @@ const files = {
   "page.js": wrapAll(MODULES.page) + entry,
   "inbox.js": wrapAll(MODULES.inbox),
   "job.js": wrapAll(MODULES.job),
+  "output.js": wrapAll(MODULES.output),
   "push.js": `${minify("push")}\n`,
   "push_worker.js": `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,
 };

@@ -1,4 +1,4 @@
-// Defines the elements of {% notifications script=False %}: bell, toasts, jobs, inbox, forms and times. Where the tag
+// Defines the elements of {% notifications script=False %}: bell, toasts, jobs, outputs, inbox, forms and times. Where the tag
 // loads a script, that one has defined them.
 
 import * as bell from "./modules/bell.js";
@@ -11,6 +11,7 @@ import * as job_element from "./modules/job_element.js";
 import * as job_texts from "./modules/job_texts.js";
 import * as localization from "./modules/localization.js";
 import { defineElements } from "./modules/notifications.js";
+import * as output_element from "./modules/output_element.js";
 import * as shortcuts from "./modules/shortcuts.js";
 import * as toasts from "./modules/toasts.js";
 import { findScript, getConnection } from "./page.js";
@@ -19,6 +20,6 @@ const modules = { bell, connect, dom, forms, localization, toasts };
 const script = findScript();
 if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
-  const loaded = { inbox, inbox_list, shortcuts, job_element, job_texts };
+  const loaded = { inbox, inbox_list, shortcuts, job_element, job_texts, output_element };
   defineElements(modules, getConnection(), script.dataset, content, async () => loaded);
 }

@@ -21,6 +21,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
 from notifications.http.decorators import View, exempt_from_project
+from notifications.jobs.output_parts import has_output
 from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
@@ -64,6 +65,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     context = {
         "notifications_position": position,
         "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
+        "has_output": not job.done or has_output(id),
         "job": job,
         "state": describe_state(job),
         "elapsed": describe_elapsed(job),

@@ -41,6 +41,11 @@ class OutputPart:
         return self.data.decode()
 
 
+def has_output(job: UUID) -> bool:
+    """Return whether a job has written anything."""
+    return OutputChunk.objects.using(database()).filter(job=job).exists()
+
+
 def read_parts(user: Any, job: UUID, offsets: Iterable[int]) -> dict[int, OutputPart]:
     """Return the parts of a job of a user (key) from these offsets, at each of which a chunk begins or the output ends.
 

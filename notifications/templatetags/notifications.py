@@ -26,6 +26,7 @@ from django.utils.translation import get_language, gettext
 from notifications import paths, serializers, times
 from notifications.http import csrf, sign_in_page
 from notifications.http.client_strings import client_strings
+from notifications.http.output_text import read_output_text
 from notifications.realtime.auth import page_user
 from notifications.states import DONE
 from notifications.streams import icons, pages
@@ -61,7 +62,11 @@ MODULES = (
     "forms",
 )
 #: By element: loaded where the page has one, and later if one is inserted.
-LAZY_MODULES = {"inbox": ("inbox", "inbox_list", "shortcuts"), "job": ("job_element", "job_texts")}
+LAZY_MODULES = {
+    "inbox": ("inbox", "inbox_list", "shortcuts"),
+    "job": ("job_element", "job_texts"),
+    "output": ("output_element",),
+}
 MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
@@ -125,6 +130,13 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
         "urls": urls,
         "sign_in": sign_in_page.find(request),
     }
+
+
+@register.inclusion_tag("notifications/output.html", takes_context=True)
+def job_output(context: template.Context, job: Any) -> dict[str, Any]:
+    """Render what a job of the user has written, and an element that appends what follows. ``job`` is one, or an id."""
+    user = getattr(context.get("request"), "user", None)
+    return {"output": read_output_text(user, job) if user is not None else None}
 
 
 @register.simple_tag(takes_context=True)

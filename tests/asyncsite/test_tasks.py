@@ -7,10 +7,11 @@ import pytest
 
 from asyncsite import tasks
 from asyncsite.calls import CallResult
+from asyncsite.findings import describe_findings
 from asyncsite.models import Call, Report
 from asyncsite.tasks import check_urls, enqueue_report
 from notifications.models import Job, Notification
-from notifications.testing import run_jobs
+from notifications.testing import output, run_jobs
 from tests.outbound.upstream import Upstream
 
 
@@ -37,6 +38,24 @@ def canary():
 
 def outcomes(report):
     return [(call.outcome, call.status, call.error) for call in report.calls.order_by("position")]
+
+
+def test_findings_are_written(run, upstream):
+    """While the report runs: what failed, with the reason, between its first and its last line."""
+    report = run(upstream.url("/echo"), upstream.url("/status/404"), "http://nowhere.invalid/")
+    first, *findings, last = output(report.job_id).splitlines()
+    assert (first, last) == ("Checking 3 URLs.", "Done: 1 ok, 2 failed.")
+    assert dict(zip(findings[::2], findings[1::2], strict=True)) == {
+        upstream.url("/status/404"): f"    {upstream.address} answered with status 404 (Not Found).",
+        "http://nowhere.invalid/": "    nowhere.invalid could not be found.",
+    }
+
+
+def test_slow_calls_are_findings():
+    slow = CallResult(outcome="ok", status=200, elapsed_ms=2_340)
+    assert describe_findings([(1, "https://a.example/", slow)]) == "https://a.example/\n    It took 2.3 s.\n"
+    fast = CallResult(outcome="ok", status=200, elapsed_ms=1_999)
+    assert describe_findings([(1, "https://a.example/", fast)]) == ""
 
 
 def test_each_url_is_recorded(run, upstream):

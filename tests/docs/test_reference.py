@@ -115,14 +115,19 @@ def class_body(module, name):
 
 
 def test_every_event_and_attribute_of_the_elements_is_documented():
-    """What the modules dispatch, and the attributes and parts of <notifications-job>."""
+    """What the modules dispatch, and the attributes and parts of <notifications-job> and <notifications-output>."""
     sources = "".join(path.read_text() for path in CLIENT.glob("*.js"))
     element = (CLIENT / "job_element.js").read_text()
     events = set(re.findall(r'"(notifications:[\w-]+)"', sources))
     attributes = set(re.findall(r'(?:this|element)\.(?:get|has)Attribute\("([\w-]+)"', element))
     parts = set(re.findall(r'#(?:parts|hide)\("(\w+)"', element))
     [texts] = re.findall(r"return \{ (state, .*) \};", (CLIENT / "job_texts.js").read_text())
-    assert first_cells("Elements") == events | attributes | {"data-state"} | parts | set(texts.split(", "))
+    output = (CLIENT / "output_element.js").read_text()
+    attributes |= {"data-state", "data-offset", *re.findall(r'"(data-[\w-]+)"', output)}
+    [texts_of_output] = re.findall(r"const TEXTS = \{(.*)\};", output)
+    attributes |= {f"data-{name}" for name in re.findall(r'(\w+): "', texts_of_output)}
+    parts.add("data-output-part")
+    assert first_cells("Elements") == events | attributes | parts | set(texts.split(", "))
 
 
 def public_members(module, name):

@@ -307,20 +307,20 @@ async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):
 
 
 async def test_lost_rings(asgi, user, job, path):
-    """The output is read every few seconds too."""
-    poll = await asgi(f"{path}?offset=0&live=long-poll", user)
-    await waiting()
-    await in_thread(
-        OutputChunk.objects.create,
-        job=job.pk,
-        start=0,
-        text="unheard",
-        attempt=1,
-        fence=1,
-        created_at=timezone.now(),
-    )
-    await poll.wait_for_response()
-    assert await poll.read_body() == b"unheard"
+    """The output is read every few seconds too. The first check of positions finds the job itself to be new."""
+    events = await (await asgi(f"{path}?offset=0&live=sse", user)).wait_for_response()
+    await read_events(events, until_closed=False)
+    for start, text in ((0, "unheard"), (7, "again")):
+        await in_thread(
+            OutputChunk.objects.create,
+            job=job.pk,
+            start=start,
+            text=text,
+            attempt=1,
+            fence=1,
+            created_at=timezone.now(),
+        )
+        assert (await read_events(events, until_closed=False))[0] == text
 
 
 async def test_sign_out_ends_readers(asgi, user, path):

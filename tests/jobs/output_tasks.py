@@ -10,7 +10,7 @@ from django.db import transaction
 from notifications.api import aoutput_from, apause, output, policy, task
 
 go_on, entered = threading.Event(), threading.Event()
-#: Whether the iterator of ``stream`` was closed.
+#: Whether an iterator was closed.
 closed = threading.Event()
 
 
@@ -39,18 +39,28 @@ def write_bytes():
     output(b"\xff")
 
 
-async def tokens(count, text, seconds=0.0):
-    try:
-        for number in range(count):
-            yield text.format(number)
-            await asyncio.sleep(seconds)
-    finally:
+class Tokens:
+    """An async iterator that is no generator, as those of many clients."""
+
+    def __init__(self, count, text, seconds=0.0):
+        self.numbers, self.text, self.seconds = iter(range(count)), text, seconds
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(self.seconds)
+        for number in self.numbers:
+            return self.text.format(number)
+        raise StopAsyncIteration
+
+    async def aclose(self):
         closed.set()
 
 
 @task
 async def stream(count, text="token {} ", seconds=0.0):
-    return len(await aoutput_from(tokens(count, text, seconds)))
+    return len(await aoutput_from(Tokens(count, text, seconds)))
 
 
 @task

@@ -88,7 +88,7 @@ def test_inline(db):
 def test_outside_of_a_job(db):
     """Nothing is stored; the text is checked all the same."""
     output("nothing")
-    assert asyncio.run(aoutput_from(output_tasks.tokens(3, "{}"))) == "012"
+    assert asyncio.run(aoutput_from(output_tasks.Tokens(3, "{}"))) == "012"
     with pytest.raises(
         TypeError, match=r"text must be a string, not bytes\. Decode bytes with errors='replace'"
     ):

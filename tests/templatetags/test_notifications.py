@@ -326,7 +326,7 @@ def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
     assert preloads == ["/static/notifications/bundle/inbox.js"]
 
 
-@pytest.mark.parametrize("names", [[], ["inbox"], ["job"]])
+@pytest.mark.parametrize("names", [[], ["inbox"], ["job"], ["output"]])
 def test_the_modules_of_an_element_are_preloaded_on_its_page_only(user, development, names):
     """Other pages know where they are, for an inbox or a job that is inserted later."""
     elements = render(user, **{f"has_{name}": True for name in names})

@@ -43,7 +43,7 @@ const MAX_RECEIPTS = 50;
  * @param {Connection} connection
  * @param {PageData} data
  * @param {PageContent} content
- * @param {(element: string) => Promise<Record<string, any>>} loadModules loads those of "inbox" or "job" where a page has such
+ * @param {(element: string) => Promise<Record<string, any>>} loadModules loads those of "inbox", "job" or "output" where a page has such
  *   an element, which may be inserted later, for example by Turbo
  */
 export function defineElements(modules, connection, data, content, loadModules) {
@@ -95,10 +95,11 @@ export function defineElements(modules, connection, data, content, loadModules) 
     },
     ...notificationActions(client, jobs, /** @type {Record<string, string>} */ (data), marks, clock),
   };
-  for (const element of ["bell", "toasts", "inbox", "job"])
+  for (const element of ["bell", "toasts", "inbox", "job", "output"])
     defineElement(element, async (node, signal) => {
       const loaded = modules[element] ? modules : await loadModules(element);
-      if (!signal.aborted) (loaded[element] ?? loaded.job_element).connectElement(node, page, signal, loaded);
+      if (!signal.aborted)
+        (loaded[element] ?? loaded[`${element}_element`]).connectElement(node, page, signal, loaded);
     });
   modules.forms.watchForms(page);
   document.addEventListener("click", page.dom.toggleMenu);

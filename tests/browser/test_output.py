@@ -1,0 +1,214 @@
+"""<notifications-output>: appends what a job writes, where its reader is."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import create_report, visit, wait_until_live
+from tests.support.axe import find_violations
+from tests.support.browser import sign_in
+from tests.support.driver import driver
+
+pytestmark = pytest.mark.browser
+
+MARK_FIRST_NODE = "(box) => { box.firstChild.isMarked = true; }"
+IS_FIRST_NODE_KEPT = "(box) => box.firstChild.isMarked === true"
+LINES = "".join(f"Line {number}\n" for number in range(200))
+
+
+@pytest.fixture
+def writer(site):
+    """A site without a worker, and a process that writes."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.start_web()
+    with driver(site, "tests.browser.output_actions") as writer:
+        yield writer
+
+
+def open_job(page, site, job):
+    visit(page, site.url, f"/notifications/jobs/{job}/")
+    wait_until_live(page)
+    return page.locator("notifications-output pre")
+
+
+def text_of(box):
+    return box.evaluate("(box) => box.textContent")
+
+
+@pytest.mark.smoke
+def test_text_is_appended_as_it_is_written(site, writer, page):
+    """After what the server has rendered, in nodes of their own; nothing is shown before there is text."""
+    job = writer.call("start_job")
+    box = open_job(page, site, job)
+    expect(box).to_be_hidden()
+    writer.call("write", id=job, text="First <b>line</b>\n")
+    expect(box).to_contain_text("First <b>line</b>")
+    box.evaluate(MARK_FIRST_NODE)
+    for number in range(5):
+        writer.call("write", id=job, text=f" {number} é\n\n")
+        expect(box).to_contain_text(f"{number} é")
+    assert box.evaluate(IS_FIRST_NODE_KEPT)
+    page.reload()
+    wait_until_live(page)
+    writer.call("write", id=job, text="Last")
+    expect(box).to_contain_text("Last")
+    lines = "".join(f" {number} é\n\n" for number in range(5))
+    assert text_of(box) == f"First <b>line</b>\n{lines}Last"
+
+
+def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
+    """At the end it follows; anywhere else it stays, also when the page is loaded again."""
+    job = writer.call("start_job")
+    writer.call("write", id=job, text=LINES)
+    box = open_job(page, site, job)
+    from_end = "(box) => box.scrollHeight - box.clientHeight - box.scrollTop"
+    assert box.evaluate(from_end) < 2
+    writer.call("write", id=job, text=f"followed\n{LINES}")
+    expect(box).to_contain_text("followed")
+    assert box.evaluate(from_end) < 2
+    box.evaluate("(box) => { box.scrollTop = 300; }")
+    writer.call("write", id=job, text=f"not followed\n{LINES}")
+    expect(box).to_contain_text("not followed")
+    assert box.evaluate("(box) => box.scrollTop") == 300
+    writer.call("end", id=job, state="succeeded")
+    expect(page.get_by_text("Succeeded")).to_be_visible()  # the page was loaded again
+    assert page.locator("notifications-output pre").evaluate("(box) => box.scrollTop") == 300
+
+
+def test_attempts_and_the_end_are_announced(site, writer, page, new_page):
+    """On the page that is open, and as the same text on one that is opened later."""
+    job = writer.call("start_job")
+    writer.call("write", id=job, text="one\n")
+    box = open_job(page, site, job)
+    status = page.locator("notifications-output [role=status]")
+    writer.call("write", id=job, text="two", attempt=2)
+    expect(box).to_contain_text("two")
+    expect(status).to_have_text("Attempt 2")
+    expect(box.locator("span")).to_have_text("Attempt 2")
+    assert text_of(box) == "one\n\nAttempt 2\ntwo"
+    later = new_page()
+    assert text_of(open_job(later, site, job)) == "one\n\nAttempt 2\ntwo"
+    page.evaluate("document.querySelector('notifications-job').removeAttribute('reload')")
+    writer.call("end", id=job, state="cancelled")
+    expect(status).to_have_text("Stopped.")
+    expect(later.locator("notifications-output [role=status]")).to_have_text("Stopped.")
+
+
+def test_it_goes_on_when_the_server_is_back(site, writer, new_page):
+    """Nothing is lost or shown twice."""
+    page = new_page(errors=False)
+    job = writer.call("start_job")
+    writer.call("write", id=job, text="before\n")
+    box = open_job(page, site, job)
+    site.web.kill()
+    writer.call("write", id=job, text="meanwhile\n")
+    site.start_web()
+    expect(box).to_contain_text("meanwhile")
+    writer.call("write", id=job, text="after")
+    expect(box).to_contain_text("after")
+    assert text_of(box) == "before\nmeanwhile\nafter"
+
+
+def test_a_server_that_streams_nothing(site, writer, new_page):
+    """As a WSGI server, which refuses it: the text is read again and again."""
+    page = new_page(errors=False)
+    page.route("**live=sse*", lambda route: route.fulfill(status=501))
+    job = writer.call("start_job")
+    box = open_job(page, site, job)
+    for text in ("one\n", "two\n", "three\n"):
+        writer.call("write", id=job, text=text)
+        expect(box).to_contain_text(text.strip())
+    assert text_of(box) == "one\ntwo\nthree"
+
+
+def test_a_hidden_tab_holds_no_connection(site, writer, page):
+    job = writer.call("start_job")
+    writer.call("write", id=job, text="one\n")
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    box = open_job(page, site, job)
+    hide = """(state) => {
+        Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, "hidden")
+    writer.call("write", id=job, text="two\n")
+    page.wait_for_timeout(1000)
+    assert "two" not in text_of(box)
+    page.evaluate(hide, "visible")
+    expect(box).to_contain_text("two")
+    assert text_of(box) == "one\ntwo"
+
+
+def test_an_element_that_a_page_inserts(site, writer, page):
+    """Its script is loaded then; it has its own texts, and an event for each text."""
+    job = writer.call("start_job")
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+    visit(page, site.url, "/check/")
+    wait_until_live(page)
+    assert not any("output" in url for url in requested)
+    page.evaluate(
+        """(job) => {
+            window.got = "";
+            document.addEventListener("notifications:output", ({ detail }) => { window.got += detail.text; });
+            const element = document.createElement("notifications-output");
+            element.setAttribute("job", job);
+            document.body.append(element);
+        }""",
+        job,
+    )
+    writer.call("write", id=job, text="inserted\n")
+    box = page.locator("notifications-output pre")
+    expect(box).to_contain_text("inserted")
+    writer.call("write", id=job, text="again", attempt=2)
+    expect(box.locator("span")).to_have_text("Attempt 2")
+    assert page.evaluate("window.got") == "inserted\n\n\x1eattempt 2\nagain"
+
+
+def test_without_javascript(site, writer, new_page):
+    """The text that there is, and where all of it is if it is long."""
+    job = writer.call("start_job")
+    writer.call("write", id=job, text=f"{LINES * 200}the end")
+    page = new_page(java_script_enabled=False)
+    sign_in(page, site.url)
+    page.goto(f"{site.url}/notifications/jobs/{job}/")
+    expect(page.locator("notifications-output pre")).to_contain_text("Line 199")
+    page.get_by_role("link", name="The whole text").click()
+    expect(page.locator("body")).to_contain_text("Line 0")
+
+
+def test_jobs_without_output(site, writer, page):
+    """Their page has no element when they are done."""
+    job = writer.call("start_job")
+    writer.call("end", id=job, state="succeeded")
+    visit(page, site.url, f"/notifications/jobs/{job}/")
+    expect(page.locator("notifications-output")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility(site, writer, new_page, scheme):
+    job = writer.call("start_job")
+    writer.call("write", id=job, text=LINES)
+    writer.call("write", id=job, text=f"again\n{'long' * 100}\n", attempt=2)
+    page = new_page(color_scheme=scheme, viewport={"width": 380, "height": 800})
+    open_job(page, site, job)
+    assert find_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+def test_a_stop_on_one_device_stops_all(site_server, new_page):
+    """The findings of a report, which two devices read."""
+    pages = [new_page(), new_page(viewport={"width": 380, "height": 800})]
+    sign_in(pages[0], site_server.url)
+    create_report(pages[0], site_server.url, site_server.held_urls(8), "Findings")
+    sign_in(pages[1], site_server.url)
+    pages[1].goto(pages[0].url)
+    boxes = [page.locator("notifications-output pre") for page in pages]
+    for box in boxes:
+        expect(box).to_contain_text("Checking 8 URLs.")
+    pages[0].get_by_role("button", name="Cancel").click()
+    for page in pages:
+        expect(page.locator("notifications-output [role=status]")).to_have_text("Stopped.")
+        expect(page.get_by_role("heading", name=re.compile("Cancelled"))).to_be_visible()
