@@ -158,6 +158,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     user = request.user.pk
     unread = parse_query_integer(request, "unread", maximum=1)
     archived = parse_query_integer(request, "archived", maximum=1)
+    questions = parse_query_integer(request, "questions", maximum=1)
     limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     after = parse_query_integer(request, "after")
     category, level = request.GET.get("category"), request.GET.get("level")
@@ -171,6 +172,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
         filters=listing.Filters(
             archived=bool(archived),
             read=None if unread is None else not unread,
+            questions=bool(questions),
             category=None if category is None else check_category(category),
             level="" if level is None else check_level(level),
         ),

@@ -14,6 +14,7 @@ def client_strings() -> dict[str, str]:
         "bell_new": gettext("Notifications: {new} new, {count} unread"),
         "bell": gettext("Notifications: {count} unread"),
         "bell_none": gettext("Notifications: none unread"),
+        "bell_questions": gettext("{count} waiting for your answer"),
         "summary": gettext("{count} new notifications"),
         "new": gettext("{count} new"),
         "inbox": gettext("Inbox"),

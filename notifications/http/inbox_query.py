@@ -18,6 +18,7 @@ from notifications.validators import MAX_CATEGORY_LENGTH, MAX_INTEGER, encodable
 VIEWS = {
     "inbox": Filters(),
     "unread": Filters(read=False),
+    "questions": Filters(read=False, questions=True),
     "done": Filters(archived=True),
 }
 #: Characters of a search, and words that it can have.
@@ -43,6 +44,17 @@ class InboxQuery:
     def filters(self) -> Filters:
         words = tuple(self.search.split()[:MAX_WORDS])
         return replace(VIEWS[self.view], category=self.category or None, level=self.level, words=words)
+
+    @property
+    def chips(self) -> list[tuple[str, str]]:
+        """Return the filters that are chosen, but for the search: their labels, and the URL without each."""
+        level = NotificationLevel(self.level).label if self.level else ""
+        chosen = {"category": self.category, "level": level}
+        return [
+            (str(label), self.url(**{name: ""}, after=None, before=None))
+            for name, label in chosen.items()
+            if label
+        ]
 
     def url(self, **changes: Any) -> str:
         """Return the URL of the inbox with this query and these changes of it."""

@@ -31,6 +31,8 @@ from notifications.streams.marking_seen import mark_seen
 
 #: The parameters that describe the last change, and have all rows of the page selected.
 CHANGED, SELECTED = "changed", "selected"
+#: The parameter with which a page that is open loads its views again, for their counts.
+PART = "part"
 #: The greatest count of a view that is shown.
 MAX_COUNT = 99
 #: Seconds after which a request that had too many changes in the background is worth another try.
@@ -45,6 +47,9 @@ def inbox(request: HttpRequest) -> HttpResponse:
     query = inbox_query.parse(request.GET)
     number_if_needed([user])
     position = pages.read_stream_position(user)
+    views = _describe_views(user, position.seq, query.view)
+    if request.GET.get(PART) == "views":
+        return render(request, "notifications/inbox_views.html", {"views": views, "query": query})
     page = pages.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
     pending = [mark for _, mark in pending_marks(user)]
     categories = listing.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
@@ -54,7 +59,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "has_inbox": True,  # {% notifications %} preloads its modules
         "query": query,
         "query_string": inbox_query.encode(query),
-        "views": _describe_views(user, position.seq),
+        "views": views,
         "categories": sorted({*categories, *filter(None, [query.category])}),
         "is_page_selected": SELECTED in request.GET,
         "selected_url": _add_parameter(query.url(), SELECTED, "page"),
@@ -165,13 +170,23 @@ def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
     return render(request, "notifications/confirm_action.html", context)
 
 
-def _describe_views(user: Any, head: int) -> list[tuple[str, str, str, str]]:
-    """Return the name, label, URL and count of each view. What is done is not counted: nothing is left to do there."""
-    labels = {"inbox": gettext("Inbox"), "unread": gettext("Unread"), "done": gettext("Done")}
+def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str, str]]:
+    """Return the name, label, URL and count of each view. What is done is not counted: nothing is left to do there.
+
+    Questions have a view while any is open, or while it is shown.
+    """
+    labels = {
+        "inbox": gettext("Inbox"),
+        "unread": gettext("Unread"),
+        "questions": gettext("Questions"),
+        "done": gettext("Done"),
+    }
     counts = {
         name: listing.count(user, MAX_COUNT + 1, head=head, filters=VIEWS[name])
-        for name in ("inbox", "unread")
+        for name in ("inbox", "unread", "questions")
     }
+    if not counts["questions"] and view != "questions":
+        del labels["questions"]
     return [
         (name, label, InboxQuery(view=name).url(), _format_count(counts.get(name, 0)))
         for name, label in labels.items()
@@ -184,7 +199,9 @@ def _format_count(count: int) -> str:
 
 def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged:
     """Change all that the page lists, on all of its pages. Raises BadRequest and ``TooManyPendingMarks``."""
-    is_possible = (verb == "read" and query.view != "done") or (verb == "archive" and query.view == "inbox")
+    is_possible = (verb == "read" and query.view in ("inbox", "unread")) or (
+        verb == "archive" and query.view == "inbox"
+    )
     if not is_possible or query.search:
         raise BadRequest(
             "all must be read, or archive in the inbox, and without a search. Select notifications instead."

@@ -113,6 +113,11 @@ class Notification(models.Model):
                 condition=Q(broadcast__isnull=False),
                 name="notifications_n_broadcast",
             ),
+            models.Index(
+                fields=["user", "raised"],
+                condition=Q(open_question__isnull=False),
+                name="notifications_n_question",
+            ),
             # Each notification is in one of these partitions: see streams/listing.py.
             *(
                 models.Index(

@@ -50,6 +50,10 @@ ITEM_COLUMNS: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...]
 )
 
 
+#: Open questions of a user are counted up to this number.
+MAX_QUESTIONS = 100
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
     """The position of a stream.
@@ -91,19 +95,33 @@ def position(user: Any) -> Position:
 
 def epoch_and_position(user: Any) -> tuple[str, Position]:
     """Return the epoch and the position of the stream of one user (key), of one moment, in one query."""
+    epoch, position, _ = _read_epoch_and_position(user, "0", [])
+    return epoch, position
+
+
+def epoch_position_and_questions(user: Any) -> tuple[str, Position, int]:
+    """Return the same, and how many questions of the user are open, at most ``MAX_QUESTIONS``."""
+    questions = (
+        "(SELECT COUNT(*) FROM (SELECT 1 FROM notifications_notification WHERE user_id = %s "
+        f"AND open_question IS NOT NULL AND archived_at IS NULL LIMIT {MAX_QUESTIONS}) AS questions)"
+    )
+    return _read_epoch_and_position(user, questions, [to_db(user)])
+
+
+def _read_epoch_and_position(user: Any, column: str, params: list[Any]) -> tuple[str, Position, int]:
     names = [field.name for field in fields(Position)]
     sql = (
-        f"SELECT {', '.join(names)}, {epochs.columns()} FROM notifications_epoch "
+        f"SELECT {column}, {', '.join(names)}, {epochs.columns()} FROM notifications_epoch "
         f"LEFT JOIN {_table(Stream)} ON user_id = %s WHERE notifications_epoch.id = 1"
     )
     with connection().cursor() as cursor:
-        cursor.execute(sql, [to_db(user)])
+        cursor.execute(sql, [*params, to_db(user)])
         row = cursor.fetchone()
     if row is None:
-        return epochs.epoch(), position(user)
-    columns = row[: len(names)]
+        return epochs.epoch(), position(user), 0
+    value, columns, epoch = row[0], row[1 : len(names) + 1], row[len(names) + 1 :]
     found = NO_STREAM if columns[0] is None else Position(**dict(zip(names, columns, strict=True)))
-    return epochs.from_columns(row[len(names) :]), found
+    return epochs.from_columns(epoch), found, value
 
 
 def positions(users: Iterable[Any]) -> dict[Any, Position]:

@@ -1,7 +1,8 @@
 """Lists of notifications.
 
 The notifications of a user are in four partitions: unread or read, archived or not. Each partition has an index, and
-each notification is in one partition, so a new one costs one index entry instead of one for each way to list it.
+each notification is in one partition, so a new one costs one index entry instead of one for each way to list it. Only
+open questions are in an index of their own, too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Filters:
         The archived ones, or those that are not.
     ``read``
         The read or the unread ones; None: both.
+    ``questions``
+        Only questions of jobs that are open. They are unread and not archived.
     ``category``, ``level``
         Those of this category or level; None and ``""``: of all.
     ``words``
@@ -42,6 +45,7 @@ class Filters:
 
     archived: bool = False
     read: bool | None = None
+    questions: bool = False
     category: str | None = None
     level: str = ""
     words: tuple[str, ...] = ()
@@ -53,6 +57,8 @@ class Filters:
 
     def partitions(self) -> list[str]:
         """Return the SQL conditions of the partitions in which the notifications are."""
+        if self.questions:
+            return ["open_question IS NOT NULL AND archived_at IS NULL"]
         return [
             f"{_is_null('read_at', not is_read)} AND {_is_null('archived_at', not self.archived)}"
             for is_read in ((False, True) if self.read is None else (self.read,))

@@ -21,6 +21,7 @@ class StreamPosition:
     seq: int
     unread: int
     unseen: int
+    questions: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +44,14 @@ class InboxPage:
 
 def read_stream_position(user: Any) -> StreamPosition:
     """Return the position of the stream of a user (key), in one query. Read it before the rows that a page lists."""
-    epoch, position = changes.epoch_and_position(user)
-    return StreamPosition(epoch=epoch, seq=position.head, unread=position.unread, unseen=position.unseen)
+    epoch, position, questions = changes.epoch_position_and_questions(user)
+    return StreamPosition(
+        epoch=epoch,
+        seq=position.head,
+        unread=position.unread,
+        unseen=position.unseen,
+        questions=questions,
+    )
 
 
 def read_inbox_page(

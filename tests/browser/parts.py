@@ -15,7 +15,9 @@ in_each_browser = pytest.mark.parametrize(
 
 def find_bell(page, unread=None):
     """Return the locator of the bell, with this unread count if one is given, and any unseen count."""
-    count = "" if unread is None else rf"(\d+ new, )?{unread or 'none'} unread$"
+    count = (
+        "" if unread is None else rf"(\d+ new, )?{unread or 'none'} unread(, \d+ waiting for your answer)?$"
+    )
     return page.get_by_role("button", name=re.compile(f"^Notifications: {count}"))
 
 

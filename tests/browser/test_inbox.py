@@ -265,6 +265,17 @@ def test_the_first_row_is_near_the_top(site_server, new_page, width, highest):
     assert first["height"] <= 64
 
 
+def test_the_counts_of_the_views_follow(site_server, inbox_page):
+    """What arrives, and what is changed in another place, without a new page."""
+    page = inbox_page
+    views = page.get_by_role("navigation", name="Views")
+    expect(views).to_have_text(re.compile(r"Inbox 5\s*Unread 5\s*Done"))
+    site_server.python(CREATE.format(count=2))
+    expect(views).to_have_text(re.compile(r"Inbox 7\s*Unread 7\s*Done"))
+    open_bell(page).get_by_role("button", name="Mark all as read").click()
+    expect(views).to_have_text(re.compile(r"Inbox 7\s*Unread\s*Done"))
+
+
 def test_keys_change_nothing_that_is_done(site_server, inbox_page):
     """The view Done shows no unread notifications, and has no key that moves one back."""
     page = inbox_page

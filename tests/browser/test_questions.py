@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import expect_unread, open_bell, visit
+from tests.browser.parts import expect_unread, find_bell, open_bell, visit
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 
@@ -35,10 +35,20 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     toast = other.locator("notifications-toasts .notifications-toast")
     expect(toast).to_contain_text("Ship?")
     expect_unread(other, 1)
+    # The number of questions stays when the list has been shown.
+    expect(find_bell(other)).to_have_accessible_name(
+        re.compile("1 new, 1 unread, 1 waiting for your answer$")
+    )
+    expect(other.locator("notifications-bell .notifications-asks")).to_have_text("?1")
+    if place == "bell":
+        open_bell(other)
+        expect(find_bell(other)).to_have_accessible_name("Notifications: 1 unread, 1 waiting for your answer")
+        other.keyboard.press("Escape")
     inbox.reload()
     row = inbox.locator("notifications-inbox li[data-question]")
     expect(row).to_contain_text("To the new address.")
     # It stays until it is answered.
+    expect(inbox.get_by_role("link", name="Questions 1")).to_be_visible()
     row.hover()
     expect(row.get_by_role("button", name="Done: Ship?")).to_be_hidden()
     inbox.get_by_role("checkbox", name="Select: Ship?").check()
@@ -57,6 +67,9 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     expect(shown).to_contain_text(answered)
     expect(shown).not_to_have_attribute("data-unread", "")
     expect(answer_button(inbox)).to_have_count(0)
+    expect(inbox.get_by_role("link", name=re.compile("^Questions"))).to_have_count(0)
+    for page in (other, inbox):
+        expect(page.locator("notifications-bell .notifications-asks")).to_be_hidden()
     assert find_violations(inbox) == []
     if place != "bell":
         open_bell(other)

@@ -152,6 +152,30 @@ def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
+def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
+    """Without reading the rows between them, and counted so too."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE notifications_notification SET open_question = id, read_at = NULL, archived_at = NULL "
+            "WHERE raised IN (7, 2050)"
+        )
+        if analyzed:
+            cursor.execute("ANALYZE")
+    questions = listing.Filters(read=False, questions=True)
+    with CaptureQueriesContext(connection) as queries:
+        page = listing.read_page(full_inbox, 50, head=INBOX_SIZE, filters=questions)
+        assert ([row.raised for row in page.rows], page.after) == ([2_050, 7], None)
+        assert listing.count(full_inbox, 100, head=INBOX_SIZE, filters=questions) == 2
+    reads = [
+        query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
+    ]
+    assert len(reads) == 2
+    with transaction.atomic():
+        for sql in reads:
+            assert pages_read(sql) < MAX_READ_PER_PAGE[connection.vendor], sql
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize("filters", [{"category": "rare"}, {"level": "error"}], ids=str)
 def test_rare_notifications_are_searched_in_bounded_steps(full_inbox, analyzed, filters, monkeypatch):
     """A list, or a change, of a category or level that is rare reads a bounded part of the inbox at once."""

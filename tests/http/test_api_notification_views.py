@@ -1,6 +1,7 @@
 """The API for notifications: list them, mark them."""
 
 import json
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -88,6 +89,9 @@ class TestList:
         assert (titles(unread=1), titles(unread=0)) == ("cb", "d")
         assert (titles(category="x"), titles(category="x", unread=0)) == ("b", "")
         assert titles(category="") == "dc"
+        Notification.objects.filter(title="b").update(open_question=uuid.uuid4())
+        assert (titles(questions=1), titles(questions=1, category="")) == ("b", "")
+        assert titles(questions=0) == "dcb"
 
     def test_level(self, user_client, user):
         """``level`` can be combined with the other filters."""
@@ -128,6 +132,7 @@ class TestList:
             ("unread", "2"),
             ("unread", "true"),
             ("archived", ""),
+            ("questions", "yes"),
             ("after", "-1"),
             ("level", ""),
             ("level", "fatal"),

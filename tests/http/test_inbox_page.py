@@ -2,6 +2,7 @@
 
 import html
 import re
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -114,6 +115,26 @@ class TestViews:
         monkeypatch.setattr(inbox_views, "MAX_COUNT", 1)
         assert '<span class="notifications-total">1+</span>' in read_page(user_client)
 
+    def test_questions(self, user_client, user):
+        """Those that are open have a view of their own, which is there while any is."""
+        assert "view=questions" not in read_page(user_client)
+        assert "No question waits for your answer." in read_page(user_client, view="questions")
+        for title in ("Ship?", "note", "Refund?"):
+            notify(user, title)
+        Notification.objects.filter(title__endswith="?").update(open_question=uuid.uuid4())
+        page = read_page(user_client, view="questions")
+        assert titles(page) == ["Refund?", "Ship?"]
+        assert 'aria-current="page">Questions <span class="notifications-total">2</span>' in page
+        assert 'name="all"' not in page
+        form = {"query": "view=questions", "up_to": "9", "all": "read"}
+        assert user_client.post(f"{INBOX}mark/", form).status_code == 400
+
+    def test_the_views_alone(self, user_client, three):
+        """An open page loads them again for their counts."""
+        page = user_client.get(INBOX, {"view": "unread", "q": "x", "part": "views"}).content.decode()
+        assert 'view=unread" aria-current="page">Unread <span class="notifications-total">1</span>' in page
+        assert "<html" not in page and "notifications-inbox" not in page
+
     def test_empty_views_have_texts(self, user_client, user):
         assert "Nothing is unread." in read_page(user_client, view="unread")
         assert "are kept here." in read_page(user_client, view="done")
@@ -121,6 +142,16 @@ class TestViews:
 
 
 class TestFilters:
+    def test_a_chip_for_each_filter(self, user_client, user):
+        """It leads to the list without that filter."""
+        notify(user, "a b", category="reports", level="error")
+        page = read_page(user_client, view="unread", category="reports", level="error", q="b")
+        chips = re.findall(r'class="notifications-plainbutton" href="([^"]+)"[^>]*>([^<]+) <', page)
+        assert [(html.unescape(url), label) for url, label in chips] == [
+            (f"{INBOX}?view=unread&level=error&q=b", "reports"),
+            (f"{INBOX}?view=unread&category=reports&q=b", "Error"),
+        ]
+
     def test_category_and_level(self, user_client, user):
         notify(user, "a", category="reports", level="error")
         notify(user, "b", category="reports")

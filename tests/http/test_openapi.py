@@ -307,6 +307,7 @@ def test_sentences_name_the_limits_of_the_code():
         "The position of its last change, 0 while the job is active.",
         "1: unread notifications only. 0: read ones only.",
         "1: archived notifications only. Otherwise they are left out.",
+        "1: questions of jobs only that are open. They are unread and not archived.",
         "0: ready without a live worker too.",
         f"gone: the server responded with status {sending.GONE}. failing: no event has reached it for days.",
     }

@@ -118,13 +118,15 @@ def test_position_is_rendered(user, django_assert_num_queries):
     """Epoch, seq and counts of the stream are read in one query."""
     for title in ("One", "Two"):
         notify(user, title)
+    Notification.objects.filter(title="One").update(open_question=uuid7())
     position = pages.read_stream_position(user.pk)
     with django_assert_num_queries(1):
         elements = render(user)
     data = script(elements)
     assert (data["data-epoch"], data["data-seq"]) == (position.epoch, "2")
     assert (data["data-unread"], data["data-unseen"]) == ("2", "2")
-    assert elements.text.strip() == "Notifications2"
+    assert data["data-questions"] == "1"
+    assert elements.text.strip() == "Notifications2?1"
 
 
 def test_numbers_are_not_localized(user, settings):

@@ -22,6 +22,7 @@ export function connectElement(element, page, signal) {
   const button = createElement("button", "notifications-button");
   const label = createElement("span", "notifications-hidden");
   const badge = createElement("span", "notifications-count");
+  const asks = createElement("span", "notifications-count notifications-asks");
   const panel = createElement("div", "notifications-panel");
   const markAllButton = createElement("button", "notifications-quiet", localization.text("read_all"));
   const newerButton = createElement("button", "notifications-news");
@@ -41,15 +42,16 @@ export function connectElement(element, page, signal) {
   /** @type {string[]} ids of the notifications in the list */
   let shownIds = [];
   let showsUnread = false;
+  let { questions } = page;
   /** Ids of the notifications that are done, before the frame says so. */
   const doneIds = new Set();
   let titlePrefix = "";
   let shownState = /** @type {string|null} */ (null);
 
   const icon = createElement("span", "notifications-icon");
-  icon.ariaHidden = badge.ariaHidden = "true";
+  icon.ariaHidden = badge.ariaHidden = asks.ariaHidden = "true";
   button.popoverTargetElement = panel;
-  button.append(icon, label, badge);
+  button.append(icon, label, badge, asks);
   panel.popover = "auto";
   panel.role = "dialog";
   panel.ariaLabel = localization.text("notifications");
@@ -85,6 +87,10 @@ export function connectElement(element, page, signal) {
     else label.textContent = unread ? localization.text("bell", counts) : localization.text("bell_none");
     badge.textContent = localization.formatBadge(unseen);
     badge.hidden = unseen === 0;
+    // They do not fade when the list is shown.
+    if (questions) label.append(`, ${localization.text("bell_questions", { count: questions })}`);
+    asks.textContent = `?${localization.formatBadge(questions)}`;
+    asks.hidden = questions === 0;
     markAllButton.hidden = unread === 0;
     updateTitle();
   }
@@ -197,8 +203,9 @@ export function connectElement(element, page, signal) {
   }
 
   /** @param {Change} change */
-  function handleChange({ op, notifications }) {
+  function handleChange({ op, reset, notifications }) {
     updateCount();
+    if (op !== "jobs" && (reset || notifications.some((item) => item.data.question))) void countQuestions();
     for (const { id } of notifications) doneIds.delete(id);
     if (!isOpen()) return;
     dom.updateRows(list, notifications, page);
@@ -210,6 +217,15 @@ export function connectElement(element, page, signal) {
     if (!count) return;
     newerButton.textContent = localization.text("new", { count });
     newerButton.hidden = false;
+  }
+
+  async function countQuestions() {
+    try {
+      questions = await page.countQuestions();
+      updateCount();
+    } catch {
+      // It is the number of before, until the next change of a question.
+    }
   }
 
   function isOpen() {
@@ -240,6 +256,7 @@ export function connectElement(element, page, signal) {
     const state = isSignedOut ? "signed_out" : page.isOut() ? "offline" : "";
     if (state === shownState) return;
     shownState = element.dataset.state = state;
+    if (isSignedOut) questions = 0;
     updateCount();
     button.title = status.textContent = state && localization.text(state);
     if (!isSignedOut) return;

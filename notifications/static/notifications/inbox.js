@@ -164,12 +164,13 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   }
 
   /** @param {Change} change */
-  function handleChange({ notifications }) {
+  function handleChange({ op, notifications }) {
     dom.updateRows(inbox, notifications, page);
     const newer = page.newerThan(newest);
     if (newer.length) offerNewer(newer.length);
     markShownSeen();
     updateProgressNote(newer.filter(dom.isUnread).length);
+    if (op !== "jobs" && notifications.length) list.updateViewsSoon();
   }
 
   /**

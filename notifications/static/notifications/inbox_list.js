@@ -9,6 +9,7 @@
 
 /** How long nothing is typed before the list is loaded. */
 const SEARCH_DELAY_MS = 250;
+const VIEWS_DELAY_MS = 1_000;
 /** Older rows are loaded when the end of the list is this far below the window. */
 const LOAD_MARGIN = "800px";
 /** The number of the last search: the responses to earlier ones are dropped. */
@@ -24,6 +25,7 @@ let lastSearch = 0;
 export function connectList(inbox, { dom, localization }, signal, { getRows, focusRow, showMessage }) {
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
+  let isUpdatePlanned = false;
   const observer = new IntersectionObserver(
     ([{ isIntersecting, target }]) => isIntersecting && loadOlder(/** @type {HTMLElement} */ (target)),
     { rootMargin: LOAD_MARGIN },
@@ -48,15 +50,30 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
       history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
     },
 
-    /** Show the counts of the views after a change. */
-    async updateViews() {
-      try {
-        replaceViews(await loadPage(location.href));
-      } catch {
-        // They are those of before, until the next change.
-      }
+    updateViews,
+
+    /** Show the counts of the views when something has arrived: at most once a second, and while the page is seen. */
+    updateViewsSoon() {
+      if (isUpdatePlanned) return;
+      isUpdatePlanned = true;
+      setTimeout(() => {
+        isUpdatePlanned = false;
+        if (document.visibilityState === "visible") void updateViews();
+        else document.addEventListener("visibilitychange", updateViews, { once: true, signal });
+      }, VIEWS_DELAY_MS);
     },
   };
+
+  /** Show the counts of the views after a change. */
+  async function updateViews() {
+    const url = new URL(location.href);
+    url.searchParams.set("part", "views");
+    try {
+      replaceViews(await loadPage(url.href));
+    } catch {
+      // They are those of before, until the next change.
+    }
+  }
 
   function findEnd() {
     return /** @type {HTMLElement|null} */ (inbox.querySelector("[data-end]"));
@@ -98,7 +115,6 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
       const nextEnd = older.querySelector("[data-end]");
       if (nextEnd) end.replaceWith(nextEnd);
       else end.remove();
-      replaceViews(next);
       dom.updateTimes(inbox, localization);
       if (needsFocus && newRows.length) {
         needsFocus = false;
@@ -192,13 +208,13 @@ export function connectSearch(inbox, { clock }, signal) {
 }
 
 /**
- * Return a page of the inbox. Raises an error if the response is another one, such as the page for signing in.
+ * Return a page of the inbox, or its views. Raises an error if the response is another one, such as the page for signing in.
  * @param {string} url
  */
 async function loadPage(url) {
   const response = await fetch(url);
   const text = response.ok ? await response.text() : "";
   const page = new DOMParser().parseFromString(text, "text/html");
-  if (!page.querySelector("notifications-inbox")) throw new Error("The response has no inbox.");
+  if (!page.querySelector(".notifications-views")) throw new Error("The response has no inbox.");
   return page;
 }

@@ -19,6 +19,7 @@
  *   newerThan: (raised: number) => Notification[],
  *   shownIds: Set<string>, doneStates: string[], icons: Record<string, string>,
  *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
+ *   questions: number, countQuestions: () => Promise<number>,
  *   loadLatest: (count: number, isUnread?: boolean) => Promise<void>,
  *   getActionUrl: (id: string, number: number) => string,
  *   localizeUrl: (url: string|null) => string|null,
@@ -31,6 +32,8 @@
 
 /** An outage shorter than this is not shown. */
 const OUTAGE_NOTICE_MS = 5_000;
+/** Open questions are counted up to this number. */
+const MAX_QUESTIONS = 100;
 const REACHABLE_STATES = new Set(["live", "polling", "signed_out"]);
 /** Relative times of the page are rendered again after this long. */
 const TIMES_INTERVAL_MS = 20_000;
@@ -64,6 +67,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
     name,
     inboxUrl: data.inbox ?? "",
     healthUrl: data.health ?? "",
+    questions: Number(data.questions ?? 0),
     client,
     jobs,
     dom: modules.dom,
@@ -175,7 +179,7 @@ function watchOutages(client, clock) {
  * @param {Record<string, string>} data
  * @param {Record<Verb, string>} markUrls
  * @param {import("./connection.js").Clock} clock
- * @returns {Pick<Page, "loadLatest"|"mark"|"answer"|"markReadUpTo"|"markSeen">}
+ * @returns {Pick<Page, "loadLatest"|"countQuestions"|"mark"|"answer"|"markReadUpTo"|"markSeen">}
  */
 function notificationActions(client, jobs, data, markUrls, clock) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
@@ -184,6 +188,12 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     // One request marks at most 1,000 notifications.
     for (let hasMore = true; hasMore; ) hasMore = (await jobs.send(url, request)).more;
     client.refresh();
+  };
+  const readList = async (/** @type {number} */ limit, /** @type {string} */ filter) => {
+    const url = new URL(data.list, location.href);
+    url.searchParams.set("limit", String(limit));
+    if (filter) url.searchParams.set(filter, "1");
+    return (await jobs.send(url.href)).items;
   };
   let seenUpTo = 0;
   /** Positions of notifications, with the times at which they were received, and then shown in a toast. */
@@ -197,12 +207,8 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     for (const { raised } of detail) receipts.find(([known]) => known === raised)?.push(clock.now());
   });
   return {
-    loadLatest: async (count, isUnread) => {
-      const url = new URL(data.list, location.href);
-      if (isUnread) url.searchParams.set("unread", "1");
-      url.searchParams.set("limit", String(count));
-      client.merge((await jobs.send(url.href)).items);
-    },
+    loadLatest: async (count, isUnread) => client.merge(await readList(count, isUnread ? "unread" : "")),
+    countQuestions: async () => (await readList(MAX_QUESTIONS, "questions")).length,
     mark: (verb, items) => {
       const raised = items.map((item) => item.raised);
       return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
