@@ -52,9 +52,9 @@ def test_the_samples_run_with_live_progress(site_server, page):
     counts = read_totals(page)
     assert (counts["Ok"], counts["Failed"], counts["Refused"]) == ("35", "4", "1")
     assert page.get_by_role("img", name="Response times of the calls").is_visible()
-    assert page.get_by_text("ended too early.").is_visible()
+    assert page.locator(".calls").get_by_text("ended too early.").is_visible()
     page.get_by_role("link", name="Refused 1").click()
-    page.get_by_text("redirects to a URL that was not called").wait_for()
+    page.locator(".calls").get_by_text("redirects to a URL that was not called").wait_for()
     assert page.locator(".calls tbody tr").count() == 1
 
 
