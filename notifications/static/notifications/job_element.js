@@ -40,6 +40,11 @@ function followJobs(page, { describeJob }) {
   const elements = new Map();
   /** @type {WeakMap<HTMLElement, Job>} those of elements that were removed, too: they may be inserted again */
   const known = new WeakMap();
+  /**
+   * Ids of the jobs whose end an element with `marks-read` has shown. It may be gone when the notification comes.
+   * @type {Set<string>}
+   */
+  const shownJobs = new Set();
   /** Jobs are read one after the other: a page of 200 rows must not send 200 requests at once. */
   let reading = Promise.resolve();
 
@@ -108,6 +113,8 @@ function followJobs(page, { describeJob }) {
       this.#item = item;
       const texts = describeJob(item, localization);
       this.element.dataset.state = item.state;
+      if (!item.done) shownJobs.delete(item.id);
+      else if (this.element.hasAttribute("marks-read")) shownJobs.add(item.id);
       for (const [name, text] of Object.entries(texts)) this.#showText(name, text, item);
       this.#hide("active", item.done);
       this.#hide("done", !item.done);
@@ -211,7 +218,10 @@ function followJobs(page, { describeJob }) {
         dom.isUnread(item) &&
         !shownIds.has(item.id) &&
         client.stream.jobs.get(item.job ?? "")?.done &&
-        [...(elements.get(item.job ?? "") ?? [])].some(({ element }) => element.hasAttribute("marks-read")),
+        (shownJobs.has(item.job ?? "") ||
+          [...(elements.get(item.job ?? "") ?? [])].some(({ element }) =>
+            element.hasAttribute("marks-read"),
+          )),
     );
     if (!shown.length) return;
     for (const { id } of shown) shownIds.add(id);
