@@ -92,6 +92,13 @@ def insert_rows(streams, users):
         **dict.fromkeys(("created_at", "ended_at"), notice["created_at"]),
         "how": "'due'",
     }
+    output_chunk = {
+        "job": ID[connection.vendor],
+        "start": "0",
+        "text": "'Checked.'",
+        **dict.fromkeys(("attempt", "fence"), "1"),
+        "created_at": notice["created_at"],
+    }
     callback = {"job": ID[connection.vendor], "url": "'https://crm.example/'"}
     stream = {
         "user_id": "i",
@@ -176,6 +183,7 @@ def insert_rows(streams, users):
             ("attempt", attempt, streams),
             ("step", step, 3 * streams),
             ("wait", wait, 3 * streams),
+            ("outputchunk", output_chunk, 3 * streams),
             ("jobcallback", callback, 3 * streams),
             ("delivery", delivery, streams),
             ("webhookendpoint", endpoint, streams),
