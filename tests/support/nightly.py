@@ -63,6 +63,7 @@ NIGHTLY = {
         "faults/test_flushed_broker.py::*[twice]",
         "faults/test_observed_celery.py::*[rabbitmq]",
         "faults/test_observed_celery.py::test_each_task_ends_on_the_bell_once",
+        "faults/test_output_readers.py::*[daphne]",
         "faults/test_quarantine.py::test_task_that_ends_its_process[end_process_sync]",
         "faults/test_schedules.py::test_lateness_of_many_schedules",
         "faults/test_schedules.py::test_workers_killed_at_random",
