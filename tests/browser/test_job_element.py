@@ -266,6 +266,33 @@ def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_pa
     assert page.evaluate("localStorage.getItem('toasts')") == "Hello"
 
 
+def test_an_end_that_is_shown_before_its_notification_comes(site_server, new_page):
+    """The output of the job tells of its end. The notification is marked as read when it comes: no toast, no count."""
+    site, held = site_server, []
+    page = new_page()
+
+    def relay(socket):
+        server = socket.connect_to_server()
+        server.on_message(lambda message: held.append((socket, message)) if is_held else socket.send(message))
+
+    is_held = False
+    page.route_web_socket(re.compile("/ws/notifications/"), relay)
+    visit(page, site.url)
+    create_report(page, site.url, site.held_urls(1), "Shown early")
+    wait_for_state(page, "live")
+    expect(page.locator("[data-output-part=text]")).not_to_be_empty()
+    is_held = True
+    site.release()
+    expect(page.get_by_role("link", name="Download CSV")).to_be_visible()
+    expect(page.locator("notifications-job")).to_have_count(0)
+    assert held
+    is_held = False
+    for socket, message in held:
+        socket.send(message)
+    read = "SELECT count(*) FROM notifications_notification WHERE read_at IS NOT NULL"
+    wait_until(lambda: site.rows(read) == [(1,)], what="the page to mark the notification as read")
+
+
 @pytest.mark.parametrize("path", ["/reports/{report}/", "/notifications/jobs/{job}/"])
 def test_the_elapsed_time_of_a_job_stays_true(site, new_page, path):
     page = open_before_the_job_runs(site, new_page, path)
