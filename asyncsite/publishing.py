@@ -1,4 +1,4 @@
-"""Publish a report: its owner is asked first, wherever they are, and whoever has the link can then read its totals."""
+"""Publish a report: its owner confirms it first, on any device. Anyone with the link can then read its totals."""
 
 import secrets
 from datetime import timedelta
@@ -15,7 +15,8 @@ from asyncsite.access import get_own_report, require_sign_in
 from asyncsite.chart import build_chart
 from asyncsite.jobs import has_active_job, is_asked
 from asyncsite.limits import count_request
-from asyncsite.models import Call, Report
+from asyncsite.models import Report
+from asyncsite.report_page import read_outcomes
 from asyncsite.summary import compute_totals
 from notifications.api import DATABASE_UNAVAILABLE, accepted, policy, question, step, task
 from notifications.exceptions import JobError
@@ -50,7 +51,7 @@ def publish(report_id):
         gettext("Publish “{title}”?").format(title=report.title[:150]),
         name="ask",
         choices={"yes": gettext("Publish"), "no": gettext("Keep private")},
-        body=gettext("Whoever has the link can then read its totals, without signing in."),
+        body=gettext("Anyone with the link can then read its totals, without signing in."),
         expires=ANSWER_TIME,
         default="no",
         remind=[REMINDER],
@@ -73,9 +74,10 @@ def publish_report(request, pk):
 
     def enqueue():
         count_request(request.user)
-        result = publish.using(owner=request.user, title=report.title, url=report.get_absolute_url()).enqueue(
-            pk
-        )
+        # A second click at the same moment gets the same job.
+        key = f"publish:{pk}:{report.publication_id}"
+        options = {"owner": request.user, "title": report.title, "url": report.get_absolute_url()}
+        result = publish.using(key=key, **options).enqueue(pk)
         Report.objects.filter(pk=pk).update(publication_id=result.id)
         return result
 
@@ -96,15 +98,11 @@ def unpublish_report(request, pk):
 @never_cache
 @require_safe
 def public_report(request, token):
-    """Show the totals and the response times of a public report to whoever has its link."""
+    """Show the totals and the response times of a public report to anyone with its link."""
     if "\0" in token:
         raise Http404
     report = get_object_or_404(Report.objects.defer("urls"), public_token=token)
-    calls = list(
-        Call.objects.filter(report=report)
-        .order_by()
-        .values_list("outcome", "status", "elapsed_ms", named=True)
-    )
+    calls = read_outcomes(report)
     context = {"report": report, "totals": compute_totals(calls), "chart": build_chart(calls)}
     response = render(request, "asyncsite/public_report.html", context)
     response["Referrer-Policy"] = "no-referrer"

@@ -12,16 +12,18 @@ from asyncsite.models import Call
 from asyncsite.summary import compute_totals
 
 
+def read_outcomes(report):
+    """Return the calls of a report, in no order, with what its totals and its chart are made of."""
+    calls = Call.objects.filter(report=report).order_by()
+    return list(calls.values_list("outcome", "status", "elapsed_ms", named=True))
+
+
 def build_context(report, job, query):
     """Return the context of the templates ``report.html`` and ``report_content.html``.
 
     ``job`` is the JobInfo of the report, None if it is no longer stored. ``query`` is ``request.GET``.
     """
-    calls = list(
-        Call.objects.filter(report=report)
-        .order_by()
-        .values_list("outcome", "status", "elapsed_ms", named=True)
-    )
+    calls = read_outcomes(report)
     totals = compute_totals(calls)
     is_active = job is not None and not job.is_done
     return {

@@ -108,7 +108,7 @@ def question(
         permission such as ``"shop.ship_order"``. By default the owner of the job. If none of them is active, those
         with the permission ``notifications.answer_question`` are asked, superusers too.
     ``remind``
-        When those who were asked are notified again while nobody has answered: at most 10 times after the question is
+        When those who were asked are notified again until the first answer: at most 10 times after the question is
         stored, in ascending order, as ``[timedelta(hours=1), timedelta(days=1)]``.
 
     The function of the task is called again from the start when the question was answered: see ``pause()``.

@@ -141,7 +141,7 @@ def _queue_gauges() -> Iterator[Metric]:
         waiting.add_metric([queue], count)
     yield from (due, delayed, running, waiting, oldest, paused)
     count, asked_at = read_questions()
-    yield GaugeMetricFamily("notifications_questions_open", "Questions that nobody has answered yet.", count)
+    yield GaugeMetricFamily("notifications_questions_open", "Open questions.", count)
     yield GaugeMetricFamily(
         "notifications_question_oldest_seconds",
         "How long the oldest open question has waited.",

@@ -71,6 +71,22 @@ def test_it_is_asked_once(person, report):
     assert Wait.objects.count() == 1
 
 
+def test_two_clicks_at_the_same_moment_ask_once(person, report):
+    """Neither sees the job of the other."""
+    ask(person, report)
+    Report.objects.update(publication_id=None)
+    ask(person, report)
+    assert Wait.objects.count() == Job.objects.filter(task_path__endswith=".publish").count() == 1
+
+
+def test_asked_again_after_no(person, user, report):
+    ask(person, report)
+    answer_question("no", by=user)
+    run_jobs()
+    ask(person, report)
+    assert Wait.objects.count() == 2
+
+
 def test_private_again(person, user, report):
     ask(person, report)
     answer_question("yes", by=user)

@@ -1,4 +1,4 @@
-"""Reminders of questions that nobody has answered."""
+"""Reminders of open questions."""
 
 import json
 import threading

@@ -72,7 +72,7 @@ def _find_users(wait: Wait) -> list[Any]:
 
 
 def _remind(id: UUID, users: Sequence[Any]) -> bool:
-    """Remind of one question, unless it has ended. Returns whether it did, or else there was nothing to do."""
+    """Remind of one question, unless it has ended or its job is locked. Returns whether it did."""
     rows = Wait.objects.using(database()).filter(id=id, ended_at=None)
     found = rows.values_list("job", flat=True).first()
     job = found and lock_query(Job.objects.using(database()).filter(id=found)).first()
