@@ -15,7 +15,7 @@ const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell",
   inbox: "inbox inbox_list shortcuts",
   job: "job_element job_texts",
-  output: "output_element",
+  output: "output_element output_reader job_events",
 };
 
 /** @param {string} name of a module */

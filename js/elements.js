@@ -12,6 +12,7 @@ import * as job_texts from "./modules/job_texts.js";
 import * as localization from "./modules/localization.js";
 import { defineElements } from "./modules/notifications.js";
 import * as output_element from "./modules/output_element.js";
+import * as output_reader from "./modules/output_reader.js";
 import * as shortcuts from "./modules/shortcuts.js";
 import * as toasts from "./modules/toasts.js";
 import { findScript, getConnection } from "./page.js";
@@ -20,6 +21,6 @@ const modules = { bell, connect, dom, forms, localization, toasts };
 const script = findScript();
 if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
-  const loaded = { inbox, inbox_list, shortcuts, job_element, job_texts, output_element };
+  const loaded = { inbox, inbox_list, shortcuts, job_element, job_texts, output_element, output_reader };
   defineElements(modules, getConnection(), script.dataset, content, async () => loaded);
 }

@@ -52,9 +52,18 @@ export function findScript() {
   return /** @type {HTMLScriptElement|null} */ (document.querySelector("script[data-notifications]"));
 }
 
+/** Load the modules that few pages need: those of job.on("output") and job.on("question"). */
+async function loadModules() {
+  const [job_events, output_reader] = await Promise.all([
+    import("./modules/job_events.js"),
+    import("./modules/output_reader.js"),
+  ]);
+  return { job_events, output_reader };
+}
+
 /** @param {import("./modules/connect.js").PageData} data */
 function start(data) {
-  current = connectPage(modules, data);
+  current = connectPage(modules, data, loadModules);
   current.start();
   return current;
 }

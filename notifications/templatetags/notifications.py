@@ -65,7 +65,7 @@ MODULES = (
 LAZY_MODULES = {
     "inbox": ("inbox", "inbox_list", "shortcuts"),
     "job": ("job_element", "job_texts"),
-    "output": ("output_element",),
+    "output": ("output_element", "output_reader", "job_events"),
 }
 MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.

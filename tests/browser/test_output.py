@@ -168,6 +168,37 @@ def test_an_element_that_a_page_inserts(site, writer, page):
     assert page.evaluate("window.got") == "inserted\n\n\x1eattempt 2\nagain"
 
 
+def test_a_listener_gets_all_parts(site, writer, page):
+    """From the beginning, in order, with the lines of the app apart, until it is removed. Nothing is loaded before."""
+    job = writer.call("start_job")
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+    visit(page, site.url, "/check/")
+    wait_until_live(page)
+    writer.call("write", id=job, text="before\n")
+    assert not any("output" in url for url in requested)
+    page.evaluate(
+        """async (id) => {
+            const { job } = await notifications.ready;
+            window.parts = [];
+            window.remove = job(id).on("output", (part) => window.parts.push(part));
+        }""",
+        job,
+    )
+    page.wait_for_function("() => window.parts.length === 1")
+    writer.call("write", id=job, text="second", attempt=2)
+    page.wait_for_function("() => window.parts.at(-1).text === 'second'")
+    parts = page.evaluate("window.parts")
+    assert [part["mark"] for part in parts if part["mark"]] == ["attempt 2"]
+    assert "".join(part["text"] or f"[{part['mark']}]" for part in parts) == "before\n[attempt 2]second"
+    with page.expect_event("requestfailed", lambda request: "/output/" in request.url):
+        page.evaluate("window.remove()")
+    writer.call("write", id=job, text="after", attempt=2)
+    writer.call("end", id=job, state="succeeded")
+    page.wait_for_function("async (id) => (await notifications.ready).job(id).item?.done", arg=job)
+    assert page.evaluate("window.parts") == parts
+
+
 def test_without_javascript(site, writer, new_page):
     """The text that there is, and where all of it is if it is long."""
     job = writer.call("start_job")

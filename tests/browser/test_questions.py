@@ -16,6 +16,10 @@ from django.contrib.auth import get_user_model
 from tests.jobs import wait_tasks
 wait_tasks.ask_sync.using(owner=get_user_model().objects.get(username="demo")).enqueue()
 """
+PRINT_ID = """
+from notifications.models import Job
+print(Job.objects.get().pk)
+"""
 ANSWERS = """
 from notifications.models import Wait
 print([(wait.how, wait.value, wait.ended_with) for wait in Wait.objects.all()])
@@ -133,3 +137,28 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
     assert "answered" not in site_server.python(ANSWERS)
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("status").filter(has_text="demo answered Delete")).to_be_visible()
+
+
+def test_a_listener_answers(site_server, new_page):
+    """It gets a question that is open already, once, and is told that somebody was first."""
+    page, other = (visit(new_page(errors=False), site_server.url, "/reports/") for _ in range(2))
+    id = site_server.python(ASK + PRINT_ID).split()[-1]
+    listen = """async (id) => {
+        const { job } = await notifications.ready;
+        window.handle = job(id);
+        window.questions = [];
+        window.handle.on("question", (question) => window.questions.push(question));
+    }"""
+    for each in (page, other):
+        each.evaluate(listen, id)
+        each.wait_for_function("() => window.questions.length === 1")
+    assert page.evaluate("[questions[0].title, questions[0].choices]") == [
+        "Ship?",
+        {"yes": "Ship", "no": "Keep"},
+    ]
+    refused = page.evaluate("questions[0].answer('perhaps').catch((error) => [error.name, error.status])")
+    assert refused == ["RequestRefused", 422]
+    assert page.evaluate("questions[0].answer('yes')")["ended"] is not None
+    assert other.evaluate("questions[0].answer('no').catch((error) => error.status)") == 409
+    assert page.evaluate("window.handle.result") == "yes"
+    assert page.evaluate("window.questions.length") == 1

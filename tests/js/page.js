@@ -15,6 +15,7 @@ export function makePage({
   routes = {},
   random = () => 0.5,
   hasUser = true,
+  modules = {},
 } = {}) {
   const clock = new FakeClock();
   const sockets = [];
@@ -49,6 +50,7 @@ export function makePage({
     FollowedJob,
     clock,
     jobUrl: (id) => `/n/api/jobs/${id}/`,
+    loadModules: async () => modules,
   });
   return { client, stream, clock, sockets, net, changes, states, jobs, last: () => sockets.at(-1) };
 }

@@ -26,9 +26,10 @@ const MAX_POSITION_AGE_MS = 5 * 60_000;
  * Make the client, the jobs and the stream of a page. Nothing is requested before `start()`.
  * @param {CoreModules} modules handed in: the modules do not import one another
  * @param {PageData} data
+ * @param {(name: string) => Promise<any>} loadModules loads those that few pages need
  * @returns {Connection}
  */
-export function connect(modules, data) {
+export function connect(modules, data, loadModules) {
   const isSignedIn = data.sync !== undefined;
   const name = `notifications.v1:${data.user}`;
   const clock = {
@@ -57,6 +58,7 @@ export function connect(modules, data) {
     FollowedJob: modules.job_handle.FollowedJob,
     clock,
     jobUrl: (id) => data.job?.replace(PLACEHOLDER_ID, id) ?? "",
+    loadModules,
   });
   const stream = new modules.stream.UserStream(client);
   return { name, clock, client, jobs, stream, start: () => startClient(client, data) };

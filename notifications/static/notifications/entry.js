@@ -10,10 +10,10 @@ async function load(script) {
   const json = document.getElementById("notifications-data")?.textContent;
   const { modules: urls, lazy_modules: lazyUrls, ...content } = JSON.parse(json ?? "");
   const modules = await importModules(urls);
+  const loadModules = (/** @type {string} */ name) => importModules(lazyUrls[name]);
   const connection = /** @type {import("./connect.js").Connection} */ (
-    modules.connect.connect(modules, script.dataset)
+    modules.connect.connect(modules, script.dataset, loadModules)
   );
-  const loadModules = (/** @type {string} */ element) => importModules(lazyUrls[element]);
   if (content.strings)
     modules.notifications.defineElements(modules, connection, script.dataset, content, loadModules);
   connection.start();

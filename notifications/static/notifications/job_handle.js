@@ -3,11 +3,14 @@
 /**
  * @typedef {import("./client.js").JobItem} JobItem
  * @typedef {import("./client.js").Progress} Progress
- * @typedef {{progress: Progress, change: JobItem, done: JobItem}} JobEvents
+ * @typedef {import("./job_events.js").Question} Question
+ * @typedef {import("./output_reader.js").OutputPart} OutputPart
+ * @typedef {{progress: Progress, change: JobItem, done: JobItem, question: Question, output: OutputPart}} JobEvents
  * @typedef {object} JobActions what a handle has Jobs do
  * @property {(item: JobItem, signal?: AbortSignal|null) => Promise<any>} readResult of a job that is done
  * @property {(job: FollowedJob) => Promise<void>} cancel
  * @property {(job: FollowedJob) => JobHandle} retry
+ * @property {(job: FollowedJob, type: "output"|"question", listener: (detail: any) => void) => () => void} on
  */
 
 /** One job. Not a promise itself, so that an async function can return it. */
@@ -68,14 +71,16 @@ export class JobHandle {
   }
 
   /**
-   * Call a listener with each change of the progress ("progress"), each version of the job ("change"), or its last
-   * version ("done").
+   * Call a listener with each change of the progress ("progress"), each version of the job ("change"), its last
+   * version ("done"), each question that it asks, also one that is open already ("question"), or each part of its
+   * output, from the beginning ("output").
    * @template {keyof JobEvents} T
    * @param {T} type
    * @param {(detail: JobEvents[T]) => void} listener
    * @returns {() => void} removes the listener
    */
   on(type, listener) {
+    if (type === "output" || type === "question") return this.#actions.on(this.#job, type, listener);
     return this.#job.on(type, listener);
   }
 

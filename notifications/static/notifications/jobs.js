@@ -24,6 +24,7 @@ export class Jobs {
     readResult: (item, signal) => this.#readResult(item, signal),
     cancel: (job) => this.#cancel(job),
     retry: (job) => this.#start((next) => this.#retry(job, next)),
+    on: (job, type, listener) => this.#on(job, type, listener),
   };
 
   /**
@@ -34,6 +35,7 @@ export class Jobs {
    * @param {typeof import("./job_handle.js").FollowedJob} options.FollowedJob
    * @param {Clock} options.clock
    * @param {(id: string) => string} options.jobUrl
+   * @param {(name: string) => Promise<any>} options.loadModules the modules that few pages need
    */
   constructor(options) {
     this.#options = options;
@@ -128,6 +130,21 @@ export class Jobs {
   async #retry(job, next) {
     const href = this.#requireLink(await job.getItem(), "retry");
     await this.#request(next, href, { method: "POST" });
+  }
+
+  /**
+   * Listen to what few pages need. Its script is loaded first.
+   * @param {FollowedJob} job
+   * @param {"output"|"question"} type
+   * @param {(detail: any) => void} listener
+   */
+  #on(job, type, listener) {
+    const controller = new AbortController();
+    const options = { ...this.#options, jobs: this, signal: controller.signal };
+    void options
+      .loadModules("output")
+      .then((modules) => modules.job_events.listen(job, type, listener, options, modules));
+    return () => controller.abort();
   }
 
   /**
