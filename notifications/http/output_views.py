@@ -66,7 +66,9 @@ async def job_output(request: HttpRequest, id: UUID) -> HttpResponseBase:
         # GZipMiddleware would buffer events until it has a block of them.
         request.META.pop("HTTP_ACCEPT_ENCODING", None)
         slot = require_wait_slot(("output", asked.user), MAX_READERS)
-        return _set_headers(set_event_headers(StreamingHttpResponse(_stream(asked, slot))), asked.part)
+        response = set_event_headers(StreamingHttpResponse(_stream(asked, slot)))
+        response["Cache-Control"] = "no-cache, no-store"  # The protocol requires the first one.
+        return _set_headers(response, asked.part)
     part = asked.part
     if asked.live == LONG_POLL and part.is_last and not part.data and not part.is_closed:
         part = await _poll(asked)
@@ -161,6 +163,7 @@ def _part_response(
 
 def _set_headers(response: Any, part: OutputPart) -> Any:
     response["X-Content-Type-Options"] = "nosniff"
+    response["Cross-Origin-Resource-Policy"] = "same-origin"
     if response.streaming:
         return response
     response["Stream-Next-Offset"] = format_offset(part.end)

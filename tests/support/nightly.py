@@ -24,6 +24,7 @@ NIGHTLY = {
         "browser/test_inbox.py::test_no_problem_of_accessibility[380-light]",
         "browser/test_inbox.py::test_no_problem_of_accessibility[1280-dark]",
         "commands/test_doctor_engines.py::test_celery_with_a_broker_that_never_answers",
+        "conformance/test_durable_streams.py::*[daphne]",
         "contrib/celery/test_adoption.py::test_tasks_of_a_package_by_the_settings",
         "contrib/celery/test_adoption.py::test_the_projects_run_without_this_app",
         "contrib/celery/test_groups.py::test_after_a_rollback_the_batch_of_the_workers_ends",

@@ -127,13 +127,12 @@ class OutputEvents(EventStream):
         if part.data or part.is_closed or not self.has_begun:
             self.has_begun, self.offset, self.cursor = True, part.end, next_cursor(self.cursor)
             offset = format_offset(part.end)
-            control: dict[str, Any] = {"streamNextOffset": offset, "streamCursor": self.cursor}
+            control: dict[str, Any] = {"streamNextOffset": offset}
+            control |= {"streamClosed": True} if part.is_closed else {"streamCursor": self.cursor}
             if part.is_last:
                 control["upToDate"] = True
-            if part.is_closed:
-                control["streamClosed"] = True
             # The id is for the EventSource of browsers, which knows no offsets.
-            self._append_bytes(f"event: control\nid: {offset}\ndata: {json.dumps(control)}\n\n".encode())
+            self._append_bytes(f"event: control\ndata:{json.dumps(control)}\nid: {offset}\n\n".encode())
         if part.is_closed:
             self._end(DRAIN_TIMEOUT_SECONDS)
         else:
@@ -148,8 +147,7 @@ def _data_event(part: OutputPart) -> bytes:
     """Return the event of a part, which is encoded once for all readers."""
     event: bytes | None = part.__dict__.get("event")
     if event is None:
-        # Lines end with \\n only, as they are stored.
-        event = part.__dict__["event"] = (
-            b"event: data\ndata: " + part.data.replace(b"\n", b"\ndata: ") + b"\n\n"
-        )
+        # Lines end with \\n only, as they are stored. Readers take away the first space of a line.
+        lines = (b"\n" + part.data).replace(b"\n", b"\ndata:").replace(b"\ndata: ", b"\ndata:  ")
+        event = part.__dict__["event"] = b"event: data" + lines + b"\n\n"
     return event
