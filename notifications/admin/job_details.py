@@ -21,6 +21,7 @@ from notifications.admin.job_attempts import read_attempts
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
 from notifications.deliveries.calls import events_of_calls
+from notifications.jobs.output_parts import read_end
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification
 from notifications.streams import listing
@@ -28,6 +29,8 @@ from notifications.templatetags.notifications import csp_nonce
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
+#: Characters of the end of an output that are shown.
+MAX_OUTPUT_CHARS = 20_000
 #: How far the number of a job's notification may be from that of its end: they are numbered in one transaction.
 MAX_NUMBERS_BETWEEN = 500
 
@@ -76,6 +79,8 @@ class JobDetailsMixin(_ModelAdmin):
             shows_results = request.user.has_perm("notifications.view_job_arguments")
             context["steps"] = read_steps(job, with_results=shows_results)
             context["shows_results"] = shows_results
+            if shows_results:
+                context["output"], context["is_output_cut"] = read_end(job.pk, MAX_OUTPUT_CHARS)
         if job is not None and not job.done:
             name = f"{self.admin_site.name}:notifications_job_state"
             context |= {"job": job, "state": self.state_now(job), "nonce": csp_nonce({}, request)}

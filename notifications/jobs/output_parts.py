@@ -10,11 +10,14 @@ from uuid import UUID
 
 from notifications.db.transactions import database
 from notifications.exceptions import JobDoesNotExist
+from notifications.jobs.transitions.output_storage import MARK
 from notifications.models import Job, OutputChunk
 from notifications.states import DONE
 
 #: Bytes of a part, but for the rest of its last chunk, and chunks that are read for it.
 MAX_PART_BYTES, MAX_PART_CHUNKS = 256 * 1024, 2_000
+#: What lines of the app begin with for operators, in place of ``MARK``.
+PLAIN_MARK = "--- "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,11 @@ class OutputPart:
     def text(self) -> str:
         return self.data.decode()
 
+    @property
+    def plain_text(self) -> str:
+        """The text for operators: lines of the app begin with ``PLAIN_MARK``."""
+        return self.text.replace(MARK, PLAIN_MARK)
+
 
 def has_output(job: UUID) -> bool:
     """Return whether a job has written anything."""
@@ -52,7 +60,7 @@ def read_parts(user: Any, job: UUID, offsets: Iterable[int]) -> dict[int, Output
     Raises ``JobDoesNotExist``.
     """
     # Before the chunks: the last of them and the end of the job are stored in one transaction.
-    is_done = _is_done(user, job)
+    is_done = _is_done(job, user=user)
     return {offset: _read_part(job, offset, 0, is_done) for offset in offsets}
 
 
@@ -61,7 +69,7 @@ def read_part(user: Any, job: UUID, offset: int | None) -> OutputPart:
 
     Raises ``JobDoesNotExist``, and ValueError for an offset beyond the end or inside a character.
     """
-    is_done = _is_done(user, job)
+    is_done = _is_done(job, user=user)
     chunks = OutputChunk.objects.using(database()).filter(job=job).order_by("-start")
     chunk = (chunks if offset is None else chunks.filter(start__lte=offset)).first()
     end = chunk.start + len(chunk.text.encode()) if chunk else 0
@@ -77,8 +85,28 @@ def read_part(user: Any, job: UUID, offset: int | None) -> OutputPart:
     return part
 
 
-def _is_done(user: Any, job: UUID) -> bool:
-    for state in Job.objects.using(database()).filter(pk=job, user=user).values_list("state", flat=True):
+def read_next(job: UUID, offset: int) -> OutputPart:
+    """Return the part of a job of any user, for operators, from an offset as in ``read_parts()``.
+
+    Raises ``JobDoesNotExist``.
+    """
+    return _read_part(job, offset, 0, _is_done(job))
+
+
+def read_end(job: UUID, max_chars: int) -> tuple[str, bool]:
+    """Return the end of the output of a job of any user, for operators, and whether there is more before it."""
+    rows = OutputChunk.objects.using(database()).filter(job=job).order_by("-start")
+    chunks: list[str] = []
+    for text in rows.values_list("text", flat=True)[:MAX_PART_CHUNKS].iterator(100):
+        chunks.insert(0, text)
+        if sum(map(len, chunks)) > max_chars:
+            break
+    text = "".join(chunks).replace(MARK, PLAIN_MARK)
+    return text[-max_chars:], len(text) > max_chars or len(chunks) == MAX_PART_CHUNKS
+
+
+def _is_done(job: UUID, **owner: Any) -> bool:
+    for state in Job.objects.using(database()).filter(pk=job, **owner).values_list("state", flat=True):
         return state in DONE
     raise JobDoesNotExist(job)
 

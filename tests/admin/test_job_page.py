@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from django.utils import timezone
 
-from notifications.admin import job_attempts
+from notifications.admin import job_attempts, job_details
 from notifications.admin.arguments import describe_arguments
 from notifications.api import notify, policy
 from notifications.compat import task
@@ -14,7 +14,7 @@ from notifications.ids import uuid7
 from notifications.jobs.redaction import HIDDEN, is_secret
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
-from tests.jobs import tasks
+from tests.jobs import output_tasks, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,6 +69,18 @@ def test_arguments_and_result_need_a_permission(client, sign_in_staff, may):
     assert ("&quot;Ada&quot;" in text) is may
     assert ("{&quot;paid&quot;:" in text) is may
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_output_needs_a_permission(client, sign_in_staff, may, monkeypatch):
+    """Its end is shown, with lines of the app as text."""
+    monkeypatch.setattr(job_details, "MAX_OUTPUT_CHARS", 30)
+    sign_in_staff("view_job", *["view_job_arguments"] * may)
+    id = output_tasks.write.enqueue("begin " * 10, "<b>end</b>").id
+    run_jobs()
+    text = page(client, id).text
+    assert ("begin &lt;b&gt;end&lt;/b&gt;" in text) is may
+    assert ("The end of it." in text) is may
 
 
 @pytest.mark.parametrize("may", [True, False])

@@ -16,9 +16,10 @@ from notifications.management.subcommands import job_changes
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
-from tests.jobs import tasks
+from tests.jobs import output_tasks, tasks
 from tests.jobs.conftest import longest_backoff  # noqa: F401 (an autouse fixture)
 from tests.support.claims import claim_rows
+from tests.support.driver import driver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,6 +105,40 @@ class TestShow:
     def test_an_unknown_job(self):
         with pytest.raises(CommandError, match=r"may have been pruned; `manage.py notifications jobs list`"):
             run("show", uuid.uuid4())
+
+
+class TestOutput:
+    def test_what_a_job_has_written(self, user):
+        id = output_tasks.write.using(owner=user).enqueue("one\n", "two \x1b[31m").id
+        run_jobs()
+        assert run("output", id) == "one\ntwo \\u001b[31m"
+        assert run_json("output", id) == [{"text": "one\ntwo \x1b[31m"}]
+
+    def test_attempts(self, user):
+        """Lines of the app have no control character."""
+        id = output_tasks.fail_twice.using(owner=user).enqueue().id
+        for _ in range(3):
+            run_jobs()
+            Job.objects.filter(state="queued").update(run_after=None)
+        assert run("output", id) == "text 1\n--- attempt 2\ntext 2\n--- attempt 3\ntext 3"
+
+    def test_an_unknown_job(self):
+        with pytest.raises(CommandError, match=r"may have been pruned"):
+            run("output", uuid.uuid4())
+
+    def test_it_follows_until_the_job_is_done(self, site):
+        """What another process writes, as it comes, and nothing twice; then it exits with 0."""
+        with driver(site, "tests.browser.output_actions") as writer:
+            job = writer.call("start_job")
+            writer.call("write", id=job, text="first\n")
+            following = site.start("output", "manage.py", "notifications", "jobs", "output", job)
+            following.wait_for_line("first")
+            writer.call("write", id=job, text="second\n")
+            following.wait_for_line("second")
+            writer.call("write", id=job, text="last")
+            writer.call("end", id=job, state="succeeded")
+        assert following.popen.wait(60) == 0
+        assert following.output == "first\nsecond\nlast"
 
 
 class TestCancelAndRetry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -26,6 +27,7 @@ from notifications.management.management_command import ManagementCommand, commo
 from notifications.management.subcommands import bulk_changes, job_answers
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_history import describe_history, history_item
+from notifications.management.subcommands.job_output import follow_output
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Job
 from notifications.operations import unserved_engines
@@ -44,6 +46,7 @@ class JobsCommand(ManagementCommand):
     examples = (
         "list --state failed --queue mail --limit 10",
         "show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
+        "output 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "retry --state failed --queue mail",
         "cancel --queue mail --user ada",
@@ -66,6 +69,10 @@ class JobsCommand(ManagementCommand):
             "show", help="show one job, with its steps, attempts and tracebacks", parents=inherited
         )
         show.add_argument("id", type=job_id)
+        output = verbs.add_parser(
+            "output", help="print what a job writes, until it is done or Ctrl-C", parents=inherited
+        )
+        output.add_argument("id", type=job_id)
         for verb, help_text in (
             ("cancel", "cancel queued jobs, and request that running ones end"),
             ("retry", "queue failed or cancelled jobs again"),
@@ -166,6 +173,13 @@ class JobsCommand(ManagementCommand):
                 self.stdout.write(f"{name + ':':<13} {value}")
         for line in describe_history(job):
             self.stdout.write(line)
+
+    def output(self, id: UUID, **options: Any) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            for text in follow_output(id):
+                line = json.dumps({"text": text}) + "\n" if options["json"] else text
+                self.stdout.write(line, ending="")
+                self.stdout.flush()
 
     def tail(self, queue: str | None, user: str | None, **options: Any) -> None:
         key = None if user is None else user_key_of(user)
