@@ -94,7 +94,10 @@ def read_next(job: UUID, offset: int) -> OutputPart:
 
 
 def read_end(job: UUID, max_chars: int) -> tuple[str, bool]:
-    """Return the end of the output of a job of any user, for operators, and whether there is more before it."""
+    """Return the end of the output of a job of any user, and whether there is more before it.
+
+    For operators. It begins with a whole line if it has several.
+    """
     rows = OutputChunk.objects.using(database()).filter(job=job).order_by("-start")
     chunks: list[str] = []
     for text in rows.values_list("text", flat=True)[:MAX_PART_CHUNKS].iterator(100):
@@ -102,7 +105,10 @@ def read_end(job: UUID, max_chars: int) -> tuple[str, bool]:
         if sum(map(len, chunks)) > max_chars:
             break
     text = "".join(chunks).replace(MARK, PLAIN_MARK)
-    return text[-max_chars:], len(text) > max_chars or len(chunks) == MAX_PART_CHUNKS
+    if len(text) <= max_chars and len(chunks) < MAX_PART_CHUNKS:
+        return text, False
+    end = text[-max_chars:]
+    return end[end.find("\n") + 1 :], True
 
 
 def _is_done(job: UUID, **owner: Any) -> bool:

@@ -76,10 +76,10 @@ def test_output_needs_a_permission(client, sign_in_staff, may, monkeypatch):
     """Its end is shown, with lines of the app as text."""
     monkeypatch.setattr(job_details, "MAX_OUTPUT_CHARS", 30)
     sign_in_staff("view_job", *["view_job_arguments"] * may)
-    id = output_tasks.write.enqueue("begin " * 10, "<b>end</b>").id
+    id = output_tasks.write.enqueue("begin " * 10, "\n", "<b>end</b>").id
     run_jobs()
     text = page(client, id).text
-    assert ("begin &lt;b&gt;end&lt;/b&gt;" in text) is may
+    assert (">&lt;b&gt;end&lt;/b&gt;</pre>" in text) is may
     assert ("The end of it." in text) is may
 
 
