@@ -341,10 +341,12 @@ def test_number_of_queries(admin_client):
         tasks.noop.using(queue_name="other" if number % 2 else "default").enqueue()
         add_worker()
     fail_jobs(2)
-    admin_client.get(PAGE)  # content types and the difference of the clocks are cached
-    with CaptureQueriesContext(connection) as queries:
-        assert admin_client.get(PAGE).status_code == 200
-    assert len(queries) <= MAX_QUERIES_OF_PAGE
+    counts = []
+    for _ in range(3):  # Content types and the difference of the clocks are cached, the latter for seconds.
+        with CaptureQueriesContext(connection) as queries:
+            assert admin_client.get(PAGE).status_code == 200
+        counts.append(len(queries))
+    assert min(counts) <= MAX_QUERIES_OF_PAGE
 
 
 def test_fragment_with_an_etag(admin_client):
