@@ -51,6 +51,7 @@ PATHS_BY_MARKER = {
         "docs/test_engines.py",
         "docs/test_from_django_celery_results.py",
         "docs/test_tutorial.py",
+        "docs/test_waiting_jobs.py",
         "http/test_schemathesis.py",
         "contrib/celery/test_kills.py",
         "contrib/celery/test_rabbitmq.py",
