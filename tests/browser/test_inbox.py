@@ -24,7 +24,13 @@ for n in range(1, {count} + 1): notify(user, f"Number {{n}}", url="/check/", cat
 def inbox_page(site_server, page):
     """Return a page with the inbox of a user with five notifications, Number 5 first."""
     site_server.python(CREATE.format(count=5))
-    return visit(page, site_server.url, "/notifications/")
+    return wait_for_keys(visit(page, site_server.url, "/notifications/"))
+
+
+def wait_for_keys(page):
+    """Wait until keys act: the script of the inbox may be loaded after the page is connected."""
+    page.locator("[data-shortcuts]").wait_for()
+    return page
 
 
 def rows(page):
@@ -164,7 +170,7 @@ def test_what_is_read_leaves_the_view_unread(inbox_page):
     """And comes back by *Undo*."""
     page = inbox_page
     page.get_by_role("link", name=re.compile("^Unread")).click()
-    wait_until_live(page)
+    wait_for_keys(wait_until_live(page))
     for key in ("j", "j", "Shift+I"):
         page.keyboard.press(key)
     expect(rows(page)).to_have_count(4)
@@ -281,7 +287,7 @@ def test_keys_change_nothing_that_is_done(site_server, inbox_page):
     page = inbox_page
     page.get_by_role("button", name="Move all to Done").click()
     page.get_by_role("link", name="Done", exact=True).click()
-    wait_until_live(page)
+    wait_for_keys(wait_until_live(page))
     posts = []
     page.on("request", lambda request: request.method == "POST" and posts.append(request.url))
     for key in ("j", "u", "e", "Shift+I", "j"):
