@@ -29,9 +29,11 @@ def listen():
 
 listen()
 """
+# A process that the listener has forked ends with it.
 WAIT = """
-while True:
-    time.sleep(60)
+parent = os.getppid()
+while os.getppid() == parent:
+    time.sleep(0.5)
 """
 RING = """
 import time
