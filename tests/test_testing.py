@@ -194,8 +194,9 @@ class RunUntilIdleTests(TestCase):
     def test_retries(self):
         """A job that fails each time has as many attempts as its policy allows."""
         result = tasks.busy.enqueue(9)
-        self.assertEqual(run_jobs(), 1)
-        self.assertEqual(run_until_idle(), 3)
+        first = run_jobs()  # The pause before the next attempt may be shorter than this takes.
+        self.assertLess(first, 4)
+        self.assertEqual(first + run_until_idle(), 4)
         self.assertEqual(Job.objects.get(id=result.id).state, "failed")
         self.assertEqual(Attempt.objects.count(), 4)
 
