@@ -29,8 +29,8 @@ from notifications.templatetags.notifications import csp_nonce
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
-#: Characters of the end of an output that are shown.
-MAX_OUTPUT_CHARS = 20_000
+#: Bytes of the end of an output that are shown, and those of its last chunk.
+MAX_OUTPUT_BYTES = 20_000
 #: How far the number of a job's notification may be from that of its end: they are numbered in one transaction.
 MAX_NUMBERS_BETWEEN = 500
 
@@ -80,7 +80,7 @@ class JobDetailsMixin(_ModelAdmin):
             context["steps"] = read_steps(job, with_results=shows_results)
             context["shows_results"] = shows_results
             if shows_results:
-                context["output"], context["is_output_cut"] = read_end(job.pk, MAX_OUTPUT_CHARS)
+                context["output"], context["is_output_cut"] = read_end(job.pk, MAX_OUTPUT_BYTES)
         if job is not None and not job.done:
             name = f"{self.admin_site.name}:notifications_job_state"
             context |= {"job": job, "state": self.state_now(job), "nonce": csp_nonce({}, request)}

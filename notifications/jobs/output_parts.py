@@ -93,22 +93,19 @@ def read_next(job: UUID, offset: int) -> OutputPart:
     return _read_part(job, offset, 0, _is_done(job))
 
 
-def read_end(job: UUID, max_chars: int) -> tuple[str, bool]:
-    """Return the end of the output of a job of any user, and whether there is more before it.
+def read_end(job: UUID, max_bytes: int) -> tuple[str, bool]:
+    """Return about this much of the end of the output of a job of any user, and whether there is more before it.
 
     For operators. It begins with a whole line if it has several.
     """
     rows = OutputChunk.objects.using(database()).filter(job=job).order_by("-start")
-    chunks: list[str] = []
-    for text in rows.values_list("text", flat=True)[:MAX_PART_CHUNKS].iterator(100):
-        chunks.insert(0, text)
-        if sum(map(len, chunks)) > max_chars:
-            break
-    text = "".join(chunks).replace(MARK, PLAIN_MARK)
-    if len(text) <= max_chars and len(chunks) < MAX_PART_CHUNKS:
-        return text, False
-    end = text[-max_chars:]
-    return end[end.find("\n") + 1 :], True
+    last = rows.values_list("start", flat=True).first()
+    if last is None:
+        return "", False
+    chunks = rows.filter(start__gt=last - max_bytes).values_list("start", "text")[:MAX_PART_CHUNKS]
+    starts, texts = zip(*reversed(chunks), strict=True)
+    text = "".join(texts).replace(MARK, PLAIN_MARK)
+    return (text[text.find("\n") + 1 :], True) if starts[0] else (text, False)
 
 
 def _is_done(job: UUID, **owner: Any) -> bool:

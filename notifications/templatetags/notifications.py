@@ -61,7 +61,8 @@ MODULES = (
     "toasts",
     "forms",
 )
-#: By element: loaded where the page has one, and later if one is inserted.
+#: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
+#: a job that few pages need.
 LAZY_MODULES = {
     "inbox": ("inbox", "inbox_list", "shortcuts"),
     "job": ("job_element", "job_texts"),
@@ -235,7 +236,15 @@ def _anonymous(nonce: str) -> dict[str, Any]:
         entry_module, modules = _module_url(ENTRY_MODULE), _module_urls(CORE_MODULES)
     else:
         entry_module, modules = _module_url("bundle/entry"), _module_urls(["bundle/page"])
-    return {"nonce": nonce, "entry_module": entry_module, "client_data": {"modules": modules}}
+    client_data = {"modules": modules, "lazy_modules": {"output": _lazy_modules()["output"]}}
+    return {"nonce": nonce, "entry_module": entry_module, "client_data": client_data}
+
+
+def _lazy_modules() -> dict[str, dict[str, str]]:
+    """Return the URLs of the modules in ``LAZY_MODULES``, or of their bundles."""
+    if _uses_modules():
+        return {element: _module_urls(names) for element, names in LAZY_MODULES.items()}
+    return {element: _module_urls([f"bundle/{element}"]) for element in LAZY_MODULES}
 
 
 def _scripts() -> tuple[str, dict[str, str], dict[str, dict[str, str]]]:
@@ -244,10 +253,8 @@ def _scripts() -> tuple[str, dict[str, str], dict[str, dict[str, str]]]:
     A bundle contains the entry module and the others; the entry module then imports the script that it is in.
     """
     if _uses_modules():
-        lazy = {element: _module_urls(names) for element, names in LAZY_MODULES.items()}
-        return _module_url(ENTRY_MODULE), _module_urls(MODULES), lazy
-    lazy = {element: _module_urls([f"bundle/{element}"]) for element in LAZY_MODULES}
-    return _module_url("bundle/page"), _module_urls(["bundle/page"]), lazy
+        return _module_url(ENTRY_MODULE), _module_urls(MODULES), _lazy_modules()
+    return _module_url("bundle/page"), _module_urls(["bundle/page"]), _lazy_modules()
 
 
 def _stylesheet_url() -> str:

@@ -73,13 +73,14 @@ def test_arguments_and_result_need_a_permission(client, sign_in_staff, may):
 
 @pytest.mark.parametrize("may", [True, False])
 def test_output_needs_a_permission(client, sign_in_staff, may, monkeypatch):
-    """Its end is shown, with lines of the app as text."""
-    monkeypatch.setattr(job_details, "MAX_OUTPUT_CHARS", 30)
+    """Its end is shown, in whole lines."""
+    monkeypatch.setattr(job_details, "MAX_OUTPUT_BYTES", 100)
     sign_in_staff("view_job", *["view_job_arguments"] * may)
-    id = output_tasks.write.enqueue("begin " * 10, "\n", "<b>end</b>").id
+    id = output_tasks.write.enqueue("begin " * 4_000, "\n", "line\n" * 20, "<b>end</b>").id
     run_jobs()
     text = page(client, id).text
-    assert (">&lt;b&gt;end&lt;/b&gt;</pre>" in text) is may
+    shown = ">" + "line\n" * 20 + "&lt;b&gt;end&lt;/b&gt;</pre>"
+    assert (shown in text) is may
     assert ("The end of it." in text) is may
 
 

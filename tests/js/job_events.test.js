@@ -51,6 +51,7 @@ test("a listener that is removed before its script is loaded gets nothing", asyn
   const { questions, remove } = listen(page, asking(1));
   remove();
   await settled();
+  sendJob(page, asking(2, "2"));
   assert.deepEqual(questions, []);
 });
 
@@ -83,4 +84,33 @@ test("a question that was answered before is refused", async () => {
     status: 409,
     message: "Ada answered Ship.",
   });
+});
+
+test("a question that others were asked is refused without a request", async () => {
+  const page = livePage({ modules });
+  const { questions } = listen(page, asking(1, "1", { links: { answer: null, page: "/n/jobs/1/" } }));
+  await settled();
+  await assert.rejects(questions[0].answer("yes"), { name: "RequestRefused", status: 403 });
+});
+
+test("output is not read without an address, and not after its listener was removed", async () => {
+  const readers = [];
+  const output_reader = { readOutput: (options) => readers.push(options) };
+  const page = livePage({ modules: { job_events, output_reader } });
+  page.jobs.job(job(1)).on("output", () => undefined)();
+  await settled();
+  assert.equal(readers.length, 0);
+  const parts = [];
+  const remove = page.jobs.job(job(1)).on("output", (part) => parts.push(part));
+  await settled();
+  readers[0].take([{ text: "a", mark: "" }], "1", "a");
+  await settled();
+  remove();
+  readers[0].take([{ text: "b", mark: "" }], "2", "b");
+  await settled();
+  assert.deepEqual(parts, [{ text: "a", mark: "" }]);
+  const anonymous = livePage({ modules: { job_events, output_reader }, jobUrl: () => "" });
+  anonymous.jobs.job(job(1)).on("output", () => undefined);
+  await settled();
+  assert.equal(readers.length, 1);
 });

@@ -16,6 +16,7 @@ export function makePage({
   random = () => 0.5,
   hasUser = true,
   modules = {},
+  jobUrl = (id) => `/n/api/jobs/${id}/`,
 } = {}) {
   const clock = new FakeClock();
   const sockets = [];
@@ -49,7 +50,7 @@ export function makePage({
     errors,
     FollowedJob,
     clock,
-    jobUrl: (id) => `/n/api/jobs/${id}/`,
+    jobUrl,
     loadModules: async () => modules,
   });
   return { client, stream, clock, sockets, net, changes, states, jobs, last: () => sockets.at(-1) };

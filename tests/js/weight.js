@@ -11,7 +11,7 @@ for (const [what, text, budget] of [
   ["every page", read("bundle/page.js"), 13_990], // It answers questions in place, and counts them.
   ["inbox page, besides", read("bundle/inbox.js"), 3_200], // It loads older rows in place, and returns to a row that was followed.
   ["page with jobs, besides", read("bundle/job.js"), 2_400],
-  ["page with output, besides", read("bundle/output.js"), 2_000],
+  ["page with output, besides", read("bundle/output.js"), 2_100],
   ["anonymous page, until it uses the client", read("bundle/entry.js"), 600],
   ["style sheet", read("bundle/notifications.css"), 5_100],
 ]) {

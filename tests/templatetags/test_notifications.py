@@ -96,7 +96,8 @@ def test_anonymous_user():
     elements = render(request=request)
     assert [tag for tag, _ in elements.all] == ["script", "script"]
     assert set(script(elements)) == {"type", "src", "data-notifications"}
-    assert list(client_data(elements)) == ["modules"]
+    assert client_data(elements).keys() == {"modules", "lazy_modules"}
+    assert list(client_data(elements)["lazy_modules"]) == ["output"]  # of job.on("output")
     assert list(client_data(elements)["modules"]) == ["bundle/page"]
     assert "CSRF_COOKIE" not in request.META
     assert render(tag="notifications script=False").all == []

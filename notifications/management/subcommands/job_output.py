@@ -14,6 +14,13 @@ from notifications.jobs.output_parts import read_next
 POLL_INTERVAL_SECONDS = 0.5
 
 
+def no_such_job(job: UUID) -> CommandError:
+    return CommandError(
+        f"There is no job {job}. It may have been pruned; "
+        "`manage.py notifications jobs list` shows the existing ones."
+    )
+
+
 def follow_output(job: UUID) -> Iterator[str]:
     """Yield the output of a job of any user, until the job is done."""
     offset, is_closed = 0, False
@@ -21,10 +28,7 @@ def follow_output(job: UUID) -> Iterator[str]:
         try:
             part = read_next(job, offset)
         except JobDoesNotExist:
-            raise CommandError(
-                f"There is no job {job}. It may have been pruned; "
-                "`manage.py notifications jobs list` shows the existing ones."
-            ) from None
+            raise no_such_job(job) from None
         offset, is_closed = part.end, part.is_closed
         if part.data:
             yield part.plain_text

@@ -27,7 +27,7 @@ from notifications.management.management_command import ManagementCommand, commo
 from notifications.management.subcommands import bulk_changes, job_answers
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_history import describe_history, history_item
-from notifications.management.subcommands.job_output import follow_output
+from notifications.management.subcommands.job_output import follow_output, no_such_job
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Job
 from notifications.operations import unserved_engines
@@ -144,10 +144,7 @@ class JobsCommand(ManagementCommand):
     def show(self, id: UUID, **options: Any) -> None:
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
-            raise CommandError(
-                f"There is no job {id}. It may have been pruned; "
-                "`manage.py notifications jobs list` shows the existing ones."
-            )
+            raise no_such_job(id)
         if options["json"]:
             self.stdout.write(json.dumps({**item(job), **history_item(job)}))
             return

@@ -7,7 +7,8 @@
  * @property {import("./client.js").Client} client
  * @property {import("./jobs.js").Jobs} jobs
  * @property {import("./connection.js").Clock} clock
- * @property {(id: string) => string} jobUrl
+ * @property {(id: string) => string} jobUrl "" on anonymous pages
+ * @property {typeof import("./requests.js")} errors
  * @property {AbortSignal} signal removes the listener
  */
 
@@ -20,6 +21,7 @@
  * @param {{output_reader: typeof import("./output_reader.js")}} modules
  */
 export function listen(job, type, listener, options, { output_reader }) {
+  if (options.signal.aborted) return;
   if (type === "question") listenToQuestions(job, listener, options);
   else listenToOutput(job, listener, options, output_reader).catch(() => undefined); // The promises of the handle tell why.
 }
@@ -29,23 +31,28 @@ export function listen(job, type, listener, options, { output_reader }) {
  * @param {(question: Question) => void} listener
  * @param {Options} options
  */
-function listenToQuestions(job, listener, { jobs, signal }) {
+function listenToQuestions(job, listener, { jobs, errors, signal }) {
   /** @type {string|undefined} */
   let asked;
   const update = (/** @type {import("./client.js").JobItem|null} */ item) => {
     const waiting = item?.waiting;
     if (waiting?.kind !== "question" || waiting.id === asked) return;
     asked = waiting.id;
-    const answer = (/** @type {any} */ value) => {
+    const { choices, links } = waiting;
+    const answer = async (/** @type {any} */ value) => {
+      if (!links.answer) {
+        const detail = "You may not answer this question: it was asked of others.";
+        throw new errors.RequestRefused({ type: "about:blank", title: "Forbidden", status: 403, detail });
+      }
       const headers = { "Content-Type": "application/json" };
-      const body = JSON.stringify(waiting.choices ? { value } : value);
-      return jobs.send(waiting.links.answer ?? "", { method: "POST", headers, body });
+      const body = JSON.stringify(choices ? { value } : value);
+      return jobs.send(links.answer, { method: "POST", headers, body });
     };
     listener({ ...waiting, answer });
   };
   const remove = job.on("change", update);
   signal.addEventListener("abort", remove);
-  if (!signal.aborted) update(job.item);
+  update(job.item);
 }
 
 /**
@@ -56,8 +63,12 @@ function listenToQuestions(job, listener, { jobs, signal }) {
  */
 async function listenToOutput(job, listener, { client, jobs, clock, jobUrl, signal }, { readOutput }) {
   const id = await job.acceptance.promise;
-  if (!id) return; // The response was the result.
-  const take = (/** @type {import("./output_reader.js").OutputPart[]} */ parts) =>
-    parts.forEach((part) => void listener(part));
+  // Without an id the response was the result.
+  if (!id || !jobUrl(id) || signal.aborted) return;
+  /** @type {import("./output_reader.js").Take} */
+  const take = (parts) => {
+    // One by one: an error of the listener costs it no other part.
+    for (const part of parts) queueMicrotask(() => signal.aborted || listener(part));
+  };
   readOutput({ id, url: jobUrl(id), client, jobs, clock, signal, take });
 }
