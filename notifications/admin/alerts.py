@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from notifications.admin.mixins import ReadOnlyMixin
+from notifications.admin.mixins import ReadOnlyMixin, reports_database_errors
 from notifications.models import Alert
+from notifications.operations.alerts.episodes import MAX_OPEN_ALERTS, acknowledge
 from notifications.operations.alerts.texts import detail_of
 
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
-    list_display = ("kind", "subject", "text", "opened_at", "closed_at")
+    list_display = ("kind", "subject", "text", "opened_at", "closed_at", "acknowledged_by")
     list_filter = ("kind", "opened_at")
     ordering = ("-id",)
     show_full_result_count = False
-    fields = ("kind", "subject", "text", "opened_at", "seen_at", "closed_at")
+    actions = ("acknowledge_alerts",)
+    fields = (
+        *("kind", "subject", "text", "opened_at", "seen_at", "closed_at"),
+        *("acknowledged_at", "acknowledged_by"),
+    )
+
+    def has_acknowledge_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may acknowledge alerts, by the permission to change them."""
+        return request.user.has_perm("notifications.change_alert")
+
+    @admin.action(description=_("Acknowledge selected alerts"), permissions=["acknowledge"])
+    @reports_database_errors
+    def acknowledge_alerts(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
+        by = request.user.get_username()
+        changed = [alert for alert in queryset[:MAX_OPEN_ALERTS] if acknowledge(alert.pk, by=by)]
+        for alert in changed:
+            self.log_change(request, alert, "Acknowledged.")
+        if not changed:
+            text = _("No alert was acknowledged, because all of them are over or acknowledged already.")
+            return self.message_user(request, text, messages.WARNING)
+        text = ngettext(
+            "%(count)d alert was acknowledged.", "%(count)d alerts were acknowledged.", len(changed)
+        )
+        self.message_user(request, text % {"count": len(changed)}, messages.SUCCESS)
 
     @admin.display(description=_("detail"))
     def text(self, row: Alert) -> str:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db.models import TextField, Value
+from django.db.models.functions import Right
+from django.http import HttpRequest
 from django.utils import formats
 from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
 from notifications.models import Attempt, Job
+from notifications.templatetags.notifications_overview import duration
 
 #: Attempts of a job that are shown, and those that are counted, at most.
 MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
+
+#: Characters at the end of a traceback that are read for a list, and those of an error that it shows.
+MAX_END_CHARS, MAX_ERROR_CHARS = 1_000, 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +29,40 @@ class AttemptList:
     newest: list[Attempt]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastError:
+    """What a failed job raised last: the last line of its traceback, or the name of the exception, and where."""
+
+    text: str
+    location: str
+
+
+def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
+    """Set ``last_error_shown`` of the failed ones of these jobs, as far as the user may view it, in one query."""
+    attempt_of = {job.pk: job.attempt for job in jobs if job.state == Job.State.FAILED}
+    if not attempt_of or not request.user.has_perm("notifications.view_attempt"):
+        return
+    has_tracebacks = request.user.has_perm("notifications.view_traceback")
+    end = Right("traceback", MAX_END_CHARS) if has_tracebacks else Value("", output_field=TextField())
+    rows = Attempt.objects.using(database()).filter(job__in=attempt_of).annotate(end=end)
+    columns = ("job_id", "number", "exception_class_path", "outcome", "location", "end")
+    errors = {}
+    for id, number, exception, outcome, location, text in rows.values_list(*columns):
+        if number == attempt_of[id]:
+            name = exception.removeprefix("builtins.").rpartition(".")[2]
+            last_line = text.strip().rpartition("\n")[2] if name else ""
+            # The end of the traceback begins within its last line, if that is long.
+            shown = last_line if last_line.partition(":")[0].endswith(name) else ""
+            label = str(Attempt.Outcome(outcome).label)
+            errors[id] = LastError(text=_shortened(shown or name or label), location=location)
+    for job in jobs:
+        job.last_error_shown = errors.get(job.pk)  # type: ignore[attr-defined]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 1]}…"
+
+
 def read_attempts(job: Job, *, with_tracebacks: bool) -> AttemptList:
     """Return the newest ``MAX_ATTEMPTS_SHOWN`` attempts. Without ``with_tracebacks`` no traceback is read."""
     rows = Attempt.objects.using(database()).filter(job=job.pk)
@@ -30,6 +71,12 @@ def read_attempts(job: Job, *, with_tracebacks: bool) -> AttemptList:
     if not with_tracebacks:
         for attempt in newest:
             attempt.traceback = ""
+    for attempt in newest:
+        attempt.took = (  # type: ignore[attr-defined]
+            duration(max(0.0, (attempt.ended_at - attempt.started_at).total_seconds()))
+            if attempt.started_at
+            else "-"
+        )
     heading = _("Attempts that did not succeed")
     if len(newest) == MAX_ATTEMPTS_SHOWN:
         count = rows.values("pk")[: MAX_ATTEMPTS_COUNTED + 1].count()

@@ -18,11 +18,13 @@ from django.utils.translation import gettext_lazy as _
 from notifications import times
 from notifications.admin.runners import RunnerFilter
 from notifications.db.transactions import database
-from notifications.models import Attempt, Job
-from notifications.operations.matching import JobFilter
+from notifications.models import Attempt, Job, Worker
+from notifications.operations.matching import JobFilter, parse_id
 
 #: The newest rows that choices come from, and the choices that are shown at most.
 MAX_ROWS_READ, MAX_CHOICES = 300, 15
+#: The id of no job and no worker.
+NOBODY = "00000000-0000-0000-0000-000000000000"
 #: Attributes of a request that hold what two filters need.
 _NEWEST = "_notifications_newest_jobs"
 
@@ -120,7 +122,7 @@ class UserFilter(JobListFilter):
         users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: name})
         key = users.values_list("pk", flat=True).first()
         # The key of no user, of any type.
-        return {"user": str(key)} if key is not None else {"search": "00000000-0000-0000-0000-000000000000"}
+        return {"user": str(key)} if key is not None else {"search": NOBODY}
 
 
 class JobRunnerFilter(JobListFilter, RunnerFilter):
@@ -192,6 +194,42 @@ class ErrorGroupFilter(JobListFilter):
 
     def condition(self) -> dict[str, Any]:
         return {"error": self.value() or ""}
+
+
+class FailureFilter(JobListFilter):
+    """Filters failed jobs by exception and location, as the overview groups them. It is shown when it is chosen."""
+
+    title = _("failure")
+    parameter_name = "failure"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])
+
+    def condition(self) -> dict[str, Any]:
+        return {"failure": self.value() or ""}
+
+
+class WorkerFilter(JobListFilter):
+    """Filters jobs by the worker of their last attempt: its id, or the host of workers that are alive."""
+
+    title = _("worker")
+    parameter_name = "worker"
+    template = "admin/notifications/job/text_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        hosts = Worker.objects.using(database()).order_by("-id").values_list("host", flat=True)
+        return self.with_value(_most_frequent(hosts[:MAX_ROWS_READ]))
+
+    def has_output(self) -> bool:
+        return True
+
+    def condition(self) -> dict[str, Any]:
+        if not (value := self.value()):
+            return {}
+        if id := parse_id(value):
+            return {"worker": str(id)}
+        ids = Worker.objects.using(database()).filter(host=value).order_by("-id").values_list("pk", flat=True)
+        return {"worker": ",".join(map(str, ids[:MAX_ROWS_READ])) or NOBODY}
 
 
 def read_filter(changelist: Any) -> JobFilter:

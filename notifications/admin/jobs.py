@@ -7,7 +7,9 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import formats
+from django.utils.html import format_html
 from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
@@ -15,18 +17,21 @@ from django.utils.translation import gettext_lazy as _
 from notifications import serializers, times
 from notifications.admin import job_filters
 from notifications.admin.job_actions import JobActionsMixin
+from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.admin.runners import has_runners
 from notifications.db.keyset import NEWEST_FIRST
+from notifications.db.transactions import database
 from notifications.engines import label_of
 from notifications.jobs.claiming.lanes import ENGINE_LANES, ENGINE_QUARANTINED, HANDED, OBSERVED
-from notifications.models import Job
+from notifications.models import Job, Worker
 from notifications.operations import unserved_engines
 from notifications.operations.matching import JobFilter
 from notifications.operations.unserved_queues import unserved_jobs
-from notifications.states import describe_state
+from notifications.states import CLAIMABLE, describe_state
+from notifications.templatetags.notifications_overview import duration
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
 MIN_SHOWN_SECONDS = 60
@@ -36,13 +41,13 @@ MIN_SHOWN_SECONDS = 60
 class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = (
         "title",
-        "user",
-        "state_now",
-        "progress",
-        "attempts_of",
+        "task",
+        "state_cell",
+        "last_error",
+        "took",
         "queue_name",
+        "user",
         "created_at",
-        "finished_at",
     )
     list_filter = (
         job_filters.StateFilter,
@@ -51,6 +56,8 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         job_filters.TaskFilter,
         job_filters.QueueFilter,
         job_filters.UserFilter,
+        job_filters.WorkerFilter,
+        job_filters.FailureFilter,
         job_filters.JobRunnerFilter,
     )
     list_defer = ("args", "kwargs", "result", "error")
@@ -79,7 +86,12 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         ),
         (
             _("Times"),
-            {"fields": ("created_at", "queued_at", "started_at", "finished_at", "lost_at", "worker")},
+            {
+                "fields": (
+                    *("created_at", "queued_at", "started_at", "finished_at"),
+                    *("waited", "took", "lost_at", "worker_now"),
+                )
+            },
         ),
     )
 
@@ -104,12 +116,18 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         """Return whether the list without filters has all jobs: a subclass may show some of them only."""
         return type(self).get_queryset is JobAdmin.get_queryset
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        set_last_errors(request, changelist.result_list)
+        return changelist
+
     def get_list_filter(self, request: HttpRequest) -> Any:
-        """Return the filters; the one by exceptions shows what only staff who may view attempts see."""
+        """Return the filters; those by exceptions show what only staff who may view attempts see."""
         filters = super().get_list_filter(request)
         if request.user.has_perm("notifications.view_attempt"):
             return filters
-        return [spec for spec in filters if spec is not job_filters.ErrorGroupFilter]
+        of_attempts = (job_filters.ErrorGroupFilter, job_filters.FailureFilter)
+        return [spec for spec in filters if spec not in of_attempts]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = list(super().get_list_display(request))
@@ -137,6 +155,59 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
                 _("Queued in %(engine)s for %(time)s") if words["time"] else _("Queued in %(engine)s")
             ) % words
         return describe_state(job)
+
+    @admin.display(description=_("task"), ordering=None)
+    def task(self, job: Job) -> str:
+        """Return the name of the task and of its module; the whole path is its tooltip."""
+        return format_html('<span title="{}">{}</span>', job.task_path, short_path(job.task_path))
+
+    @admin.display(description=_("state"))
+    def state_cell(self, job: Job) -> str:
+        """Return the state, and while the job is active, or after a retry, how far it is."""
+        parts = []
+        if job.attempt > 1 or (job.attempt and job.max_attempts > 1 and not job.done):
+            words = {"attempt": job.attempt, "most": job.max_attempts}
+            parts.append(_("attempt %(attempt)d of %(most)d") % words)
+        if not job.done and job.progress_current is not None:
+            parts.append(self.progress(job))
+        if not parts:
+            return self.state_now(job)
+        detail = " · ".join(parts)
+        return format_html('{}<br><span class="quiet">{}</span>', self.state_now(job), detail)
+
+    @admin.display(description=_("error"), empty_value="")
+    def last_error(self, job: Job) -> str | None:
+        """Return the last line of the traceback of a failed job, with a link to the whole, as far as it is shown."""
+        error = getattr(job, "last_error_shown", None)
+        if not error:
+            return None
+        name = f"{self.admin_site.name}:notifications_job_change"
+        url = f"{reverse(name, args=[job.pk])}#attempts-heading"
+        return format_html('<a href="{}" title="{}">{}</a>', url, error.location, error.text)
+
+    @admin.display(description=_("took"), empty_value="-")
+    def took(self, job: Job) -> str | None:
+        """Return how long the last attempt took, or has taken up to now."""
+        if job.started_at is None or job.state in CLAIMABLE:
+            return None
+        end = job.finished_at or (times.now() if job.state == Job.State.RUNNING else None)
+        return duration(max(0.0, (end - job.started_at).total_seconds())) if end else None
+
+    @admin.display(description=_("waited"), empty_value="-")
+    def waited(self, job: Job) -> str | None:
+        """Return how long the job waited before its last attempt, from when it was due."""
+        due = max(filter(None, (job.queued_at, job.run_after)))
+        return duration(max(0.0, (job.started_at - due).total_seconds())) if job.started_at else None
+
+    @admin.display(description=_("worker"), empty_value="-")
+    def worker_now(self, job: Job) -> str | None:
+        """Return the worker of the last attempt, by its host as long as it is alive, with a link to its jobs."""
+        if job.worker is None:
+            return None
+        row = Worker.objects.using(database()).filter(pk=job.worker).first()
+        url = reverse(f"{self.admin_site.name}:notifications_job_changelist")
+        text = f"{row.host} ({job.worker})" if row else str(job.worker)
+        return format_html('<a href="{}?worker={}">{}</a>', url, job.worker, text)
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:
@@ -196,6 +267,11 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     @admin.display(description=_("error"))
     def problem(self, job: Job) -> str:
         return (serializers.job_error(job) or {}).get("detail") or "-"
+
+
+def short_path(path: str) -> str:
+    """Return the name at the end of a dotted path, with that of its module."""
+    return ".".join(path.split(".")[-2:])
 
 
 def _is_in_engine(job: Job) -> bool:

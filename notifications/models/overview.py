@@ -52,11 +52,16 @@ class Alert(models.Model):
     #: When the condition was last found true.
     seen_at = MomentField(_("last seen"))
     closed_at = MomentField(_("closed"), null=True, blank=True)
+    #: When a user said that they see to it, and the name of that user.
+    acknowledged_at = MomentField(_("acknowledged"), null=True, blank=True)
+    acknowledged_by = models.CharField(
+        _("acknowledged by"), max_length=150, blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = _("alert")
         verbose_name_plural = _("alerts")
-        default_permissions = ("view",)
+        default_permissions = ("view", "change")
         permissions = (("receive_alerts", "Can receive alerts"),)
         # Several processes may find the same condition: the first inserts the row.
         constraints = [

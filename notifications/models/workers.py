@@ -27,6 +27,12 @@ class Queue(models.Model):
 class Worker(models.Model):
     """A process that runs jobs, and the end of its lease."""
 
+    class Request(models.TextChoices):
+        """What staff want a worker to do, which it reads at each renewal of its lease."""
+
+        QUIET = "quiet", _("Quiet")
+        STOP = "stop", _("Stop")
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     host = models.CharField(_("host"), max_length=255)
     process = models.CharField(_("process"), max_length=255)
@@ -38,11 +44,12 @@ class Worker(models.Model):
     broker = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     load = models.PositiveIntegerField(_("load"), default=0)
     outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, as of the last renewal
+    request = models.CharField(max_length=10, choices=Request, blank=True, default="", db_default="")
 
     class Meta:
         verbose_name = _("worker")
         verbose_name_plural = _("workers")
-        default_permissions = ("view",)
+        default_permissions = ("view", "change")
 
     def __str__(self) -> str:
         return f"{self.host} {self.process}"

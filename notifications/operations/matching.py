@@ -40,6 +40,8 @@ class JobFilter:
         of its failed jobs ended, or else the outcome of those attempts, such as ``lost``.
     ``failure``
         What ``failure_of()`` returns: the job has failed, and its last attempt ended with this exception at this place.
+    ``worker``
+        Ids of workers, separated by commas: one of them has made the last attempt.
     ``search``
         A part of the title or task, or an id.
     ``created_from``, ``created_until``
@@ -55,6 +57,7 @@ class JobFilter:
     runner: str = ""
     error: str = ""
     failure: str = ""
+    worker: str = ""
     search: str = ""
     created_from: datetime | None = None
     created_until: datetime | None = None
@@ -92,6 +95,8 @@ class JobFilter:
                 conditions &= Q((name, value))
         if self.user:
             conditions &= Q(user_id=_user_key(self.user))
+        if self.worker:
+            conditions &= Q(worker__in=_ids(self.worker))
         if self.finished_from:
             conditions &= Q(finished_at__gte=self.finished_from)
         if self.finished_until:
@@ -137,7 +142,8 @@ class JobFilter:
         """
         jobs = Job.objects.using(database()).filter(state=self.state)
         if self.state == Job.State.RUNNING:
-            return [jobs.order_by("worker", "id")]
+            of_workers = jobs.filter(worker__in=_ids(self.worker)) if self.worker else jobs
+            return [of_workers.order_by("worker", "id")]
         if self.state == Job.State.QUEUED:
             ready = [
                 jobs.filter(run_after=None, lane=lane).order_by("-priority", "id") for lane in Job.Lane.values
@@ -152,6 +158,11 @@ class JobFilter:
         if self.created_until:
             conditions &= Q(created_at__lt=self.created_until)
         return conditions
+
+
+def _ids(text: str) -> list[UUID]:
+    """Return ids that are separated by commas. Raises ValueError."""
+    return [UUID(id) for id in text.split(",")]
 
 
 def _read_ids(querysets: list[Any]) -> list[UUID] | None:

@@ -26,7 +26,7 @@ def unserved_jobs() -> Any:
     """Return a queryset of the jobs, due for over ``MIN_WAIT_SECONDS``, whose queue no live worker takes."""
     now = database_now()
     jobs = Job.objects.using(database())
-    live = claiming_workers().filter(lease_until__gte=now).values_list("queues", flat=True)
+    live = claiming_workers().filter(lease_until__gte=now, request="").values_list("queues", flat=True)
     served = {name for queues in live for name in queues.split(",")}
     if "" in served:  # A worker that takes all queues.
         return jobs.none()

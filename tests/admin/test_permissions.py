@@ -22,8 +22,10 @@ from notifications.models import (
     Job,
     Notification,
     Preference,
+    Queue,
     Schedule,
     WebhookEndpoint,
+    Worker,
 )
 from notifications.schedules import operating
 from notifications.testing import run_jobs
@@ -62,6 +64,7 @@ COMBINATIONS = {
             "view_worker",
         ),
     },
+    "operate the overview": {"view_overview", "change_queue", "change_worker", "change_alert"},
 }
 ANONYMOUS, PLAIN_USER, NO_PERMISSION, SUPERUSER = "anonymous", "no staff", "staff", "superuser"
 
@@ -70,6 +73,7 @@ VIEW_JOBS = [{"view_job"}, {"change_job"}]
 RESEND = [{"view_notification", "change_job"}]
 VIEW_SCHEDULES = [{"view_schedule"}, {"change_schedule"}]
 RETRY_GROUP = [{"view_overview", "change_job"}]
+VIEW_ALERTS = [{"view_alert"}, {"change_alert"}]
 VIEW_WEBHOOKS = [{"view_webhookendpoint"}, {"change_webhookendpoint"}]
 CHANGE_WEBHOOKS = [{"change_webhookendpoint"}]
 VIEW_BROADCASTS = [{"view_broadcast"}, {"add_notification"}, {"withdraw_broadcast"}]
@@ -98,9 +102,9 @@ PAGES = {
     "broadcast_add": ("broadcast/add/", [{"add_notification"}]),
     "broadcast_withdraw": ("broadcast/{broadcast}/withdraw/", [{"withdraw_broadcast"}]),
     "broadcast_delete": ("broadcast/{broadcast}/delete/", NOBODY),
-    "alert_changelist": ("alert/", [{"view_alert"}]),
-    "alert_change": ("alert/{alert}/change/", [{"view_alert"}]),
-    "alert_history": ("alert/{alert}/history/", [{"view_alert"}]),
+    "alert_changelist": ("alert/", VIEW_ALERTS),
+    "alert_change": ("alert/{alert}/change/", VIEW_ALERTS),
+    "alert_history": ("alert/{alert}/history/", VIEW_ALERTS),
     "alert_add": ("alert/add/", NOBODY),
     "alert_delete": ("alert/{alert}/delete/", NOBODY),
     "overview_changelist": ("overview/", [{"view_overview"}]),
@@ -126,6 +130,14 @@ PAGES = {
     "webhookendpoint_delete": ("webhookendpoint/{webhookendpoint}/delete/", [{"delete_webhookendpoint"}]),
 }
 
+#: Addresses that take no GET, by the permissions with which they answer 405, so that no link changes anything.
+POST_ONLY = {
+    "overview_queue": ("overview/queue/", [{"view_overview", "change_queue"}]),
+    "overview_worker": ("overview/worker/", [{"view_overview", "change_worker"}]),
+    "overview_alert": ("overview/alert/", [{"view_overview", "change_alert"}]),
+}
+PAGES |= POST_ONLY
+
 CHANGE_JOBS = [{"change_job"}]
 #: Actions: the path, the state in which the job is before, the form, and who may.
 ACTIONS = {
@@ -139,6 +151,17 @@ ACTIONS = {
     "edit a job": ("job/{job}/change/", "failed", {"title": "edited", "state": "queued"}, NOBODY),
     "delete a job": ("job/{job}/delete/", "failed", {"post": "yes"}, NOBODY),
     "retry a group": ("overview/retry/", "failed", {"confirm": "1"}, RETRY_GROUP),
+    "pause a queue": ("overview/queue/", "failed", {"action": "pause"}, POST_ONLY["overview_queue"][1]),
+    "resume a queue": ("overview/queue/", "paused", {"action": "resume"}, POST_ONLY["overview_queue"][1]),
+    "quiet a worker": ("overview/worker/", "failed", {"action": "quiet"}, POST_ONLY["overview_worker"][1]),
+    "stop a worker": (
+        "overview/worker/",
+        "failed",
+        {"action": "stop", "confirm": "1"},
+        POST_ONLY["overview_worker"][1],
+    ),
+    "acknowledge an alert": ("overview/alert/", "failed", {}, POST_ONLY["overview_alert"][1]),
+    "acknowledge alerts": ("alert/", "failed", {"action": "acknowledge_alerts"}, [{"change_alert"}]),
     "pause": ("schedule/", "failed", {"action": "pause_schedules"}, [{"change_schedule"}]),
     "resume": ("schedule/", "paused", {"action": "resume_schedules"}, [{"change_schedule"}]),
     # The list itself needs a permission to view it.
@@ -203,7 +226,7 @@ DETAILS = {
 
 #: The parameters of the filters of each list. No other lookup is accepted.
 FILTERS = {
-    "job": {"state__exact", "task_path", "queue_name", "user"},
+    "job": {"state__exact", "task_path", "queue_name", "user", "worker"},
     "notification": {"level", "category", "broadcast", "user"},
     "broadcast": {"state__exact", "state__isnull", "level"},
     "alert": {"kind__exact", "kind__isnull", "opened_at__gte", "opened_at__lt", "opened_at__isnull"},
@@ -256,6 +279,9 @@ def rows(user, settings):
     run_jobs()
     now = timezone.now()
     alert = Alert.objects.create(kind="wait", subject=SECRET, opened_at=now, seen_at=now)
+    worker = Worker.objects.create(
+        host=SECRET, process="", started_at=now, lease_until=now + timedelta(days=1), concurrency=1
+    )
     broadcast = Broadcast.objects.create(
         title=SECRET, level="info", audience_kind="staff", recipients=1, state="sent", created_at=now
     )
@@ -274,6 +300,7 @@ def rows(user, settings):
         "notification": notification,
         "delivery": delivery.pk,
         "alert": alert.pk,
+        "worker": worker.pk,
         "broadcast": broadcast.pk,
         "preference": Preference.objects.create(
             user=user, category=SECRET, channel="email", choice="off", changed_at=now
@@ -316,7 +343,8 @@ def test_page(name, people, rows):
         if person in (ANONYMOUS, PLAIN_USER):
             expected[person] = 302
         else:
-            expected[person] = 200 if is_enough(permissions, alternatives) else 403
+            allowed = 405 if name in POST_ONLY else 200
+            expected[person] = allowed if is_enough(permissions, alternatives) else 403
         response = client.get(path)
         found[person] = response.status_code
         if response.status_code == 200 and not name.endswith(
@@ -334,8 +362,11 @@ def test_action(name, people, rows):
     """Without the permission nothing is changed, logged or enqueued, whatever page is answered."""
     template, state, form, alternatives = ACTIONS[name]
     path = path_of(template, rows)
-    selected = rows[re.match(r"\w+", template)[0]] if not template.startswith("overview") else ""
-    form = {**form, "confirmed": "1", "_selected_action": selected, **rows["fields"]}
+    of_overview = re.match("overview/(worker|alert)/", template)
+    selected = "" if template.startswith("overview") else rows[re.match(r"\w+", template)[0]]
+    if of_overview:
+        form = {**form, "id": rows[of_overview[1]]}
+    form = {"name": "default", **form, "confirmed": "1", "_selected_action": selected, **rows["fields"]}
     found, expected = set(), set()
     for person, client, permissions in people():
         prepare(state)
@@ -366,6 +397,9 @@ def prepare(state):
     off_at = timezone.now() if state == "paused" else None
     WebhookEndpoint.objects.update_or_create(defaults={**WEBHOOK_VALUES, "off_at": off_at}, pk=WEBHOOK)
     Schedule.objects.update(paused_at=timezone.now() if state == "paused" else None)
+    Queue.objects.update_or_create(name="default", defaults={"paused_at": off_at})
+    Worker.objects.update(request="")
+    Alert.objects.update(acknowledged_at=None)
 
 
 def state_of_all():
@@ -373,7 +407,9 @@ def state_of_all():
     return (
         list(Job.objects.order_by("pk").values_list("pk", *columns)),
         list(Schedule.objects.values_list("name", "paused_at")),
-        list(Alert.objects.values_list("pk", "detail")),
+        list(Alert.objects.values_list("pk", "detail", "acknowledged_at")),
+        list(Queue.objects.values_list("name", "paused_at")),
+        list(Worker.objects.values_list("pk", "request")),
         list(Delivery.objects.values_list("pk", "state", "job")),
         list(WebhookEndpoint.objects.order_by("pk").values_list("pk", "url", "secret", "off_at")),
         list(Broadcast.objects.order_by("pk").values_list("pk", "title", "state")),

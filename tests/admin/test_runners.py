@@ -40,7 +40,7 @@ def test_engine_and_hand_over_are_columns(idle_engine, engine_process, admin_cli
     Job.objects.filter(id=not_yet).update(lane="engine", handovers=0)
     Job.objects.filter(id=builtin).update(lane="async", handovers=0)
     Job.objects.filter(id=observed).update(lane="observed", handovers=0, state="running")
-    assert cells(admin_client, "state_now") == ["Running", "Queued", "Queued", "Queued in Idle"]
+    assert cells(admin_client, "state_cell") == ["Running", "Queued", "Queued", "Queued in Idle"]
     idle = ["Idle", "Idle, handed over 2 times"]
     assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
 
@@ -52,7 +52,7 @@ def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F
     Job.objects.update(lane="isolated", handed_over_at=None)
     Job.objects.filter(id=ids[1]).update(handed_over_at=timezone.now() - timedelta(minutes=5, seconds=30))
     assert cells(admin_client, "runner") == ["Idle (Suspect)"] * 2
-    assert cells(admin_client, "state_now") == ["Queued in Idle for 5\xa0minutes", "Queued"]
+    assert cells(admin_client, "state_cell") == ["Queued in Idle for 5\xa0minutes", "Queued"]
     page = admin_client.get(f"{LIST}{ids[1]}/change/").text
     assert "once" in page and "if it is still queued" in page
 
@@ -61,7 +61,7 @@ def test_list_says_for_how_long_a_job_waits_in_its_engine(idle_engine, engine_pr
     engine_process()
     tasks.noop.enqueue()
     Job.objects.update(handed_over_at=timezone.now() - timedelta(minutes=5, seconds=30))
-    assert cells(admin_client, "state_now") == ["Queued in Idle for 5\xa0minutes"]
+    assert cells(admin_client, "state_cell") == ["Queued in Idle for 5\xa0minutes"]
 
 
 def test_page_of_a_job_says_when_it_is_handed_over_again(idle_engine, engine_process, admin_client):  # noqa: F811

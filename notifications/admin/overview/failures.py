@@ -8,6 +8,7 @@ from datetime import datetime
 from notifications import times
 from notifications.db.transactions import connection
 from notifications.operations.depths import read_moment
+from notifications.operations.matching import failure_of
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
 MAX_FAILED_READ = 2_000
@@ -30,6 +31,11 @@ class FailureGroup:
     retryable: int
     first_at: datetime | None
     last_at: datetime | None
+
+    @property
+    def failure(self) -> str:
+        """The condition of the list of jobs that shows those of the group."""
+        return failure_of(self.exception, self.location)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

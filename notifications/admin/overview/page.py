@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import django
@@ -13,11 +14,11 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
 from notifications.admin.mixins import ReadOnlyMixin
-from notifications.admin.overview import changes, retry
+from notifications.admin.overview import changes, operating, retry
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.models import Alert, Overview
+from notifications.models import Alert, Job, Overview, Schedule
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
@@ -36,6 +37,14 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             path("", view(self.changelist_view), name="notifications_overview_changelist"),
             path("figures/", view(self.figures_view), name="notifications_overview_figures"),
             path("retry/", view(self.retry_view), name="notifications_overview_retry"),
+            *(
+                path(
+                    f"{kind}/",
+                    view(partial(self.change_view, kind=kind)),
+                    name=f"notifications_overview_{kind}",
+                )
+                for kind in operating.PERMISSIONS
+            ),
         ]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
@@ -83,6 +92,11 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             raise PermissionDenied
         return retry.respond(self, request, overview_url=self._url("changelist"))
 
+    def change_view(self, request: HttpRequest, *, kind: str) -> HttpResponse:
+        """Change a queue, a worker or an alert."""
+        self._require_permission(request)
+        return operating.respond(self, request, kind, overview_url=self._url("changelist"))
+
     def _figures_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         figures: OverviewFigures | None
@@ -98,13 +112,21 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "x_format": PERIODS[period].time_format,
             "can_retry": self.has_retry_permission(request),
             "retry_url": self._url("retry"),
-            "alerts_url": self._alerts_url(request),
+            "changes": {kind: self._url(kind) for kind in operating.permitted_changes(request)},
+            "jobs_url": self._list_url(request, Job, "view_job", "change_job"),
+            "alerts_url": self._list_url(request, Alert, "view_alert", "change_alert"),
+            "schedules_url": self._list_url(request, Schedule, "view_schedule", "change_schedule"),
+            "can_view_attempts": request.user.has_perm("notifications.view_attempt"),
         }
 
-    def _alerts_url(self, request: HttpRequest) -> str:
-        if self.admin_site.is_registered(Alert) and request.user.has_perm("notifications.view_alert"):
-            return reverse("admin:notifications_alert_changelist", current_app=self.admin_site.name)
-        return ""
+    def _list_url(self, request: HttpRequest, model: Any, *permissions: str) -> str:
+        """Return the list of a model in this site, "" if there is none that the user may view."""
+        if not self.admin_site.is_registered(model) or not any(
+            request.user.has_perm(f"notifications.{permission}") for permission in permissions
+        ):
+            return ""
+        name = f"admin:notifications_{model._meta.model_name}_changelist"
+        return reverse(name, current_app=self.admin_site.name)
 
     def _require_permission(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):

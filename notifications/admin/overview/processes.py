@@ -6,22 +6,23 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from notifications.db.transactions import database
 from notifications.models import ServerProcess, Worker
+from notifications.operations.worker_requests import ENGINE_PREFIX
 
 #: The rows that are read at most of each kind.
 MAX_PROCESSES = 100
 #: The origins that are listed at most.
 MAX_ORIGINS = 50
-#: What stands before the name of an engine in the queues of a worker's row.
-ENGINE_PREFIX = "engine:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerProcess:
     """One worker. ``slots`` is 0 for a worker that only observes tasks; ``engine`` is "" for the built-in worker."""
 
+    id: UUID
     host: str
     pid: str
     started_at: datetime
@@ -31,11 +32,22 @@ class WorkerProcess:
     slots: int
     lease_seconds: float
     outbound: str
+    request: str
+
+    @property
+    def id_text(self) -> str:
+        """The id, as a parameter of the list of jobs."""
+        return str(self.id)
 
     @property
     def is_live(self) -> bool:
         """Whether its lease holds."""
         return self.lease_seconds >= 0
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether staff can quiet and stop it."""
+        return self.is_live and self.slots > 0 and not self.engine and self.request != Worker.Request.STOP
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +91,8 @@ def _worker(row: Worker, now: datetime) -> WorkerProcess:
     names = [name for name in row.queues.split(",") if name]
     engines = [name.removeprefix(ENGINE_PREFIX) for name in names if name.startswith(ENGINE_PREFIX)]
     return WorkerProcess(
+        id=row.pk,
+        request=row.request,
         host=row.host,
         pid=identity[2] if len(identity) == 4 else "",
         started_at=row.started_at,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from notifications.operations.depths import QueueDepth, queue_depths, read_running
+from notifications.jobs.claiming.queues import paused_queues
+from notifications.operations.depths import MAX_QUEUES, QueueDepth, queue_depths, read_running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,18 +28,27 @@ class QueueState:
 
 
 def read_queues(now: datetime) -> list[QueueState]:
-    """Return the queues in which jobs wait or run, by name, in two queries."""
+    """Return the queues in which jobs wait or run, and paused ones, by name, in three queries."""
     depths = {depth.name: depth for depth in queue_depths().queues}
     running = read_running()
+    paused = set(paused_queues().order_by("name")[:MAX_QUEUES])
     return [
-        _queue(name, depths.get(name), running[name].count if name in running else 0, now)
-        for name in sorted(depths.keys() | running.keys())
+        _queue(
+            name,
+            depths.get(name),
+            running[name].count if name in running else 0,
+            now,
+            is_paused=name in paused,
+        )
+        for name in sorted(depths.keys() | running.keys() | paused)
     ]
 
 
-def _queue(name: str, depth: QueueDepth | None, running: int, now: datetime) -> QueueState:
+def _queue(
+    name: str, depth: QueueDepth | None, running: int, now: datetime, *, is_paused: bool
+) -> QueueState:
     if depth is None:
-        return QueueState(name=name, running=running)
+        return QueueState(name=name, running=running, is_paused=is_paused)
     since = depth.oldest_since
     return QueueState(
         name=name,

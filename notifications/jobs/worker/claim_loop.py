@@ -77,6 +77,7 @@ class ClaimLoop:
         """Return how many jobs of each lane may be claimed now, none if only jobs for which others wait may be."""
         if (
             self._state.is_stopping
+            or self._state.is_quiet
             or self._capacity.has_many_waiting()
             or not self._state.run_limit.reduce(1)
         ):
@@ -157,6 +158,8 @@ class ClaimLoop:
 
     def _limit_of_other_jobs(self, limit: int) -> int:
         """Return how many jobs may be claimed for which no running job waits."""
+        if self._state.is_quiet:
+            return 0
         if not self._capacity.has_many_waiting():
             return limit
         # One from time to time: the jobs for which running ones wait may need others that this worker cannot know.

@@ -44,16 +44,26 @@ class Lease:
         Returns how many jobs the worker runs, which each renewal stores.
     ``broker``
         From which it takes the messages of observed tasks.
+    ``on_request``
+        Called on the lease's thread with each new ``Worker.request``, "" when it is withdrawn.
     """
 
     def __init__(
-        self, *, queues: Sequence[str], concurrency: int, load: Callable[[], int], broker: str = ""
+        self,
+        *,
+        queues: Sequence[str],
+        concurrency: int,
+        load: Callable[[], int],
+        broker: str = "",
+        on_request: Callable[[str], object] | None = None,
     ) -> None:
         self.worker: UUID = uuid7()
         self.broker = broker
         self._queues = ",".join(queues)
         self._concurrency = concurrency
         self._load = load
+        self._on_request = on_request
+        self._request = ""
         self._stopped = threading.Event()
         #: The end of the lease by the database's clock; None after a renewal failed.
         self._until: datetime | None = None
@@ -103,6 +113,7 @@ class Lease:
             queues=self._queues[:1000],
             concurrency=self._concurrency,
             broker=self.broker,
+            request=self._request,
         )
         # The row may exist: its lease is over, or the answer to its insertion was lost.
         rows = Worker.objects.using(database())
@@ -123,6 +134,7 @@ class Lease:
                 until = retrying_atomic(self._extend) if self._until else None
                 if until:
                     self._until = until
+                    self._read_request()
                 elif not self._stopped.is_set():
                     logger.warning(
                         "Lease was over or in doubt, beginning a new one for worker %s", self.worker
@@ -144,6 +156,16 @@ class Lease:
         rows = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
         is_renewed = rows.update(lease_until=until, load=self._load(), outbound=_outbound_overview())
         return until if is_renewed else None
+
+    def _read_request(self) -> None:
+        """Pass on what staff have requested of this worker, if that has changed."""
+        if self._on_request is None:
+            return
+        rows = Worker.objects.using(database()).filter(id=self.worker)
+        request = rows.values_list("request", flat=True).first()
+        if request is not None and request != self._request:
+            self._request = request
+            self._on_request(request)
 
 
 def _outbound_overview() -> str:

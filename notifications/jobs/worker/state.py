@@ -48,6 +48,8 @@ class WorkerState:
     signals: SignalQueue = field(default_factory=SignalQueue)
     #: The event loop, from the start of the worker on.
     loop: asyncio.AbstractEventLoop | None = None
+    #: Whether it claims only jobs for which its running jobs wait. Set from any thread.
+    is_quiet: bool = False
 
     def __post_init__(self) -> None:
         self._stopping = threading.Event()

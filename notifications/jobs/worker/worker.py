@@ -38,6 +38,7 @@ from notifications.jobs.worker.state import WorkerState
 from notifications.jobs.worker.step_loop import StepLoop
 from notifications.jobs.worker.subtasks import is_subtask, make_task
 from notifications.jobs.worker.watchdog import Watchdog
+from notifications.models import Worker
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -89,7 +90,13 @@ class JobWorker:
         # the queues of the built-in worker.
         queues = (f"engine:{engine}",) if engine else tuple(queues)
         concurrency = concurrency or settings.CONCURRENCY
-        self.lease = Lease(queues=queues, concurrency=concurrency, load=lambda: len(self.state.executions))
+        self.lease = Lease(
+            queues=queues,
+            concurrency=concurrency,
+            load=lambda: len(self.state.executions),
+            # How many jobs a process of an engine runs, and when it ends, is decided by the engine.
+            on_request=None if engine else self._on_request,
+        )
         self.state = state = WorkerState(
             worker=self.lease.worker,
             queues=queues,
@@ -188,6 +195,14 @@ class JobWorker:
         """Claim no more jobs, and end within ``grace`` seconds, ``GRACE`` by default; from any thread."""
         self._grace = settings.GRACE if grace is None else grace
         self.state.stop()
+        self.state.call_in_loop(self._wake)
+
+    def _on_request(self, request: str) -> None:
+        """Do what staff have requested in the admin; from any thread."""
+        logger.info("Worker %s was requested: %s", self.lease.worker, request or "resume")
+        if request == Worker.Request.STOP:
+            return self.stop()
+        self.state.is_quiet = request == Worker.Request.QUIET
         self.state.call_in_loop(self._wake)
 
     def run_handed_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> HandedJobEnd:

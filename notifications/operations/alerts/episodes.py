@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.utils import translation
 
+from notifications import times
 from notifications.db.transactions import database, retrying_atomic
 from notifications.models import Alert
 from notifications.operations.alerts import texts
@@ -54,6 +55,13 @@ def open_alerts() -> list[Alert]:
     for alert in alerts:
         alert.detail = texts.detail_of(alert)
     return alerts
+
+
+def acknowledge(id: int, *, by: str) -> bool:
+    """Store that a user sees to an alert. Return whether it was open and no other user has acknowledged it before."""
+    rows = Alert.objects.using(database()).filter(id=id, closed_at__isnull=True, acknowledged_at__isnull=True)
+    values = {"acknowledged_at": times.now(), "acknowledged_by": by[:150]}
+    return bool(retrying_atomic(lambda: rows.update(**values)))
 
 
 def delete_old_alerts(before: datetime) -> None:

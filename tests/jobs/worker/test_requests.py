@@ -1,0 +1,58 @@
+"""Workers do what staff request in the admin: start no more jobs, start them again, end."""
+
+import pytest
+
+from notifications.jobs.claiming import queues
+from notifications.models import Job, Worker
+from notifications.operations.worker_requests import request_of_worker
+from tests.jobs import joining_tasks, tasks
+from tests.jobs.conftest import until_done, until_state
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def short_lease(settings):
+    """A lease that is renewed, and with it the request read, ten times a second."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
+
+
+@pytest.fixture
+def worker(short_lease, start_worker):
+    worker = start_worker()
+    wait_until(Worker.objects.exists, what="the worker to start")
+    return worker
+
+
+def test_a_quiet_worker_starts_no_more_jobs(worker, gate):
+    """Those that run continue to their end. When the request is withdrawn it starts the others."""
+    running = tasks.hold.enqueue()
+    until_state(running, "running")
+    assert request_of_worker(worker.id, Worker.Request.QUIET)
+    wait_until(lambda: worker.worker.state.is_quiet, what="the worker to be quiet")
+    waiting = tasks.noop.enqueue()
+    gate.set()
+    until_done(running)
+    with pytest.raises(AssertionError):
+        wait_until(
+            lambda: Job.objects.get(pk=waiting.id).state != "queued", timeout=2, what="the job to start"
+        )
+    assert request_of_worker(worker.id, "")
+    until_done(waiting)
+
+
+def test_a_quiet_worker_starts_jobs_for_which_its_jobs_wait(worker):
+    """Or they would wait for ever."""
+    queues.pause("other")
+    parent = joining_tasks.counted_parent.enqueue("other")
+    wait_until(lambda: Job.objects.filter(queue_name="other").exists(), what="the child to be queued")
+    assert request_of_worker(worker.id, Worker.Request.QUIET)
+    wait_until(lambda: worker.worker.state.is_quiet, what="the worker to be quiet")
+    queues.resume("other")
+    assert until_done(parent)[0].state == "succeeded"
+
+
+def test_a_worker_ends_on_request(worker):
+    """As at SIGTERM: its row is deleted when its jobs are done."""
+    assert request_of_worker(worker.id, Worker.Request.STOP)
+    wait_until(lambda: not Worker.objects.exists(), what="the worker to end")
+    assert not request_of_worker(worker.id, Worker.Request.QUIET)
