@@ -47,10 +47,10 @@ function wrap(name) {
 
 const wrapAll = (names) => `export const modules={${names.split(" ").map(wrap)}};\n`;
 const entry = `${minify("entry").replace(/export\{\};?$/, "")}\n`;
-const sheet = readFileSync(new URL("notifications.css", folder), "utf8").replace(
-  /url\("(\w+\.svg)"\)/g,
-  "url(../$1)",
-);
+const readSheet = (name) => readFileSync(new URL(name, folder), "utf8");
+const sheet = readSheet("notifications.css")
+  .replace(/@import url\("(.+)"\);/g, (_, name) => readSheet(name))
+  .replace(/url\("(\w+\.svg)"\)/g, "url(../$1)");
 const files = {
   "notifications.css": transformSync(sheet, { minify: true, loader: "css" }).code,
   "entry.js": `${entry}export{};\n`,

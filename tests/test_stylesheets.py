@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "asyncsite/static/asyncsite/site.css"
 APP = ROOT / "notifications/static/notifications/notifications.css"
+TOKENS = APP.with_name("tokens.css")
 both = pytest.mark.parametrize("sheet", [SITE, APP], ids=["site", "app"])
 
 
@@ -18,25 +19,51 @@ def rules(sheet):
 
 
 def colours(sheet, name):
-    """The light and the dark value of a custom property."""
-    return re.search(rf"--{name}:.*?light-dark\((#\w{{6}}), (#\w{{6}})\)", sheet.read_text()).groups()
+    """The light and the dark value of a custom property, each as red, green and blue of at most 255."""
+    text = (SITE if sheet == SITE else TOKENS).read_text()
+    value = re.search(rf"--{name}: ([^;]+);", text)[1]
+    if mix := re.fullmatch(r"color-mix\(in srgb, var\(--text\) (\d+)%, var\(--surface\)\)", value):
+        share = int(mix[1]) / 100
+        pairs = zip(colours(sheet, "text"), colours(sheet, "surface"), strict=True)
+        return [[share * a + (1 - share) * b for a, b in zip(*pair, strict=True)] for pair in pairs]
+    hexes = re.search(r"light-dark\(#(\w{6}), #(\w{6})\)", value).groups()
+    return [[int(each[at : at + 2], 16) for at in (0, 2, 4)] for each in hexes]
 
 
 def luminance(colour):
     """Relative luminance, WCAG 2."""
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [part / 255 for part in colour]
     red, green, blue = (
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
     )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
+#: Pairs of tokens, and the contrast that they have at least: 4.5 for text, 3 for a drawing or the border of a field.
+CONTRASTS = [
+    *((name, "surface", 4.5) for name in ("text", "muted", "accent", "ok", "warn", "bad")),
+    ("muted", "raised", 4.5),
+    ("on-accent", "accent", 4.5),
+    ("bar", "surface", 3),
+    ("field", "surface", 3),
+]
+
+
 @both
-def test_bars_stand_out_from_the_surface_in_light_and_dark(sheet):
-    """3:1, what a drawing needs."""
-    for bar, surface in zip(colours(sheet, "bar"), colours(sheet, "surface"), strict=True):
-        dark, light = sorted(map(luminance, (bar, surface)))
-        assert (light + 0.05) / (dark + 0.05) >= 3
+@pytest.mark.parametrize(("front", "back", "least"), CONTRASTS)
+def test_contrast_in_light_and_dark(sheet, front, back, least):
+    for pair in zip(colours(sheet, front), colours(sheet, back), strict=True):
+        dark, light = sorted(map(luminance, pair))
+        assert (light + 0.05) / (dark + 0.05) >= least
+
+
+def test_colors_and_corners_of_the_app_are_tokens():
+    """So that a project changes them all by ten properties."""
+    text = re.sub(r"/\*.*?\*/", "", APP.read_text(), flags=re.S)
+    assert not re.findall(r"(?<![\w-])#[0-9a-f]{3,8}\b(?!\w)|light-dark", text)
+    corners = re.findall(r"border-radius: ([^;]+);", text)
+    assert set(corners) <= {"var(--radius)", "var(--round)", "50%", "1em", "4px"}
+    assert len(re.findall(r"var\(--notifications-", TOKENS.read_text())) == 11  # the font has two defaults
 
 
 @both

@@ -1,5 +1,8 @@
 """The page /style/, which shows the tokens and the parts of the pages in all their states."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from asyncsite.models import Report
@@ -53,4 +56,22 @@ def test_the_tokens_are_those_of_the_style_sheets():
     assert tokens["radii"] == {"radius": "6px"}
     assert tokens["sizes"] == {"small": "0.875rem", "large": "1.25rem", "huge": "1.75rem"}
     # Both sheets have one palette, so that the app's parts fit into the site.
-    assert set(tokens["app_colors"]) == set(tokens["colors"])
+    app, colors = tokens["app"], tokens["colors"]
+    assert len(app) == 10
+    assert {name: colors[name] for name in app if "#" in app[name] and name != "surface"} == {
+        name: value for name, value in app.items() if "#" in value and name != "surface"
+    }
+    assert set(app) | set(tokens["derived"]) > set(colors)
+
+
+def test_each_token_of_the_app_says_what_it_is_for():
+    found = read_tokens()
+    assert all(token.use for token in found["app"] + found["derived"])
+
+
+def test_its_looks_are_those_of_the_documentation():
+    root = Path(__file__).parents[2]
+    documented = (root / "docs/how-to/theming.md").read_text()
+    looks = (root / "asyncsite/static/asyncsite/looks.css").read_text()
+    for name, properties in re.findall(r':root\[data-look="(\w+)"\] \{(.*?)\}', looks, re.S):
+        assert f"*{name.capitalize()}*" in documented and f":root {{{properties}}}" in documented

@@ -173,7 +173,7 @@ def test_every_member_of_the_objects_in_a_page_is_documented():
 
 def test_every_property_of_the_style_sheet_is_documented():
     """The custom properties that it reads."""
-    used = set(re.findall(r"var\((--notifications-[\w-]+)", (CLIENT / "notifications.css").read_text()))
+    used = set(re.findall(r"var\((--notifications-[\w-]+)", (CLIENT / "tokens.css").read_text()))
     assert first_cells("Properties of the style sheet") == used
 
 

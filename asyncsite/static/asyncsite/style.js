@@ -5,3 +5,17 @@ for (const box of [...document.querySelectorAll(".notifications-page [name=id]")
   box.checked = true;
 // Regions have different names.
 document.querySelector(".outage .running").ariaLabel += ", server away";
+
+// The switches of the page: a look of the documentation, the contrast, and the direction of the text.
+const root = document.documentElement;
+const direction = root.dir;
+document.querySelector(".switches").hidden = false;
+for (const select of document.querySelectorAll(".switches select")) {
+  const show = () => {
+    if (select.name === "dir") root.dir = select.value || direction;
+    else if (select.value) root.dataset[select.name] = select.value;
+    else delete root.dataset[select.name];
+  };
+  select.addEventListener("change", show);
+  show(); // The browser may have kept the choice over a reload.
+}
