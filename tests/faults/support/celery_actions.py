@@ -12,6 +12,7 @@ from notifications.contrib.celery.app import TASK_NAME, celery_app
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from tests.faults.support import celery_tasks
+from tests.faults.support.engine_actions import enqueue_jobs
 from tests.support.site_actions import sign_in
 
 User = get_user_model()
@@ -91,6 +92,6 @@ def notifications(user="demo"):
 
 
 ACTIONS = (
-    *(create_session, enqueue_burst, enqueue, enqueue_for_users, send_again),
+    *(create_session, enqueue_burst, enqueue, enqueue_jobs, enqueue_for_users, send_again),
     *(cancel, retry, rows, notifications),
 )
