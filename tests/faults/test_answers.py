@@ -25,6 +25,8 @@ from tests.support.waiting import wait_until
 JOBS_PER_ROUND, VALUES, TOKEN = 6, ("a", "b", "c"), "t" * 32
 #: Rounds after which a worker may end all jobs.
 ROUNDS_IN_A_ROW = 10
+#: Seconds until all jobs have ended that Celery runs.
+CELERY_TIMEOUT_SECONDS = 600
 #: Faults of one round at most, beside the worker that dies, and seconds before each.
 MAX_FAULTS, MAX_PAUSE_SECONDS = 2, 2.0
 #: Statements at which a worker dies: of a suspension with its notifications, and of the step after the answer.
@@ -143,7 +145,8 @@ def test_one_answer_counts_through_celery(celery_site, cluster):
     celery_site.start_pools()
     kinds = ("kill_worker", "kill_child", "restart_worker", "kill_redis", "lose_messages", "double_messages")
     faults = {kind: getattr(celery_site, kind) for kind in kinds}
-    answer_while(celery_site, faults | {"postgresql": lambda: crash(cluster, celery_site.rng)}, nullcontext)
+    faults["postgresql"] = lambda: crash(cluster, celery_site.rng)
+    answer_while(celery_site, faults, nullcontext, CELERY_TIMEOUT_SECONDS)
 
 
 def crash(cluster, rng):
@@ -168,7 +171,7 @@ def ending_worker(engine):
     worker.stop()
 
 
-def answer_while(engine, faults, worker_of=None):
+def answer_while(engine, faults, worker_of=None, timeout=TIMEOUT_SECONDS):
     """Ask in each round while ``faults``, functions by name, happen at random times, and check the ends of all jobs.
 
     With ``worker_of`` the workers run already.
@@ -198,10 +201,10 @@ def answer_while(engine, faults, worker_of=None):
         # Otherwise the same job ends each worker, until it has no attempt left.
         if number % ROUNDS_IN_A_ROW == 0:
             with (worker_of or ending_worker)(engine):
-                engine.wait_until_done()
+                engine.wait_until_done(timeout)
             print(f"{number} rounds, {dict(kills)}", flush=True)
     with (worker_of or ending_worker)(engine):
-        engine.wait_until_done()
+        engine.wait_until_done(timeout)
     for person in people:
         person.is_over.set()
         person.join(TIMEOUT_SECONDS)

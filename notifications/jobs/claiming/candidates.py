@@ -79,7 +79,13 @@ def lock_jobs(
         with connection().cursor() as cursor:
             columns = ", ".join(field.column for field in Job._meta.concrete_fields)
             query = claim_queries.first_jobs_of_queues(
-                columns, limit, open_queues, open_lanes, limits.closed_keys(), limits.max_jobs_per_key
+                columns,
+                limit,
+                open_queues,
+                open_lanes,
+                limits.closed_keys(),
+                limits.max_jobs_per_key,
+                has_held_keys=limits.has_held_keys,
             )
             cursor.execute(*query)
             return first_jobs(bulk.instances(Job, cursor.fetchall()), limit)
@@ -111,7 +117,9 @@ def _lock_among(
     queued = Job.objects.using(database()).filter(
         among, state__iexact=Job.State.QUEUED, queue_name__in=queues
     )
-    queued = queued.exclude(queue_name__in=paused_queues()).exclude(concurrency_key__in=limits.closed_keys())
+    queued = queued.exclude(queue_name__in=paused_queues()).exclude(
+        concurrency_key__in=limits.closed_keys(), held_key_limit=None
+    )
     jobs: list[Job] = []
     for lane, most in lanes.items():
         of_lane = queued.filter(lane=lane)

@@ -14,8 +14,6 @@ from datetime import timedelta
 from hashlib import blake2b
 from uuid import UUID
 
-from django.db.models import Q
-
 from notifications import times
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
@@ -58,6 +56,8 @@ class RunningLimits:
         self.max_jobs_per_key = 1
         #: Jobs that were not taken because another claim, which takes milliseconds, holds the lock of a name.
         self.locked_ids: set[UUID] = set()
+        #: Whether any job holds its concurrency key while it waits.
+        self.has_held_keys = False
         self._locked_names: set[LimitName] = set()
         #: Backends and queues of which an engine has jobs for long, and runs none.
         self._stalled: set[tuple[str, str]] = set()
@@ -98,7 +98,9 @@ class RunningLimits:
         return True
 
     def _names(self, job: Job) -> list[LimitName]:
-        names = [("key", job.concurrency_key)] if job.concurrency_key else []
+        # A job that holds its key does not need it once more.
+        needs_key = job.concurrency_key and job.held_key_limit is None
+        names = [("key", job.concurrency_key)] if needs_key else []
         return [*names, ("queue", job.queue_name)] if job.queue_name in self.queue_limits else names
 
     def _limit(self, name: LimitName, task_path: str) -> int:
@@ -126,7 +128,7 @@ class RunningLimits:
         new = {name: path for name, path in new.items() if name not in self._left and name not in self.closed}
         if not new and self._has_counted:
             return
-        running, paths = self._count_running()
+        running, paths = self._count_running([name for kind, name in new if kind == "key"])
         if not self._has_counted:
             self._has_counted = True
             full = (name for name, count in running.items() if count >= self._limit(name, paths[name]))
@@ -139,21 +141,21 @@ class RunningLimits:
             if self._left[name] <= 0:
                 self.closed.add(name)
 
-    def _count_running(self) -> tuple[Counter[LimitName], dict[LimitName, str]]:
-        """Return how many jobs of each name run, and the path of a task that has the name."""
-        limited = ~Q(concurrency_key="") | Q(queue_name__in=list(self.queue_limits))
-        # Batches run without a worker, and do not count.
-        rows = Job.objects.using(database()).filter(worker__isnull=False)
-        running = rows.filter(limited, state=Job.State.RUNNING)
-        counts: Counter[LimitName] = Counter()
-        paths: dict[LimitName, str] = {}
-        # In the order of the index of running jobs. For another order SQLite would read the whole table.
-        columns = ("concurrency_key", "queue_name", "task_path")
-        counted = list(running.order_by("worker", "id").values_list(*columns))
+    def _count_running(self, keys: Collection[str]) -> tuple[Counter[LimitName], dict[LimitName, str]]:
+        """Return how many jobs of each name run, and the path of a task that has the name.
+
+        Jobs that hold one of ``keys`` while they wait count too.
+        """
+        with connection().cursor() as cursor:
+            cursor.execute(*claim_queries.limited_running_jobs(self.queue_limits, keys))
+            counted = cursor.fetchall()
+        self.has_held_keys = (None, None, None) in counted
         if self._handed_queues:
             counted += self._read_handed()
+        counts: Counter[LimitName] = Counter()
+        paths: dict[LimitName, str] = {}
         for key, queue, path in counted:
-            for name in self._names(Job(concurrency_key=key, queue_name=queue)):
+            for name in self._names(Job(concurrency_key=key or "", queue_name=queue or "")):
                 counts[name] += 1
                 paths[name] = path
         return counts, paths

@@ -63,6 +63,7 @@ class Policy:
     backoff: float = 2.0
     concurrency_key: str = ""
     concurrency: int = 1
+    hold_key_while_waiting: bool = False
     notify: NotifyOption = True
     redact: tuple[str, ...] = ()
     steps: str = "keep"
@@ -86,6 +87,10 @@ class Policy:
             raise ValueError(f"backoff is {self.backoff!r}. It must be a number of seconds from 0 to 3,600.")
         if not isinstance(self.concurrency_key, str):
             raise TypeError('concurrency_key must be a string, which may name arguments: "report:{owner}".')
+        if not isinstance(self.hold_key_while_waiting, bool):
+            raise TypeError(
+                f"hold_key_while_waiting is {self.hold_key_while_waiting!r}. It must be True or False."
+            )
         kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise TypeError(
@@ -116,6 +121,7 @@ def policy(
     backoff: float = 2.0,
     concurrency_key: str = "",
     concurrency: int = 1,
+    hold_key_while_waiting: bool = False,
     notify: NotifyOption = True,
     redact: tuple[str, ...] = (),
     steps: Literal["keep", "discard"] = "keep",
@@ -142,6 +148,9 @@ def policy(
     ``concurrency_key``, ``concurrency``
         At most ``concurrency`` jobs with the same key run at once, over all workers. The key may name arguments and the
         ``owner``: ``"report:{owner}"``. Tasks that share keys should have the same ``concurrency``.
+    ``hold_key_while_waiting``
+        Whether a job counts for ``concurrency`` also while it waits in a pause, or for an answer or a callback, and
+        until it runs again. Otherwise another job with its key may run meanwhile.
     ``notify``
         True creates the default notification when the job is done, False none. A function is called with the
         ``FinishedJob``, on a thread, before the outcome is stored. It returns a dict with values that replace the
@@ -164,6 +173,7 @@ def policy(
         backoff=backoff,
         concurrency_key=concurrency_key,
         concurrency=concurrency,
+        hold_key_while_waiting=hold_key_while_waiting,
         notify=notify,
         redact=redact,
         steps=steps,

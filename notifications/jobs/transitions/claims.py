@@ -33,6 +33,7 @@ CLAIM_ASSIGNMENTS = (
     "fence = fence + 1",
     "attempt = attempt + 1",
     "version = version + 1",
+    "held_key_limit = NULL",
 )
 #: A job that runs is not in the lane "handed": if it is queued again, it waits to be handed over again.
 HANDED_CLAIM_ASSIGNMENTS = (
@@ -159,6 +160,7 @@ def _lock_and_claim(
         job.fence += 1
         job.attempt += 1
         job.version += 1
+        job.held_key_limit = None
         job.started_at = now
         job.deadline = now + timedelta(
             seconds=timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS) + DEADLINE_MARGIN_SECONDS
