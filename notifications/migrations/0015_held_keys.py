@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0013_questions_index"),
+        ("notifications", "0014_requests_to_workers"),
     ]
 
     operations = [
