@@ -40,6 +40,10 @@ ARTIFACTS = ROOT / "var" / "test-failures"
 empty_tables.install()
 
 
+def pytest_ignore_collect(collection_path, config):
+    return selection.is_left_out(collection_path, config.option.markexpr) or None
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
     selection.mark(items)

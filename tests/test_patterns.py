@@ -105,20 +105,14 @@ def slow_texts(pattern, method):
             yield short[:20], times
 
 
-USES = {f"{where} {method}": (pattern, method) for where, pattern, method in uses()}
-
-
-def test_the_patterns_are_found():
-    """Those that read headers among them."""
+def test_time_grows_with_the_length():
+    """For texts made of what the pattern names. Those that read headers are among the patterns."""
+    found = {f"{where} {method}": (pattern, method) for where, pattern, method in uses()}
     assert {
         "notifications.http.negotiation._PARAMETERS sub",
         "notifications.http.negotiation._PREFERENCE findall",
-    } <= set(USES)
-
-
-def test_time_grows_with_the_length():
-    """For texts made of what the pattern names."""
-    slow = [f"{use}: {text!r}, {times}" for use in USES for text, times in slow_texts(*USES[use])]
+    } <= set(found)
+    slow = [f"{use}: {text!r}, {times}" for use in found for text, times in slow_texts(*found[use])]
     assert not slow, "\n".join(slow)
 
 

@@ -189,7 +189,7 @@ def answer_while(engine, faults, worker_of=None, timeout=TIMEOUT_SECONDS):
     for person in people:
         person.start()
     kills = Counter()
-    for number in range(1, (ROUNDS or 4) + 1):
+    for number in range(1, (ROUNDS or 2) + 1):
         engine.enqueue("ask_and_pay", JOBS_PER_ROUND, args=[keys])
         with (worker_of or dying_worker)(engine):
             for name in rng.choices(list(faults), k=rng.randint(0, MAX_FAULTS)):

@@ -24,7 +24,7 @@ FAULTS = KINDS or (
     *("kill_redis", "cut_redis", "lose_messages", "double_messages", "reorder_messages"),
 )
 #: Rounds of the short form, jobs enqueued in each, and faults in each at most.
-SHORT_ROUNDS, JOBS_PER_ROUND, MAX_FAULTS_PER_ROUND = 4, 30, 3
+SHORT_ROUNDS, JOBS_PER_ROUND, MAX_FAULTS_PER_ROUND = 2, 30, 3
 #: The maximum time until all jobs have ended after the last fault of a round.
 CONVERGENCE_SECONDS = 60
 

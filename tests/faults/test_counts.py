@@ -8,7 +8,7 @@ import pytest
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.support.waiting import wait_until
 
-JOBS = 10_000 if ROUNDS else 1_000
+JOBS = 10_000 if ROUNDS else 500
 USERS = 10
 #: The tasks of every twentieth job, in turn. Half of the canceled jobs are canceled by their owner.
 FAILING_TASKS = ("fail", "time_out", "wait_to_be_cancelled", "wait_to_be_cancelled_sync")

@@ -15,7 +15,7 @@ from tests.faults.support.engine import ROUNDS, Engine
 from tests.support.driver import driver
 from tests.support.waiting import FACTOR, wait_until
 
-USERS = 40_000 if ROUNDS else 300
+USERS = 40_000 if ROUNDS else 150
 WORKERS = 2
 #: Seconds for which a write may wait, but for a share of them: other processes have the processor, too.
 MAX_WAIT_SECONDS = 0.1 * FACTOR

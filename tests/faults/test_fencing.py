@@ -31,7 +31,7 @@ def test_frozen_worker(engine):
     because a worker runs at most one job of a lost worker.
     """
     workers = [engine.site.start_worker(), engine.site.start_worker()]
-    for number in range(ROUNDS or 4):
+    for number in range(ROUNDS or 2):
         waiting_jobs = engine.enqueue(("wait_for_gate", "wait_for_gate_sync")[number // 2 % 2])
         started = engine.wait_until_started(waiting_jobs)
         engine.enqueue("work", SHORT_JOBS, args=[0.01])

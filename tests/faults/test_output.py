@@ -38,7 +38,7 @@ def test_kills_at_random_points(engine):
     written = "".join(f"{number} " for number in range(NUMBERS))
     workers = [start_worker(engine) for _ in range(WORKERS)]
     seen = {}
-    for _ in range(ROUNDS or 5):
+    for _ in range(ROUNDS or 3):
         engine.enqueue("write_numbers", JOBS_PER_ROUND, args=[NUMBERS, 0.003])
         victim = engine.rng.choice(workers)
         wait_for_death(engine, victim)

@@ -61,7 +61,7 @@ def test_kills_at_random_points(engine):
     Half of the workers die before or after one of their statements, the others by a signal at a random time.
     """
     workers = [start_worker(engine) for _ in range(WORKERS)]
-    rounds = 5 * ROUNDS or 5
+    rounds = 5 * ROUNDS or 3
     deaths, totals = Counter(), {}
     for number in range(1, rounds + 1):
         enqueue(engine)

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.support.waiting import wait_until
 
-JOBS = 20_000 if ROUNDS else 1_000
+JOBS = 20_000 if ROUNDS else 500
 CLIENT_COUNT, WORKERS = 4, 2
 
 

@@ -63,7 +63,7 @@ def test_a_job_that_dies_in_the_eighth_of_ten_calls(engine, upstream):
 def test_kills_at_random_points(engine, upstream):
     """No step is stored twice, and none that was stored is called again; its calls have one key."""
     workers = [start_worker(engine) for _ in range(WORKERS)]
-    for _ in range(ROUNDS or 5):
+    for _ in range(ROUNDS or 3):
         engine.enqueue("pay_ten", JOBS_PER_ROUND, args=[upstream.url(""), DELAYS])
         victim = engine.rng.choice(workers)
         wait_for_death(engine, victim)

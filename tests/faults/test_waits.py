@@ -27,7 +27,7 @@ def engine(site):
 def test_kills_at_random_points(engine):
     """Every job ends. No pause is lost, none is made twice, and no step that was stored is called again."""
     workers = [start_worker(engine) for _ in range(WORKERS)]
-    for _ in range(ROUNDS or 5):
+    for _ in range(ROUNDS or 3):
         engine.enqueue("pay_and_pause", JOBS_PER_ROUND, args=[PAUSES, engine.rng.choice([1, 100, 500])])
         victim = engine.rng.choice(workers)
         wait_until(

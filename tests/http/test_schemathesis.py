@@ -57,7 +57,7 @@ API = schemathesis.openapi.from_wsgi(
     ADDRESS, get_wsgi_application(), config=schemathesis.Config.from_dict(CONFIG)
 )
 #: Requests that are generated for each operation, of each kind.
-EXAMPLES = 100 if os.environ.get("CONFORMANCE_SLOW") else 20
+EXAMPLES = 100 if os.environ.get("CONFORMANCE_SLOW") else 8
 SETTINGS = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

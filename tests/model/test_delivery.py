@@ -31,7 +31,7 @@ from tests.model.loop import DelayedThreadPool, FakeLoop
 
 pytestmark = pytest.mark.database_law
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 STEPS = 40
 #: For all clients to be up to date after the last change.
 DELIVERY_TIMEOUT_SECONDS = 70

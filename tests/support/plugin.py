@@ -1,5 +1,6 @@
 """Choose the database before Django's settings are read. A conftest would be loaded too late."""
 
+import gc
 import os
 import shutil
 import signal
@@ -38,6 +39,17 @@ def pytest_load_initial_conftests(early_config):
         cluster.create("tests")
         os.environ["DATABASE_URL"] = cluster.url("tests")
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Do not search 7,000 tests and their modules, which stay, for garbage: that is a quarter of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_configure(config):

@@ -17,6 +17,7 @@ process.
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ PATHS_BY_MARKER = {
     ],
     "any_database": [
         "asyncsite",
+        "browser",
         "conformance",
         "docs",
         "hosts",
@@ -79,6 +81,7 @@ PATHS_BY_MARKER = {
         "jobs/test_signal_queue.py",
         "jobs/worker/test_watchdog.py",
         "outbound",
+        "packaging",
         "support",
         "templatetags",
         "faults/test_celery_broker.py",
@@ -123,6 +126,7 @@ PATHS_BY_MARKER = {
     ],
     "any_django": [
         "asyncsite/test_serve.py",
+        "browser",
         "conformance",
         "faults",
         "model",
@@ -144,6 +148,8 @@ PATHS_BY_MARKER = {
         "outbound/test_slots.py",
         "outbound/test_ssrf.py",
         "realtime/doorbell",
+        "packaging",
+        "http/test_schemathesis.py",
         "streams/test_only_writer.py",
         "test_javascript.py",
         "test_layout.py",
@@ -152,6 +158,27 @@ PATHS_BY_MARKER = {
         "test_venv.py",
     ],
 }
+
+
+@cache
+def is_listed(path: Path, marker: str) -> bool:
+    """Return whether the table has the path, or a folder of it, at this marker."""
+    relative = path.relative_to(TESTS)
+    return any(part.as_posix() in PATHS_BY_MARKER[marker] for part in (relative, *relative.parents))
+
+
+def is_left_out(path: Path, expression: str) -> bool:
+    """Return whether the path alone says that the `-m` expression selects no test of it: it need not be collected."""
+    if not path.is_relative_to(TESTS):
+        return False
+    match expression.partition(" ")[0]:
+        case "alone":
+            return path.name.startswith("test_") and path.suffix == ".py" and not is_listed(path, "alone")
+        case "on_postgres":
+            return is_listed(path, "any_database")
+        case "on_old_django":
+            return is_listed(path, "any_django")
+    return False
 
 
 def compile_ids(patterns: list[str]) -> re.Pattern[str]:
@@ -179,10 +206,8 @@ QUICK_FIXTURES = {"broker", "redis"}
 def mark(items: list[pytest.Item]) -> None:
     """Add the markers of each test's path and fixtures."""
     for item in items:
-        path = item.path.relative_to(TESTS)
-        path_and_parents = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
-        for marker, paths in PATHS_BY_MARKER.items():
-            if not path_and_parents.isdisjoint(paths):
+        for marker in PATHS_BY_MARKER:
+            if is_listed(item.path, marker):
                 item.add_marker(marker)
         fixtures = set(getattr(item, "fixturenames", ()))
         if "browser" in fixtures:

@@ -4,12 +4,22 @@ import subprocess
 import sys
 
 from tests.support.nightly import NIGHTLY
-from tests.support.selection import PATHS_BY_MARKER, TESTS, compile_ids
+from tests.support.selection import PATHS_BY_MARKER, TESTS, compile_ids, is_left_out
 
 
 def test_paths_exist():
     paths = {path for paths in PATHS_BY_MARKER.values() for path in paths}
     assert [path for path in sorted(paths) if not (TESTS / path).exists()] == []
+
+
+def test_files_that_a_run_does_not_collect():
+    """They have no test that it would select."""
+    browser, claims, server = TESTS / "browser", TESTS / "faults/test_counts.py", TESTS / "conformance/test_server.py"
+    expressions = ["on_postgres and not nightly_on_postgres", "on_old_django", "alone and not nightly", "quick", ""]
+    assert [is_left_out(browser, one) for one in expressions] == [True, True, False, False, False]
+    assert [is_left_out(claims, one) for one in expressions] == [False, True, True, False, False]
+    assert [is_left_out(server, one) for one in expressions] == [True, True, False, False, False]
+    assert not any(is_left_out(TESTS / path, "on_postgres") for path in PATHS_BY_MARKER["on_postgres"])
 
 
 def test_nightly_ids_match_tests():
