@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import PAGE_TIMEOUT_MS, sign_in
+from tests.support.browser import PAGE_TIMEOUT_MS, sign_in_over_http
 
 #: Decorates journeys that hold in every browser.
 in_each_browser = pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def wait_for_state(page, state):
 
 def visit(page, site_url, path="/", username="demo"):
     """Sign in, open a page of the site and wait until it is connected."""
-    sign_in(page, site_url, username)
+    sign_in_over_http(page.context, site_url, username)
     page.goto(site_url + path)
     return wait_until_live(page)
 

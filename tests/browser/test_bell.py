@@ -17,7 +17,7 @@ from tests.browser.parts import (
     wait_for_state,
     wait_until_live,
 )
-from tests.support.browser import sign_in
+from tests.support.browser import post_form, sign_in, sign_in_over_http
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -233,19 +233,6 @@ def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, pa
     sign_in_over_http(page.context, site_server.url)
     page.evaluate("dispatchEvent(new Event('focus'))")
     expect(page.get_by_text("Succeeded")).to_be_visible()
-
-
-def sign_in_over_http(context, site_url, name="demo"):
-    """Sign in by HTTP requests, so that no page connects."""
-    address = f"{site_url}/accounts/login/"
-    context.request.get(address)
-    post_form(context, address, username=name, password=name)
-
-
-def post_form(context, address, **fields):
-    token = next(cookie["value"] for cookie in context.cookies() if cookie["name"] == "csrftoken")
-    form = {"csrfmiddlewaretoken": token, **fields}
-    context.request.post(address, form=form, headers={"Referer": address})
 
 
 def test_one_socket_for_all_tabs_of_a_browser(site_server, new_page):

@@ -11,8 +11,8 @@ from tests.browser.parts import (
     visit,
     wait_until_live,
 )
-from tests.browser.test_bell import post_form, sign_in_over_http
 from tests.realtime.servers.test_servers import DAPHNE, UVICORN
+from tests.support.browser import post_form, sign_in_over_http
 from tests.support.network import Proxy, is_listening
 from tests.support.site import START_TIMEOUT_SECONDS
 

@@ -14,8 +14,18 @@ def test_paths_exist():
 
 def test_files_that_a_run_does_not_collect():
     """They have no test that it would select."""
-    browser, claims, server = TESTS / "browser", TESTS / "faults/test_counts.py", TESTS / "conformance/test_server.py"
-    expressions = ["on_postgres and not nightly_on_postgres", "on_old_django", "alone and not nightly", "quick", ""]
+    browser, claims, server = (
+        TESTS / "browser",
+        TESTS / "faults/test_counts.py",
+        TESTS / "conformance/test_server.py",
+    )
+    expressions = [
+        "on_postgres and not nightly_on_postgres",
+        "on_old_django",
+        "alone and not nightly",
+        "quick",
+        "",
+    ]
     assert [is_left_out(browser, one) for one in expressions] == [True, True, False, False, False]
     assert [is_left_out(claims, one) for one in expressions] == [False, True, True, False, False]
     assert [is_left_out(server, one) for one in expressions] == [True, True, False, False, False]
