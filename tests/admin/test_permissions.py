@@ -368,20 +368,20 @@ def test_action(name, people, rows):
         form = {**form, "id": rows[of_overview[1]]}
     form = {"name": "default", **form, "confirmed": "1", "_selected_action": selected, **rows["fields"]}
     found, expected = set(), set()
+    before = prepare(state)
     for person, client, permissions in people():
-        prepare(state)
-        before = state_of_all()
         client.post(path, form)
         if is_enough(permissions, alternatives):
             expected.add(person)
         if state_of_all() != before or LogEntry.objects.exists():
             found.add(person)
-        LogEntry.objects.all().delete()
+            before = prepare(state)
     assert found == expected
 
 
 def prepare(state):
-    """Bring the rows into the state before an action."""
+    """Bring the rows into the state before an action, and return state_of_all()."""
+    LogEntry.objects.all().delete()
     Job.objects.exclude(title=SECRET).delete()
     later = timezone.now() + timedelta(days=1)
     Job.objects.update(
@@ -400,6 +400,7 @@ def prepare(state):
     Queue.objects.update_or_create(name="default", defaults={"paused_at": off_at})
     Worker.objects.update(request="")
     Alert.objects.update(acknowledged_at=None)
+    return state_of_all()
 
 
 def state_of_all():
