@@ -45,7 +45,8 @@ def pytest_ignore_collect(collection_path, config):
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    config.stash[selection.COLLECTED_IDS] = [item.nodeid for item in items]
     selection.mark(items)
 
 

@@ -25,6 +25,8 @@ import pytest
 from tests.support.nightly import NIGHTLY
 
 TESTS = Path(__file__).resolve().parent.parent
+#: Of pytest's configuration: the ids of all tests that were collected, also of those that `-m` leaves out.
+COLLECTED_IDS = pytest.StashKey[list[str]]()
 
 #: The folders and files (below tests/) of each marker.
 PATHS_BY_MARKER = {

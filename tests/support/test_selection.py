@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from tests.support.nightly import NIGHTLY
-from tests.support.selection import PATHS_BY_MARKER, TESTS, compile_ids, is_left_out
+from tests.support.selection import COLLECTED_IDS, PATHS_BY_MARKER, TESTS, compile_ids, is_left_out
 
 
 def test_paths_exist():
@@ -32,12 +32,18 @@ def test_files_that_a_run_does_not_collect():
     assert not any(is_left_out(TESTS / path, "on_postgres") for path in PATHS_BY_MARKER["on_postgres"])
 
 
-def test_nightly_ids_match_tests():
+def test_nightly_ids_match_tests(request):
     patterns = sorted({pattern for patterns in NIGHTLY.values() for pattern in patterns})
+    # This run has collected all tests, unless it was started with some of them.
+    ids = request.config.stash[COLLECTED_IDS] if request.config.args == ["tests"] else collect_ids(patterns)
+    names = [id.removeprefix("tests/") for id in ids]
+    assert [pattern for pattern in patterns if not any(map(compile_ids([pattern]).fullmatch, names))] == []
+
+
+def collect_ids(patterns):
     files = sorted({pattern.partition("::")[0] for pattern in patterns})
     # A pattern such as "browser/*[firefox]" names no file: its folder is collected.
     collected = [str(TESTS / file.partition("*")[0]) for file in files]
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *collected]
     output = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, check=True).stdout
-    ids = [line.removeprefix("tests/") for line in output.splitlines() if "::" in line]
-    assert [pattern for pattern in patterns if not any(map(compile_ids([pattern]).fullmatch, ids))] == []
+    return [line for line in output.splitlines() if "::" in line]
