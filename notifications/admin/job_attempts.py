@@ -52,7 +52,8 @@ def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
             name = exception.removeprefix("builtins.").rpartition(".")[2]
             last_line = text.strip().rpartition("\n")[2] if name else ""
             # The end of the traceback begins within its last line, if that is long.
-            shown = last_line if last_line.partition(":")[0].endswith(name) else ""
+            path, colon, message = last_line.partition(":")
+            shown = f"{name}{colon}{message}" if path.endswith(name) else ""
             label = str(Attempt.Outcome(outcome).label)
             errors[id] = LastError(text=_shortened(shown or name or label), location=location)
     for job in jobs:

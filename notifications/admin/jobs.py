@@ -40,8 +40,7 @@ MIN_SHOWN_SECONDS = 60
 @admin.register(Job)
 class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = (
-        "title",
-        "task",
+        "title_and_task",
         "state_cell",
         "last_error",
         "took",
@@ -49,6 +48,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         "user",
         "created_at",
     )
+    list_display_links = None
     list_filter = (
         job_filters.StateFilter,
         job_filters.CreatedFilter,
@@ -119,6 +119,8 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         set_last_errors(request, changelist.result_list)
+        for job in changelist.result_list:
+            job.page_url = changelist.url_for_result(job)
         return changelist
 
     def get_list_filter(self, request: HttpRequest) -> Any:
@@ -156,10 +158,14 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
             ) % words
         return describe_state(job)
 
-    @admin.display(description=_("task"), ordering=None)
-    def task(self, job: Job) -> str:
-        """Return the name of the task and of its module; the whole path is its tooltip."""
-        return format_html('<span title="{}">{}</span>', job.task_path, short_path(job.task_path))
+    @admin.display(description=_("job"))
+    def title_and_task(self, job: Job) -> str:
+        """Return a link to the page of the job, and the name of its task, with the whole path as its tooltip."""
+        return format_html(
+            '<a href="{}">{}</a><br><span class="quiet" title="{}">{}</span>',
+            job.page_url,  # type: ignore[attr-defined]
+            *(job.title, job.task_path, short_path(job.task_path)),
+        )
 
     @admin.display(description=_("state"))
     def state_cell(self, job: Job) -> str:

@@ -89,11 +89,13 @@ def alert_url(context: Mapping[str, Any], alert: Alert) -> str:
 
 @register.simple_tag
 def point_rows(points: Iterable[Point], time_format: str) -> SafeString:
-    """Return the rows of the table of the charts' points. A loop of the template takes a third of the page's time.
+    """Return the rows of the table of the charts, without empty ones. A loop of the template takes 50 ms.
 
     ``time_format`` is that of the filter ``date``.
     """
-    return format_html_join("", _POINT_ROW, (_point_cells(point, time_format) for point in points))
+    return format_html_join(
+        "", _POINT_ROW, (_point_cells(point, time_format) for point in points if point.has_jobs)
+    )
 
 
 def _point_cells(point: Point, time_format: str) -> tuple[str, ...]:

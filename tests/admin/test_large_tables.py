@@ -39,6 +39,9 @@ IN_SLICES = [
         "?error=shop.tasks.sync_stock+builtins.KeyError",
         "?error=shop.tasks.sync_stock+lost",
         "?state__exact=failed&queue_name=nightly",
+        "?failure=builtins.KeyError+nowhere",
+        "?worker=0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21",
+        "?worker=no-such-host&state__exact=running",
     ),
 ]
 
@@ -149,7 +152,8 @@ def test_pages_of_large_tables(seeded, broadcast, admin_client, monkeypatch):
     pages.append(("/admin/notifications/broadcast/", MAX_READ_BY_INDEX))
     pages.append((f"/admin/notifications/broadcast/{broadcast.pk}/change/", MAX_READ_BY_INDEX))
     pages.append((f"/admin/notifications/job/{Job.objects.first().pk}/change/", MAX_READ_BY_INDEX))
-    pages += [(f"/admin/notifications/overview/?period={period}", MAX_READ) for period in PERIODS]
+    for path in ("", "tasks/"):
+        pages += [(f"/admin/notifications/overview/{path}?period={period}", MAX_READ) for period in PERIODS]
     pages += [(f"/admin/notifications/{page}/", MAX_READ_BY_INDEX) for page in ("schedule", "alert")]
     admin_client.get(pages[0][0])
     for address, limits in pages:

@@ -148,6 +148,36 @@ def test_without_the_permission_to_view_jobs_there_are_no_links(sign_in_staff, c
     assert 'method="post" action="/admin/notifications/' not in page
 
 
+def test_figures_of_each_task(admin_client):
+    """By queue, those with the most failures first, each with links to its jobs."""
+    for _ in range(3):
+        tasks.noop.enqueue()
+    tasks.fail.enqueue()
+    tasks.fail.using(queue_name="other").enqueue()
+    run_jobs()
+    page = admin_client.get(f"{PAGE}tasks/").text
+    rows = re.findall(r'<tr>\s*<th scope="row">.*?</tr>', page, re.DOTALL)
+    cells = [re.findall(r"<td[^>]*>(?:<a[^>]*>)?([^<]*)", row)[:3] for row in rows]
+    assert cells == [["default", "1", "1"], ["other", "1", "1"], ["default", "0", "3"]]
+    assert "100 %" in rows[0] and "fail" in rows[0] and "noop" in rows[2]
+    [failed, _] = links(page, "1")
+    assert titles(admin_client, failed) == ["Fail", "Fail"]
+    for order, first in (("ended", "noop"), ("busy", "tasks"), ("slow", "tasks"), ("none", "fail")):
+        page = admin_client.get(f"{PAGE}tasks/?order={order}&period=day").text
+        assert first in re.search(r'<th scope="row">.*?</th>', page, re.DOTALL)[0]
+
+
+def test_tasks_without_a_job_or_database(admin_client, monkeypatch):
+    """The page says so."""
+    assert "No job has ended in the last hour." in admin_client.get(f"{PAGE}tasks/").text
+
+    def fail(*args, **kwargs):
+        raise OperationalError("away")
+
+    monkeypatch.setattr("notifications.admin.overview.task_figures.read_tasks", fail)
+    assert "The database is unavailable" in admin_client.get(f"{PAGE}tasks/").text
+
+
 def test_pause_and_resume_a_queue(admin_client):
     """No job of it is started meanwhile. A paused queue without jobs is listed, so that it can be resumed."""
     response = admin_client.post(f"{PAGE}queue/", {"name": "default", "action": "pause"}, follow=True)

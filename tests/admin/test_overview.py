@@ -14,7 +14,7 @@ from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
 from notifications.admin import OverviewAdmin
-from notifications.admin.overview import changes, failures, figures, processes
+from notifications.admin.overview import changes, failures, figures, history, processes
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.models import Job, Overview, ServerProcess, Worker
@@ -398,6 +398,21 @@ def test_custom_admin_site(admin_client, settings):
     assert f'action="{custom}retry/"' in text
     assert f'href="{custom}"' in admin_client.get("/operations/").text
     assert admin_client.get(f"{custom}figures/").status_code == 200
+
+
+def test_charts_begin_before_the_first_job(admin_client):
+    """A project of today has no chart of six empty days, and the table no rows of zeros."""
+    tasks.noop.enqueue()
+    run_jobs()
+    points = figures.read_figures("hour").history.points
+    assert len(points) == history.MIN_POINTS
+    assert [point.has_jobs for point in points[:-2]] == [False] * (history.MIN_POINTS - 2)
+    rows = re.search(r'id="overview-points".*?</details>', admin_client.get(PAGE).text, re.DOTALL)[0]
+    assert rows.count('<th scope="row">') == sum(point.has_jobs for point in points) <= 2
+    Job.objects.update(queued_at=timezone.now() - timedelta(minutes=50))
+    Job.objects.update(state="queued", created_at=timezone.now() - timedelta(minutes=50))
+    points = figures.read_figures("hour").history.points
+    assert len(points) > 45 and not points[0].has_jobs and points[1].has_jobs
 
 
 def test_script_name(admin_client):

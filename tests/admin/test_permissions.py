@@ -109,6 +109,7 @@ PAGES = {
     "alert_delete": ("alert/{alert}/delete/", NOBODY),
     "overview_changelist": ("overview/", [{"view_overview"}]),
     "overview_changelist?period": ("overview/?period=week", [{"view_overview"}]),
+    "overview_tasks": ("overview/tasks/?order=slow", [{"view_overview"}]),
     "overview_figures": ("overview/figures/", [{"view_overview"}]),
     "overview_retry": ("overview/retry/?{group}", RETRY_GROUP),
     "preference_changelist": ("preference/", [{"view_preference"}]),

@@ -18,6 +18,8 @@ from notifications.statistics.reading import Histogram
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000
+#: The points of a chart at least.
+MIN_POINTS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +75,15 @@ class Point:
     start: datetime
     totals: Totals
 
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job was enqueued or ended in this step."""
+        return bool(self.totals.enqueued or self.totals.ended)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """The figures of a period: of all jobs, by queue, and for charts."""
+    """The figures of a period: of all jobs, by queue, and for charts, which begin before the first job."""
 
     totals: Totals = Totals()
     queues: dict[str, Totals] = field(default_factory=dict)
@@ -99,17 +106,26 @@ def read_history(period: str, now: datetime) -> History:
             name: _totals(figures, _count({name: active.get(name, [])}, figures.start or start, now))
             for name, figures in by_queue.items()
         },
-        points=[
-            Point(
-                start=point.start,
-                totals=_totals(
-                    point, _count(active, point.start, point.start + timedelta(seconds=max(point.seconds, 1)))
-                ),
-            )
-            for point in points
-            if point.start
-        ],
+        points=without_empty_begin(
+            [
+                Point(
+                    start=point.start,
+                    totals=_totals(
+                        point,
+                        _count(active, point.start, point.start + timedelta(seconds=max(point.seconds, 1))),
+                    ),
+                )
+                for point in points
+                if point.start
+            ]
+        ),
     )
+
+
+def without_empty_begin(points: list[Point]) -> list[Point]:
+    """Return the points from the last one before the first job on, at least ``MIN_POINTS``; all without a job."""
+    first = next((n for n, point in enumerate(points) if point.has_jobs), 0)
+    return points[max(0, min(first - 1, len(points) - MIN_POINTS)) :]
 
 
 def _read_active(since: datetime) -> dict[str, list[tuple[datetime, int]]]:
@@ -158,11 +174,12 @@ def _totals(figures: reading.Figures, active: int) -> Totals:
         in_rate=enqueued / minutes if minutes else 0.0,
         out_rate=figures.ended_per_minute,
         failed_percent=None if rate is None else 100 * rate,
-        wait=_durations(figures.wait),
-        run=_durations(figures.run),
+        wait=durations_of(figures.wait),
+        run=durations_of(figures.run),
     )
 
 
-def _durations(times_of: Histogram) -> Durations:
+def durations_of(times_of: Histogram) -> Durations:
+    """Return the percentiles of a histogram."""
     p50, p95, p99 = (times_of.percentile(share) for share in (0.5, 0.95, 0.99))
     return Durations(p50=p50, p95=p95, p99=p99)

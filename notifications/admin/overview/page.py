@@ -14,7 +14,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
 from notifications.admin.mixins import ReadOnlyMixin
-from notifications.admin.overview import changes, operating, retry
+from notifications.admin.overview import changes, operating, retry, task_figures
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
 from notifications.db.unavailable import UNAVAILABLE
@@ -36,6 +36,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return [
             path("", view(self.changelist_view), name="notifications_overview_changelist"),
             path("figures/", view(self.figures_view), name="notifications_overview_figures"),
+            path("tasks/", view(self.tasks_view), name="notifications_overview_tasks"),
             path("retry/", view(self.retry_view), name="notifications_overview_retry"),
             *(
                 path(
@@ -56,20 +57,53 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         self._require_permission(request)
         period = self._period(request)
         context = {
-            **self.admin_site.each_context(request),
+            **self._page_context(request, period),
             **self._figures_context(request, period),
             "title": _("Overview"),
-            "subtitle": None,
-            "opts": self.opts,
-            "breadcrumbs_are_list": django.VERSION >= (6, 1),
-            "periods": [(name, known.label) for name, known in PERIODS.items()],
-            "nonce": csp_nonce({}, request),
             "figures_url": f"{self._url('figures')}?period={period}",
+            "tasks_url": f"{self._url('tasks')}?period={period}",
             **(extra_context or {}),
         }
         response = TemplateResponse(request, f"{FOLDER}.html", context)
         response["Cache-Control"] = "private, no-store"
         return response
+
+    def tasks_view(self, request: HttpRequest) -> HttpResponse:
+        """Return the page with the figures of each task."""
+        self._require_permission(request)
+        period, order = self._period(request), request.GET.get("order", "")
+        order = order if order in task_figures.ORDERS else task_figures.DEFAULT_ORDER
+        tasks: task_figures.TaskFigures | None
+        try:
+            tasks = task_figures.read_tasks(period, order)
+        except UNAVAILABLE as exc:
+            log_database_error(exc)
+            tasks = None
+        context = {
+            **self._page_context(request, period),
+            "title": _("Tasks"),
+            "tasks": tasks,
+            "order": order,
+            "orders": list(task_figures.ORDERS.items()),
+            "overview_url": self._url("changelist"),
+            "jobs_url": self._list_url(request, Job, "view_job", "change_job"),
+        }
+        response = TemplateResponse(request, f"{FOLDER}/tasks.html", context)
+        response["Cache-Control"] = "private, no-store"
+        return response
+
+    def _page_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return {
+            **self.admin_site.each_context(request),
+            "subtitle": None,
+            "opts": self.opts,
+            "breadcrumbs_are_list": django.VERSION >= (6, 1),
+            "period": period,
+            "period_label": PERIODS[period].label,
+            "periods": [(name, known.label) for name, known in PERIODS.items()],
+            "nonce": csp_nonce({}, request),
+        }
 
     def figures_view(self, request: HttpRequest) -> HttpResponse:
         """Return the figures without the page around them, or 304 if they cannot have changed."""
