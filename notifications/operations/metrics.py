@@ -12,17 +12,18 @@ All processes of a project see the same numbers, because they come from the data
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from itertools import accumulate, product
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
-from notifications.models import Worker
+from notifications.models import Alert, Schedule, ServerProcess, Worker
+from notifications.operations.alerts.episodes import MAX_OPEN_ALERTS
 from notifications.operations.depths import count_waiting, queue_depths, read_questions
 from notifications.statistics import Histogram, Total, read_totals
 from notifications.statistics.buckets import BOUNDS_SECONDS
@@ -34,6 +35,8 @@ __all__ = ["JobCollector"]
 BUCKET_STEP = 2
 #: Running jobs that are counted at most.
 MAX_RUNNING_COUNTED = 10_000
+#: Schedules that are listed at most, by name.
+MAX_SCHEDULES = 100
 
 _RUNNING = f"""
     SELECT queue_name, count(*) FROM (
@@ -44,7 +47,7 @@ _RUNNING = f"""
 
 
 class JobCollector(Collector):
-    """Collects the metrics of jobs, queues and workers in six queries, none of which reads finished jobs.
+    """Collects the metrics in nine queries, none of which reads finished jobs.
 
     Counters and histograms count from the first job of the database on, whichever processes end and whichever jobs are
     deleted. Raises ``django.db.Error`` where the database does not answer.
@@ -61,6 +64,9 @@ class JobCollector(Collector):
         yield from _histograms(totals)
         yield from _queue_gauges()
         yield from _worker_gauges()
+        yield from _server_gauges()
+        yield _alert_gauge()
+        yield from _schedule_gauges()
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
@@ -151,7 +157,15 @@ def _queue_gauges() -> Iterator[Metric]:
 
 def _worker_gauges() -> Iterator[Metric]:
     live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
-    sums = live.aggregate(workers=Count("id"), slots=Sum("concurrency"), busy=Sum("load"))
+    sums = live.aggregate(
+        workers=Count("id"),
+        quiet=Count("id", filter=~Q(request="")),
+        slots=Sum("concurrency"),
+        busy=Sum("load"),
+    )
+    yield GaugeMetricFamily(
+        "notifications_workers_quiet", "Workers that were told to start no more jobs.", sums["quiet"]
+    )
     yield GaugeMetricFamily("notifications_workers", "Workers whose lease holds.", sums["workers"])
     yield GaugeMetricFamily(
         "notifications_worker_slots", "Jobs that the workers may run at once.", sums["slots"] or 0
@@ -159,3 +173,52 @@ def _worker_gauges() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "notifications_worker_slots_busy", "Jobs that the workers run.", sums["busy"] or 0
     )
+
+
+def _server_gauges() -> Iterator[Metric]:
+    live = ServerProcess.objects.using(database()).filter(lease_until__gte=database_now())
+    sums = live.aggregate(servers=Count("id"), sockets=Sum("sockets"))
+    yield GaugeMetricFamily("notifications_servers", "ASGI server processes.", sums["servers"])
+    yield GaugeMetricFamily(
+        "notifications_sockets", "WebSockets and event streams that are open.", sums["sockets"] or 0
+    )
+
+
+def _alert_gauge() -> Metric:
+    """Return the number of open alerts of each kind, also of those without one, so that a rule finds a value."""
+    rows = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("id")
+    found = Counter(
+        (kind, "no" if acknowledged_at is None else "yes")
+        for kind, acknowledged_at in rows.values_list("kind", "acknowledged_at")[:MAX_OPEN_ALERTS]
+    )
+    labels = ["kind", "acknowledged"]
+    family = GaugeMetricFamily("notifications_alerts_open", "Open alerts.", labels=labels)
+    for key in product(Alert.Kind.values, ("no", "yes")):
+        family.add_metric(list(key), found[key])
+    return family
+
+
+def _schedule_gauges() -> Iterator[Metric]:
+    paused = GaugeMetricFamily(
+        "notifications_schedule_paused", "1 if the schedule is paused.", labels=["schedule"]
+    )
+    problem = GaugeMetricFamily(
+        "notifications_schedule_problem",
+        "1 for what has gone wrong since the last run that succeeded.",
+        labels=["schedule", "problem"],
+    )
+    last = GaugeMetricFamily(
+        "notifications_schedule_last_run_timestamp_seconds", "When it was due last.", labels=["schedule"]
+    )
+    following = GaugeMetricFamily(
+        "notifications_schedule_next_run_timestamp_seconds", "When it is due next.", labels=["schedule"]
+    )
+    for row in Schedule.objects.using(database()).order_by("name")[:MAX_SCHEDULES]:
+        paused.add_metric([row.name], float(row.paused_at is not None))
+        for name in Schedule.Problem.values:
+            problem.add_metric([row.name, name], float(row.problem == name))
+        if row.last_tick:
+            last.add_metric([row.name], row.last_tick.timestamp())
+        if row.next_tick and not row.paused_at:
+            following.add_metric([row.name], row.next_tick.timestamp())
+    yield from (paused, problem, last, following)

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifications.jobs.transitions import reaping
-from notifications.models import Job, Wait, Worker
+from notifications.models import Alert, Job, Schedule, ServerProcess, Wait, Worker
 from notifications.operations.metrics import JobCollector
 from notifications.statistics import roll_up
 from notifications.streams import retention
@@ -103,6 +103,40 @@ def test_open_questions(client, user):
     assert samples(client)["notifications_questions_open",] == 0
 
 
+def test_servers_alerts_and_schedules(client):
+    """Sockets of live servers, open alerts by kind, and what is wrong with schedules."""
+    now = timezone.now()
+    for lease, sockets in ((60, 3), (60, 4), (-60, 100)):
+        until = now + timedelta(seconds=lease)
+        ServerProcess.objects.create(host="web", pid=1, started_at=now, lease_until=until, sockets=sockets)
+    for kind, subject, fields in (
+        ("wait", "mail", {}),
+        ("wait", "default", {"acknowledged_at": now}),
+        ("lease", "", {"closed_at": now}),
+    ):
+        Alert.objects.create(kind=kind, subject=subject, opened_at=now, seen_at=now, **fields)
+    Schedule.objects.create(name="nightly", created_at=now, last_tick=now, next_tick=now, problem="missed")
+    Schedule.objects.create(name="paused", created_at=now, next_tick=now, paused_at=now)
+    make_worker()
+    Worker.objects.update(request="quiet")
+    found = samples(client)
+    assert (found["notifications_servers",], found["notifications_sockets",]) == (2, 7)
+    assert found["notifications_workers_quiet",] == 1
+    alerts = {key[1:]: value for key, value in found.items() if key[0] == "notifications_alerts_open"}
+    assert {key for key, value in alerts.items() if value} == {
+        ("acknowledged=no", "kind=wait"),
+        ("acknowledged=yes", "kind=wait"),
+    }
+    assert len(alerts) == 2 * len(Alert.Kind)
+    assert found["notifications_schedule_paused", "schedule=paused"] == 1
+    assert found["notifications_schedule_problem", "problem=missed", "schedule=nightly"] == 1
+    assert found["notifications_schedule_problem", "problem=failed", "schedule=nightly"] == 0
+    prefix = "notifications_schedule_next_run_timestamp_seconds"
+    assert {key[1]: value for key, value in found.items() if key[0] == prefix} == {
+        "schedule=nightly": pytest.approx(now.timestamp(), abs=0.001)
+    }
+
+
 def test_buckets_only_grow(client):
     """The buckets of a histogram are cumulative and in order, as Prometheus requires."""
     tasks.noop.enqueue()
@@ -176,7 +210,7 @@ def test_openmetrics(client):
 
 def test_number_of_queries_of_a_response(client, django_assert_num_queries):
     """Five; on PostgreSQL one of them is the third statement of a transaction."""
-    with django_assert_num_queries(8 if connection.vendor == "postgresql" else 6):
+    with django_assert_num_queries(11 if connection.vendor == "postgresql" else 9):
         read(client)
 
 

@@ -1,15 +1,17 @@
 """Each reader is notified once of each difference between what they were last notified of and what is true now."""
 
 import dataclasses
+import json
 
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.utils import timezone, translation
 
-from notifications import validators
+from notifications import validators, webhooks
 from notifications.api import requester
-from notifications.models import AnnouncedState, Notification
+from notifications.jobs.handlers.declarations import WEBHOOK_TASK
+from notifications.models import AnnouncedState, Delivery, Job, Notification
 from notifications.operations.alerts import episodes
 from notifications.operations.alerts.conditions import Condition
 from notifications.operations.announcing import announcer
@@ -76,6 +78,33 @@ def test_processes_at_the_same_time(operators):
     for user in operators:
         assert titles(user) == [TITLE, f"Over: {TITLE}"]
     assert not AnnouncedState.objects.exists()
+
+
+def test_by_email_and_webhook(operators, settings):
+    """An alert and its end go the ways that the category ``alert`` has, and to the webhook of an operator."""
+    settings.NOTIFICATIONS = {
+        **settings.NOTIFICATIONS,
+        "DELIVERY": {"alert": [{"email": 0}]},
+        "SITE_URL": "https://example.com",
+        "WEBHOOKS": True,
+    }
+    type(operators[0]).objects.update(email="ada@users.example")
+    url = "https://pager.example/hooks/"
+    webhooks.create(url, events=["notification.created"], owner=operators[0])
+    rounds = Announcer()
+    record(WAITING)
+    rounds.run_round()
+    assert Delivery.objects.filter(channel="email").count() == len(operators)
+    record()
+    rounds.run_round()
+    sent = [json.loads(job.args or "[]") for job in Job.objects.filter(task_path=WEBHOOK_TASK).order_by("id")]
+    found = [
+        (event["type"], event["notification"]["title"], event["notification"]["category"]) for [event] in sent
+    ]
+    assert found == [
+        ("notification.created", TITLE, "alert"),
+        ("notification.created", f"Over: {TITLE}", "alert"),
+    ]
 
 
 def test_alert_that_is_over_before_it_is_announced(operators):
