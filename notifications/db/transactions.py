@@ -72,6 +72,7 @@ MAX_PAUSE_SECONDS = 0.25
 #: end the session of a process that is frozen inside a transaction, a suspended virtual machine for example, which
 #: would keep streams and rows locked.
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
 IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = '{}s'"
 
 
@@ -140,14 +141,19 @@ def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
         pause = min(pause * 2, 0.1)
 
 
-def execute_one(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of one statement in a transaction of the app's own; on PostgreSQL that is one round trip."""
+def execute_one(sql: str, params: Sequence[Any], *, is_durable: bool = True) -> list[tuple[Any, ...]]:
+    """Return the rows of one statement in a transaction of the app's own; on PostgreSQL that is one round trip.
+
+    Unless ``is_durable``, its commit does not wait for PostgreSQL's disk, and is lost if the server crashes before the
+    next commit that does.
+    """
     db = connection()
     # Statements sent together are one implicit transaction, unless one is open already. It needs no timeout, because
     # the process cannot be frozen inside it.
     if in_callers_transaction(db) or not _accepts_multiple_statements(db):
         return retrying_atomic(lambda: execute_many([(sql, params)])[0])
-    return execute_many([(ISOLATION, ()), (sql, params)])[1]
+    settings = ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}"
+    return execute_many([(settings, ()), (sql, params)])[-1]
 
 
 def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:

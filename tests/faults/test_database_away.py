@@ -46,7 +46,8 @@ def test_postgresql_crash(engine):
             timeout=TIMEOUT_SECONDS,
             what="the first jobs to be done",
         )
-        time.sleep(engine.rng.random() * 0.3)
+        settled = {effect.job for effect in engine.effects("started")}
+        time.sleep(0.1 + engine.rng.random() * 0.3)
         engine.cluster.crash()
         downtime = LEASE * 1.5 if number % 2 == 0 else 0
         time.sleep(downtime)
@@ -59,9 +60,11 @@ def test_postgresql_crash(engine):
         engine.open_gate()
         engine.wait_until_done()
         started = engine.effects("started", jobs={*waiting_jobs, *enqueued[0], *enqueued[1]})
-        assert len(started) == len({effect.job for effect in started}) == 2 * WAITING_JOBS + 120, (
-            "A job ran twice."
-        )
+        assert len({effect.job for effect in started}) == 2 * WAITING_JOBS + 120
+        # The claim of a job that began within milliseconds before the crash may be lost.
+        assert settled.issuperset(waiting_jobs)
+        started = engine.effects("started", jobs=settled)
+        assert len(started) == len(settled), "A job ran twice."
         assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
         engine.close_gates()
         print(f"{number}: down for {downtime:g} s")

@@ -29,7 +29,9 @@ def store_callback(job: Job, name: str, secret: str, lasts: timedelta | None) ->
     """
 
     def write() -> tuple[Wait, str]:
-        claimed = Job.objects.using(database()).filter(id=job.id, fence=job.fence, state=Job.State.RUNNING)
+        claimed = Job.objects.using(database()).filter(
+            id=job.id, fence=job.fence, worker=job.worker, state=Job.State.RUNNING
+        )
         if lock_query(claimed.only("id"), skip_locked=False).first() is None:
             raise AttemptEnded
         now = database_now()

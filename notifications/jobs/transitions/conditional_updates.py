@@ -1,10 +1,15 @@
-"""Lock rows of jobs, and change them by UPDATEs that are conditional on id, fence and state."""
+"""Lock rows of jobs, and change them by UPDATEs that are conditional on id, fence and state.
+
+Those of running jobs are also conditional on the worker. PostgreSQL may lose the latest claims when it crashes or
+fails over (see ``claims.py``), so that another worker claims the job with the same fence. The start of an observed task
+is never lost, and its worker is Celery's affair.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from notifications import times
@@ -21,19 +26,27 @@ if TYPE_CHECKING:
     from notifications.statistics.recording import StatisticsBuffer
 
 
-def read_fences(
-    jobs: Iterable[Job], *, lock: bool = True
-) -> tuple[datetime, dict[UUID, tuple[int, str, Any, bool, int]]]:
-    """Return the database's time, and what the condition of each job's UPDATE is compared with.
+class ClaimRow(NamedTuple):
+    """What changes of a running job are conditional on, as the database returns it."""
 
-    By id: fence, state, ``cancel_requested_at``, ``cancelled_by_other`` and version. With ``lock`` the rows are locked
-    in the order of their ids, and rows that another transaction holds are left out.
+    fence: int
+    state: str
+    worker: Any
+    cancel_requested_at: Any
+    cancelled_by_other: bool
+    version: int
+
+
+def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, dict[UUID, ClaimRow]]:
+    """Return the database's time, and by id what the condition of each job's UPDATE is compared with.
+
+    With ``lock`` the rows are locked in the order of their ids, and rows that another transaction holds are left out.
     """
     prepare = prepare_id()
     ids = {prepare(job.id): job.id for job in jobs}
     condition, params = bulk.where_in(Job, "id", list(ids))
     query = (
-        "SELECT id, fence, state, cancel_requested_at, cancelled_by_other, version FROM notifications_job "
+        "SELECT id, fence, state, worker, cancel_requested_at, cancelled_by_other, version FROM notifications_job "
         f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}"
     )
     if connection().vendor == "postgresql":
@@ -41,7 +54,15 @@ def read_fences(
         now = clock.from_row(now)
     else:
         [rows], now = execute_many([(query, params)]), database_now()
-    return now, {ids[id]: tuple(values) for id, *values in rows}  # type: ignore[misc]
+    return now, {ids[id]: ClaimRow(*values) for id, *values in rows}
+
+
+def is_claim_valid(row: ClaimRow | None, job: Job) -> bool:
+    """Return whether a job still runs by the claim that ``job`` stands for. ``row`` is what ``read_fences`` found."""
+    if row is None or row.state != Job.State.RUNNING or row.fence != job.fence:
+        return False
+    # SQLite returns the hex digits.
+    return job.lane == Job.Lane.OBSERVED or row.worker in (job.worker, job.worker and job.worker.hex)
 
 
 def conditional_update(
@@ -51,7 +72,7 @@ def conditional_update(
     state: str = "running",
     fence: Callable[[Job], int] | None = None,
 ) -> None:
-    """Change jobs in the order of their ids, each conditional on id, fence and state.
+    """Change jobs in the order of their ids, each conditional on id, fence and state, and on the worker if they run.
 
     ``rows`` has the parameters of ``assignments`` and the job, one pair for each job. ``fence`` returns the fence that
     the row must have; that of the job by default.
@@ -66,11 +87,18 @@ def conditional_update(
             return times.to_db(value, db)
         return key.get_db_prep_value(value, db) if isinstance(value, UUID) else value
 
+    is_running = state == Job.State.RUNNING
+    is_same = "IS" if db.vendor == "sqlite" else "IS NOT DISTINCT FROM"
+    same_worker = f" AND (worker {is_same} %s OR lane='{Job.Lane.OBSERVED}')" if is_running else ""
     with db.cursor() as cursor:
         cursor.executemany(
-            f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'",
+            f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'{same_worker}",
             [
-                (*(adapt(value) for value in values), adapt(job.id), fence(job) if fence else job.fence)
+                (
+                    *(adapt(value) for value in values),
+                    *(adapt(job.id), fence(job) if fence else job.fence),
+                    *([adapt(job.worker)] if is_running else []),
+                )
                 for values, job in sorted(rows, key=lambda row: row[1].id)
             ],
         )

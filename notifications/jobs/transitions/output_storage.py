@@ -11,7 +11,7 @@ from notifications import streams
 from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions.conditional_updates import read_fences
+from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job, OutputChunk
 
 #: Begins the lines that are not written by the task, which cannot write this character itself: RECORD SEPARATOR.
@@ -173,7 +173,7 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
         existing = locked if len(locked) == len(written) else read_fences(written.values(), lock=False)[1]
         valid = []
         for job in written.values():
-            if existing.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
+            if not is_claim_valid(existing.get(job.id), job):
                 job.unstored_output.close()
             elif job.id in locked:
                 valid.append(job)

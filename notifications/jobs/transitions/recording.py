@@ -19,6 +19,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions.conditional_updates import (
     insert_attempts,
+    is_claim_valid,
     read_fences,
     update_locked_rows,
 )
@@ -183,14 +184,15 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
     locked_outcomes = []
     for outcome in ordered:
         job = outcome.job
-        if existing.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
+        if not is_claim_valid(existing.get(job.id), job):
             void_outcomes.append(outcome)
         elif job.id in locked:
             # Progress and requests of a cancellation raise the version of a job that runs.
-            _, _, cancel_requested_at, cancelled_by_other, job.version = locked[job.id]
-            if cancel_requested_at and not is_end(outcome):
+            row = locked[job.id]
+            job.version = row.version
+            if row.cancel_requested_at and not is_end(outcome):
                 # Requested while the outcome was on its way here. No notify function is called in a transaction.
-                job.cancelled_by_other = cancelled_by_other
+                job.cancelled_by_other = row.cancelled_by_other
                 outcome = replace(outcomes.cancelled(job, policy_at(job.task_path)), notify=None)
             locked_outcomes.append(outcome)
     return locked_outcomes, now

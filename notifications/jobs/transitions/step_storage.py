@@ -10,7 +10,7 @@ from uuid import UUID
 
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions.conditional_updates import read_fences
+from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job, Step
 
 
@@ -55,7 +55,7 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     existing = locked if len(locked) == len(jobs) else read_fences(jobs.values(), lock=False)[1]
     results: dict[StepWrite, str | None] = {}
     for write in group:
-        if existing.get(write.job.id, ())[:2] != (write.job.fence, Job.State.RUNNING):
+        if not is_claim_valid(existing.get(write.job.id), write.job):
             results[write] = None
         elif write.job.id in locked:
             results[write] = write.result

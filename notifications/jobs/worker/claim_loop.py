@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from django.db.models import Q
 
 from notifications import spans
+from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
 from notifications.jobs.claiming.lanes import ASYNC, LANES
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.worker import loops
@@ -102,7 +103,9 @@ class ClaimLoop:
                 self.last_claim_at = time.monotonic()
             self._state.run_limit.add_started(len(jobs))
             for claimed in jobs:
-                self._start(claimed)
+                # After a crash of PostgreSQL lost the claim of a job that runs here, it is claimed anew as it was.
+                if claim_of(claimed.row) not in self._state.executions:
+                    self._start(claimed)
             if was_idle and not jobs and self._state.run_limit.is_reached_when_idle():
                 self._stop()
                 return
@@ -154,6 +157,8 @@ class ClaimLoop:
             lanes=lanes,
         )
         spans.record_claim(started, jobs)
+        if jobs:
+            call_after_write(claims.make_claims_durable)  # while they begin
         return jobs
 
     def _limit_of_other_jobs(self, limit: int) -> int:

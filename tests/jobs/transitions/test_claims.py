@@ -131,3 +131,27 @@ def test_concurrent_claims_share_no_job(live_worker):
 
     run_in_threads(*(partial(claim, live_worker()) for _ in range(4)))
     assert len(claimed) == len(set(claimed)) == 100
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("max_attempts", [1, 2])
+def test_the_last_attempt_is_claimed_durably(live_worker, max_attempts):
+    """The commit of another one does not wait for the disk: PostgreSQL may lose it in a crash, and queue the job."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite commits each transaction in the same way.")
+    with connection.cursor() as cursor:
+        # In the transaction of the claim, when it has changed the row, and so for the whole of it.
+        cursor.execute(
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM set_config('tests.commit', current_setting('synchronous_commit'), false); "
+            "RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER note AFTER UPDATE ON notifications_job "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()"
+        )
+        try:
+            result = tasks.noop.enqueue()
+            Job.objects.filter(id=result.id).update(max_attempts=max_attempts)
+            assert len(claim_rows(live_worker(), 1)) == 1
+            cursor.execute("SELECT current_setting('tests.commit'), current_setting('synchronous_commit')")
+            assert cursor.fetchone() == ({1: "on", 2: "off"}[max_attempts], "on")
+        finally:
+            cursor.execute("DROP FUNCTION note() CASCADE")

@@ -82,3 +82,17 @@ def test_two_workers_share_the_queue(start_worker):
     jobs = until_done(*results)
     assert {job.fence for job in jobs} == {1}
     assert {job.worker for job in jobs} == {worker.id for worker in workers}
+
+
+def test_a_claim_that_the_database_lost(start_worker, user, gate):
+    """After a crash of PostgreSQL the job is claimed again as it was. The task goes on, and does not begin again."""
+    worker = start_worker().worker
+    holding = tasks.hold.using(owner=user).enqueue()
+    wait_until(lambda: tasks.held, what="the job to begin")
+    lost = {"state": "queued", "fence": 0, "attempt": 0, "version": 1, "worker": None, "deadline": None}
+    Job.objects.filter(id=holding.id).update(**lost)
+    worker.state.call_in_loop(worker._claim_loop.wake)
+    wait_until(lambda: Job.objects.get(id=holding.id).state == "running", what="the next claim")
+    gate.set()
+    (job,) = until_done(holding)
+    assert (job.state, job.attempt, len(tasks.held)) == ("succeeded", 1, 1)
