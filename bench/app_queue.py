@@ -56,6 +56,12 @@ def counts() -> tuple[int, int]:
     return queued, running
 
 
+def first_and_last_start() -> tuple[str, str]:
+    """Return when the first and the last job that has started did so, in ISO format."""
+    ((first, last),) = execute("SELECT min(started_at), max(started_at) FROM notifications_job")
+    return str(first), str(last)
+
+
 def fill(number: int) -> None:
     """Insert finished jobs and their read notifications."""
     from django.db import connection

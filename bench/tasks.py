@@ -38,6 +38,12 @@ async def second(number: int) -> None:
 
 
 @task
+async def minute(number: int) -> None:
+    """Wait, like a call of a slow upstream."""
+    await asyncio.sleep(60)
+
+
+@task
 async def pickup(port: int) -> None:
     """Report the start to ``port``."""
     report_start(port)
