@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "SCHEDULES": {},
     "SITE_URL": "",
     "SOCKETS_PER_USER": 20,
+    "USER_LANGUAGE": "",
     "WEBHOOKS": False,
     "WEB_PUSH": {},
 }
@@ -86,6 +87,7 @@ class Settings:
     SCHEDULES: dict[str, Any]
     SITE_URL: str
     SOCKETS_PER_USER: int
+    USER_LANGUAGE: str
     WEBHOOKS: bool
     WEB_PUSH: dict[str, Any]
 

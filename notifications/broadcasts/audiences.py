@@ -21,8 +21,8 @@ from notifications.models import Broadcast
 
 Kind = Broadcast.AudienceKind
 
-#: Recipients are counted up to this number.
-MAX_USERS_COUNTED = 1_000_000
+#: Recipients are counted up to this number before a broadcast is sent, and while it is written.
+MAX_USERS_COUNTED, MAX_USERS_COUNTED_LIVE = 1_000_000, 10_000
 #: Names that the description of an audience has at most.
 MAX_NAMES_SHOWN = 10
 
@@ -52,9 +52,9 @@ class Audience:
             return users.filter(is_member(self.values))
         return users.filter(is_staff=True) if self.kind == Kind.STAFF else users
 
-    def count(self) -> int:
-        """Return how many users there are, ``MAX_USERS_COUNTED`` at most."""
-        found: int = self.users().order_by().values("pk")[:MAX_USERS_COUNTED].count()
+    def count(self, limit: int = MAX_USERS_COUNTED) -> int:
+        """Return how many users there are, ``limit`` at most."""
+        found: int = self.users().order_by().values("pk")[:limit].count()
         return found
 
     def read_keys(self, after: str, limit: int) -> list[Any]:

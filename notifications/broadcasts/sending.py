@@ -12,11 +12,13 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 from django.db.models import F
+from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.broadcasts.audiences import Audience
+from notifications.broadcasts.languages import Texts, read_languages
 from notifications.broadcasts.permissions import require_permission
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import JobError
@@ -86,11 +88,12 @@ def read_broadcast(id: str) -> Broadcast:
 
 def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
     """Notify these users; return False if the broadcast is withdrawn, or another attempt sends it."""
+    languages, texts = read_languages(keys), Texts(row)
     notifications = [
         inbox.build_notification(
             key,
-            row.title,
-            body=row.body,
+            texts.choose(languages.get(key, ""))[0],
+            body=texts.choose(languages.get(key, ""))[1],
             url=row.url,
             level=row.level,
             category=row.category,
@@ -107,7 +110,11 @@ def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
         return bool(unsent.update(position=position, sent=F("sent") + len(keys)))
 
     notifications.sort(key=lambda notification: notification.user_id)
-    if not inbox.create_chunk(notifications, creation_events(), more_follows=True, claim=claim):
+    # E-mails and push messages are in the language of the reader too.
+    default = translation.get_language() or ""
+    of_each = [languages.get(notification.user_id) or default for notification in notifications]
+    events = creation_events()
+    if not inbox.create_chunk(notifications, events, more_follows=True, claim=claim, languages=of_each):
         return False
     row.position, row.sent = position, row.sent + len(keys)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,12 +10,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import F
 from django.utils.translation import gettext as _
 
+from notifications import times
 from notifications.broadcasts.sending import send_broadcast
 from notifications.broadcasts.withdrawal import withdraw_broadcast
 from notifications.compat import Task
 from notifications.context import requester
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.batches import first_backend_alias, first_queue_name
+from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job
 from notifications.states import ACTIVE
 
@@ -29,8 +32,13 @@ def can_withdraw(broadcast: Broadcast) -> bool:
     return not jobs.filter(state__in=ACTIVE).exists()
 
 
+def is_scheduled(broadcast: Broadcast) -> bool:
+    """Return whether the time at which a broadcast is to be sent is still to come."""
+    return bool(broadcast.send_at and broadcast.send_at > times.now())
+
+
 def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
-    """Insert a new broadcast and enqueue the job that sends it, which the sender owns.
+    """Insert a new broadcast and enqueue the job that sends it, at once or at its time, which the sender owns.
 
     ``url``
         The link of the notification of its end.
@@ -48,7 +56,12 @@ def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
             return False
         title = _("Send “%(title)s”") % {"title": broadcast.title}
         broadcast.job = _enqueue(
-            send_broadcast, broadcast.sender_id, title, broadcast=str(broadcast.pk), url=url
+            send_broadcast,
+            broadcast.sender_id,
+            title,
+            run_after=broadcast.send_at,
+            broadcast=str(broadcast.pk),
+            url=url,
         )
         return bool(stored.update(job=broadcast.job))
 
@@ -69,17 +82,21 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
         if broadcast is None or not can_withdraw(broadcast):
             return False
         title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
+        if is_scheduled(broadcast) and broadcast.job:
+            manual.cancel([broadcast.job], by=by.pk)
         job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), user=str(by.pk), url=url)
         return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
 
     return retrying_atomic(begin)
 
 
-def _enqueue(task: Any, owner: Any, title: str, **arguments: str) -> UUID:
+def _enqueue(
+    task: Any, owner: Any, title: str, *, run_after: datetime | None = None, **arguments: str
+) -> UUID:
     if not isinstance(task, Task):
         raise ImproperlyConfigured(_("TASKS is wrong, so that no job can be enqueued. Run manage.py check."))
     alias = first_backend_alias()
     # Where the backend "default" is not one of this app, .using() takes no title and no owner.
-    prepared = task.using(backend=alias, queue_name=first_queue_name(alias))
+    prepared = task.using(backend=alias, queue_name=first_queue_name(alias), run_after=run_after)
     with requester(owner):
         return UUID(str(prepared.enqueue(title=title, **arguments).id))

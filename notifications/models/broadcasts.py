@@ -42,6 +42,8 @@ class Broadcast(models.Model):
     title = models.CharField(_("title"), max_length=200)
     body = models.TextField(_("body"), max_length=2000, blank=True, default="")
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
+    #: JSON: title and body by the code of each other language.
+    translations = models.TextField(db_default="{}", default="{}")
     audience_kind = models.CharField(_("audience"), max_length=20, choices=AudienceKind)
     #: JSON: keys of users or groups as strings, or the name of a permission.
     audience_values = models.TextField(default="[]")
@@ -58,6 +60,8 @@ class Broadcast(models.Model):
     job = models.UUIDField(_("job"), null=True)
     withdrawal_job = models.UUIDField(_("job of the withdrawal"), null=True)
     created_at = MomentField(_("created"))
+    #: When it is to be sent; None for at once.
+    send_at = MomentField(_("to be sent at"), null=True)
     sent_at = MomentField(_("sent at"), null=True)
     withdrawn_at = MomentField(_("withdrawn at"), null=True)
 

@@ -186,6 +186,7 @@ def create_chunk(
     *,
     more_follows: bool,
     claim: Callable[[], bool] | None = None,
+    languages: Sequence[str] | None = None,
 ) -> bool:
     """Insert notifications, at most ``chunk_size(events)`` in the order of their users, and number them.
 
@@ -193,6 +194,8 @@ def create_chunk(
         Called first in their transaction. If it returns False, nothing is inserted.
     ``more_follows``
         Leaves SQLite's lock free for other writers before this returns.
+    ``languages``
+        The language of the deliveries of each; by default that of this thread.
 
     Returns whether they were inserted.
     """
@@ -208,7 +211,7 @@ def create_chunk(
         # Numbering in place holds SQLite's lock for a third of the time.
         is_numbered = streams.number_new(rows)
         bulk.insert(rows)
-        insert_deliveries(rows)
+        insert_deliveries(rows, languages)
         if events:
             events.insert_jobs(rows)
         return not is_numbered and streams.number_in_transaction(users)

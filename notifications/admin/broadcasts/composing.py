@@ -10,22 +10,25 @@ import django
 from django.contrib import messages
 from django.contrib.admin import helpers
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import formats
+from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
 from notifications.admin.broadcasts.forms import FIELD_OF_KIND, ComposerForm
 from notifications.broadcasts import starting
-from notifications.broadcasts.audiences import MAX_USERS_COUNTED
+from notifications.broadcasts.audiences import MAX_USERS_COUNTED, MAX_USERS_COUNTED_LIVE
+from notifications.broadcasts.languages import Texts, read_languages
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
+from notifications.jobs.notifying import creation_events
 from notifications.models import Broadcast, Notification
 from notifications.problems import log_database_error
+from notifications.streams.inbox import create_notifications
 from notifications.templatetags.notifications import csp_nonce
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ class ComposerMixin(_ModelAdmin):
             raise PermissionDenied
         if request.method != "POST":
             return self._show_form(request, ComposerForm())
+        if "_test" in request.POST:
+            return self._send_test(request)
         form = ComposerForm(request.POST)
         if "_edit" in request.POST or not form.is_valid():
             return self._show_form(request, form)
@@ -58,6 +63,64 @@ class ComposerMixin(_ModelAdmin):
         if "_send" in request.POST and (response := self._send(request, broadcast)):
             return response
         return self._show_preview(request, form, broadcast)
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """Return the places in which recipients see what was typed so far, and how many they are, without the page."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED_LIVE)
+        form.is_valid()
+        return TemplateResponse(request, f"{FOLDER}/places.html", self._describe_places(request, form))
+
+    def _send_test(self, request: HttpRequest) -> HttpResponse:
+        """Notify the user alone, and show the form or the preview again, as they were."""
+        form = ComposerForm(request.POST, max_counted=0)
+        if not form.is_valid():
+            return self._show_form(request, form)
+        broadcast = Broadcast(translations=json.dumps(form.translations))
+        form.fill(broadcast)
+        title, body = Texts(broadcast).choose(read_languages([request.user.pk]).get(request.user.pk, ""))
+        names = ("url", "level", "category")
+        values = {name: getattr(broadcast, name) for name in names}
+        try:
+            create_notifications(request.user, title, body=body, events=creation_events(), **values)
+        except UNAVAILABLE as exc:
+            log_database_error(exc)
+            text = _("The database is unavailable, so nothing was sent. Try again in a moment.")
+            self.message_user(request, text, messages.ERROR)
+        else:
+            self.message_user(request, _("Sent to you alone. Look at the bell."), messages.SUCCESS)
+        whole = ComposerForm(request.POST)
+        if request.POST.get("broadcast") and whole.is_valid():
+            return self._show_preview(request, whole, _build(whole, request))
+        return self._show_form(request, form)
+
+    def _describe_places(self, request: HttpRequest, form: ComposerForm) -> dict[str, Any]:
+        """Return the context of ``places.html``: a row with what is valid of the message, and the recipients."""
+        values = getattr(form, "cleaned_data", {})
+        row = Notification(created_at=times.now(), level=values.get("level") or Notification.Level.INFO)
+        row.title = (
+            values.get("title") or form.data.get("title", "")[: validators.MAX_TITLE_LENGTH] or _("Title")
+        )
+        row.body, row.url = values.get("body", ""), values.get("url", "")
+        recipients = getattr(form, "recipients", None)
+        errors = [
+            str(error)
+            for field in ("audience_kind", *FIELD_OF_KIND.values())
+            for error in form.errors.get(field, ())
+        ]
+        is_chosen = bool(form.data.get("audience_kind"))
+        return {
+            "row": row,
+            "recipients": recipients,
+            "number": formats.number_format(recipients or 0, force_grouping=True),
+            "is_more": recipients is not None and recipients >= form.max_counted,
+            "limit": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
+            "recipients_error": errors[0] if errors and is_chosen else "",
+            "languages": [name for code, name in form.languages if form.data.get(f"title_{code}")],
+        }
 
     def _send(self, request: HttpRequest, broadcast: Broadcast) -> HttpResponse | None:
         """Begin to send, and redirect to the page of the broadcast. None: it failed, and a message says why."""
@@ -77,9 +140,13 @@ class ComposerMixin(_ModelAdmin):
             self.log_addition(
                 request, broadcast, text % {"count": broadcast.recipients} + f" {broadcast.audience_text}"
             )
-            text = _(
-                "The notification is being sent. You can leave this page; you will be notified when it is done."
-            )
+            if broadcast.send_at:
+                moment = formats.date_format(timezone.localtime(broadcast.send_at), "DATETIME_FORMAT")
+                text = _("It will be sent on %(time)s. Withdraw it to stop it.") % {"time": moment}
+            else:
+                text = _(
+                    "The notification is being sent. You can leave this page; you will be notified when it is done."
+                )
             self.message_user(request, text, messages.SUCCESS)
         else:
             text = _("This notification was sent already. It is not sent again.")
@@ -87,14 +154,23 @@ class ComposerMixin(_ModelAdmin):
         return HttpResponseRedirect(url)
 
     def _show_form(self, request: HttpRequest, form: ComposerForm) -> HttpResponse:
-        fields = [name for name in form.fields if name not in ("audience_kind", *FIELD_OF_KIND.values())]
-        recipients = [name for name in form.fields if name not in fields]
-        fieldsets = [(_("Message"), {"fields": fields}), (_("Recipients"), {"fields": recipients})]
+        named = ("audience_kind", *FIELD_OF_KIND.values())
+        recipients = [name for name in form.fields if name in named]
+        fieldsets = [
+            (_("Message"), {"fields": ["title", "body", "url", "level", "category"]}),
+            *(
+                (name, {"fields": [f"title_{code}", f"body_{code}"], "classes": ["collapse"]})
+                for code, name in form.languages
+            ),
+            (_("Recipients"), {"fields": recipients}),
+            (_("Time"), {"fields": ["send_at"]}),
+        ]
         context = {
             "title": _("Send a notification"),
             "adminform": helpers.AdminForm(form, fieldsets, {}, model_admin=self),
             "errors": form.errors,
             "error_fields": [form[name] for name in form.errors if name in form.fields],
+            **self._describe_places(request, form),
         }
         return self._respond(request, "compose", context)
 
@@ -107,9 +183,15 @@ class ComposerMixin(_ModelAdmin):
             "form": form,
             "broadcast": broadcast,
             "row": row,
-            "number": f"{number}+" if broadcast.recipients >= MAX_USERS_COUNTED else number,
+            "is_counted": broadcast.recipients < MAX_USERS_COUNTED,
             "inactive": form.inactive,
+            "translations": [
+                (name, form.translations[code]) for code, name in form.languages if code in form.translations
+            ],
         }
+        if not context["is_counted"]:
+            number = f"{number}+"
+        context["number"] = number
         return self._respond(request, "preview", context)
 
     def _respond(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
@@ -120,6 +202,7 @@ class ComposerMixin(_ModelAdmin):
             "media": self.media,
             "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "nonce": csp_nonce({}, request),
+            "max_counted": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
             **context,
         }
         return TemplateResponse(request, f"{FOLDER}/{template}.html", context)
@@ -135,6 +218,8 @@ def _build(form: ComposerForm, request: HttpRequest) -> Broadcast:
         audience_values=json.dumps(form.audience.values),
         audience_text=validators.shortened(form.audience.describe(), MAX_AUDIENCE_LENGTH),
         recipients=form.recipients,
+        translations=json.dumps(form.translations),
+        send_at=form.cleaned_data["send_at"],
         created_at=times.now(),
     )
     form.fill(broadcast)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -11,12 +12,14 @@ from django.contrib.admin import widgets
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications import validators
+from notifications import times, validators
 from notifications.broadcasts import audiences
 from notifications.broadcasts.audiences import Audience, Kind
+from notifications.broadcasts.languages import offered_languages
 from notifications.jobs.addressees import group_model
 from notifications.models import Broadcast, Notification
 
@@ -47,6 +50,9 @@ class ComposerForm(forms.Form):
     """The message and its recipients. Once valid it has ``audience``, ``recipients`` and ``inactive``.
 
     ``recipients`` is how many users there are, ``inactive`` how many of the named users are left out.
+
+    ``max_counted``
+        Users that are counted at most; 0 leaves the audience out, which a test to oneself does not have.
     """
 
     title = TextField(
@@ -55,7 +61,7 @@ class ComposerForm(forms.Form):
         widget=widgets.AdminTextInputWidget(attrs={"autofocus": True}),
     )
     body = TextField(
-        label=_("Text"),
+        label=_("Body"),
         max_length=validators.MAX_BODY_LENGTH,
         required=False,
         widget=widgets.AdminTextareaWidget(attrs={"rows": 5}),
@@ -78,6 +84,11 @@ class ComposerForm(forms.Form):
         widget=widgets.AdminTextInputWidget(),
         help_text=_("To filter notifications by."),
     )
+    send_at = forms.DateTimeField(
+        label=_("Send at"),
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+    )
     audience_kind = forms.ChoiceField(
         label=_("To"),
         widget=widgets.AdminRadioSelect(),
@@ -97,8 +108,17 @@ class ComposerForm(forms.Form):
         help_text=_("Users who have it themselves or by a group, and superusers."),
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_counted: int = audiences.MAX_USERS_COUNTED, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.max_counted = max_counted
+        self.audience: Audience | None = None
+        self.languages = offered_languages()
+        for code, _name in self.languages:
+            self.fields.update(_text_fields(code))
+        zone = timezone.get_current_timezone_name()
+        help_text = _("Leave it empty to send at once. Times are in the time zone %(zone)s.")
+        self.fields["send_at"].help_text = help_text % {"zone": zone}
+        self.fields["audience_kind"].required = bool(max_counted)
         kinds = audiences.available_kinds()
         fields: dict[str, Any] = self.fields
         fields["audience_kind"].choices = [(kind, Kind(kind).label) for kind in kinds]
@@ -123,8 +143,22 @@ class ComposerForm(forms.Form):
         except ValueError as exc:
             raise ValidationError(str(exc)) from exc
 
+    def clean_send_at(self) -> datetime | None:
+        moment = self.cleaned_data["send_at"]
+        if moment is None:
+            return None
+        moment = times.as_utc(moment)
+        if moment <= times.now():
+            raise ValidationError(_("This time is over. Choose a later one, or leave it empty."))
+        return moment
+
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
+        for code, _name in self.languages:
+            if values.get(f"body_{code}") and not values.get(f"title_{code}"):
+                self.add_error(f"title_{code}", _("Write a title in this language too."))
+        if not self.max_counted:
+            return values
         kind = values.get("audience_kind", "")
         for field in FIELD_OF_KIND.values():
             if field in self.errors and field != FIELD_OF_KIND.get(kind):
@@ -138,7 +172,7 @@ class ComposerForm(forms.Form):
             self.add_error(field, exc)
             return values
         if self.audience is not None:
-            self.recipients = self.audience.count()
+            self.recipients = self.audience.count(self.max_counted)
             if not self.recipients:
                 self.add_error(field, _("No active user is among the recipients. Choose others."))
         return values
@@ -163,10 +197,38 @@ class ComposerForm(forms.Form):
             return Audience(kind=kind, values=(values["permission"],))
         return Audience(kind=kind)
 
+    @property
+    def translations(self) -> dict[str, dict[str, str]]:
+        """Title and body by the code of each language that has a title."""
+        values = self.cleaned_data
+        return {
+            code: {"title": values[f"title_{code}"], "body": values[f"body_{code}"]}
+            for code, _name in self.languages
+            if values[f"title_{code}"]
+        }
+
     def fill(self, row: Broadcast | Notification) -> None:
         """Set the message on an unsaved row."""
         for name in ("title", "body", "url", "level", "category"):
             setattr(row, name, self.cleaned_data[name])
+
+
+def _text_fields(code: str) -> dict[str, forms.Field]:
+    """Return the fields of the message in another language."""
+    return {
+        f"title_{code}": TextField(
+            label=_("Title"),
+            max_length=validators.MAX_TITLE_LENGTH,
+            required=False,
+            widget=widgets.AdminTextInputWidget(attrs={"lang": code}),
+        ),
+        f"body_{code}": TextField(
+            label=_("Body"),
+            max_length=validators.MAX_BODY_LENGTH,
+            required=False,
+            widget=widgets.AdminTextareaWidget(attrs={"rows": 3, "lang": code}),
+        ),
+    }
 
 
 def _find_users(text: str) -> tuple[list[Any], int]:

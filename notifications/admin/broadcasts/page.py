@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import formats
+from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
@@ -55,13 +55,14 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
             _("Recipients"),
             {"fields": ("sender", "audience_text", "sent_of", "read_by", "withdrawn", "recipient_list")},
         ),
-        (_("Times"), {"fields": ("created_at", "sent_at", "withdrawn_at", "jobs")}),
+        (_("Times"), {"fields": ("created_at", "send_at", "sent_at", "withdrawn_at", "jobs")}),
     )
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
         name = "notifications_broadcast"
         return [
+            path("preview/", view(self.preview_view), name=f"{name}_preview"),
             path("<path:object_id>/state/", view(self.state_view), name=f"{name}_state"),
             path("<path:object_id>/withdraw/", view(self.withdraw_view), name=f"{name}_withdraw"),
             *super().get_urls(),
@@ -133,6 +134,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
             "opts": self.opts,
             "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "nonce": csp_nonce({}, request),
+            "is_scheduled": row.state == State.SENDING and starting.is_scheduled(row),
             "broadcast": row,
             "row": _build_notification(row),
             "read_by": self.read_by(row),
@@ -197,6 +199,9 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         if _is_stopped(row):
             is_sending = row.state == State.SENDING
             return _("Stopped while sending") if is_sending else _("Stopped while withdrawing")
+        if row.state == State.SENDING and starting.is_scheduled(row):
+            moment = formats.date_format(timezone.localtime(row.send_at), "DATETIME_FORMAT")
+            return _("To be sent on %(time)s") % {"time": moment}
         if row.shown_job and row.shown_job.state == Job.State.QUEUED:
             return _("Waiting to be sent") if row.state == State.SENDING else _("Waiting to be withdrawn")
         return row.get_state_display()
