@@ -1,5 +1,6 @@
 """The complete site as separate processes: web server, workers and commands, with its own database."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -217,6 +218,25 @@ class Site:
             return False
 
 
+def fill(site):
+    """Migrate the database of a site, and create its users."""
+    site.manage("migrate", "--verbosity", "0")
+    site.python(CREATE_USERS)
+    site.close()
+
+
+def make_sqlite_template(folder):
+    """Return the path of a migrated database with users, which the first process of a run makes for all."""
+    path = folder / "site_template.sqlite3"
+    with (folder / "site_template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            new = folder / "site_template.new"
+            fill(Site(folder, f"sqlite:///{new}"))
+            new.rename(path)
+    return path
+
+
 class Sites:
     """Create sites, each with a copy of one migrated database that has users."""
 
@@ -224,12 +244,11 @@ class Sites:
         self.folder = Path(folder)
         self.postgres = postgres
         self.count = 0
-        template = self._template = Site(self.folder, self._url("site_template"))
         if postgres:
             postgres.create("site_template")
-        template.manage("migrate", "--verbosity", "0")
-        template.python(CREATE_USERS)
-        template.close()
+            fill(Site(self.folder, self._url("site_template")))
+        else:
+            self._template = make_sqlite_template(Path(os.environ["TEST_DIR"]))
 
     def make(self):
         self.count += 1
@@ -240,7 +259,7 @@ class Sites:
             self.postgres.create(name, template="site_template")
         else:
             # The template has no open connection, and so no write-ahead log.
-            shutil.copy(self._template._sqlite_file(), self.folder / f"{name}.sqlite3")
+            shutil.copy(self._template, self.folder / f"{name}.sqlite3")
         return Site(folder, self._url(name))
 
     def _url(self, name):
