@@ -107,6 +107,7 @@ def notify(
     icon: str = "",
     actor: str | Promise | Mapping[str, str | None] | None = None,
     target: str | Promise | Mapping[str, str | None] | None = None,
+    group: str | Promise = "",
     deliver: Sequence[Mapping[str, float | timedelta]] | None = None,
 ) -> list[UUID]:
     """Create a notification for each user and push it after the commit. Return the ids of the notifications.
@@ -134,6 +135,9 @@ def notify(
         Who has caused it, whose initials are its icon, and what it is about: names of at most 100 characters, or dicts
         of ``name`` and a link, ``image`` of the actor, and ``url`` of the target, which is the ``url`` if there is no
         other. Stored as ``data["actor"]`` and ``data["target"]``.
+    ``group``
+        At most 100 characters, shown to the user: the inbox has one row for all that are in the same group. Without
+        it, three or more of one day with the same category and target are a group, and those of the jobs of one task.
     ``deliver``
         Steps like ``[{"email": 600}]``, in place of those that ``NOTIFICATIONS["DELIVERY"]`` has for the category: a
         channel, and seconds or a timedelta after which it goes by it if it is still open. ``[]`` for the page only.
@@ -156,6 +160,7 @@ def notify(
         icon=icon,
         actor=actor,
         target=target,
+        group=group,
         deliver=deliver,
     )
 

@@ -21,6 +21,8 @@ MAX_URL_LENGTH = 1_000
 MAX_CATEGORY_LENGTH = 100
 MAX_KEY_LENGTH = 200
 MAX_QUEUE_LENGTH = 100
+#: Characters of the group of a notification.
+MAX_GROUP_LENGTH = 100
 #: Actions of a notification, and characters of the label of one.
 MAX_ACTIONS, MAX_LABEL_LENGTH = 3, 40
 #: Characters of the name of who has caused a notification, or of what it is about.

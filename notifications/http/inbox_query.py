@@ -9,10 +9,12 @@ from urllib.parse import urlencode
 from django.core.exceptions import BadRequest
 from django.http import QueryDict
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from notifications.models.levels import NotificationLevel
+from notifications.streams.groups import NAMED, group_name
 from notifications.streams.listing import Filters
-from notifications.validators import MAX_CATEGORY_LENGTH, MAX_INTEGER, encodable
+from notifications.validators import MAX_CATEGORY_LENGTH, MAX_GROUP_LENGTH, MAX_INTEGER, encodable
 
 #: What each view lists.
 VIEWS = {
@@ -30,6 +32,7 @@ class InboxQuery:
     """What the inbox page shows. ``""`` and None: not filtered."""
 
     view: str = "inbox"
+    group: str = ""
     category: str = ""
     level: str = ""
     search: str = ""
@@ -38,18 +41,25 @@ class InboxQuery:
 
     @property
     def is_filtered(self) -> bool:
-        return bool(self.category or self.level or self.search)
+        return bool(self.group or self.category or self.level or self.search)
 
     @property
     def filters(self) -> Filters:
         words = tuple(self.search.split()[:MAX_WORDS])
-        return replace(VIEWS[self.view], category=self.category or None, level=self.level, words=words)
+        return replace(
+            VIEWS[self.view],
+            group=self.group or None,
+            category=self.category or None,
+            level=self.level,
+            words=words,
+        )
 
     @property
     def chips(self) -> list[tuple[str, str]]:
         """Return the filters that are chosen, but for the search: their labels, and the URL without each."""
         level = NotificationLevel(self.level).label if self.level else ""
-        chosen = {"category": self.category, "level": level}
+        group = (group_name(self.group) or gettext("Group")) if self.group else ""
+        chosen = {"group": group, "category": self.category, "level": level}
         return [
             (str(label), self.url(**{name: ""}, after=None, before=None))
             for name, label in chosen.items()
@@ -62,9 +72,12 @@ class InboxQuery:
         return reverse("notifications:inbox") + (f"?{text}" if text else "")
 
 
+#: The first page of the inbox.
+INBOX = InboxQuery()
 #: Names of the parameters in URLs, by fields.
 PARAMETERS = {
     "view": "view",
+    "group": "group",
     "category": "category",
     "level": "level",
     "search": "q",
@@ -94,7 +107,10 @@ def parse(parameters: QueryDict) -> InboxQuery:
     if level not in ("", *NotificationLevel.values):
         raise BadRequest(f"level must be one of {', '.join(NotificationLevel.values)}.")
     category, search = parameters.get("category", ""), parameters.get("q", "").strip()
+    # Only the inbox has groups.
+    group = "" if VIEWS[view].archived or VIEWS[view].questions else parameters.get("group", "")
     for name, text, limit in (
+        ("group", group, len(NAMED) + MAX_GROUP_LENGTH),
         ("category", category, MAX_CATEGORY_LENGTH),
         ("q", search, MAX_SEARCH_LENGTH),
     ):
@@ -103,7 +119,7 @@ def parse(parameters: QueryDict) -> InboxQuery:
     positions = {
         name: parse_position(parameters[name]) if name in parameters else None for name in ("after", "before")
     }
-    return InboxQuery(view=view, category=category, level=level, search=search, **positions)
+    return InboxQuery(view=view, group=group, category=category, level=level, search=search, **positions)
 
 
 def parse_position(text: str) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -14,12 +15,15 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import get_language, gettext
+from django.utils.translation import get_language, gettext, ngettext
 
 from notifications import paths, serializers, times, validators
 from notifications.db.transactions import database
+from notifications.http.inbox_query import INBOX, InboxQuery
 from notifications.models import Broadcast, Job, Notification
+from notifications.models.levels import NotificationLevel
 from notifications.streams.categories import load_categories
+from notifications.streams.groups import Group
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,13 +49,35 @@ class Reason:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GroupRow:
+    """What is shown of a group: its name or newest title, and how many notifications of each level it has."""
+
+    key: str
+    url: str
+    title: str
+    body: str
+    total: str
+    level: str
+    is_unread: bool
+    created_at: datetime | None
+
+    def get_level_display(self) -> str:
+        return str(NotificationLevel(self.level).label)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InboxRow:
-    """A notification, and what is shown with it."""
+    """A notification, and what is shown with it.
+
+    ``group``
+        Shown in place of the notification, which is the newest of the group.
+    """
 
     notification: Notification
     actions: list[Action]
     reason: Reason | None
     can_mute: bool
+    group: GroupRow | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,8 +88,12 @@ class Day:
     rows: list[InboxRow]
 
 
-def group_by_day(rows: Sequence[Notification]) -> list[Day]:
-    """Return notifications in groups of one day in the current time zone, in their order."""
+def group_by_day(rows: Sequence[Notification], groups: Mapping[UUID, Group], query: InboxQuery) -> list[Day]:
+    """Return the notifications of each day in the current time zone, in their order.
+
+    ``groups``
+        Those that are shown in place of their newest notifications, by the ids of these.
+    """
     today = timezone.localtime(times.now()).date()
 
     def day_of(item: InboxRow) -> date:
@@ -72,11 +102,16 @@ def group_by_day(rows: Sequence[Notification]) -> list[Day]:
         return timezone.localtime(times.as_utc(created_at)).date() if created_at else today
 
     return [
-        Day(label=_label_of(day, today), rows=list(items)) for day, items in groupby(read_rows(rows), day_of)
+        Day(label=_label_of(day, today), rows=list(items))
+        for day, items in groupby(read_rows(rows, groups, query), day_of)
     ]
 
 
-def read_rows(rows: Sequence[Notification]) -> list[InboxRow]:
+def read_rows(
+    rows: Sequence[Notification],
+    groups: Mapping[UUID, Group] = MappingProxyType({}),
+    query: InboxQuery = INBOX,
+) -> list[InboxRow]:
     """Return notifications in their order with what is shown beside them, in at most four queries."""
     reasons, categories = _read_reasons(rows), load_categories()
     return [
@@ -85,9 +120,32 @@ def read_rows(rows: Sequence[Notification]) -> list[InboxRow]:
             actions=_actions_of(row),
             reason=reasons.get(row.pk),
             can_mute=bool(row.category) and not categories.get(row.category).is_required,
+            group=_describe_group(groups[row.pk], row, query) if row.pk in groups else None,
         )
         for row in rows
     ]
+
+
+def _describe_group(group: Group, newest: Notification, query: InboxQuery) -> GroupRow:
+    texts = {
+        "success": ngettext("%(count)d succeeded", "%(count)d succeeded", group.counts.get("success", 0)),
+        "error": ngettext("%(count)d failed", "%(count)d failed", group.counts.get("error", 0)),
+        "warning": ngettext("%(count)d warning", "%(count)d warnings", group.counts.get("warning", 0)),
+        "info": ngettext("%(count)d update", "%(count)d updates", group.counts.get("info", 0)),
+    }
+    counts = [text % {"count": group.counts[level]} for level, text in texts.items() if level in group.counts]
+    levels = [level for level in ("error", "warning", "success") if level in group.counts]
+    return GroupRow(
+        key=group.key,
+        url=query.url(group=group.key, after=None, before=None),
+        title=group.name or newest.title,
+        # Not those of the newest ones only, which a reader would take for all.
+        body=newest.body if group.has_more else ", ".join(counts),
+        total=f"{group.total}+" if group.has_more else str(group.total),
+        level=levels[0] if levels else "info",
+        is_unread=group.is_unread,
+        created_at=newest.created_at,
+    )
 
 
 def read_actions(row: Notification) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -68,7 +69,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "level_label": NotificationLevel(query.level).label if query.level else "",
         "unfiltered_url": InboxQuery(view=query.view).url(),
         "page": page,
-        "days": group_by_day(page.rows),
+        "days": group_by_day(page.rows, page.groups, query),
         "older_url": None if page.after is None else query.url(after=page.after, before=None),
         "newer_url": None if page.before is None else query.url(after=None, before=page.before),
         "newest_url": query.url(after=None, before=None),
@@ -104,9 +105,10 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
 def mark(request: HttpRequest) -> HttpResponse:
     """Change notifications that were raised up to position ``up_to``, and return to the page of the form.
 
-    ``one`` is a verb and an id; ``all`` a verb for all that the page's filters select; ``verb`` is for the ``id`` that
-    are checked. ``seen`` is the newest one on the page with the form. Without JavaScript it is marked as seen here and
-    not when the page is read, because a GET must not write: a prefetched or restored page may not have been seen.
+    ``one`` is a verb and an id; ``group`` a verb and a group; ``all`` a verb for all that the page's filters select;
+    ``verb`` is for the ``id`` that are checked. ``seen`` is the newest one on the page with the form. Without
+    JavaScript it is marked as seen here and not when the page is read, because a GET must not write: a prefetched or
+    restored page may not have been seen.
     """
     user = request.user.pk
     query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
@@ -117,9 +119,15 @@ def mark(request: HttpRequest) -> HttpResponse:
     if one := request.POST.get("one"):
         verb, _, id = one.partition(".")
         ids = [id]
-    if all_verb := request.POST.get("all"):
+    all_verb, listed = request.POST.get("all"), query
+    if group := request.POST.get("group"):
+        all_verb, _, key = group.partition(".")
+        listed = inbox_query.parse(QueryDict(inbox_query.encode(replace(query, group=key))))
+        if not listed.group:
+            raise BadRequest("group must be a verb and a group of the inbox.")
+    if all_verb:
         try:
-            change = _mark_all(user, all_verb, up_to, query)
+            change = _mark_all(user, all_verb, up_to, listed)
         except TooManyPendingMarks:
             return _refuse_change()
     elif verb not in VERBS:
@@ -206,7 +214,14 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
         raise BadRequest(
             "all must be read, or archive in the inbox, and without a search. Select notifications instead."
         )
-    marked = mark_all(user, verb, up_to, category=query.category or None, level=query.level)
+    marked = mark_all(
+        user,
+        verb,
+        up_to,
+        group=query.group or None,
+        category=query.category or None,
+        level=query.level,
+    )
     return AllChanged(
         verb=verb,
         count=len(marked.changed),

@@ -302,6 +302,7 @@ def announcement(
         url=job.url or paths.job_page(job.id),
         key=f"job:{job.id}",
         job=job.id,
+        task=job.task_path,
     )
     if not callable(policy.notify):
         return {"notification": notification}

@@ -83,6 +83,8 @@ class Notification(models.Model):
     archived_at = MomentField(_("archived"), null=True, blank=True, editable=False)
     #: The question of a job that it asks, until this has ended. Marks do not change it until then.
     open_question = models.UUIDField(null=True, blank=True, editable=False)
+    #: The rows that the inbox shows as one: see ``streams/groups.py``. NULL: it is in no group.
+    group_key = models.CharField(max_length=102, null=True, blank=True, editable=False)  # noqa: DJ001
     #: Not stored: the steps of its deliveries, instead of those that the setting has for its category.
     steps: Any = None
 
@@ -126,6 +128,14 @@ class Notification(models.Model):
                     name=f"notifications_n_{'inbox' if in_inbox else 'arch'}_{'unread' if is_unread else 'read'}",
                 )
                 for in_inbox in (True, False)
+                for is_unread in (True, False)
+            ),
+            *(
+                models.Index(
+                    fields=["user", "group_key", "raised"],
+                    condition=Q(read_at__isnull=is_unread, archived_at__isnull=True, group_key__isnull=False),
+                    name=f"notifications_n_group_{'unread' if is_unread else 'read'}",
+                )
                 for is_unread in (True, False)
             ),
         ]

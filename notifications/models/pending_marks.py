@@ -24,6 +24,8 @@ class PendingMark(models.Model):
     category = models.CharField(max_length=100, null=True)  # noqa: DJ001
     #: Notifications of this level only; empty: of all levels.
     level = models.CharField(max_length=10, blank=True, default="")
+    #: Notifications of this group only; NULL: of all groups.
+    group = models.CharField(max_length=102, null=True)  # noqa: DJ001
     #: What was raised above the first and up to the second is still to be changed.
     after = models.BigIntegerField()
     up_to = models.BigIntegerField()

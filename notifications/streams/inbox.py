@@ -25,6 +25,7 @@ from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import icons
 from notifications.streams.deliveries import insert_deliveries, read_steps
+from notifications.streams.groups import make_group_key
 from notifications.streams.preferences import mark_muted
 
 logger = logging.getLogger("notifications")
@@ -88,11 +89,17 @@ def build_notification(
     icon: str = "",
     actor: Any = None,
     target: Any = None,
+    group: str = "",
     deliver: Any = None,
     job: uuid.UUID | None = None,
+    task: str = "",
     broadcast: uuid.UUID | None = None,
 ) -> Notification:
-    """Return an unsaved notification for a user (key), its bounds checked. Raises TypeError or ValueError."""
+    """Return an unsaved notification for a user (key), its bounds checked. Raises TypeError or ValueError.
+
+    ``task``
+        The path of the task of its job, whose notifications of one day are a group if they are in no other.
+    """
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}. It must be one of {', '.join(LEVELS)}.")
     if data is not None and not isinstance(data, dict):
@@ -115,6 +122,8 @@ def build_notification(
     if actor or target:
         title = _fill(title, own)
         url = url or own.get("target", {}).get("url")
+    category = validators.text("category", category, validators.MAX_CATEGORY_LENGTH)
+    created_at = times.now()
     return bulk.new(
         Notification,
         id=uuid7(),
@@ -123,12 +132,13 @@ def build_notification(
         body=validators.text("body", body, validators.MAX_BODY_LENGTH),
         url=validators.link("url", url),
         level=level,
-        category=validators.text("category", category, validators.MAX_CATEGORY_LENGTH),
+        category=category,
         key=validators.text("key", key, validators.MAX_KEY_LENGTH),
         data=validators.json_text("data", data, validators.MAX_DATA_BYTES) if data else "{}",
         job=job,
         broadcast=broadcast,
-        created_at=times.now(),
+        group_key=make_group_key(group, category, own.get("target"), task, created_at.date()),
+        created_at=created_at,
         **({} if deliver is None else {"steps": read_steps(deliver)}),
     )
 

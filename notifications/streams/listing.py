@@ -37,6 +37,8 @@ class Filters:
         The read or the unread ones; None: both.
     ``questions``
         Only questions of jobs that are open. They are unread and not archived.
+    ``group``
+        Those of this group; None: one row for each group.
     ``category``, ``level``
         Those of this category or level; None and ``""``: of all.
     ``words``
@@ -46,6 +48,7 @@ class Filters:
     archived: bool = False
     read: bool | None = None
     questions: bool = False
+    group: str | None = None
     category: str | None = None
     level: str = ""
     words: tuple[str, ...] = ()
@@ -54,6 +57,11 @@ class Filters:
     def is_narrow(self) -> bool:
         """Whether rows must be read that the list does not show, because no index finds those that it shows."""
         return self.category is not None or bool(self.level or self.words)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether a page shows each group as one row, as it does without other filters in the inbox."""
+        return not (self.archived or self.questions or self.group is not None or self.is_narrow)
 
     def partitions(self) -> list[str]:
         """Return the SQL conditions of the partitions in which the notifications are."""
@@ -67,8 +75,10 @@ class Filters:
     def condition(self) -> tuple[str, list[Any]]:
         """Return the other conditions as SQL that begins with `` AND``, with their parameters."""
         sql, params = "", []
+        if self.group is not None:
+            sql, params = " AND group_key = %s", [self.group]
         if self.category is not None:
-            sql, params = " AND category = %s", [self.category]
+            sql, params = f"{sql} AND category = %s", [*params, self.category]
         if self.level:
             sql, params = f"{sql} AND level = %s", [*params, self.level]
         like = LIKE[connection().vendor]

@@ -52,8 +52,9 @@ class Mark:
 
     ``verb``
         One of ``VERBS``. It changes what is not in its state yet; ``"read"`` in the inbox and in the archive.
-    ``ids``, ``category``, ``level``
-        Those with one of these ids, of this category and of this level only; None and ``""``: all.
+    ``ids``, ``group``, ``category``, ``level``
+        Those with one of these ids, those of this group in the inbox, of this category and of this level only; None and
+        ``""``: all.
     ``moment``, ``is_undo``
         The time that ``verb`` sets; with ``is_undo`` it clears this time, and no other.
     """
@@ -63,6 +64,7 @@ class Mark:
     up_to: int
     after: int = 0
     ids: Collection[UUID] | None = None
+    group: str | None = None
     category: str | None = None
     level: str = ""
     moment: datetime = field(default_factory=times.now)
@@ -214,6 +216,8 @@ def _select(mark: Mark, limit: int) -> tuple[list[tuple[int, UUID]], int]:
     """Return ``raised`` and id of the ``limit`` rows raised first, and up to which position these are all."""
     end = _find_window_end(mark)
     filters: dict[str, Any] = mark.state if mark.is_undo else {}
+    if mark.group is not None:
+        filters["group_key"] = mark.group
     if mark.category is not None:
         filters["category"] = mark.category
     if mark.level:
@@ -247,5 +251,8 @@ def _partitions(mark: Mark) -> list[QuerySet[Notification]]:
         owned = rows.alias(owner=Coalesce("user_id", "user_id")).filter(owner=mark.user)
         return [owned.filter(id__in=mark.ids, **mark.state)]
     column, is_set = VERBS[mark.verb]
-    partitions = listing.partitions(**{"read" if column == "read_at" else "archived": not is_set})
+    states: dict[str, bool | None] = {"read" if column == "read_at" else "archived": not is_set}
+    if mark.group is not None:
+        states["archived"] = False  # Only the inbox has indexes of groups.
+    partitions = listing.partitions(**states)
     return [rows.filter(partition, user_id=mark.user) for partition in partitions]

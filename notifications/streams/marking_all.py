@@ -23,26 +23,34 @@ MAX_PENDING_MARKS, MAX_PENDING_MARKS_PER_USER = 100, 20
 #: The verbs of pending marks that undo another.
 UNDOING_VERBS = ("unread", "unarchive")
 #: The columns of equal marks, which are one row, and what a row stores besides them.
-EQUAL, BOUNDS = ("verb", "moment", "category", "level"), ("after", "up_to")
+EQUAL, BOUNDS = ("verb", "moment", "group", "category", "level"), ("after", "up_to")
 
 
 class TooManyPendingMarks(Exception):
     """A user has ``MAX_PENDING_MARKS_PER_USER`` changes that continue in the background."""
 
 
-def mark_all(user: Any, verb: str, up_to: int, *, category: str | None = None, level: str = "") -> Marked:
+def mark_all(
+    user: Any,
+    verb: str,
+    up_to: int,
+    *,
+    group: str | None = None,
+    category: str | None = None,
+    level: str = "",
+) -> Marked:
     """Change by ``"read"`` or ``"archive"`` what was raised up to ``up_to`` for a user (key).
 
     What is left, above the ``next`` of the result, is changed in the background.
     Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
     """
-    mark = Mark(user=user, verb=verb, up_to=up_to, category=category, level=level)
+    mark = Mark(user=user, verb=verb, up_to=up_to, group=group, category=category, level=level)
     pending = pending_marks(user)
     if len(pending) >= MAX_PENDING_MARKS_PER_USER:
         raise TooManyPendingMarks
     # Of two equal changes, of which the first is pending, both are undone together.
     for _, earlier in pending:
-        if (earlier.verb, earlier.category, earlier.level) == (verb, category, level):
+        if (earlier.verb, earlier.group, earlier.category, earlier.level) == (verb, group, category, level):
             mark = replace(mark, moment=earlier.moment)
     return change_rows(mark, save_pending)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 from notifications.models import Notification
 from notifications.streams import changes, listing
+from notifications.streams.groups import Group, read_grouped
 from notifications.streams.listing import INBOX, Filters
 
 #: Notifications on one page of the inbox.
@@ -34,12 +37,15 @@ class InboxPage:
         Where the page of newer ones ends, None on the first page.
     ``is_partial``
         Whether the page is not full, because ``listing.MAX_ROWS_SEARCHED`` notifications were searched for it.
+    ``groups``
+        Groups by the ids of their newest notifications, which stand for all of them.
     """
 
     rows: list[Notification]
     after: int | None
     before: int | None = None
     is_partial: bool = False
+    groups: Mapping[UUID, Group] = field(default_factory=dict)
 
 
 def read_stream_position(user: Any) -> StreamPosition:
@@ -68,15 +74,27 @@ def read_inbox_page(
         return page
     if before is not None:
         after = None  # The page of the newest notifications, which is full.
-    found = listing.read_page(user, PAGE_SIZE, head=seq, after=after, filters=filters)
-    newer = None
+    below = seq + 1 if after is None else min(after, seq + 1)
+    if filters.has_groups:
+        rows = read_grouped(user, PAGE_SIZE, head=seq, below=below, filters=filters)
+        found = InboxPage(
+            rows=rows.rows,
+            after=rows.end,
+            is_partial=not rows.rows and rows.end is not None,
+            groups=rows.groups,
+        )
+    else:
+        listed = listing.read_page(user, PAGE_SIZE, head=seq, after=after, filters=filters)
+        found = InboxPage(rows=listed.rows, after=listed.after, is_partial=listed.is_partial)
     if after is not None:
-        newer = found.rows[0].raised if found.rows else min(after, seq + 1) - 1
-    return InboxPage(rows=found.rows, after=found.after, before=newer, is_partial=found.is_partial)
+        found = replace(found, before=found.rows[0].raised if found.rows else below - 1)
+    return found
 
 
 def _read_newer(user: Any, seq: int, before: int, filters: Filters) -> InboxPage | None:
     """Return the page of the oldest notifications above ``before``, None if it reaches the newest one."""
+    if filters.has_groups:
+        return _read_newer_groups(user, seq, before, filters)
     ceiling = seq + 1
     if filters.is_narrow:
         end = listing.find_window(
@@ -95,4 +113,20 @@ def _read_newer(user: Any, seq: int, before: int, filters: Filters) -> InboxPage
         after=rows[-1].raised if rows else before + 1,
         before=rows[0].raised if is_full else ceiling - 1,
         is_partial=not is_full,
+    )
+
+
+def _read_newer_groups(user: Any, seq: int, before: int, filters: Filters) -> InboxPage | None:
+    found = read_grouped(
+        user, PAGE_SIZE, head=seq, below=seq + 1, above=before, filters=filters, oldest_first=True
+    )
+    if found.end is None:
+        return None
+    rows = found.rows[::-1]
+    return InboxPage(
+        rows=rows,
+        after=rows[-1].raised if rows else before + 1,
+        before=found.end,
+        is_partial=not rows,
+        groups=found.groups,
     )

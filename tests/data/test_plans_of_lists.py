@@ -13,6 +13,7 @@ from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
 from notifications.streams import changes, inbox, listing, marking, pages
+from notifications.streams.groups import MAX_COUNTED
 from notifications.streams.marking_seen import count_unseen_sql, mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered
@@ -79,6 +80,9 @@ def test_jobs_of_a_user_are_read_in_the_order_of_an_index(large_tables, analyzed
 INBOX_SIZE = 20_000
 MAX_READ_PER_PAGE = {"sqlite": 3_000, "postgresql": 60}
 MAX_READ_PER_LOOKUP = {"sqlite": 300, "postgresql": 12}
+#: The most that is read to find the rows of a page with groups, and to count these.
+MAX_READ_PER_SCAN = {"sqlite": 20_000, "postgresql": 60}
+MAX_READ_PER_COUNT = {"sqlite": 80_000, "postgresql": 800}
 
 
 @pytest.fixture
@@ -145,10 +149,34 @@ def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
         assert pages.read_inbox_page(full_inbox, INBOX_SIZE, after=1_000).rows[0].raised == 999
-    (page,) = [
+    scan, rows = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]
-    assert pages_read(page) < MAX_READ_PER_PAGE[connection.vendor]
+    assert pages_read(scan) < MAX_READ_PER_SCAN[connection.vendor]
+    assert pages_read(rows) < MAX_READ_PER_PAGE[connection.vendor]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("is_read", [False, True])
+def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, analyzed, is_read):
+    """Each query of a page does, also if all that the inbox has is in one group, or in groups of two."""
+    table = "notifications_notification"
+    with connection.cursor() as cursor:
+        read_at = "created_at" if is_read else "NULL"
+        cursor.execute(f"UPDATE {table} SET group_key = 'n:large', read_at = {read_at}")
+        cursor.execute(
+            f"UPDATE {table} SET group_key = 'n:' || (raised / 2) WHERE raised > {INBOX_SIZE // 2}"
+        )
+        if analyzed:
+            cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        pages.read_inbox_page(full_inbox, INBOX_SIZE)
+        page = pages.read_inbox_page(full_inbox, INBOX_SIZE, after=INBOX_SIZE // 2 + 1)
+        assert [(group.key, group.total) for group in page.groups.values()] == [("n:large", MAX_COUNTED)]
+        group = listing.Filters(group="n:large")
+        assert len(pages.read_inbox_page(full_inbox, INBOX_SIZE, after=100, filters=group).rows) == 25
+    for sql in (query["sql"] for query in queries.captured_queries if table in query["sql"]):
+        assert pages_read(sql) < MAX_READ_PER_COUNT[connection.vendor], explain(sql)
 
 
 @pytest.mark.parametrize("analyzed", [False, True])

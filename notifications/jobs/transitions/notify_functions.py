@@ -38,9 +38,9 @@ TIMEOUT_SECONDS, MAX_WAIT_SECONDS = 5.0, 30.0
 #: Calls that run at once, and calls that exceed their time from which on no function is called until one returns.
 MAX_CALLS, MAX_HANGING_CALLS = 16, 8
 #: What a function may return.
-CHANGEABLE_FIELDS = ("title", "body", "level", "category", "url", "data", "icon", "actor", "target")
-#: Those of them that are stored in ``data``.
-FIELDS_OF_DATA = {"data", "icon", "actor", "target"}
+CHANGEABLE_FIELDS = ("title", "body", "level", "category", "url", "data", "icon", "actor", "target", "group")
+#: Those of them that are not columns of the notification.
+NOT_COLUMNS = {"data", "icon", "actor", "target", "group"}
 
 
 class _Threads:
@@ -217,9 +217,15 @@ def _notification_of(outcome: Outcome) -> Notification | None:
                 f"A notify function may return {', '.join(CHANGEABLE_FIELDS)}, not {sorted(unknown)}."
             )
         fields: Mapping[str, Any] = {
-            name: getattr(default, name) for name in CHANGEABLE_FIELDS if name not in FIELDS_OF_DATA
+            name: getattr(default, name) for name in CHANGEABLE_FIELDS if name not in NOT_COLUMNS
         }
-        return build_notification(default.user_id, **{**fields, **changes}, key=default.key, job=default.job)
+        return build_notification(
+            default.user_id,
+            **{**fields, **changes},
+            key=default.key,
+            job=default.job,
+            task=outcome.job.task_path,
+        )
 
 
 def _mark_error_as_read(future: asyncio.Future[Any]) -> None:

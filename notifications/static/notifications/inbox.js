@@ -41,7 +41,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
     signal.addEventListener("abort", stop);
   inbox_list.connectSearch(inbox, page, signal);
   const list = inbox_list.connectList(inbox, page, signal, { getRows, focusRow, showMessage });
-  shortcuts.connectShortcuts(inbox, page, signal, { getRows, getSelectedRows, change });
+  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change });
   markShownSeen();
 
   /** @returns {HTMLElement[]} the rows that are shown */

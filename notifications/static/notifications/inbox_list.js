@@ -88,11 +88,47 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
 
   /** @param {MouseEvent} event */
   function handleClick(event) {
-    const end = findEnd();
-    if (!end || !(/** @type {Element} */ (event.target).closest("[rel=next]"))) return;
-    event.preventDefault();
+    const target = /** @type {Element} */ (event.target);
+    const group = /** @type {HTMLAnchorElement|null} */ (target.closest("a[aria-expanded]"));
+    const end = target.closest("[rel=next]") && findEnd();
+    if ((group || end) && !event.ctrlKey && !event.metaKey) event.preventDefault();
+    else return;
+    if (group) return void toggleGroup(group);
     needsFocus = true;
-    void loadOlder(end);
+    if (end) void loadOlder(end);
+  }
+
+  /**
+   * Show the rows of a group below its own, or remove them.
+   * @param {HTMLAnchorElement} link to the page that lists them
+   */
+  async function toggleGroup(link) {
+    const row = /** @type {HTMLElement} */ (link.closest("li"));
+    const isOpen = link.ariaExpanded === "true";
+    if (row.ariaBusy) return;
+    link.ariaExpanded = String(!isOpen);
+    if (isOpen) {
+      while (row.nextElementSibling?.matches("[data-member]")) row.nextElementSibling.remove();
+      return;
+    }
+    row.ariaBusy = "true";
+    try {
+      const page = await loadPage(link.href);
+      const rows = /** @type {HTMLElement[]} */ ([...page.querySelectorAll("li[data-id]")]);
+      const older = /** @type {HTMLAnchorElement|null} */ (page.querySelector("[rel=next]"));
+      if (older) {
+        const end = dom.createElement("li", "notifications-item");
+        end.append(dom.createLink("notifications-quiet", older.textContent, older.href));
+        rows.push(end);
+      }
+      for (const member of rows) member.dataset.member = "";
+      row.after(...rows);
+      dom.updateTimes(inbox, localization);
+    } catch {
+      link.ariaExpanded = "false";
+      showMessage(localization.text("unreadable"));
+    }
+    row.ariaBusy = null;
   }
 
   /**

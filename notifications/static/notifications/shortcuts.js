@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Verb} Verb
- * @typedef {{getRows: () => HTMLElement[], getSelectedRows: () => HTMLElement[],
+ * @typedef {{getSelectedRows: () => HTMLElement[],
  *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Rows
  */
 
@@ -18,7 +18,7 @@ const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable],
  * @param {AbortSignal} signal aborted when the inbox is removed
  * @param {Rows} rows
  */
-export function connectShortcuts(inbox, page, signal, { getRows, getSelectedRows, change }) {
+export function connectShortcuts(inbox, page, signal, { getSelectedRows, change }) {
   // They are in the heading of the page, which stays when another list takes the place of the inbox.
   const root = inbox.parentElement;
   const dialog = /** @type {HTMLDialogElement|null} */ (root?.querySelector("dialog"));
@@ -38,22 +38,45 @@ export function connectShortcuts(inbox, page, signal, { getRows, getSelectedRows
     x: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[name=id]"))?.click(),
     Enter: (row) =>
       /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.click(),
-    e: (_, rows) => void change("archive", rows),
-    u: (_, rows) => void change("unread", rows),
-    I: (_, rows) => void change("read", rows),
+    e: (row, rows) => act("archive", row, rows),
+    u: (row, rows) => act("unread", row, rows),
+    I: (row, rows) => act("read", row, rows),
     "?": () => dialog.showModal(),
   };
+
+  /** @returns {HTMLElement[]} the rows that are shown, and those of groups */
+  function getItems() {
+    return [
+      .../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll(".notifications-item:not([hidden])")),
+    ];
+  }
 
   /**
    * @param {HTMLElement|undefined} row
    * @param {number} step
    */
   function move(row, step) {
-    const rows = getRows();
+    const rows = getItems();
     const next = row ? rows[rows.indexOf(row) + step] : rows[0];
     if (!next) return;
     next.tabIndex = -1;
     next.focus();
+  }
+
+  /**
+   * Change rows, or by its own button the group that has the focus.
+   * @param {Verb} verb
+   * @param {HTMLElement|undefined} row that has the focus
+   * @param {HTMLElement[]} rows
+   */
+  function act(verb, row, rows) {
+    const button = row && rows[0] === row && row.querySelector(`[name=group][value^="${verb}."]`);
+    if (button) /** @type {HTMLElement} */ (button).click();
+    else
+      void change(
+        verb,
+        rows.filter((row) => row.dataset.id),
+      );
   }
 
   /** @param {KeyboardEvent} event */
@@ -62,7 +85,7 @@ export function connectShortcuts(inbox, page, signal, { getRows, getSelectedRows
     const action = actions[event.key];
     if (!action || !isOn?.checked || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.defaultPrevented || target.closest(FIELDS)) return;
-    const row = getRows().find((row) => row.contains(target));
+    const row = getItems().find((row) => row.contains(target));
     // A link, a button or a checkbox that has the focus is activated by Enter itself.
     if (event.key === "Enter" && target !== row) return;
     const selected = getSelectedRows();

@@ -1,0 +1,84 @@
+"""Groups of notifications in a browser: opened in place and by keyboard, moved to Done, and without JavaScript."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import visit
+from tests.browser.test_inbox import message, row, rows, wait_for_keys
+from tests.support.axe import find_violations
+from tests.support.browser import sign_in
+
+pytestmark = pytest.mark.browser
+
+CREATE = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="demo")
+notify(user, "Report 12 is ready", url="/check/", level="success")
+for n in range(1, 31):
+    level = "error" if n == 29 else "success"
+    notify(user, f"Import {n}", body=f"Rows of file {n}.", url="/check/", level=level, group="Imports")
+notify(user, "Ada commented on Report 7", body="Please have a look.", actor="Ada Lovelace", url="/check/")
+"""
+
+
+@pytest.fixture
+def group(site_server, page):
+    """Return a page of the inbox with a group of 30 notifications between two others, and the row of the group."""
+    site_server.python(CREATE)
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    return page.locator("li[data-group]")
+
+
+def test_a_group_opens_and_closes_in_place(page, group):
+    page.evaluate("window.isSamePage = true")
+    expect(group).to_contain_text("29 succeeded, 1 failed")
+    title = group.get_by_role("link", name="Imports")
+    title.click()
+    expect(title).to_have_attribute("aria-expanded", "true")
+    expect(rows(page)).to_have_count(27)
+    assert not find_violations(page)
+    row(page, "Import 30").hover()
+    page.get_by_role("button", name="Done: Import 30").click()
+    expect(rows(page)).to_have_count(26)
+    expect(message(page)).to_contain_text("1 moved to Done.")
+    title.click()
+    expect(title).to_have_attribute("aria-expanded", "false")
+    expect(rows(page)).to_have_count(2)
+    title.click()
+    expect(row(page, "Import 29")).to_be_visible()
+    assert page.evaluate("window.isSamePage")
+    page.get_by_role("link", name="Load older").click()
+    expect(row(page, "Import 1")).to_be_visible()
+    expect(page.get_by_role("link", name="Imports Remove this filter")).to_be_visible()
+
+
+def test_a_group_by_keyboard(page, group):
+    for key in "jj":
+        page.keyboard.press(key)
+    expect(group).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(rows(page)).to_have_count(27)
+    page.keyboard.press("j")
+    expect(row(page, "Import 30")).to_be_focused()
+    page.keyboard.press("k")
+    page.keyboard.press("e")
+    expect(page.get_by_text("30 moved to Done.")).to_be_visible()
+    expect(group).to_have_count(0)
+    expect(rows(page)).to_have_count(2)
+    page.get_by_role("button", name="Undo").click()
+    expect(group).to_contain_text("29 succeeded, 1 failed")
+
+
+def test_a_group_without_javascript(site_server, new_page):
+    page = new_page(java_script_enabled=False)
+    site_server.python(CREATE)
+    sign_in(page, site_server.url, "demo")
+    page.goto(f"{site_server.url}/notifications/")
+    page.get_by_role("link", name="Imports").click()
+    expect(row(page, "Import 30")).to_be_visible()
+    page.get_by_role("link", name="Clear filters").click()
+    page.locator("li[data-group]").hover()
+    page.get_by_role("button", name="Mark as read: Imports").click()
+    expect(page.get_by_text("30 marked as read.")).to_be_visible()
+    expect(page.locator("li[data-group][data-unread]")).to_have_count(0)

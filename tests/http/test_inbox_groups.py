@@ -1,0 +1,215 @@
+"""Groups of notifications, each of which is one row of the inbox."""
+
+import random
+import re
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from html import unescape
+
+import pytest
+
+from notifications import times
+from notifications.api import notify
+from notifications.ids import uuid7
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import recording
+from notifications.jobs.transitions.notify_functions import call_here
+from notifications.models import Notification
+from notifications.streams.marking_all import continue_marking
+from tests.data.rows import finish_job, job
+from tests.support.claims import claim_rows
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INBOX = "/notifications/"
+
+
+def read_titles(client, url=INBOX):
+    """Return the titles of the rows of a page, with the counts of groups."""
+    response = client.get(url)
+    assert response.status_code == 200
+    rows = re.findall(r'<li class="notifications-item".*?</li>', response.content.decode(), re.DOTALL)
+    titles = [re.search(r'notifications-title"[^>]*>([^<]*)<', row)[1] for row in rows]
+    totals = [re.search(r'notifications-total">(\S*) <', row) for row in rows]
+    return [f"{title} ({total[1]})" if total else title for title, total in zip(titles, totals, strict=True)]
+
+
+def find_group_url(client, url=INBOX):
+    (href,) = re.findall(
+        r'href="(\?[^"]*|[^"]*\?[^"]*group=[^"]*)" aria-expanded', client.get(url).content.decode()
+    )
+    return unescape(href)
+
+
+def notify_imports(user, count=6, group="Imports"):
+    for number in range(count):
+        level = "error" if number == 2 else "success"
+        notify(user, f"Import {number}", level=level, group=group)
+
+
+def press(client, value, url=INBOX):
+    """Press a verb of a group, and return the page after it."""
+    page = client.get(url).content.decode()
+    fields = dict(re.findall(r'<input type="hidden" name="(query|up_to|seen)" value="([^"]*)"', page))
+    response = client.post(f"{INBOX}mark/", {**{k: unescape(v) for k, v in fields.items()}, "group": value})
+    assert response.status_code == 303
+    return client.get(response["Location"]).content.decode()
+
+
+def test_a_named_group_is_one_row_where_its_newest_notification_is(user_client, user):
+    notify(user, "Old")
+    notify_imports(user)
+    notify(user, "New")
+    assert read_titles(user_client) == ["New", "Imports (6)", "Old"]
+    page = user_client.get(INBOX).content.decode()
+    assert "5 succeeded, 1 failed" in page
+    assert read_titles(user_client, find_group_url(user_client)) == [f"Import {n}" for n in range(5, -1, -1)]
+    assert user_client.get("/notifications/api/notifications/").json()["unread"] == 8
+
+
+class TestWhatIsAGroup:
+    def test_jobs_of_one_task_from_three_on(self, user_client, user):
+        for count, titles in ((2, ["Work", "Work"]), (3, ["Work (3)"])):
+            while Notification.objects.count() < count:
+                finish_job(job(user), uuid7())
+            assert read_titles(user_client) == titles
+
+    def test_a_category_and_target_of_one_day(self, user_client, user):
+        for number in range(3):
+            notify(user, f"Comment {number}", category="comment", target="Report 7")
+        notify(user, "Comment elsewhere", category="comment", target="Report 8")
+        notify(user, "Comment on nothing", category="comment")
+        assert read_titles(user_client) == ["Comment on nothing", "Comment elsewhere", "Comment 2 (3)"]
+
+    def test_of_another_day_is_another_group(self, user, monkeypatch):
+        ids = notify(user, "Comment", category="comment", target="Report 7")
+        moment = Notification.objects.get().created_at
+        monkeypatch.setattr("notifications.times.now", lambda: moment + timedelta(days=1))
+        ids += notify(user, "Comment", category="comment", target="Report 7")
+        keys = Notification.objects.filter(id__in=ids).values_list("group_key", flat=True)
+        assert len(set(keys)) == 2
+
+    def test_a_notify_function_names_one(self, user_client, user):
+        policy = replace(DEFAULT_POLICY, notify=lambda job: {"group": "Imports"})
+        for _ in range(2):
+            row, worker = job(user), uuid7()
+            (claimed,) = claim_rows(worker, 1)
+            assert claimed.pk == row.pk
+            recording.record_outcomes([call_here(outcomes.succeeded(claimed, policy, None))])
+        assert read_titles(user_client) == ["Imports (2)"]
+
+    @pytest.mark.parametrize(("group", "error"), [("x" * 101, ValueError), (5, TypeError), (" ", ValueError)])
+    def test_a_bad_name_is_refused(self, user, group, error):
+        with pytest.raises(error, match="group"):
+            notify(user, "Import", group=group)
+
+
+class TestMarking:
+    def test_done_moves_all_of_a_group_and_no_other(self, user_client, user, other_user):
+        notify_imports(user)
+        notify_imports(other_user)
+        notify(user, "Other")
+        page = press(user_client, "archive.n:Imports")
+        assert "6 moved to Done." in page
+        assert read_titles(user_client) == ["Other"]
+        assert Notification.objects.filter(user=other_user, archived_at=None).count() == 6
+        undo = dict(re.findall(r'name="(query|changed)" value="([^"]*)"', page))
+        user_client.post(f"{INBOX}undo/", undo)
+        assert read_titles(user_client) == ["Other", "Imports (6)"]
+
+    def test_read_leaves_the_group_and_newer_ones(self, user_client, user):
+        notify_imports(user)
+        Notification.objects.filter(title="Import 1").update(archived_at=times.now(), seq=None)
+        assert "5 marked as read." in press(user_client, "read.n:Imports")
+        assert Notification.objects.get(title="Import 1").read_at is None
+        assert read_titles(user_client, f"{INBOX}?view=unread") == []
+        assert read_titles(user_client) == ["Imports (5)"]
+        notify(user, "Import new", group="Imports")
+        page = user_client.get(INBOX).content.decode()
+        assert 'value="read.n:Imports"' in page and "data-unread" in page
+
+    def test_a_large_group_continues_in_the_background(self, user_client, user, monkeypatch):
+        notify_imports(user, 30)
+        monkeypatch.setattr("notifications.streams.marking.REQUEST_SECONDS", 0)
+        page = press(user_client, "archive.n:Imports")
+        assert "This continues in the background." in page
+        notify(user, "Import new", group="Imports")
+        continue_marking(60)
+        assert read_titles(user_client) == ["Import new"]
+
+    @pytest.mark.parametrize(
+        "value", ["archive", "archive.", "unread.n:Imports", "delete.n:Imports", "archive." + "x" * 103]
+    )
+    def test_a_bad_verb_or_group_changes_nothing(self, user_client, user, value):
+        notify_imports(user)
+        response = user_client.post(f"{INBOX}mark/", {"up_to": "6", "group": value})
+        assert response.status_code == 400
+        assert Notification.objects.filter(read_at=None, archived_at=None).count() == 6
+
+
+class TestPages:
+    def test_a_group_is_on_the_page_of_its_newest_notification_only(self, user_client, user, monkeypatch):
+        """Through pages older and back newer, each row is listed once, as an independent reading of all rows says."""
+        monkeypatch.setattr("notifications.streams.pages.PAGE_SIZE", 4)
+        monkeypatch.setattr("notifications.streams.groups.MAX_ROWS_SCANNED", 7)
+        monkeypatch.setattr("notifications.streams.groups.MAX_GROUPS", 3)
+        chance = random.Random(7)
+        for number in range(80):
+            group = chance.choice(["", "", "A", "B", "C", f"G{number // 9}"])
+            notify(user, f"{number}", group=group)
+        Notification.objects.filter(title__in=[str(n) for n in range(0, 80, 5)]).update(
+            archived_at=times.now()
+        )
+        rows = Notification.objects.filter(archived_at=None).order_by("-raised")
+        sizes = Counter(row.group_key for row in rows if row.group_key)
+        expected, shown = [], set()
+        for row in rows:
+            if sizes[row.group_key] < 2:
+                expected.append(row.title)
+            elif row.group_key not in shown:
+                shown.add(row.group_key)
+                expected.append(f"{row.group_key[2:]} ({sizes[row.group_key]})")
+        assert {"A", "B", "C"} <= {key[2:] for key in shown}
+        url, older = INBOX, []
+        while url:
+            older += read_titles(user_client, url)
+            last, url = url, find_page(user_client, url, "next")
+        assert older == expected
+        url, newer = find_page(user_client, last, "prev"), read_titles(user_client, last)
+        while url:
+            titles = read_titles(user_client, url)
+            newer = titles + [title for title in newer if title not in titles]
+            url = find_page(user_client, url, "prev")
+        assert newer == expected
+
+    def test_more_of_one_group_than_one_query_reads(self, user_client, user, monkeypatch):
+        monkeypatch.setattr("notifications.streams.groups.MAX_ROWS_SCANNED", 10)
+        notify(user, "Old")
+        notify_imports(user, 60)
+        assert read_titles(user_client) == ["Imports (60)"]
+        assert read_titles(user_client, find_page(user_client, INBOX, "next")) == ["Old"]
+
+    def test_more_than_are_counted(self, user_client, user, monkeypatch):
+        monkeypatch.setattr("notifications.streams.groups.MAX_COUNTED", 5)
+        monkeypatch.setattr("notifications.streams.groups.MIN_COUNTED", 5)
+        for number in range(9):
+            notify(user, f"Import {number}", body="Of today", group="Imports")
+        assert read_titles(user_client) == ["Imports (5+)"]
+        assert "5 updates" not in user_client.get(INBOX).content.decode()
+
+    def test_filters_list_single_notifications(self, user_client, user):
+        notify_imports(user, 3)
+        assert read_titles(user_client, f"{INBOX}?q=Import") == ["Import 2", "Import 1", "Import 0"]
+        assert read_titles(user_client, f"{INBOX}?level=error") == ["Import 2"]
+        assert read_titles(user_client, f"{INBOX}?group=n:None") == []
+
+    @pytest.mark.parametrize("group", ["x" * 103, "a\0b"])
+    def test_a_bad_group_is_an_error_of_the_request(self, user_client, group):
+        assert user_client.get(INBOX, {"group": group}).status_code == 400
+
+
+def find_page(client, url, rel):
+    links = re.findall(rf'href="([^"]*)" rel="{rel}"', client.get(url).content.decode())
+    return unescape(links[0]) if links else None
