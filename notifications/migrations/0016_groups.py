@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0013_questions_index"),
+        ("notifications", "0015_held_keys"),
     ]
 
     operations = [
