@@ -120,8 +120,8 @@ def notify(
         Where a click leads: a path that begins with one ``/``, or an http(s) address, of at most 1,000 characters.
     ``level``
         ``"info"``, ``"success"``, ``"warning"`` or ``"error"``.
-    ``category``
-        At most 100 characters, to filter by.
+    ``category``, ``group``
+        Text of at most 100 characters, by which users filter, and by which the inbox shows notifications as one row.
     ``key``
         At most 200 characters. A newer notification with the same key archives the unread older ones of that user.
     ``data``
@@ -135,9 +135,6 @@ def notify(
         Who has caused it, whose initials are its icon, and what it is about: names of at most 100 characters, or dicts
         of ``name`` and a link, ``image`` of the actor, and ``url`` of the target, which is the ``url`` if there is no
         other. Stored as ``data["actor"]`` and ``data["target"]``.
-    ``group``
-        At most 100 characters, shown to the user: the inbox has one row for all that are in the same group. Without
-        it, three or more of one day with the same category and target are a group, and those of the jobs of one task.
     ``deliver``
         Steps like ``[{"email": 600}]``, in place of those that ``NOTIFICATIONS["DELIVERY"]`` has for the category: a
         channel, and seconds or a timedelta after which it goes by it if it is still open. ``[]`` for the page only.
@@ -262,8 +259,7 @@ async def release_connections() -> None:
     """Close the database connections of the current request before a long await.
 
     An async view that has used the database keeps its connection, and the thread that opened it, until it has answered.
-    Call this before awaiting another service. Later queries open a new connection. A connection inside a transaction
-    stays open.
+    Call this before awaiting another service. A connection inside a transaction stays open.
     """
     await request_resources.release_connections()
 
@@ -296,10 +292,9 @@ def batch(
         As in ``policy``. A function must stand at the top level of a module, because another process may call it.
 
     At the end of the block all jobs are inserted in one transaction, which is the caller's if there is one. An
-    exception inside the block enqueues nothing. The batch is a job itself (``b.id``, ``b.result``). Its progress counts
-    the jobs that are done. When all are done it has succeeded, or failed with ``"batch-failed"`` if one did not
-    succeed. Cancelling a batch cancels its jobs; retrying it retries those that did not succeed. A batch inside a batch
-    is one of its jobs.
+    exception inside the block enqueues nothing. The batch is a job itself (``b.id``, ``b.result``). When all jobs are
+    done it has succeeded, or failed with ``"batch-failed"`` if one did not succeed. Cancelling a batch cancels its
+    jobs; retrying it retries those that did not succeed. A batch inside a batch is one of its jobs.
 
     Raises TypeError or ValueError, and ``TooManyJobs`` and ``django.db.OperationalError`` at the end of the block.
     """

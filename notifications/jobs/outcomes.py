@@ -273,9 +273,8 @@ def _retry(job: Job, policy: Policy, exc: BaseException, attempt: Any) -> Outcom
 def _retry_after_of(exc: BaseException) -> float:
     """Return the ``retry_after`` of an exception in seconds, 0 if it is not a number."""
     seconds = getattr(exc, "retry_after", None)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return 0.0
-    if seconds != seconds:  # noqa: PLR0124 (NaN; math.isnan() fails for a huge integer)
+    # The last is NaN, for which math.isnan() is no test: it fails for a huge integer.
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds != seconds:  # noqa: PLR0124
         return 0.0
     return min(max(float(min(seconds, MAX_RETRY_AFTER_SECONDS)), 0.0), MAX_RETRY_AFTER_SECONDS)
 

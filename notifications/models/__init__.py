@@ -40,6 +40,7 @@ from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics
 from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch
+from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
 from notifications.models.waits import Wait as Wait
@@ -343,18 +344,3 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id} #{self.number}"
-
-
-class Ring(models.Model):
-    """SQLite only: a hint to other processes that a stream has changed. With user NULL, the job queue."""
-
-    id = models.BigAutoField(primary_key=True)
-    user = _user(null=True)
-    #: The process that rang (``ids.process_number``), which does not read its own rings.
-    origin = models.BigIntegerField(null=True)
-
-    class Meta:
-        default_permissions = ()
-
-    def __str__(self) -> str:
-        return f"{self.user_id}"

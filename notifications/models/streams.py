@@ -1,4 +1,7 @@
-"""The stream of each user, and the epoch of them all, by which clients notice that a backup was restored."""
+"""The stream of each user, hints that one has changed, and the epoch of them all.
+
+By the epoch clients notice that a backup was restored.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,29 @@ class SeenMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.up_to}"
+
+
+class Ring(models.Model):
+    """SQLite only: a hint to other processes that a stream has changed. With user NULL, the job queue."""
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("user"),
+        null=True,
+    )
+    #: The process that rang (``ids.process_number``), which does not read its own rings.
+    origin = models.BigIntegerField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.user_id}"
 
 
 class Epoch(models.Model):
