@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0015_held_keys"),
+        ("notifications", "0016_broadcast_times"),
     ]
 
     operations = [
