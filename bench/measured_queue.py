@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 PYTHON = sys.executable
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+#: Seconds after which a round has failed.
+GIVE_UP_SECONDS = 600.0
 
 
 class Result(NamedTuple):
@@ -175,7 +177,7 @@ def drain(
     skip: float = 0.05,
 ) -> Drained:
     """Wait until all jobs are done; return figures without the workers' start and the first ``skip`` of the jobs."""
-    give_up_at = time.monotonic() + 180
+    give_up_at = time.monotonic() + GIVE_UP_SECONDS
     first: tuple[float, float, int] | None = None
     while True:
         queued, running = queue.call("counts").value
@@ -187,7 +189,7 @@ def drain(
             break
         if time.monotonic() > give_up_at:
             raise RuntimeError(
-                f"{queue.name}: {queued} jobs are still queued after 180 s.\n{queue.read_log()}"
+                f"{queue.name}: {queued} jobs are still queued after {GIVE_UP_SECONDS:g} s.\n{queue.read_log()}"
             )
         # Counting takes CPU from the workers.
         time.sleep(0.1 if queued + running > number / 10 else 0.02)
