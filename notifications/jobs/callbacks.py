@@ -9,7 +9,6 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
@@ -19,7 +18,12 @@ from notifications.context import CurrentExecution, current_execution
 from notifications.db.transactions import database
 from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
 from notifications.jobs.pauses import begin_wait, suspend, validate_duration
-from notifications.jobs.steps import is_stored, refuse_in_transaction
+from notifications.jobs.steps import (
+    acall_when_available,
+    call_when_available,
+    is_stored,
+    refuse_in_transaction,
+)
 from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
@@ -47,11 +51,11 @@ class Callback:
         """
         refuse_on_event_loop("result")
         refuse_in_transaction(self._execution, "result")
-        return self._value_of(self._read())
+        return self._value_of(call_when_available(self._execution, self._read))
 
     async def aresult(self) -> Any:
         """See result()."""
-        return self._value_of(await sync_to_async(self._read)())
+        return self._value_of(await acall_when_available(self._execution, self._read))
 
     def _read(self) -> Wait:
         from notifications.models import Wait
@@ -97,7 +101,7 @@ def callback(name: str, secret: str | None = None, expires: timedelta | None = N
     _validate(secret, expires)
     execution = begin_wait("callback", name)
     refuse_in_transaction(execution, "callback")
-    return _store(execution, name, secret, expires)
+    return call_when_available(execution, _store, execution, name, secret, expires)
 
 
 @sensitive_variables()
@@ -105,7 +109,7 @@ async def acallback(name: str, secret: str | None = None, expires: timedelta | N
     """See callback()."""
     _validate(secret, expires)
     execution = begin_wait("acallback", name)
-    return await sync_to_async(_store)(execution, name, secret, expires)
+    return await acall_when_available(execution, _store, execution, name, secret, expires)
 
 
 @sensitive_variables()

@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from asgiref.sync import sync_to_async
-
 from notifications.context import CurrentExecution
 from notifications.db.transactions import database
 from notifications.exceptions import JobSuspended
-from notifications.jobs.steps import begin, is_stored, may_have_stored, refuse_in_transaction
+from notifications.jobs.steps import (
+    acall_when_available,
+    begin,
+    call_when_available,
+    is_stored,
+    may_have_stored,
+    refuse_in_transaction,
+)
 from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
@@ -48,14 +53,16 @@ def pause(name: str, duration: timedelta) -> None:
     refuse_on_event_loop("pause")
     duration, execution = validate_duration("duration", duration), begin_wait("pause", name)
     refuse_in_transaction(execution, "pause")
-    if not _has_ended(execution, name):
+    if not call_when_available(execution, _has_ended, execution, name):
         _suspend(execution, name, duration)
 
 
 async def apause(name: str, duration: timedelta) -> None:
     """See pause(). asyncio tasks that the job has started are cancelled."""
     duration, execution = validate_duration("duration", duration), begin_wait("apause", name)
-    if not may_have_stored(execution) or not await sync_to_async(_has_ended)(execution, name):
+    if not may_have_stored(execution) or not await acall_when_available(
+        execution, _has_ended, execution, name
+    ):
         _suspend(execution, name, duration)
 
 

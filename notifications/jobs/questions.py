@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
-
 from notifications import validators
 from notifications.context import CurrentExecution
 from notifications.db.transactions import database
 from notifications.exceptions import QuestionExpired
 from notifications.jobs.pauses import begin_wait, suspend, validate_duration
-from notifications.jobs.steps import is_stored, refuse_in_transaction
+from notifications.jobs.steps import (
+    acall_when_available,
+    call_when_available,
+    is_stored,
+    refuse_in_transaction,
+)
 from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
@@ -164,14 +167,14 @@ def _ask(function: str, asked: Sequence[Question]) -> list[Any]:
     if not (execution := _begin(function, asked)):
         return []
     refuse_in_transaction(execution, function)
-    waits, is_open = _read_or_make(execution, asked)
+    waits, is_open = call_when_available(execution, _read_or_make, execution, asked)
     return _values(execution, asked, waits, is_open)
 
 
 async def _aask(function: str, asked: Sequence[Question]) -> list[Any]:
     if not (execution := _begin(function, asked)):
         return []
-    waits, is_open = await sync_to_async(_read_or_make)(execution, asked)
+    waits, is_open = await acall_when_available(execution, _read_or_make, execution, asked)
     return _values(execution, asked, waits, is_open)
 
 

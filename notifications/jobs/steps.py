@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
+from django.db import connections
+from django.views.decorators.debug import sensitive_variables
 
 from notifications import times, validators
 from notifications.compat import normalize_json
 from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
 from notifications.db.transactions import database, in_callers_transaction
+from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import AttemptEnded, JobSuspended
 from notifications.jobs.worker.job_context import refuse_on_event_loop
+
+logger = logging.getLogger("notifications.jobs")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Steps that one job may have.
 MAX_STEPS = 10_000
+#: Seconds between two calls while the database is away.
+RETRY_INTERVAL_SECONDS = 0.5
 
 
 def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,7 +66,7 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     if execution is None:
         return _decode(_encode(name, func(*args, **kwargs)))
     refuse_in_transaction(execution, "step")
-    result = _read_result(execution, name)
+    result = call_when_available(execution, _read_result, execution, name)
     if result is None:
         started_at = times.now()
         with entered_step(execution.job.id, name):
@@ -75,7 +84,9 @@ async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: An
     execution = begin(name)
     if execution is None:
         return _decode(_encode(name, await _call(func, args, kwargs)))
-    result = await sync_to_async(_read_result)(execution, name) if may_have_stored(execution) else None
+    result: str | None = None
+    if may_have_stored(execution):
+        result = await acall_when_available(execution, _read_result, execution, name)
     if result is None:
         started_at = times.now()
         with entered_step(execution.job.id, name):
@@ -148,8 +159,8 @@ def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
     if steps.stored_kinds is None:
         stored = Step.objects.using(database()).filter(job=execution.job.id)
         waits = Wait.objects.using(database()).filter(job=execution.job.id)
-        steps.stored_kinds = dict.fromkeys(stored.values_list("name", flat=True), "step")
-        steps.stored_kinds |= dict(waits.values_list("name", "kind"))
+        kinds = dict.fromkeys(stored.values_list("name", flat=True), "step")
+        steps.stored_kinds = kinds | dict(waits.values_list("name", "kind"))
     stored_kind = steps.stored_kinds.get(name, kind)
     if stored_kind != kind:
         raise ValueError(
@@ -157,6 +168,51 @@ def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
             "Use another one."
         )
     return name in steps.stored_kinds
+
+
+@sensitive_variables("args", "kwargs")
+def call_when_available(
+    execution: CurrentExecution, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Return what ``func`` returns. While the database is away it is called again, until the attempt has to end.
+
+    An outage must not fail a job that would only read what it has paid for.
+    """
+    while True:
+        try:
+            return func(*args, **kwargs)
+        except Exception as exc:
+            if not _may_try_again(execution, exc):
+                raise
+        time.sleep(RETRY_INTERVAL_SECONDS)
+
+
+@sensitive_variables("args", "kwargs")
+async def acall_when_available(
+    execution: CurrentExecution, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """See call_when_available(). ``func`` is called in a thread."""
+    while True:
+        try:
+            return await sync_to_async(func)(*args, **kwargs)
+        except Exception as exc:
+            if not await sync_to_async(_may_try_again)(execution, exc):
+                raise
+        await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+
+
+def _may_try_again(execution: CurrentExecution, exc: Exception) -> bool:
+    """Return whether a later call may succeed. Closes the connections of this thread that are broken."""
+    if not is_unavailable(exc) or execution.run_inline or execution.is_over or execution.is_stopping:
+        return False
+    if in_callers_transaction():
+        return False
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete()
+    logger.warning(
+        "Could not read what a job has stored, which is tried again: job %s: %s", execution.job.id, exc
+    )
+    return True
 
 
 def _read_result(execution: CurrentExecution, name: str) -> str | None:

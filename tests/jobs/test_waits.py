@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from notifications.api import apause, batch, get_job, join, pause
 from notifications.compat import TaskResultStatus
 from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
+from notifications.jobs import steps
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, reaping, waiting
 from notifications.jobs.transitions.callbacks import end_callback
@@ -127,6 +128,23 @@ class TestPause:
         assert job.version == version + 1
         assert serialize_job(job)["waiting"] is None
         assert get_job(job.id).state == "queued"
+
+
+@pytest.mark.parametrize("task", [wait_tasks.pause_twice, wait_tasks.pause_sync])
+def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task):
+    """The database is away when the job is executed again: it fails no job, and the attempt goes on after it."""
+    errors = iter([OperationalError("away"), InterfaceError("closed")])
+    database = steps.database
+
+    def find_database():
+        if error := next(errors, None):
+            raise error
+        return database()
+
+    monkeypatch.setattr(steps, "database", find_database)
+    monkeypatch.setattr(steps, "RETRY_INTERVAL_SECONDS", 0.01)
+    (job,) = until_done(task.enqueue(100))
+    assert (job.state, job.attempt, next(errors, None)) == ("succeeded", 1, None)
 
 
 class TestWrongUses:
@@ -372,9 +390,9 @@ def test_timeline(user, client):
     )
     clock.advance(DAY)
     run_jobs()
-    steps = read_steps(row(job.id), with_results=True).first
-    found = {step.name: (step.took_label, step.result) for step in steps}
-    assert found.keys() == {"first", "nap", "second", "rest"} and steps[-1].name == "rest"
+    read = read_steps(row(job.id), with_results=True).first
+    found = {step.name: (step.took_label, step.result) for step in read}
+    assert found.keys() == {"first", "nap", "second", "rest"} and read[-1].name == "rest"
     assert found["nap"] == ("1\xa0day", "Due")
 
 
