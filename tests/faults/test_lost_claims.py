@@ -1,0 +1,52 @@
+"""PostgreSQL crashes just after a claim: one of an attempt that is not the last may be lost, until it is made durable."""
+
+import pytest
+
+from tests.support.postgres import Postgres
+from tests.support.site import Sites
+
+# The test starts its own cluster, whatever the database of the test run is.
+pytestmark = pytest.mark.delivery
+
+CLAIM = """
+import os, signal, uuid
+from notifications.jobs.transitions import claims
+from notifications.models import Job
+from tests.jobs.tasks import noop
+
+job = noop.enqueue()
+Job.objects.filter(id=job.id).update(max_attempts={max_attempts})
+assert len(claims.claim_jobs(uuid.uuid4(), 1)) == 1
+if {is_made_durable}:
+    claims.make_claims_durable()
+os.kill({postgres}, signal.SIGQUIT)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    cluster = Postgres()
+    # Else PostgreSQL writes what such commits have left several times a second.
+    cluster.command += ["-c", "wal_writer_delay=10s"]
+    cluster.crash()
+    cluster.start()
+    site = Sites(tmp_path_factory.mktemp("claims"), cluster).make()
+    site.cluster = cluster
+    yield site
+    site.close()
+    cluster.stop()
+
+
+@pytest.mark.parametrize(
+    ("max_attempts", "is_made_durable", "state"),
+    [(2, False, "queued"), (2, True, "running"), (1, False, "running")],
+)
+def test_a_crash_after_a_claim(site, max_attempts, is_made_durable, state):
+    site.write([("DELETE FROM notifications_job", ())])
+    postgres = site.cluster.process.popen
+    site.python(
+        CLAIM.format(max_attempts=max_attempts, is_made_durable=is_made_durable, postgres=postgres.pid)
+    )
+    postgres.wait(60)
+    site.cluster.start()
+    assert site.rows("SELECT state FROM notifications_job") == [(state,)]
