@@ -1,4 +1,4 @@
-"""PostgreSQL crashes just after a claim: one of an attempt that is not the last may be lost, until it is made durable."""
+"""PostgreSQL crashes just after a claim, which may be lost until it is made durable, but not that of a last attempt."""
 
 import pytest
 
