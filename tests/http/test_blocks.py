@@ -34,6 +34,8 @@ def make_context():
         "question": SimpleNamespace(job=id, pk=id, title="Title"),
         "action": {"label": "Approve", "post": "/approve/"},
         "notification": row,
+        "page": SimpleNamespace(rows=[row], is_partial=False),
+        "query": SimpleNamespace(view="inbox"),
         "count": 1,
         "hidden": 0,
         "groups": [],
