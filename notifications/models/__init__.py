@@ -271,7 +271,7 @@ class Job(models.Model):
             _job_index(
                 *("holding", "concurrency_key", "held_key_limit"),
                 held_key_limit__isnull=False,
-                state__in=["queued", "waiting"],
+                state__in=[*states.HOLDING_KEY],
             ),
             _job_index(
                 *("resumed", "queue_name", "lane", "run_after", "-priority", "id"),

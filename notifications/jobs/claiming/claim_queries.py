@@ -17,7 +17,7 @@ Partial indexes, each with the queued jobs only::
 And two of the jobs that hold their concurrency key while they wait, until they run again::
 
     notifications_job_holding  (concurrency_key, held_key_limit)
-                                            WHERE held_key_limit IS NOT NULL AND state IN ('queued', 'waiting')
+                                            WHERE held_key_limit IS NOT NULL AND state IN (queued, waiting)
     notifications_job_resumed  (queue_name, lane, run_after, priority DESC, id)
                                             WHERE held_key_limit IS NOT NULL AND state LIKE '%queued%'
 
@@ -53,6 +53,7 @@ from notifications.db.clock import database_now_sql
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.lanes import ENGINE, HANDED, Lanes
+from notifications.states import HOLDING_KEY
 
 #: A query and its parameters.
 Query = tuple[str, list[Any]]
@@ -66,6 +67,7 @@ EXTRA_ROWS_READ = 300
 _ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
 _IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'", "resumed": "LIKE '%%queued%%'"}
 _HOLDS_KEY = "held_key_limit IS NOT NULL"
+_HOLDING_STATES = ", ".join(f"'{state}'" for state in HOLDING_KEY)
 _IS_STILL_QUEUED = "state || '' = 'queued'"
 PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
 #: The order of claiming.
@@ -340,7 +342,7 @@ def queued_jobs(index: str = "queued") -> str:
 def _holding_jobs() -> str:
     """Return FROM and WHERE of the jobs that hold their keys without running, up to a condition of the key."""
     index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_holding"
-    return f"FROM notifications_job{index} WHERE {_HOLDS_KEY} AND state IN ('queued', 'waiting') AND concurrency_key"
+    return f"FROM notifications_job{index} WHERE {_HOLDS_KEY} AND state IN ({_HOLDING_STATES}) AND concurrency_key"
 
 
 def _placeholders(values: Collection[str]) -> str:
