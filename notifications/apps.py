@@ -14,7 +14,7 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, duties, engines, receivers, spans, upkeep  # noqa: F401  (the import registers the checks)
-        from notifications.engines import lane_changes, senders
+        from notifications.engines import dispatching, senders
         from notifications.jobs import ports
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
@@ -27,7 +27,7 @@ class NotificationsConfig(AppConfig):
 
         receivers.connect()
         upkeep.list_duties = duties.list_duties
-        ports.engines, ports.lane_changes, ports.schedules = senders, lane_changes, ticks
+        ports.engines, ports.dispatching, ports.schedules = senders, dispatching, ticks
         spans.configure()
         engines.listen, engines.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:

@@ -137,21 +137,21 @@ def is_management_script(script: str) -> bool:
 
 
 def begin_serving(*, restarts: bool = False) -> None:
-    """Log which doorbell connects the processes, and start the embedded worker or the hand-over to engines, as set.
+    """Log which doorbell connects the processes, and start the embedded worker or the dispatch to engines, as set.
 
     Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it.
     With ``restarts``, a process whose event loop has not run for 30 s starts itself again, for a command without a
     supervisor. Otherwise it ends.
     """
     from notifications.conf import settings
-    from notifications.engines import handover
+    from notifications.engines import dispatch_loop
     from notifications.realtime import doorbell
 
     is_serving.set()
     if restarts:
         restart_when_stuck()
     doorbell.doorbell.log_transport()
-    handover.start()
+    dispatch_loop.start()
     if settings.EMBEDDED_WORKER:
         from notifications.jobs.worker import embedded
 

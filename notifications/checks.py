@@ -20,7 +20,7 @@ from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, conn
 from notifications.deliveries.vapid import find_wrong_web_push
 from notifications.engines import engine_of
 from notifications.jobs.backend import JobBackend
-from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import observations, policy_settings
 from notifications.jobs.declaring.policies import Policy

@@ -12,7 +12,7 @@ from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.deliveries import sending
-from notifications.engines import lane_changes
+from notifications.engines import dispatching
 from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, reminders, waiting
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.operations import stored_times
@@ -37,7 +37,7 @@ MAX_FIRST_DELAY_SECONDS = 15.0
 #: Seconds between two moves of jobs whose backend has gained or lost its engine.
 MOVE_INTERVAL_SECONDS = 60.0
 #: Seconds between two looks for deliveries whose job has ended without them.
-ABANDONED_INTERVAL_SECONDS = 60.0
+ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
 #: Seconds between two searches for waiting jobs that have nothing to wait for.
 WAIT_CHECK_INTERVAL_SECONDS = 60.0
 EVERYWHERE = LASTING | Where.SERVER
@@ -56,14 +56,14 @@ def list_duties(process: Upkeep) -> list[Duty]:
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
     # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
     move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
-    abandoned = Duty("fail abandoned deliveries", ABANDONED_INTERVAL_SECONDS, sending.fail_abandoned)
+    orphaned = Duty("fail abandoned deliveries", ORPHAN_CHECK_INTERVAL_SECONDS, sending.fail_orphaned)
     check_waits = _WaitCheck().run_chunk
     waits = Duty(
         "queue jobs that wait for nothing",
         WAIT_CHECK_INTERVAL_SECONDS,
         lambda: process.run_chunks(check_waits),
     )
-    elected = [alerts, roll_up_statistics, prune, move, abandoned, waits]
+    elected = [alerts, roll_up_statistics, prune, move, orphaned, waits]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
@@ -155,7 +155,7 @@ def _roll_up(process: Upkeep) -> bool:
 
 
 def _move_jobs() -> None:
-    if moved := lane_changes.move_to_configured_lanes():
+    if moved := dispatching.move_to_configured_executors():
         logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
 
 

@@ -32,6 +32,20 @@ class JobState(TextChoices):
 
 #: The same for type checkers.
 JobStateName = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled"]
+
+
+class JobExecutor(TextChoices):
+    """Who runs a job, and the kind of slot that a worker needs for it: see ``jobs/claiming/executors.py``."""
+
+    ASYNC = "async", _("Async")
+    SYNC = "sync", _("Sync")
+    QUARANTINED = "suspect", _("Quarantined")
+    ENGINE = "engine", _("For an engine")
+    DISPATCHED = "handed", _("Dispatched to an engine")
+    ENGINE_QUARANTINED = "isolated", _("Quarantined")
+    OBSERVED = "observed", _("Observed")
+
+
 #: States that a job leaves without being changed by hand.
 ACTIVE: States = (JobState.QUEUED, JobState.RUNNING, JobState.WAITING)
 DONE: States = tuple(JobState(value) for value in JobState.values if value not in ACTIVE)

@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from notifications import duties, upkeep
-from notifications.engines import handover, process
+from notifications.engines import dispatch_loop, process
 from notifications.ids import uuid7
 from notifications.jobs.worker import maintenance
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
@@ -69,9 +69,9 @@ class Processes:
     def begin_serving(self, at_end):
         """What an ASGI server of a project starts whose jobs an engine runs."""
         self.request.getfixturevalue("with_engine")
-        handover.start()
-        loop, handover._loop = handover._loop, None
-        thread = next(each for each in threading.enumerate() if each.name == "notifications-handover")
+        dispatch_loop.start()
+        loop, dispatch_loop._loop = dispatch_loop._loop, None
+        thread = next(each for each in threading.enumerate() if each.name == "notifications-dispatch")
         at_end(lambda: (loop.stop(), thread.join(20)))
 
     def process_of_rq(self, at_end):

@@ -45,21 +45,21 @@ class RunJobsTests(TestCase):
         self.assertFalse(Worker.objects.exists())
 
     def test_jobs_of_engines(self):
-        """They run without a broker: those that were handed over, and those that wait for that."""
+        """They run without a broker: those that were dispatched, and those that wait for that."""
         backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
         engine = {"OPTIONS": {"engine": "tests.engines.recording_engine"}}
-        recording_engine.handed.clear()
+        recording_engine.dispatched.clear()
         with self.settings(TASKS={"default": backend | engine}):
             tasks.noop.enqueue()
             tasks.noop.using(concurrency_key="one").enqueue()
             tasks.busy.enqueue(1, 5)
             tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-            lanes = list(Job.objects.order_by("id").values_list("lane", flat=True))
-            self.assertEqual(lanes, ["handed", "engine", "handed", "engine"])
+            executors = list(Job.objects.order_by("id").values_list("executor", flat=True))
+            self.assertEqual(executors, ["handed", "engine", "handed", "engine"])
             self.assertEqual(run_jobs(), 3)
             self.assertEqual(run_until_idle(), 2)
         self.assertEqual(set(Job.objects.values_list("state", flat=True)), {"succeeded"})
-        self.assertEqual(recording_engine.handed, [])
+        self.assertEqual(recording_engine.dispatched, [])
 
     def test_notifications_of_tasks_are_numbered(self):
         """notify() numbers after the commit, which a TestCase never reaches."""

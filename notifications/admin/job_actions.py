@@ -17,7 +17,7 @@ from notifications.admin import bulk_changes
 from notifications.admin.mixins import reports_database_errors
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.claiming.lanes import OBSERVED
+from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.states import ACTIVE, RETRYABLE
@@ -76,8 +76,8 @@ class JobActionsMixin(_ModelAdmin):
         if _is_for_all(request):
             return bulk_changes.respond(self, request, "retry")
         retryable = queryset.filter(state__in=RETRYABLE)
-        before = list(retryable.exclude(lane=OBSERVED).values_list("pk", "fence"))
-        has_observed = retryable.filter(lane=OBSERVED).exists()
+        before = list(retryable.exclude(executor=OBSERVED).values_list("pk", "fence"))
+        has_observed = retryable.filter(executor=OBSERVED).exists()
         try:
             queued = manual.retry([id for id, fence in before])
         except TooManyJobs as exc:
@@ -134,7 +134,7 @@ def _is_for_all(request: HttpRequest) -> bool:
 def _offered_actions(job: Job) -> list[tuple[str, Any]]:
     """Return the actions that apply to a job, and the texts of their buttons."""
     offered = []
-    if job.state == Job.State.QUEUED and job.run_after and job.lane != OBSERVED:
+    if job.state == Job.State.QUEUED and job.run_after and job.executor != OBSERVED:
         offered.append(("run_jobs_now", _("Run this job now")))
     if job.state in ACTIVE:
         offered.append(("cancel_jobs", _("Cancel this job")))

@@ -25,7 +25,7 @@ from notifications.admin.runners import has_runners
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.engines import label_of
-from notifications.jobs.claiming.lanes import ENGINE_LANES, ENGINE_QUARANTINED, HANDED, OBSERVED
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS, ENGINE_QUARANTINED, OBSERVED
 from notifications.models import Job, Worker
 from notifications.operations import unserved_engines
 from notifications.operations.matching import JobFilter
@@ -141,7 +141,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = list(super().get_fieldsets(request, obj))
         if has_runners():
-            fields = ("runs_on", "handed_over", "handed_over_since", "next_hand_over")
+            fields = ("runs_on", "dispatches", "dispatched_since", "next_dispatch")
             fieldsets.insert(2, (_("Engine"), {"fields": fields}))
         return fieldsets
 
@@ -217,39 +217,39 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:
-        if job.lane == ENGINE_QUARANTINED:  # one at a time in a process of the engine
-            return f"{label_of(job.backend)} ({job.get_lane_display()})"
-        if job.lane in ENGINE_LANES:
+        if job.executor == ENGINE_QUARANTINED:  # one at a time in a process of the engine
+            return f"{label_of(job.backend)} ({job.get_executor_display()})"
+        if job.executor in ENGINE_EXECUTORS:
             return label_of(job.backend)
-        return _("Celery (observed)") if job.lane == OBSERVED else _("Built-in worker")
+        return _("Celery (observed)") if job.executor == OBSERVED else _("Built-in worker")
 
     @admin.display(description=_("runs on"))
     def runner(self, job: Job) -> str:
-        """Return the engine, with how often the id was handed to it if that was more than once for an attempt."""
-        if job.handovers <= max(job.attempt, 1):
+        """Return the engine, with how often the id was dispatched to it if that was more than once for an attempt."""
+        if job.dispatch_count <= max(job.attempt, 1):
             return self.runs_on(job)
-        words = {"engine": self.runs_on(job), "times": self.handed_over(job)}
+        words = {"engine": self.runs_on(job), "times": self.dispatches(job)}
         return _("%(engine)s, handed over %(times)s") % words
 
     @admin.display(description=_("handed over"), empty_value="-")
-    def handed_over(self, job: Job) -> str | None:
-        if not job.handovers:
+    def dispatches(self, job: Job) -> str | None:
+        if not job.dispatch_count:
             return None
-        return _("once") if job.handovers == 1 else _("%(count)d times") % {"count": job.handovers}
+        return _("once") if job.dispatch_count == 1 else _("%(count)d times") % {"count": job.dispatch_count}
 
     @admin.display(description=_("in the engine since"), empty_value="-")
-    def handed_over_since(self, job: Job) -> Any:
+    def dispatched_since(self, job: Job) -> Any:
         """Return since when a queued job waits in its engine."""
-        if not _is_in_engine(job) or job.handed_over_at is None:
+        if not _is_in_engine(job) or job.dispatched_at is None:
             return None
-        return formats.date_format(template_localtime(job.handed_over_at), "DATETIME_FORMAT")
+        return formats.date_format(template_localtime(job.dispatched_at), "DATETIME_FORMAT")
 
     @admin.display(description=_("handed over again"), empty_value="-")
-    def next_hand_over(self, job: Job) -> Any:
-        """Return when the id of a queued job is handed over again, unless a process of the engine claims it."""
-        if not _is_in_engine(job) or job.hand_over_at is None:
+    def next_dispatch(self, job: Job) -> Any:
+        """Return when the id of a queued job is dispatched again, unless a process of the engine claims it."""
+        if not _is_in_engine(job) or job.next_dispatch_at is None:
             return None
-        when = formats.date_format(template_localtime(job.hand_over_at), "DATETIME_FORMAT")
+        when = formats.date_format(template_localtime(job.next_dispatch_at), "DATETIME_FORMAT")
         return _("%(when)s, if it is still queued") % {"when": when}
 
     @admin.display(description=_("deadline"))
@@ -281,14 +281,16 @@ def short_path(path: str) -> str:
 
 
 def _is_in_engine(job: Job) -> bool:
-    """Return whether a job is queued and its id was handed to its engine."""
-    is_handed = job.lane == HANDED or (job.lane == ENGINE_QUARANTINED and job.handed_over_at is not None)
-    return job.state == Job.State.QUEUED and is_handed
+    """Return whether a job is queued and its id was dispatched to its engine."""
+    is_dispatched = job.executor == DISPATCHED or (
+        job.executor == ENGINE_QUARANTINED and job.dispatched_at is not None
+    )
+    return job.state == Job.State.QUEUED and is_dispatched
 
 
 def _time_in_engine(job: Job) -> str:
     """Return for how long a job waits in its engine, "" for less than ``MIN_SHOWN_SECONDS``."""
-    since = job.handed_over_at
+    since = job.dispatched_at
     if since is None or (times.now() - since).total_seconds() < MIN_SHOWN_SECONDS:
         return ""
     return timesince(since, times.now(), depth=1)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.compat import task_backends
 from notifications.engines import label_of
-from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES, OBSERVED, has_engine
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS, has_engine
 from notifications.models import Job
 
 
@@ -45,9 +45,9 @@ class RunnerFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         value = self.value() or ""
         if value == "builtin":
-            return queryset.filter(lane__in=LANES)
+            return queryset.filter(executor__in=WORKER_EXECUTORS)
         if value == "observed":
-            return queryset.filter(lane=OBSERVED)
+            return queryset.filter(executor=OBSERVED)
         if value.startswith("engine:"):
-            return queryset.filter(lane__in=ENGINE_LANES, backend=value.removeprefix("engine:"))
+            return queryset.filter(executor__in=ENGINE_EXECUTORS, backend=value.removeprefix("engine:"))
         return queryset

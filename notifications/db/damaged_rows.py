@@ -68,15 +68,14 @@ def _read_row(model: type[M], columns: Sequence[str], id: Any) -> M | None:
             raise
         log_damage(f"{model._meta.verbose_name} {id}", str(exc))
         values = [_read_column(model, column, id) for column in columns]
-        row = model.from_db(connection().alias, columns, values)
+        row = model.from_db(connection().alias, [_field(model, column).attname for column in columns], values)
     if row is not None:
         row.raw_id = id  # type: ignore[attr-defined]
     return row
 
 
 def _read_column(model: type[M], column: str, id: Any) -> Any:
-    field = model._meta.get_field(column)
-    assert isinstance(field, models.Field)
+    field = _field(model, column)
     try:
         for row in _select(model, {"id", column}, id):
             return getattr(row, field.attname)
@@ -84,6 +83,10 @@ def _read_column(model: type[M], column: str, id: Any) -> Any:
         if not is_damage(exc):
             raise
     return times.now() if isinstance(field, models.DateTimeField) and not field.null else field.get_default()
+
+
+def _field(model: type[M], column: str) -> Any:
+    return next(field for field in model._meta.concrete_fields if field.column == column)
 
 
 def _select(model: type[M], columns: Any, id: Any) -> Any:

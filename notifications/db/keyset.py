@@ -208,7 +208,7 @@ def _read_among(rows: Any, among: Any) -> bool:
         return False
     # SQLite would copy all columns of each row, large texts too.
     fields = rows.model._meta.concrete_fields
-    among = among.values(*(field.attname for field in fields if f'"{table}"."{field.column}"' in sql))
+    among = among.only(*(field.attname for field in fields if f'"{table}"."{field.column}"' in sql))
     rows.query.alias_map[table] = _Rows(rows.model._meta.db_table, table, among)
     return True
 

@@ -39,7 +39,7 @@ from notifications.deliveries.decisions import (
 from notifications.deliveries.emails import build_email
 from notifications.deliveries.pushes import send_push
 from notifications.jobs.batches import first_queue_name
-from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.declaring.tasks import stores_jobs
@@ -85,7 +85,7 @@ def enqueue_due() -> bool:
     ids = list(due.order_by("due_at", "id").values_list("id", flat=True)[:MAX_PER_CHUNK])
     if not ids or not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return False
-    # Before the transactions, in which no code of the project is called: an engine chooses the lane of a job.
+    # Before the transactions, in which no code of the project is called: an engine chooses the executor of a job.
     backend = deliver.get_backend()
     jobs = {id: backend.prepare(deliver, [str(id)], {})[0] for id in ids}
     has_more = len(ids) == MAX_PER_CHUNK
@@ -169,17 +169,17 @@ def _prepare_digest_job(digest: Digest) -> Job:
     return task.get_backend().prepare(task, [], {})[0]
 
 
-def fail_abandoned() -> bool:
+def fail_orphaned() -> bool:
     """Mark a chunk of deliveries as failed whose job has ended otherwise: after its last attempt, or by hand.
 
     Returns whether there may be more.
     """
     active = Job.objects.using(database()).filter(id=OuterRef("job"), state__in=ACTIVE)
     rows = Delivery.objects.using(database()).filter(state=State.QUEUED, job__isnull=False)
-    abandoned = list(rows.exclude(Exists(active)).values_list("id", "job", "error")[:MAX_PER_CHUNK])
-    for id, job, error in abandoned:
+    orphaned = list(rows.exclude(Exists(active)).values_list("id", "job", "error")[:MAX_PER_CHUNK])
+    for id, job, error in orphaned:
         fail([id], job, error or "Its job has ended before it was recorded as sent.")
-    return len(abandoned) == MAX_PER_CHUNK
+    return len(orphaned) == MAX_PER_CHUNK
 
 
 @own_task(queue_name=queue_name, takes_context=True)

@@ -6,8 +6,8 @@ it, runs it and records its outcome exactly as the built-in worker does.
 
 interface      what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
 senders        the threads that send the ids of this process
-handover       the loop that hands over what waited, and what was lost
-lane_changes   which ids are sent when, and which jobs are taken back
+dispatch_loop  the loop that dispatches what waited, and what was lost
+dispatching    which ids are sent when, and which jobs are taken back
 resending      which ids are sent again because they may be lost
 quarantine     jobs of which one may have ended the process that ran them all
 process        ``run(id)``: runs a job in a process of the engine

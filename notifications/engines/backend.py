@@ -1,7 +1,7 @@
 """Any other backend of Django's Tasks as the engine of jobs: ``"OPTIONS": {"engine": "alias:other"}``.
 
 Its workers run one task, ``backend_task.run_job``, with the id of a job. What the backend cannot do (delays, retries,
-results, async tasks, priorities) is done by the rows: an id is handed over only when its job may run.
+results, async tasks, priorities) is done by the rows: an id is dispatched only when its job may run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 
-#: Seconds for which further jobs are handed over after one could not be. The cause may be that job only.
+#: Seconds for which further jobs are dispatched after one could not be. The cause may be that job only.
 MAX_SECONDS_AFTER_FAILURE = 5.0
 #: Backends of Django that run a task in the process that enqueues it, or never.
 BACKENDS_WITHOUT_WORKERS = {

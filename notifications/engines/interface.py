@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from notifications.jobs.claiming.lanes import ASYNC, lane_at
+from notifications.jobs.claiming.executors import ASYNC, executor_at
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -47,7 +47,7 @@ class HandedJob:
 class JobsRefused(Exception):
     """Raised by ``Engine.hand_over()``: the engine can be reached, and does not take some of the jobs.
 
-    They are handed over again after intervals that are twice as long each time.
+    They are dispatched again after intervals that are twice as long each time.
     """
 
 
@@ -96,7 +96,7 @@ class Engine(ABC):
         """Have a process of the engine call ``engines.process.run(id)`` for each of these committed jobs.
 
         Called on a thread of its own, so that it may block, but not for ever. Raises ``JobsRefused``, or any other
-        exception if the engine cannot be reached: all of these jobs are then handed over again within seconds of its
+        exception if the engine cannot be reached: all of these jobs are then dispatched again within seconds of its
         return.
         """
 
@@ -112,7 +112,7 @@ class Engine(ABC):
         return ""
 
 
-def handed_job(job: Job) -> HandedJob:
+def dispatched_job(job: Job) -> HandedJob:
     """Return what an engine learns of a job."""
     return HandedJob(
         id=job.id,
@@ -121,5 +121,5 @@ def handed_job(job: Job) -> HandedJob:
         queue_name=job.queue_name,
         priority=job.priority,
         timeout=timedelta(seconds=policy_at(job.task_path).timeout),
-        is_async=lane_at(job.task_path) == ASYNC,
+        is_async=executor_at(job.task_path) == ASYNC,
     )

@@ -18,8 +18,8 @@ from django.db import Error, connections
 
 from notifications import engines
 from notifications.db.threads import start_thread
-from notifications.engines import handover, lane_changes, senders
-from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
+from notifications.engines import dispatch_loop, dispatching, senders
+from notifications.jobs.worker.dispatched_jobs import DispatchedJobEnd, WaitFor
 from notifications.jobs.worker.worker import JobWorker
 
 logger = logging.getLogger("notifications.jobs")
@@ -38,7 +38,7 @@ _is_fork = False
 _calls = 0
 
 
-def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> HandedJobEnd:
+def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> DispatchedJobEnd:
     """Run one job and return when its attempt is recorded, or why the caller need not wait for that.
 
     ``id`` of a job that may not run now has no effect, however often it comes. ``engine`` is the name of the engine,
@@ -46,13 +46,13 @@ def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> H
     ``stop()`` before it exits.
     """
     id = id if isinstance(id, UUID) else UUID(id)
-    end = HandedJobEnd.STOPPED if _is_stopping else start(engine).run_handed_job(id, wait_for)
-    if end == HandedJobEnd.STOPPED:
+    end = DispatchedJobEnd.STOPPED if _is_stopping else start(engine).run_dispatched_job(id, wait_for)
+    if end == DispatchedJobEnd.STOPPED:
         _hand_back(id)
     return end
 
 
-def run_in_unknown_process(id: UUID | str, *, engine: str) -> HandedJobEnd:
+def run_in_unknown_process(id: UUID | str, *, engine: str) -> DispatchedJobEnd:
     """Run one job in a process of which it is not known whether it lasts. Returns what ``run()`` returns.
 
     An engine may fork a process for each job, and end it with ``os._exit()`` when this returns. The first call in a
@@ -95,7 +95,10 @@ def start(engine: str, *, concurrency: int = 1) -> JobWorker:
             _is_exit_registered = True
         if _worker is None or not (_thread and _thread.is_alive()):
             worker = JobWorker(
-                listen=engines.listen, concurrency=concurrency, engine=engine, hand_over=handover.run_round
+                listen=engines.listen,
+                concurrency=concurrency,
+                engine=engine,
+                dispatch=dispatch_loop.run_round,
             )
             is_running = threading.Event()
             _thread = start_thread(_run, "notifications-worker", worker, is_running)
@@ -120,9 +123,9 @@ def stop(grace: float) -> None:
 def _hand_back(id: UUID) -> None:
     """Have another process given a job that this one did not claim, sooner than a lost id."""
     try:
-        lane_changes.take_back([id])
+        dispatching.take_back([id])
     except Error as exc:
-        logger.warning("Could not hand a job back, which is handed over again later: %s: %s", id, exc)
+        logger.warning("Could not hand a job back, which is dispatched again later: %s: %s", id, exc)
 
 
 def _run(worker: JobWorker, is_running: threading.Event) -> None:

@@ -1,9 +1,9 @@
-"""Hand over jobs of the lane "isolated": one of them may have ended the process that ran them all.
+"""Dispatch quarantined jobs: one of them may have ended the process that ran them all.
 
-A process of an engine claims one of them at a time (``jobs/worker/handed_jobs.py``), so that a job that ends processes
-reaches its last attempt without taking the others along. Which process gets an id is decided by the engine. So no more
-ids are handed over than there are processes, and an id that came to a process with another quarantined job is sent
-again soon.
+A process of an engine claims one of them at a time (``jobs/worker/dispatched_jobs.py``), so that a job that ends
+processes reaches its last attempt without taking the others along. Which process gets an id is decided by the
+engine. So no more ids are dispatched than there are processes, and an id that came to a process with another
+quarantined job is sent again soon.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from django.db.models import Q
 from notifications.compat import task_backends
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, retrying_atomic
-from notifications.engines.lane_changes import (
+from notifications.engines.dispatching import (
     FIRST_QUARANTINED_SECONDS,
     MAX_QUARANTINED_SECONDS,
-    next_hand_over,
+    next_dispatch,
     read_ids,
 )
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import ENGINE_QUARANTINED, has_engine
+from notifications.jobs.claiming.executors import ENGINE_QUARANTINED, has_engine
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job, Worker
@@ -36,7 +36,7 @@ from notifications.models import Job, Worker
 MAX_JOBS_PER_BACKEND = 50
 
 
-def hand_over_quarantined_jobs(unreachable: Collection[str] = ()) -> list[Job]:
+def dispatch_quarantined_jobs(unreachable: Collection[str] = ()) -> list[Job]:
     """Return quarantined jobs to be sent to their engines: the first ones, and those whose ids no process has claimed.
 
     Of the backends in ``unreachable``, whose engines did not answer this process, one job is sent in an interval, which
@@ -52,24 +52,24 @@ def hand_over_quarantined_jobs(unreachable: Collection[str] = ()) -> list[Job]:
         jobs = candidates.lock_jobs(
             now, len(ids), claimable, Q(id__in=ids), {ENGINE_QUARANTINED: len(ids)}, limits
         )
-        max_handed = max(_count_processes(now), 1)
+        max_dispatched = max(_count_processes(now), 1)
         firsts: dict[str, list[Job]] = defaultdict(list)
         for job in jobs:
-            if len(firsts[job.backend]) < max_handed:
+            if len(firsts[job.backend]) < max_dispatched:
                 firsts[job.backend].append(job)
         sent: list[Job] = []
         for alias, of_backend in firsts.items():
-            due = [job for job in of_backend if job.hand_over_at is None or job.hand_over_at <= now]
+            due = [job for job in of_backend if job.next_dispatch_at is None or job.next_dispatch_at <= now]
             if alias in unreachable:
                 due = due[:1] if len(due) == len(of_backend) else []
             sent += due
         for job in sent:
-            job.hand_over_at = next_hand_over(
-                now, job.handovers - job.attempt, FIRST_QUARANTINED_SECONDS, MAX_QUARANTINED_SECONDS
+            job.next_dispatch_at = next_dispatch(
+                now, job.dispatch_count - job.attempt, FIRST_QUARANTINED_SECONDS, MAX_QUARANTINED_SECONDS
             )
         conditional_update(
             "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
-            [((job.hand_over_at, now), job) for job in sent],
+            [((job.next_dispatch_at, now), job) for job in sent],
             state="queued",
         )
         return sent

@@ -1,8 +1,8 @@
-"""Send ids again that may be lost: of jobs that were handed over to their engines and that no process has claimed.
+"""Send ids again that may be lost: of jobs that were dispatched to their engines and that no process has claimed.
 
 Most such jobs wait behind others in the engine, whose broker must not get a long backlog over and over. Lost is
 
-- what the engine has overtaken: it has begun a job that was handed over well after this one;
+- what the engine has overtaken: it has begun a job that was dispatched well after this one;
 - what it does not run although it runs nothing else of the queue;
 - what was sent before a process of the engine had taken all messages of the queue (``DrainedQueues``).
 
@@ -23,19 +23,19 @@ from django.db.models import F, Q
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.engines import lane_changes
+from notifications.engines import dispatching
 from notifications.jobs.claiming.engine_activity import Activity, BackendQueue, read_activity
-from notifications.jobs.claiming.lanes import HANDED
+from notifications.jobs.claiming.executors import DISPATCHED
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
 #: How many jobs each process sends again per second although the engine seems to come to them: those of queues of
 #: which it runs jobs, and those of queues of which it has only finished jobs lately, so that their ids may be lost.
 MAX_JOBS_BEHIND_OTHERS, MAX_JOBS_OF_IDLE = 1, 10
-#: A job is overtaken if the engine has begun one that was handed over so many seconds later.
+#: A job is overtaken if the engine has begun one that was dispatched so many seconds later.
 OVERTAKEN_SECONDS = 5.0
-#: How often a job was handed over when its interval has its full length.
-HANDOVERS_OF_FULL_INTERVAL = 8
+#: How often a job was dispatched when its interval has its full length.
+DISPATCHES_OF_FULL_INTERVAL = 8
 
 
 @dataclass(slots=True)
@@ -45,12 +45,12 @@ class Cursor:
     after: tuple[datetime, UUID] | None = None
 
 
-def hand_over_again(
+def dispatch_again(
     unreachable: Collection[str] = (),
     drained: Mapping[BackendQueue, float] | None = None,
     cursor: Cursor | None = None,
 ) -> list[Job]:
-    """Return jobs whose ids were handed over and that are still queued, to be sent again.
+    """Return jobs whose ids were dispatched and that are still queued, to be sent again.
 
     ``unreachable`` are the backends whose engines did not answer this process: one job is sent, which tries them again.
     ``drained`` are the queues of which this process had taken all messages so many seconds ago.
@@ -59,18 +59,20 @@ def hand_over_again(
     now = database_now()
     drained_at = {queue: now - timedelta(seconds=seconds) for queue, seconds in (drained or {}).items()}
     rows = Job.objects.using(database()).filter(
-        Q(hand_over_at__lte=now) | _sent_before(drained_at), state=Job.State.QUEUED, lane=HANDED
+        Q(next_dispatch_at__lte=now) | _sent_before(drained_at), state=Job.State.QUEUED, executor=DISPATCHED
     )
-    if not rows.order_by("hand_over_at", "id").exists():
+    if not rows.order_by("next_dispatch_at", "id").exists():
         return []
     activity = read_activity(now)
 
     def write() -> list[Job]:
         now = database_now()
-        limit = lane_changes.MAX_JOBS_PER_TRANSACTION
-        jobs = list(lock_query(_after(rows, cursor).order_by("hand_over_at", "id"))[:limit])
+        limit = dispatching.MAX_JOBS_PER_TRANSACTION
+        jobs = list(lock_query(_after(rows, cursor).order_by("next_dispatch_at", "id"))[:limit])
         is_last = len(jobs) < limit
-        position = None if is_last or not jobs[-1].hand_over_at else (jobs[-1].hand_over_at, jobs[-1].id)
+        position = (
+            None if is_last or not jobs[-1].next_dispatch_at else (jobs[-1].next_dispatch_at, jobs[-1].id)
+        )
         sent, unsent = _choose_trials(jobs, unreachable)
         behind_others: list[Job] = []
         of_idle: list[Job] = []
@@ -84,11 +86,11 @@ def hand_over_again(
                 (behind_others if queue in activity.running else of_idle).append(job)
         sent += behind_others[:MAX_JOBS_BEHIND_OTHERS] + of_idle[:MAX_JOBS_OF_IDLE]
         for job in sent:
-            job.handed_over_at = job.handed_over_at or now
-        lane_changes.mark_handed(sent, now)
+            job.dispatched_at = job.dispatched_at or now
+        dispatching.mark_dispatched(sent, now)
         conditional_update(
             "hand_over_at=%s",
-            [((lane_changes.next_hand_over(now),), job) for job in unsent],
+            [((dispatching.next_dispatch(now),), job) for job in unsent],
             state="queued",
         )
         cursor.after = position
@@ -100,41 +102,43 @@ def hand_over_again(
 def _after(rows: Any, cursor: Cursor) -> Any:
     if cursor.after is None:
         return rows
-    hand_over_at, id = cursor.after
+    next_dispatch_at, id = cursor.after
     # The first condition is for the index.
-    return rows.filter(Q(hand_over_at__gt=hand_over_at) | Q(id__gt=id), hand_over_at__gte=hand_over_at)
+    return rows.filter(
+        Q(next_dispatch_at__gt=next_dispatch_at) | Q(id__gt=id), next_dispatch_at__gte=next_dispatch_at
+    )
 
 
 def _sent_before(drained_at: Mapping[BackendQueue, datetime]) -> Q:
     """Return the condition for jobs whose ids were last sent before a process had taken all messages of their queue.
 
-    The time of the last hand-over is not stored. It is at least the shortest interval before ``hand_over_at``.
+    The time of the last dispatch is not stored. It is at least the shortest interval before ``next_dispatch_at``.
     """
     condition = Q(pk__in=())
     for (backend, queue), moment in drained_at.items():
         of_queue = Q(backend=backend, queue_name=queue)
-        for number in range(1, HANDOVERS_OF_FULL_INTERVAL + 1):
-            handovers = F("attempt") + number
+        for number in range(1, DISPATCHES_OF_FULL_INTERVAL + 1):
+            dispatch_count = F("attempt") + number
             if number == 1:
-                is_number = Q(handovers__lte=handovers)
-            elif number == HANDOVERS_OF_FULL_INTERVAL:
-                is_number = Q(handovers__gte=handovers)
+                is_number = Q(dispatch_count__lte=dispatch_count)
+            elif number == DISPATCHES_OF_FULL_INTERVAL:
+                is_number = Q(dispatch_count__gte=dispatch_count)
             else:
-                is_number = Q(handovers=handovers)
-            condition |= of_queue & is_number & Q(hand_over_at__lte=moment + _shortest_interval(number))
+                is_number = Q(dispatch_count=dispatch_count)
+            condition |= of_queue & is_number & Q(next_dispatch_at__lte=moment + _shortest_interval(number))
     return condition
 
 
 def _was_sent_before(job: Job, drained_at: datetime | None) -> bool:
     """Return whether the condition of ``_sent_before()`` is met by a job, given the time of its queue."""
-    if drained_at is None or job.hand_over_at is None:
+    if drained_at is None or job.next_dispatch_at is None:
         return False
-    number = min(max(job.handovers - job.attempt, 1), HANDOVERS_OF_FULL_INTERVAL)
-    return bool(job.hand_over_at <= drained_at + _shortest_interval(number))
+    number = min(max(job.dispatch_count - job.attempt, 1), DISPATCHES_OF_FULL_INTERVAL)
+    return bool(job.next_dispatch_at <= drained_at + _shortest_interval(number))
 
 
-def _shortest_interval(handovers: int) -> timedelta:
-    return timedelta(seconds=lane_changes.interval_seconds(handovers - 1) * (1 - lane_changes.JITTER))
+def _shortest_interval(dispatch_count: int) -> timedelta:
+    return timedelta(seconds=dispatching.interval_seconds(dispatch_count - 1) * (1 - dispatching.JITTER))
 
 
 def _choose_trials(jobs: Sequence[Job], unreachable: Collection[str]) -> tuple[list[Job], list[Job]]:
@@ -150,14 +154,14 @@ def _choose_trials(jobs: Sequence[Job], unreachable: Collection[str]) -> tuple[l
 
 
 def _is_lost(job: Job, activity: Activity) -> bool:
-    """Return whether the engine has begun jobs that were handed over well after this one, or none of its queue."""
+    """Return whether the engine has begun jobs that were dispatched well after this one, or none of its queue."""
     newest = activity.newest.get((job.backend, job.queue_name))
-    since = job.handed_over_at
+    since = job.dispatched_at
     if newest is None or since is None:
         return True
     # Jobs of a higher priority overtake it in any case.
     return any(
-        handed_over_at is not None and (handed_over_at - since).total_seconds() > OVERTAKEN_SECONDS
-        for priority, handed_over_at in newest.items()
+        dispatched_at is not None and (dispatched_at - since).total_seconds() > OVERTAKEN_SECONDS
+        for priority, dispatched_at in newest.items()
         if priority <= job.priority
     )

@@ -16,9 +16,9 @@ from notifications.compat import is_test_runner
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import on_commit_merged
-from notifications.engines import engine_of, lane_changes, usable_engine
-from notifications.engines.interface import HandedJob, JobsRefused, handed_job
-from notifications.jobs.claiming.lanes import ENGINE, HANDED
+from notifications.engines import dispatching, engine_of, usable_engine
+from notifications.engines.interface import HandedJob, JobsRefused, dispatched_job
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.models import Job
 
@@ -28,7 +28,7 @@ logger = logging.getLogger("notifications.jobs")
 EXIT_TIMEOUT_SECONDS = 2.0
 #: Ids that one call of an engine gets at most.
 MAX_JOBS_PER_CALL = 100
-#: Ids that wait for a sender at most. More are left to the ``HandoverLoop``.
+#: Ids that wait for a sender at most. More are left to the ``DispatchLoop``.
 MAX_UNSENT_IDS = 50_000
 
 #: Whether ids are sent under a test runner too.
@@ -41,17 +41,19 @@ def require_engine(alias: str) -> None:
 
 
 def prepare(job: Job) -> None:
-    """Choose the lane of a new job of an engine: it is handed over at its commit unless something may hold it back."""
+    """Choose the executor of a new job of an engine: DISPATCHED at its commit, unless something may hold it back."""
     if job.run_after or job.concurrency_key or job.queue_name in queue_limits():
-        job.lane = ENGINE
+        job.executor = ENGINE
     else:
-        lane_changes.set_handed(job)
+        dispatching.set_dispatched(job)
 
 
 def send_after_commit(jobs: Iterable[Job]) -> None:
-    """Send the ids of new jobs in the lane "handed" after the commit of the current transaction."""
-    if handed := [job for job in jobs if job.lane == HANDED]:
-        on_commit_merged("handed", handed, lambda groups: send([job for group in groups for job in group]))
+    """Send the ids of new jobs that are DISPATCHED after the commit of the current transaction."""
+    if dispatched := [job for job in jobs if job.executor == DISPATCHED]:
+        on_commit_merged(
+            "dispatched", dispatched, lambda groups: send([job for group in groups for job in group])
+        )
 
 
 def send(jobs: Sequence[Job]) -> None:
@@ -81,7 +83,7 @@ def unreachable_backends() -> set[str]:
 class _Sender:
     """Calls one engine on a thread of its own, which ends when it is idle.
 
-    When the engine cannot be reached, all jobs that wait are left to the ``HandoverLoop``: one call after another that
+    When the engine cannot be reached, all jobs that wait are left to the ``DispatchLoop``: one call after another that
     waits for its timeout would keep new jobs waiting long after the engine is back.
     """
 
@@ -102,11 +104,11 @@ class _Sender:
 
     def add(self, jobs: Sequence[Job], *, is_revoked: bool = False) -> None:
         """Take jobs to be sent."""
-        handed = [handed_job(job) for job in jobs[: max(MAX_UNSENT_IDS - self._items.qsize(), 0)]]
+        dispatched = [dispatched_job(job) for job in jobs[: max(MAX_UNSENT_IDS - self._items.qsize(), 0)]]
         with self._lock:
-            for job in handed:
+            for job in dispatched:
                 self._items.put((is_revoked, job))
-            self._unsent += len(handed)
+            self._unsent += len(dispatched)
         try:
             self._thread.wake()
         except NoThread as exc:
@@ -121,17 +123,17 @@ class _Sender:
         group = self._take(MAX_JOBS_PER_CALL)
         if not group:
             return None
-        handed = [job for is_revoked, job in group if not is_revoked]
+        dispatched = [job for is_revoked, job in group if not is_revoked]
         try:
-            self._call("hand_over", handed)
-            handed = []
+            self._call("hand_over", dispatched)
+            dispatched = []
             self._call("revoke", [job for is_revoked, job in group if is_revoked])
         except Exception as exc:
             self.is_unreachable = True
             self._warn(len(group), exc)
             waiting = self._take(MAX_UNSENT_IDS)
             group += waiting
-            self._postpone([*handed, *(job for is_revoked, job in waiting if not is_revoked)])
+            self._postpone([*dispatched, *(job for is_revoked, job in waiting if not is_revoked)])
         with self._lock:
             self._unsent -= len(group)
         return 0.0
@@ -162,7 +164,7 @@ class _Sender:
         """Log a failure, and no further one until a call succeeds."""
         if not self._has_warned:
             logger.warning(
-                "Could not hand jobs over to their engine, which is tried again: backend %s, %d jobs: %r",
+                "Could not dispatch jobs to their engine, which is tried again: backend %s, %d jobs: %r",
                 self._alias,
                 jobs,
                 exc,
@@ -177,11 +179,11 @@ class _Sender:
         return taken
 
     def _postpone(self, jobs: Sequence[HandedJob]) -> None:
-        """Have jobs that were not sent handed over again soon."""
+        """Have jobs that were not sent dispatched again soon."""
         try:
             check_connections()
             for start in range(0, len(jobs), MAX_JOBS_PER_CALL):
-                lane_changes.postpone_unsent(jobs[start : start + MAX_JOBS_PER_CALL])
+                dispatching.postpone_unsent(jobs[start : start + MAX_JOBS_PER_CALL])
         except Exception as exc:  # also after an exception of the engine that a thread must survive
             logger.warning(
                 "Could not postpone jobs that were not sent, which wait for their interval: %r", exc

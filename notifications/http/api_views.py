@@ -141,7 +141,7 @@ def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
 def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Queue a job of the user again: 202, or 409 unless it has failed or was cancelled."""
     job = _get_numbered_job(request.user.pk, id)
-    if job.lane == Job.Lane.OBSERVED:
+    if job.executor == Job.Executor.OBSERVED:
         raise Problem(409, "The job is an execution of a Celery task. Publish the task again to repeat it.")
     try:
         was_queued = job.state in RETRYABLE and manual.retry([id])

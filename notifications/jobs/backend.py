@@ -90,7 +90,7 @@ class JobBackend(BaseTaskBackend):
         Raises as ``enqueue()`` does, but for limits and keys.
         """
         from notifications.jobs import batches
-        from notifications.jobs.claiming.lanes import has_engine, lane_of
+        from notifications.jobs.claiming.executors import executor_of, has_engine
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.models import Job
 
@@ -117,7 +117,7 @@ class JobBackend(BaseTaskBackend):
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_QUEUE_LENGTH, required=True
             ),
-            lane=lane_of(task.func),
+            executor=executor_of(task.func),
             priority=int(task.priority),
             run_after=task.run_after and times.as_utc(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
@@ -140,7 +140,7 @@ class JobBackend(BaseTaskBackend):
 
         Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
         """
-        from notifications.jobs.claiming.lanes import has_engine
+        from notifications.jobs.claiming.executors import has_engine
         from notifications.jobs.transitions import queueing
 
         stored_job = queueing.enqueue(job)

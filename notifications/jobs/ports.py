@@ -17,22 +17,22 @@ class Engines(Protocol):
         """Raise ``ImproperlyConfigured`` if the engine of a backend could never run a job."""
 
     def prepare(self, job: Job, /) -> None:
-        """Choose the lane of a new job of an engine."""
+        """Choose the executor of a new job of an engine."""
 
     def send_after_commit(self, jobs: Iterable[Job], /) -> None:
-        """Have new jobs handed to their engines after the commit."""
+        """Have new jobs dispatched to their engines after the commit."""
 
     def revoke(self, jobs: Iterable[Job], /) -> None:
         """Have the engines drop cancelled jobs."""
 
 
-class LaneChanges(Protocol):
-    """``engines.lane_changes``: the lanes of queued jobs."""
+class Dispatching(Protocol):
+    """``engines.dispatching``: the executors of queued jobs."""
 
     def take_back(self, ids: Collection[UUID], /) -> set[UUID]:
-        """Have jobs that this process could not claim handed over again. Return the ids whose rows are locked."""
+        """Have jobs that this process could not claim dispatched again. Return the ids whose rows are locked."""
 
-    def move_to_configured_lanes(self) -> int:
+    def move_to_configured_executors(self) -> int:
         """Move queued jobs whose backend has gained or lost its engine. Return how many."""
 
 
@@ -44,5 +44,5 @@ class Schedules(Protocol):
 
 
 engines: Engines
-lane_changes: LaneChanges
+dispatching: Dispatching
 schedules: Schedules

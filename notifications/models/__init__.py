@@ -157,18 +157,7 @@ class Job(models.Model):
     ``seq`` is 0 while the job is active, and NULL when it is finished and not numbered yet.
     """
 
-    State = states.JobState
-
-    class Lane(models.TextChoices):
-        """Who may claim the job, and the kind of slot that a worker needs for it: see ``jobs/claiming/lanes.py``."""
-
-        ASYNC = "async", _("Async")
-        SYNC = "sync", _("Sync")
-        QUARANTINED = "suspect", _("Suspect")
-        ENGINE = "engine", _("For an engine")
-        HANDED = "handed", _("Handed to an engine")
-        ENGINE_QUARANTINED = "isolated", _("Suspect")
-        OBSERVED = "observed", _("Observed")
+    State, Executor = states.JobState, states.JobExecutor
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = _user(null=True, blank=True)
@@ -179,14 +168,21 @@ class Job(models.Model):
     kwargs = models.TextField(_("keyword arguments"), default="{}")
     backend = models.CharField(_("backend"), max_length=100)
     queue_name = models.CharField(_("queue"), max_length=100)
-    # The default in the database is for rows that a previous version of the app inserts during a rolling deploy.
-    lane = models.CharField(max_length=10, choices=Lane, default=Lane.SYNC, db_default="sync", editable=False)
-    #: While the job is handed to its engine (lanes "handed" and "isolated"): when its id is handed to the engine again.
-    hand_over_at = MomentField(null=True, blank=True, editable=False)
+    # The columns and their words have earlier names, because versions that know only those run during a rolling deploy.
+    # The default in the database is for rows that such a version inserts.
+    executor = models.CharField(
+        db_column="lane", max_length=10, choices=Executor, default="sync", db_default="sync", editable=False
+    )
+    #: While the job is dispatched to its engine (DISPATCHED, ENGINE_QUARANTINED): when its id is dispatched again.
+    next_dispatch_at = MomentField(db_column="hand_over_at", null=True, blank=True, editable=False)
     #: Since when its engine has its id, which may be lost. NULL: it could not be sent yet.
-    handed_over_at = MomentField(_("handed over since"), null=True, blank=True, editable=False)
-    #: How often its id was handed to an engine.
-    handovers = models.PositiveIntegerField(_("handed over"), default=0, db_default=0, editable=False)
+    dispatched_at = MomentField(
+        _("handed over since"), db_column="handed_over_at", null=True, blank=True, editable=False
+    )
+    #: How often its id was dispatched to an engine.
+    dispatch_count = models.PositiveIntegerField(
+        _("handed over"), db_column="handovers", default=0, db_default=0, editable=False
+    )
     priority = models.SmallIntegerField(_("priority"), default=0)
     run_after = MomentField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
@@ -256,15 +252,16 @@ class Job(models.Model):
             _job_index("user", "user", "created_at", "id"),
             _job_index("unnumbered", "user", "id", seq__isnull=True),
             _job_index("active", "user", "queued_at", seq=0, user__isnull=False),
-            _job_index("ready", "lane", "-priority", "id", state="queued", run_after__isnull=True),
+            _job_index("ready", "executor", "-priority", "id", state="queued", run_after__isnull=True),
             _job_index("delayed", "run_after", "id", state="queued", run_after__isnull=False),
-            # For claims from one queue and lane, and of one concurrency key in them. The conditions differ so that each
-            # query can name the one index that it uses: see jobs/claiming/.
+            # For claims from one queue and executor, and of one concurrency key in them. The conditions differ so that
+            # each query can name the one index that it uses: see jobs/claiming/.
             _job_index(
-                *("queued", "queue_name", "lane", "run_after", "-priority", "id"), state__startswith="queued"
+                *("queued", "queue_name", "executor", "run_after", "-priority", "id"),
+                state__startswith="queued",
             ),
             _job_index(
-                *("keyed", "queue_name", "lane", "concurrency_key", "run_after", "-priority", "id"),
+                *("keyed", "queue_name", "executor", "concurrency_key", "run_after", "-priority", "id"),
                 state__endswith="queued",
             ),
             # Jobs that hold their key, and those of them that are queued again, with another condition once more.
@@ -274,14 +271,14 @@ class Job(models.Model):
                 state__in=[*states.HOLDING_KEY],
             ),
             _job_index(
-                *("resumed", "queue_name", "lane", "run_after", "-priority", "id"),
+                *("resumed", "queue_name", "executor", "run_after", "-priority", "id"),
                 held_key_limit__isnull=False,
                 state__contains="queued",
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
-            _job_index("handed", "hand_over_at", "id", state="queued", lane="handed"),
-            _job_index("check", "check_at", "id", state="queued", lane="observed"),
+            _job_index("handed", "next_dispatch_at", "id", state="queued", executor="handed"),
+            _job_index("check", "check_at", "id", state="queued", executor="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),
@@ -314,7 +311,7 @@ class Job(models.Model):
     @property
     def can_retry(self) -> bool:
         """Whether the job can be retried by hand. That of an observed task cannot: only Celery can run it."""
-        return self.state in states.RETRYABLE and self.lane != self.Lane.OBSERVED
+        return self.state in states.RETRYABLE and self.executor != self.Executor.OBSERVED
 
 
 class Attempt(models.Model):

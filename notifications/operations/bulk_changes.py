@@ -60,7 +60,7 @@ def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
 def has_observed_jobs(conditions: JobFilter) -> bool:
     """Return whether executions of Celery tasks are among the jobs that a retry would apply to."""
     rows = conditions.apply(Job.objects.using(database()))
-    return bool(rows.filter(lane=Job.Lane.OBSERVED, state__in=RETRYABLE).exists())
+    return bool(rows.filter(executor=Job.Executor.OBSERVED, state__in=RETRYABLE).exists())
 
 
 def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> JobFilter:
@@ -96,7 +96,7 @@ def _filter(change: str, conditions: JobFilter, rows: Any) -> Any:
     if change == "run_now":
         return rows.filter(run_after__isnull=False)
     return (
-        rows.exclude(lane=Job.Lane.OBSERVED) if change == "retry" else rows
+        rows.exclude(executor=Job.Executor.OBSERVED) if change == "retry" else rows
     )  # only Celery can run its tasks
 
 

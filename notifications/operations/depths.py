@@ -14,9 +14,9 @@ from notifications.jobs.claiming.claim_queries import (
     PAUSED_QUEUES,
     names_of_all_queues,
     queued_jobs,
-    values_of_lanes,
+    values_of_executors,
 )
-from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
 
 #: The queues that are read at most, in the order of their names.
 MAX_QUEUES = 50
@@ -69,14 +69,14 @@ class RunningJobs:
 
 
 def queue_depths(
-    lanes: Collection[str] = (*LANES, *ENGINE_LANES), *, is_paused: bool | None = None
+    executors: Collection[str] = (*WORKER_EXECUTORS, *ENGINE_EXECUTORS), *, is_paused: bool | None = None
 ) -> QueueDepths:
-    """Return the depth of each queue that has queued jobs in these lanes, at most ``MAX_QUEUES``, in one query.
+    """Return the depth of each queue that has queued jobs in these executors, at most ``MAX_QUEUES``, in one query.
 
     ``is_paused``
         Whether to read paused queues only (True), or the others only (False).
     """
-    rows = execute_many([*_statements_before(), _depths_query(lanes, is_paused)])[-1]
+    rows = execute_many([*_statements_before(), _depths_query(executors, is_paused)])[-1]
     found: dict[str, QueueDepth] = {}
     for name, is_queue_paused, limit, ready, late, delayed, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
@@ -147,13 +147,13 @@ def read_moment(value: Any) -> datetime | None:
 
 def _statements_before() -> list[tuple[str, list[Any]]]:
     """Return what is executed in the same round trip before the query of the depths."""
-    # PostgreSQL estimates 250 rows of queues and lanes, and would compile the query for 280 ms to run it for 15 ms.
+    # PostgreSQL estimates 250 rows of queues and executors, and would compile the query for 280 ms to run it for 15 ms.
     return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
-def _depths_query(lanes: Collection[str], is_paused: bool | None) -> tuple[str, list[Any]]:
+def _depths_query(executors: Collection[str], is_paused: bool | None) -> tuple[str, list[Any]]:
     now, now_param = database_now_sql()
-    jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_lane"
+    jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_executor"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
     lowest = (
@@ -163,11 +163,11 @@ def _depths_query(lanes: Collection[str], is_paused: bool | None) -> tuple[str, 
         f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
         f"ORDER BY run_after, priority DESC, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
-    has_jobs = f"(SELECT true FROM lanes WHERE (SELECT true {jobs} LIMIT 1) LIMIT 1)"
+    has_jobs = f"(SELECT true FROM executors WHERE (SELECT true {jobs} LIMIT 1) LIMIT 1)"
     condition = "" if is_paused is None else f"AND name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES})"
     # One queue more than are returned shows whether there are more.
     sql = f"""
-        WITH RECURSIVE {names_of_all_queues()}, {values_of_lanes(lanes)},
+        WITH RECURSIVE {names_of_all_queues()}, {values_of_executors(executors)},
             open (name) AS (
                 SELECT name FROM names WHERE name IS NOT NULL {condition} AND {has_jobs} LIMIT {MAX_QUEUES} + 1),
             bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
@@ -181,6 +181,6 @@ def _depths_query(lanes: Collection[str], is_paused: bool | None) -> tuple[str, 
             {oldest.format("")},
             {oldest.format(f"AND priority = {lowest} ")},
             (SELECT run_after {jobs} AND run_after <= {now} ORDER BY run_after LIMIT 1)
-        FROM open CROSS JOIN lanes
+        FROM open CROSS JOIN executors
     """
     return sql, [now_param] * 3

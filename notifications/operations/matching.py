@@ -16,7 +16,7 @@ from django.db.models.lookups import Exact
 from notifications import times
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
-from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES, OBSERVED
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 
@@ -146,7 +146,8 @@ class JobFilter:
             return [of_workers.order_by("worker", "id")]
         if self.state == Job.State.QUEUED:
             ready = [
-                jobs.filter(run_after=None, lane=lane).order_by("-priority", "id") for lane in Job.Lane.values
+                jobs.filter(run_after=None, executor=executor).order_by("-priority", "id")
+                for executor in Job.Executor.values
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
@@ -177,11 +178,11 @@ def _read_ids(querysets: list[Any]) -> list[UUID] | None:
 
 def _runs_on(runner: str) -> Q:
     if runner == "builtin":
-        return Q(lane__in=LANES)
+        return Q(executor__in=WORKER_EXECUTORS)
     if runner == OBSERVED:
-        return Q(lane=OBSERVED)
+        return Q(executor=OBSERVED)
     if runner.startswith(ENGINE_PREFIX):
-        return Q(lane__in=ENGINE_LANES, backend=runner.removeprefix(ENGINE_PREFIX))
+        return Q(executor__in=ENGINE_EXECUTORS, backend=runner.removeprefix(ENGINE_PREFIX))
     if runner:
         raise ValueError(f"{runner!r} runs no jobs.")
     return Q()

@@ -14,7 +14,7 @@ from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection
 from notifications.engines import configured_engines
-from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.operations import stored_times, unserved_engines
 from notifications.operations.unserved_queues import claiming_workers

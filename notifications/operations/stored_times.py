@@ -107,7 +107,7 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(fail_if_unknown_after__isnull=False) & ~Q(lane=Job.Lane.OBSERVED),
+            rows=queued & Q(fail_if_unknown_after__isnull=False) & ~Q(executor=Job.Executor.OBSERVED),
             longest=timedelta(seconds=REQUEUE_DELAY_SECONDS),
             changes={
                 "fail_if_unknown_after": Value(times.now()) + (F("fail_if_unknown_after") - F("run_after"))
@@ -116,7 +116,7 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(fence__gt=0) & ~Q(lane=Job.Lane.OBSERVED),
+            rows=queued & Q(fence__gt=0) & ~Q(executor=Job.Executor.OBSERVED),
             longest=timedelta(days=1),
         ),
         # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
@@ -135,7 +135,7 @@ def stored_times() -> tuple[StoredTime, ...]:
             StoredTime(model=Job, name=name, rows=rows, longest=MAX_OBSERVED_WAIT)
             for name, rows in (
                 ("open_until", Q(state=Job.State.RUNNING, worker=None)),
-                ("check_at", queued & Q(lane=Job.Lane.OBSERVED) & is_due),
+                ("check_at", queued & Q(executor=Job.Executor.OBSERVED) & is_due),
             )
         ),
         # What has ended would never be deleted. It is shown to its user, so it gets a number as any change does.
@@ -150,11 +150,11 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(model=Notification, name="archived_at", changes={"seq": None}),
         # One query for each index.
         *(
-            StoredTime(model=Job, name="hand_over_at", rows=queued & rows, longest=timedelta(minutes=30))
+            StoredTime(model=Job, name="next_dispatch_at", rows=queued & rows, longest=timedelta(minutes=30))
             for rows in (
-                Q(lane=Job.Lane.HANDED),
-                Q(lane=Job.Lane.ENGINE_QUARANTINED, run_after=None),
-                Q(lane=Job.Lane.ENGINE_QUARANTINED, run_after__lte=times.now()),
+                Q(executor=Job.Executor.DISPATCHED),
+                Q(executor=Job.Executor.ENGINE_QUARANTINED, run_after=None),
+                Q(executor=Job.Executor.ENGINE_QUARANTINED, run_after__lte=times.now()),
             )
         ),
     )

@@ -15,16 +15,16 @@ from notifications.db.transactions import database
 from notifications.engines import engine_of, label_of
 from notifications.engines.interface import Engine
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED_LANES, has_engine
+from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.models import Job, Worker
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 
 logger = logging.getLogger("notifications.jobs")
 
-#: How often an id was handed over without a claim before its queue counts as one that no process takes. The first id
+#: How often an id was dispatched without a claim before its queue counts as one that no process takes. The first id
 #: may be lost with a broker that was started anew.
-MIN_UNCLAIMED_HANDOVERS = 2
+MIN_UNCLAIMED_DISPATCHES = 2
 
 _has_warned = False
 
@@ -45,7 +45,7 @@ def due_jobs(alias: str, now: datetime) -> Any:
     queued = Job.objects.using(database()).filter(
         Q(run_after=None) | Q(run_after__lte=now),
         state=Job.State.QUEUED,
-        lane__in=ENGINE_LANES,
+        executor__in=ENGINE_EXECUTORS,
         backend=alias,
     )
     return queued.exclude(queue_name__in=paused_queues())
@@ -57,13 +57,13 @@ def unserved_jobs() -> Any:
     now = database_now()
     aliases = [alias for alias in task_backends.settings if has_engine(alias) and not _is_alive(alias, now)]
     # By index lookups: usually there are none, and no backlog is read.
-    if not aliases or not (names := candidates.due_queues((), ENGINE_LANES).keys()):
+    if not aliases or not (names := candidates.due_queues((), ENGINE_EXECUTORS).keys()):
         return jobs.none()
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     return jobs.filter(
         Q(run_after=None) | Q(run_after__lt=latest),
         state=Job.State.QUEUED,
-        lane__in=ENGINE_LANES,
+        executor__in=ENGINE_EXECUTORS,
         backend__in=aliases,
         queue_name__in=names,
         queued_at__lt=latest,
@@ -73,13 +73,13 @@ def unserved_jobs() -> Any:
 def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     """Return queues whose jobs no live process of an engine takes, at most 10.
 
-    That is what the engine says. If it does not know, it is queues whose jobs were handed over repeatedly and of which
+    That is what the engine says. If it does not know, it is queues whose jobs were dispatched repeatedly and of which
     none runs, while processes of the engine are idle or have claimed jobs of other queues that were queued later.
     """
     jobs = Job.objects.using(database())
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     waiting = jobs.filter(
-        state=Job.State.QUEUED, lane__in=HANDED_LANES, backend=engine.alias, queued_at__lt=latest
+        state=Job.State.QUEUED, executor__in=DISPATCHED_EXECUTORS, backend=engine.alias, queued_at__lt=latest
     )
     waiting = waiting.exclude(queue_name__in=paused_queues())
     taken = engine.taken_queues()
@@ -88,7 +88,7 @@ def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     else:
         running = jobs.filter(state=Job.State.RUNNING, backend=engine.alias)
         later = running.filter(queued_at__gt=OuterRef("queued_at"))
-        waiting = waiting.filter(handovers__gte=F("attempt") + MIN_UNCLAIMED_HANDOVERS)
+        waiting = waiting.filter(dispatch_count__gte=F("attempt") + MIN_UNCLAIMED_DISPATCHES)
         waiting = waiting.exclude(queue_name__in=running.values("queue_name"))
         if live_processes(engine.process_name, now).aggregate(load=Sum("load"))["load"]:
             waiting = waiting.filter(Exists(later))
@@ -130,7 +130,7 @@ def _is_alive(alias: str, now: datetime) -> bool:
 def _first_unserved_job() -> Job | None:
     # In the order of their indexes, like those of the built-in worker: see operations/unserved_queues.py.
     jobs = unserved_jobs().only("backend")
-    ready = jobs.filter(run_after=None).order_by("lane", "-priority", "id")
+    ready = jobs.filter(run_after=None).order_by("executor", "-priority", "id")
     delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
     found: Job | None = ready.first() or delayed.first()
     return found

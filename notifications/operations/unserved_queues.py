@@ -11,7 +11,7 @@ from django.db.models import Q
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.lanes import LANES
+from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -37,7 +37,7 @@ def unserved_jobs() -> Any:
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     due = Q(run_after=None) | Q(run_after__lt=latest)
     return jobs.filter(
-        due, state=Job.State.QUEUED, lane__in=LANES, queued_at__lt=latest, queue_name__in=names
+        due, state=Job.State.QUEUED, executor__in=WORKER_EXECUTORS, queued_at__lt=latest, queue_name__in=names
     )
 
 
@@ -63,7 +63,7 @@ def warn_of_unserved_jobs() -> None:
 def _first_unserved_job() -> Job | None:
     # Two queries, each in the order of its index. For another order SQLite would read the whole table.
     jobs = unserved_jobs().only("queue_name")
-    ready = jobs.filter(run_after=None).order_by("lane", "-priority", "id")
+    ready = jobs.filter(run_after=None).order_by("executor", "-priority", "id")
     delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
     found: Job | None = ready.first() or delayed.first()
     return found

@@ -1,6 +1,6 @@
 """Enqueue one job for each tick that is due, in the transaction that records the tick.
 
-Every process that runs jobs or hands them over calls ``run_round()``. It takes the time from the database's clock, so
+Every process that runs jobs or dispatches them calls ``run_round()``. It takes the time from the database's clock, so
 that machines whose clocks differ agree.
 """
 

@@ -82,12 +82,12 @@ class _Run:
 
     def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
-        from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES
+        from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
         from notifications.jobs.transitions import claims, queueing
 
         # Also the jobs of engines: a project's tests need no broker.
-        lanes = dict.fromkeys((*LANES, *ENGINE_LANES), 1)
-        jobs = claims.claim_jobs(self.worker, 1, among=among, lanes=lanes)
+        executors = dict.fromkeys((*WORKER_EXECUTORS, *ENGINE_EXECUTORS), 1)
+        jobs = claims.claim_jobs(self.worker, 1, among=among, executors=executors)
         if not jobs:
             return False
         if self.count == self.limit:

@@ -154,7 +154,7 @@ def test_retry_leaves_out_executions_of_celery_tasks(staff, change_all):
     """They are not counted either: only Celery can run them."""
     ids = [tasks.fail.enqueue().id for _ in range(3)]
     run_jobs()
-    Job.objects.filter(pk=ids[0]).update(lane="observed")
+    Job.objects.filter(pk=ids[0]).update(executor="observed")
     assert "<h1>Retry 2 jobs?</h1>" in change_all("retry_jobs").text
     change_all("retry_jobs", confirm=True)
     run_jobs()

@@ -190,12 +190,12 @@ def test_retry_is_not_offered_for_executions_of_celery_tasks(staff_client):
     client = staff_client("view_overview", "change_job")
     fail_jobs(3)
     observed = Job.objects.values_list("pk", flat=True)[:2]
-    Job.objects.filter(pk__in=list(observed)).update(lane="observed")
+    Job.objects.filter(pk__in=list(observed)).update(executor="observed")
     [group] = figures.read_figures("hour").failures.groups
     assert (group.count, group.retryable) == (3, 1)
     assert "Retry 1 job<" in client.get(PAGE).text
     assert "<h1>Retry 1 job?</h1>" in client.get(RETRY, retry_fields(client)).text
-    Job.objects.update(lane="observed")
+    Job.objects.update(executor="observed")
     assert "tests.jobs.tasks.fail" in client.get(PAGE).text and RETRY not in client.get(PAGE).text
 
 

@@ -1,4 +1,4 @@
-"""The admin shows which engine runs a job, whether its id was handed over, and filters jobs by engine."""
+"""The admin shows which engine runs a job, whether its id was dispatched, and filters jobs by engine."""
 
 import re
 import sys
@@ -32,14 +32,14 @@ def titles(client, value):
     )
 
 
-def test_engine_and_hand_over_are_columns(idle_engine, engine_process, admin_client):  # noqa: F811
-    """One was handed over twice, one is not yet, one was queued for the built-in worker, one was observed."""
+def test_engine_and_dispatch_are_columns(idle_engine, engine_process, admin_client):  # noqa: F811
+    """One was dispatched twice, one is not yet, one was queued for the built-in worker, one was observed."""
     engine_process()
     twice, not_yet, builtin, observed = (tasks.noop.using(title=title).enqueue().id for title in "abcd")
-    Job.objects.filter(id=twice).update(handovers=2)
-    Job.objects.filter(id=not_yet).update(lane="engine", handovers=0)
-    Job.objects.filter(id=builtin).update(lane="async", handovers=0)
-    Job.objects.filter(id=observed).update(lane="observed", handovers=0, state="running")
+    Job.objects.filter(id=twice).update(dispatch_count=2)
+    Job.objects.filter(id=not_yet).update(executor="engine", dispatch_count=0)
+    Job.objects.filter(id=builtin).update(executor="async", dispatch_count=0)
+    Job.objects.filter(id=observed).update(executor="observed", dispatch_count=0, state="running")
     assert cells(admin_client, "state_cell") == ["Running", "Queued", "Queued", "Queued in Idle"]
     idle = ["Idle", "Idle, handed over 2 times"]
     assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
@@ -49,9 +49,9 @@ def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F
     """A job whose process was lost says that it is quarantined, and since when its engine has its id."""
     engine_process()
     ids = [tasks.noop.enqueue().id for _ in range(2)]
-    Job.objects.update(lane="isolated", handed_over_at=None)
-    Job.objects.filter(id=ids[1]).update(handed_over_at=timezone.now() - timedelta(minutes=5, seconds=30))
-    assert cells(admin_client, "runner") == ["Idle (Suspect)"] * 2
+    Job.objects.update(executor="isolated", dispatched_at=None)
+    Job.objects.filter(id=ids[1]).update(dispatched_at=timezone.now() - timedelta(minutes=5, seconds=30))
+    assert cells(admin_client, "runner") == ["Idle (Quarantined)"] * 2
     assert cells(admin_client, "state_cell") == ["Queued in Idle for 5\xa0minutes", "Queued"]
     page = admin_client.get(f"{LIST}{ids[1]}/change/").text
     assert "once" in page and "if it is still queued" in page
@@ -60,19 +60,19 @@ def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F
 def test_list_says_for_how_long_a_job_waits_in_its_engine(idle_engine, engine_process, admin_client):  # noqa: F811
     engine_process()
     tasks.noop.enqueue()
-    Job.objects.update(handed_over_at=timezone.now() - timedelta(minutes=5, seconds=30))
+    Job.objects.update(dispatched_at=timezone.now() - timedelta(minutes=5, seconds=30))
     assert cells(admin_client, "state_cell") == ["Queued in Idle for 5\xa0minutes"]
 
 
-def test_page_of_a_job_says_when_it_is_handed_over_again(idle_engine, engine_process, admin_client):  # noqa: F811
+def test_page_of_a_job_says_when_it_is_dispatched_again(idle_engine, engine_process, admin_client):  # noqa: F811
     """Not once it runs."""
     engine_process()
     id = tasks.noop.enqueue().id
     since, again = datetime(2021, 1, 2, 3, 4, tzinfo=UTC), datetime(2031, 2, 3, 4, 5, tzinfo=UTC)
-    Job.objects.update(handed_over_at=since, hand_over_at=again)
+    Job.objects.update(dispatched_at=since, next_dispatch_at=again)
     page = admin_client.get(f"{LIST}{id}/change/").text
     assert "once" in page and "Jan. 2, 2021" in page and "Feb. 3, 2031" in page
-    Job.objects.update(state="running", lane="engine")
+    Job.objects.update(state="running", executor="engine")
     page = admin_client.get(f"{LIST}{id}/change/").text
     assert "once" in page and "Jan. 2, 2021" not in page and "Feb. 3, 2031" not in page
 
@@ -84,7 +84,7 @@ def test_jobs_are_filtered_by_engine(idle_engine, settings, admin_client):  # no
     for alias in settings.TASKS:
         tasks.noop.using(backend=alias, title=alias).enqueue()
     tasks.noop.using(backend="local", title="observed").enqueue()
-    Job.objects.filter(title="observed").update(lane="observed")
+    Job.objects.filter(title="observed").update(executor="observed")
     page = admin_client.get(LIST).text
     assert "Idle (default)" in page and "Idle (second)" in page
     values = {

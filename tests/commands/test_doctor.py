@@ -98,7 +98,7 @@ def observed_job(seconds, **fields):
     """Insert the queued job of an observed task that has waited for some seconds."""
     job = Job.objects.get(id=tasks.noop.enqueue().id)
     queued_at = timezone.now() - timedelta(seconds=seconds)
-    Job.objects.filter(id=job.id).update(lane="observed", queued_at=queued_at, **fields)
+    Job.objects.filter(id=job.id).update(executor="observed", queued_at=queued_at, **fields)
     return job
 
 
@@ -118,7 +118,7 @@ def test_workers_of_celery_that_observe_its_tasks(live_worker):  # noqa: F811
     assert findings["celery"]["message"].startswith(
         "Workers that observe tasks: 1; observed tasks that wait: 1, the oldest for 6"
     )
-    Job.objects.filter(id=job.id).update(lane="sync")
+    Job.objects.filter(id=job.id).update(executor="sync")
     assert "No worker is alive" in diagnose(failed=["workers"])["workers"]["message"]
 
 
@@ -192,7 +192,7 @@ def test_a_paused_queue_behind_many_others(monkeypatch):
 def test_jobs_that_wait_behind_many_queues(monkeypatch):
     """Queues of engines and paused ones do not count. Those beyond the limit are not passed over in silence."""
     monkeypatch.setattr(depths, "MAX_QUEUES", 2)
-    enqueue_in_queues(3, lane="engine")
+    enqueue_in_queues(3, executor="engine")
     queues.pause("b")
     for name in ("b", "c", "d"):
         tasks.noop.using(queue_name=name).enqueue()

@@ -26,11 +26,11 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
     engine_process(load=1)
     queues.pause("paused")
     tasks.noop.using(queue_name="paused").enqueue()
-    for handovers in (1, 2, 3):
+    for dispatch_count in (1, 2, 3):
         id = tasks.noop.enqueue().id
-        Job.objects.filter(id=id).update(handovers=handovers)
-    Job.objects.filter(queue_name="paused").update(lane="engine")
-    wait_long(handed_over_at=timezone.now() - timedelta(seconds=30))
+        Job.objects.filter(id=id).update(dispatch_count=dispatch_count)
+    Job.objects.filter(queue_name="paused").update(executor="engine")
+    wait_long(dispatched_at=timezone.now() - timedelta(seconds=30))
     findings = diagnose("--timeout", "0.1", failed=["round trip"])
     assert findings["workers"]["state"] == "ok"
     figures = findings["engine"]["figures"]
@@ -54,11 +54,11 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
 
 
 def test_quarantined_jobs_are_counted(idle_engine, engine_process):  # noqa: F811
-    """Those with a process that may have their ids as handed over, the others as waiting."""
+    """Those with a process that may have their ids as dispatched, the others as waiting."""
     engine_process()
-    for handed_over_at in (None, None, timezone.now() - timedelta(seconds=30)):
+    for dispatched_at in (None, None, timezone.now() - timedelta(seconds=30)):
         id = tasks.noop.using(queue_name="reports").enqueue().id
-        Job.objects.filter(id=id).update(lane="isolated", handed_over_at=handed_over_at, handovers=3)
+        Job.objects.filter(id=id).update(executor="isolated", dispatched_at=dispatched_at, dispatch_count=3)
     wait_long()
     idle_engine.taken = {"default"}
     found = diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]

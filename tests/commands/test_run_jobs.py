@@ -58,15 +58,15 @@ def test_it_hands_jobs_over_to_engines(site):
     site.environment |= {"TEST_ENGINE": "tests.engines.recording_engine"}
     with driver(site, "tests.engines.actions") as project:
         (id,) = project.call("enqueue", task="noop", delay=0.1)
-        assert project.call("rows", ids=[id])[0]["lane"] == "engine"
+        assert project.call("rows", ids=[id])[0]["executor"] == "engine"
         site.start_worker()
-        wait_until(lambda: project.call("rows", ids=[id])[0]["lane"] == "handed", what="the hand-over")
+        wait_until(lambda: project.call("rows", ids=[id])[0]["executor"] == "handed", what="the dispatch")
 
 
 @pytest.mark.django_db(transaction=True)
 def test_until_idle_runs_the_backlog_of_a_removed_engine(capsys):
     """The jobs are moved before the worker finds that it has none."""
-    for lane in ("engine", "handed"):
-        Job.objects.filter(id=tasks.noop.enqueue().id).update(lane=lane)
+    for executor in ("engine", "handed"):
+        Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
     call_command("run_jobs", "--until-idle")
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}

@@ -27,23 +27,23 @@ def test_locked_jobs_are_skipped(on_postgresql, open_connection, key):
     assert [claimed.pk for claimed in claim_rows(uuid7(), 3)] == locked[:3]
 
 
-@pytest.mark.parametrize("lanes", [{"sync": 2}, {"async": 2, "sync": 1, "suspect": 1}])
+@pytest.mark.parametrize("executors", [{"sync": 2}, {"async": 2, "sync": 1, "suspect": 1}])
 @pytest.mark.parametrize("query", ["of queues", "of all queues"])
-def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, query, lanes):
+def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, query, executors):
     """A claim locks only the jobs it takes, so that others can claim the rest at the same time."""
     names = {"default": False, "second": False}
-    for lane in lanes:
+    for executor in executors:
         for name in ("default", "second", "default", "second"):
-            Job.objects.filter(pk=job(None).pk).update(queue_name=name, lane=lane)
+            Job.objects.filter(pk=job(None).pk).update(queue_name=name, executor=executor)
     jobs = Job.objects.count()
     other_connection = open_connection()
     other_connection.begin()
 
     def lock():
         sql, params = (
-            candidates.lock_query_of_queues(2, names, lanes)
+            candidates.lock_query_of_queues(2, names, executors)
             if query == "of queues"
-            else candidates.lock_query_of_all_queues(2, lanes)
+            else candidates.lock_query_of_all_queues(2, executors)
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, params)
@@ -54,15 +54,15 @@ def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, quer
 
 
 @pytest.mark.parametrize("has_paused_queue", [False, True])
-def test_locked_jobs_of_a_lane_are_skipped(on_postgresql, open_connection, has_paused_queue):
-    """Jobs of a lane that another worker is claiming are skipped, so that two workers share them."""
+def test_locked_jobs_of_an_executor_are_skipped(on_postgresql, open_connection, has_paused_queue):
+    """Jobs of an executor that another worker is claiming are skipped, so that two workers share them."""
     if has_paused_queue:
         queues.pause("other")
     jobs = [job(None).pk for _ in range(6)]
     other_connection = open_connection()
     other_connection.begin()
     other_connection.do(lambda: list(Job.objects.filter(pk__in=jobs[:3]).select_for_update(no_key=True)))
-    claimed = claim_rows(uuid7(), 10, lanes={"async": 10, "sync": 2, "suspect": 1})
+    claimed = claim_rows(uuid7(), 10, executors={"async": 10, "sync": 2, "suspect": 1})
     assert [row.pk for row in claimed] == jobs[3:5]
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from notifications import api, streams, webhooks
 from notifications.deliveries import devices, sending
 from notifications.deliveries.timeline import timeline
-from notifications.engines import lane_changes, quarantine, resending
+from notifications.engines import dispatching, quarantine, resending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
@@ -105,23 +105,23 @@ def warn_of_unserved_jobs(user):
 
 
 def hand_jobs_over(user):
-    """Some are handed over and one is claimed; some wait for a key."""
-    handed = [job(user, lane="handed", hand_over_at=timezone.now()) for _ in range(3)]
+    """Some are dispatched and one is claimed; some wait for a key."""
+    dispatched = [job(user, executor="handed", next_dispatch_at=timezone.now()) for _ in range(3)]
     for _ in range(2):
-        job(user, lane="engine", concurrency_key="a")
-    lane_changes.hand_over_due_jobs()
-    resending.hand_over_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
-    job(user, lane="isolated")
-    quarantine.hand_over_quarantined_jobs()
-    claims.claim_handed_jobs(uuid7(), [handed[0].pk])
-    lane_changes.take_back([handed[1].pk])
-    lane_changes.move_to_configured_lanes()
+        job(user, executor="engine", concurrency_key="a")
+    dispatching.dispatch_due_jobs()
+    resending.dispatch_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
+    job(user, executor="isolated")
+    quarantine.dispatch_quarantined_jobs()
+    claims.claim_dispatched_jobs(uuid7(), [dispatched[0].pk])
+    dispatching.take_back([dispatched[1].pk])
+    dispatching.move_to_configured_executors()
 
 
 def warn_of_unserved_jobs_of_engines(user):
     """Of a backend whose engine has no process."""
-    for lane in ("engine", "handed"):
-        job(user, lane=lane)
+    for executor in ("engine", "handed"):
+        job(user, executor=executor)
     options = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.engines.idle_engine"}}}
     with override_settings(TASKS=options):
         unserved_engines.warn_of_unserved_jobs()
@@ -133,7 +133,7 @@ def deliver(user):
     Delivery.objects.create(notification=id, user_id=user, channel="email", due_at=timezone.now())
     sending.enqueue_due()
     assert Delivery.objects.get(notification=id).state == "queued"
-    sending.fail_abandoned()
+    sending.fail_orphaned()
 
 
 def send_webhook(user):

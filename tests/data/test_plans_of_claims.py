@@ -90,40 +90,44 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, h
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])
 @pytest.mark.parametrize(
-    ("queued_lane", "claimed_lane"), [("sync", "async"), ("async", "sync"), ("suspect", "async")]
+    ("queued_executor", "claimed_executor"), [("sync", "async"), ("async", "sync"), ("suspect", "async")]
 )
-def test_claim_does_not_read_other_lanes(filled_tables, monkeypatch, queued_lane, claimed_lane, held_back):
-    """A claim for one lane does not read the backlog of another lane, delayed jobs included."""
+def test_claim_does_not_read_other_executors(
+    filled_tables, monkeypatch, queued_executor, claimed_executor, held_back
+):
+    """A claim for one executor does not read the backlog of another executor, delayed jobs included."""
     for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
         monkeypatch.setattr(claim_queries, name, 20)
     if held_back == "paused":
         queues.pause("other")
     if held_back == "of a full key":
-        queued_job(concurrency_key="full", lane=claimed_lane).save()
+        queued_job(concurrency_key="full", executor=claimed_executor).save()
         assert len(claim_rows(uuid7(), 1)) == 1
-        queued_job(concurrency_key="full", lane=claimed_lane, priority=9).save()
+        queued_job(concurrency_key="full", executor=claimed_executor, priority=9).save()
     for later in (False, True):
-        insert_queued_jobs(BACKLOG // 2, lane=queued_lane, priority=5, later=later)
-    lanes = {claimed_lane: 10}
+        insert_queued_jobs(BACKLOG // 2, executor=queued_executor, priority=5, later=later)
+    executors = {claimed_executor: 10}
     for analyzed in (False, True):
         if analyzed:
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
-        claimable = [queued_job(lane=claimed_lane) for _ in range(3)]
+        claimable = [queued_job(executor=claimed_executor) for _ in range(3)]
         Job.objects.bulk_create(claimable)
-        assert rows_read(lambda: candidates.claimable_queues(lanes=lanes)) < MAX_READ[connection.vendor]
+        assert (
+            rows_read(lambda: candidates.claimable_queues(executors=executors)) < MAX_READ[connection.vendor]
+        )
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += claim_rows(uuid7(), 10, lanes=lanes)
+            claimed += claim_rows(uuid7(), 10, executors=executors)
 
         for _ in range(2):
             assert rows_read(claim) < MAX_READ[connection.vendor]
         assert claimed == claimable
-    # A claim for both lanes reads no more of the backlog than it claims.
-    both_lanes = {claimed_lane: 10, queued_lane: 2}
-    assert rows_read(lambda: claim_rows(uuid7(), 10, lanes=both_lanes)) < MAX_READ[connection.vendor]
-    assert Job.objects.filter(lane=queued_lane, state="running").count() == 2
+    # A claim for both executors reads no more of the backlog than it claims.
+    both_executors = {claimed_executor: 10, queued_executor: 2}
+    assert rows_read(lambda: claim_rows(uuid7(), 10, executors=both_executors)) < MAX_READ[connection.vendor]
+    assert Job.objects.filter(executor=queued_executor, state="running").count() == 2
 
 
 def test_awaited_jobs_are_looked_up(filled_tables):

@@ -64,7 +64,7 @@ def test_checks_of_doctor(seeded, monkeypatch):
     for name in ("MAX_COUNTED_PER_QUEUE", "MAX_COUNTED"):
         monkeypatch.setattr(depths, name, 500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
-    Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, lane="sync")
+    Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
     queues.pause("mail")
     connection.cursor().execute("ANALYZE")
     with collect_offenders() as offenders:

@@ -18,7 +18,7 @@ from notifications.api import notify
 from notifications.deliveries import emails
 from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
 from notifications.deliveries.errors import is_certain, may_pass
-from notifications.deliveries.sending import fail_abandoned
+from notifications.deliveries.sending import fail_orphaned
 from notifications.deliveries.timeline import timeline
 from notifications.models import Delivery, Job, Notification, Preference, Reader
 from notifications.streams import preferences
@@ -232,7 +232,7 @@ def test_server_that_stays_away(notified, mailbox):
     pauses = [TemporaryError("", attempt).retry_after for attempt in range(1, MAX_ATTEMPTS)]
     assert pauses[:2] == [60, 120] and sum(pauses) > 4 * 3600
     run_until_idle()
-    fail_abandoned()
+    fail_orphaned()
     delivery.refresh_from_db()
     assert delivery.state == "failed" and "451" in delivery.error
     assert mailbox.tries == MAX_ATTEMPTS

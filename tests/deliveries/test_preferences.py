@@ -354,7 +354,7 @@ class TestDigests:
         digest = Digest.objects.get()
         assert digest.due_at == due_at and Job.objects.get(id=digest.job).run_after == due_at
         send_digests()
-        sending.fail_abandoned()
+        sending.fail_orphaned()
         mails = [["Export 1"], ["Export 2"]] if how == "run early" else [["Export 2"]]
         titles = [re.findall(r"Export \d", email.body) for email in mail.outbox]
         assert titles == mails

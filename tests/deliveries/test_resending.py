@@ -181,7 +181,7 @@ def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, monke
 
     def hang(email):
         Job.objects.filter(id=job.id).update(state="cancelled", finished_at=timezone.now())
-        sending.fail_abandoned()
+        sending.fail_orphaned()
         assert sending.resend(delivery.id) == ""
         raise error
 

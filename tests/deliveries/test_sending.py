@@ -188,7 +188,7 @@ def test_user_whose_row_raises_holds_up_nobody(notified, make_user, monkeypatch)
     monkeypatch.setattr(type(bad), "from_db", classmethod(raise_for_bob))
     send_due()
     assert Delivery.objects.get(id=neighbor.id).state == "sent"
-    sending.fail_abandoned()
+    sending.fail_orphaned()
     assert Delivery.objects.get(user=bad.pk).state == "failed"
     assert Job.objects.filter(state="failed").count() == 1
 
@@ -212,13 +212,13 @@ def test_job_that_ends_without_sending(notified, end):
     delivery = notified()
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     sending.enqueue_due()
-    sending.fail_abandoned()
+    sending.fail_orphaned()
     assert Delivery.objects.get().state == "queued"
     if end == "deleted":
         Job.objects.all().delete()
     else:
         Job.objects.update(state=end, finished_at=timezone.now())
-    sending.fail_abandoned()
+    sending.fail_orphaned()
     delivery.refresh_from_db()
     assert delivery.state == "failed" and "before it was recorded" in delivery.error
 

@@ -66,7 +66,17 @@ def resume(queue):
 
 def rows(ids):
     """Return of each job what a test looks at."""
-    columns = ("id", "state", "lane", "attempt", "fence", "handovers", "result", "error", "progress_current")
+    columns = (
+        "id",
+        "state",
+        "executor",
+        "attempt",
+        "fence",
+        "dispatch_count",
+        "result",
+        "error",
+        "progress_current",
+    )
     found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
     return [{**row, "id": str(row["id"])} for row in found]
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.engines import engine_of, lane_changes
+from notifications.engines import dispatching, engine_of
 from notifications.models import Job, Worker
 from notifications.operations import unserved_engines
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -25,7 +25,7 @@ IDLE_ENGINE = "tests.engines.idle_engine"
 
 @pytest.fixture
 def idle_engine(settings, monkeypatch, db):
-    """Return the engine of the default backend, which hands nothing over."""
+    """Return the engine of the default backend, which dispatches nothing."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
     monkeypatch.setattr(unserved_engines, "_has_warned", False)
     return engine_of("default")
@@ -44,7 +44,7 @@ def engine_process(live_worker):  # noqa: F811
 @pytest.fixture
 def without_jitter(monkeypatch):
     """Each interval is as long as its mean."""
-    monkeypatch.setattr(lane_changes, "JITTER", 0)
+    monkeypatch.setattr(dispatching, "JITTER", 0)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ class EngineContract:
 
     @pytest.mark.parametrize("task", ["pause_between", "pause_between_sync"])
     def test_job_goes_on_after_a_pause(self, project, task):
-        """Its id is handed over anew. Its step is executed once, and its attempt is counted once."""
+        """Its id is dispatched anew. Its step is executed once, and its attempt is counted once."""
         (id,) = project.call("enqueue", task=f"engines.tasks.{task}")
         (row,) = ended(project, [id])
         assert (row["state"], row["attempt"], row["fence"]) == ("succeeded", 1, 2)
@@ -135,7 +135,7 @@ class EngineContract:
         ended(project, [id])
 
     def test_concurrency_limit_holds(self, project):
-        """One job of a key runs at a time, and the next one is handed over when it ends."""
+        """One job of a key runs at a time, and the next one is dispatched when it ends."""
         ids = project.call("enqueue", task="engines.tasks.one_at_a_time", count=4)
         most = 0
 

@@ -14,14 +14,14 @@ def enqueue(task=tasks.noop, **options):
     return Job.objects.get(pk=task.using(**options).enqueue().id)
 
 
-def lane_of(job):
+def executor_of(job):
     job.refresh_from_db()
-    return job.lane
+    return job.executor
 
 
 def claim(*jobs):
     """Claim jobs by their ids and return the rows of those that were claimed."""
-    claimed, _ = claims.claim_handed_jobs(uuid7(), [job.pk for job in jobs])
+    claimed, _ = claims.claim_dispatched_jobs(uuid7(), [job.pk for job in jobs])
     return [job.row for job in claimed]
 
 

@@ -1,4 +1,4 @@
-"""An engine whose processes are rows of workers that a test makes: it hands nothing over."""
+"""An engine whose processes are rows of workers that a test makes: it dispatches nothing."""
 
 from notifications.engines.interface import Engine
 

@@ -2,13 +2,13 @@
 
 from notifications.engines.interface import Engine
 
-#: The jobs that were handed over and revoked, in order.
-handed, revoked = [], []
+#: The jobs that were dispatched and revoked, in order.
+dispatched, revoked = [], []
 
 
 class RecordingEngine(Engine):
     def hand_over(self, jobs):
-        handed.extend(jobs)
+        dispatched.extend(jobs)
 
     def revoke(self, jobs):
         revoked.extend(jobs)

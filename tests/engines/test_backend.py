@@ -27,7 +27,7 @@ class TestDatabaseBackend(EngineContract):
     @classmethod
     def start(cls, site, request):
         site.use_backend("db")
-        site.start_web()  # it hands over what had to wait
+        site.start_web()  # it dispatches what had to wait
         start_db_worker(site)
 
     def restart_ended(self, site):
@@ -77,8 +77,8 @@ class TestRQ(EngineContract):
 
         wait_until(has_ended, what="the end of each worker that was started")
 
-    def test_children_are_handed_over_before_the_process_exits(self, project):
+    def test_children_are_dispatched_before_the_process_exits(self, project):
         (id,) = project.call("enqueue", task="engines.tasks.enqueue_child")
         (row,) = ended(project, [id])
         (child,) = ended(project, [row["result"].strip('"')])
-        assert child["handovers"] == 1
+        assert child["dispatch_count"] == 1

@@ -35,7 +35,7 @@ def engine(settings, transactional_db):
     return engine_of("default")
 
 
-def handed():
+def dispatched():
     fields = {"is_async": False, "priority": 0, "fence": 0, "timeout": timedelta(seconds=5)}
     return HandedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name="default", **fields)
 
@@ -58,10 +58,10 @@ def test_backend_without_results_is_not_asked(engine, monkeypatch):
 
 def test_backend_that_takes_no_job_is_away(engine):
     with pytest.raises(ConnectionError):
-        engine.hand_over([handed(), handed()])
+        engine.hand_over([dispatched(), dispatched()])
 
 
 def test_backend_that_takes_some_jobs_has_refused_the_others(engine, monkeypatch):
     monkeypatch.setattr(task_backends["other"], "accepted", 1)
     with pytest.raises(JobsRefused, match=r"^1 jobs could not be enqueued"):
-        engine.hand_over([handed(), handed()])
+        engine.hand_over([dispatched(), dispatched()])

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.engines import lane_changes, quarantine
+from notifications.engines import dispatching, quarantine
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
@@ -22,27 +22,27 @@ def lost_jobs(live_worker):
 
     def lose(count):
         ids = [tasks.noop.enqueue().id for _ in range(count)]
-        claims.claim_handed_jobs(live_worker(-1), ids)
+        claims.claim_dispatched_jobs(live_worker(-1), ids)
         assert reaping.reap_jobs() == count
         return sorted(Job.objects.filter(id__in=ids).values_list("id", flat=True))
 
     return lose
 
 
-def lanes():
-    return list(Job.objects.order_by("id").values_list("lane", "state"))
+def executors():
+    return list(Job.objects.order_by("id").values_list("executor", "state"))
 
 
 def claim(ids, **options):
-    claimed, locked_ids = claims.claim_handed_jobs(uuid7(), ids, **options)
+    claimed, locked_ids = claims.claim_dispatched_jobs(uuid7(), ids, **options)
     assert not locked_ids
     return [job.row.id for job in claimed]
 
 
 def test_jobs_of_a_lost_process_are_quarantined(lost_jobs):
     lost_jobs(2)
-    assert lanes() == [("isolated", "queued")] * 2
-    assert lane_changes.hand_over_due_jobs() == []
+    assert executors() == [("isolated", "queued")] * 2
+    assert dispatching.dispatch_due_jobs() == []
 
 
 def test_one_is_claimed_at_a_time(lost_jobs):
@@ -51,31 +51,31 @@ def test_one_is_claimed_at_a_time(lost_jobs):
     new = Job.objects.get(pk=tasks.noop.enqueue().id)
     assert sorted(claim([*ids, new.pk])) == [ids[0], new.pk]
     assert claim([ids[1]], max_quarantined=0) == []
-    assert lanes() == [("isolated", "running"), ("isolated", "queued"), ("engine", "running")]
+    assert executors() == [("isolated", "running"), ("isolated", "queued"), ("engine", "running")]
 
 
-def test_no_more_are_handed_over_than_there_are_processes(lost_jobs, live_worker):
+def test_no_more_are_dispatched_than_there_are_processes(lost_jobs, live_worker):
     ids = lost_jobs(4)
-    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[:1]
+    assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == ids[:1]
     for _ in range(2):
         Worker.objects.filter(id=live_worker()).update(queues="engine:any")
-    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[1:2]
-    assert quarantine.hand_over_quarantined_jobs() == []
+    assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == ids[1:2]
+    assert quarantine.dispatch_quarantined_jobs() == []
     claim(ids[:1])
-    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[2:3]
+    assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == ids[2:3]
 
 
 def test_an_id_that_another_quarantined_job_keeps_from_running_is_sent_again_soon(lost_jobs, monkeypatch):
-    monkeypatch.setattr(lane_changes, "FIRST_REFUSED_SECONDS", 30.0)  # the test itself takes time
+    monkeypatch.setattr(dispatching, "FIRST_REFUSED_SECONDS", 30.0)  # the test itself takes time
     (id,) = lost_jobs(1)
-    quarantine.hand_over_quarantined_jobs()
-    assert lane_changes.take_back([id]) == set()
-    assert quarantine.hand_over_quarantined_jobs() == []
+    quarantine.dispatch_quarantined_jobs()
+    assert dispatching.take_back([id]) == set()
+    assert quarantine.dispatch_quarantined_jobs() == []
     job = Job.objects.get(id=id)
-    assert (job.lane, job.state) == ("isolated", "queued")
-    assert job.hand_over_at - timezone.now() < timedelta(seconds=38)
-    Job.objects.update(hand_over_at=timezone.now() - timedelta(seconds=9))
-    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == [id]
+    assert (job.executor, job.state) == ("isolated", "queued")
+    assert job.next_dispatch_at - timezone.now() < timedelta(seconds=38)
+    Job.objects.update(next_dispatch_at=timezone.now() - timedelta(seconds=9))
+    assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == [id]
 
 
 def move_to_another_backend(ids):
@@ -87,7 +87,7 @@ def test_a_backend_with_many_does_not_hold_up_another(lost_jobs, settings, monke
     monkeypatch.setattr(quarantine, "MAX_JOBS_PER_BACKEND", 2)
     ids = lost_jobs(4)
     move_to_another_backend(ids[3:])
-    assert sorted(job.id for job in quarantine.hand_over_quarantined_jobs()) == [ids[0], ids[3]]
+    assert sorted(job.id for job in quarantine.dispatch_quarantined_jobs()) == [ids[0], ids[3]]
 
 
 def test_one_job_tries_an_engine_that_did_not_answer(lost_jobs, live_worker, settings):
@@ -96,10 +96,10 @@ def test_one_job_tries_an_engine_that_did_not_answer(lost_jobs, live_worker, set
         Worker.objects.filter(id=live_worker()).update(queues="engine:any")
     ids = lost_jobs(5)
     move_to_another_backend(ids[3:])
-    first = sorted(job.id for job in quarantine.hand_over_quarantined_jobs({"default"}))
+    first = sorted(job.id for job in quarantine.dispatch_quarantined_jobs({"default"}))
     assert first == [ids[0], *ids[3:]]
-    assert quarantine.hand_over_quarantined_jobs({"default"}) == []
-    assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == ids[1:3]
+    assert quarantine.dispatch_quarantined_jobs({"default"}) == []
+    assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == ids[1:3]
 
 
 def test_intervals_grow_while_no_process_takes_a_quarantined_job(lost_jobs, without_jitter):
@@ -107,20 +107,20 @@ def test_intervals_grow_while_no_process_takes_a_quarantined_job(lost_jobs, with
     (id,) = lost_jobs(1)
     for refuse, intervals in ((True, (1, 2, 4, 8)), (False, (60, 60)), (True, (60, 60))):
         for seconds in intervals:
-            Job.objects.update(hand_over_at=None)
-            before = lane_changes.database_now()
-            assert [job.id for job in quarantine.hand_over_quarantined_jobs()] == [id]
+            Job.objects.update(next_dispatch_at=None)
+            before = dispatching.database_now()
+            assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == [id]
             if refuse:
-                lane_changes.take_back([id])
-            began_at = Job.objects.get(id=id).hand_over_at - timedelta(seconds=seconds)
-            assert before <= began_at <= lane_changes.database_now()
+                dispatching.take_back([id])
+            began_at = Job.objects.get(id=id).next_dispatch_at - timedelta(seconds=seconds)
+            assert before <= began_at <= dispatching.database_now()
 
 
 def test_a_released_quarantined_job_stays_quarantined(lost_jobs):
     (id,) = lost_jobs(1)
     claim([id])
     queueing.release([Job.objects.get(id=id)])
-    assert lanes() == [("isolated", "queued")]
+    assert executors() == [("isolated", "queued")]
 
 
 def test_a_quarantined_job_whose_attempt_ends_is_none_any_more(lost_jobs):
@@ -128,4 +128,4 @@ def test_a_quarantined_job_whose_attempt_ends_is_none_any_more(lost_jobs):
     claim([id])
     job = Job.objects.get(id=id)
     recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
-    assert lanes() == [("engine", "queued")]
+    assert executors() == [("engine", "queued")]

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from notifications.engines import lane_changes, resending
+from notifications.engines import dispatching, resending
 from notifications.models import Job
 from notifications.testing import clock
-from tests.engines.engine_jobs import claim, enqueue, finish, lane_of, make_older
+from tests.engines.engine_jobs import claim, enqueue, executor_of, finish, make_older
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -15,32 +15,30 @@ pytestmark = [
 ]
 
 
-def test_lost_id_is_handed_over_again():
+def test_lost_id_is_dispatched_again():
     """After 10 s, then after twice that."""
     job = enqueue()
     clock.advance(timedelta(seconds=4))
-    assert resending.hand_over_again() == []
+    assert resending.dispatch_again() == []
     for seconds in (6.5, 20.5):
         clock.advance(timedelta(seconds=seconds))
-        assert [row.pk for row in resending.hand_over_again()] == [job.pk]
-        assert resending.hand_over_again() == []
+        assert [row.pk for row in resending.dispatch_again()] == [job.pk]
+        assert resending.dispatch_again() == []
     job.refresh_from_db()
-    assert job.handovers == 3
+    assert job.dispatch_count == 3
 
 
 def test_interval_is_bounded():
-    now = lane_changes.database_now()
-    assert lane_changes.next_hand_over(now, 1_000) - now == timedelta(
-        seconds=lane_changes.MAX_INTERVAL_SECONDS
-    )
+    now = dispatching.database_now()
+    assert dispatching.next_dispatch(now, 1_000) - now == timedelta(seconds=dispatching.MAX_INTERVAL_SECONDS)
 
 
-def test_lost_ids_are_handed_over_at_a_bounded_rate(monkeypatch):
-    monkeypatch.setattr(lane_changes, "MAX_JOBS_PER_TRANSACTION", 2)
+def test_lost_ids_are_dispatched_at_a_bounded_rate(monkeypatch):
+    monkeypatch.setattr(dispatching, "MAX_JOBS_PER_TRANSACTION", 2)
     for _ in range(3):
         enqueue()
     clock.advance(timedelta(seconds=11))
-    assert [len(resending.hand_over_again()) for _ in range(3)] == [2, 1, 0]
+    assert [len(resending.dispatch_again()) for _ in range(3)] == [2, 1, 0]
 
 
 def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
@@ -49,7 +47,7 @@ def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
     jobs = [enqueue() for _ in range(4)]
     (first,) = claim(jobs[0])
     clock.advance(timedelta(seconds=11))
-    assert [[row.pk for row in resending.hand_over_again()] for _ in range(4)] == [
+    assert [[row.pk for row in resending.dispatch_again()] for _ in range(4)] == [
         [jobs[1].pk],
         [jobs[2].pk],
         [jobs[3].pk],
@@ -57,21 +55,21 @@ def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
     ]
     monkeypatch.setattr(resending, "OVERTAKEN_SECONDS", -1)
     clock.advance(timedelta(seconds=21))
-    assert [row.pk for row in resending.hand_over_again()] == [job.pk for job in jobs[1:]]
+    assert [row.pk for row in resending.dispatch_again()] == [job.pk for job in jobs[1:]]
     finish(first)
 
 
 def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
     """What was overtaken is found behind jobs that were not."""
-    monkeypatch.setattr(lane_changes, "MAX_JOBS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(dispatching, "MAX_JOBS_PER_TRANSACTION", 2)
     monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
     running, *waiting, overtaken = [enqueue() for _ in range(6)]
     claim(running)
-    early = lane_changes.database_now() - timedelta(seconds=6)
-    Job.objects.filter(pk=overtaken.pk).update(handed_over_at=early)
+    early = dispatching.database_now() - timedelta(seconds=6)
+    Job.objects.filter(pk=overtaken.pk).update(dispatched_at=early)
     clock.advance(timedelta(seconds=11))
     cursor = resending.Cursor()
-    sent = [[row.pk for row in resending.hand_over_again(cursor=cursor)] for _ in range(4)]
+    sent = [[row.pk for row in resending.dispatch_again(cursor=cursor)] for _ in range(4)]
     assert sent == [[], [], [overtaken.pk], []]
     assert len(waiting) == 4
 
@@ -79,24 +77,24 @@ def test_each_job_of_a_long_backlog_is_looked_at(monkeypatch):
 def test_jobs_that_were_sent_before_their_queue_was_drained_are_lost(monkeypatch):
     """However often they were sent: the interval of a job in a long backlog has become minutes. But only once."""
     monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
-    monkeypatch.setattr(lane_changes, "FIRST_INTERVAL_SECONDS", 50.0)  # the test itself takes time
+    monkeypatch.setattr(dispatching, "FIRST_INTERVAL_SECONDS", 50.0)  # the test itself takes time
     jobs = [enqueue() for _ in range(4)]
     claim(enqueue())  # another process is busy
     Job.objects.filter(pk=jobs[1].pk).update(
-        handovers=5, hand_over_at=lane_changes.database_now() + timedelta(seconds=16 * 50)
+        dispatch_count=5, next_dispatch_at=dispatching.database_now() + timedelta(seconds=16 * 50)
     )
     claim(jobs[2])
     other = enqueue(queue_name="other")
     claim(enqueue(queue_name="other"))
     clock.advance(timedelta(seconds=30))
     later = enqueue()
-    assert resending.hand_over_again() == []
+    assert resending.dispatch_again() == []
     drained = {("default", "default"): 20.0}
-    sent = {row.pk for row in resending.hand_over_again((), drained)}
+    sent = {row.pk for row in resending.dispatch_again((), drained)}
     assert sent == {jobs[0].pk, jobs[1].pk, jobs[3].pk}
-    assert resending.hand_over_again((), drained) == []
+    assert resending.dispatch_again((), drained) == []
     assert {later.pk, other.pk} == set(
-        Job.objects.filter(handovers=1, state="queued").values_list("pk", flat=True)
+        Job.objects.filter(dispatch_count=1, state="queued").values_list("pk", flat=True)
     )
 
 
@@ -108,34 +106,36 @@ def test_more_are_sent_again_while_the_engine_has_none_to_run(monkeypatch):
     monkeypatch.setattr(resending, "MAX_JOBS_OF_IDLE", 3)
     jobs = [enqueue() for _ in range(6)]
     finish(*claim(jobs[0]))
-    Job.objects.filter(pk=jobs[0].pk).update(finished_at=lane_changes.database_now() + timedelta(seconds=11))
+    Job.objects.filter(pk=jobs[0].pk).update(finished_at=dispatching.database_now() + timedelta(seconds=11))
     clock.advance(timedelta(seconds=11))
     running, *behind_it = [enqueue(queue_name="slow") for _ in range(4)]
-    Job.objects.filter(pk__in=[job.pk for job in behind_it]).update(hand_over_at=lane_changes.database_now())
+    Job.objects.filter(pk__in=[job.pk for job in behind_it]).update(
+        next_dispatch_at=dispatching.database_now()
+    )
     claim(running)
-    sent = {row.pk for row in resending.hand_over_again()}
+    sent = {row.pk for row in resending.dispatch_again()}
     assert sent == {job.pk for job in [*jobs[1:4], behind_it[0]]}
 
 
 def test_clock_of_the_database_counts(monkeypatch):
-    """A server whose clock is behind does not have its jobs handed over again at once."""
+    """A server whose clock is behind does not have its jobs dispatched again at once."""
     clock.advance(timedelta(hours=1))
     job = enqueue()
-    assert resending.hand_over_again() == []
+    assert resending.dispatch_again() == []
     clock.advance(timedelta(seconds=10.5))
-    assert [row.pk for row in resending.hand_over_again()] == [job.pk]
+    assert [row.pk for row in resending.dispatch_again()] == [job.pk]
 
 
-def test_job_that_was_handed_over_late_is_not_overtaken(monkeypatch):
+def test_job_that_was_dispatched_late_is_not_overtaken(monkeypatch):
     """A job for later, or of a retry, was enqueued before the jobs that the engine runs now."""
     monkeypatch.setattr(resending, "MAX_JOBS_BEHIND_OTHERS", 0)
-    enqueue(run_after=lane_changes.database_now() + timedelta(seconds=60))
+    enqueue(run_after=dispatching.database_now() + timedelta(seconds=60))
     clock.advance(timedelta(seconds=61))
-    (late,) = lane_changes.hand_over_due_jobs()
+    (late,) = dispatching.dispatch_due_jobs()
     make_older(late, 61)
     claim(enqueue())
     clock.advance(timedelta(seconds=11))
-    assert resending.hand_over_again() == []
+    assert resending.dispatch_again() == []
 
 
 def test_job_that_a_lower_priority_overtook_is_lost(monkeypatch):
@@ -145,11 +145,11 @@ def test_job_that_a_lower_priority_overtook_is_lost(monkeypatch):
     clock.advance(timedelta(seconds=6))
     claim(enqueue(priority=6))
     clock.advance(timedelta(seconds=5))
-    assert resending.hand_over_again() == []
+    assert resending.dispatch_again() == []
     clock.advance(timedelta(seconds=10))
     claim(enqueue(priority=5))
     clock.advance(timedelta(seconds=10))
-    assert [row.pk for row in resending.hand_over_again()] == [job.pk]
+    assert [row.pk for row in resending.dispatch_again()] == [job.pk]
 
 
 def test_job_that_was_overtaken_beside_a_long_one_is_lost(monkeypatch):
@@ -160,7 +160,7 @@ def test_job_that_was_overtaken_beside_a_long_one_is_lost(monkeypatch):
     clock.advance(timedelta(seconds=6))
     claim(enqueue())
     clock.advance(timedelta(seconds=5))
-    assert [row.pk for row in resending.hand_over_again()] == [job.pk]
+    assert [row.pk for row in resending.dispatch_again()] == [job.pk]
 
 
 def test_engine_is_not_overtaken_by_another_one(other_engine, monkeypatch):
@@ -170,5 +170,5 @@ def test_engine_is_not_overtaken_by_another_one(other_engine, monkeypatch):
     clock.advance(timedelta(seconds=6))
     claim(enqueue(backend="other"))
     clock.advance(timedelta(seconds=5))
-    assert resending.hand_over_again() == []
-    assert lane_of(job) == "handed"
+    assert resending.dispatch_again() == []
+    assert executor_of(job) == "handed"

@@ -32,7 +32,7 @@ CONVERGENCE_SECONDS = 60
 @pytest.fixture
 def celery_site(site):
     # Lost ids are given again sooner, so that more rounds fit into an hour.
-    celery_site = CelerySite(site, "celery", hand_over_seconds=1.5)
+    celery_site = CelerySite(site, "celery", dispatch_seconds=1.5)
     yield celery_site
     celery_site.close()
 

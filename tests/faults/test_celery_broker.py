@@ -79,21 +79,21 @@ def test_jobs_of_an_outage_run_after_it(celery_site, fault):
 @pytest.mark.timeout(300)
 def test_attempts_during_an_outage_do_not_count(site):
     """Redis is away for the server and the workers. Its jobs do not wait longer after a longer outage."""
-    celery_site = CelerySite(site, "celery-outage", hand_over_seconds=None if ROUNDS else 0.5)
+    celery_site = CelerySite(site, "celery-outage", dispatch_seconds=None if ROUNDS else 0.5)
     try:
         site.start_web()
         celery_site.start_pools()
         celery_site.wait_until_all_done([enqueue(site) for _ in range(3)])
         celery_site.redis.kill()
         ids = enqueue_for(site, AWAY_SECONDS)
-        handovers = [row["handovers"] for row in celery_site.driver.call("rows", ids=ids)]
+        dispatch_count = [row["dispatch_count"] for row in celery_site.driver.call("rows", ids=ids)]
         celery_site.redis.start()
         restored = time.monotonic()
         celery_site.wait_until_done()
         print(f"{len(ids)} jobs of {AWAY_SECONDS} s: all done {time.monotonic() - restored:.1f} s later")
         celery_site.assert_invariants()
         # One that is being tried when the rows are read.
-        assert max(handovers) <= 1, handovers
+        assert max(dispatch_count) <= 1, dispatch_count
     finally:
         celery_site.close()
 
@@ -107,10 +107,10 @@ def test_cancellations_of_an_outage_keep_no_job_from_running(celery_site):
     driver.call("cancel", id=id)
     celery_site.proxy.restore()
 
-    def is_handed_over_by_driver():
+    def is_dispatched_by_driver():
         (other,) = driver.call("enqueue", task="run_async", args=[0])
         celery_site.wait_until_all_done([other])
         (row,) = driver.call("rows", ids=[other])
-        return row["handovers"] == 1
+        return row["dispatch_count"] == 1
 
-    wait_until(is_handed_over_by_driver, what="the driver to reach the broker again")
+    wait_until(is_dispatched_by_driver, what="the driver to reach the broker again")

@@ -107,7 +107,7 @@ def test_clients_are_told_once_and_in_order(deployment):
         "SELECT count(*), count(DISTINCT job), sum(handovers), max(attempt) "
         "FROM notifications_notification JOIN notifications_job ON notifications_job.id = job"
     )
-    print(f"Handovers: {totals[0][2]}, attempts at most: {totals[0][3]}")
+    print(f"Dispatches: {totals[0][2]}, attempts at most: {totals[0][3]}")
     assert totals[0][:2] == (count, count)
     assert totals[0][3] == 1
     for driver in drivers:

@@ -167,4 +167,4 @@ def test_ids_are_sent_before_a_command_ends(make_site):
     )
     wait_until(lambda: [job.state for job in celery_site.jobs()] == ["succeeded"], what="the job to end")
     (job,) = celery_site.jobs()
-    assert row(celery_site, job.id)["handovers"] == 1
+    assert row(celery_site, job.id)["dispatch_count"] == 1

@@ -31,7 +31,7 @@ def test_task_that_ends_its_process(engine, task):
         assert (killer.task, killer.attempt, json.loads(killer.error)["type"]) == (task, 3, "worker-lost")
         assert kills == 3
         assert {job.attempt for job in ended if job.task == "work"} <= {1, 2}
-    assert "Running a suspect job apart from others" in engine.site.log()
+    assert "Running a quarantined job apart from others" in engine.site.log()
     engine.assert_invariants()
 
 

@@ -37,7 +37,7 @@ def with_engine(settings):
     backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
     engine = {"OPTIONS": {"engine": "tests.engines.recording_engine"}}
     settings.TASKS = {"default": backend | engine, "builtin": backend}
-    recording_engine.handed.clear()
+    recording_engine.dispatched.clear()
     recording_engine.revoked.clear()
     return recording_engine
 

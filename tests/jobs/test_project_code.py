@@ -1,7 +1,7 @@
-"""Code of the project runs on no thread that claims, records, numbers, pushes, authenticates or hands over.
+"""Code of the project runs on no thread that claims, records, numbers, pushes, authenticates or dispatches.
 
 Receivers, functions of policies and authentication backends note the thread that they are called on, while a worker,
-a hub and a handover loop live through every kind of event.
+a hub and a dispatch_loop loop live through every kind of event.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
-from notifications.engines import handover
+from notifications.engines import dispatch_loop
 from notifications.jobs.transitions import manual
 from notifications.models import Alert, Job, Notification, Schedule, Tick
 from notifications.operations.announcing import announcer
@@ -33,7 +33,7 @@ PROTECTED = (
     "notifications-auth",
     "notifications-lease",
     "notifications-doorbell",
-    "handover under test",
+    "dispatch under test",
 )
 calls = set()
 
@@ -141,7 +141,7 @@ def begin_alert():
         task_path="tests.jobs.tasks.noop",
         backend="default",
         queue_name="elsewhere",
-        lane="suspect",
+        executor="suspect",
         title="Waits",
         created_at=timezone.now(),
         queued_at=timezone.now() - timedelta(hours=1),
@@ -212,11 +212,11 @@ def test_server_process(project):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_handover(project, with_engine):
-    """A server process that hands jobs over enqueues those of schedules, and announces their problems."""
+def test_dispatch_loop(project, with_engine):
+    """A server process that dispatches jobs enqueues those of schedules, and announces their problems."""
     _, owner = project
-    loop = handover.HandoverLoop()
-    thread = threading.Thread(target=loop.run, name="handover under test")
+    loop = dispatch_loop.DispatchLoop()
+    thread = threading.Thread(target=loop.run, name="dispatch under test")
     thread.start()
     try:
         wait_until(lambda: "missing has failed" in titles(owner), what="the announcement")

@@ -180,7 +180,7 @@ def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far)
 def test_times_of_observed_jobs(far, values, column):
     """The message would not be looked for, and an open batch not end."""
     id = tasks.noop.enqueue().id
-    Job.objects.filter(id=id).update(lane="observed", **{column: far}, **values)
+    Job.objects.filter(id=id).update(executor="observed", **{column: far}, **values)
     assert_corrected(Job, column, id=id)
 
 
@@ -188,7 +188,7 @@ def test_check_of_an_observed_job_for_later(far):
     """It is looked for after its time."""
     id = tasks.noop.enqueue().id
     later = {"run_after": far, "check_at": far + timedelta(seconds=20)}
-    Job.objects.filter(id=id).update(lane="observed", **later)
+    Job.objects.filter(id=id).update(executor="observed", **later)
     stored_times.correct_wrong_times()
     assert database.check_stored_times().state == "ok"
     assert Job.objects.values(*later).get() == later
@@ -219,14 +219,14 @@ def test_archived_notification(far, user):
 
 
 @pytest.mark.parametrize(
-    "values", [{"lane": "handed"}, {"lane": "isolated"}, {"lane": "isolated", "attempt": 2}]
+    "values", [{"executor": "handed"}, {"executor": "isolated"}, {"executor": "isolated", "attempt": 2}]
 )
-def test_next_hand_over_of_a_job(far, values):
+def test_next_dispatch_of_a_job(far, values):
     """Its id would not be sent again. A job that was tried again keeps the time of that."""
-    handed = tasks.noop.enqueue().id
+    dispatched = tasks.noop.enqueue().id
     run_after = timezone.now() if "attempt" in values else None
-    Job.objects.filter(id=handed).update(hand_over_at=far, run_after=run_after, **values)
-    assert_corrected(Job, "hand_over_at", id=handed)
+    Job.objects.filter(id=dispatched).update(next_dispatch_at=far, run_after=run_after, **values)
+    assert_corrected(Job, "next_dispatch_at", id=dispatched)
 
 
 def test_next_tick_of_a_schedule(schedules):  # noqa: F811

@@ -41,10 +41,10 @@ def test_with_a_process(job, engine_process):
     assert unserved() == []
 
 
-@pytest.mark.parametrize("lane", ["engine", "handed"])
-def test_jobs_in_both_lanes_are_found(job, lane):
-    """Those that wait to be handed over and those that were."""
-    Job.objects.update(lane=lane)
+@pytest.mark.parametrize("executor", ["engine", "handed"])
+def test_jobs_in_both_executors_are_found(job, executor):
+    """Those that wait to be dispatched and those that were."""
+    Job.objects.update(executor=executor)
     assert [found.pk for found in unserved()] == [job.pk]
 
 
@@ -99,7 +99,7 @@ def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, fo
 
 
 @pytest.mark.parametrize(
-    ("handovers", "load", "running", "found"),
+    ("dispatch_count", "load", "running", "found"),
     [
         (1, 0, None, []),  # the first id may be lost
         (2, 0, None, ["reports"]),
@@ -109,12 +109,12 @@ def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, fo
     ],
 )
 def test_queue_that_no_process_seems_to_take(
-    job, idle_engine, engine_process, handovers, load, running, found
+    job, idle_engine, engine_process, dispatch_count, load, running, found
 ):
-    """Where the engine does not know it: by jobs that were handed over in vain, and jobs that run."""
+    """Where the engine does not know it: by jobs that were dispatched in vain, and jobs that run."""
     engine_process(load=load)
-    Job.objects.update(handovers=handovers)
+    Job.objects.update(dispatch_count=dispatch_count)
     if running:
         id = tasks.noop.using(queue_name=running).enqueue().id
-        Job.objects.filter(id=id).update(state="running", lane="engine", attempt=1)
+        Job.objects.filter(id=id).update(state="running", executor="engine", attempt=1)
     assert unserved_engines.untaken_queues(idle_engine, timezone.now()) == found

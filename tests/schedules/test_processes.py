@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from notifications.compat import task_enqueued
-from notifications.engines import handover
+from notifications.engines import dispatch_loop
 from notifications.models import Tick
 from notifications.schedules import runs, ticks
 from notifications.schedules.declarations import declared_schedules
@@ -39,8 +39,8 @@ def test_worker(each_second, start_worker):
 
 
 def test_server_process_with_an_engine(each_second, with_engine):
-    """No worker lives here; the process that hands jobs over to the engine enqueues them."""
-    loop = handover.HandoverLoop()
+    """No worker lives here; the process that dispatches jobs to the engine enqueues them."""
+    loop = dispatch_loop.DispatchLoop()
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:
@@ -53,7 +53,7 @@ def test_server_process_with_an_engine(each_second, with_engine):
 
 def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeypatch):
     """Its thread begins anew after an error that is no Exception, with new threads for code of the project."""
-    maintain, failed = handover.HandoverLoop._maintain, []
+    maintain, failed = dispatch_loop.DispatchLoop._maintain, []
 
     def fail_once(self):
         maintain(self)
@@ -61,8 +61,8 @@ def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeyp
             failed.append(Tick.objects.count())
             raise SystemExit
 
-    monkeypatch.setattr(handover.HandoverLoop, "_maintain", fail_once)
-    loop = handover.HandoverLoop()
+    monkeypatch.setattr(dispatch_loop.DispatchLoop, "_maintain", fail_once)
+    loop = dispatch_loop.DispatchLoop()
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:

@@ -111,7 +111,7 @@ def retry_by_hand(worker):
 
 def make_observed(**fields):
     now = timezone.now()
-    fields = {"queue_name": "celery", "backend": "celery", "lane": "observed", "title": "x"} | fields
+    fields = {"queue_name": "celery", "backend": "celery", "executor": "observed", "title": "x"} | fields
     return Job(task_path="shop.tasks.add", created_at=now, queued_at=now, **fields)
 
 

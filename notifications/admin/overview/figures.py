@@ -17,7 +17,7 @@ from notifications.compat import task_backends
 from notifications.db.clock import estimated_database_now
 from notifications.db.transactions import database
 from notifications.engines import label_of
-from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Alert, Schedule, ServerProcess
 from notifications.operations.alerts.episodes import open_alerts

@@ -62,7 +62,7 @@ def start_reading() -> None:
 
 
 def note(id: str, outcome: Outcome) -> bool:
-    """Hand over how a task has ended. Return False if the main process would not know it, or is this process."""
+    """Send how a task has ended to the main process. Return False if that would not know it, or is this process."""
     if _pipe is None or os.getpid() == _main_pid:
         return False
     if outcome.state == Job.State.SUCCEEDED:

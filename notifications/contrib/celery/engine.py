@@ -37,7 +37,7 @@ MAX_CELERY_PRIORITY = 9
 
 
 class CeleryEngine(Engine):
-    """Hands jobs over to Celery."""
+    """Dispatches jobs to Celery."""
 
     def __init__(self, alias: str, name: str) -> None:
         super().__init__(alias, name)

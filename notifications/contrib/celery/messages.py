@@ -20,7 +20,7 @@ from notifications.contrib.celery.connections import broker_name
 from notifications.contrib.celery.headers import JobHeader
 from notifications.contrib.celery.publishing import OPEN_SECONDS
 from notifications.db import bulk
-from notifications.jobs.claiming.lanes import EAGER_QUEUE
+from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.observations import Observation, TaskCall, label_of
 from notifications.jobs.enqueueing.owners import owner_key
@@ -108,7 +108,7 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
         kwargs="{}",
         backend="",
         queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
-        lane="observed",
+        executor="observed",
         run_after=message.eta if message.eta and message.eta > now else None,
         max_attempts=max_attempts_of(app, message.name),
         broker=broker_name(app),
@@ -134,7 +134,7 @@ def build_batch(message: Message, observation: Observation) -> Job:
         kwargs=json.dumps({"notify": True}),
         backend="",
         queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
-        lane=Job.Lane.OBSERVED,
+        executor=Job.Executor.OBSERVED,
         open_until=times.now() + timedelta(seconds=OPEN_SECONDS),
         title=validators.shortened(label_of(message.name), validators.MAX_TITLE_LENGTH),
         url=url,

@@ -42,7 +42,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.engines.observed import changes
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.lanes import EAGER_QUEUE
+from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
@@ -283,7 +283,7 @@ class Reconciler:
 
 def _running() -> Any:
     """Return a query of the running jobs, without batches, which have no worker."""
-    rows = Job.objects.using(database()).filter(lane=Job.Lane.OBSERVED, state=Job.State.RUNNING)
+    rows = Job.objects.using(database()).filter(executor=Job.Executor.OBSERVED, state=Job.State.RUNNING)
     return rows.filter(worker__isnull=False)
 
 

@@ -97,7 +97,9 @@ def store_progress() -> None:
     A process stores the progress of a batch once in a while as its jobs end, so that which follows the last of them
     soon after the one before is not stored. The main processes of Celery's workers call this every few seconds.
     """
-    batches = batch_completion.running_batches().filter(lane=Job.Lane.OBSERVED).order_by("worker", "id")
+    batches = (
+        batch_completion.running_batches().filter(executor=Job.Executor.OBSERVED).order_by("worker", "id")
+    )
     stored = dict(batches.values_list("id", "progress_current")[:MAX_BATCHES_PER_ROUND])
     if not stored:
         return
@@ -109,7 +111,7 @@ def store_progress() -> None:
 
 def _lock(id: UUID) -> Any:
     return lock_query(
-        Job.objects.using(database()).filter(id=id, task_path=BATCH, lane=Job.Lane.OBSERVED),
+        Job.objects.using(database()).filter(id=id, task_path=BATCH, executor=Job.Executor.OBSERVED),
         skip_locked=False,
     )
 

@@ -27,7 +27,7 @@ from notifications.models import Job
 from notifications.states import ACTIVE
 from notifications.statistics.recording import StatisticsBuffer
 
-LANE = Job.Lane.OBSERVED
+EXECUTOR = Job.Executor.OBSERVED
 #: Jobs that one query reads by their ids.
 MAX_JOBS_PER_QUERY = 500
 
@@ -94,7 +94,7 @@ def take_overdue(
     """
 
     def write() -> list[Job]:
-        rows = Job.objects.using(database()).filter(lane=LANE, state=Job.State.QUEUED)
+        rows = Job.objects.using(database()).filter(executor=EXECUTOR, state=Job.State.QUEUED)
         rows = rows.exclude(broker__in=list(other_brokers))
         due = list(lock_query(rows.filter(check_at__lt=now).order_by("check_at", "id"))[:limit])
         conditional_update("check_at=%s", [((check_at,), job) for job in due], state="queued")
@@ -128,7 +128,9 @@ def read_many(ids: Sequence[UUID]) -> list[Job]:
     """Return those of these jobs of observed tasks that are not done, or have failed by a guess."""
     found: list[Job] = []
     for start in range(0, len(ids), MAX_JOBS_PER_QUERY):
-        rows = Job.objects.using(database()).filter(id__in=ids[start : start + MAX_JOBS_PER_QUERY], lane=LANE)
+        rows = Job.objects.using(database()).filter(
+            id__in=ids[start : start + MAX_JOBS_PER_QUERY], executor=EXECUTOR
+        )
         rows = rows.filter(state__in=(*ACTIVE, Job.State.FAILED)).exclude(task_path=BATCH)
         found += [job for job in rows if not job.done or outcomes.is_guess(job)]
     return found

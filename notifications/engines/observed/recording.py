@@ -220,7 +220,10 @@ def _may_record(attempt: ObservedAttempt, row: Job) -> bool:
         return row.fence == attempt.fence and (not row.done or is_guess)
     # After an outage the start of an attempt may be recorded when its retry runs already.
     is_older = (is_guess or row.state == Job.State.RUNNING) and row.attempt > attempt.number
-    return not ((row.done and not is_guess) or is_older or is_batch(row)) and row.lane == Job.Lane.OBSERVED
+    return (
+        not ((row.done and not is_guess) or is_older or is_batch(row))
+        and row.executor == Job.Executor.OBSERVED
+    )
 
 
 def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome) -> Outcome:

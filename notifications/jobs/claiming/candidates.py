@@ -14,27 +14,29 @@ from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries
 from notifications.jobs.claiming.claim_queries import Query
 from notifications.jobs.claiming.concurrency import RunningLimits, full_queues, select_within_limits
-from notifications.jobs.claiming.lanes import LANES, Lanes
+from notifications.jobs.claiming.executors import WORKER_EXECUTORS, Capacities
 from notifications.jobs.claiming.queues import paused_queues, queue_limits
 from notifications.models import Job
 
 
-def claimable_queues(queues: Sequence[str] = (), lanes: Collection[str] = LANES) -> dict[str, bool]:
-    """Return the queues with jobs that may start, each with whether the first job of a lane has a concurrency key.
+def claimable_queues(
+    queues: Sequence[str] = (), executors: Collection[str] = WORKER_EXECUTORS
+) -> dict[str, bool]:
+    """Return the queues with jobs that may start, each with whether the first job of an executor has a concurrency key.
 
     It takes no lock. ``queues`` are those to look at, all if empty.
     """
-    found = due_queues(queues, lanes)
+    found = due_queues(queues, executors)
     limits = {name: limit for name, limit in queue_limits().items() if name in found}
     for name in full_queues(limits) if limits else ():
         del found[name]
     return found
 
 
-def due_queues(queues: Sequence[str] = (), lanes: Collection[str] = LANES) -> dict[str, bool]:
+def due_queues(queues: Sequence[str] = (), executors: Collection[str] = WORKER_EXECUTORS) -> dict[str, bool]:
     """Return the same as ``claimable_queues``, and queues that have reached their limit."""
     with connection().cursor() as cursor:
-        cursor.execute(*claim_queries.due_queues(list(dict.fromkeys(queues)), lanes))
+        cursor.execute(*claim_queries.due_queues(list(dict.fromkeys(queues)), executors))
         found: dict[str, bool] = {}
         for name, *keys in cursor:
             if keys != [None, None]:
@@ -42,17 +44,17 @@ def due_queues(queues: Sequence[str] = (), lanes: Collection[str] = LANES) -> di
         return found
 
 
-def lock_query_of_all_queues(limit: int, lanes: Lanes) -> Query:
+def lock_query_of_all_queues(limit: int, executors: Capacities) -> Query:
     """Return the query that locks the first jobs on PostgreSQL, or none if some jobs are held back.
 
     Jobs are held back by a paused queue or a queue with a limit. A due job with a ``run_after`` has the same effect.
     """
-    return claim_queries.first_jobs_of_all_queues(limit, lanes, queue_limits())
+    return claim_queries.first_jobs_of_all_queues(limit, executors, queue_limits())
 
 
-def lock_query_of_queues(limit: int, queues: Collection[str], lanes: Lanes) -> Query:
+def lock_query_of_queues(limit: int, queues: Collection[str], executors: Capacities) -> Query:
     """Return the query that locks the first jobs of these queues on PostgreSQL."""
-    return claim_queries.first_jobs_of_queues("id, concurrency_key", limit, queues, lanes)
+    return claim_queries.first_jobs_of_queues("id, concurrency_key", limit, queues, executors)
 
 
 def lock_jobs(
@@ -60,21 +62,26 @@ def lock_jobs(
     limit: int,
     queues: Collection[str],
     among: Q,
-    lanes: Lanes,
+    executors: Capacities,
     limits: RunningLimits,
 ) -> list[Job]:
     """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and age.
 
-    ``lanes`` has how many jobs of each lane may be claimed, none of a lane that is left out. ``among`` is a condition
-    that the jobs must meet. ``limits`` is new, and knows afterwards which jobs another claim kept from being taken.
+    ``executors`` has how many jobs of each executor may be claimed, none of one that is left out. ``among`` is a
+    condition that the jobs must meet. ``limits`` is new, and knows afterwards which jobs another claim kept from being
+    taken.
     """
 
     def find(limits: RunningLimits) -> list[Job]:
         open_queues = [name for name in queues if ("queue", name) not in limits.closed]
-        open_lanes = {lane: most for lane, most in lanes.items() if ("lane", lane) not in limits.closed}
+        open_executors = {
+            executor: most
+            for executor, most in executors.items()
+            if ("executor", executor) not in limits.closed
+        }
         if among:
-            return _lock_among(among, now, limit, open_queues, open_lanes, limits)
-        if not open_queues or not open_lanes:
+            return _lock_among(among, now, limit, open_queues, open_executors, limits)
+        if not open_queues or not open_executors:
             return []
         with connection().cursor() as cursor:
             columns = ", ".join(field.column for field in Job._meta.concrete_fields)
@@ -82,7 +89,7 @@ def lock_jobs(
                 columns,
                 limit,
                 open_queues,
-                open_lanes,
+                open_executors,
                 limits.closed_keys(),
                 limits.max_jobs_per_key,
                 has_held_keys=limits.has_held_keys,
@@ -111,7 +118,7 @@ def has_limited_jobs(jobs: Iterable[Job]) -> bool:
 
 
 def _lock_among(
-    among: Q, now: datetime, limit: int, queues: Sequence[str], lanes: Lanes, limits: RunningLimits
+    among: Q, now: datetime, limit: int, queues: Sequence[str], executors: Capacities, limits: RunningLimits
 ) -> list[Job]:
     # iexact matches none of the indexes of queued jobs: these are found by their ids and batches.
     queued = Job.objects.using(database()).filter(
@@ -121,12 +128,12 @@ def _lock_among(
         concurrency_key__in=limits.closed_keys(), held_key_limit=None
     )
     jobs: list[Job] = []
-    for lane, most in lanes.items():
-        of_lane = queued.filter(lane=lane)
-        ready = of_lane.filter(run_after__isnull=True).order_by("-priority", "id")
-        due_longest = of_lane.filter(run_after__lte=now).order_by("run_after", "id")
+    for executor, most in executors.items():
+        of_executor = queued.filter(executor=executor)
+        ready = of_executor.filter(run_after__isnull=True).order_by("-priority", "id")
+        due_longest = of_executor.filter(run_after__lte=now).order_by("run_after", "id")
         due_ids = list(due_longest.values_list("id", flat=True)[: claim_queries.MAX_DELAYED_SORTED])
-        delayed = of_lane.filter(id__in=due_ids).order_by("-priority", "id")
+        delayed = of_executor.filter(id__in=due_ids).order_by("-priority", "id")
         locked = bulk.read(lock_query(ready)[:most]) + bulk.read(lock_query(delayed)[:most])
         jobs += first_jobs(locked, most)
     return first_jobs(jobs, limit)

@@ -1,13 +1,13 @@
 r"""The SQL that finds the jobs to claim.
 
-A backlog that may not be claimed (a paused or full queue, another worker's queues, a full concurrency key, a lane
+A backlog that may not be claimed (a paused or full queue, another worker's queues, a full concurrency key, an executor
 without free slots) must not be read, however long it is: each ring has each worker look. So each query begins with a
 list of queues or keys, and reads the first rows of each from an index that begins with the same columns.
 ``tests/data/test_plans_of_claims.py`` counts the rows that are read beside a backlog of 10,000.
 
 Partial indexes, each with the queued jobs only::
 
-    notifications_job_ready    (lane, priority DESC, id)        WHERE state = 'queued' AND run_after IS NULL
+    notifications_job_ready    (lane, priority DESC, id)            WHERE state = 'queued' AND run_after IS NULL
     notifications_job_delayed  (run_after, id)                  WHERE state = 'queued' AND run_after IS NOT NULL
     notifications_job_queued   (queue_name, lane, run_after, priority DESC, id)
                                                                 WHERE state LIKE 'queued%'
@@ -39,8 +39,8 @@ of a state would have to maintain its rows.
 Names and keys that have jobs are enumerated by a recursive CTE, one index lookup each ("loose index scan"), until a
 lookup returns NULL. DISTINCT would read the whole index.
 
-Jobs without ``run_after`` are in the order of claiming within (queue, lane, NULL). Jobs with one are in the order of
-``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by priority.
+Jobs without ``run_after`` are in the order of claiming within (queue, executor, NULL). Jobs with one are in the order
+of ``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by priority.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from uuid import UUID
 from notifications.db.clock import database_now_sql
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.lanes import ENGINE, HANDED, Lanes
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, Capacities
 from notifications.states import HOLDING_KEY
 
 #: A query and its parameters.
@@ -76,26 +76,26 @@ _BY_PRIORITY = "ORDER BY priority DESC, id LIMIT"
 _BY_INDEX = "ORDER BY run_after, priority DESC, id LIMIT"
 
 
-def due_queues(queues: Collection[str], lanes: Collection[str]) -> Query:
-    """Return the query for the due jobs of each queue and lane.
+def due_queues(queues: Collection[str], executors: Collection[str]) -> Query:
+    """Return the query for the due jobs of each queue and executor.
 
     Its rows are the name of the queue, the concurrency key of the first job without ``run_after``, and that of the
     first one with. A key is NULL if there is no such job. Without ``queues``, all queues that have jobs are enumerated.
     """
     now, now_param = database_now_sql()
-    first_key = f"SELECT concurrency_key {queued_jobs()} AND queue_name = name AND lane = open_lane"
+    first_key = f"SELECT concurrency_key {queued_jobs()} AND queue_name = name AND lane = open_executor"
     names = _names(queues) if queues else names_of_all_queues()
     sql = f"""
-        WITH RECURSIVE {names}, {values_of_lanes(lanes)}
+        WITH RECURSIVE {names}, {values_of_executors(executors)}
         SELECT name,
             ({first_key} AND run_after IS NULL {_BY_INDEX} 1),
             ({first_key} AND run_after <= {now} {_BY_INDEX} 1)
-        FROM names CROSS JOIN lanes WHERE name NOT IN ({PAUSED_QUEUES})
+        FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
     """
     return sql, [*queues, now_param]
 
 
-def first_jobs_of_all_queues(limit: int, lanes: Lanes, limited_queues: Collection[str]) -> Query:
+def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: Collection[str]) -> Query:
     """Return the query that locks the first jobs of all queues, on PostgreSQL.
 
     It reads the index "ready" whatever the queues are, the fastest way where no job is held back. So it finds nothing
@@ -108,28 +108,27 @@ def first_jobs_of_all_queues(limit: int, lanes: Lanes, limited_queues: Collectio
     """
     params = [now_param]
     if limited_queues:
-        first_job = (
-            f"{queued_jobs()} AND queue_name = name AND lane = open_lane AND run_after IS NULL {_BY_INDEX} 1"
-        )
+        of_name = f"{queued_jobs()} AND queue_name = name AND lane = open_executor"
         condition += f""" AND NOT EXISTS (
-            WITH {values_of_lanes(lanes)}
-            SELECT 1 FROM unnest(%s::text[]) AS name, lanes WHERE (SELECT true {first_job})
+            WITH {values_of_executors(executors)}
+            SELECT 1 FROM unnest(%s::text[]) AS name, executors
+            WHERE (SELECT true {of_name} AND run_after IS NULL {_BY_INDEX} 1)
         )"""
         params.append(list(limited_queues))
-    jobs = f"{_ALL_QUEUED} AND lane = open_lane AND run_after IS NULL"
+    jobs = f"{_ALL_QUEUED} AND lane = open_executor AND run_after IS NULL"
     firsts = f"""
-        SELECT open_lane, first.* FROM lanes, LATERAL (SELECT id, priority {jobs} {_BY_PRIORITY} most) AS first
+        SELECT open_executor, first.* FROM executors, LATERAL (SELECT id, priority {jobs} {_BY_PRIORITY} most) AS first
     """
     best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, condition)
-    most_of_lanes = ", ".join(f"('{lane}', {most})" for lane, most in lanes.items())
-    return f"WITH lanes (open_lane, most) AS (VALUES {most_of_lanes}), {best} {select}", params
+    most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
+    return f"WITH executors (open_executor, most) AS (VALUES {most_of_executors}), {best} {select}", params
 
 
 def first_jobs_of_queues(
     columns: str,
     limit: int,
     queues: Collection[str],
-    lanes: Lanes,
+    executors: Capacities,
     closed_keys: Collection[str] = (),
     jobs_per_key: int = 1,
     *,
@@ -149,60 +148,62 @@ def first_jobs_of_queues(
     ctes = [_names(queues), f"open AS (SELECT name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
     params: list[Any] = [*queues]
     firsts = {}
-    for lane, most in lanes.items():
+    for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
         if closed_keys:
-            ctes += _open_keys(lane, closed_keys, has_held_keys)
+            ctes += _open_keys(executor, closed_keys, has_held_keys)
             params += closed_keys
-            jobs = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key"
+            jobs = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{executor}' AND concurrency_key"
             holds_none = " AND held_key_limit IS NULL" if has_held_keys else ""
-            delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM free_{lane})"
+            free = f"free_{executor}"
+            delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
                 _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
-                _first_of_each(f"free_{lane}", f"{jobs} = key{holds_none}", jobs_per_key, delayed_rows, now),
+                _first_of_each(free, f"{jobs} = key{holds_none}", jobs_per_key, delayed_rows, now),
             ]
             if has_held_keys:
-                resumed = (
-                    f"{queued_jobs('resumed')} AND {_HOLDS_KEY} AND queue_name = name AND lane = '{lane}'"
-                )
+                resumed = f"{queued_jobs('resumed')} AND {_HOLDS_KEY} AND queue_name = name"
+                resumed += f" AND lane = '{executor}'"
                 parts.append(_first_of_each("open", resumed, rows, MAX_DELAYED_SORTED, now))
         else:
-            jobs = f"{queued_jobs()} AND queue_name = name AND lane = '{lane}'"
+            jobs = f"{queued_jobs()} AND queue_name = name AND lane = '{executor}'"
             parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
-        found = " UNION ALL ".join(parts)
-        ctes.append(f"found_{lane} AS (SELECT id, priority FROM ({found}) AS found {_BY_PRIORITY} {rows})")
+        found = f"SELECT id, priority FROM ({' UNION ALL '.join(parts)}) AS found {_BY_PRIORITY} {rows}"
+        ctes.append(f"found_{executor} AS ({found})")
         params += [now_param] * len(parts)
-        firsts[lane] = f"SELECT id, priority FROM found_{lane} {_BY_PRIORITY} {most}"
+        firsts[executor] = f"SELECT id, priority FROM found_{executor} {_BY_PRIORITY} {most}"
     if not is_postgresql:
-        of_all_lanes = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
+        of_all_executors = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
         sql = f"""
             WITH RECURSIVE {", ".join(ctes)}
             SELECT {columns} FROM notifications_job
-            WHERE id IN (SELECT id FROM ({of_all_lanes}) {_BY_PRIORITY} {limit})
+            WHERE id IN (SELECT id FROM ({of_all_executors}) {_BY_PRIORITY} {limit})
         """
         return sql, params
     # = ANY(ARRAY(...)) looks up each id. A join or IN would be planned by estimates, which may prefer a scan of the
     # table. The conditions are repeated here because FOR UPDATE evaluates them again, and not the CTEs, for a row that
     # another transaction changed after the snapshot of this statement.
-    of_lanes = " UNION ALL ".join(f"SELECT '{lane}' AS found_lane, id FROM found_{lane}" for lane in lanes)
-    jobs_of_lane = f"""FROM notifications_job
-        WHERE id = ANY(ARRAY(SELECT id FROM ({of_lanes}) AS found WHERE found_lane = open_lane))
+    of_executors = " UNION ALL ".join(
+        f"SELECT '{each}' AS found_executor, id FROM found_{each}" for each in firsts
+    )
+    jobs_of_executor = f"""FROM notifications_job
+        WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE found_executor = open_executor))
             AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
     params.append(now_param)
-    first_of_lanes = " UNION ALL ".join(
-        f"SELECT '{lane}' AS open_lane, * FROM ({first}) AS first" for lane, first in firsts.items()
+    first_of_executors = " UNION ALL ".join(
+        f"SELECT '{each}' AS open_executor, * FROM ({first}) AS first" for each, first in firsts.items()
     )
-    best, select = _lock_first(columns, limit, jobs_of_lane, first_of_lanes)
+    best, select = _lock_first(columns, limit, jobs_of_executor, first_of_executors)
     return f"WITH RECURSIVE {', '.join(ctes)}, {best} {select}", params
 
 
-def handed_jobs(ids: Collection[UUID]) -> Query:
+def dispatched_jobs(ids: Collection[UUID]) -> Query:
     """Return the query, for PostgreSQL, that locks those of these jobs that an engine may run now, none quarantined."""
     now, now_param = database_now_sql()
     # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
     sql = f"""
         SELECT id, concurrency_key FROM notifications_job
-        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{HANDED}')
+        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{DISPATCHED}')
             AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({PAUSED_QUEUES})
         ORDER BY id{lock_sql()}"""
     return sql, [list(ids), now_param]
@@ -228,25 +229,25 @@ def limited_running_jobs(limited_queues: Collection[str], keys: Collection[str])
     return sql, [*limited_queues, *keys]
 
 
-def limited_handed_jobs(
+def limited_dispatched_jobs(
     queues: Collection[str], limited_queues: Collection[str], fresh_since: Any, limit: int
 ) -> Query:
-    """Return the query for handed jobs: those of ``queues`` with a concurrency key, and all of ``limited_queues``.
+    """Return the query for dispatched jobs: those of ``queues`` with a concurrency key, and all of ``limited_queues``.
 
-    Its rows, at most ``limit``, are key, queue, task path, backend, and whether the job was handed over after
+    Its rows, at most ``limit``, are key, queue, task path, backend, and whether the job was dispatched after
     ``fresh_since``, which is a time as the database takes it.
     """
     columns = "SELECT concurrency_key, queue_name, task_path, backend, handed_over_at > %s"
     of_queues = "{} AND queue_name IN ({}) AND lane = 'handed'"
 
-    def handed(index: str, names: Collection[str]) -> str:
+    def dispatched(index: str, names: Collection[str]) -> str:
         return of_queues.format(queued_jobs(index), _placeholders(names))
 
     # Those that hold their keys are counted as such.
-    sql = f"{columns} {handed('keyed', queues)} AND concurrency_key > '' AND held_key_limit IS NULL"
+    sql = f"{columns} {dispatched('keyed', queues)} AND concurrency_key > '' AND held_key_limit IS NULL"
     params = [fresh_since, *queues]
     if limited_queues:
-        sql += f" UNION ALL {columns} {handed('queued', limited_queues)} AND concurrency_key = ''"
+        sql += f" UNION ALL {columns} {dispatched('queued', limited_queues)} AND concurrency_key = ''"
         params += [fresh_since, *limited_queues]
     return f"{sql} LIMIT {limit}", params
 
@@ -271,23 +272,23 @@ def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, n
 
 
 def _lock_first(columns: str, limit: int, jobs: str, firsts: str, condition: str = "true") -> tuple[str, str]:
-    """Return a CTE, and the query after it that locks the first jobs over all lanes on PostgreSQL.
+    """Return a CTE, and the query after it that locks the first jobs over all executors on PostgreSQL.
 
-    The CTE decides without locks how many jobs of each lane are among the first, so that no row is locked that is not
-    claimed: other workers would skip it.
+    The CTE decides without locks how many jobs of each executor are among the first, so that no row is locked that is
+    not claimed: other workers would skip it.
 
     ``jobs``
-        FROM and WHERE of the jobs of the lane ``open_lane``.
+        FROM and WHERE of the jobs of the executor ``open_executor``.
     ``firsts``
-        The query for the first jobs of each lane, without a lock: lane, id and priority.
+        The query for the first jobs of each executor, without a lock: executor, id and priority.
     """
-    # One subquery for all lanes, because each reference to the table of jobs, with its many partial indexes, takes
-    # 0.07 ms to plan. With a subquery for each lane planning took 0.63 of the 0.98 ms of a claim, now 0.34 of 0.64.
+    # One subquery for all executors, because each reference to the table of jobs, with its many partial indexes, takes
+    # 0.07 ms to plan. With a subquery for each executor planning took 0.63 of the 0.98 ms of a claim, now 0.34 of 0.64.
     # MATERIALIZED: the CTE is evaluated once, and before the query around it.
     best = f"""best AS MATERIALIZED (
-        SELECT open_lane, count(*) AS share
-        FROM (SELECT open_lane FROM ({firsts}) AS firsts WHERE {condition} {_BY_PRIORITY} {limit}) AS best
-        GROUP BY open_lane
+        SELECT open_executor, count(*) AS share
+        FROM (SELECT open_executor FROM ({firsts}) AS firsts WHERE {condition} {_BY_PRIORITY} {limit}) AS best
+        GROUP BY open_executor
     )"""
     locked = f"SELECT {columns} {jobs} {_BY_PRIORITY} share{lock_sql()}"
     # The outer LIMIT changes no result. It tells the planner of the UPDATE around this query how few rows there are.
@@ -308,28 +309,28 @@ def names_of_all_queues() -> str:
     )"""
 
 
-def _open_keys(lane: str, closed_keys: Collection[str], has_held_keys: bool) -> list[str]:
-    """Return two CTEs: the concurrency keys of the lane's jobs in the open queues, and those that are not closed."""
-    next_key = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key > key"
+def _open_keys(each: str, closed_keys: Collection[str], has_held_keys: bool) -> list[str]:
+    """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and the open ones."""
+    next_key = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{each}' AND concurrency_key > key"
     is_open = f"key <> '' AND key NOT IN ({_placeholders(closed_keys)})"
     if has_held_keys:
         # With the limits at the time when the jobs were suspended; the claim compares those of the policies.
         counts = f"SELECT count(*) >= max(held_key_limit) {_holding_jobs()} = key"
         is_open += f" AND NOT coalesce(({counts}), false)"
     return [
-        f"""keys_{lane} (name, key) AS (
+        f"""keys_{each} (name, key) AS (
             SELECT name, CAST('' AS text) FROM open
             UNION ALL
             SELECT name, CAST((SELECT concurrency_key {next_key} ORDER BY concurrency_key LIMIT 1) AS text)
-            FROM keys_{lane} WHERE key IS NOT NULL
+            FROM keys_{each} WHERE key IS NOT NULL
         )""",
-        f"free_{lane} AS (SELECT * FROM keys_{lane} WHERE {is_open})",
+        f"free_{each} AS (SELECT * FROM keys_{each} WHERE {is_open})",
     ]
 
 
-def values_of_lanes(lanes: Collection[str]) -> str:
-    values = ", ".join(f"('{lane}')" for lane in lanes)
-    return f"lanes (open_lane) AS (VALUES {values})"
+def values_of_executors(executors: Collection[str]) -> str:
+    values = ", ".join(f"('{executor}')" for executor in executors)
+    return f"executors (open_executor) AS (VALUES {values})"
 
 
 def queued_jobs(index: str = "queued") -> str:

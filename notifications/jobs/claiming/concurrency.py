@@ -24,32 +24,35 @@ from notifications.models import Job
 
 #: How often one claim looks for further jobs, in place of those that a limit excludes.
 MAX_PASSES = 10
-#: Seconds for which a job that was handed to an engine counts like a running one although the engine runs nothing of
-#: its queue: a little longer than the first interval after which a lost id is handed over again.
-FRESH_HAND_OVER_SECONDS = 15.0
-#: Handed jobs that are counted at most. Above that too many are handed over, of which the claims refuse some.
-MAX_COUNTED_HANDED_JOBS = 5_000
+#: Seconds for which a job that was dispatched to an engine counts like a running one although the engine runs nothing
+#: of its queue: a little longer than the first interval after which a lost id is dispatched again.
+FRESH_DISPATCH_SECONDS = 15.0
+#: Dispatched jobs that are counted at most. Above that too many are dispatched, of which the claims refuse some.
+MAX_COUNTED_DISPATCHED_JOBS = 5_000
 
-#: What has a limit: ("key", concurrency key), ("queue", name), or within one claim ("lane", name).
+#: What has a limit: ("key", concurrency key), ("queue", name), or within one claim ("executor", name).
 LimitName = tuple[str, str]
 
 
 class RunningLimits:
-    """How many more jobs may be claimed of each queue, key and lane, inside the transaction of one claim.
+    """How many more jobs may be claimed of each queue, key and executor, inside the transaction of one claim.
 
     ``queue_limits``
         How many jobs of a queue may run at once, for the queues with a limit.
-    ``lanes``
-        How many jobs of each lane may be claimed.
-    ``handed_queues``
-        Queues whose jobs that were handed to an engine count like running ones, unless the engine is stalled.
+    ``executors``
+        How many jobs of each executor may be claimed.
+    ``dispatched_queues``
+        Queues whose jobs that were dispatched to an engine count like running ones, unless the engine is stalled.
     """
 
     def __init__(
-        self, queue_limits: dict[str, int], lanes: Mapping[str, int], handed_queues: Collection[str] = ()
+        self,
+        queue_limits: dict[str, int],
+        executors: Mapping[str, int],
+        dispatched_queues: Collection[str] = (),
     ) -> None:
         self.queue_limits = queue_limits
-        self._handed_queues = handed_queues
+        self._dispatched_queues = dispatched_queues
         #: Names of which no more jobs may be claimed: they are at their limit, or another claim holds their lock.
         self.closed: set[LimitName] = set()
         #: The largest limit of the keys that were met so far.
@@ -61,7 +64,9 @@ class RunningLimits:
         self._locked_names: set[LimitName] = set()
         #: Backends and queues of which an engine has jobs for long, and runs none.
         self._stalled: set[tuple[str, str]] = set()
-        self._left: dict[LimitName, int] = {("lane", lane): most for lane, most in lanes.items()}
+        self._left: dict[LimitName, int] = {
+            ("executor", executor): most for executor, most in executors.items()
+        }
         self._has_counted = False
 
     def meet(self, jobs: list[Job]) -> None:
@@ -86,7 +91,7 @@ class RunningLimits:
         return taken
 
     def _take_one(self, job: Job) -> bool:
-        names = [*self._names(job), ("lane", job.lane)]
+        names = [*self._names(job), ("executor", job.executor)]
         if any(name in self.closed for name in names):
             if not self._locked_names.isdisjoint(names):
                 self.locked_ids.add(job.id)
@@ -150,8 +155,8 @@ class RunningLimits:
             cursor.execute(*claim_queries.limited_running_jobs(self.queue_limits, keys))
             counted = cursor.fetchall()
         self.has_held_keys = (None, None, None) in counted
-        if self._handed_queues:
-            counted += self._read_handed()
+        if self._dispatched_queues:
+            counted += self._read_dispatched()
         counts: Counter[LimitName] = Counter()
         paths: dict[LimitName, str] = {}
         for key, queue, path in counted:
@@ -160,16 +165,16 @@ class RunningLimits:
                 paths[name] = path
         return counts, paths
 
-    def _read_handed(self) -> list[tuple[str, str, str]]:
-        """Return key, queue and task path of the handed jobs that count like running ones.
+    def _read_dispatched(self) -> list[tuple[str, str, str]]:
+        """Return key, queue and task path of the dispatched jobs that count like running ones.
 
         An engine that takes no jobs must not keep other engines from running those with the same key or queue. So jobs
-        count if they were handed over a short time ago, or if their engine runs jobs of the queue.
+        count if they were dispatched a short time ago, or if their engine runs jobs of the queue.
         """
         now, db = database_now(), connection()
-        fresh_since = times.to_db(now - timedelta(seconds=FRESH_HAND_OVER_SECONDS), db)
-        query = claim_queries.limited_handed_jobs(
-            self._handed_queues, self.queue_limits, fresh_since, MAX_COUNTED_HANDED_JOBS
+        fresh_since = times.to_db(now - timedelta(seconds=FRESH_DISPATCH_SECONDS), db)
+        query = claim_queries.limited_dispatched_jobs(
+            self._dispatched_queues, self.queue_limits, fresh_since, MAX_COUNTED_DISPATCHED_JOBS
         )
         with db.cursor() as cursor:
             cursor.execute(*query)

@@ -19,7 +19,7 @@ from django.core.signals import setting_changed
 from notifications.compat import signature_of, task_backends
 from notifications.conf import WrongDeclaration, settings
 from notifications.db.threads import NoThread, close_connections, start_thread
-from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, stores_jobs
 from notifications.jobs.results import find_task
 
@@ -47,7 +47,7 @@ SILENT_TASKS = {
 #: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
 RETRY_SECONDS = 30.0
 #: What a job has of its task, whatever the event is.
-_COLUMNS = ("task_path", "backend", "queue_name", "lane", "priority", "max_attempts", "url", "run_after")
+_COLUMNS = ("task_path", "backend", "queue_name", "executor", "priority", "max_attempts", "url", "run_after")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,8 +225,8 @@ def _make_handler(path: str) -> Handler:
             "Write a task with one argument: def tell_crm(event).",
         ) from exc
     options = getattr(task, "options", JobOptions())
-    # As enqueue() validates it. The texts are made for each event. A job with a key is not handed to its engine, whose
-    # time would be read from the database.
+    # As enqueue() validates it. The texts are made for each event. A job with a key is not dispatched to its engine,
+    # whose time would be read from the database.
     sample = JobOptions(title="Title", concurrency_key="key", url=options.url)
     try:
         job = task_backends[task.backend].prepare(_with_options(task, sample), [{}], {})[0]

@@ -23,7 +23,7 @@ from notifications.context import current_execution
 from notifications.db import bulk, project_code
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
 from notifications.jobs import ports, results, signal_queue
-from notifications.jobs.claiming.lanes import HANDED
+from notifications.jobs.claiming.executors import DISPATCHED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.handlers import callbacks
 from notifications.jobs.handlers.declarations import (
@@ -181,11 +181,11 @@ def insert_jobs(jobs: Sequence[Job]) -> None:
 
 
 def wake_workers(jobs: Sequence[Job]) -> None:
-    """Have inserted jobs claimed, or handed to their engine, after the commit, as ``enqueue()`` does."""
+    """Have inserted jobs claimed, or dispatched to their engine, after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
-    streams.ring((), queue=any(job.lane != HANDED for job in jobs))
-    if any(job.lane == HANDED for job in jobs):
+    streams.ring((), queue=any(job.executor != DISPATCHED for job in jobs))
+    if any(job.executor == DISPATCHED for job in jobs):
         ports.engines.send_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))

@@ -208,7 +208,7 @@ def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
     job.progress_current, job.progress_message = job.progress_total, ""
     if job.cancel_requested_at and counts[Job.State.CANCELLED]:
         return outcomes.cancelled(job, policy)
-    if job.lane == Job.Lane.OBSERVED and job.progress_total == 1:
+    if job.executor == Job.Executor.OBSERVED and job.progress_total == 1:
         [member] = Job.objects.using(database()).filter(batch=job.id)[:1]
         return batch_outcomes.of_single_job(job, policy, member)
     return batch_outcomes.of_batch(

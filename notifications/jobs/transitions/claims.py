@@ -18,7 +18,13 @@ from notifications.db.transactions import connection, database, execute_one, ret
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED, HANDED, LANES, Lanes
+from notifications.jobs.claiming.executors import (
+    DISPATCHED,
+    ENGINE,
+    ENGINE_QUARANTINED,
+    WORKER_EXECUTORS,
+    Capacities,
+)
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
@@ -35,10 +41,10 @@ CLAIM_ASSIGNMENTS = (
     "version = version + 1",
     "held_key_limit = NULL",
 )
-#: A job that runs is not in the lane "handed": if it is queued again, it waits to be handed over again.
-HANDED_CLAIM_ASSIGNMENTS = (
+#: A job that runs is not DISPATCHED: if it is queued again, it waits to be dispatched again.
+DISPATCHED_CLAIM_ASSIGNMENTS = (
     *CLAIM_ASSIGNMENTS,
-    f"lane = CASE lane WHEN '{HANDED}' THEN '{ENGINE}' ELSE lane END",
+    f"lane = CASE lane WHEN '{DISPATCHED}' THEN '{ENGINE}' ELSE lane END",
     "hand_over_at = NULL",
 )
 
@@ -50,7 +56,7 @@ def claim_jobs(
     queues: Sequence[str] = (),
     timeouts: Mapping[str, float] | None = None,
     among: Q | None = None,
-    lanes: Lanes | None = None,
+    executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
     """Claim at most ``limit`` jobs that are due, by priority and age.
 
@@ -60,37 +66,37 @@ def claim_jobs(
         Seconds that tasks may take, by their dotted paths, as far as the worker knows them.
     ``among``
         A condition that the jobs must meet.
-    ``lanes``
-        How many jobs of each lane may be claimed; none of a lane that is left out. ``limit`` of each by default.
+    ``executors``
+        How many jobs of each executor may be claimed; none of one that is left out. ``limit`` of each by default.
     """
     timeouts = timeouts or {}
-    if lanes is None:
-        lanes = dict.fromkeys(LANES, limit)
-    lanes = {lane: min(count, limit) for lane, count in lanes.items() if count > 0}
-    if not lanes or limit <= 0:
+    if executors is None:
+        executors = dict.fromkeys(WORKER_EXECUTORS, limit)
+    executors = {executor: min(count, limit) for executor, count in executors.items() if count > 0}
+    if not executors or limit <= 0:
         return []
     can_use_one_statement = among is None and connection().vendor == "postgresql"
     limited = queue_limits().keys()
     if can_use_one_statement and limited.isdisjoint(queues):
         query = (
-            candidates.lock_query_of_queues(limit, queues, lanes)
+            candidates.lock_query_of_queues(limit, queues, executors)
             if queues
-            else candidates.lock_query_of_all_queues(limit, lanes)
+            else candidates.lock_query_of_all_queues(limit, executors)
         )
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
-    claimable = candidates.claimable_queues(queues, lanes)
+    claimable = candidates.claimable_queues(queues, executors)
     if not claimable:
         return []
     can_use_one_statement = (
         can_use_one_statement and not queues and limited.isdisjoint(claimable) and not any(claimable.values())
     )
     if can_use_one_statement:
-        query = candidates.lock_query_of_queues(limit, claimable, lanes)
+        query = candidates.lock_query_of_queues(limit, claimable, executors)
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
     claimed, _ = retrying_atomic(
-        lambda: _lock_and_claim(worker, limit, timeouts, claimable, among or Q(), lanes)
+        lambda: _lock_and_claim(worker, limit, timeouts, claimable, among or Q(), executors)
     )
     return claimed
 
@@ -102,7 +108,7 @@ def make_claims_durable() -> None:
         execute_one("SELECT pg_logical_emit_message(true, 'notifications', '')", ())
 
 
-def claim_handed_jobs(
+def claim_dispatched_jobs(
     worker: UUID,
     ids: Collection[UUID],
     timeouts: Mapping[str, float] | None = None,
@@ -114,7 +120,7 @@ def claim_handed_jobs(
     The others are left out: they run or are done already, their queue is paused or a limit is reached, or they are not
     due. Returns the claimed jobs, and the ids of jobs that another claim kept from being claimed, which was checking
     the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``, ``max_quarantined`` how many jobs of the
-    lane "isolated" may be claimed.
+    quarantined jobs may be claimed.
     """
     timeouts = timeouts or {}
     ids = sorted(set(ids))
@@ -123,9 +129,9 @@ def claim_handed_jobs(
     claimed: list[ClaimedJob] = []
     is_limited = bool(queue_limits())
     if connection().vendor == "postgresql" and not is_limited:
-        query = claim_queries.handed_jobs(ids)
+        query = claim_queries.dispatched_jobs(ids)
         claimed = _claim_in_one_statement(
-            worker, len(ids), timeouts, *query, assignments=HANDED_CLAIM_ASSIGNMENTS, is_durable=True
+            worker, len(ids), timeouts, *query, assignments=DISPATCHED_CLAIM_ASSIGNMENTS, is_durable=True
         )
         claimed_ids = {job.row.id for job in claimed}
         ids = [id for id in ids if id not in claimed_ids]
@@ -134,13 +140,15 @@ def claim_handed_jobs(
         or not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists()
     ):
         return claimed, set()  # the others run or are done: their ids were doubled
-    lanes = {ENGINE: len(ids), HANDED: len(ids), ENGINE_QUARANTINED: max_quarantined}
-    lanes = {lane: count for lane, count in lanes.items() if count > 0}
-    claimable = candidates.claimable_queues((), lanes)
+    executors = {ENGINE: len(ids), DISPATCHED: len(ids), ENGINE_QUARANTINED: max_quarantined}
+    executors = {executor: count for executor, count in executors.items() if count > 0}
+    claimable = candidates.claimable_queues((), executors)
     if not claimable:
         return claimed, set()
     more, locked_ids = retrying_atomic(
-        lambda: _lock_and_claim(worker, len(ids), timeouts, claimable, Q(id__in=ids), lanes, is_handed=True)
+        lambda: _lock_and_claim(
+            worker, len(ids), timeouts, claimable, Q(id__in=ids), executors, is_dispatched=True
+        )
     )
     return claimed + more, locked_ids
 
@@ -151,18 +159,18 @@ def _lock_and_claim(
     timeouts: Mapping[str, float],
     claimable: Mapping[str, bool],
     among: Q,
-    lanes: Lanes,
+    executors: Capacities,
     *,
-    is_handed: bool = False,
+    is_dispatched: bool = False,
 ) -> tuple[list[ClaimedJob], set[UUID]]:
     """Claim jobs in a transaction, and return them, and the ids of those that another claim kept from being claimed."""
     now = database_now()
-    limits = RunningLimits(queue_limits(), lanes)
-    jobs = candidates.lock_jobs(now, limit, claimable, among, lanes, limits)
+    limits = RunningLimits(queue_limits(), executors)
+    jobs = candidates.lock_jobs(now, limit, claimable, among, executors, limits)
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
-        job.lane = ENGINE if is_handed and job.lane == HANDED else job.lane
+        job.executor = ENGINE if is_dispatched and job.executor == DISPATCHED else job.executor
         job.worker = worker
         job.fence += 1
         job.attempt += 1
@@ -178,7 +186,7 @@ def _lock_and_claim(
     update_locked_rows(
         ("worker", "started_at", "deadline"),
         [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
-        assignments=HANDED_CLAIM_ASSIGNMENTS if is_handed else CLAIM_ASSIGNMENTS,
+        assignments=DISPATCHED_CLAIM_ASSIGNMENTS if is_dispatched else CLAIM_ASSIGNMENTS,
         states=(Job.State.QUEUED,),
         fence=lambda job: job.fence - 1,
     )

@@ -62,7 +62,7 @@ def is_claim_valid(row: ClaimRow | None, job: Job) -> bool:
     if row is None or row.state != Job.State.RUNNING or row.fence != job.fence:
         return False
     # SQLite returns the hex digits.
-    return job.lane == Job.Lane.OBSERVED or row.worker in (job.worker, job.worker and job.worker.hex)
+    return job.executor == Job.Executor.OBSERVED or row.worker in (job.worker, job.worker and job.worker.hex)
 
 
 def conditional_update(
@@ -89,7 +89,7 @@ def conditional_update(
 
     is_running = state == Job.State.RUNNING
     is_same = "IS" if db.vendor == "sqlite" else "IS NOT DISTINCT FROM"
-    same_worker = f" AND (worker {is_same} %s OR lane='{Job.Lane.OBSERVED}')" if is_running else ""
+    same_worker = f" AND (worker {is_same} %s OR lane='{Job.Executor.OBSERVED}')" if is_running else ""
     with db.cursor() as cursor:
         cursor.executemany(
             f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'{same_worker}",

@@ -22,7 +22,7 @@ from notifications.db.transactions import (
     on_commit,
 )
 from notifications.jobs import outcomes, ports
-from notifications.jobs.claiming.lanes import HANDED_LANES
+from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS
 from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
@@ -176,11 +176,13 @@ def _cancel_chunk(
     def revoke(ended: Sequence[Outcome]) -> None:
         jobs = [*(outcome.job for outcome in ended), *running]
         if tasks := [
-            job for job in jobs if job.lane == Job.Lane.OBSERVED and not batch_completion.is_batch(job)
+            job
+            for job in jobs
+            if job.executor == Job.Executor.OBSERVED and not batch_completion.is_batch(job)
         ]:
             observations.revoke_tasks(tasks)
-        if handed := [outcome.job for outcome in ended if outcome.job.lane in HANDED_LANES]:
-            ports.engines.revoke(handed)
+        if dispatched := [outcome.job for outcome in ended if outcome.job.executor in DISPATCHED_EXECUTORS]:
+            ports.engines.revoke(dispatched)
 
     ended = end_jobs(
         lock_rows,
@@ -207,7 +209,7 @@ def _is_by_other(job: Job, by: Any) -> bool:
 def _run_now(ids: Sequence[UUID]) -> list[UUID]:
     waiting = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__isnull=False)
     # The time of an observed task is what Celery's message says.
-    waiting = waiting.exclude(lane=Job.Lane.OBSERVED).order_by("id")
+    waiting = waiting.exclude(executor=Job.Executor.OBSERVED).order_by("id")
 
     def write(chunk: list[UUID]) -> list[UUID]:
         limit_lock_wait()

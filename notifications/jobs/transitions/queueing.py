@@ -11,7 +11,7 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.claiming.lanes import HANDED, first_lane
+from notifications.jobs.claiming.executors import DISPATCHED, first_executor
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
 from notifications.jobs.outcomes import Outcome
@@ -37,7 +37,7 @@ def enqueue(job: Job) -> Job:
 
     def insert() -> Job:
         active_limit.insert_within_limit(job)
-        streams.ring([job.user_id], queue=job.lane != HANDED)
+        streams.ring([job.user_id], queue=job.executor != DISPATCHED)
         return job
 
     if job.idempotency_key:
@@ -117,12 +117,12 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.retry_delay or 0)
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a quarantined job ended by itself, so it is not what ends processes.
-        if job.lane != Job.Lane.OBSERVED:
-            job.lane = first_lane(job.task_path, job.backend)
+        if job.executor != Job.Executor.OBSERVED:
+            job.executor = first_executor(job.task_path, job.backend)
     conditional_update(
         "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
         "version=version+1, progress_current=NULL, progress_total=NULL, progress_message=''",
-        [((outcome.job.run_after, outcome.job.lane), outcome.job) for outcome in group],
+        [((outcome.job.run_after, outcome.job.executor), outcome.job) for outcome in group],
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)

@@ -15,7 +15,7 @@ from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.lanes import EAGER_QUEUE, OBSERVED, quarantine_lane
+from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarantine_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
@@ -65,10 +65,12 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         statistics = StatisticsBuffer()
         insert_attempts(((job, None, now) for job in requeued), statistics)
         alive = set(_live_workers(now)) - set(dead_workers)
-        lanes = [job.lane if job.worker in alive else quarantine_lane(job.lane) for job in requeued]
+        executors = [
+            job.executor if job.worker in alive else quarantine_executor(job.executor) for job in requeued
+        ]
         conditional_update(
             "state='queued', lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1",
-            [((lane,), job) for lane, job in zip(lanes, requeued, strict=True)],
+            [((executor,), job) for executor, job in zip(executors, requeued, strict=True)],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))
         statistics.write()
@@ -117,7 +119,7 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
         lost |= ~Q(worker__in=_live_workers(now)) | Q(deadline__lt=now)
     running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
     # Celery may still run the others: see contrib/celery/
-    running = running.exclude(Q(lane=OBSERVED) & ~Q(queue_name=EAGER_QUEUE))
+    running = running.exclude(Q(executor=OBSERVED) & ~Q(queue_name=EAGER_QUEUE))
     # The order of the index of running jobs. For any other order SQLite would read the whole table.
     return running.order_by("worker", "id")
 
@@ -128,7 +130,7 @@ def _live_workers(now: datetime) -> Any:
 
 
 def _has_attempts_left(job: Job) -> bool:
-    is_startable = job.lane != OBSERVED and job.attempt < job.max_attempts
+    is_startable = job.executor != OBSERVED and job.attempt < job.max_attempts
     return is_startable and job.cancel_requested_at is None
 
 

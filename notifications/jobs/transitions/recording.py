@@ -12,7 +12,7 @@ from notifications.db import bulk
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.lanes import OBSERVED
+from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
@@ -205,6 +205,6 @@ def _can_number_in_place(ended: Sequence[Outcome]) -> bool:
     """
     return all(
         (job.fence == 1 and job.worker)
-        or (job.fence == 0 and job.lane != OBSERVED)  # cancelled before its first claim
+        or (job.fence == 0 and job.executor != OBSERVED)  # cancelled before its first claim
         for job in (outcome.job for outcome in ended)
     )

@@ -16,7 +16,7 @@ from notifications.db.transactions import (
     fair_atomic,
     retrying_atomic,
 )
-from notifications.jobs.claiming.lanes import first_lane
+from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion
@@ -56,14 +56,14 @@ def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -
     queued: list[UUID] = []
     for chunk in chunks_of(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
-        rows = rows.exclude(lane=Job.Lane.OBSERVED)  # only Celery can run these
+        rows = rows.exclude(executor=Job.Executor.OBSERVED)  # only Celery can run these
         jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
         if batches := [job for job in jobs if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
             queued += [job.id for job in batches if _retry_batch(job, passes_over_full, from_start)]
         # Reading a policy may import the task's module, so it is done before the transaction.
         tasks = {
-            (path, backend): (policy_at(path).max_attempts, first_lane(path, backend))
+            (path, backend): (policy_at(path).max_attempts, first_executor(path, backend))
             for path, backend in {(job.task_path, job.backend) for job in jobs if job not in batches}
         }
         queued += fair_atomic(
@@ -75,7 +75,7 @@ def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -
 def _queue_again(
     rows: Any, tasks: dict[tuple[str, str], tuple[int, str]], passes_over_full: bool, from_start: bool
 ) -> list[UUID]:
-    """Queue jobs again. ``tasks`` has, by task path and backend, the number of further attempts and the lane."""
+    """Queue jobs again. ``tasks`` has, by task path and backend, the number of further attempts and the executor."""
     limit_lock_wait()
     now = times.to_db(times.now(), connection())
     # Without instances of the model, which take half of the time for which SQLite's lock is held.
@@ -92,10 +92,10 @@ def _queue_again(
         update_locked_rows(
             ("max_attempts", "lane", "queued_at"),
             [
-                ((job.attempt + attempts, lane, now), job)
+                ((job.attempt + attempts, executor, now), job)
                 for job in jobs
                 if job.state == state
-                for attempts, lane in (tasks[job.task_path, job.backend],)
+                for attempts, executor in (tasks[job.task_path, job.backend],)
             ],
             assignments=RETRY_ASSIGNMENTS,
             states=(state,),

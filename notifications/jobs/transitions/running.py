@@ -20,7 +20,7 @@ PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 def read_claims(worker: UUID) -> list[Job]:
     """Return the running jobs of a worker, with the columns on which their changes are conditional."""
     running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    return list(running.only("id", "fence", "state", "worker", "lane", "user"))
+    return list(running.only("id", "fence", "state", "worker", "executor", "user"))
 
 
 def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:

@@ -20,7 +20,7 @@ from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import connection, database, fair_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.lanes import first_lane
+from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.handlers import events
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
@@ -78,7 +78,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         job.state = Job.State.WAITING if is_open else Job.State.QUEUED
         job.waiting = _describe(is_open, job.user_id)
         # The attempt has ended by itself, so it is not what ends processes.
-        job.lane = first_lane(job.task_path, job.backend)
+        job.executor = first_executor(job.task_path, job.backend)
         policy = policy_at(job.task_path)
         holds_key = job.concurrency_key and policy.hold_key_while_waiting
         job.held_key_limit = policy.concurrency if holds_key else None
@@ -94,7 +94,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     conditional_update(
         f"state='waiting', waiting=%s, {changes}",
         [
-            ((o.job.waiting, o.job.lane, o.job.held_key_limit, *progress_of(o.job)), o.job)
+            ((o.job.waiting, o.job.executor, o.job.held_key_limit, *progress_of(o.job)), o.job)
             for o in group
             if o.job.state == Job.State.WAITING
         ],
@@ -107,7 +107,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     ready = [o.job for o in group if o.job.state == Job.State.QUEUED]
     conditional_update(
         f"state='queued', run_after=%s, attempt=attempt-1, {changes}",
-        [((now, job.lane, job.held_key_limit, *progress_of(job)), job) for job in ready],
+        [((now, job.executor, job.held_key_limit, *progress_of(job)), job) for job in ready],
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)

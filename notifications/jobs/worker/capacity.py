@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.claiming.lanes import (
+from notifications.jobs.claiming.executors import (
     ASYNC,
-    LANES,
-    QUARANTINE_LANES,
+    QUARANTINE_EXECUTORS,
     QUARANTINED,
     SYNC,
-    Lanes,
-    lane_at,
+    WORKER_EXECUTORS,
+    Capacities,
+    executor_at,
 )
 from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
@@ -25,14 +25,14 @@ MAX_WAITING_PER_SLOT = 4
 class Executions(dict[Claim, Execution]):
     """What a worker runs, by claim: added and removed on the event loop, read from any thread.
 
-    It counts the jobs of each lane as they come and go. A claim that walked all of them took longer than its
+    It counts the jobs of each executor as they come and go. A claim that walked all of them took longer than its
     transaction: 100,000 jobs that wait 60 s began within 185 s.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._lanes: dict[Claim, list[str]] = {}
-        self._number_of: dict[str, int] = dict.fromkeys(LANES, 0)
+        self._executors: dict[Claim, list[str]] = {}
+        self._number_of: dict[str, int] = dict.fromkeys(WORKER_EXECUTORS, 0)
         self._joining: set[Execution] = set()
 
     def add(self, execution: Execution) -> None:
@@ -40,14 +40,14 @@ class Executions(dict[Claim, Execution]):
         claim = claim_of(execution.job)
         self.remove(claim)
         self[claim] = execution
-        self._lanes[claim] = _lanes_taken_by(execution.job)
-        for lane in self._lanes[claim]:
-            self._number_of[lane] += 1
+        self._executors[claim] = _executors_taken_by(execution.job)
+        for executor in self._executors[claim]:
+            self._number_of[executor] += 1
 
     def remove(self, claim: Claim) -> Execution | None:
         """Remove and return the execution of a claim."""
-        for lane in self._lanes.pop(claim, ()):
-            self._number_of[lane] -= 1
+        for executor in self._executors.pop(claim, ()):
+            self._number_of[executor] -= 1
         return self.pop(claim, None)
 
     def add_joining(self, execution: Execution) -> None:
@@ -73,13 +73,13 @@ class Executions(dict[Claim, Execution]):
         return {id for execution in self.joining() for id in list(execution.joined_jobs.values())}
 
     def count_active(self) -> dict[str, int]:
-        """Return how many tasks of each lane do not wait for other jobs; in the lane ASYNC those of all lanes."""
+        """Return how many tasks of each executor do not wait for other jobs, for ASYNC those of all executors."""
         # First: an execution that ends meanwhile must not be subtracted twice.
         active = {**self._number_of, ASYNC: len(self)}
         for execution in self.joining():
             active[ASYNC] -= 1
-            for lane in _lanes_taken_by(execution.job):
-                active[lane] -= 1
+            for executor in _executors_taken_by(execution.job):
+                active[executor] -= 1
         return active
 
 
@@ -95,7 +95,7 @@ class Capacity:
         self._threads = threads
 
     def free(self) -> dict[str, int]:
-        """Return how many jobs of each lane may be claimed now, without the full lanes."""
+        """Return how many jobs of each executor may be claimed now, without the full executors."""
         active = self._executions.count_active()
         slots = self._slots - active[ASYNC]
         free = {
@@ -103,35 +103,35 @@ class Capacity:
             SYNC: min(slots, self._threads - active[SYNC]),
             QUARANTINED: min(slots, 1 - active[QUARANTINED]),
         }
-        return {lane: count for lane, count in free.items() if count > 0}
+        return {executor: count for executor, count in free.items() if count > 0}
 
     def has_many_waiting(self) -> bool:
         """Return whether so many jobs wait for others that only jobs for which they wait should be claimed."""
         return len(self._executions.joining()) >= MAX_WAITING_PER_SLOT * self._slots
 
 
-def exhausted_lanes(free: Lanes, jobs: Iterable[Job]) -> set[str]:
-    """Return the lanes that are full when these jobs are claimed. More of their jobs may be queued."""
-    return set(LANES) - subtract(free, jobs).keys()
+def exhausted_executors(free: Capacities, jobs: Iterable[Job]) -> set[str]:
+    """Return the executors that are full when these jobs are claimed. More of their jobs may be queued."""
+    return set(WORKER_EXECUTORS) - subtract(free, jobs).keys()
 
 
-def subtract(free: Lanes, jobs: Iterable[Job]) -> dict[str, int]:
-    """Return what is left of ``free`` when these jobs are claimed, without the full lanes."""
+def subtract(free: Capacities, jobs: Iterable[Job]) -> dict[str, int]:
+    """Return what is left of ``free`` when these jobs are claimed, without the full executors."""
     left = dict(free)
     for job in jobs:
-        left[job.lane] -= 1
-        if job.lane != ASYNC:
+        left[job.executor] -= 1
+        if job.executor != ASYNC:
             left[ASYNC] -= 1
     slots = left.get(ASYNC, 0)
-    return {lane: min(count, slots) for lane, count in left.items() if min(count, slots) > 0}
+    return {executor: min(count, slots) for executor, count in left.items() if min(count, slots) > 0}
 
 
-def _lanes_taken_by(job: Job) -> list[str]:
-    """Return the lanes in which a job takes a place, besides its slot."""
-    lanes = [SYNC] if lane_at(job.task_path) == SYNC else []
-    return [*lanes, QUARANTINED] if job.lane in QUARANTINE_LANES else lanes
+def _executors_taken_by(job: Job) -> list[str]:
+    """Return the executors in which a job takes a place, besides its slot."""
+    executors = [SYNC] if executor_at(job.task_path) == SYNC else []
+    return [*executors, QUARANTINED] if job.executor in QUARANTINE_EXECUTORS else executors
 
 
-def lanes_freed_by(job: Job) -> set[str]:
-    """Return the lanes in which the end of a job may make room, besides its slot."""
-    return {job.lane, lane_at(job.task_path)}
+def executors_freed_by(job: Job) -> set[str]:
+    """Return the executors in which the end of a job may make room, besides its slot."""
+    return {job.executor, executor_at(job.task_path)}

@@ -13,13 +13,13 @@ from notifications import spans
 from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
-from notifications.jobs.claiming.lanes import ASYNC, LANES
+from notifications.jobs.claiming.executors import ASYNC, WORKER_EXECUTORS
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import (
     Capacity,
-    exhausted_lanes,
-    lanes_freed_by,
+    executors_freed_by,
+    exhausted_executors,
     subtract,
 )
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
@@ -47,8 +47,8 @@ class ClaimLoop:
         self._start = start
         self._stop = stop
         self._wake = asyncio.Event()
-        #: Lanes that the last claim found full, so that there may be more jobs for them.
-        self._exhausted_lanes: set[str] = set()
+        #: Executors that the last claim found full, so that there may be more jobs for them.
+        self._exhausted_executors: set[str] = set()
         self._last_over_limit_claim = time.monotonic()
         #: When a job was claimed last (monotonic).
         self.last_claim_at = time.monotonic()
@@ -74,8 +74,8 @@ class ClaimLoop:
         if self._task:
             self._task.cancel()
 
-    def free_lanes(self) -> dict[str, int]:
-        """Return how many jobs of each lane may be claimed now, none if only jobs for which others wait may be."""
+    def free_executors(self) -> dict[str, int]:
+        """Return how many jobs of each executor may be claimed now, none if only jobs for which others wait may be."""
         if (
             self._state.is_stopping
             or self._state.is_quiet
@@ -110,9 +110,9 @@ class ClaimLoop:
                 self._stop()
                 return
             many_wait = self._capacity.has_many_waiting()
-            self._exhausted_lanes = set(LANES) if many_wait else exhausted
-            # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the lanes of
-            # the claim before.
+            self._exhausted_executors = set(WORKER_EXECUTORS) if many_wait else exhausted
+            # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the
+            # executors of the claim before.
             if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
                 await loops.wait_for(self._wake, POLL_INTERVAL_SECONDS)
 
@@ -121,16 +121,16 @@ class ClaimLoop:
         self._wake.set()
 
     def slot_freed(self, job: Job) -> None:
-        """Read the queue now if a lane that was full has room again at the end of this job."""
+        """Read the queue now if an executor that was full has room again at the end of this job."""
         is_last = self._state.run_limit.ends_by_itself and not self._state.executions
-        if is_last or self._exhausted_lanes & lanes_freed_by(job):
+        if is_last or self._exhausted_executors & executors_freed_by(job):
             self._wake.set()
 
     def _claim(self) -> tuple[list[ClaimedJob], set[str]]:
-        """Claim jobs for what is free, on the writer's thread; return them, and the lanes that they leave full."""
+        """Claim jobs for what is free, on the writer's thread; return them, and the executors that they leave full."""
         free = self._capacity.free()
         if not free:
-            return [], set(LANES)
+            return [], set(WORKER_EXECUTORS)
         limit = min(free[ASYNC], MAX_CLAIM_BATCH)
         # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
         joined = self._state.executions.joined_jobs()
@@ -143,10 +143,10 @@ class ClaimLoop:
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         if len(jobs) >= limit:
-            return jobs, set(LANES)
-        return jobs, exhausted_lanes(free, [claimed.row for claimed in jobs])
+            return jobs, set(WORKER_EXECUTORS)
+        return jobs, exhausted_executors(free, [claimed.row for claimed in jobs])
 
-    def _claim_among(self, among: Q | None, limit: int, lanes: Mapping[str, int]) -> list[ClaimedJob]:
+    def _claim_among(self, among: Q | None, limit: int, executors: Mapping[str, int]) -> list[ClaimedJob]:
         started = spans.start_time()
         jobs = claims.claim_jobs(
             self._state.worker,
@@ -154,7 +154,7 @@ class ClaimLoop:
             queues=self._state.queues,
             timeouts=self._state.timeouts,
             among=among,
-            lanes=lanes,
+            executors=executors,
         )
         spans.record_claim(started, jobs)
         if jobs:

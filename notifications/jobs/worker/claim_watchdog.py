@@ -55,11 +55,11 @@ class ClaimWatchdog:
 
     async def _check(self) -> None:
         now = time.monotonic()
-        lanes = self._claim_loop.free_lanes()
+        executors = self._claim_loop.free_executors()
         if (
-            not lanes
+            not executors
             or now - self._claim_loop.last_claim_at < STALLED_SECONDS
-            or not await self._are_jobs_ready(lanes)
+            or not await self._are_jobs_ready(executors)
         ):
             self._ready_since = None
             return
@@ -81,9 +81,9 @@ class ClaimWatchdog:
         finally:
             self._claim_loop.restart()
 
-    async def _are_jobs_ready(self, lanes: Mapping[str, int]) -> bool:
+    async def _are_jobs_ready(self, executors: Mapping[str, int]) -> bool:
         # Jobs with a concurrency key may wait for others of their key, as long as these run.
-        queues = await self._call(candidates.claimable_queues, self._queues, tuple(lanes))
+        queues = await self._call(candidates.claimable_queues, self._queues, tuple(executors))
         return not all(queues.values())
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:

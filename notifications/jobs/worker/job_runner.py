@@ -16,7 +16,7 @@ from notifications.context import OnOutput, OnStep
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
-from notifications.jobs.claiming.lanes import QUARANTINE_LANES
+from notifications.jobs.claiming.executors import QUARANTINE_EXECUTORS
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
 from notifications.jobs.worker.execution import Execution
@@ -83,10 +83,10 @@ class JobRunner:
     def start(self, claimed: ClaimedJob) -> None:
         """Begin to execute a job, on the event loop."""
         job = claimed.row
-        if job.lane in QUARANTINE_LANES:
+        if job.executor in QUARANTINE_EXECUTORS:
             logger.warning(
-                "Running a suspect job apart from others: job %s (%s), attempt %d of %d, was running when its worker "
-                "was lost.",
+                "Running a quarantined job apart from others: job %s (%s), attempt %d of %d, was running when its "
+                "worker was lost.",
                 job.id,
                 job.task_path,
                 job.attempt,

@@ -24,9 +24,14 @@ from notifications.jobs.worker.cancel_loop import CancelLoop
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
 from notifications.jobs.worker.claim_loop import ClaimLoop
 from notifications.jobs.worker.claim_watchdog import ClaimWatchdog
+from notifications.jobs.worker.dispatched_jobs import (
+    MAX_CLAIM_WAIT_SECONDS,
+    DispatchedJobEnd,
+    DispatchedJobs,
+    WaitFor,
+)
 from notifications.jobs.worker.drained_queues import DrainedQueues
 from notifications.jobs.worker.execution import Execution
-from notifications.jobs.worker.handed_jobs import MAX_CLAIM_WAIT_SECONDS, HandedJobEnd, HandedJobs, WaitFor
 from notifications.jobs.worker.job_runner import JobRunner
 from notifications.jobs.worker.lease import Lease
 from notifications.jobs.worker.maintenance import Maintenance
@@ -46,8 +51,8 @@ logger = logging.getLogger("notifications.jobs")
 STOP_MARGIN_SECONDS = 2.0
 #: Seconds at a stop in which signals can be sent, at least.
 MIN_SIGNALS_GRACE_SECONDS = 2.0
-#: Seconds between two calls of ``hand_over`` if no ring comes, and at least.
-HAND_OVER_INTERVAL_SECONDS, MIN_HAND_OVER_INTERVAL_SECONDS = 1.0, 0.05
+#: Seconds between two calls of ``dispatch`` if no ring comes, and at least.
+DISPATCH_INTERVAL_SECONDS, MIN_DISPATCH_INTERVAL_SECONDS = 1.0, 0.05
 
 
 class JobWorker:
@@ -64,8 +69,8 @@ class JobWorker:
         When the worker ends by itself; never by default.
     ``engine``
         The name of the engine whose process this is. The worker then runs only the jobs that it is given by
-        ``run_handed_job()``, as many at once as there are callers.
-    ``hand_over``
+        ``run_dispatched_job()``, as many at once as there are callers.
+    ``dispatch``
         Called once a second, and when the queue rings, on the writer's thread, with ``DrainedQueues.take()``.
     ``is_process``
         Whether the process is there for this worker only, and ends if the event loop does not come back.
@@ -83,7 +88,7 @@ class JobWorker:
         concurrency: int | None = None,
         run_limit: RunLimit | None = None,
         engine: str = "",
-        hand_over: Callable[[Mapping[BackendQueue, float]], object] | None = None,
+        dispatch: Callable[[Mapping[BackendQueue, float]], object] | None = None,
         is_process: bool = False,
     ) -> None:
         # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
@@ -105,8 +110,8 @@ class JobWorker:
             run_limit=run_limit or RunLimit(),
         )
         self._listen = listen
-        self._hand_over = hand_over
-        self._hand_over_wake = asyncio.Event()
+        self._dispatch = dispatch
+        self._dispatch_wake = asyncio.Event()
         self._drained_queues = DrainedQueues(concurrency)
         self._is_process = is_process
         self._grace = 0.0
@@ -127,11 +132,11 @@ class JobWorker:
             store_large_output=self._output_loop.store_large_output,
             remove=self._remove,
         )
-        self._claim_loop: ClaimLoop | HandedJobs
+        self._claim_loop: ClaimLoop | DispatchedJobs
         self._claim_watchdog: ClaimWatchdog | None = None
-        self._handed_jobs: HandedJobs | None = None
+        self._dispatched_jobs: DispatchedJobs | None = None
         if engine:
-            self._claim_loop = self._handed_jobs = HandedJobs(state, start=self._job_runner.start)
+            self._claim_loop = self._dispatched_jobs = DispatchedJobs(state, start=self._job_runner.start)
         else:
             self._claim_loop = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
             self._claim_watchdog = ClaimWatchdog(self._claim_loop, queues)
@@ -156,7 +161,7 @@ class JobWorker:
             await self.state.retry_write(maintenance.reap_dead_neighbors)
             if self.state.run_limit.ends_by_itself:
                 # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
-                await self.state.retry_write(ports.lane_changes.move_to_configured_lanes)
+                await self.state.retry_write(ports.dispatching.move_to_configured_executors)
         except (Error, *UNAVAILABLE):  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
@@ -173,7 +178,7 @@ class JobWorker:
                 self._claim_check_loop.run,
                 maintenance.run_duties,
                 maintenance.run_schedules,
-                *([self._hand_over_due] if self._hand_over else []),
+                *([self._dispatch_due] if self._dispatch else []),
                 *([self._claim_watchdog.run] if self._claim_watchdog else []),
             )
         ]
@@ -205,26 +210,26 @@ class JobWorker:
         self.state.is_quiet = request == Worker.Request.QUIET
         self.state.call_in_loop(self._wake)
 
-    def run_handed_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> HandedJobEnd:
-        """Run a job that was handed to this engine, and wait as told; from any thread but the event loop's.
+    def run_dispatched_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> DispatchedJobEnd:
+        """Run a job that was dispatched to this engine, and wait as told; from any thread but the event loop's.
 
         The worker must have been created with ``engine``, and run, or start to run within a short time.
         """
-        assert self._handed_jobs is not None
-        handed_jobs = self._handed_jobs
+        assert self._dispatched_jobs is not None
+        dispatched_jobs = self._dispatched_jobs
         withdraw_at = time.monotonic() + MAX_CLAIM_WAIT_SECONDS
         with self._drained_queues.occupy_slot():
-            future = handed_jobs.add(id, wait_for, self.state.call_in_loop)
+            future = dispatched_jobs.add(id, wait_for, self.state.call_in_loop)
             while True:
                 try:
                     return future.result(timeout=1)
                 except TimeoutError:
                     if time.monotonic() > withdraw_at:  # of no effect on a job that runs
-                        self.state.call_in_loop(lambda: handed_jobs.withdraw(id, future))
+                        self.state.call_in_loop(lambda: dispatched_jobs.withdraw(id, future))
                     if (
                         self.state.loop is None or self.state.loop.is_closed()
                     ):  # it failed, and calls nothing any more
-                        return HandedJobEnd.STOPPED
+                        return DispatchedJobEnd.STOPPED
 
     def _remove(self, claim: Claim) -> None:
         """Free the slot of a claim, on the event loop."""
@@ -232,7 +237,7 @@ class JobWorker:
         self._slot_freed.set()
         if execution:
             self._claim_loop.slot_freed(execution.job)
-            if self._handed_jobs:
+            if self._dispatched_jobs:
                 self._drained_queues.add(execution.job)
 
     def _on_join(self, execution: Execution) -> None:
@@ -243,12 +248,12 @@ class JobWorker:
     def _on_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of an execution, on the event loop."""
         self._record_loop.add(outcome)
-        if self._handed_jobs:
-            self._handed_jobs.ended(outcome.job)
+        if self._dispatched_jobs:
+            self._dispatched_jobs.ended(outcome.job)
 
     def _may_record_later(self, outcome: Outcome) -> bool:
         # The built-in worker's slot is free again when the outcome is stored.
-        return self._handed_jobs is not None and self._handed_jobs.may_record_later(outcome.job)
+        return self._dispatched_jobs is not None and self._dispatched_jobs.may_record_later(outcome.job)
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         """Take a ring of the doorbell, from any thread. Rings of streams do not matter to a worker."""
@@ -257,7 +262,7 @@ class JobWorker:
 
     def _wake(self) -> None:
         self._claim_loop.wake()
-        self._hand_over_wake.set()
+        self._dispatch_wake.set()
         self._cancel_loop.wake()
         self._slot_freed.set()
 
@@ -269,19 +274,17 @@ class JobWorker:
         )
         return self._is_process and not is_job
 
-    async def _hand_over_due(self) -> None:
+    async def _dispatch_due(self) -> None:
         """Hand jobs over to engines, for ever."""
-        assert self._hand_over is not None
+        assert self._dispatch is not None
         while True:
             try:
-                await self.state.writer.run(self._hand_over, self._drained_queues.take())
+                await self.state.writer.run(self._dispatch, self._drained_queues.take())
             except UNAVAILABLE as exc:
-                logger.warning("Could not hand over jobs, which is tried again: %s", exc)
-            await asyncio.sleep(MIN_HAND_OVER_INTERVAL_SECONDS)
-            await loops.wait_for(
-                self._hand_over_wake, HAND_OVER_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
-            )
-            self._hand_over_wake.clear()
+                logger.warning("Could not dispatch jobs, which is tried again: %s", exc)
+            await asyncio.sleep(MIN_DISPATCH_INTERVAL_SECONDS)
+            await loops.wait_for(self._dispatch_wake, DISPATCH_INTERVAL_SECONDS * random.uniform(0.75, 1.25))
+            self._dispatch_wake.clear()
 
     async def _drain(self) -> None:
         """Let running jobs finish within the grace period, cancel the others, and wait until outcomes are recorded."""
@@ -300,11 +303,11 @@ class JobWorker:
         unfinished = (
             [execution.job for execution in self.state.executions.values()] if self.state.is_stopping else []
         )
-        unclaimed = self._handed_jobs.end() if self._handed_jobs else []
+        unclaimed = self._dispatched_jobs.end() if self._dispatched_jobs else []
         try:
             await self.state.writer.run(queueing.release, unfinished)
             if unclaimed:
-                await self.state.writer.run(ports.lane_changes.take_back, unclaimed)
+                await self.state.writer.run(ports.dispatching.take_back, unclaimed)
             await self.state.writer.run(self.lease.end)
         except (Error, *UNAVAILABLE) as exc:
             logger.warning(

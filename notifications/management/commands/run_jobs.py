@@ -131,7 +131,7 @@ class Command(ManagementCommand):
             has_ended.set()
 
     def make_worker(self, queues: list[str], concurrency: int | None, limit: RunLimit) -> JobWorker:
-        from notifications.engines import handover, has_engines
+        from notifications.engines import dispatch_loop, has_engines
         from notifications.jobs.worker.worker import JobWorker
         from notifications.realtime import doorbell
 
@@ -140,7 +140,7 @@ class Command(ManagementCommand):
             queues=queues,
             concurrency=concurrency or settings.CONCURRENCY,
             run_limit=limit,
-            hand_over=handover.run_round if has_engines() else None,
+            dispatch=dispatch_loop.run_round if has_engines() else None,
             is_process=not django_settings.DEBUG,
         )
 

@@ -20,7 +20,7 @@ from notifications.db import keyset
 from notifications.db.clock import database_now
 from notifications.engines import engine_of
 from notifications.engines.interface import Engine
-from notifications.jobs.claiming.lanes import ENGINE, ENGINE_QUARANTINED, HANDED, has_engine
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_QUARANTINED, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.processes import measure_round_trip
@@ -69,21 +69,21 @@ class Ping:
 class Waiting:
     """Jobs of a backend that are queued, in the database and in the engine, and for how long the oldest ones wait."""
 
-    to_be_handed_over: int
-    handed_over: int
+    to_be_dispatched: int
+    dispatched: int
     repeatedly: int
     #: Of both: jobs whose process was lost, of which a process runs one at a time.
     isolated: int
     due: int
-    #: Since the oldest due job was due, and since the oldest job in the engine was handed over.
+    #: Since the oldest due job was due, and since the oldest job in the engine was dispatched.
     oldest_seconds: float
-    oldest_handed_over_seconds: float
+    oldest_dispatched_seconds: float
 
     def __str__(self) -> str:
-        text = f"{self.to_be_handed_over} jobs wait to be handed over, {self.handed_over} are handed over"
+        text = f"{self.to_be_dispatched} jobs wait to be handed over, {self.dispatched} are handed over"
         details = [f"{self.repeatedly} more than once"] if self.repeatedly else []
-        if self.oldest_handed_over_seconds:
-            details.append(f"the first {self.oldest_handed_over_seconds:.0f} s ago")
+        if self.oldest_dispatched_seconds:
+            details.append(f"the first {self.oldest_dispatched_seconds:.0f} s ago")
         if details:
             text += f" ({', '.join(details)})"
         if self.isolated:
@@ -118,13 +118,13 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
     figures: dict[str, Any] = {
         "backend": alias,
         "engine": task_backends.settings[alias]["OPTIONS"]["engine"],
-        "waiting": waiting.to_be_handed_over,
-        "handed_over": waiting.handed_over,
+        "waiting": waiting.to_be_dispatched,
+        "handed_over": waiting.dispatched,
         "handed_over_repeatedly": waiting.repeatedly,
         "isolated": waiting.isolated,
         "due": waiting.due,
         "oldest_waits_seconds": waiting.oldest_seconds,
-        "oldest_handed_over_seconds": waiting.oldest_handed_over_seconds,
+        "oldest_handed_over_seconds": waiting.oldest_dispatched_seconds,
     }
     if isinstance(ping, ImproperlyConfigured):
         return Finding(
@@ -187,26 +187,26 @@ def count_waiting(alias: str) -> Waiting:
     now = database_now()
     since = Greatest("queued_at", Coalesce("run_after", "queued_at"))
     due = due_jobs(alias, now)
-    handed = Q(lane=HANDED) | Q(lane=ENGINE_QUARANTINED, handed_over_at__isnull=False)
+    dispatched = Q(executor=DISPATCHED) | Q(executor=ENGINE_QUARANTINED, dispatched_at__isnull=False)
     found = due[:MAX_COUNTED].aggregate(
         due=Count("id"),
         since=Min(since),
-        handed=Count("id", filter=handed),
-        handed_since=Min("handed_over_at", filter=handed),
-        repeatedly=Count("id", filter=handed & Q(handovers__gt=F("attempt") + 1)),
-        isolated=Count("id", filter=Q(lane=ENGINE_QUARANTINED)),
+        dispatched=Count("id", filter=dispatched),
+        dispatched_since=Min("dispatched_at", filter=dispatched),
+        repeatedly=Count("id", filter=dispatched & Q(dispatch_count__gt=F("attempt") + 1)),
+        isolated=Count("id", filter=Q(executor=ENGINE_QUARANTINED)),
     )
     queued = due.model.objects.using(due.db).filter(
-        Q(lane=ENGINE) | Q(lane=ENGINE_QUARANTINED, handed_over_at=None), state="queued", backend=alias
+        Q(executor=ENGINE) | Q(executor=ENGINE_QUARANTINED, dispatched_at=None), state="queued", backend=alias
     )
     return Waiting(
-        to_be_handed_over=keyset.count_rows(queued, MAX_COUNTED),
-        handed_over=found["handed"],
+        to_be_dispatched=keyset.count_rows(queued, MAX_COUNTED),
+        dispatched=found["dispatched"],
         repeatedly=found["repeatedly"],
         isolated=found["isolated"],
         due=found["due"],
         oldest_seconds=_seconds_since(found["since"], times.now()),
-        oldest_handed_over_seconds=_seconds_since(found["handed_since"], now),
+        oldest_dispatched_seconds=_seconds_since(found["dispatched_since"], now),
     )
 
 

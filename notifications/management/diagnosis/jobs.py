@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce, Greatest
 from notifications import times
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
-from notifications.jobs.claiming.lanes import EAGER_QUEUE
+from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
@@ -137,7 +137,7 @@ def live_observers() -> Any:
 
 def _due_tasks() -> list[dict[str, Any]]:
     """Return the queues of queued tasks that may start now: name, count, and since when the first waits."""
-    tasks = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane=Job.Lane.OBSERVED)
+    tasks = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=Job.Executor.OBSERVED)
     due = tasks.filter(Q(run_after=None) | Q(run_after__lte=database_now())).exclude(queue_name=EAGER_QUEUE)
     since = Min(Greatest("queued_at", Coalesce("run_after", "queued_at")))
     return list(due.order_by("queue_name").values("queue_name").annotate(count=Count("id"), since=since))

@@ -21,7 +21,7 @@ from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
 from notifications.engines import label_of
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
-from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
 from notifications.management.subcommands import bulk_changes, job_answers
@@ -156,8 +156,8 @@ class JobsCommand(ManagementCommand):
             "User": job.user_id,
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
-            "Runs on": runner_of(job) if job.lane in ENGINE_LANES else "",
-            "Handed over": hand_overs(job),
+            "Runs on": runner_of(job) if job.executor in ENGINE_EXECUTORS else "",
+            "Handed over": dispatches(job),
             "Worker": job.worker,
             "Queued": serializers.format_time(job.queued_at),
             "Not before": None if job.done else serializers.format_time(job.run_after),
@@ -306,9 +306,9 @@ def item(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "concurrency_key": job.concurrency_key,
         "worker": job.worker and str(job.worker),
-        "engine": label_of(job.backend) if job.lane in ENGINE_LANES else None,
-        "handovers": job.handovers,
-        "handed_over_at": serializers.format_time(job.handed_over_at),
+        "engine": label_of(job.backend) if job.executor in ENGINE_EXECUTORS else None,
+        "handovers": job.dispatch_count,
+        "handed_over_at": serializers.format_time(job.dispatched_at),
         "queued_at": serializers.format_time(job.queued_at),
         "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
     }
@@ -327,17 +327,17 @@ def change_line(job: Job) -> str:
 
 def runner_of(job: Job) -> str:
     """Return what runs a job: an engine or a worker."""
-    return label_of(job.backend) if job.lane in ENGINE_LANES else "a worker"
+    return label_of(job.backend) if job.executor in ENGINE_EXECUTORS else "a worker"
 
 
-def hand_overs(job: Job) -> str:
-    """Return how often the id of a job was handed to its engine, since when it waits there, and when it is resent."""
-    if not job.handovers:
+def dispatches(job: Job) -> str:
+    """Return how often a job was dispatched to its engine, since when it waits there, and when its id is resent."""
+    if not job.dispatch_count:
         return ""
-    times = "once" if job.handovers == 1 else f"{job.handovers} times"
-    if job.lane == HANDED and job.state == Job.State.QUEUED:
-        since = f", since {serializers.format_time(job.handed_over_at)}" if job.handed_over_at else ""
-        return f"{times}{since}, next {serializers.format_time(job.hand_over_at)}"
+    times = "once" if job.dispatch_count == 1 else f"{job.dispatch_count} times"
+    if job.executor == DISPATCHED and job.state == Job.State.QUEUED:
+        since = f", since {serializers.format_time(job.dispatched_at)}" if job.dispatched_at else ""
+        return f"{times}{since}, next {serializers.format_time(job.next_dispatch_at)}"
     return times
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
-from notifications.jobs.claiming.lanes import OBSERVED, has_engine
+from notifications.jobs.claiming.executors import OBSERVED, has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
@@ -131,7 +131,7 @@ def _waits_in_celery(name: str) -> bool:
     """Return whether an observed task of a queue waits for a process of Celery. The depths do not count those."""
     # Spelled as the condition of the index of queues: see jobs/claiming/claim_queries.py.
     rows = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, run_after=None)
-    return bool(rows.filter(queue_name=name, lane=OBSERVED).exists())
+    return bool(rows.filter(queue_name=name, executor=OBSERVED).exists())
 
 
 def _is_overdue(running: RunningJobs, now: datetime) -> bool:

@@ -48,7 +48,7 @@ def make_job(user):
             "user_id": user.pk,
             "task_path": TASK,
             "title": "Export",
-            "lane": "observed",
+            "executor": "observed",
             "queue_name": "celery",
             "state": "queued",
             "created_at": now,

@@ -51,7 +51,7 @@ def test_greenlets_are_refused(pool):
         _check_pool(sender)
 
 
-def handed(queue_name="default", **fields):
+def dispatched(queue_name="default", **fields):
     fields = {"is_async": False, "priority": 0, "fence": 0, "timeout": timedelta(seconds=5)} | fields
     return HandedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name=queue_name, **fields)
 
@@ -79,16 +79,16 @@ def test_refused_job_does_not_stop_the_others(engine):
     made, configured = engine
     before = count_messages(configured)
     with pytest.raises(JobsRefused, match=r"^1 jobs were refused, first job .* of queue nowhere"):
-        made.hand_over([handed("nowhere"), handed(), handed()])
+        made.hand_over([dispatched("nowhere"), dispatched(), dispatched()])
     assert count_messages(configured) == before + 2
 
 
 def test_fork_uses_a_connection_of_its_own(engine, monkeypatch):
     made, _ = engine
-    made.hand_over([handed()])
+    made.hand_over([dispatched()])
     parent = made._connection
     monkeypatch.setattr("os.getpid", lambda: -1)
-    made.hand_over([handed()])
+    made.hand_over([dispatched()])
     assert made._connection is not parent
     assert parent.connected
 
@@ -98,5 +98,5 @@ def test_time_limit_is_for_sync_tasks(engine, monkeypatch):
     made, configured = engine
     sent = []
     monkeypatch.setattr(configured, "send_task", lambda *args, **options: sent.append(options["time_limit"]))
-    made.hand_over([handed(), handed(is_async=True)])
+    made.hand_over([dispatched(), dispatched(is_async=True)])
     assert sent == [65, None]

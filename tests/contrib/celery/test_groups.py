@@ -61,7 +61,7 @@ def test_a_group_notifies_once_and_has_the_id_of_celery(tasks, user):
     batch = until_ended(result.id)
     assert (batch.state, batch.title, batch.user_id) == ("succeeded", "Export: 10 jobs", user.pk)
     assert batch.result == '{"succeeded": 10, "failed": 0, "cancelled": 0}'
-    assert (batch.progress_current, batch.progress_total, batch.lane) == (10, 10, "observed")
+    assert (batch.progress_current, batch.progress_total, batch.executor) == (10, 10, "observed")
     assert set(members_of(batch.id).values_list("user_id", "state")) == {(None, "succeeded")}
     assert {str(id) for id in members_of(batch.id).values_list("id", flat=True)} == {r.id for r in result}
     assert bell_of(user) == [("Export: 10 jobs", "All 10 jobs succeeded.", "success")]

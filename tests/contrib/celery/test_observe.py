@@ -26,7 +26,12 @@ def tasks():
 def test_a_success_rings_the_bell_of_the_owner_that_the_declaration_names(tasks, user):
     result = tasks.export.delay(user.pk, 2026)
     job = until_ended(result)
-    assert (job.state, job.title, job.user_id, job.lane) == ("succeeded", "Export 2026", user.pk, "observed")
+    assert (job.state, job.title, job.user_id, job.executor) == (
+        "succeeded",
+        "Export 2026",
+        user.pk,
+        "observed",
+    )
     assert (job.task_path, job.queue_name) == ("tests.contrib.celery.tasks.export", "celery")
     assert (job.result, job.attempt, job.max_attempts) == ('{"rows":12,"year":2026}', 1, 4)
     assert bell_of(user) == [("Export 2026", "Succeeded.", "success")]
@@ -68,7 +73,7 @@ def test_retries_are_attempts_of_one_job(tasks, user):
 def test_a_retry_that_waits_is_queued(tasks, user):
     result = tasks.retried.apply_async((user.pk, 1), {"countdown": 2})
     waiting = until_row(result, state="queued", attempt=1)
-    assert waiting.lane == "observed"
+    assert waiting.executor == "observed"
     assert waiting.run_after > waiting.started_at
     [attempt] = Attempt.objects.filter(job=waiting)
     assert (attempt.outcome, attempt.exception_class_path) == ("failed", "builtins.OSError")

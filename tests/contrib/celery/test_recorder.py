@@ -148,7 +148,7 @@ def make_attempt(user):
         user=user,
         title="Export",
         task_path="shop.tasks.export",
-        lane="observed",
+        executor="observed",
         created_at=now,
         queued_at=now,
     )
@@ -380,7 +380,7 @@ def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypa
         id=uuid.uuid4(),
         user=user,
         title="Slow",
-        lane="observed",
+        executor="observed",
         queue_name="celery",
         created_at=now,
         queued_at=now,

@@ -33,7 +33,7 @@ def batch(user):
         kwargs='{"notify": true}',
         backend="",
         queue_name="celery",
-        lane="observed",
+        executor="observed",
         title="Export",
         open_until=now() + timedelta(hours=1),
     )
@@ -48,7 +48,7 @@ def member_of(batch):
         task_path="shop.tasks.export",
         title="Export",
         queue_name="celery",
-        lane="observed",
+        executor="observed",
         batch=batch.id,
         created_at=moment,
         queued_at=moment,

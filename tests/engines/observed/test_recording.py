@@ -26,7 +26,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def new_row(user, **fields):
     """Return the unsaved row of a message."""
     now = times.now()
-    values = {"task_path": "shop.tasks.export", "title": "Export", "lane": "observed", "queue_name": "celery"}
+    values = {
+        "task_path": "shop.tasks.export",
+        "title": "Export",
+        "executor": "observed",
+        "queue_name": "celery",
+    }
     return Job(id=uuid.uuid4(), user=user, created_at=now, queued_at=now, **{**values, **fields})
 
 
@@ -177,7 +182,7 @@ def test_the_start_of_an_earlier_attempt_comes_too_late(user):
     assert Job.objects.values_list("state", "attempt", "fence").get() == ("running", 2, 1)
 
 
-@pytest.mark.parametrize("fields", [{"state": "cancelled", "error": "{}"}, {"lane": "async"}])
+@pytest.mark.parametrize("fields", [{"state": "cancelled", "error": "{}"}, {"executor": "async"}])
 def test_a_job_that_is_done_or_not_observed_is_left_alone(user, fields):
     row = new_row(user, **fields)
     row.save(force_insert=True)
@@ -369,7 +374,12 @@ def test_a_real_end_is_corrected_by_nothing(user, value):
 
 def test_a_corrected_guess_corrects_the_batch(user):
     batch = batch_completion.new_batch(
-        id=uuid.uuid4(), user_id=user.pk, kwargs='{"notify": true}', backend="", lane="observed", title="All"
+        id=uuid.uuid4(),
+        user_id=user.pk,
+        kwargs='{"notify": true}',
+        backend="",
+        executor="observed",
+        title="All",
     )
     rows = [new_row(None, batch=batch.id) for _ in range(2)]
     recording.insert([batch, *rows])

@@ -80,7 +80,7 @@ def retry(id):
 
 def rows(ids):
     """Return of each job what a test looks at."""
-    columns = ("id", "state", "lane", "attempt", "fence", "handovers")
+    columns = ("id", "state", "executor", "attempt", "fence", "dispatch_count")
     found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
     return [{**row, "id": str(row["id"])} for row in found]
 

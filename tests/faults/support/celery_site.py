@@ -24,7 +24,7 @@ IN_BATCHES = "SELECT id FROM notifications_job WHERE batch IS NOT NULL"
 class CelerySite(Engine):
     """The processes of one site. `celery` are settings of Celery, without the prefix CELERY_."""
 
-    def __init__(self, site, name, *, hand_over_seconds=None, celery=None, **options):
+    def __init__(self, site, name, *, dispatch_seconds=None, celery=None, **options):
         super().__init__(site, name, **options)
         self.redis = Redis()
         self.proxy = Proxy(self.redis.port)
@@ -33,8 +33,8 @@ class CelerySite(Engine):
             "DJANGO_SETTINGS_MODULE": "tests.faults.support.celery_settings",
             "TEST_CELERY": json.dumps(celery or {}),
         }
-        if hand_over_seconds:
-            site.environment["TEST_HAND_OVER_SECONDS"] = str(hand_over_seconds)
+        if dispatch_seconds:
+            site.environment["TEST_DISPATCH_SECONDS"] = str(dispatch_seconds)
         self.workers = []
         self.ended_by_themselves = 0
 

@@ -178,7 +178,7 @@ class TestManyKeys:
         for number in range(300):
             fields = {"task_path": "tests.jobs.tasks.noop", "backend": "default", "queue_name": "default"}
             fields |= {"title": "x", "created_at": timezone.now(), "queued_at": timezone.now()}
-            fields |= {"concurrency_key": f"key {number}", "lane": "async"}
+            fields |= {"concurrency_key": f"key {number}", "executor": "async"}
             jobs.append(Job(**fields, state="waiting", held_key_limit=1))
             jobs += [Job(**fields, priority=5) for _ in range(2)]
         Job.objects.bulk_create(jobs)

@@ -70,7 +70,7 @@ def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
     names = candidates.claimable_queues()
     assert names == {"reports": bool(key)}
     queues.pause("reports")
-    monkeypatch.setattr(candidates, "claimable_queues", lambda queues, lanes: names)
+    monkeypatch.setattr(candidates, "claimable_queues", lambda queues, executors: names)
     assert claim_rows(uuid.uuid4(), 10) == []
     queues.resume("reports")
     assert len(claim_rows(uuid.uuid4(), 10)) == 1

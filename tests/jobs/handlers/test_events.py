@@ -118,7 +118,7 @@ def test_jobs_of_handlers(user, declare):
     declare("handle")
     notify(user, "Hello")
     job = handlers_jobs().get()
-    assert (job.user_id, job.state, job.seq, job.lane) == (None, "queued", 0, "sync")
+    assert (job.user_id, job.state, job.seq, job.executor) == (None, "queued", 0, "sync")
     assert (job.title, job.concurrency_key) == ("Handle notification.created", f"crm:{user.pk}")
     assert (job.backend, job.queue_name, job.max_attempts) == ("default", "default", 3)
     run_jobs(raise_errors=True)
@@ -307,7 +307,7 @@ def test_observed_task(user, declare):
         task_path="shop.export",
         backend="celery",
         queue_name="celery",
-        lane="observed",
+        executor="observed",
         title="Export",
         created_at=timezone.now(),
         queued_at=timezone.now(),
@@ -415,14 +415,14 @@ def test_worker_is_woken(start_worker, user, declare):
 
 
 def test_engine(with_engine, user, declare):
-    """The job is handed to the engine of its backend."""
+    """The job is dispatched to the engine of its backend."""
     declare({"notification.created": ["handle"], "job.cancelled": ["handle_too"]})
-    with_engine.handed.clear()
+    with_engine.dispatched.clear()
     notify(user, "Hello")
-    waits, handed = handlers_jobs().get(), tasks.noop.enqueue()
-    assert waits.lane == "engine", "It has a concurrency key."
-    manual.cancel([UUID(handed.id)])
-    assert handlers_jobs("handle_too").get().lane == "handed"
+    waits, dispatched = handlers_jobs().get(), tasks.noop.enqueue()
+    assert waits.executor == "engine", "It has a concurrency key."
+    manual.cancel([UUID(dispatched.id)])
+    assert handlers_jobs("handle_too").get().executor == "handed"
 
 
 def test_task_enqueued_is_sent_after_the_commit(user, declare):

@@ -289,7 +289,7 @@ class TestOnWorker:
         first = enqueue(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")
         second = enqueue(tasks.hold_sync, "second", owner=user)
-        Job.objects.filter(id=second).update(lane="async")  # claimed although no thread is free
+        Job.objects.filter(id=second).update(executor="async")  # claimed although no thread is free
         until_state(tasks.hold_sync.get_result(str(second)), "running")
         manual.cancel([second], by=user.pk)
         (job,) = until_done(tasks.hold_sync.get_result(str(second)))

@@ -138,7 +138,7 @@ def test_workers_are_woken(rings, change):
 def test_an_observed_task_is_not_run_now():
     """Its time is what Celery's message says."""
     id = enqueue(run_after=timezone.now() + timedelta(hours=1))
-    Job.objects.update(lane="observed")
+    Job.objects.update(executor="observed")
     assert manual.run_now([id]) == []
     assert row(id).run_after is not None
 

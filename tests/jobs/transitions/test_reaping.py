@@ -34,7 +34,7 @@ class TestReap:
         assert reaping.reap_jobs() == 1
         row = stored(job)
         assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == ("queued", None, 1, 1, None)
-        assert (row.version, row.lane) == (3, "suspect")
+        assert (row.version, row.executor) == (3, "suspect")
         (attempt,) = Attempt.objects.all()
         assert (attempt.number, attempt.outcome, attempt.worker) == (1, "lost", job.worker)
         assert not Worker.objects.exists()
@@ -63,7 +63,7 @@ class TestReap:
             user=user,
             title="Export",
             task_path="shop.tasks.export",
-            lane="observed",
+            executor="observed",
             queue_name=queue,
             state="running",
             attempt=1,
@@ -90,7 +90,7 @@ class TestReap:
         job = claim_one(live_worker())
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
         assert reaping.reap_jobs() == 1
-        assert (stored(job).state, stored(job).lane) == (
+        assert (stored(job).state, stored(job).executor) == (
             "queued",
             "async",
         )  # not a quarantined job: its worker lives
@@ -105,7 +105,7 @@ class TestReap:
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
         assert reaping.reap_jobs([dead], expired=False) == 1
         assert [stored(job).state for job in jobs] == ["running", "queued", "running"]
-        assert stored(jobs[1]).lane == "suspect"
+        assert stored(jobs[1]).executor == "suspect"
         assert set(Worker.objects.values_list("id", flat=True)) == {expired, dead, other}
 
     def test_the_row_of_a_dead_worker_is_kept_until_its_lease_is_over(self, live_worker):

@@ -10,8 +10,8 @@ import notifications
 
 PACKAGE = Path(notifications.__file__).parent
 TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "engines" / "observed"
-#: They change lanes and times of queued jobs, by conditional updates that leave the state.
-LANE_CHANGES = {PACKAGE / "engines" / f"{name}.py" for name in ("lane_changes", "quarantine", "resending")}
+#: They change executors and times of queued jobs, by conditional updates that leave the state.
+DISPATCH_MODULES = {PACKAGE / "engines" / f"{name}.py" for name in ("dispatching", "quarantine", "resending")}
 #: Adapters of ASGI servers know no jobs, and assign the state of a server's WebSocket protocol.
 SERVERS = PACKAGE / "realtime" / "servers"
 #: Broadcasts, deliveries and what is announced have states of their own.
@@ -100,7 +100,7 @@ def test_no_other_module_writes_the_state_of_a_job():
     modules = [path for path in PACKAGE.rglob("*.py") if not allowed & {*path.parents}]
     writes = {
         str(path.relative_to(PACKAGE)): find_state_writes(
-            path.read_text(), with_conditional_updates=path not in LANE_CHANGES
+            path.read_text(), with_conditional_updates=path not in DISPATCH_MODULES
         )
         for path in modules
     }

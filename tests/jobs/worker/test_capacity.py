@@ -32,22 +32,22 @@ def capacity(executions):
     return Capacity(executions, slots=10, threads=3)
 
 
-def start(executions, lane="async"):
-    task_path = "bench.tasks.nothing_sync" if lane == "sync" else "bench.tasks.nothing"
-    job = Job(id=uuid7(), task_path=task_path, lane=lane, fence=1)
+def start(executions, executor="async"):
+    task_path = "bench.tasks.nothing_sync" if executor == "sync" else "bench.tasks.nothing"
+    job = Job(id=uuid7(), task_path=task_path, executor=executor, fence=1)
     execution = Execution(ClaimedJob(job, None, None), lambda _: None, executions.add_joining)
     executions.add(execution)
     return execution
 
 
-def test_each_lane_loses_what_runs_in_it(executions, capacity):
+def test_each_executor_loses_what_runs_in_it(executions, capacity):
     start(executions)
     assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1}
     sync = start(executions, "sync")
     assert capacity.free() == {"async": 8, "sync": 2, "suspect": 1}
-    suspect = start(executions, "suspect")
+    quarantined = start(executions, "suspect")
     assert capacity.free() == {"async": 7, "sync": 2}
-    executions.remove(claim_of(suspect.job))
+    executions.remove(claim_of(quarantined.job))
     executions.remove(claim_of(sync.job))
     executions.remove(claim_of(sync.job))
     assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1}

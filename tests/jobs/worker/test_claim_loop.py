@@ -38,9 +38,9 @@ def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, monkeypat
         assert may_continue.wait(60)
         return result
 
-    wait_until(lambda: claim_loop._exhausted_lanes, what="the next claim")
+    wait_until(lambda: claim_loop._exhausted_executors, what="the next claim")
     # As if that claim had found a slot and no job, and a job that waits for another one had taken the slot since.
-    claim_loop._exhausted_lanes = set()
+    claim_loop._exhausted_executors = set()
     monkeypatch.setattr(claim_loop, "_claim", claim_slowly)
     waiting = tasks.noop.using(owner=user).enqueue()
     assert claimed.wait(60)

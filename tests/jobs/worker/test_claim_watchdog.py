@@ -106,8 +106,8 @@ def test_jobs_that_may_not_be_claimed_are_no_stall(start_worker, caplog, gate, u
     checks = []
     check = worker._claim_watchdog._are_jobs_ready
 
-    async def count(lanes):
-        checks.append(await check(lanes))
+    async def count(executors):
+        checks.append(await check(executors))
         return checks[-1]
 
     worker._claim_watchdog._are_jobs_ready = count

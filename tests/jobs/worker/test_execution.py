@@ -151,7 +151,7 @@ def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, monkey
 
 def claimed_as_async(result):
     """Have a sync job claimed while no thread is free, as if its task had been async when it was enqueued."""
-    Job.objects.filter(id=result.id).update(lane="async")
+    Job.objects.filter(id=result.id).update(executor="async")
 
 
 def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(start_worker, monkeypatch, gate):

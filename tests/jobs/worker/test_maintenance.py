@@ -176,18 +176,18 @@ def test_a_worker_takes_over_the_jobs_of_an_engine_that_was_removed(start_worker
     """At its start, and those that processes with the earlier settings have enqueued since."""
     monkeypatch.setattr(duties, "MOVE_INTERVAL_SECONDS", 0.1)
     results = [tasks.noop.enqueue()]
-    Job.objects.update(lane="handed", handovers=1, hand_over_at=timezone.now())
+    Job.objects.update(executor="handed", dispatch_count=1, next_dispatch_at=timezone.now())
     start_worker()
     until_done(*results)
     with transaction.atomic():
         results = [tasks.noop.enqueue(), tasks.noop_sync.enqueue()]
-        Job.objects.filter(state="queued").update(lane="engine")
+        Job.objects.filter(state="queued").update(executor="engine")
     assert {job.state for job in until_done(*results)} == {"succeeded"}
 
 
 def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  # noqa: F811
     """Jobs that were enqueued before their backend had an engine."""
     id = tasks.noop.enqueue().id
-    Job.objects.update(lane="async", handovers=0, run_after=timezone.now() + timedelta(hours=1))
+    Job.objects.update(executor="async", dispatch_count=0, run_after=timezone.now() + timedelta(hours=1))
     start_worker()
-    wait_until(lambda: Job.objects.get(id=id).lane == "engine", what="the job to move")
+    wait_until(lambda: Job.objects.get(id=id).executor == "engine", what="the job to move")

@@ -102,7 +102,7 @@ def test_observed_tasks_that_wait_for_celery(alerts):
     for _ in range(2):
         tasks.noop.using(queue_name="celery").enqueue()
     running = claim_rows(uuid7(), 1)
-    Job.objects.update(lane="observed")
+    Job.objects.update(executor="observed")
     Job.objects.filter(id=running[0].pk).update(deadline=timezone.now() - timedelta(hours=1))
     assert alerts.evaluate() == [("stalled", "celery")]
     Job.objects.filter(state="queued").delete()

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import engines
 from notifications.api import batch
-from notifications.engines import handover, senders
+from notifications.engines import dispatch_loop, senders
 from notifications.engines.interface import JobsRefused
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -29,7 +29,7 @@ def sending(with_engine, monkeypatch, transactional_db):
 
 
 def sent_ids(engine):
-    return [str(job.id) for job in engine.handed]
+    return [str(job.id) for job in engine.dispatched]
 
 
 def wait_for_idle_senders():
@@ -45,7 +45,7 @@ def test_id_is_sent_after_the_commit(sending):
     with transaction.atomic():
         id = tasks.noop.enqueue().id
         tasks.noop.using(backend="builtin").enqueue()
-        assert sending.handed == []
+        assert sending.dispatched == []
     wait_until(lambda: sent_ids(sending) == [id], what="the id")
 
 
@@ -66,8 +66,8 @@ def test_jobs_of_a_batch_are_sent(sending):
 
 def test_engine_learns_of_a_job_what_it_needs(sending):
     id = tasks.slow.using(priority=7, queue_name="reports").enqueue().id
-    wait_until(lambda: sending.handed, what="the id")
-    (job,) = sending.handed
+    wait_until(lambda: sending.dispatched, what="the id")
+    (job,) = sending.dispatched
     assert (job.task_path, job.queue_name, job.priority) == ("tests.jobs.tasks.slow", "reports", 7)
     assert (job.timeout.total_seconds(), job.message_id) == (0.2, f"{id}.0")
 
@@ -75,14 +75,14 @@ def test_engine_learns_of_a_job_what_it_needs(sending):
 def test_cancelled_job_is_revoked(sending):
     """And a retry by hand is another message, which the revocation does not concern."""
     id = tasks.noop.enqueue().id
-    wait_until(lambda: sending.handed, what="the id")
-    manual.cancel([sending.handed[0].id])
+    wait_until(lambda: sending.dispatched, what="the id")
+    manual.cancel([sending.dispatched[0].id])
     wait_until(lambda: sending.revoked, what="the revocation")
     assert sending.revoked[0].message_id == f"{id}.0"
-    manual.retry([sending.handed[0].id])
-    handover.run_round()
-    wait_until(lambda: len(sending.handed) == 2, what="the id")
-    assert sending.handed[1].message_id == f"{id}.1"
+    manual.retry([sending.dispatched[0].id])
+    dispatch_loop.run_round()
+    wait_until(lambda: len(sending.dispatched) == 2, what="the id")
+    assert sending.dispatched[1].message_id == f"{id}.1"
 
 
 def test_nothing_is_sent_under_a_test_runner(with_engine, transactional_db, monkeypatch):
@@ -107,7 +107,7 @@ def test_engine_that_does_not_answer_delays_nobody(sending, settings, monkeypatc
 
 
 def test_failure_of_an_engine_is_logged_once(sending, caplog, monkeypatch):
-    """The jobs are handed over again later."""
+    """The jobs are dispatched again later."""
     engine = engines.engine_of("default")
     calls = []
 
@@ -123,7 +123,7 @@ def test_failure_of_an_engine_is_logged_once(sending, caplog, monkeypatch):
     wait_until(lambda: len(calls) == 2, what="the second call")
     monkeypatch.undo()
     monkeypatch.setattr(senders, "enabled_in_tests", True)
-    assert caplog.text.count("Could not hand jobs over to their engine") == 1
+    assert caplog.text.count("Could not dispatch jobs to their engine") == 1
 
 
 def test_jobs_behind_a_failed_call_are_not_tried_one_after_another(sending, monkeypatch):
@@ -144,10 +144,10 @@ def test_jobs_behind_a_failed_call_are_not_tried_one_after_another(sending, monk
     for _ in range(3):
         tasks.noop.enqueue()
     may_fail.set()
-    wait_until(lambda: not Job.objects.exclude(handovers=0).exists(), what="the jobs to be postponed")
+    wait_until(lambda: not Job.objects.exclude(dispatch_count=0).exists(), what="the jobs to be postponed")
     assert len(calls) == 1
     assert senders.unreachable_backends() == {"default"}
-    assert not Job.objects.filter(handed_over_at__isnull=False).exists()
+    assert not Job.objects.filter(dispatched_at__isnull=False).exists()
 
 
 def test_engine_that_is_reached_again(sending, monkeypatch):
@@ -180,7 +180,7 @@ def test_engine_that_refuses_some_jobs_is_not_away(sending, monkeypatch, caplog)
     wait_until(lambda: calls, what="the call")
     wait_for_idle_senders()
     assert senders.unreachable_backends() == set()
-    assert Job.objects.get().handovers == 1
+    assert Job.objects.get().dispatch_count == 1
     assert "1 jobs were refused" in caplog.text
 
 
@@ -211,4 +211,4 @@ def test_engine_that_cannot_be_set_up_stops_no_other(sending, settings):
     waiting = tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.1)).enqueue()
     settings.TASKS = {**settings.TASKS, "broken": broken}
     assert engines.has_engines()
-    wait_until(lambda: handover.run_round() or sent_ids(sending) == [waiting.id], what="the id")
+    wait_until(lambda: dispatch_loop.run_round() or sent_ids(sending) == [waiting.id], what="the id")

@@ -1,6 +1,6 @@
 """A site whose engine is given lost ids again, and kills stuck processes, sooner than in production.
 
-TEST_HAND_OVER_SECONDS: after how long an id that no process has claimed is handed over again for the first time.
+TEST_DISPATCH_SECONDS: after how long an id that no process has claimed is dispatched again for the first time.
 TEST_DEADLINE_MARGIN_SECONDS: the time between the timeout of a task and its deadline.
 """
 
@@ -9,16 +9,16 @@ import os
 from django.apps import AppConfig
 
 
-class ShortHandOvers(AppConfig):
-    name = "tests.support.short_hand_overs"
-    label = "short_hand_overs"
+class ShortDispatchIntervals(AppConfig):
+    name = "tests.support.short_dispatch_intervals"
+    label = "short_dispatch_intervals"
 
     def ready(self):
         from notifications.contrib.celery import engine
-        from notifications.engines import lane_changes
+        from notifications.engines import dispatching
         from notifications.jobs.transitions import claims
 
-        if seconds := os.environ.get("TEST_HAND_OVER_SECONDS"):
-            lane_changes.FIRST_INTERVAL_SECONDS = float(seconds)
+        if seconds := os.environ.get("TEST_DISPATCH_SECONDS"):
+            dispatching.FIRST_INTERVAL_SECONDS = float(seconds)
         if seconds := os.environ.get("TEST_DEADLINE_MARGIN_SECONDS"):
             claims.DEADLINE_MARGIN_SECONDS = engine.DEADLINE_MARGIN_SECONDS = float(seconds)

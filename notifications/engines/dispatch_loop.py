@@ -2,7 +2,7 @@
 
 Each process that enqueues jobs for an engine sends their ids itself, right after the commit, on one thread for each
 engine: a request never waits for a broker. Processes that last (servers and workers of engines) also run a
-``HandoverLoop``. It hands over jobs that had to wait (for later, for a paused queue, for a limit, for a retry), and
+``DispatchLoop``. It dispatches jobs that had to wait (for later, for a paused queue, for a limit, for a retry), and
 jobs whose id got lost because the sender ended, the broker was away, or a message was dropped.
 """
 
@@ -23,7 +23,7 @@ from notifications import engines
 from notifications.conf import settings
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import log_if_not_migrated
-from notifications.engines import has_engines, lane_changes, quarantine, resending, senders
+from notifications.engines import dispatching, has_engines, quarantine, resending, senders
 from notifications.jobs import signal_queue
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.signal_queue import SignalQueue
@@ -31,7 +31,7 @@ from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds between two rounds of a ``HandoverLoop`` if no ring comes, and at least.
+#: Seconds between two rounds of a ``DispatchLoop`` if no ring comes, and at least.
 ROUND_INTERVAL_SECONDS, MIN_ROUND_INTERVAL_SECONDS = 1.0, 0.05
 #: Seconds that a duty of the upkeep may take in one round: ids of due jobs wait meanwhile.
 MAX_DUTY_SECONDS = 0.05
@@ -44,30 +44,30 @@ _last_search, _cursor = 0.0, resending.Cursor()
 
 
 def run_round(drained: Mapping[BackendQueue, float] | None = None) -> bool:
-    """Hand over what is due and what was lost. Returns whether there may be more.
+    """Dispatch what is due and what was lost. Returns whether there may be more.
 
     ``drained`` is what ``DrainedQueues.take()`` returns in a process of an engine.
     """
     global _last_search
-    due, lost = lane_changes.hand_over_due_jobs(), []
+    due, lost = dispatching.dispatch_due_jobs(), []
     # However often the queue rings, and on whichever thread this is called.
     if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
         _last_search = time.monotonic()
         unreachable = senders.unreachable_backends()
-        lost = resending.hand_over_again(unreachable, drained, _cursor)
-        due += quarantine.hand_over_quarantined_jobs(unreachable)
+        lost = resending.dispatch_again(unreachable, drained, _cursor)
+        due += quarantine.dispatch_quarantined_jobs(unreachable)
     if lost:
-        logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
+        logger.info("Dispatched jobs again that no process of their engine had claimed: %d", len(lost))
     senders.send([*due, *lost])
-    return len(due) >= lane_changes.MAX_JOBS_PER_TRANSACTION
+    return len(due) >= dispatching.MAX_JOBS_PER_TRANSACTION
 
 
-class HandoverLoop:
+class DispatchLoop:
     """Runs rounds on a thread of a server process, and the upkeep, because no other process may last."""
 
     def __init__(self) -> None:
         self._thread = SupervisedThread(
-            "notifications-handover", self._run_round, session=self._session, is_limited=False
+            "notifications-dispatch", self._run_round, session=self._session, is_limited=False
         )
         #: Since when (monotonic) each maintenance has come in time and reached the database.
         self._unbroken_since = time.monotonic()
@@ -118,10 +118,10 @@ class HandoverLoop:
         except Error as exc:
             self._unbroken_since = time.monotonic()
             if not log_if_not_migrated(exc):
-                logger.warning("Could not hand over jobs, which is tried again: %s", exc)
+                logger.warning("Could not dispatch jobs, which is tried again: %s", exc)
             connections.close_all()
         except Exception:
-            logger.exception("Could not hand over jobs, which is tried again")
+            logger.exception("Could not dispatch jobs, which is tried again")
         return False
 
     def _maintain(self) -> None:
@@ -146,7 +146,7 @@ def next_round_seconds() -> float:
     return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
 
 
-_loop: HandoverLoop | None = None
+_loop: DispatchLoop | None = None
 _loop_lock = threading.Lock()
 
 
@@ -159,13 +159,13 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def start() -> None:
-    """Start the ``HandoverLoop`` of this process, once, if a backend has an engine. Raises ``NoThread``."""
+    """Start the ``DispatchLoop`` of this process, once, if a backend has an engine. Raises ``NoThread``."""
     global _loop
     if not has_engines():  # not whether they can be set up: one that cannot must not stop the others
         return
     with _loop_lock:
         if _loop:
             return
-        loop = HandoverLoop()
+        loop = DispatchLoop()
         loop.start()
         _loop = loop

@@ -8,10 +8,10 @@ import pytest
 from django.db import OperationalError
 
 from notifications.ids import uuid7
-from notifications.jobs.worker import handed_jobs, record_loop
+from notifications.jobs.worker import dispatched_jobs, record_loop
 from notifications.jobs.worker import worker as worker_module
+from notifications.jobs.worker.dispatched_jobs import DispatchedJobEnd, WaitFor
 from notifications.jobs.worker.group_delay import GroupDelay
-from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
 from notifications.models import Job
 from tests.engines import tasks as engine_tasks
 from tests.jobs import tasks
@@ -48,64 +48,67 @@ def until_succeeded(*jobs):
 def test_worker_runs_what_it_is_given(engine_worker):
     """And nothing else of the queue."""
     other, job = enqueue(tasks.noop), enqueue(tasks.noop)
-    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.RECORDED
+    assert engine_worker.run_dispatched_job(job.id) == DispatchedJobEnd.RECORDED
     job.refresh_from_db()
     other.refresh_from_db()
     assert (job.state, other.state) == ("succeeded", "queued")
 
 
 def test_id_of_no_job(engine_worker):
-    assert engine_worker.run_handed_job(uuid7()) == HandedJobEnd.NOT_CLAIMED
+    assert engine_worker.run_dispatched_job(uuid7()) == DispatchedJobEnd.NOT_CLAIMED
 
 
 def test_doubled_id(engine_worker, callers, gate):
     """While the job waits to be claimed, runs, or is done."""
     job = enqueue()
-    ends = [callers.submit(engine_worker.run_handed_job, job.id) for _ in range(2)]
+    ends = [callers.submit(engine_worker.run_dispatched_job, job.id) for _ in range(2)]
     until_state(job, "running")
-    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.NOT_CLAIMED
+    assert engine_worker.run_dispatched_job(job.id) == DispatchedJobEnd.NOT_CLAIMED
     gate.set()
-    assert sorted(end.result(30) for end in ends) == [HandedJobEnd.NOT_CLAIMED, HandedJobEnd.RECORDED]
-    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.NOT_CLAIMED
+    assert sorted(end.result(30) for end in ends) == [DispatchedJobEnd.NOT_CLAIMED, DispatchedJobEnd.RECORDED]
+    assert engine_worker.run_dispatched_job(job.id) == DispatchedJobEnd.NOT_CLAIMED
 
 
 def test_callers_of_async_jobs_wait_for_a_slot_only(engine_worker, callers, gate):
     """Two jobs are taken in at once, and the third when one of them is recorded."""
     jobs = [enqueue(tasks.hold, str(number)) for number in range(3)]
     for job in jobs[:2]:
-        assert engine_worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
-    third = callers.submit(engine_worker.run_handed_job, jobs[2].id, WaitFor.SLOT)
+        assert engine_worker.run_dispatched_job(job.id, WaitFor.SLOT) == DispatchedJobEnd.ACCEPTED
+    third = callers.submit(engine_worker.run_dispatched_job, jobs[2].id, WaitFor.SLOT)
     wait_until(lambda: sorted(tasks.held) == ["0", "1"], what="two jobs to run")
     assert not third.done()
     gate.set()
-    assert third.result(30) == HandedJobEnd.ACCEPTED
+    assert third.result(30) == DispatchedJobEnd.ACCEPTED
     until_succeeded(*jobs)
 
 
 @pytest.mark.parametrize(
-    ("locked_claims", "end"), [(2, HandedJobEnd.RECORDED), (99, HandedJobEnd.NOT_CLAIMED)]
+    ("locked_claims", "end"), [(2, DispatchedJobEnd.RECORDED), (99, DispatchedJobEnd.NOT_CLAIMED)]
 )
 def test_claim_that_met_another_one_of_its_limit_is_tried_again(
     engine_worker, monkeypatch, locked_claims, end
 ):
-    """Without another message. If it stays locked, the job is handed over again at once, not after 10 s."""
-    claim = handed_jobs.claims.claim_handed_jobs
+    """Without another message. If it stays locked, the job is dispatched again at once, not after 10 s."""
+    claim = dispatched_jobs.claims.claim_dispatched_jobs
     calls = []
 
-    def claim_handed_jobs(worker, ids, timeouts, **options):
+    def claim_dispatched_jobs(worker, ids, timeouts, **options):
         calls.append(ids)
         return ([], set(ids)) if len(calls) <= locked_claims else claim(worker, ids, timeouts, **options)
 
-    monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
+    monkeypatch.setattr(dispatched_jobs.claims, "claim_dispatched_jobs", claim_dispatched_jobs)
     job = enqueue(tasks.noop)
-    assert engine_worker.run_handed_job(job.id) == end
+    assert engine_worker.run_dispatched_job(job.id) == end
     job.refresh_from_db()
-    assert (job.state, job.lane) == ("succeeded" if end == HandedJobEnd.RECORDED else "queued", "engine")
+    assert (job.state, job.executor) == (
+        "succeeded" if end == DispatchedJobEnd.RECORDED else "queued",
+        "engine",
+    )
 
 
 def test_slot_of_a_job_that_may_not_run_is_free(engine_worker):
     for _ in range(5):
-        assert engine_worker.run_handed_job(uuid7(), WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+        assert engine_worker.run_dispatched_job(uuid7(), WaitFor.SLOT) == DispatchedJobEnd.ACCEPTED
 
 
 def test_slot_of_a_job_that_waits_for_others_is_free(engine_worker, callers):
@@ -114,7 +117,7 @@ def test_slot_of_a_job_that_waits_for_others_is_free(engine_worker, callers):
 
     def run_what_is_queued():
         for job in Job.objects.filter(state="queued"):
-            callers.submit(engine_worker.run_handed_job, job.id, WaitFor.SLOT)
+            callers.submit(engine_worker.run_dispatched_job, job.id, WaitFor.SLOT)
         return not Job.objects.exclude(state="succeeded").exists()
 
     wait_until(run_what_is_queued, what="all jobs to succeed", every=0.1)
@@ -124,36 +127,36 @@ def test_slot_of_a_job_that_waits_for_others_is_free(engine_worker, callers):
 def test_caller_of_a_sync_job_waits_for_its_end(engine_worker, callers, gate):
     """Not for the record of its outcome, which a failing database delays."""
     job = enqueue(tasks.hold_sync)
-    end = callers.submit(engine_worker.run_handed_job, job.id, WaitFor.END)
+    end = callers.submit(engine_worker.run_dispatched_job, job.id, WaitFor.END)
     until_state(job, "running")
     assert not end.done()
     gate.set()
-    assert end.result(30) == HandedJobEnd.ENDED
+    assert end.result(30) == DispatchedJobEnd.ENDED
     until_succeeded(job)
 
 
 def test_stop_releases_callers_and_jobs(start_worker, settings, callers):
-    """A job that runs, one that was taken in, and one that waits for a slot are handed over again."""
+    """A job that runs, one that was taken in, and one that waits for a slot are dispatched again."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURRENCY": 1}
     local = start_worker(engine="tests")
     running, waiting = enqueue(), enqueue()
-    assert local.worker.run_handed_job(running.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+    assert local.worker.run_dispatched_job(running.id, WaitFor.SLOT) == DispatchedJobEnd.ACCEPTED
     until_state(running, "running")
-    end = callers.submit(local.worker.run_handed_job, waiting.id, WaitFor.SLOT)
-    wait_until(lambda: local.worker._handed_jobs._waiting, what="the caller to wait for a slot")
+    end = callers.submit(local.worker.run_dispatched_job, waiting.id, WaitFor.SLOT)
+    wait_until(lambda: local.worker._dispatched_jobs._waiting, what="the caller to wait for a slot")
     local.stop()
-    assert end.result(30) == HandedJobEnd.STOPPED
-    assert set(Job.objects.values_list("state", "lane")) == {("queued", "engine")}
+    assert end.result(30) == DispatchedJobEnd.STOPPED
+    assert set(Job.objects.values_list("state", "executor")) == {("queued", "engine")}
 
 
 def test_children_run_although_many_parents_wait(start_worker, settings, callers, monkeypatch):
     """Their ids are behind those of all parents, whose callers are not released then."""
-    monkeypatch.setattr(handed_jobs, "MAX_WAITING_PER_SLOT", 1)
+    monkeypatch.setattr(dispatched_jobs, "MAX_WAITING_PER_SLOT", 1)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURRENCY": 1}
     worker = start_worker(engine="tests").worker
     parents = [enqueue(engine_tasks.parent, number) for number in range(3)]
     for parent in parents:
-        callers.submit(worker.run_handed_job, parent.id, WaitFor.SLOT)
+        callers.submit(worker.run_dispatched_job, parent.id, WaitFor.SLOT)
     until_succeeded(*parents)
 
 
@@ -163,11 +166,11 @@ def test_caller_does_not_wait_long_for_a_claim(engine_worker, callers, monkeypat
     Nor does one that comes while the claim of another job is tried again.
     """
     monkeypatch.setattr(worker_module, "MAX_CLAIM_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(engine_worker._handed_jobs, "_claim", fail_for_ever)
-    first = callers.submit(engine_worker.run_handed_job, enqueue(tasks.noop).id)
-    wait_until(lambda: engine_worker._handed_jobs._unclaimed, what="the first claim")
-    second = callers.submit(engine_worker.run_handed_job, enqueue(tasks.noop).id)
-    assert [first.result(30), second.result(30)] == [HandedJobEnd.STOPPED] * 2
+    monkeypatch.setattr(engine_worker._dispatched_jobs, "_claim", fail_for_ever)
+    first = callers.submit(engine_worker.run_dispatched_job, enqueue(tasks.noop).id)
+    wait_until(lambda: engine_worker._dispatched_jobs._unclaimed, what="the first claim")
+    second = callers.submit(engine_worker.run_dispatched_job, enqueue(tasks.noop).id)
+    assert [first.result(30), second.result(30)] == [DispatchedJobEnd.STOPPED] * 2
 
 
 def fail_for_ever(ids):
@@ -177,14 +180,16 @@ def fail_for_ever(ids):
 def test_id_of_a_retry_that_comes_early(engine_worker, callers, gate):
     """Before this process has seen that the attempt is recorded: the job is claimed again then."""
     job = enqueue()
-    end = callers.submit(engine_worker.run_handed_job, job.id)
+    end = callers.submit(engine_worker.run_dispatched_job, job.id)
     until_state(job, "running")
-    handed = engine_worker._handed_jobs
-    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.NOT_CLAIMED
-    assert handed._doubled == {job.id}
+    dispatched = engine_worker._dispatched_jobs
+    assert engine_worker.run_dispatched_job(job.id) == DispatchedJobEnd.NOT_CLAIMED
+    assert dispatched._doubled == {job.id}
     gate.set()
-    assert end.result(30) == HandedJobEnd.RECORDED
-    wait_until(lambda: not handed._doubled and not handed._unclaimed, what="the id to be claimed again")
+    assert end.result(30) == DispatchedJobEnd.RECORDED
+    wait_until(
+        lambda: not dispatched._doubled and not dispatched._unclaimed, what="the id to be claimed again"
+    )
 
 
 class TestDelayOfABusyProcess:
@@ -194,9 +199,9 @@ class TestDelayOfABusyProcess:
     def transactions(self, monkeypatch):
         """How many jobs each transaction has claimed, and recorded."""
         counts = {"claimed": [], "recorded": []}
-        claim, finish = handed_jobs.claims.claim_handed_jobs, record_loop.finish_jobs
+        claim, finish = dispatched_jobs.claims.claim_dispatched_jobs, record_loop.finish_jobs
 
-        def claim_handed_jobs(worker, ids, timeouts, **options):
+        def claim_dispatched_jobs(worker, ids, timeouts, **options):
             counts["claimed"].append(len(ids))
             return claim(worker, ids, timeouts, **options)
 
@@ -204,7 +209,7 @@ class TestDelayOfABusyProcess:
             counts["recorded"].append(len(outcomes))
             return finish(outcomes)
 
-        monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
+        monkeypatch.setattr(dispatched_jobs.claims, "claim_dispatched_jobs", claim_dispatched_jobs)
         monkeypatch.setattr(record_loop, "finish_jobs", finish_jobs)
         return counts
 
@@ -229,7 +234,7 @@ class TestDelayOfABusyProcess:
     def test_jobs_are_claimed_and_recorded_in_groups(self, worker, delays, transactions, monkeypatch):
         jobs = [enqueue(tasks.noop) for _ in range(10)]
         for job in jobs:
-            assert worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+            assert worker.run_dispatched_job(job.id, WaitFor.SLOT) == DispatchedJobEnd.ACCEPTED
         assert transactions["claimed"] == []
         delays.set()
         until_succeeded(*jobs)
@@ -239,7 +244,7 @@ class TestDelayOfABusyProcess:
         """The callers have been released."""
         jobs = [enqueue(tasks.noop_sync) for _ in range(5)]
         for job in jobs:
-            assert worker.run_handed_job(job.id, WaitFor.END) == HandedJobEnd.ENDED
+            assert worker.run_dispatched_job(job.id, WaitFor.END) == DispatchedJobEnd.ENDED
         assert transactions["recorded"] == []
         delays.set()
         until_succeeded(*jobs)
@@ -248,48 +253,48 @@ class TestDelayOfABusyProcess:
     @pytest.mark.parametrize(
         ("wait_for", "end"),
         [
-            (WaitFor.END, HandedJobEnd.ENDED),
-            (WaitFor.RECORD, HandedJobEnd.RECORDED),
-            (WaitFor.RECORD_BEFORE_EXIT, HandedJobEnd.RECORDED),
+            (WaitFor.END, DispatchedJobEnd.ENDED),
+            (WaitFor.RECORD, DispatchedJobEnd.RECORDED),
+            (WaitFor.RECORD_BEFORE_EXIT, DispatchedJobEnd.RECORDED),
         ],
     )
     @pytest.mark.parametrize("others", [0, 3])
     def test_a_caller_that_waits_ends_the_delay(self, worker, callers, transactions, wait_for, end, others):
         """Of what it waits for. A child process has no other job until then."""
         for _ in range(others):
-            worker.run_handed_job(enqueue(tasks.noop).id, WaitFor.SLOT)
+            worker.run_dispatched_job(enqueue(tasks.noop).id, WaitFor.SLOT)
         assert transactions["claimed"] == []
         job = enqueue(tasks.noop_sync)
-        assert callers.submit(worker.run_handed_job, job.id, wait_for).result(30) == end
+        assert callers.submit(worker.run_dispatched_job, job.id, wait_for).result(30) == end
         assert transactions["claimed"] == [1 + others]
 
     def test_a_caller_that_waits_for_a_slot_ends_the_delay(self, worker, callers):
-        worker._handed_jobs._free_slots = 2
+        worker._dispatched_jobs._free_slots = 2
         for job in [enqueue(tasks.noop) for _ in range(3)]:
             assert (
-                callers.submit(worker.run_handed_job, job.id, WaitFor.SLOT).result(30)
-                == HandedJobEnd.ACCEPTED
+                callers.submit(worker.run_dispatched_job, job.id, WaitFor.SLOT).result(30)
+                == DispatchedJobEnd.ACCEPTED
             )
 
     def test_a_doubled_id_takes_no_slot(self, worker, delays):
-        handed = worker._handed_jobs
-        before = handed._free_slots
+        dispatched = worker._dispatched_jobs
+        before = dispatched._free_slots
         job = enqueue(tasks.noop)
         for _ in range(3):
-            worker.run_handed_job(job.id, WaitFor.SLOT)
+            worker.run_dispatched_job(job.id, WaitFor.SLOT)
         delays.set()
         until_succeeded(job)
-        wait_until(lambda: handed._free_slots == before, what="the slot to be free")
+        wait_until(lambda: dispatched._free_slots == before, what="the slot to be free")
 
     def test_a_stop_hands_back_what_is_taken_in(self, delays, transactions, start_worker):
         local = start_worker(engine="tests")
         jobs = [enqueue(tasks.hold, str(number)) for number in range(3)]
         for job in jobs:
-            assert local.worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+            assert local.worker.run_dispatched_job(job.id, WaitFor.SLOT) == DispatchedJobEnd.ACCEPTED
         local.worker.stop(0)
         delays.set()
         local.stop()
-        assert set(Job.objects.values_list("state", "lane", "attempt")) == {("queued", "engine", 0)}
+        assert set(Job.objects.values_list("state", "executor", "attempt")) == {("queued", "engine", 0)}
 
 
 def test_withdrawing_a_doubled_id_leaves_the_job_to_the_caller_that_was_told(
@@ -297,19 +302,19 @@ def test_withdrawing_a_doubled_id_leaves_the_job_to_the_caller_that_was_told(
 ):
     """Its job is taken in, and waits for the database."""
     monkeypatch.setattr(worker_module, "MAX_CLAIM_WAIT_SECONDS", 0.1)
-    claim = engine_worker._handed_jobs._claim
-    monkeypatch.setattr(engine_worker._handed_jobs, "_claim", fail_for_ever)
+    claim = engine_worker._dispatched_jobs._claim
+    monkeypatch.setattr(engine_worker._dispatched_jobs, "_claim", fail_for_ever)
     job = enqueue(tasks.noop)
-    assert engine_worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
-    second = callers.submit(engine_worker.run_handed_job, job.id, WaitFor.END)
-    assert second.result(30) == HandedJobEnd.NOT_CLAIMED
-    engine_worker._handed_jobs.withdraw(job.id, done_future())
-    assert job.id in engine_worker._handed_jobs._unclaimed
-    monkeypatch.setattr(engine_worker._handed_jobs, "_claim", claim)
+    assert engine_worker.run_dispatched_job(job.id, WaitFor.SLOT) == DispatchedJobEnd.ACCEPTED
+    second = callers.submit(engine_worker.run_dispatched_job, job.id, WaitFor.END)
+    assert second.result(30) == DispatchedJobEnd.NOT_CLAIMED
+    engine_worker._dispatched_jobs.withdraw(job.id, done_future())
+    assert job.id in engine_worker._dispatched_jobs._unclaimed
+    monkeypatch.setattr(engine_worker._dispatched_jobs, "_claim", claim)
     until_succeeded(job)
 
 
 def done_future():
     future = Future()
-    future.set_result(HandedJobEnd.NOT_CLAIMED)
+    future.set_result(DispatchedJobEnd.NOT_CLAIMED)
     return future

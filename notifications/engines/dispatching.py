@@ -1,7 +1,7 @@
-"""Move queued jobs between the lanes of engines: which ids are sent when. ``resending`` sends lost ones again.
+"""Dispatch queued jobs to their engines: which ids are sent when. ``resending`` sends lost ones again.
 
-A job of an engine is queued in the lane "engine" until it may run, and then in the lane "handed" until a process of the
-engine claims it. Its row is the truth: an id that the engine's broker lost is handed over again, and an id that arrives
+The executor of a job of an engine is ENGINE until it may run, and then DISPATCHED until a process of the engine claims
+it. Its row is the truth: an id that the engine's broker lost is dispatched again, and an id that arrives
 twice has no effect, because the second claim finds the job running or done.
 """
 
@@ -24,22 +24,22 @@ from notifications.engines.interface import HandedJob
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.lanes import (
+from notifications.jobs.claiming.executors import (
+    DISPATCHED,
     ENGINE,
-    ENGINE_LANES,
+    ENGINE_EXECUTORS,
     ENGINE_QUARANTINED,
-    HANDED,
-    LANES,
-    first_lane,
+    WORKER_EXECUTORS,
+    first_executor,
     has_engine,
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
-#: Jobs that one transaction hands over at most.
+#: Jobs that one transaction dispatches at most.
 MAX_JOBS_PER_TRANSACTION = 50
-#: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
+#: Seconds after which an id that no process of the engine has claimed is dispatched again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
 #: The same for quarantined jobs, whose ids are few: after ids that no process has claimed, and after those that came to
@@ -49,40 +49,40 @@ FIRST_QUARANTINED_SECONDS, FIRST_REFUSED_SECONDS, MAX_QUARANTINED_SECONDS = 10.0
 JITTER = 0.25
 
 
-def next_hand_over(
+def next_dispatch(
     now: datetime,
-    failed_handovers: int = 0,
+    failed_dispatches: int = 0,
     first: float | None = None,
     most: float = MAX_INTERVAL_SECONDS,
 ) -> datetime:
-    """Return when an id is handed over again that is handed over now, after so many times without a claim.
+    """Return when an id is dispatched again that is dispatched now, after so many times without a claim.
 
     ``first``, ``most``
         The seconds of the first interval and of the longest one. Each is twice as long as the one before.
     """
-    seconds = interval_seconds(failed_handovers, first, most)
+    seconds = interval_seconds(failed_dispatches, first, most)
     return now + timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
 def interval_seconds(
-    failed_handovers: int, first: float | None = None, most: float = MAX_INTERVAL_SECONDS
+    failed_dispatches: int, first: float | None = None, most: float = MAX_INTERVAL_SECONDS
 ) -> float:
-    """Return the mean seconds of the interval of ``next_hand_over()``."""
+    """Return the mean seconds of the interval of ``next_dispatch()``."""
     first = FIRST_INTERVAL_SECONDS if first is None else first
-    return min(first * 2 ** min(max(failed_handovers, 0), 20), most)
+    return min(first * 2 ** min(max(failed_dispatches, 0), 20), most)
 
 
-def set_handed(job: Job) -> None:
-    """Have a new job, which the caller inserts, handed over at its commit."""
+def set_dispatched(job: Job) -> None:
+    """Have a new job, which the caller inserts, dispatched at its commit."""
     now = estimated_database_now()
-    job.lane, job.handovers = HANDED, 1
-    job.handed_over_at, job.hand_over_at = now, next_hand_over(now)
+    job.executor, job.dispatch_count = DISPATCHED, 1
+    job.dispatched_at, job.next_dispatch_at = now, next_dispatch(now)
 
 
-def hand_over_due_jobs() -> list[Job]:
-    """Move jobs that may run now to the lane "handed", by priority and age, and return them to be sent.
+def dispatch_due_jobs() -> list[Job]:
+    """Mark jobs that may run now as DISPATCHED, by priority and age, and return them to be sent.
 
-    Jobs of paused queues, jobs for later and jobs above a concurrency limit stay in the lane "engine".
+    Jobs of paused queues, jobs for later and jobs above a concurrency limit stay with ENGINE.
     """
     claimable = candidates.claimable_queues((), (ENGINE,))
     if not claimable:
@@ -94,32 +94,32 @@ def hand_over_due_jobs() -> list[Job]:
         limits = RunningLimits(queue_limits(), {ENGINE: limit}, claimable)
         jobs = candidates.lock_jobs(now, limit, claimable, Q(), {ENGINE: limit}, limits)
         for job in jobs:
-            job.handed_over_at = now
-        mark_handed(jobs, now)
+            job.dispatched_at = now
+        mark_dispatched(jobs, now)
         return jobs
 
     return retrying_atomic(write)
 
 
 def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
-    """Have jobs that could not be sent to their engine handed over again after the first interval.
+    """Have jobs that could not be sent to their engine dispatched again after the first interval.
 
-    The failed hand-over does not count, because the intervals would grow with the length of an outage, and the jobs
+    The failed dispatch does not count, because the intervals would grow with the length of an outage, and the jobs
     wait long after it.
     """
     fences = {job.id: job.fence for job in unsent}
-    rows = Job.objects.using(database()).filter(id__in=fences, state=Job.State.QUEUED, lane=HANDED)
+    rows = Job.objects.using(database()).filter(id__in=fences, state=Job.State.QUEUED, executor=DISPATCHED)
 
     def write() -> bool:
         now = database_now()
         jobs = [job for job in lock_query(rows.order_by("id")) if job.fence == fences[job.id]]
         for job in jobs:
-            job.handovers = max(job.handovers - 1, 0)
-            if job.handovers <= job.attempt:
-                job.handed_over_at = None
+            job.dispatch_count = max(job.dispatch_count - 1, 0)
+            if job.dispatch_count <= job.attempt:
+                job.dispatched_at = None
         conditional_update(
             "hand_over_at=%s, handovers=%s, handed_over_at=%s",
-            [((_next_hand_over(now, job), job.handovers, job.handed_over_at), job) for job in jobs],
+            [((_next_dispatch(now, job), job.dispatch_count, job.dispatched_at), job) for job in jobs],
             state="queued",
         )
         return bool(jobs)
@@ -129,14 +129,14 @@ def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
 
 
 def take_back(ids: Collection[UUID]) -> set[UUID]:
-    """Have jobs that a process of an engine could not claim handed over again, if they are still queued.
+    """Have jobs that a process of an engine could not claim dispatched again, if they are still queued.
 
-    A queue may have been paused, or a concurrency limit reached, since they were handed over; or the process runs
+    A queue may have been paused, or a concurrency limit reached, since they were dispatched; or the process runs
     another quarantined job. Returns the ids of jobs that stay because another process holds their rows locked, perhaps
-    only to defer their next hand-over.
+    only to defer their next dispatch.
     """
-    handed = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED)
-    rows = handed.filter(lane__in=(HANDED, ENGINE_QUARANTINED))
+    dispatched = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED)
+    rows = dispatched.filter(executor__in=(DISPATCHED, ENGINE_QUARANTINED))
     queued = set(rows.values_list("id", flat=True))
 
     def write() -> set[UUID]:
@@ -144,10 +144,10 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
         now = database_now()
 
         def changes(job: Job) -> tuple[str, datetime | None]:
-            if job.lane != ENGINE_QUARANTINED:
+            if job.executor != ENGINE_QUARANTINED:
                 return ENGINE, None
-            refusals = job.handovers - job.attempt - 1
-            return ENGINE_QUARANTINED, next_hand_over(
+            refusals = job.dispatch_count - job.attempt - 1
+            return ENGINE_QUARANTINED, next_dispatch(
                 now, refusals, FIRST_REFUSED_SECONDS, MAX_QUARANTINED_SECONDS
             )
 
@@ -161,7 +161,7 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
     return retrying_atomic(write) if queued else set()
 
 
-def move_to_configured_lanes() -> int:
+def move_to_configured_executors() -> int:
     """Move queued jobs whose backend has gained or lost its engine since they were enqueued; return how many.
 
     So a backlog goes to the engine, or to the built-in worker, when the setting is changed.
@@ -169,11 +169,11 @@ def move_to_configured_lanes() -> int:
     moved = 0
     backends = [alias for alias in task_backends.settings if has_engine(alias)]
     # A backend that is not in TASKS any more has no engine.
-    for is_with_engine, lanes in ((True, LANES), (False, ENGINE_LANES)):
+    for is_with_engine, executors in ((True, WORKER_EXECUTORS), (False, ENGINE_EXECUTORS)):
         # Found outside the transaction: it reads all queued jobs.
-        query = _jobs_of_backends(backends, lanes, is_with_engine, MAX_JOBS_PER_TRANSACTION)
+        query = _jobs_of_backends(backends, executors, is_with_engine, MAX_JOBS_PER_TRANSACTION)
         while ids := read_ids(query):
-            if not (count := fair_atomic(partial(_move, ids, lanes))):
+            if not (count := fair_atomic(partial(_move, ids, executors))):
                 break
             moved += count
     return moved
@@ -188,36 +188,36 @@ def read_ids(query: Query) -> list[UUID]:
 
 
 def _jobs_of_backends(
-    backends: Collection[str], lanes: Collection[str], is_included: bool, limit: int
+    backends: Collection[str], executors: Collection[str], is_included: bool, limit: int
 ) -> Query:
-    """Return the query for the ids of queued jobs in these lanes, of these backends or else of all others.
+    """Return the query for the ids of queued jobs with these executors, of these backends or else of all others.
 
     It reads all queued jobs.
     """
-    names, lane_params = (", ".join(["%s"] * len(names)) for names in (backends or [""], lanes))
+    names, executor_params = (", ".join(["%s"] * len(names)) for names in (backends or [""], executors))
     condition = f"backend {'IN' if is_included else 'NOT IN'} ({names})"
-    sql = f"SELECT id {queued_jobs()} AND lane IN ({lane_params}) AND {condition} LIMIT {limit}"
-    return sql, [*lanes, *(backends or [""])]
+    sql = f"SELECT id {queued_jobs()} AND lane IN ({executor_params}) AND {condition} LIMIT {limit}"
+    return sql, [*executors, *(backends or [""])]
 
 
-def _move(ids: Collection[UUID], lanes: Collection[str]) -> int:
-    """Move these jobs out of these lanes, if they are still queued there. Returns how many."""
-    rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, lane__in=lanes)
+def _move(ids: Collection[UUID], executors: Collection[str]) -> int:
+    """Change the executor of these jobs to the configured one, if they are still queued. Returns how many."""
+    rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, executor__in=executors)
     jobs = list(lock_query(rows.order_by("id")))
-    moves = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
+    moves = [((first_executor(job.task_path, job.backend),), job) for job in jobs]
     conditional_update("lane=%s, hand_over_at=NULL, handed_over_at=NULL", moves, state="queued")
     streams.ring((), queue=bool(jobs))
     return len(jobs)
 
 
-def _next_hand_over(now: datetime, job: Job) -> datetime:
-    return next_hand_over(now, max(job.handovers - job.attempt, 0))
+def _next_dispatch(now: datetime, job: Job) -> datetime:
+    return next_dispatch(now, max(job.dispatch_count - job.attempt, 0))
 
 
-def mark_handed(jobs: Sequence[Job], now: datetime) -> None:
+def mark_dispatched(jobs: Sequence[Job], now: datetime) -> None:
     """Store that the ids of jobs are sent now. Inside a transaction that holds the rows locked."""
     conditional_update(
-        f"lane='{HANDED}', hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
-        [((_next_hand_over(now, job), job.handed_over_at), job) for job in jobs],
+        f"lane='{DISPATCHED}', hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
+        [((_next_dispatch(now, job), job.dispatched_at), job) for job in jobs],
         state="queued",
     )

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 
-from notifications.engines import lane_changes, resending
-from notifications.engines.interface import handed_job
+from notifications.engines import dispatching, resending
+from notifications.engines.interface import dispatched_job
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, queues
@@ -17,7 +17,7 @@ from notifications.jobs.transitions import claims, manual, queueing, recording
 from notifications.models import Job
 from notifications.testing import clock
 from tests.engines import tasks as engine_tasks
-from tests.engines.engine_jobs import claim, enqueue, finish, lane_of
+from tests.engines.engine_jobs import claim, enqueue, executor_of, finish
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
@@ -27,19 +27,19 @@ pytestmark = [
 ]
 
 
-def test_new_job_is_handed_over_at_its_commit():
+def test_new_job_is_dispatched_at_its_commit():
     """It needs no second statement, and no built-in worker claims it."""
     job = enqueue()
-    assert (job.lane, job.handovers) == ("handed", 1)
+    assert (job.executor, job.dispatch_count) == ("handed", 1)
     assert claim_rows(uuid7(), 10) == []
     assert [row.pk for row in claim(job)] == [job.pk]
     job.refresh_from_db()
-    assert (job.state, job.lane, job.hand_over_at) == ("running", "engine", None)
+    assert (job.state, job.executor, job.next_dispatch_at) == ("running", "engine", None)
 
 
-def test_job_of_another_backend_is_not_handed_over():
+def test_job_of_another_backend_is_not_dispatched():
     job = enqueue(backend="builtin")
-    assert (job.lane, job.handovers) == ("async", 0)
+    assert (job.executor, job.dispatch_count) == ("async", 0)
     assert [row.pk for row in claim_rows(uuid7(), 10)] == [job.pk]
 
 
@@ -67,29 +67,29 @@ def test_doubled_id_does_not_start_a_retry_early():
     assert [row.pk for row in claim(job)] == [job.pk]
 
 
-def test_failed_hand_over_does_not_count():
+def test_failed_dispatch_does_not_count():
     """However long the engine is away, an id is tried again about every 10 s, and counts as not in the engine."""
     job = enqueue()
     for _ in range(8):
-        lane_changes.postpone_unsent([handed_job(job)])
+        dispatching.postpone_unsent([dispatched_job(job)])
         job.refresh_from_db()
-        assert (job.handovers, job.handed_over_at) == (0, None)
-        assert resending.hand_over_again() == []
+        assert (job.dispatch_count, job.dispatched_at) == (0, None)
+        assert resending.dispatch_again() == []
         clock.advance(timedelta(seconds=10.5))
-        assert [row.pk for row in resending.hand_over_again()] == [job.pk]
+        assert [row.pk for row in resending.dispatch_again()] == [job.pk]
     job.refresh_from_db()
-    assert (job.handovers, job.handed_over_at is None) == (1, False)
+    assert (job.dispatch_count, job.dispatched_at is None) == (1, False)
 
 
-def test_failed_hand_over_of_an_earlier_attempt_changes_nothing():
+def test_failed_dispatch_of_an_earlier_attempt_changes_nothing():
     job = enqueue()
-    sent = handed_job(job)
+    sent = dispatched_job(job)
     (running,) = claim(job)
     queueing.release([running])
-    lane_changes.hand_over_due_jobs()
-    lane_changes.postpone_unsent([sent])
+    dispatching.dispatch_due_jobs()
+    dispatching.postpone_unsent([sent])
     job.refresh_from_db()
-    assert job.handovers == 2
+    assert job.dispatch_count == 2
 
 
 def test_engine_that_is_away_is_tried_with_one_job(other_engine):
@@ -97,62 +97,60 @@ def test_engine_that_is_away_is_tried_with_one_job(other_engine):
     away = [enqueue() for _ in range(5)]
     present = enqueue(backend="other")
     clock.advance(timedelta(seconds=11))
-    sent = {row.pk for row in resending.hand_over_again({"default"})}
+    sent = {row.pk for row in resending.dispatch_again({"default"})}
     assert present.pk in sent
     assert len(sent & {job.pk for job in away}) == 1
-    assert resending.hand_over_again() == []
+    assert resending.dispatch_again() == []
     clock.advance(timedelta(seconds=11))
-    assert (
-        len(resending.hand_over_again()) == 4
-    )  # the engine is back, and one of them has its second interval
+    assert len(resending.dispatch_again()) == 4  # the engine is back, and one of them has its second interval
 
 
-def test_job_shows_since_when_it_is_handed_over():
+def test_job_shows_since_when_it_is_dispatched():
     """A repetition does not change that; the time begins anew when it was taken back."""
     job = enqueue()
-    since = job.handed_over_at
+    since = job.dispatched_at
     clock.advance(timedelta(seconds=11))
-    resending.hand_over_again()
+    resending.dispatch_again()
     job.refresh_from_db()
-    assert job.handed_over_at == since
-    lane_changes.take_back([job.pk])
+    assert job.dispatched_at == since
+    dispatching.take_back([job.pk])
     job.refresh_from_db()
-    assert job.handed_over_at is None
-    lane_changes.hand_over_due_jobs()
+    assert job.dispatched_at is None
+    dispatching.dispatch_due_jobs()
     job.refresh_from_db()
-    assert job.handed_over_at - since >= timedelta(seconds=11)
+    assert job.dispatched_at - since >= timedelta(seconds=11)
 
 
 def test_job_for_later_waits_in_the_database():
-    job = enqueue(run_after=lane_changes.database_now() + timedelta(seconds=60))
-    assert job.lane == "engine"
-    assert lane_changes.hand_over_due_jobs() == []
+    job = enqueue(run_after=dispatching.database_now() + timedelta(seconds=60))
+    assert job.executor == "engine"
+    assert dispatching.dispatch_due_jobs() == []
     clock.advance(timedelta(seconds=61))
-    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [job.pk]
-    assert lane_of(job) == "handed"
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [job.pk]
+    assert executor_of(job) == "handed"
 
 
-def test_jobs_of_a_key_are_handed_over_one_by_one():
+def test_jobs_of_a_key_are_dispatched_one_by_one():
     first, second = enqueue(engine_tasks.one_at_a_time), enqueue(engine_tasks.one_at_a_time)
-    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [first.pk]
-    assert lane_changes.hand_over_due_jobs() == []
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [first.pk]
+    assert dispatching.dispatch_due_jobs() == []
     (running,) = claim(first)
-    assert lane_changes.hand_over_due_jobs() == []
+    assert dispatching.dispatch_due_jobs() == []
     finish(running)
-    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [second.pk]
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [second.pk]
 
 
 def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
     """Neither one of another engine, nor one of the built-in worker."""
     stalled = enqueue(engine_tasks.one_at_a_time)
-    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [stalled.pk]
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [stalled.pk]
     waiting = enqueue(engine_tasks.one_at_a_time)
     other = enqueue(engine_tasks.one_at_a_time, backend="other")
-    assert lane_changes.hand_over_due_jobs() == []
+    assert dispatching.dispatch_due_jobs() == []
     clock.advance(timedelta(seconds=16))
-    resending.hand_over_again()
-    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [other.pk]
-    assert lane_of(waiting) == "engine"
+    resending.dispatch_again()
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [other.pk]
+    assert executor_of(waiting) == "engine"
     builtin = enqueue(engine_tasks.one_at_a_time, backend="builtin")
     assert [row.pk for row in claim_rows(uuid7(), 10)] == [builtin.pk]
 
@@ -160,12 +158,12 @@ def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
 def test_busy_engine_keeps_its_part_of_a_limit():
     """It comes to the job after those that it runs. Another message would only be refused."""
     first = enqueue(engine_tasks.one_at_a_time)
-    lane_changes.hand_over_due_jobs()
+    dispatching.dispatch_due_jobs()
     claim(enqueue())
     enqueue(engine_tasks.one_at_a_time)
     clock.advance(timedelta(seconds=16))
-    assert lane_changes.hand_over_due_jobs() == []
-    assert lane_of(first) == "handed"
+    assert dispatching.dispatch_due_jobs() == []
+    assert executor_of(first) == "handed"
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database.")
@@ -174,7 +172,7 @@ def test_claim_beside_another_one_of_the_same_limit_is_tried_again(settings):
     options = settings.TASKS["default"]["OPTIONS"] | {"limits": {"default": 2}}
     settings.TASKS = {"default": settings.TASKS["default"] | {"OPTIONS": options}}
     job = enqueue()
-    lane_changes.hand_over_due_jobs()
+    dispatching.dispatch_due_jobs()
     is_locked, is_seen = threading.Event(), threading.Event()
 
     def hold_limit():
@@ -189,7 +187,7 @@ def test_claim_beside_another_one_of_the_same_limit_is_tried_again(settings):
     thread = threading.Thread(target=hold_limit)
     thread.start()
     is_locked.wait()
-    assert claims.claim_handed_jobs(uuid7(), [job.pk]) == ([], {job.pk})
+    assert claims.claim_dispatched_jobs(uuid7(), [job.pk]) == ([], {job.pk})
     is_seen.set()
     thread.join()
     assert [row.pk for row in claim(job)] == [job.pk]
@@ -199,10 +197,10 @@ def test_limit_of_a_queue_holds(settings):
     options = settings.TASKS["default"]["OPTIONS"] | {"limits": {"default": 2}}
     settings.TASKS = {"default": settings.TASKS["default"] | {"OPTIONS": options}}
     jobs = [enqueue() for _ in range(3)]
-    handed = lane_changes.hand_over_due_jobs()
-    assert [row.pk for row in handed] == [job.pk for job in jobs[:2]]
+    dispatched = dispatching.dispatch_due_jobs()
+    assert [row.pk for row in dispatched] == [job.pk for job in jobs[:2]]
     assert len(claim(*jobs)) == 2
-    assert lane_changes.hand_over_due_jobs() == []
+    assert dispatching.dispatch_due_jobs() == []
 
 
 def test_queue_that_is_paused_between_the_query_and_the_lock(monkeypatch):
@@ -210,20 +208,20 @@ def test_queue_that_is_paused_between_the_query_and_the_lock(monkeypatch):
     names = candidates.claimable_queues((), ("handed",))
     assert set(names) == {"default"}
     queues.pause("default")
-    monkeypatch.setattr(candidates, "claimable_queues", lambda queues, lanes: names)
+    monkeypatch.setattr(candidates, "claimable_queues", lambda queues, executors: names)
     assert claim(job) == []
 
 
 def test_job_of_a_queue_that_was_paused_is_taken_back():
-    """It is handed over again when the queue is resumed."""
+    """It is dispatched again when the queue is resumed."""
     job = enqueue()
     queues.pause("default")
     assert claim(job) == []
-    lane_changes.take_back([job.pk])
-    assert lane_of(job) == "engine"
-    assert lane_changes.hand_over_due_jobs() == []
+    dispatching.take_back([job.pk])
+    assert executor_of(job) == "engine"
+    assert dispatching.dispatch_due_jobs() == []
     queues.resume("default")
-    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [job.pk]
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [job.pk]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")
@@ -245,11 +243,11 @@ def test_locked_job_is_not_waited_for():
     thread.start()
     is_locked.wait()
     assert claim(job) == []
-    assert lane_changes.take_back([job.pk]) == {job.pk}
+    assert dispatching.take_back([job.pk]) == {job.pk}
     is_seen.set()
     thread.join()
-    assert lane_changes.take_back([job.pk]) == set()
-    assert lane_of(job) == "engine"
+    assert dispatching.take_back([job.pk]) == set()
+    assert executor_of(job) == "engine"
 
 
 def test_backlog_of_a_removed_backend_moves(settings, rings):
@@ -257,15 +255,15 @@ def test_backlog_of_a_removed_backend_moves(settings, rings):
     job = enqueue()
     rings.clear()
     settings.TASKS = {"builtin": settings.TASKS["builtin"]}
-    assert lane_changes.move_to_configured_lanes() == 1
-    assert lane_of(job) == "async"
+    assert dispatching.move_to_configured_executors() == 1
+    assert executor_of(job) == "async"
     assert True in rings
 
 
 def test_running_job_is_not_taken_back():
     job = enqueue()
     claim(job)
-    lane_changes.take_back([job.pk])
+    dispatching.take_back([job.pk])
     job.refresh_from_db()
     assert job.state == "running"
 
@@ -289,25 +287,25 @@ def requeue_by_hand(row):
 
 
 @pytest.mark.parametrize("requeue", [requeue_released, requeue_failed, requeue_by_hand])
-def test_job_that_is_queued_again_is_handed_over_again(requeue):
+def test_job_that_is_queued_again_is_dispatched_again(requeue):
     job = enqueue()
     (running,) = claim(job)
     requeue(running)
-    assert lane_of(job) == "engine"
-    assert [row.pk for row in lane_changes.hand_over_due_jobs()] == [job.pk]
+    assert executor_of(job) == "engine"
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [job.pk]
     assert [row.pk for row in claim(job)] == [job.pk]
 
 
 def test_backlog_moves_when_the_engine_is_configured(without_engine):
     """In both directions; a job that runs stays where it is."""
-    builtin, handed = enqueue(backend="builtin"), enqueue()
+    builtin, dispatched = enqueue(backend="builtin"), enqueue()
     Job.objects.filter(pk=builtin.pk).update(backend="default")
-    assert lane_changes.move_to_configured_lanes() == 1
-    assert lane_of(builtin) == "engine"
-    (running,) = claim(handed)
+    assert dispatching.move_to_configured_executors() == 1
+    assert executor_of(builtin) == "engine"
+    (running,) = claim(dispatched)
     without_engine()
-    assert lane_changes.move_to_configured_lanes() == 1
-    assert lane_of(builtin) == "async"
-    assert lane_of(handed) == "engine"
+    assert dispatching.move_to_configured_executors() == 1
+    assert executor_of(builtin) == "async"
+    assert executor_of(dispatched) == "engine"
     assert [row.pk for row in claim_rows(uuid7(), 10)] == [builtin.pk]
     finish(running)

@@ -1,4 +1,4 @@
-"""Lanes: sync jobs are claimed when threads are free, async ones when slots are free; neither blocks the other."""
+"""Executors: sync jobs are claimed when threads are free, async ones when slots are free; neither blocks the other."""
 
 import uuid
 from collections import Counter
@@ -11,7 +11,7 @@ from django.utils import timezone
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.claiming.lanes import lane_at
+from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.models import Job, Worker
@@ -37,8 +37,8 @@ def running():
     return Job.objects.filter(state="running")
 
 
-def claim(limit, **lanes):
-    return claim_rows(uuid.uuid4(), limit, lanes=lanes)
+def claim(limit, **executors):
+    return claim_rows(uuid.uuid4(), limit, executors=executors)
 
 
 class TestWorkers:
@@ -87,21 +87,21 @@ class TestWorkers:
         late, *_ = until_done(last, *backlog)
         assert late.started_at > job.started_at
 
-    @pytest.mark.parametrize("lane", ["sync", "suspect"])
-    def test_async_jobs_that_are_stored_in_another_lane(self, start_worker, two_threads, lane):
-        """As after an update that changes a task. The worker goes by the task's function, not by the stored lane."""
-        jobs = enqueue(tasks.hold if lane == "sync" else tasks.noop, 30)
-        Job.objects.update(lane=lane)
+    @pytest.mark.parametrize("executor", ["sync", "suspect"])
+    def test_async_jobs_that_are_stored_in_another_executor(self, start_worker, two_threads, executor):
+        """As after an update that changes a task. The worker goes by the task's function, not by what is stored."""
+        jobs = enqueue(tasks.hold if executor == "sync" else tasks.noop, 30)
+        Job.objects.update(executor=executor)
         start_worker()
-        if lane == "sync":
+        if executor == "sync":
             wait_until(lambda: len(tasks.held) == 30, what="all of them to run concurrently")
             tasks.gate.set()
         until_done(*jobs)
 
-    def test_sync_jobs_that_are_stored_in_the_async_lane(self, start_worker, two_threads):
-        """They queue for a thread in the worker, which claims no jobs of the sync lane meanwhile."""
+    def test_sync_jobs_that_are_stored_in_the_async_executor(self, start_worker, two_threads):
+        """They queue for a thread in the worker, which claims no jobs of the sync executor meanwhile."""
         jobs = enqueue(tasks.hold_sync, 10)
-        Job.objects.update(lane="async")
+        Job.objects.update(executor="async")
         start_worker()
         wait_until(lambda: running().count() == 10, what="all to be claimed")
         late = tasks.noop_sync.enqueue()
@@ -119,7 +119,7 @@ class TestWorkers:
 
 class TestClaims:
     def test_by_priority_and_age(self):
-        """The order is over all lanes, within the limit of each."""
+        """The order is over all executors, within the limit of each."""
         enqueued = [
             (tasks.noop_sync if number % 3 else tasks.noop).using(priority=priority).enqueue()
             for priority in (0, 1)
@@ -127,13 +127,13 @@ class TestClaims:
         ]
         jobs = claim(5, **{"async": 5, "sync": 3})
         assert [str(job.id) for job in jobs] == [enqueued[number].id for number in (6, 7, 8, 9, 10)][:5]
-        assert Counter(job.lane for job in jobs) == {"async": 2, "sync": 3}
-        assert [job.lane for job in claim(5, **{"async": 5})] == ["async", "async"]
-        assert [job.lane for job in claim(9, sync=9)] == ["sync"] * 5
+        assert Counter(job.executor for job in jobs) == {"async": 2, "sync": 3}
+        assert [job.executor for job in claim(5, **{"async": 5})] == ["async", "async"]
+        assert [job.executor for job in claim(9, sync=9)] == ["sync"] * 5
 
     @pytest.mark.parametrize("restriction", ["none", "queue", "key", "run_after", "limit"])
     def test_within_limits(self, settings, restriction):
-        """With several queues, keys and limits, each lane is claimed up to its limit and no further."""
+        """With several queues, keys and limits, each executor is claimed up to its limit and no further."""
         if restriction == "limit":
             settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"default": 1}}}}
         options = {"concurrency_key": "k"} if restriction == "key" else {}
@@ -149,7 +149,7 @@ class TestClaims:
         if restriction == "queue":
             queues.pause("reports")
         jobs = claim(20, **{"async": 20, "sync": 3, "suspect": 1})
-        assert Counter(job.lane for job in jobs) == {"sync": 3, "async": 17}
+        assert Counter(job.executor for job in jobs) == {"sync": 3, "async": 17}
         assert (
             max(Counter(job.concurrency_key for job in jobs if job.concurrency_key).values(), default=0) <= 1
         )
@@ -157,24 +157,24 @@ class TestClaims:
             assert Counter(job.queue_name for job in jobs)["default"] == 1
 
     def test_a_manual_retry(self):
-        """It moves the job to the lane of its task, also when the job was a quarantined job."""
+        """It moves the job to the executor of its task, also when the job was quarantined."""
         result = tasks.noop.enqueue()
-        for lane in ("sync", "suspect"):
-            Job.objects.update(lane=lane, state="failed")
+        for executor in ("sync", "suspect"):
+            Job.objects.update(executor=executor, state="failed")
             manual.retry([uuid.UUID(result.id)])
-            assert Job.objects.get(id=result.id).lane == "async"
+            assert Job.objects.get(id=result.id).executor == "async"
 
-    def test_an_unknown_task_is_in_the_sync_lane(self):
-        assert lane_at("no.such.task") == "sync"
+    def test_an_unknown_task_is_in_the_sync_executor(self):
+        assert executor_at("no.such.task") == "sync"
 
-    def test_jobs_of_a_batch_are_in_the_lanes_of_their_tasks(self):
+    def test_jobs_of_a_batch_are_in_the_executors_of_their_tasks(self):
         from notifications.api import batch
 
         with batch():
             tasks.noop.enqueue()
             tasks.noop_sync.enqueue()
-        assert Counter(job.lane for job in claim(9, **{"async": 9})) == {"async": 1}
-        assert Counter(job.lane for job in claim(9, sync=9)) == {"sync": 1}
+        assert Counter(job.executor for job in claim(9, **{"async": 9})) == {"async": 1}
+        assert Counter(job.executor for job in claim(9, sync=9)) == {"sync": 1}
 
 
 class TestQuarantined:
@@ -201,28 +201,28 @@ class TestQuarantined:
             lambda job: queueing.requeue_unknown_task(ClaimedJob(job)),
         ):
             (job,) = claim_rows(uuid.uuid4(), 1)
-            assert job.lane == "suspect"
+            assert job.executor == "suspect"
             requeue(job)
             Job.objects.update(run_after=None)
         (job,) = claim_rows(uuid.uuid4(), 1)
         recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
         job = Job.objects.get()
-        assert (job.state, job.lane) == ("queued", "async")
+        assert (job.state, job.executor) == ("queued", "async")
 
     def test_a_released_job_is_not_a_quarantined_job(self):
         tasks.noop.enqueue()
         queueing.release(claim_rows(uuid.uuid4(), 1))
-        assert Job.objects.get().lane == "async"
+        assert Job.objects.get().executor == "async"
 
     @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
     def test_each_worker_runs_one_quarantined_job_at_a_time(self, lose, start_worker, caplog, task):
         """Other jobs run beside them."""
         quarantined = lose(task, 50)
         workers = [start_worker(), start_worker()]
-        wait_until(lambda: len(tasks.held) == 2, what="a suspect in each worker")
+        wait_until(lambda: len(tasks.held) == 2, what="a quarantined job in each worker")
         until_done(*enqueue(tasks.noop, 100), *enqueue(tasks.noop_sync, 100))
         assert Counter(running().values_list("worker", flat=True)) == {worker.id: 1 for worker in workers}
-        assert caplog.text.count("Running a suspect job apart from others") == 2
+        assert caplog.text.count("Running a quarantined job apart from others") == 2
         tasks.gate.set()
         assert {(job.state, job.attempt) for job in until_done(*quarantined)} == {("succeeded", 2)}
 
@@ -235,7 +235,7 @@ class TestQuarantined:
         assert reaping.reap_jobs() == 5
         start_worker(concurrency=2)
         assert {job.state for job in until_done(*parents)} == {"succeeded"}
-        assert {job.lane for job in Job.objects.filter(id__in=[parent.id for parent in parents])} == {
+        assert {job.executor for job in Job.objects.filter(id__in=[parent.id for parent in parents])} == {
             "suspect"
         }
 
@@ -243,7 +243,10 @@ class TestQuarantined:
         """They are claimed in the order of age among other jobs, up to the limit."""
         quarantined = lose(tasks.noop, 3)
         others = enqueue(tasks.noop, 3)
-        lanes = {"async": 9, "sync": 9, "suspect": 1}
-        assert [str(job.id) for job in claim(9, **lanes)] == [quarantined[0].id, *(job.id for job in others)]
+        executors = {"async": 9, "sync": 9, "suspect": 1}
+        assert [str(job.id) for job in claim(9, **executors)] == [
+            quarantined[0].id,
+            *(job.id for job in others),
+        ]
         assert claim(9, **{"async": 9}) == []
-        assert [str(job.id) for job in claim(9, **lanes)] == [quarantined[1].id]
+        assert [str(job.id) for job in claim(9, **executors)] == [quarantined[1].id]

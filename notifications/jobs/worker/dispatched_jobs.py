@@ -17,7 +17,7 @@ from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import ports
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.claiming.lanes import QUARANTINED
+from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.transitions import claims
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT
@@ -41,7 +41,7 @@ MAX_CLAIM_WAIT_SECONDS = 30.0
 
 
 class WaitFor(StrEnum):
-    """What the caller of a handed job waits for."""
+    """What the caller of a dispatched job waits for."""
 
     #: The worker has taken the job in: it has less than ``concurrency`` jobs of such callers. Many async jobs run at
     #: once then, whatever the number of the engine's own slots, and are claimed and recorded in groups.
@@ -54,8 +54,8 @@ class WaitFor(StrEnum):
     RECORD_BEFORE_EXIT = "record before exit"
 
 
-class HandedJobEnd(StrEnum):
-    """Why the caller of a handed job need not wait any longer."""
+class DispatchedJobEnd(StrEnum):
+    """Why the caller of a dispatched job need not wait any longer."""
 
     #: The job is taken in, and runs in this process.
     ACCEPTED = "accepted"
@@ -72,7 +72,7 @@ class HandedJobEnd(StrEnum):
     STOPPED = "stopped"
 
 
-class HandedJobs:
+class DispatchedJobs:
     """Claims jobs by their ids, and passes them to ``start``, until the worker stops.
 
     The engine limits the callers that wait for the end of their jobs; ``NOTIFICATIONS["CONCURRENCY"]`` limits the jobs
@@ -85,7 +85,7 @@ class HandedJobs:
         self._start = start
         self._wake = asyncio.Event()
         #: Those who wait, with what they wait for, by the ids of their jobs.
-        self._callers: dict[UUID, tuple[WaitFor, Future[HandedJobEnd]]] = {}
+        self._callers: dict[UUID, tuple[WaitFor, Future[DispatchedJobEnd]]] = {}
         #: Ids that were not claimed yet, in the order in which they were given.
         self._unclaimed: dict[UUID, None] = {}
         #: Jobs in slots: those that run or are to be claimed, without the ones that wait for other jobs.
@@ -94,12 +94,12 @@ class HandedJobs:
         self._lock = threading.Lock()
         #: What callers have given that the event loop has not taken in yet: ids, what their callers wait for, and
         #: whether they have a slot.
-        self._given: deque[tuple[UUID, WaitFor, Future[HandedJobEnd], bool]] = deque()
+        self._given: deque[tuple[UUID, WaitFor, Future[DispatchedJobEnd], bool]] = deque()
         self._free_slots = self._concurrency
         #: ``run()`` waits for the next id. Otherwise it takes in by itself what was given meanwhile.
         self._is_idle = True
         #: Callers that wait for a slot.
-        self._waiting: dict[UUID, Future[HandedJobEnd]] = {}
+        self._waiting: dict[UUID, Future[DispatchedJobEnd]] = {}
         #: Ids that came while their jobs were here. One may stand for a retry, whose attempt began meanwhile.
         self._doubled: set[UUID] = set()
         #: How often jobs could not be claimed because another process had locked their rows, or their limits.
@@ -109,19 +109,19 @@ class HandedJobs:
 
     def add(
         self, id: UUID, wait_for: WaitFor, call_in_loop: Callable[[Callable[[], object]], object]
-    ) -> Future[HandedJobEnd]:
+    ) -> Future[DispatchedJobEnd]:
         """Have a job claimed and run, and return the future of what its caller waits for; from any thread."""
-        future: Future[HandedJobEnd] = Future()
+        future: Future[DispatchedJobEnd] = Future()
         with self._lock:
             if self._has_ended:
-                future.set_result(HandedJobEnd.STOPPED)
+                future.set_result(DispatchedJobEnd.STOPPED)
                 return future
             # In an idle process the event loop takes the job in, and claims it at once. The engine may stop the process
             # after this call, as Celery does with max_tasks_per_child.
             has_slot = wait_for == WaitFor.SLOT and not self._is_idle and self._free_slots > 0
             if has_slot:
                 self._free_slots -= 1
-                future.set_result(HandedJobEnd.ACCEPTED)
+                future.set_result(DispatchedJobEnd.ACCEPTED)
             self._given.append((id, wait_for, future, has_slot))
         if self._is_idle or not has_slot:
             call_in_loop(self._take_given)
@@ -131,14 +131,14 @@ class HandedJobs:
         while self._given:
             self._add(*self._given.popleft())
 
-    def _add(self, id: UUID, wait_for: WaitFor, future: Future[HandedJobEnd], has_slot: bool) -> None:
+    def _add(self, id: UUID, wait_for: WaitFor, future: Future[DispatchedJobEnd], has_slot: bool) -> None:
         is_known = id in self._callers or id in self._unclaimed or id in self._in_slots or id in self._waiting
         if is_known:  # the engine has doubled the id
             self._doubled.add(id)
             if has_slot:
                 self._free_slot()
             else:
-                future.set_result(HandedJobEnd.NOT_CLAIMED)
+                future.set_result(DispatchedJobEnd.NOT_CLAIMED)
         elif wait_for != WaitFor.SLOT:
             self._callers[id] = wait_for, future
             self._set_unclaimed(id)
@@ -167,7 +167,7 @@ class HandedJobs:
                     return
                 self._free_slots -= 1
             id = next(iter(self._waiting))
-            self._waiting.pop(id).set_result(HandedJobEnd.ACCEPTED)
+            self._waiting.pop(id).set_result(DispatchedJobEnd.ACCEPTED)
             self._in_slots.add(id)
             self._set_unclaimed(id)
 
@@ -208,7 +208,7 @@ class HandedJobs:
                 self._unclaimed.pop(id, None)
                 self._lock_tries.pop(id, None)
                 if id not in claimed_ids:
-                    self._release(id, HandedJobEnd.NOT_CLAIMED)
+                    self._release(id, DispatchedJobEnd.NOT_CLAIMED)
             if locked:
                 await asyncio.sleep(LOCK_RETRY_SECONDS * random.uniform(0.5, 1))
             elif not jobs:
@@ -225,10 +225,10 @@ class HandedJobs:
             for execution in self._state.executions.joining():
                 wait_for, _ = self._callers.get(execution.job.id, (WaitFor.RECORD, None))
                 if wait_for != WaitFor.RECORD_BEFORE_EXIT:
-                    self._release(execution.job.id, HandedJobEnd.JOINING)
+                    self._release(execution.job.id, DispatchedJobEnd.JOINING)
         self._wake.set()
 
-    def withdraw(self, id: UUID, future: Future[HandedJobEnd]) -> None:
+    def withdraw(self, id: UUID, future: Future[DispatchedJobEnd]) -> None:
         """Release the caller of a job that was not claimed within ``MAX_CLAIM_WAIT_SECONDS``.
 
         ``future`` is the caller's, because another caller may have given the same id, and have been told that it is
@@ -238,14 +238,14 @@ class HandedJobs:
         if not future.done() and (id in self._unclaimed or id in self._waiting):
             self._unclaimed.pop(id, None)
             if self._waiting.pop(id, None):
-                future.set_result(HandedJobEnd.STOPPED)
-            self._release(id, HandedJobEnd.STOPPED)
+                future.set_result(DispatchedJobEnd.STOPPED)
+            self._release(id, DispatchedJobEnd.STOPPED)
 
     def ended(self, job: Job) -> None:
         """Release the caller of a job whose task has returned or raised, unless it waits for the record."""
         wait_for, _ = self._callers.get(job.id, (WaitFor.RECORD, None))
         if wait_for == WaitFor.END:
-            self._release(job.id, HandedJobEnd.ENDED)
+            self._release(job.id, DispatchedJobEnd.ENDED)
 
     def may_record_later(self, job: Job) -> bool:
         """Return whether no caller waits until the outcome of a job is stored, or for its slot."""
@@ -257,7 +257,7 @@ class HandedJobs:
         if job.id in self._doubled:
             self._doubled.discard(job.id)
             self._set_unclaimed(job.id)
-        self._release(job.id, HandedJobEnd.RECORDED)
+        self._release(job.id, DispatchedJobEnd.RECORDED)
 
     def end(self) -> list[UUID]:
         """Release all callers: the worker has stopped. Returns the ids that were taken in and not claimed."""
@@ -265,9 +265,9 @@ class HandedJobs:
             self._has_ended = True
         self._take_given()
         for _, future in self._callers.values():
-            future.set_result(HandedJobEnd.STOPPED)
+            future.set_result(DispatchedJobEnd.STOPPED)
         for future in self._waiting.values():
-            future.set_result(HandedJobEnd.STOPPED)
+            future.set_result(DispatchedJobEnd.STOPPED)
         left = [*self._unclaimed, *self._waiting]
         self._callers.clear()
         self._waiting.clear()
@@ -285,7 +285,7 @@ class HandedJobs:
             : self._concurrency
         ]
 
-    def _release(self, id: UUID, end: HandedJobEnd) -> None:
+    def _release(self, id: UUID, end: DispatchedJobEnd) -> None:
         _, future = self._callers.pop(id, (None, None))
         if future:
             future.set_result(end)
@@ -296,11 +296,11 @@ class HandedJobs:
     def _claim(self, ids: Sequence[UUID]) -> tuple[list[ClaimedJob], set[UUID]]:
         """Claim jobs on the writer's thread, and return them, and the ids that are to be tried again.
 
-        Those are the ids whose rows or limits other processes hold locked. What may not run now waits to be handed over
+        Those are the ids whose rows or limits other processes hold locked. What may not run now waits to be dispatched
         again.
         """
         started = spans.start_time()
-        jobs, locked_ids = claims.claim_handed_jobs(
+        jobs, locked_ids = claims.claim_dispatched_jobs(
             self._state.worker,
             ids,
             self._state.timeouts,
@@ -309,7 +309,7 @@ class HandedJobs:
         spans.record_claim(started, jobs)
         locked_ids = {id for id in locked_ids if self._lock_tries[id] < MAX_LOCK_TRIES}
         not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - locked_ids
-        locked = locked_ids | (ports.lane_changes.take_back(not_claimed) if not_claimed else set())
+        locked = locked_ids | (ports.dispatching.take_back(not_claimed) if not_claimed else set())
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, locked
