@@ -23,7 +23,7 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, re
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.queueing import REQUEUE_DELAY_SECONDS
-from notifications.models import Alert, AlertState, Job, Notification, Schedule, ServerProcess, Worker
+from notifications.models import Alert, AlertState, Job, Notification, Schedule, ServerProcess, Wait, Worker
 from notifications.schedules.declarations import declared_schedules
 
 logger = logging.getLogger("notifications.jobs")
@@ -138,6 +138,20 @@ def stored_times() -> tuple[StoredTime, ...]:
                 ("check_at", queued & Q(executor=Job.Executor.OBSERVED) & is_due),
             )
         ),
+        # A wait lasts as long as its task says, from when it was stored, and so do the times of reminders.
+        StoredTime(
+            model=Wait,
+            name="created_at",
+            rows=Q(ended_at=None, kind=Wait.Kind.QUESTION),
+            changes=_moved_waits(),
+        ),
+        StoredTime(
+            model=Wait,
+            name="due_at",
+            rows=Q(ended_at=None, created_at__gt=times.latest_possible(times.now()))
+            & ~Q(kind=Wait.Kind.QUESTION),
+            changes=_moved_waits(),
+        ),
         # What has ended would never be deleted. It is shown to its user, so it gets a number as any change does.
         StoredTime(
             model=Job,
@@ -158,6 +172,11 @@ def stored_times() -> tuple[StoredTime, ...]:
             )
         ),
     )
+
+
+def _moved_waits() -> dict[str, Any]:
+    now = Value(times.now())
+    return {"created_at": now} | {name: now + (F(name) - F("created_at")) for name in ("due_at", "remind_at")}
 
 
 def _running_tasks() -> Iterator[tuple[Q, timedelta]]:

@@ -22,6 +22,7 @@ from notifications.models import (
     Notification,
     Schedule,
     ServerProcess,
+    Wait,
     Worker,
 )
 from notifications.operations import stored_times
@@ -69,6 +70,32 @@ def test_lease_of_a_server_process(far):
     now = timezone.now()
     ServerProcess.objects.create(id=uuid7(), host="web", pid=1, started_at=now, lease_until=far)
     assert_corrected(ServerProcess, "lease_until")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [("question", "created_at"), ("pause", "due_at"), ("callback", "due_at")]
+)
+def test_a_wait(far, kind, field):
+    """Its end and its reminders would come years later. They keep their distance from its beginning."""
+    hour = timedelta(hours=1)
+    remind_at = far + hour if kind == "question" else None
+    wait = Wait.objects.create(
+        job=uuid7(), name="nap", kind=kind, attempt=1, created_at=far,
+        due_at=far + 3 * hour,
+        remind_at=remind_at,
+    )
+    for id, name in ((uuid7(), "ended"), (uuid7(), "long")):
+        now = timezone.now()
+        ended_at = now if name == "ended" else None
+        Wait.objects.create(
+            job=id, name=name, kind=kind, attempt=1, created_at=now, due_at=far, ended_at=ended_at
+        )
+    assert_corrected(Wait, field, within=3 * hour, id=wait.id)
+    wait.refresh_from_db()
+    assert timedelta(0) <= timezone.now() - wait.created_at < hour
+    assert wait.due_at - wait.created_at == 3 * hour
+    assert wait.remind_at is None or wait.remind_at - wait.created_at == hour
+    assert set(Wait.objects.exclude(id=wait.id).values_list("due_at", flat=True)) == {far}
 
 
 @pytest.mark.parametrize("field", ["no_worker_since", "lease_lost_at"])
