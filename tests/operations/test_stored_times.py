@@ -80,7 +80,11 @@ def test_a_wait(far, kind, field):
     hour = timedelta(hours=1)
     remind_at = far + hour if kind == "question" else None
     wait = Wait.objects.create(
-        job=uuid7(), name="nap", kind=kind, attempt=1, created_at=far,
+        job=uuid7(),
+        name="nap",
+        kind=kind,
+        attempt=1,
+        created_at=far,
         due_at=far + 3 * hour,
         remind_at=remind_at,
     )
