@@ -183,6 +183,29 @@ def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+#: Themes of the admin whose headers are their own, and the app that puts the bell there.
+ADMIN_THEMES = {
+    "unfold": "notifications.contrib.unfold",
+    "jazzmin": "notifications.contrib.jazzmin",
+    "wagtail.admin": "notifications.contrib.wagtail",
+}
+
+
+@register("notifications")
+def check_admin_theme(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W034: an admin theme is installed whose header has no bell."""
+    names = [config.name for config in apps.get_app_configs()]
+    return [
+        Warning(
+            f"The admin of {theme} has no bell.",
+            hint=f"Put {adapter!r} before {theme!r} in INSTALLED_APPS.",
+            id="notifications.W034",
+        )
+        for theme, adapter in ADMIN_THEMES.items()
+        if theme in names and (adapter not in names or names.index(adapter) > names.index(theme))
+    ]
+
+
 @register("notifications")
 def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W002: the URLs are not mounted."""

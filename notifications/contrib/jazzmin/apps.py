@@ -1,0 +1,12 @@
+"""The Django app of the adapter, which has templates only."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class JazzminConfig(AppConfig):
+    """Puts the bell into the header."""
+
+    name = "notifications.contrib.jazzmin"
+    label = "notifications_jazzmin"

@@ -1,0 +1,20 @@
+"""Settings of the tests with another theme of the admin, which the environment names."""
+
+import os
+
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS
+
+THEME = os.environ["THEME"]
+APPS = {
+    "unfold": ["unfold"],
+    "jazzmin": ["jazzmin"],
+    "wagtail": [
+        *("wagtail.users", "wagtail.images", "wagtail.documents", "wagtail.admin", "wagtail"),
+        *("modelcluster", "taggit", "treebeard"),
+    ],
+}
+INSTALLED_APPS = [f"notifications.contrib.{THEME}", *APPS[THEME], *INSTALLED_APPS]
+ROOT_URLCONF = "tests.contrib.themes.urls"
+WAGTAIL_SITE_NAME = "Site"
+WAGTAILADMIN_BASE_URL = "http://localhost"
