@@ -3,7 +3,7 @@
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.settings import INSTALLED_APPS
+from tests.settings import INSTALLED_APPS, MIDDLEWARE
 
 THEME = os.environ["THEME"]
 APPS = {
@@ -15,6 +15,8 @@ APPS = {
     ],
 }
 INSTALLED_APPS = [f"notifications.contrib.{THEME}", *APPS[THEME], *INSTALLED_APPS]
+# The scripts of these themes need 'unsafe-eval' or inline scripts.
+MIDDLEWARE = [path for path in MIDDLEWARE if not path.endswith("ContentSecurityPolicyMiddleware")]
 ROOT_URLCONF = "tests.contrib.themes.urls"
 WAGTAIL_SITE_NAME = "Site"
 WAGTAILADMIN_BASE_URL = "http://localhost"
