@@ -158,33 +158,19 @@ def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I002: the transaction of a request does not include the database of the jobs."""
     if database() == DEFAULT_DB_ALIAS or not settings.DATABASES[DEFAULT_DB_ALIAS].get("ATOMIC_REQUESTS"):
         return []
-    return [
-        Info(
-            "ATOMIC_REQUESTS is on, but jobs are in another database: they start before the request's own rows are "
-            "committed, and remain if the request fails.",
-            hint="Put @transaction.non_atomic_requests on views that call accepted(): it opens a transaction in both.",
-            id="notifications.I002",
-        )
-    ]
+    message = (
+        "ATOMIC_REQUESTS is on, but jobs are in another database: they start before the request's own rows are "
+        "committed, and remain if the request fails."
+    )
+    hint = (
+        "Put @transaction.non_atomic_requests on views that call accepted(): it opens a transaction in both."
+    )
+    return [Info(message, hint=hint, id="notifications.I002")]
 
 
-@register("notifications")
-def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W001: the app is after the admin, whose template then has no bell."""
-    names = [config.name for config in apps.get_app_configs()]
-    if "django.contrib.admin" in names and names.index("notifications") > names.index("django.contrib.admin"):
-        return [
-            Warning(
-                "notifications is after django.contrib.admin in INSTALLED_APPS, so the admin has no bell.",
-                hint="Put 'notifications' before 'django.contrib.admin'.",
-                id="notifications.W001",
-            )
-        ]
-    return []
-
-
-#: Themes of the admin whose headers are their own, and the app that puts the bell there.
-ADMIN_THEMES = {
+#: Apps whose templates put the bell into the header of an admin, which they must come before.
+BELLS = {
+    "django.contrib.admin": "notifications",
     "unfold": "notifications.contrib.unfold",
     "jazzmin": "notifications.contrib.jazzmin",
     "wagtail.admin": "notifications.contrib.wagtail",
@@ -192,17 +178,17 @@ ADMIN_THEMES = {
 
 
 @register("notifications")
-def check_admin_theme(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W034: an admin theme is installed whose header has no bell."""
+def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W001: the app is after the admin, whose template then has no bell. W034: the same of a theme's adapter."""
     names = [config.name for config in apps.get_app_configs()]
     return [
         Warning(
-            f"The admin of {theme} has no bell.",
-            hint=f"Put {adapter!r} before {theme!r} in INSTALLED_APPS.",
-            id="notifications.W034",
+            f"{app} is not before {admin} in INSTALLED_APPS, so its pages have no bell.",
+            hint=f"Put {app!r} before {admin!r}.",
+            id="notifications.W001" if app == "notifications" else "notifications.W034",
         )
-        for theme, adapter in ADMIN_THEMES.items()
-        if theme in names and (adapter not in names or names.index(adapter) > names.index(theme))
+        for admin, app in BELLS.items()
+        if admin in names and app not in names[: names.index(admin)]
     ]
 
 
@@ -214,13 +200,9 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     try:
         reverse("notifications:api-sync")
     except NoReverseMatch:
-        return [
-            Warning(
-                "The URLs of notifications are not mounted, so there is no inbox and no API.",
-                hint='Add path("notifications/", include("notifications.urls")) to the URLs of the project.',
-                id="notifications.W002",
-            )
-        ]
+        message = "The URLs of notifications are not mounted, so there is no inbox and no API."
+        hint = 'Add path("notifications/", include("notifications.urls")) to the URLs of the project.'
+        return [Warning(message, hint=hint, id="notifications.W002")]
     return []
 
 
@@ -331,8 +313,8 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W020 to W025: wrong declarations of schedules, each of which disables itself only."""
-    wrong = [*wrong_declarations(), *find_wrong_tasks()]
-    return [Warning(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
+    wrong = (*wrong_declarations(), *find_wrong_tasks())
+    return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
 
 
 @register("notifications")
@@ -350,8 +332,8 @@ def check_categories(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_deliveries(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W029: wrong steps of deliveries, which disable themselves only. W030: no address of the site. W032, 033: push."""
-    wrong = [*find_wrong_rules(), *find_wrong_web_push()]
-    return [Warning(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
+    wrong = (*find_wrong_rules(), *find_wrong_web_push())
+    return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too
@@ -359,11 +341,9 @@ def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I001: with SQLite's default options transactions of the project may fail while a worker writes."""
     if begins_with_lock(connection()):
         return []
-    return [
-        Info(
-            "SQLite begins transactions without a lock, so one that reads first may fail with 'database is locked' "
-            "while a worker writes.",
-            hint=f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}',
-            id="notifications.I001",
-        )
-    ]
+    problem = (
+        "SQLite begins transactions without a lock, so one that reads first may fail with 'database is locked' "
+        "while a worker writes."
+    )
+    hint = f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}'
+    return [Info(problem, hint=hint, id="notifications.I001")]

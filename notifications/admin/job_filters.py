@@ -209,6 +209,23 @@ class FailureFilter(JobListFilter):
         return {"failure": self.value() or ""}
 
 
+class BatchFilter(JobListFilter):
+    """Filters the jobs of a batch. It is shown when it is chosen, on the page of the batch."""
+
+    title = _("batch")
+    parameter_name = "batch"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])
+
+    def condition(self) -> dict[str, Any]:
+        if not (value := self.value()):
+            return {}
+        if (id := parse_id(value)) is None:
+            raise ValueError(f"{value!r} is no id of a batch.")
+        return {"batch": str(id)}
+
+
 class WorkerFilter(JobListFilter):
     """Filters jobs by the worker of their last attempt: its id, or the host of workers that are alive."""
 

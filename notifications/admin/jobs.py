@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import formats
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
@@ -58,6 +58,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         job_filters.UserFilter,
         job_filters.WorkerFilter,
         job_filters.FailureFilter,
+        job_filters.BatchFilter,
         job_filters.JobRunnerFilter,
     )
     list_defer = ("args", "kwargs", "result", "error")
@@ -68,7 +69,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     sortable_by = ("created_at",)
     fieldsets = (
         (None, {"fields": ("title", "user", "url", "state_now", "progress", "attempts_of", "problem")}),
-        (_("Outcome"), {"fields": ("result_text", "notification", "calls")}),
+        (_("Outcome"), {"fields": ("result_text", "batch_jobs", "notification", "calls")}),
         (
             _("Call"),
             {
@@ -156,6 +157,8 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
             return (
                 _("Queued in %(engine)s for %(time)s") if words["time"] else _("Queued in %(engine)s")
             ) % words
+        if job.state == Job.State.SUCCEEDED and job.progress_message:
+            return _("Finished")  # The message says what of it succeeded, such as "9 of 70 failed".
         return describe_state(job)
 
     @admin.display(description=_("job"))
@@ -174,8 +177,8 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         if job.attempt > 1 or (job.attempt and job.max_attempts > 1 and not job.done):
             words = {"attempt": job.attempt, "most": job.max_attempts}
             parts.append(_("attempt %(attempt)d of %(most)d") % words)
-        if not job.done and job.progress_current is not None:
-            parts.append(self.progress(job))
+        if job.progress_current is not None and (not job.done or job.progress_message):
+            parts.append(job.progress_message if job.done else self.progress(job))
         if not parts:
             return self.state_now(job)
         detail = " · ".join(parts)
@@ -204,6 +207,20 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         """Return how long the job waited before its last attempt, from when it was due."""
         due = max(filter(None, (job.queued_at, job.run_after)))
         return duration(max(0.0, (job.started_at - due).total_seconds())) if job.started_at else None
+
+    @admin.display(description=_("batch"), empty_value="-")
+    def batch_jobs(self, job: Job) -> str | None:
+        """Return links to the batch of the job, and to the jobs of a batch: all, and those that failed."""
+        jobs = Job.objects.using(database())
+        links = []
+        if job.batch and (title := jobs.filter(pk=job.batch).values_list("title", flat=True).first()):
+            links.append(
+                (reverse(f"{self.admin_site.name}:notifications_job_change", args=[job.batch]), title)
+            )
+        if jobs.filter(batch=job.pk).exists():
+            url = f"{reverse(f'{self.admin_site.name}:notifications_job_changelist')}?batch={job.pk}"
+            links += [(url, _("All jobs of this batch")), (f"{url}&state__exact=failed", _("Failed jobs"))]
+        return format_html_join(" · ", '<a href="{}">{}</a>', links) if links else None
 
     @admin.display(description=_("worker"), empty_value="-")
     def worker_now(self, job: Job) -> str | None:

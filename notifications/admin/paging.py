@@ -9,7 +9,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import quote
 from django.contrib.admin.views.main import ChangeList
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html
@@ -23,6 +23,10 @@ from notifications.operations.matching import parse_id
 
 #: Parameters of the page's address: the position after which, or before which, the page begins.
 OLDER_VAR, NEWER_VAR = "older", "newer"
+#: The parameter with which a search does not go on by itself.
+STAY_VAR = "stay"
+#: Seconds after which the next part of the table is searched, if this one had no rows to show.
+SEARCH_PAUSE_SECONDS = 1
 #: Rows are counted up to this number.
 MAX_ROWS_COUNTED = 10_000
 
@@ -30,8 +34,13 @@ MAX_ROWS_COUNTED = 10_000
 class KeysetChangeList(FilteredChangeList):
     """A list of the admin whose pages begin after a row of the table, not at a number."""
 
+    #: Where a search goes on by itself that has found nothing yet, and the same page without that.
+    further_url: str | None = None
+    stay_url: str | None = None
+
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         positions = {name: self._remove_parameter(name) for name in (OLDER_VAR, NEWER_VAR)}
+        self.stays = bool(self._remove_parameter(STAY_VAR))
         self.is_upwards = bool(positions[NEWER_VAR])
         text = positions[NEWER_VAR] or positions[OLDER_VAR]
         try:
@@ -141,6 +150,12 @@ class KeysetChangeList(FilteredChangeList):
         self.previous_url = previous_position and self.get_query_string({NEWER_VAR: str(previous_position)})
         self.first_url = self.get_query_string() if self.start else None
         self.stopped_at = page.stopped_at
+        further = self.previous_url if self.is_upwards else self.next_url
+        if page.stopped_at and not positions:
+            self.further_url = str(further) if further and not self.stays else None
+            place = NEWER_VAR if self.is_upwards else OLDER_VAR
+            start = {place: str(self.start)} if self.start else {}
+            self.stay_url = self.get_query_string({**start, STAY_VAR: "1"})
 
     def _remove_parameter(self, name: str) -> str:
         # Links of filters and of the search lead to the first page.
@@ -161,6 +176,14 @@ class KeysetMixin:
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return KeysetChangeList
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Return the list; one that shows no row although not all were searched leads on to the next part by itself."""
+        response = super().changelist_view(request, extra_context)  # type: ignore[misc]
+        changelist = (getattr(response, "context_data", None) or {}).get("cl")
+        if further := getattr(changelist, "further_url", None):
+            response["Refresh"] = f"{SEARCH_PAUSE_SECONDS}; url={request.path}{further}"
+        return response  # type: ignore[no-any-return]
 
     @admin.display(description=SafeString('<input type="checkbox" id="action-toggle">'))
     def action_checkbox(self, row: Any) -> str:

@@ -42,6 +42,8 @@ class JobFilter:
         What ``failure_of()`` returns: the job has failed, and its last attempt ended with this exception at this place.
     ``worker``
         Ids of workers, separated by commas: one of them has made the last attempt.
+    ``batch``
+        The id of a batch, of which the job is a part.
     ``search``
         A part of the title or task, or an id.
     ``created_from``, ``created_until``
@@ -58,6 +60,7 @@ class JobFilter:
     error: str = ""
     failure: str = ""
     worker: str = ""
+    batch: str = ""
     search: str = ""
     created_from: datetime | None = None
     created_until: datetime | None = None
@@ -95,6 +98,8 @@ class JobFilter:
                 conditions &= Q((name, value))
         if self.user:
             conditions &= Q(user_id=_user_key(self.user))
+        if self.batch:
+            conditions &= Q(batch=UUID(self.batch))
         if self.worker:
             conditions &= Q(worker__in=_ids(self.worker))
         if self.finished_from:
@@ -131,6 +136,8 @@ class JobFilter:
         selections: list[list[Any]] = []
         if self.user:
             selections.append([NEWEST_FIRST.sort(jobs.filter(user_id=_user_key(self.user)))])
+        if self.batch:
+            selections.append([jobs.filter(batch=UUID(self.batch)).order_by("state")])
         if self.state in ACTIVE:
             selections.append(self.selections())
         return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)

@@ -236,3 +236,29 @@ def test_notifications_have_pages(admin_client, user, monkeypatch):
     assert sorted(title for page in walk(get, "", "Next page") for title in page) == list("01234")
     assert titles(get("?category=nothing")) == []
     assert len(titles(get("?category=job"))) == 2
+
+
+def test_a_search_goes_on_by_itself(admin_client, short_pages):
+    """Without a script, until it has rows to show or has searched the whole table; a link stops it."""
+    make_job("needle")
+    for number in range(1, 21):
+        make_job(f"{number}", minutes=number)
+    address, steps = f"{LIST}?q=needle", 0
+    while not titles((response := admin_client.get(address)).text):
+        assert "Nothing found so far." in response.text
+        stay = admin_client.get(LIST + link(response.text, "Stop"))
+        assert "Refresh" not in stay.headers and "Only a part of the table" in stay.text
+        pause, _, address = response.headers["Refresh"].partition("; url=")
+        assert int(pause) >= 1
+        steps += 1
+    assert titles(response.text) == ["needle"] and steps > 1
+    assert "Refresh" not in response.headers
+    assert "Refresh" not in admin_client.get(LIST).headers
+
+
+def test_a_job_that_succeeded_in_part(get):
+    """What it says of itself is not headed "Succeeded"."""
+    make_job("import", progress_current=70, progress_total=70, progress_message="9 of 70 failed")
+    page = get()
+    assert "9 of 70 failed" in page
+    assert re.search(r"field-state_cell[^>]*>Finished<br>", page)

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission
 from django.db import OperationalError
 from django.utils import timezone
 
+from notifications.api import batch
 from notifications.jobs.claiming import queues
 from notifications.models import Alert, Job, Queue, Worker
 from notifications.testing import run_jobs
@@ -134,6 +135,24 @@ def test_jobs_of_a_worker_by_its_host(admin_client):
     [address] = re.findall(rf'href="([^"]*worker={here.pk}[^"]*)"', admin_client.get(PAGE).text)
     assert titles(admin_client, html.unescape(address)) == ["Here"]
     assert titles(admin_client, f"{ADMIN}job/?worker=web-3") == []
+
+
+def test_jobs_of_a_batch(admin_client):
+    """From the page of a batch to all of its jobs and to those that failed, and from each back."""
+    with batch(title="Import"):
+        tasks.noop.enqueue()
+        tasks.fail.enqueue()
+    run_jobs()
+    parent = Job.objects.get(title="Import")
+    page = admin_client.get(f"{ADMIN}job/{parent.pk}/change/").text
+    [address] = links(page, "All jobs of this batch")
+    assert sorted(titles(admin_client, address)) == ["Fail", "Noop"]
+    [address] = links(page, "Failed jobs")
+    assert titles(admin_client, address) == ["Fail"]
+    child = Job.objects.get(batch=parent.pk, state="failed")
+    [address] = links(admin_client.get(f"{ADMIN}job/{child.pk}/change/").text, "Import")
+    assert address == f"{ADMIN}job/{parent.pk}/change/"
+    assert admin_client.get(f"{ADMIN}job/?batch=x").status_code == 302
 
 
 def test_without_the_permission_to_view_jobs_there_are_no_links(sign_in_staff, client):

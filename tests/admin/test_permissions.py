@@ -227,7 +227,7 @@ DETAILS = {
 
 #: The parameters of the filters of each list. No other lookup is accepted.
 FILTERS = {
-    "job": {"state__exact", "task_path", "queue_name", "user", "worker"},
+    "job": {"state__exact", "task_path", "queue_name", "user", "worker", "batch"},
     "notification": {"level", "category", "broadcast", "user"},
     "broadcast": {"state__exact", "state__isnull", "level"},
     "alert": {"kind__exact", "kind__isnull", "opened_at__gte", "opened_at__lt", "opened_at__isnull"},

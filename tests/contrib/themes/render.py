@@ -29,9 +29,9 @@ def main(paths):
 
 
 def run_checks():
-    from notifications.checks import check_admin_theme
+    from notifications.checks import check_order
 
-    return check_admin_theme(None)
+    return check_order(None)
 
 
 if __name__ == "__main__":
