@@ -21,6 +21,7 @@ from notifications.operations.alerts.conditions import Limits, read_limits
 from notifications.operations.announcing import announcer
 from notifications.schedules import ticks
 from notifications.statistics import roll_up
+from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking
 from notifications.streams.retention import Pruning
 from notifications.upkeep import LASTING, Duty, Upkeep, Where
@@ -88,6 +89,13 @@ def list_duties(process: Upkeep) -> list[Duty]:
             0,
             lambda: process.run_chunks(reminders.remind_of_due),
             condition=reminders.due_condition,
+        ),
+        Duty(
+            "raise snoozed notifications",
+            0,
+            lambda: process.run_chunks(snoozing.raise_due),
+            EVERYWHERE,
+            condition=snoozing.due_condition,
         ),
         Duty(
             "resume cancellations of batches",

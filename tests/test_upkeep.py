@@ -350,7 +350,7 @@ class TestConditions:
             duty.every = 0
         with django_assert_num_queries(1):
             process.run_round()
-        assert len(process.duties) == 8 and names == []
+        assert len(process.duties) == 9 and names == []
         assert all(
             duty.due_at <= time.monotonic() for duty in process.duties
         )  # they are asked for in the next round
@@ -372,6 +372,11 @@ class TestConditions:
             (lambda user: add_wait(60, remind_at=in_seconds(-1)), ["remind of open questions"]),
             (lambda user: add_wait(60, remind_at=in_seconds(30)), []),
             (lambda user: add_wait(-1, ended_at=in_seconds(0)), []),
+            (
+                lambda user: add_notification(user, seq=1, snoozed_until=in_seconds(-1)),
+                ["raise snoozed notifications"],
+            ),
+            (lambda user: add_notification(user, seq=1, snoozed_until=in_seconds(30)), []),
             (lambda user: add_mark(user), ["mark notifications as read"]),
             (
                 lambda user: Ring.objects.bulk_create(Ring(id=id) for id in (1, 10_001)),

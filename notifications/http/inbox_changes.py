@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from notifications.streams.marking import VERBS
 from notifications.streams.pages import PAGE_SIZE
 
 #: Notifications that one form can name: those of a page.
 MAX_IDS = PAGE_SIZE
-#: The parameter after a form that named no notification, and after an undo.
-NOTHING_SELECTED, UNDONE = "none", "undone"
+#: The parameter after a form that named no notification or a wrong time, and after an undo.
+NOTHING_SELECTED, WRONG_TIME, UNDONE = "none", "time", "undone"
+#: What can be done with named notifications: the verbs of marks, and to snooze them.
+SNOOZE = "snooze"
+#: Until when, besides a time that is chosen.
+SNOOZE_TIMES = {
+    "hours": gettext_lazy("In 3 hours"),
+    "tomorrow": gettext_lazy("Tomorrow, 8:00"),
+    "monday": gettext_lazy("Monday, 8:00"),
+}
 
-_SOME = re.compile(rf"({'|'.join(VERBS)})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
+_SOME = re.compile(rf"({'|'.join(VERBS)}|{SNOOZE})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
 _ALL = re.compile(r"(read|archive)-all-(\d{1,9})-(\d{1,17})-(\d{1,16})-(\d{1,16})-([01])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -98,6 +106,8 @@ def describe(change: Change) -> str:
         text = ngettext("%(count)d marked as read.", "%(count)d marked as read.", count)
     elif change.verb == "unread":
         text = ngettext("%(count)d marked as unread.", "%(count)d marked as unread.", count)
+    elif change.verb == SNOOZE:
+        text = ngettext("%(count)d snoozed.", "%(count)d snoozed.", count)
     elif change.verb == "archive":
         text = ngettext("%(count)d moved to Done.", "%(count)d moved to Done.", count)
     else:

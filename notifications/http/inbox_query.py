@@ -21,7 +21,8 @@ VIEWS = {
     "inbox": Filters(),
     "unread": Filters(read=False),
     "questions": Filters(read=False, questions=True),
-    "done": Filters(archived=True),
+    "snoozed": Filters(archived=True, snoozed=True),
+    "done": Filters(archived=True, snoozed=False),
 }
 #: Characters of a search, and words that it can have.
 MAX_SEARCH_LENGTH, MAX_WORDS = 100, 8

@@ -59,6 +59,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "has_push": vapid.is_configured(),
         "has_inbox": True,  # {% notifications %} preloads its modules
         "query": query,
+        "snooze_times": inbox_changes.SNOOZE_TIMES,
         "query_string": inbox_query.encode(query),
         "views": views,
         "categories": sorted({*categories, *filter(None, [query.category])}),
@@ -96,6 +97,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "row": row,
         "item": read_rows([row])[0],
         "events": timeline(row, for_user=True),
+        "snooze_times": inbox_changes.SNOOZE_TIMES,
     }
     return render(request, "notifications/notification.html", context)
 
@@ -133,11 +135,11 @@ def mark(request: HttpRequest) -> HttpResponse:
     elif verb not in VERBS:
         raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
     elif ids:
-        parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
+        parsed = [parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
         change = SomeChanged(verb=verb, ids=tuple(marked.changed))
     mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
-    return _redirect(query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
+    return redirect(query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
 
 
 @page_view
@@ -158,8 +160,10 @@ def undo(request: HttpRequest) -> HttpResponse:
             return _refuse_change()
     else:
         up_to = pages.read_stream_position(user).seq
-        change_rows(Mark(user=user, verb=INVERSE_VERBS[change.verb], up_to=up_to, ids=change.ids))
-    return _redirect(query, inbox_changes.UNDONE)
+        change_rows(
+            Mark(user=user, verb=INVERSE_VERBS.get(change.verb, "unarchive"), up_to=up_to, ids=change.ids)
+        )
+    return redirect(query, inbox_changes.UNDONE)
 
 
 @page_view
@@ -181,20 +185,22 @@ def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
 def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str, str]]:
     """Return the name, label, URL and count of each view. What is done is not counted: nothing is left to do there.
 
-    Questions have a view while any is open, or while it is shown.
+    Questions and what is snoozed have a view while there are any, or while it is shown.
     """
     labels = {
         "inbox": gettext("Inbox"),
         "unread": gettext("Unread"),
         "questions": gettext("Questions"),
+        "snoozed": gettext("Snoozed"),
         "done": gettext("Done"),
     }
     counts = {
         name: listing.count(user, MAX_COUNT + 1, head=head, filters=VIEWS[name])
-        for name in ("inbox", "unread", "questions")
+        for name in ("inbox", "unread", "questions", "snoozed")
     }
-    if not counts["questions"] and view != "questions":
-        del labels["questions"]
+    for name in ("questions", "snoozed"):
+        if not counts[name] and view != name:
+            del labels[name]
     return [
         (name, label, InboxQuery(view=name).url(), _format_count(counts.get(name, 0)))
         for name, label in labels.items()
@@ -236,6 +242,8 @@ def _describe_change(text: str) -> dict[str, str]:
     """Return the message about the last change, and the change itself if it can be undone."""
     if text == inbox_changes.NOTHING_SELECTED:
         return {"message": gettext("Select notifications first.")}
+    if text == inbox_changes.WRONG_TIME:
+        return {"message": gettext("Choose a time in the future, at most a year ahead.")}
     if text == inbox_changes.UNDONE:
         return {"message": gettext("Undone.")}
     change = inbox_changes.parse(text)
@@ -245,7 +253,7 @@ def _describe_change(text: str) -> dict[str, str]:
     return {"message": inbox_changes.describe(change), "undoable": text if can_undo else ""}
 
 
-def _redirect(query: InboxQuery, changed: str) -> HttpResponse:
+def redirect(query: InboxQuery, changed: str) -> HttpResponse:
     return HttpResponseRedirect(_add_parameter(query.url(), CHANGED, changed), status=303)
 
 
@@ -253,7 +261,7 @@ def _add_parameter(url: str, name: str, value: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{name}={value}"
 
 
-def _parse_uuid(text: str) -> UUID:
+def parse_uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as exc:

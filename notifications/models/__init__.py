@@ -1,4 +1,4 @@
-"""The models: notifications, jobs, attempts and rings in this module, all others beside it.
+"""The models: notifications and jobs in this module, all others beside it.
 
 ``docs/explanation/delivery.md`` describes what they mean.
 
@@ -21,6 +21,7 @@ from notifications import compat as compat  # first: it names a package that rep
 from notifications import states
 from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
+from notifications.models.attempts import Attempt as Attempt
 from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.deliveries import Delivery as Delivery
 from notifications.models.deliveries import PushSubscription as PushSubscription
@@ -84,6 +85,8 @@ class Notification(models.Model):
     archived_at = MomentField(_("archived"), null=True, blank=True, editable=False)
     #: The question of a job that it asks, until this has ended. Marks do not change it until then.
     open_question = models.UUIDField(null=True, blank=True, editable=False)
+    #: It is archived until then, and raised again. NULL: it is not snoozed.
+    snoozed_until = MomentField(null=True, blank=True, editable=False)
     #: The rows that the inbox shows as one: see ``streams/groups.py``. NULL: it is in no group.
     group_key = models.CharField(max_length=102, null=True, blank=True, editable=False)  # noqa: DJ001
     #: Not stored: the steps of its deliveries, instead of those that the setting has for its category.
@@ -120,6 +123,14 @@ class Notification(models.Model):
                 fields=["user", "raised"],
                 condition=Q(open_question__isnull=False),
                 name="notifications_n_question",
+            ),
+            *(
+                models.Index(
+                    fields=fields,
+                    condition=Q(snoozed_until__isnull=False),
+                    name=f"notifications_n_{name}",
+                )
+                for name, fields in (("snoozed", ["user", "raised"]), ("due", ["snoozed_until"]))
             ),
             # Each notification is in one of these partitions: see streams/listing.py.
             *(
@@ -312,32 +323,3 @@ class Job(models.Model):
     def can_retry(self) -> bool:
         """Whether the job can be retried by hand. That of an observed task cannot: only Celery can run it."""
         return self.state in states.RETRYABLE and self.executor != self.Executor.OBSERVED
-
-
-class Attempt(models.Model):
-    """An attempt at a job that did not succeed. The current attempt is stored on the job."""
-
-    class Outcome(models.TextChoices):
-        FAILED = "failed", _("Failed")
-        CANCELLED = "cancelled", _("Cancelled")
-        LOST = "lost", _("Worker lost")
-        TIMED_OUT = "timed_out", _("Timed out")
-
-    job = models.ForeignKey(Job, models.DO_NOTHING, db_constraint=False, related_name="attempts")
-    number = models.PositiveIntegerField()
-    worker = models.UUIDField(null=True)
-    started_at = MomentField(null=True)
-    ended_at = MomentField()
-    outcome = models.CharField(max_length=10, choices=Outcome)
-    exception_class_path = models.CharField(max_length=500, blank=True, default="")
-    #: The innermost frame in code of the project, such as "shop/tasks.py:12 in report".
-    location = models.CharField(_("location"), max_length=300, blank=True, default="", db_default="")
-    traceback = models.TextField(blank=True, default="")
-
-    class Meta:
-        verbose_name = _("attempt")
-        verbose_name_plural = _("attempts")
-        default_permissions = ("view",)
-
-    def __str__(self) -> str:
-        return f"{self.job_id} #{self.number}"

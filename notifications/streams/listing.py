@@ -21,7 +21,7 @@ from notifications.models import Notification
 #: The columns that an item or a row of the inbox shows.
 COLUMNS = (
     *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
-    *("created_at", "read_at", "archived_at", "open_question", "broadcast"),
+    *("created_at", "read_at", "archived_at", "open_question", "broadcast", "snoozed_until"),
 )
 #: Notifications of each partition in which categories are looked for, and categories that are found at most.
 MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50
@@ -31,8 +31,8 @@ MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50
 class Filters:
     """Which notifications a list shows.
 
-    ``archived``
-        The archived ones, or those that are not.
+    ``archived``, ``snoozed``
+        The archived ones, or those that are not. Of the archived ones those that are snoozed or the others; None: both.
     ``read``
         The read or the unread ones; None: both.
     ``questions``
@@ -46,6 +46,7 @@ class Filters:
     """
 
     archived: bool = False
+    snoozed: bool | None = None
     read: bool | None = None
     questions: bool = False
     group: str | None = None
@@ -67,8 +68,11 @@ class Filters:
         """Return the SQL conditions of the partitions in which the notifications are."""
         if self.questions:
             return ["open_question IS NOT NULL AND archived_at IS NULL"]
+        if self.snoozed:
+            return ["snoozed_until IS NOT NULL"]
+        others = "" if self.snoozed is None else " AND snoozed_until IS NULL"
         return [
-            f"{_is_null('read_at', not is_read)} AND {_is_null('archived_at', not self.archived)}"
+            f"{_is_null('read_at', not is_read)} AND {_is_null('archived_at', not self.archived)}{others}"
             for is_read in ((False, True) if self.read is None else (self.read,))
         ]
 

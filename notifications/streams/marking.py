@@ -55,6 +55,8 @@ class Mark:
     ``ids``, ``group``, ``category``, ``level``
         Those with one of these ids, those of this group in the inbox, of this category and of this level only; None and
         ``""``: all.
+    ``until``
+        When what it archives is raised again, None for never.
     ``moment``, ``is_undo``
         The time that ``verb`` sets; with ``is_undo`` it clears this time, and no other.
     """
@@ -67,6 +69,7 @@ class Mark:
     group: str | None = None
     category: str | None = None
     level: str = ""
+    until: datetime | None = None
     moment: datetime = field(default_factory=times.now)
     is_undo: bool = False
 
@@ -207,7 +210,10 @@ class Chunk:
         if locked:
             column, is_set = VERBS[mark.verb]
             rows = Notification.objects.using(db.alias).filter(id__in=self.changed)
-            rows.update(**{column: mark.moment if is_set else None}, seq=None)
+            values = {column: mark.moment if is_set else None}
+            if column == "archived_at":
+                values["snoozed_until"] = mark.until
+            rows.update(**values, seq=None)
             self.may_be_unnumbered = streams.number_in_transaction([mark.user])
         return True
 

@@ -118,6 +118,8 @@ def _is_old(model: Any, before: datetime) -> Q:
     is_old = Q(**{f"{END_COLUMNS[model]}__lt": before})
     if model in NUMBERED:
         is_old &= Q(seq__isnull=False)
+    if model is Notification:
+        is_old &= Q(snoozed_until__isnull=True)
     if model is Job:
         # An idempotency key is stored on its job, which stays until the key expires.
         is_old &= ~Q(idempotency_expires_at__gt=times.now())

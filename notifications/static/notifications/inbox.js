@@ -21,7 +21,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
   const view = inbox.getAttribute("view");
-  const isDone = view === "done";
+  const isDone = view === "done" || view === "snoozed";
   /** Says what has changed, with a button to undo it. */
   const message = dom.createElement("div", "notifications-message notifications-floating");
   /** The checkbox that was clicked last, where a range begins. */

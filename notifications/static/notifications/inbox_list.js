@@ -32,6 +32,7 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
   );
   signal.addEventListener("abort", () => observer.disconnect());
   inbox.addEventListener("click", handleClick, { signal });
+  updateTimes();
   observeEnd();
   void returnToRow();
 
@@ -91,11 +92,33 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
     const target = /** @type {Element} */ (event.target);
     const group = /** @type {HTMLAnchorElement|null} */ (target.closest("a[aria-expanded]"));
     const end = target.closest("[rel=next]") && findEnd();
-    if ((group || end) && !event.ctrlKey && !event.metaKey) event.preventDefault();
+    const snooze = target.closest("[data-snooze]");
+    if ((group || end || snooze) && !event.ctrlKey && !event.metaKey) event.preventDefault();
     else return;
     if (group) return void toggleGroup(group);
+    if (snooze) return openSnooze(/** @type {HTMLElement} */ (snooze.closest("li")));
     needsFocus = true;
     if (end) void loadOlder(end);
+  }
+
+  /**
+   * Let the user choose until when a row is snoozed. The browser sends the form.
+   * @param {HTMLElement} row
+   */
+  function openSnooze(row) {
+    const dialog = /** @type {HTMLElement} */ (inbox.querySelector("[data-snoozing]"));
+    const [id, zone] = dialog.querySelectorAll("input");
+    id.value = row.dataset.id ?? "";
+    zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    dialog.showPopover();
+    dialog.querySelector("button")?.focus();
+  }
+
+  /** Show times in the time zone of the browser: of the past in relation to now. */
+  function updateTimes() {
+    dom.updateTimes(inbox, localization);
+    for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (inbox.querySelectorAll("[data-until]")))
+      time.textContent = localization.formatExact(time.dateTime);
   }
 
   /**
@@ -123,7 +146,7 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
       }
       for (const member of rows) member.dataset.member = "";
       row.after(...rows);
-      dom.updateTimes(inbox, localization);
+      updateTimes();
     } catch {
       link.ariaExpanded = "false";
       showMessage(localization.text("unreadable"));
@@ -151,7 +174,7 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
       const nextEnd = older.querySelector("[data-end]");
       if (nextEnd) end.replaceWith(nextEnd);
       else end.remove();
-      dom.updateTimes(inbox, localization);
+      updateTimes();
       if (needsFocus && newRows.length) {
         needsFocus = false;
         focusRow(newRows[0]);

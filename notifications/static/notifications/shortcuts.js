@@ -40,6 +40,7 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, change 
       /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.click(),
     e: (row, rows) => act("archive", row, rows),
     u: (row, rows) => act("unread", row, rows),
+    h: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[data-snooze]"))?.click(),
     I: (row, rows) => act("read", row, rows),
     "?": () => dialog.showModal(),
   };

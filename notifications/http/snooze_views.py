@@ -1,0 +1,72 @@
+"""The form that snoozes notifications, on the inbox page and on that of one notification."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.views.decorators.http import require_POST
+
+from notifications import times
+from notifications.http import inbox_changes, inbox_query
+from notifications.http.inbox_changes import MAX_IDS, SNOOZE, SNOOZE_TIMES, SomeChanged
+from notifications.http.inbox_query import parse_position
+from notifications.http.inbox_views import parse_uuid, redirect
+from notifications.http.page_views import page_view
+from notifications.streams import snoozing
+from notifications.streams.preferences import read_reader, time_zones, zone_of
+
+#: The hour at which days begin for what is snoozed.
+MORNING = time(8)
+
+
+@page_view
+@require_POST
+def snooze(request: HttpRequest) -> HttpResponse:
+    """Snooze a notification, or those that are checked, and return to the page of the form.
+
+    ``until`` is one of ``SNOOZE_TIMES``, or ``time`` for the local time in ``time``. ``zone`` is the time zone of the
+    browser; without it, as without JavaScript, that of the reader's preferences holds.
+    """
+    user = request.user.pk
+    query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
+    up_to = parse_position(request.POST.get("up_to", ""))
+    ids = [request.POST["snoozed"]] if request.POST.get("snoozed") else request.POST.getlist("id")
+    if not ids:
+        return redirect(query, inbox_changes.NOTHING_SELECTED)
+    until = _parse_until(request.POST, _zone_of(user, request.POST.get("zone", "")))
+    try:
+        marked = snoozing.snooze(user, [parse_uuid(text) for text in ids[:MAX_IDS]], up_to, until)
+    except ValueError:
+        return redirect(query, inbox_changes.WRONG_TIME)
+    return redirect(query, SomeChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
+
+
+def _parse_until(form: QueryDict, zone: ZoneInfo) -> datetime:
+    """Return the time that a form chooses. Raises BadRequest."""
+    now = times.now().astimezone(zone)
+    match form.get("until", ""):
+        case "hours":
+            return now + timedelta(hours=3)
+        case "tomorrow":
+            return _morning(now, 1)
+        case "monday":
+            return _morning(now, 7 - now.weekday())
+        case "time":
+            try:
+                chosen = datetime.fromisoformat(form.get("time", ""))
+                return (chosen if chosen.tzinfo else chosen.replace(tzinfo=zone)).astimezone(UTC)
+            except (ValueError, OverflowError):
+                return datetime.min.replace(tzinfo=UTC)
+    raise BadRequest(f"until must be one of {', '.join(SNOOZE_TIMES)}, time.")
+
+
+def _morning(now: datetime, days: int) -> datetime:
+    return datetime.combine(now.date() + timedelta(days=days), MORNING, now.tzinfo)
+
+
+def _zone_of(user: Any, name: str) -> ZoneInfo:
+    return ZoneInfo(name) if name in time_zones() else zone_of(read_reader(user))

@@ -1,0 +1,38 @@
+"""Snooze in a browser: by the button of a row and by key, in the time zone of the browser, and raised again."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import visit
+from tests.browser.test_inbox import CREATE, row, rows, wait_for_keys
+from tests.support.axe import find_violations
+
+pytestmark = pytest.mark.browser
+
+END = """
+from notifications import times
+from notifications.models import Notification
+Notification.objects.exclude(snoozed_until=None).update(snoozed_until=times.now())
+"""
+
+
+def test_snoozed_until_tomorrow_and_raised_again(site_server, new_page):
+    page = new_page(timezone_id="Asia/Tokyo")
+    site_server.python(CREATE.format(count=3))
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    row(page, "Number 2").hover()
+    page.get_by_role("link", name="Snooze: Number 2").click()
+    expect(page.get_by_role("button", name="In 3 hours")).to_be_focused()
+    assert not find_violations(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Tomorrow, 8:00")).to_be_hidden()
+    page.keyboard.press("h")
+    page.get_by_role("button", name="Tomorrow, 8:00").click()
+    expect(page.get_by_text("1 snoozed.")).to_be_visible()
+    expect(rows(page)).to_have_count(2)
+    page.get_by_role("link", name="Snoozed 1").click()
+    expect(row(page, "Number 2")).to_contain_text("8:00")
+    site_server.python(END)
+    expect(page.locator(".notifications-toast")).to_contain_text("Number 2")
+    page.goto(f"{site_server.url}/notifications/")
+    expect(rows(page).first).to_contain_text("Number 2")
