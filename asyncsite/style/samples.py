@@ -97,6 +97,21 @@ def build_inbox_rows():
     ]  # fmt: skip
 
 
+def build_group():
+    """Return notifications that the inbox shows as one row."""
+    return SimpleNamespace(
+        key="imports",
+        url="#inbox",
+        title="Imports",
+        body="5 finished, 1 failed",
+        total="6",
+        level="error",
+        is_unread=True,
+        created_at=timezone.now() - timedelta(minutes=4),
+        get_level_display=lambda: "Error",
+    )
+
+
 def build_row_of(title, *, actions=(), reason=None, is_read=False, is_archived=False, **fields):
     """Return a row of the inbox with a notification that is not stored."""
     now = timezone.now()

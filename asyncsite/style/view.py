@@ -6,6 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from asyncsite.style import samples
+from asyncsite.style.pages import render_pages
 from asyncsite.style.tokens import read_tokens
 
 
@@ -19,6 +20,7 @@ def style(request):
         "bells": samples.build_bells(),
         "toasts": samples.build_toasts(),
         "inbox_rows": samples.build_inbox_rows(),
+        "inbox_group": samples.build_group(),
         **samples.build_preferences(),
         "notifications_position": {"unread": 4},
         "selected_url": "#inbox",
@@ -37,6 +39,7 @@ def style(request):
         ],
         "levels": [("info", "Info"), ("success", "Success"), ("warning", "Warning"), ("error", "Error")],
         "jobs": samples.build_jobs(),
+        "app_pages": render_pages(request),
         "report_states": samples.build_report_states(),
         "report_rows": samples.build_report_rows(),
         **samples.build_report(),

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.test.signals import template_rendered
 
 from asyncsite.models import Report
 from asyncsite.style.tokens import read_tokens
@@ -75,3 +76,29 @@ def test_its_looks_are_those_of_the_documentation():
     looks = (root / "asyncsite/static/asyncsite/looks.css").read_text()
     for name, properties in re.findall(r':root\[data-look="(\w+)"\] \{(.*?)\}', looks, re.S):
         assert f"*{name.capitalize()}*" in documented and f":root {{{properties}}}" in documented
+
+
+#: Templates of the app that the page does not show, and why.
+NOT_SHOWN = {
+    "bell.html": "elements that its script would take for live ones",
+    "inbox.html": "its parts are shown",
+    "inbox_shortcuts.html": "a dialog that the script of the inbox opens",
+    "preferences.html": "its rows are shown",
+    "output.html": "an element that reads the output of a job",
+    **dict.fromkeys(
+        ("digest.html", "email.html", "email_page.html", "email_row.html"), "tests/browser/test_emails.py"
+    ),
+}
+
+
+def test_it_shows_every_template_of_the_app(client, development):
+    """A new one is shown too, or named above."""
+    rendered = []
+    template_rendered.connect(record := lambda template, **kwargs: rendered.append(template.name))
+    try:
+        client.get("/style/")
+    finally:
+        template_rendered.disconnect(record)
+    folder = Path(__file__).parents[2] / "notifications/templates/notifications"
+    names = {path.name for path in folder.glob("*.html")}
+    assert names - {str(name).removeprefix("notifications/") for name in rendered} == set(NOT_SHOWN)

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.all_pages import create_content
-from tests.browser.parts import open_bell, visit, wait_until_live
+from tests.browser.all_pages import create_content, open_composer, start_with_push, wait_for_page
+from tests.browser.parts import open_bell, visit
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 
 pytestmark = pytest.mark.browser
@@ -59,11 +59,22 @@ def test_the_inbox_does_not_move(site_server, new_page, width):
 
 
 @pytest.mark.parametrize("width", [1280, 380])
-def test_no_page_moves_while_it_loads(site_server, new_page, width):
+def test_no_page_moves_while_it_loads(site, new_page, width):
+    start_with_push(site)
     page = new_page(viewport={"width": width, "height": 800})
     record_shifts(page)
-    for name, address in create_content(site_server, page).items():
+    for name, address in create_content(site, page).items():
         assert page.goto(address).ok, address
-        wait_until_live(page)
+        wait_for_page(page)
         page.wait_for_load_state("networkidle")
         expect_still(page, name)
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_the_composer_does_not_move(site_server, new_page, width):
+    """While it loads, and while its preview follows what is typed."""
+    page = new_page(errors=False, viewport={"width": width, "height": 800})  # the admin has no favicon
+    record_shifts(page)
+    open_composer(site_server, page)
+    page.wait_for_timeout(600)
+    expect_still(page, "the composer")
