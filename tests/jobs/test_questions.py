@@ -15,12 +15,14 @@ from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 
 from notifications.api import aquestion, notify, question
+from notifications.db.transactions import retrying_atomic
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import answering, finishing, manual, waiting
 from notifications.models import Attempt, Job, Notification, PendingMark, Stream, Wait
 from notifications.serializers import serialize_job
 from notifications.streams.marking import mark
 from notifications.streams.marking_all import mark_all
+from notifications.streams.retention import Pruning
 from notifications.testing import answer_question, clock, run_jobs, run_until_idle
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
@@ -351,6 +353,10 @@ class TestApi:
         assert Wait.objects.get().ended_at is None
         manual.cancel([job.id])
         assert post(client, wait).status_code == 410
+        pruning = Pruning(clock.now() + timedelta(days=1), run=retrying_atomic)
+        while pruning.prune_chunk() is not None:
+            pass
+        assert post(client, wait).status_code == client.get(page(wait)).status_code == 404
 
     def test_the_page(self, user, other_user, client_of):
         ask(user, to=[user.pk, other_user.pk])

@@ -9,14 +9,17 @@ import pytest
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from notifications.api import apause, batch, get_job, join, pause
+from notifications.api import acallback, apause, aquestion, astep, batch, get_job, join, pause
 from notifications.compat import TaskResultStatus
+from notifications.context import set_current_execution
 from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs import steps
+from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, reaping, waiting
 from notifications.jobs.transitions.callbacks import end_callback
+from notifications.jobs.worker.execution import Execution
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.serializers import serialize_job
 from notifications.streams.purging import purge_chunk
@@ -180,6 +183,20 @@ class TestWrongUses:
     def test_in_a_transaction(self, worker):
         (job,) = until_done(wait_tasks.pause_in_transaction.enqueue())
         assert "pause() was called inside a transaction" in traceback_of(job)
+
+    @pytest.mark.parametrize("kind", ["step", "pause", "question", "callback"])
+    async def test_in_an_observed_task(self, kind, settings):
+        """Only Celery can execute it again."""
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SITE_URL": "https://site.example"}
+        calls = {
+            "step": lambda: astep("name", str),
+            "pause": lambda: apause("name", DAY),
+            "question": lambda: aquestion("Go on?", name="name", choices={"yes": "Yes"}),
+            "callback": lambda: acallback("name"),
+        }
+        set_current_execution(Execution(ClaimedJob(Job()), lambda execution: None))
+        with pytest.raises(RuntimeError, match="An observed Celery task cannot have steps, nor wait"):
+            await calls[kind]()
 
     async def test_outside_of_a_job(self):
         with pytest.raises(RuntimeError, match=r"apause\(\) was called outside of a job"):
