@@ -159,17 +159,21 @@ class Upkeep:
 
     def _leave_out_idle(self, duties: list[Duty]) -> list[Duty]:
         """Return these duties without those whose conditions say that there is nothing to do, which are done."""
-        conditions = [(duty, *duty.condition()) for duty in duties if duty.condition]
+        # Two duties about the same rows have the same condition.
+        conditions = {function: function() for function in (duty.condition for duty in duties) if function}
         if not conditions:
             return duties
-        sql = ", ".join(f"({condition})" for _, condition, _ in conditions)
+        sql = ", ".join(f"({condition})" for condition, _ in conditions.values())
         try:
             with connection().cursor() as cursor:
-                cursor.execute(f"SELECT {sql}", [param for _, _, params in conditions for param in params])
+                cursor.execute(
+                    f"SELECT {sql}", [param for _, params in conditions.values() for param in params]
+                )
                 row = cursor.fetchone()
         except DatabaseError:
             return duties  # each fails by itself, if it is about its rows
-        idle = {duty for (duty, _, _), is_needed in zip(conditions, row, strict=True) if not is_needed}
+        is_needed = dict(zip(conditions, row, strict=True))
+        idle = {duty for duty in duties if duty.condition and not is_needed[duty.condition]}
         for duty in idle:
             duty.due_at, duty.has_more = time.monotonic() + (duty.interval or 0), False
         return [duty for duty in duties if duty not in idle]

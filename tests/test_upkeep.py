@@ -348,9 +348,11 @@ class TestConditions:
         process, names = process
         for duty in process.duties:
             duty.every = 0
-        with django_assert_num_queries(1):
+        with django_assert_num_queries(1) as captured:
             process.run_round()
         assert len(process.duties) == 9 and names == []
+        # Two duties have this condition.
+        assert captured[0]["sql"].count("state = 'running' AND worker IS NULL") == 1
         assert all(
             duty.due_at <= time.monotonic() for duty in process.duties
         )  # they are asked for in the next round

@@ -50,6 +50,15 @@ class AddField(migrations.AddField):
         lock_briefly(schema_editor, lambda: remove(app_label, schema_editor, from_state, to_state))
 
 
+class AlterField(migrations.AlterField):
+    """Alter a field. PostgreSQL locks the table for a moment, for which it waits briefly and repeatedly."""
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        alter = super().database_forwards
+        with exclusively(schema_editor):
+            lock_briefly(schema_editor, lambda: alter(app_label, schema_editor, from_state, to_state))
+
+
 class AddIndex(migrations.AddIndex):
     """Add an index, on PostgreSQL without a lock that writers wait for.
 

@@ -34,9 +34,6 @@ class Schedule(models.Model):
     problem_job = models.UUIDField(null=True, blank=True)
     #: What the text about the problem is made from, a JSON object: see ``operations/announcing/schedules.py``.
     problem_facts = models.TextField(default="{}", db_default="{}", editable=False)
-    # Always "". Processes of the previous version read and write these two during a rolling deploy.
-    announcement = models.CharField(max_length=10, blank=True, default="")
-    announcement_text = models.CharField(max_length=500, blank=True, default="")
 
     class Meta:
         verbose_name = _("schedule")

@@ -78,8 +78,8 @@ def requeue_guesses(jobs: Sequence[Job]) -> None:
     is no first one: its notification archives that of the guess.
     """
     conditional_update(
-        "state='queued', seq=0, version=version+1, fence=fence+1, worker=NULL, deadline=NULL, run_after=NULL, "
-        "hand_over_at=NULL, check_at=NULL, missing_since=NULL, result=NULL, error=NULL, finished_at=NULL",
+        "state='queued', seq=0, version=version+1, fence=fence+1, worker=NULL, run_after=NULL, "
+        "check_at=NULL, missing_since=NULL, result=NULL, error=NULL, finished_at=NULL",
         [((), job) for job in jobs],
         state="failed",
     )
@@ -120,7 +120,7 @@ def _reopen(job: Job) -> None:
     now = database_now()
     conditional_update(
         "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
-        "queued_at=%s, started_at=%s, open_until=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
+        "queued_at=%s, started_at=%s, open_until=NULL, result=NULL, error=NULL, finished_at=NULL, "
         "progress_current=0, progress_message=''",
         [((now, now), job)],
         state=job.state,
