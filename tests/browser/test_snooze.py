@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import visit
-from tests.browser.test_inbox import CREATE, row, rows, wait_for_keys
+from tests.browser.test_inbox import CREATE, row, rows, unread_rows, wait_for_keys
 from tests.support.axe import find_violations
 
 pytestmark = pytest.mark.browser
@@ -25,6 +25,7 @@ def test_snoozed_until_tomorrow_and_raised_again(site_server, new_page):
     expect(page.get_by_role("button", name="In 3 hours")).to_be_focused()
     assert not find_violations(page)
     page.keyboard.press("Escape")
+    expect(unread_rows(page)).to_have_count(3)
     expect(page.get_by_role("button", name="Tomorrow, 8:00")).to_be_hidden()
     page.keyboard.press("h")
     page.get_by_role("button", name="Tomorrow, 8:00").click()

@@ -129,7 +129,8 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
     const row = /** @type {HTMLElement|null} */ (link?.closest("[data-id]") ?? null);
     if (row) list.rememberRow(row);
     // The page leaves for the notification's URL: there is no place for an error.
-    if (row?.hasAttribute("data-unread")) page.mark("read", [toItem(row)]).catch(() => undefined);
+    if (row?.hasAttribute("data-unread") && !link?.hasAttribute("data-snooze"))
+      page.mark("read", [toItem(row)]).catch(() => undefined);
     if (link?.dataset.check) {
       event.preventDefault();
       for (const row of getRows()) findBox(row).checked = link.dataset.check === "all";
