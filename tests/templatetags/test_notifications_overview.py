@@ -36,10 +36,11 @@ def test_rate_in_german():
 
 
 def test_point_rows():
-    """One row for each point, in the reader's time zone, with text that is escaped."""
+    """One row for each point with jobs, in the reader's time zone, with text that is escaped."""
     wait, run = Durations(p50=0.012, p95=1.5, p99=240.0), Durations(p50=2.0)
-    totals = Totals(in_rate=0.4, out_rate=1 / 1000, failed=1200, wait=wait, run=run)
-    points = [Point(start=datetime(2026, 7, 1, 22, 30, tzinfo=UTC), totals=totals)] * 2
+    totals = Totals(enqueued=1, in_rate=0.4, out_rate=1 / 1000, failed=1200, wait=wait, run=run)
+    start = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
+    points = [Point(start=start, totals=totals), Point(start=start, totals=Totals())] * 2
     with timezone.override("Europe/Berlin"):
         rows = point_rows(points, "D H:i")
     cells = ["0.4", "&lt;0.01", "1,200", "12 ms", "1.5 s", "4 min", "2 s", "-", "-"]
