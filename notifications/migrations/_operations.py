@@ -55,8 +55,10 @@ class AlterField(migrations.AlterField):
 
     def database_forwards(self, app_label, schema_editor, from_state, to_state):
         alter = super().database_forwards
-        with exclusively(schema_editor):
-            lock_briefly(schema_editor, lambda: alter(app_label, schema_editor, from_state, to_state))
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            with exclusively(schema_editor):
+                lock_briefly(schema_editor, lambda: alter(app_label, schema_editor, from_state, to_state))
 
 
 class AddIndex(migrations.AddIndex):

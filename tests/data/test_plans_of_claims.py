@@ -8,7 +8,6 @@ from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
-from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, claim_queries, queues
 from notifications.models import Job
@@ -201,7 +200,7 @@ def rows_read(work):
     row_counts = []
 
     def measure(execute, sql, params, many, context):
-        statement = sql.replace(f"{ISOLATION}; ", "").strip()
+        statement = re.sub(r"^(SET [^;]*; )+", "", sql).strip()
         if re.match("SELECT|UPDATE|WITH", statement) and "notifications_job" in statement:
             db = connection.connection
             with db.transaction(force_rollback=True), db.cursor() as cursor:
