@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import TextField, Value
+from django.db.models import F, TextField, Value
 from django.db.models.functions import Right
 from django.http import HttpRequest
 from django.utils import formats
@@ -39,23 +39,24 @@ class LastError:
 
 def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
     """Set ``last_error_shown`` of the failed ones of these jobs, as far as the user may view it, in one query."""
-    attempt_of = {job.pk: job.attempt for job in jobs if job.state == Job.State.FAILED}
-    if not attempt_of or not request.user.has_perm("notifications.view_attempt"):
+    failed = [job.pk for job in jobs if job.state == Job.State.FAILED]
+    if not failed or not request.user.has_perm("notifications.view_attempt"):
         return
     has_tracebacks = request.user.has_perm("notifications.view_traceback")
     end = Right("traceback", MAX_END_CHARS) if has_tracebacks else Value("", output_field=TextField())
-    rows = Attempt.objects.using(database()).filter(job__in=attempt_of).annotate(end=end)
-    columns = ("job_id", "number", "exception_class_path", "outcome", "location", "end")
+    rows = (
+        Attempt.objects.using(database()).filter(job__in=failed, number=F("job__attempt")).annotate(end=end)
+    )
+    columns = ("job_id", "exception_class_path", "outcome", "location", "end")
     errors = {}
-    for id, number, exception, outcome, location, text in rows.values_list(*columns):
-        if number == attempt_of[id]:
-            name = exception.removeprefix("builtins.").rpartition(".")[2]
-            last_line = text.strip().rpartition("\n")[2] if name else ""
-            # The end of the traceback begins within its last line, if that is long.
-            path, colon, message = last_line.partition(":")
-            shown = f"{name}{colon}{message}" if path.endswith(name) else ""
-            label = str(Attempt.Outcome(outcome).label)
-            errors[id] = LastError(text=_shortened(shown or name or label), location=location)
+    for id, exception, outcome, location, text in rows.values_list(*columns):
+        name = exception.removeprefix("builtins.").rpartition(".")[2]
+        last_line = text.strip().rpartition("\n")[2] if name else ""
+        # The end of the traceback begins within its last line, if that is long.
+        path, colon, message = last_line.partition(":")
+        shown = f"{name}{colon}{message}" if path.endswith(name) else ""
+        label = str(Attempt.Outcome(outcome).label)
+        errors[id] = LastError(text=_shortened(shown or name or label), location=location)
     for job in jobs:
         job.last_error_shown = errors.get(job.pk)  # type: ignore[attr-defined]
 

@@ -100,11 +100,13 @@ def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
 
 
 def _has_autocommit(db: BaseDatabaseWrapper) -> bool:
-    if not db.get_autocommit() and not db.settings_dict["AUTOCOMMIT"]:
+    # Not db.get_autocommit(), which connects: a caller that waits for the database calls this while it is away.
+    is_on = bool(db.settings_dict["AUTOCOMMIT"] if db.connection is None else db.autocommit)
+    if not is_on and not db.settings_dict["AUTOCOMMIT"]:
         raise ImproperlyConfigured(
             f"{MANUAL_COMMITS.format(db.alias)} Remove it, and use ATOMIC_REQUESTS or transaction.atomic()."
         )
-    return db.get_autocommit()
+    return is_on
 
 
 def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:

@@ -75,9 +75,11 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "newer_url": None if page.before is None else query.url(after=None, before=page.before),
         "newest_url": query.url(after=None, before=None),
         "searched": listing.MAX_ROWS_SEARCHED,
-        "is_being_read": any(mark.verb == "read" and not mark.is_filtered for mark in pending),
+        "is_being_read": any(
+            mark.verb == "read" and not mark.is_filtered and mark.group is None for mark in pending
+        ),
         "is_being_changed": bool(pending),
-        **_describe_change(request.GET.get(CHANGED, "")),
+        **_describe_change(request.GET.get(CHANGED, ""), query.view),
     }
     return render(request, "notifications/inbox.html", context)
 
@@ -124,7 +126,7 @@ def mark(request: HttpRequest) -> HttpResponse:
     all_verb, listed = request.POST.get("all"), query
     if group := request.POST.get("group"):
         all_verb, _, key = group.partition(".")
-        listed = inbox_query.parse(QueryDict(inbox_query.encode(replace(query, group=key))))
+        listed = inbox_query.parse(QueryDict(inbox_query.encode(replace(query, view="inbox", group=key))))
         if not listed.group:
             raise BadRequest("group must be a verb and a group of the inbox.")
     if all_verb:
@@ -238,7 +240,7 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
     )
 
 
-def _describe_change(text: str) -> dict[str, str]:
+def _describe_change(text: str, view: str) -> dict[str, str]:
     """Return the message about the last change, and the change itself if it can be undone."""
     if text == inbox_changes.NOTHING_SELECTED:
         return {"message": gettext("Select notifications first.")}
@@ -249,7 +251,8 @@ def _describe_change(text: str) -> dict[str, str]:
     change = inbox_changes.parse(text)
     if change is None:
         return {}
-    can_undo = change.count > 0 or change.is_pending
+    # To archive again what was snoozed would not snooze it.
+    can_undo = (change.count > 0 or change.is_pending) and view != "snoozed"
     return {"message": inbox_changes.describe(change), "undoable": text if can_undo else ""}
 
 

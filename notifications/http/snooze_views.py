@@ -50,7 +50,7 @@ def _parse_until(form: QueryDict, zone: ZoneInfo) -> datetime:
     now = times.now().astimezone(zone)
     match form.get("until", ""):
         case "hours":
-            return now + timedelta(hours=3)
+            return times.now() + timedelta(hours=3)
         case "tomorrow":
             return _morning(now, 1)
         case "monday":

@@ -15,7 +15,8 @@ class Migration(migrations.Migration):
         AddField(
             model_name="job",
             name="held_key_limit",
-            field=models.PositiveIntegerField(blank=True, editable=False, null=True),
+            # Without a check, for which PostgreSQL would read the table while it holds it locked.
+            field=models.IntegerField(blank=True, editable=False, null=True),
         ),
         AddIndex(
             model_name="job",

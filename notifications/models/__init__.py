@@ -234,7 +234,7 @@ class Job(models.Model):
     idempotency_expires_at = MomentField(null=True, blank=True)
     concurrency_key = models.CharField(max_length=200, blank=True, default="")
     #: How many jobs of its key may run at once, while it holds the key without running. NULL: it does not.
-    held_key_limit = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    held_key_limit = models.IntegerField(null=True, blank=True, editable=False)
     batch = models.UUIDField(null=True, blank=True)
     #: The name of the schedule that has enqueued the job, which notifies of its end: see ``schedules/runs.py``.
     schedule = models.CharField(

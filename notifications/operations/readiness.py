@@ -50,7 +50,7 @@ def find_missing() -> tuple[Missing, str] | None:
 def _find_missing_worker() -> str:
     """Return why jobs do not run, "" if they do or that is not known."""
     now = database_now()
-    if claiming_workers().filter(lease_until__gte=now).exists():
+    if claiming_workers().filter(lease_until__gte=now, request="").exists():
         return ""
     if builtin_aliases():
         return "no worker, and no process of an engine, is alive"

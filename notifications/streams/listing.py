@@ -69,7 +69,7 @@ class Filters:
         if self.questions:
             return ["open_question IS NOT NULL AND archived_at IS NULL"]
         if self.snoozed:
-            return ["snoozed_until IS NOT NULL"]
+            return ["snoozed_until IS NOT NULL AND archived_at IS NOT NULL"]
         others = "" if self.snoozed is None else " AND snoozed_until IS NULL"
         return [
             f"{_is_null('read_at', not is_read)} AND {_is_null('archived_at', not self.archived)}{others}"

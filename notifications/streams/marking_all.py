@@ -24,6 +24,8 @@ MAX_PENDING_MARKS, MAX_PENDING_MARKS_PER_USER = 100, 20
 UNDOING_VERBS = ("unread", "unarchive")
 #: The columns of equal marks, which are one row, and what a row stores besides them.
 EQUAL, BOUNDS = ("verb", "moment", "group", "category", "level"), ("after", "up_to")
+#: The level of a mark of a group: processes of a previous version, which know no groups, find nothing with it.
+OF_GROUP = "group"
 
 
 class TooManyPendingMarks(Exception):
@@ -108,10 +110,13 @@ def save_pending(mark: Mark) -> None:
 
     def save() -> None:
         rows = PendingMark.objects.using(database())
-        same = rows.filter(user=mark.user, **{name: getattr(mark, name) for name in EQUAL})
+        values = {name: getattr(mark, name) for name in EQUAL}
+        if mark.group is not None:
+            values["level"] = OF_GROUP
+        same = rows.filter(user=mark.user, **values)
         row = same.select_for_update(no_key=True).order_by("id").first()
         if row is None:
-            rows.create(user_id=mark.user, **{name: getattr(mark, name) for name in EQUAL + BOUNDS})
+            rows.create(user_id=mark.user, **values, **{name: getattr(mark, name) for name in BOUNDS})
         else:
             same.filter(pk=row.pk).update(after=min(row.after, mark.after), up_to=max(row.up_to, mark.up_to))
 
@@ -140,4 +145,6 @@ def _continue(id: int, mark: Mark, run: Callable[[Callable[[], bool]], bool]) ->
 
 def _mark_of(row: PendingMark) -> Mark:
     values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
+    if row.group is not None:
+        values["level"] = ""
     return Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)

@@ -12,12 +12,16 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import IsNull
+
 from notifications import streams, times
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic
-from notifications.models import Notification
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
+from notifications.models import Broadcast, Notification
 from notifications.streams.marking import Mark, Marked, change_rows
+from notifications.streams.numbering import Pass
 from notifications.streams.replaced import without_replaced
 
 #: How far ahead a notification may be snoozed.
@@ -49,25 +53,62 @@ def raise_due() -> bool:
 
     Those that other transactions hold locked are left to a later call, and hold up no others.
     """
-    return fair_atomic(_raise_due)
+    rows = _due().order_by("snoozed_until").only("id", "user_id", "key", "raised", "broadcast")
+    due = sorted(rows[:MAX_ROWS_PER_TRANSACTION], key=lambda row: str(row.user_id))
+    if not due:
+        return False
+    # Before the transaction, because it reads all that is newer. It is checked there again by the index of open keys.
+    current: set[UUID] = set()
+    for user, of_user in groupby(_without_withdrawn(due), lambda row: row.user_id):
+        current |= {row.id for row in without_replaced(user, list(of_user))}
+    return fair_atomic(lambda: _raise([row.id for row in due], current))
 
 
-def _raise_due() -> bool:
-    now = database_now()
+def _due() -> Any:
+    """Return a queryset of the rows that are due, but those whose archiving has no number yet."""
+    return Notification.objects.using(database()).filter(snoozed_until__lte=database_now(), seq__isnull=False)
+
+
+def _without_withdrawn(rows: list[Notification]) -> list[Notification]:
+    """Return these rows but those of broadcasts that are withdrawn."""
+    ids = {row.broadcast for row in rows if row.broadcast}
+    states = (Broadcast.State.WITHDRAWING, Broadcast.State.WITHDRAWN)
+    broadcasts = Broadcast.objects.using(database()).filter(pk__in=ids, state__in=states)
+    withdrawn = set(broadcasts.values_list("pk", flat=True)) if ids else set()
+    return [row for row in rows if row.broadcast not in withdrawn]
+
+
+def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
+    """Raise again those of these rows that are still due and archived, if they are among ``current``."""
     rows = Notification.objects.using(database())
-    due = rows.filter(snoozed_until__lte=now)
-    # In the order of the index first: ordered by id all of them would be sorted.
-    ids = list(due.order_by("snoozed_until").values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
-    found = lock_query(due.filter(id__in=ids).order_by("id"), skip_locked=True)
-    locked = sorted(found.only("id", "user_id", "key", "raised"), key=lambda row: str(row.user_id))
-    raised: list[UUID] = []
-    for user, of_user in groupby(locked, lambda row: row.user_id):
-        raised += [row.id for row in without_replaced(user, list(of_user))]
-    rows.filter(id__in=[row.id for row in locked]).update(snoozed_until=None)
-    # Without its position a row gets a new one, like one that was just inserted.
-    rows.filter(id__in=raised).update(
-        archived_at=None, read_at=None, created_at=now, raised=None, counted=False, seq=None
+    locked = list(
+        lock_query(_due().filter(id__in=ids).order_by("id"), skip_locked=True).only(
+            "id", "user_id", "key", "archived_at"
+        )
     )
-    if raised:
-        streams.number_in_transaction({row.user_id for row in locked})
-    return len(ids) == MAX_ROWS_PER_TRANSACTION and bool(locked)
+    rows.filter(id__in=[row.id for row in locked]).update(snoozed_until=None)
+    found = [row for row in locked if row.id in current and row.archived_at is not None]
+    if not found:
+        return False
+    users = sorted({row.user_id for row in found})
+    db = connection()
+    with db.cursor() as cursor:
+        # A newer one with the key of one of them may be about to be numbered: it is read after its stream is locked.
+        # Else this row, which gets a new position, would replace it.
+        Pass(cursor, db, users).lock_streams()
+    open_keys = _read_open_keys(users, {row.key for row in found if row.key})
+    # Without its position a row gets a new one, like one that was just inserted.
+    rows.filter(id__in=[row.id for row in found if (row.user_id, row.key) not in open_keys]).update(
+        archived_at=None, read_at=None, created_at=database_now(), raised=None, seq=None
+    )
+    streams.number_in_transaction(users)
+    return len(ids) == MAX_ROWS_PER_TRANSACTION
+
+
+def _read_open_keys(users: Sequence[Any], keys: Collection[str]) -> set[tuple[Any, str]]:
+    """Return the users (keys) and keys of unread notifications in their inboxes that have one of these keys."""
+    if not keys:
+        return set()
+    owned = Notification.objects.using(database()).alias(owner=Coalesce("user_id", "user_id"))
+    rows = owned.filter(IsNull(Coalesce("read_at", "archived_at"), True), owner__in=users, key__in=keys)
+    return set(rows.exclude(key="").values_list("user_id", "key"))

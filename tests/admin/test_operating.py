@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from notifications.api import batch
@@ -195,6 +195,14 @@ def test_tasks_without_a_job_or_database(admin_client, monkeypatch):
 
     monkeypatch.setattr("notifications.admin.overview.task_figures.read_tasks", fail)
     assert "The database is unavailable" in admin_client.get(f"{PAGE}tasks/").text
+
+
+def test_pause_a_queue_with_atomic_requests(admin_client, monkeypatch):
+    """Its row is written after the request."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    admin_client.post(f"{PAGE}queue/", {"name": "default", "action": "pause"}, follow=True)
+    assert list(queues.paused_queues()) == ["default"]
+    assert LogEntry.objects.get().change_message == "Paused."
 
 
 def test_pause_and_resume_a_queue(admin_client):

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import visit
+from tests.browser.parts import expect_unseen, visit
 from tests.browser.test_inbox import message, row, rows, wait_for_keys
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
@@ -51,6 +51,18 @@ def test_a_group_opens_and_closes_in_place(page, group):
     page.get_by_role("link", name="Load older").click()
     expect(row(page, "Import 1")).to_be_visible()
     expect(page.get_by_role("link", name="Imports Remove this filter")).to_be_visible()
+
+
+def test_what_is_in_a_group_is_seen(site_server, page, group):
+    """Also if the newest notification is in it: no other place tells of it then."""
+    site_server.python(CREATE.replace('notify(user, "Ada', 'notify(user, group="Imports", title="Ada'))
+    page.reload()
+    wait_for_keys(page)
+    expect_unseen(page, 0)
+    site_server.python(CREATE)
+    expect_unseen(page, 32)
+    page.reload()
+    expect_unseen(page, 0)
 
 
 def test_a_group_by_keyboard(page, group):

@@ -10,7 +10,13 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.api import notify
 from notifications.db import transactions
-from notifications.db.transactions import begin_with_write, execute_one, on_commit, retrying_atomic
+from notifications.db.transactions import (
+    begin_with_write,
+    execute_one,
+    in_callers_transaction,
+    on_commit,
+    retrying_atomic,
+)
 from notifications.models import Notification, Stream
 from tests.data.conftest import OtherConnection, scalar
 from tests.data.shapes import assert_consistent
@@ -233,3 +239,10 @@ def test_a_deadlock_with_the_host_is_tried_again(user):
         assert len(attempts) == 2
     finally:
         host.close()
+
+
+def test_a_thread_without_a_connection_is_in_no_transaction(monkeypatch):
+    """It is told so without a connection: what waits for a database that is away asks each time."""
+    connection.close()
+    monkeypatch.setattr(connection, "connect", lambda: pytest.fail("It has connected."))
+    assert not in_callers_transaction()

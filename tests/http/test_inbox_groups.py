@@ -16,8 +16,9 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
-from notifications.models import Notification
-from notifications.streams.marking_all import continue_marking
+from notifications.models import Notification, PendingMark
+from notifications.streams.marking import Mark
+from notifications.streams.marking_all import continue_marking, pending_marks, save_pending
 from tests.data.rows import finish_job, job
 from tests.support.claims import claim_rows
 
@@ -129,6 +130,21 @@ class TestMarking:
         notify(user, "Import new", group="Imports")
         page = user_client.get(INBOX).content.decode()
         assert 'value="read.n:Imports"' in page and "data-unread" in page
+
+    def test_done_in_the_view_of_what_is_unread(self, user_client, user):
+        notify_imports(user)
+        press(user_client, "archive.n:Imports", f"{INBOX}?view=unread")
+        assert read_titles(user_client) == []
+
+    def test_a_previous_version_does_not_take_a_mark_of_a_group_for_one_of_all(self, user):
+        """It knows the columns but that of the group, and finds no notification of this level."""
+        save_pending(Mark(user=user.pk, verb="archive", up_to=9, group="n:Imports"))
+        save_pending(Mark(user=user.pk, verb="archive", up_to=9, group="n:Other"))
+        assert list(PendingMark.objects.values_list("group", "level")) == [
+            ("n:Imports", "group"),
+            ("n:Other", "group"),
+        ]
+        assert [mark.level for _, mark in pending_marks(user.pk)] == ["", ""]
 
     def test_a_large_group_continues_in_the_background(self, user_client, user, monkeypatch):
         notify_imports(user, 30)

@@ -8,8 +8,9 @@ import pytest
 
 from notifications import times
 from notifications.api import notify
-from notifications.models import Notification, Reader, Stream
+from notifications.models import Broadcast, Notification, Reader, Stream
 from notifications.streams import snoozing
+from notifications.streams.replaced import without_replaced
 from notifications.streams.retention import prune
 from tests.http.test_inbox_groups import read_titles
 
@@ -81,6 +82,62 @@ def test_the_newest_of_a_key_stays_in_the_inbox(user_client, user):
     end(id)
     notify(user, "New", key="k")
     assert read_titles(user_client) == ["New"]
+
+
+def test_one_that_is_replaced_while_it_is_raised_stays_too(user_client, user, monkeypatch):
+    """The newer one is committed after it was looked for, and is not replaced by the older one itself."""
+    (old,) = notify(user, "Old", key="k")
+    snoozing.snooze(user.pk, [old], 1, times.now() + timedelta(hours=1))
+
+    def look(user_key, rows):
+        found = without_replaced(user_key, rows)
+        notify(user, "New", key="k")
+        return found
+
+    monkeypatch.setattr(snoozing, "without_replaced", look)
+    end(old)
+    assert read_titles(user_client) == ["New"]
+    assert Notification.objects.get(id=old).snoozed_until is None
+
+
+def test_what_was_withdrawn_is_not_raised(user_client, user):
+    broadcast = Broadcast.objects.create(
+        level="info",
+        title="News",
+        audience_kind="everybody",
+        recipients=1,
+        state="withdrawn",
+        created_at=times.now(),
+    )
+    ids = notify(user, "News") + notify(user, "Other")
+    Notification.objects.filter(id=ids[0]).update(broadcast=broadcast.pk)
+    snoozing.snooze(user.pk, ids, 2, times.now() + timedelta(hours=1))
+    end(*ids)
+    assert read_titles(user_client) == ["Other"]
+
+
+def test_one_that_an_older_version_has_moved_to_the_inbox_stays_there(user_client, user):
+    """It does not know the column, and leaves the time."""
+    (id,) = notify(user, "Later")
+    snoozing.snooze(user.pk, [id], 1, times.now() + timedelta(hours=1))
+    Notification.objects.update(archived_at=None)
+    assert read_titles(user_client, f"{INBOX}?view=snoozed") == []
+    end(id)
+    row = Notification.objects.get()
+    assert (row.raised, row.snoozed_until) == (1, None)
+
+
+def test_the_view_of_what_is_snoozed_moves_to_the_inbox_only(user_client, user):
+    (id,) = notify(user, "Later")
+    notify(user, "Unread")
+    snoozing.snooze(user.pk, [id], 2, times.now() + timedelta(hours=1))
+    page = user_client.get(f"{INBOX}?view=snoozed").content.decode()
+    assert set(re.findall(r'name="verb" value="(\w+)"', page)) == {"unarchive"} and 'name="all"' not in page
+    response = user_client.post(
+        f"{INBOX}mark/", {"up_to": 3, "query": "view=snoozed", "one": f"unarchive.{id}"}
+    )
+    page = user_client.get(response["Location"]).content.decode()
+    assert "1 moved to the inbox." in page and 'name="changed"' not in page and "Nothing is snoozed." in page
 
 
 def test_it_is_not_pruned(user):

@@ -145,7 +145,7 @@ class ComposerForm(forms.Form):
 
     def clean_send_at(self) -> datetime | None:
         moment = self.cleaned_data["send_at"]
-        if moment is None:
+        if moment is None or not self.max_counted:  # A test is sent at once.
             return None
         moment = times.as_utc(moment)
         if moment <= times.now():

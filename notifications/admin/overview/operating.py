@@ -68,7 +68,7 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
         (queues.pause if action == "pause" else queues.resume)(name)
     except ValueError as exc:
         return messages.ERROR, str(exc), None
-    queue = Queue.objects.using(database()).get(pk=name)
+    queue = Queue(name=name)  # With ATOMIC_REQUESTS its row is written after this request.
     if action == "pause":
         model_admin.log_change(request, queue, "Paused.")
         text = _("The queue %(name)s is paused. Jobs that run continue.")

@@ -8,6 +8,7 @@ writes. The first few milliseconds of writes after a quiet time need no pause, s
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from notifications.jobs import signal_queue
 from notifications.jobs.signal_queue import SignalQueue
 
 T = TypeVar("T")
+
+logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that the lock is left free at least, while other processes write and while none does.
 MIN_PAUSE_SECONDS, MIN_PAUSE_WITHOUT_WRITERS_SECONDS = 0.005, 0.0005
@@ -89,7 +92,10 @@ class Writer:
         reset_queries()  # with DEBUG Django keeps the last 9,000 queries, with all results of each group
         calls, deferred.calls = deferred.calls, None
         for call in calls or ():
-            call()
+            try:
+                call()
+            except Exception as exc:  # the pause that follows is for all
+                logger.warning("A deferred call of the writer failed: %s", exc)
         db = connection()
         if db.vendor != "sqlite" or self._held_since_quiet < BURST_SECONDS:
             return

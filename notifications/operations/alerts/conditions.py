@@ -230,7 +230,7 @@ def _lost(now: datetime, limits: Limits, state: AlertState) -> Iterator[Conditio
 
 def has_live_worker(now: datetime) -> bool:
     """Return whether the lease of a worker that runs jobs holds."""
-    return bool(claiming_workers().filter(lease_until__gte=now).exists())
+    return bool(claiming_workers().filter(lease_until__gte=now, request="").exists())
 
 
 def _needs_worker() -> bool:

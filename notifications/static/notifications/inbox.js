@@ -40,13 +40,20 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   ])
     signal.addEventListener("abort", stop);
   inbox_list.connectSearch(inbox, page, signal);
-  const list = inbox_list.connectList(inbox, page, signal, { getRows, focusRow, showMessage });
+  const list = inbox_list.connectList(inbox, page, signal, { getShown, focusRow, showMessage });
   shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change });
   markShownSeen();
 
   /** @returns {HTMLElement[]} the rows that are shown */
   function getRows() {
     return [.../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll("li[data-id]:not([hidden])"))];
+  }
+
+  /** @returns {HTMLElement[]} the rows that are shown, and those of groups */
+  function getShown() {
+    return [
+      .../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll("li[data-raised]:not([hidden])")),
+    ];
   }
 
   /** @returns {HTMLElement[]} the rows whose boxes are checked */
@@ -76,6 +83,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
       return;
     }
     showMessage(localization.text(`did_${verb}`, { count: changed.length }));
+    if (view === "snoozed") return; // To archive it again would not snooze it.
     const button = dom.createElement("button", "notifications-quiet", localization.text("undo"));
     const undo = async () => {
       if (!(await send(INVERSE_VERBS[verb], changed))) return;
@@ -161,7 +169,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
   function markShownSeen() {
     if (document.visibilityState === "visible")
-      void page.markSeen(Math.max(0, ...getRows().map((row) => Number(row.dataset.raised))));
+      void page.markSeen(Math.max(0, ...getShown().map((row) => Number(row.dataset.raised))));
   }
 
   /** @param {Change} change */

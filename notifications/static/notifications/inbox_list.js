@@ -3,7 +3,7 @@
 
 /**
  * @typedef {import("./notifications.js").Page} Page
- * @typedef {{getRows: () => HTMLElement[], focusRow: (row: HTMLElement|undefined) => void,
+ * @typedef {{getShown: () => HTMLElement[], focusRow: (row: HTMLElement|undefined) => void,
  *   showMessage: (text: string) => void}} List
  */
 
@@ -22,7 +22,7 @@ let lastSearch = 0;
  * @param {AbortSignal} signal aborted when the element is removed
  * @param {List} list
  */
-export function connectList(inbox, { dom, localization }, signal, { getRows, focusRow, showMessage }) {
+export function connectList(inbox, { dom, localization }, signal, { getShown, focusRow, showMessage }) {
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
   let isUpdatePlanned = false;
@@ -211,7 +211,7 @@ export function connectList(inbox, { dom, localization }, signal, { getRows, foc
     if (!raised) return;
     history.replaceState(state, "");
     for (;;) {
-      const row = getRows().find((row) => Number(row.dataset.raised) <= raised);
+      const row = getShown().find((row) => Number(row.dataset.raised) <= raised);
       const end = findEnd();
       if (row || !end || signal.aborted || !(await loadOlder(end))) return focusRow(row);
     }
