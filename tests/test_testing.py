@@ -17,9 +17,9 @@ from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import rung
 from notifications.streams.marking_seen import mark_seen
-from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
+from notifications.testing import answer_question, capture_notifications, clock, connect, run_jobs, run_until_idle
 from tests.engines import recording_engine
-from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks
+from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks, wait_tasks
 
 
 class RunJobsTests(TestCase):
@@ -60,6 +60,20 @@ class RunJobsTests(TestCase):
             self.assertEqual(run_until_idle(), 2)
         self.assertEqual(set(Job.objects.values_list("state", flat=True)), {"succeeded"})
         self.assertEqual(recording_engine.dispatched, [])
+
+    def test_questions(self):
+        """A job waits for its answer, and goes on with it; both are in the transaction of the test."""
+        for task in (wait_tasks.ask, wait_tasks.ask_sync):
+            result = task.using(owner=self.demo).enqueue()
+            run_jobs()
+            self.assertEqual(Job.objects.get(pk=result.id).state, "waiting")
+            self.assertEqual(Stream.objects.get(user=self.demo).unread, 1)
+            answer_question("yes", by=self.demo)
+            run_jobs()
+            result.refresh()
+            self.assertEqual(result.return_value, "yes")
+            Notification.objects.all().delete()
+            Stream.objects.all().delete()
 
     def test_notifications_of_tasks_are_numbered(self):
         """notify() numbers after the commit, which a TestCase never reaches."""
