@@ -133,6 +133,7 @@ PAGES = {
 
 #: Addresses that take no GET, by the permissions with which they answer 405, so that no link changes anything.
 POST_ONLY = {
+    "broadcast_preview": ("broadcast/preview/", [{"add_notification"}]),
     "overview_queue": ("overview/queue/", [{"view_overview", "change_queue"}]),
     "overview_worker": ("overview/worker/", [{"view_overview", "change_worker"}]),
     "overview_alert": ("overview/alert/", [{"view_overview", "change_alert"}]),

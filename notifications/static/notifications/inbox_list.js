@@ -144,7 +144,10 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
         end.append(dom.createLink("notifications-quiet", older.textContent, older.href));
         rows.push(end);
       }
-      for (const member of rows) member.dataset.member = "";
+      for (const member of rows) {
+        member.dataset.member = "";
+        member.prepend(dom.createElement("span", "notifications-select")); // An indent.
+      }
       row.after(...rows);
       updateTimes();
     } catch {
