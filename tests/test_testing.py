@@ -17,7 +17,14 @@ from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import rung
 from notifications.streams.marking_seen import mark_seen
-from notifications.testing import answer_question, capture_notifications, clock, connect, run_jobs, run_until_idle
+from notifications.testing import (
+    answer_question,
+    capture_notifications,
+    clock,
+    connect,
+    run_jobs,
+    run_until_idle,
+)
 from tests.engines import recording_engine
 from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks, wait_tasks
 
