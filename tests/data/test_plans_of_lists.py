@@ -80,9 +80,10 @@ def test_jobs_of_a_user_are_read_in_the_order_of_an_index(large_tables, analyzed
 INBOX_SIZE = 20_000
 MAX_READ_PER_PAGE = {"sqlite": 3_000, "postgresql": 60}
 MAX_READ_PER_LOOKUP = {"sqlite": 300, "postgresql": 12}
-#: The most that is read to find the rows of a page with groups, and to count these.
+#: The most that is read to find the rows of a page with groups, and to count these; PostgreSQL's with versions of rows
+#: that an UPDATE has left.
 MAX_READ_PER_SCAN = {"sqlite": 20_000, "postgresql": 60}
-MAX_READ_PER_COUNT = {"sqlite": 80_000, "postgresql": 800}
+MAX_READ_PER_COUNT = {"sqlite": 80_000, "postgresql": 2_000}
 
 
 @pytest.fixture
@@ -163,10 +164,8 @@ def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, analyzed
     table = "notifications_notification"
     with connection.cursor() as cursor:
         read_at = "created_at" if is_read else "NULL"
-        cursor.execute(f"UPDATE {table} SET group_key = 'n:large', read_at = {read_at}")
-        cursor.execute(
-            f"UPDATE {table} SET group_key = 'n:' || (raised / 2) WHERE raised > {INBOX_SIZE // 2}"
-        )
+        key = f"CASE WHEN raised > {INBOX_SIZE // 2} THEN 'n:' || (raised / 2) ELSE 'n:large' END"
+        cursor.execute(f"UPDATE {table} SET group_key = {key}, read_at = {read_at}")
         if analyzed:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
