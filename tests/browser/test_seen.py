@@ -165,7 +165,7 @@ def test_receipts_of_pushes(site_server, new_page):
     expect(find_toasts(page).get_by_text("Later")).to_be_visible()
     open_bell(page).get_by_role("button", name="1 new").or_(page.get_by_text("Later")).first.click()
     expect_unseen(page, 0)
-    first, second = bodies
+    first, second, *_ = bodies  # The page that the click leads to may mark them once more.
     assert [list(receipt) for receipt in first["receipts"]] == [["raised", "received_ago_ms", "toast_ago_ms"]]
     assert 1_000 <= first["receipts"][0]["toast_ago_ms"] <= first["receipts"][0]["received_ago_ms"] < 60_000
     assert len(second["receipts"]) == 2 and second["receipts"][0]["raised"] == first["receipts"][0]["raised"]
