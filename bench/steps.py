@@ -39,7 +39,7 @@ def main() -> None:
     folder.chmod(0o755)
     places = Places(folder)
     counted = folder / "commits"
-    queues = [make_queue(name, place(), counted) for name, place in ours(places)]
+    queues = [make_queue(name, place(), counted) for name, place in app_steps(places)]
     queues += [make_rival(name, module, places.postgres()) for name, module in RIVALS if find_spec(module)]
     try:
         figures = defaultdict(list)
@@ -64,7 +64,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def ours(places: Places) -> list[tuple[str, Callable[[], str]]]:
+def app_steps(places: Places) -> list[tuple[str, Callable[[], str]]]:
     return [("SQLite", places.sqlite), ("PostgreSQL", places.postgres)]
 
 

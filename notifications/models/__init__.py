@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Coalesce
@@ -44,6 +43,7 @@ from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
+from notifications.models.users import user_key
 from notifications.models.waits import Wait as Wait
 from notifications.models.webhooks import JobCallback as JobCallback
 from notifications.models.webhooks import WebhookAttempt as WebhookAttempt
@@ -53,20 +53,13 @@ from notifications.models.workers import Worker as Worker
 from notifications.times import MomentField
 
 
-def _user(**options: Any) -> Any:
-    options = {"related_name": "+", "db_index": False, **options}
-    return models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, verbose_name=_("user"), **options
-    )
-
-
 class Notification(models.Model):
     """A durable message to one user. With ``seq`` NULL it has changed and is not numbered yet."""
 
     Level = NotificationLevel
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
-    user = _user()
+    user = user_key()
     seq = models.BigIntegerField(_("position (seq)"), null=True, editable=False)
     raised = models.BigIntegerField(_("first position (raised)"), null=True, editable=False)
     counted = models.BooleanField(default=False, editable=False)
@@ -171,7 +164,7 @@ class Job(models.Model):
     State, Executor = states.JobState, states.JobExecutor
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
-    user = _user(null=True, blank=True)
+    user = user_key(null=True, blank=True)
     seq = models.BigIntegerField(null=True, default=0, editable=False)
     version = models.BigIntegerField(default=1, editable=False)
     task_path = models.CharField(_("task"), max_length=500)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
+
+from notifications.models.users import user_key
 
 
 class AnnouncedState(models.Model):
@@ -13,9 +14,7 @@ class AnnouncedState(models.Model):
     """
 
     topic = models.CharField(max_length=200)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, related_name="+"
-    )
+    user = user_key(verbose_name=None, db_index=True)
     state = models.CharField(max_length=20)
 
     class Meta:

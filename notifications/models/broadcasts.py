@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
 from notifications.models.levels import NotificationLevel
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -28,15 +28,7 @@ class Broadcast(models.Model):
         WITHDRAWN = "withdrawn", _("Withdrawn")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    sender = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-        null=True,
-        related_name="+",
-        verbose_name=_("sender"),
-    )
+    sender = user_key(null=True, verbose_name=_("sender"))
     level = models.CharField(_("level"), max_length=10, choices=NotificationLevel)
     category = models.CharField(_("category"), max_length=100, blank=True, default="")
     title = models.CharField(_("title"), max_length=200)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from notifications.ids import uuid7
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -44,14 +44,7 @@ class Delivery(models.Model):
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     notification = models.UUIDField(_("notification"))
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-        related_name="+",
-        verbose_name=_("user"),
-    )
+    user = user_key()
     channel = models.CharField(_("channel"), max_length=10, choices=Channel)
     #: An e-mail address, or the id of a device. Empty until it is decided.
     address = models.CharField(_("address"), max_length=320, blank=True, default="")
@@ -98,14 +91,7 @@ class PushSubscription(models.Model):
     """A browser that a user has subscribed to push messages. See ``deliveries/devices.py``."""
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-        related_name="+",
-        verbose_name=_("user"),
-    )
+    user = user_key()
     #: The URL of the browser's push service, which is a secret of the browser.
     endpoint = models.CharField(max_length=1000)
     #: Keys of the browser for the encryption: a point of P-256, and 16 random bytes, both in base64url.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
 
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -14,9 +14,7 @@ class PendingMark(models.Model):
     It is deleted when the last of them is changed.
     """
 
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
+    user = user_key(verbose_name=None)
     verb = models.CharField(max_length=10)
     #: The time that the verb sets; of a verb that clears a time, the time that it clears.
     moment = MomentField()

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from notifications.ids import uuid7
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -28,14 +29,7 @@ class Preference(models.Model):
         WEEKLY = "weekly", pgettext_lazy("preference", "every week, together")
         OFF = "off", pgettext_lazy("preference", "never")
 
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-        related_name="+",
-        verbose_name=_("user"),
-    )
+    user = user_key()
     category = models.CharField(_("category"), max_length=100, blank=True)
     channel = models.CharField(_("channel"), max_length=10, choices=Channel)
     choice = models.CharField(_("choice"), max_length=10, choices=Choice)
@@ -91,9 +85,7 @@ class Digest(models.Model):
     """What goes to a user in one e-mail at the end of a window. Its job sends the deliveries that have this job."""
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
+    user = user_key(verbose_name=None)
     #: The end of its window.
     due_at = MomentField(_("due"))
     job = models.UUIDField(_("job"))

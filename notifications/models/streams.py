@@ -10,6 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -46,9 +47,7 @@ class SeenMark(models.Model):
     """When, and in which browser, a user was shown what was raised up to a position."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
+    user = user_key(verbose_name=None)
     up_to = models.BigIntegerField()
     at = MomentField()
     #: The name of the browser of the request, empty if code of the project marked them.
@@ -71,15 +70,7 @@ class Ring(models.Model):
     """SQLite only: a hint to other processes that a stream has changed. With user NULL, the job queue."""
 
     id = models.BigAutoField(primary_key=True)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-        related_name="+",
-        verbose_name=_("user"),
-        null=True,
-    )
+    user = user_key(null=True)
     #: The process that rang (``ids.process_number``), which does not read its own rings.
     origin = models.BigIntegerField(null=True)
 

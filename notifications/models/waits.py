@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -56,16 +56,7 @@ class Wait(models.Model):
     #: JSON: the answer; NULL without one.
     value = models.TextField(_("value"), null=True, blank=True)  # noqa: DJ001
     #: Who has ended it, and in which browser or by which command.
-    ended_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-        null=True,
-        blank=True,
-        related_name="+",
-        verbose_name=_("ended by"),
-    )
+    ended_by = user_key(null=True, blank=True, verbose_name=_("ended by"))
     ended_with = models.CharField(max_length=100, blank=True, default="")
     #: Not stored: how long it lasts from when it is stored, if it ends by itself.
     lasts: Any = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -22,12 +22,7 @@ class WebhookEndpoint(models.Model):
         FAILING = "failing", _("No event has reached it for days.")
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-        related_name="+",
+    user = user_key(
         null=True,
         blank=True,
         verbose_name=_("owner"),

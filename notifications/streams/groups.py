@@ -20,6 +20,7 @@ from notifications.db.damaged_rows import read_rows
 from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
+from notifications.streams import listing
 from notifications.streams.listing import COLUMNS, Filters
 
 #: What the keys of groups begin with that the project names, and of those that it does not.
@@ -134,7 +135,20 @@ def read_grouped(
 def _read_once(
     user: Any, limit: int, head: int, below: int, above: int | None, filters: Filters, oldest_first: bool
 ) -> GroupedRows:
-    scanned = _scan(user, below=below, above=above, filters=filters, oldest_first=oldest_first)
+    columns = ("raised", "id", "group_key")
+    with connection().cursor() as cursor:
+        cursor.execute(
+            *listing.select(
+                columns,
+                user,
+                MAX_ROWS_SCANNED,
+                above=above,
+                below=below,
+                filters=filters,
+                oldest_first=oldest_first,
+            )
+        )
+        scanned = cursor.fetchall()
     keys = dict.fromkeys(key for _, _, key in scanned if key is not None)
     groups = _count(user, list(keys)[:MAX_GROUPS], head=head, filters=filters) if keys else {}
     ids: list[Any] = []
@@ -158,26 +172,6 @@ def _read_once(
         groups={row.pk: ones[row.raised] for row in rows if row.raised in ones},
         end=end,
     )
-
-
-def _scan(
-    user: Any, *, below: int, above: int | None, filters: Filters, oldest_first: bool
-) -> list[tuple[int, Any, str | None]]:
-    """Return ``raised``, id and group of notifications of a list, in one statement."""
-    order = "ASC" if oldest_first else "DESC"
-    lower, bounds = ("", [below]) if above is None else (" AND raised > %s", [below, above])
-    selects = [
-        f"SELECT * FROM (SELECT raised, id, group_key FROM notifications_notification "
-        f"WHERE user_id = %s AND raised < %s{lower} AND {partition} "
-        f"ORDER BY raised {order} LIMIT {MAX_ROWS_SCANNED}) AS part"
-        for partition in filters.partitions()
-    ]
-    with connection().cursor() as cursor:
-        cursor.execute(
-            f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT {MAX_ROWS_SCANNED}",
-            [to_db(user), *bounds] * len(selects),
-        )
-        return cursor.fetchall()
 
 
 def _count(user: Any, keys: Sequence[str], *, head: int, filters: Filters) -> dict[Any, Group]:

@@ -7,6 +7,7 @@ open questions are in an index of their own, too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -161,18 +162,37 @@ def read_between(
 
     They are the newest, or with ``oldest_first`` the oldest, and in this order.
     """
+    sql, params = select(
+        COLUMNS, user, limit, above=above, below=below, filters=filters, oldest_first=oldest_first
+    )
+    return read_rows(Notification, COLUMNS, sql, params)
+
+
+def select(
+    columns: Sequence[str],
+    user: Any,
+    limit: int,
+    *,
+    above: int | None,
+    below: int,
+    filters: Filters,
+    oldest_first: bool = False,
+) -> tuple[str, list[Any]]:
+    """Return the statement that reads columns, ``raised`` among them, of what ``read_between`` returns.
+
+    It is one for all partitions, so that a notification that is marked meanwhile is listed exactly once.
+    """
     order = "ASC" if oldest_first else "DESC"
     condition, values = filters.condition()
     lower, bounds = ("", [below]) if above is None else (" AND raised > %s", [below, above])
     selects = [
-        f"SELECT * FROM (SELECT {', '.join(COLUMNS)} FROM notifications_notification "
+        f"SELECT * FROM (SELECT {', '.join(columns)} FROM notifications_notification "
         f"WHERE user_id = %s AND raised < %s{lower} AND {partition}{condition} "
         f"ORDER BY raised {order} LIMIT {limit}) AS part"
         for partition in filters.partitions()
     ]
-    # One statement, so that a notification that is marked meanwhile is listed exactly once.
     sql = f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT {limit}"
-    return read_rows(Notification, COLUMNS, sql, [to_db(user), *bounds, *values] * len(selects))
+    return sql, [to_db(user), *bounds, *values] * len(selects)
 
 
 def find_window(

@@ -89,12 +89,12 @@ def test_one_that_is_replaced_while_it_is_raised_stays_too(user_client, user, mo
     (old,) = notify(user, "Old", key="k")
     snoozing.snooze(user.pk, [old], 1, times.now() + timedelta(hours=1))
 
-    def look(user_key, rows):
-        found = without_replaced(user_key, rows)
+    def find_current(user, rows):
+        found = without_replaced(user, rows)
         notify(user, "New", key="k")
         return found
 
-    monkeypatch.setattr(snoozing, "without_replaced", look)
+    monkeypatch.setattr(snoozing, "without_replaced", find_current)
     end(old)
     assert read_titles(user_client) == ["New"]
     assert Notification.objects.get(id=old).snoozed_until is None

@@ -68,13 +68,12 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
         (queues.pause if action == "pause" else queues.resume)(name)
     except ValueError as exc:
         return messages.ERROR, str(exc), None
-    queue = Queue(name=name)  # With ATOMIC_REQUESTS its row is written after this request.
-    if action == "pause":
-        model_admin.log_change(request, queue, "Paused.")
-        text = _("The queue %(name)s is paused. Jobs that run continue.")
-    else:
-        model_admin.log_change(request, queue, "Resumed.")
-        text = _("The queue %(name)s is resumed.")
+    log, text = {
+        "pause": ("Paused.", _("The queue %(name)s is paused. Jobs that run continue.")),
+        "resume": ("Resumed.", _("The queue %(name)s is resumed.")),
+    }[action]
+    # With ATOMIC_REQUESTS its row is written after this request.
+    model_admin.log_change(request, Queue(name=name), log)
     return messages.SUCCESS, text % {"name": name}, None
 
 
@@ -87,15 +86,12 @@ def _change_worker(model_admin: Any, request: HttpRequest) -> Change:
         return messages.INFO, "", worker
     if not request_of_worker(worker.pk, REQUESTS[action]):
         return messages.WARNING, _("The worker has ended already, or takes no requests."), None
-    if action == "stop":
-        model_admin.log_change(request, worker, "Stopped.")
-        text = _("The worker on %(host)s is stopping.")
-    elif action == "quiet":
-        model_admin.log_change(request, worker, "Quieted.")
-        text = _("The worker on %(host)s starts no more jobs within a few seconds.")
-    else:
-        model_admin.log_change(request, worker, "Resumed.")
-        text = _("The worker on %(host)s starts jobs again within a few seconds.")
+    log, text = {
+        "stop": ("Stopped.", _("The worker on %(host)s is stopping.")),
+        "quiet": ("Quieted.", _("The worker on %(host)s starts no more jobs within a few seconds.")),
+        "resume": ("Resumed.", _("The worker on %(host)s starts jobs again within a few seconds.")),
+    }[action]
+    model_admin.log_change(request, worker, log)
     return messages.SUCCESS, text % {"host": worker.host}, None
 
 

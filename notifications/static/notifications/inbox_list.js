@@ -117,8 +117,12 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
   /** Show times in the time zone of the browser: of the past in relation to now. */
   function updateTimes() {
     dom.updateTimes(inbox, localization);
+    const format = new Intl.DateTimeFormat(localization.dateTime.resolvedOptions().locale, {
+      dateStyle: "medium",
+      timeStyle: "short",
+    });
     for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (inbox.querySelectorAll("[data-until]")))
-      time.textContent = localization.formatExact(time.dateTime);
+      time.textContent = format.format(Date.parse(time.dateTime));
   }
 
   /**
