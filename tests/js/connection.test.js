@@ -278,6 +278,16 @@ test("a snapshot over HTTP that is older than the socket's is dropped, and its s
   assert.equal(page.net.calls.length, 2);
 });
 
+test("a change of the page itself that a poll in flight may not know is read by another one", async () => {
+  const { page, answer } = await pollingPage();
+  page.client.refresh();
+  page.client.refresh();
+  await answer(syncFrame({ prev: null, seq: 3, reset: true, unread: 1, items: [] }));
+  assert.deepEqual([page.client.unread, page.net.calls.length], [1, 2]);
+  await answer(syncFrame({ prev: 3, seq: 4, unread: 0 }));
+  assert.deepEqual([page.client.unread, page.net.calls.length], [0, 2]);
+});
+
 test("an answer of an earlier epoch is dropped", async () => {
   const { page, answer } = await pollingPage();
   await answer(syncFrame({ prev: null, seq: 3, reset: true, items: [] }));

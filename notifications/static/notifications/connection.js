@@ -82,7 +82,7 @@ export class Connection {
   }
 
   refresh() {
-    if (this.#liveSince === null) void this.#poller.read();
+    if (this.#liveSince === null) void this.#poller.read(true);
   }
 
   checkConnection() {

@@ -186,7 +186,7 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     const headers = { "Content-Type": "application/json" };
     const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
     // One request marks at most 1,000 notifications.
-    for (let hasMore = true; hasMore; ) hasMore = (await jobs.send(url, request)).more;
+    while ((await jobs.send(url, request)).more);
     client.refresh();
   };
   const readList = async (/** @type {number} */ limit, /** @type {string} */ filter) => {

@@ -14,7 +14,9 @@ export class Poller {
   #options;
   #timer = /** @type {any} */ (null);
   #currentRead = /** @type {Promise<void>|null} */ (null);
-  #lastAnswer = { position: "", etag: "" };
+  /** There is more to read, or may be since the last request began. */
+  #hasMore = /** @type {boolean|undefined} */ (false);
+  #lastAnswer = { position: "", etag: /** @type {string|null} */ ("") };
 
   /** @param {{url: string, fetch: typeof fetch, clock: Clock, callbacks: Callbacks}} options */
   constructor(options) {
@@ -40,8 +42,12 @@ export class Poller {
     return this.#timer !== null;
   }
 
-  /** Catch up once. Concurrent calls share one read. Never rejects. */
-  read() {
+  /**
+   * Catch up once. Concurrent calls share one read. Never rejects.
+   * @param {boolean} [hasChanged] whether a request that is in flight may not know the last change
+   */
+  read(hasChanged) {
+    if (hasChanged) this.#hasMore = true;
     this.#currentRead ??= this.#catchUp()
       .catch(() => this.#reportState("waiting"))
       .then(() => {
@@ -61,19 +67,23 @@ export class Poller {
 
   async #catchUp() {
     const { callbacks } = this.#options;
-    for (let hasMore = true; hasMore; ) {
+    do {
+      this.#hasMore = false;
       const before = JSON.stringify(callbacks.getPosition());
       const response = await this.#request(before);
       if (response.status === 401) return callbacks.onState("signed_out");
-      if (!response.ok) return this.#reportState(response.status === 304 ? "polling" : "waiting");
-      const frame = /** @type {Frame} */ (await response.json());
-      if (isOutdated(frame, before, callbacks.getPosition())) continue;
-      callbacks.onFrame(frame);
-      this.#reportState("polling"); // after the frame, which tells whether something was missed
-      const after = JSON.stringify(callbacks.getPosition());
-      this.#lastAnswer = { position: after, etag: (!frame.more && response.headers.get("ETag")) || "" };
-      hasMore = frame.more === true && after !== before;
-    }
+      if (response.ok) {
+        const frame = /** @type {Frame} */ (await response.json());
+        if (isOutdated(frame, before, callbacks.getPosition())) this.#hasMore = true;
+        else {
+          callbacks.onFrame(frame);
+          this.#reportState("polling"); // after the frame, which tells whether something was missed
+          const after = JSON.stringify(callbacks.getPosition());
+          this.#lastAnswer = { position: after, etag: frame.more ? "" : response.headers.get("ETag") };
+          this.#hasMore ||= frame.more && after !== before;
+        }
+      } else this.#reportState(response.status === 304 ? "polling" : "waiting");
+    } while (this.#hasMore);
   }
 
   /** @param {string} state */
@@ -83,16 +93,16 @@ export class Poller {
 
   /** @param {string} position */
   #request(position) {
-    const { epoch, seq } = JSON.parse(position);
+    const parameters = JSON.parse(position);
     const separator = this.#options.url.includes("?") ? "&" : "?";
-    const query = epoch === null ? "" : `${separator}${new URLSearchParams({ epoch, seq })}`;
+    const query = parameters.epoch === null ? "" : separator + new URLSearchParams(parameters);
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json" };
     const { position: answered, etag } = this.#lastAnswer;
     if (etag && answered === position) headers["If-None-Match"] = etag;
     // Callers share one read: a request that hangs in a dead connection would block all of them.
     const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-    return this.#options.fetch(this.#options.url + query, { headers, credentials: "same-origin", signal });
+    return this.#options.fetch(this.#options.url + query, { headers, signal });
   }
 }
 

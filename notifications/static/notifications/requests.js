@@ -84,7 +84,7 @@ export class Requests {
     if (!headers.has("Accept")) headers.set("Accept", "application/json");
     if (this.#isUnsafeSameOrigin(url, init))
       headers.set(this.#options.csrf.header, this.#options.csrf.getToken());
-    return this.#options.fetch(url, { credentials: "same-origin", ...init, headers });
+    return this.#options.fetch(url, { ...init, headers });
   }
 
   /**

@@ -85,7 +85,7 @@ export class SharedConnection {
 
   refresh() {
     if (this.#connection) this.#connection.refresh();
-    else if (this.#state !== "live") void this.#options.poller.read();
+    else if (this.#state !== "live") void this.#options.poller.read(true);
   }
 
   checkConnection() {
