@@ -33,7 +33,7 @@ from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.shared_sites import FAILED, SharedSites
-from tests.support.site import ROOT, Site, Sites
+from tests.support.site import ROOT, Site, Sites, make_sqlite_template
 
 ARTIFACTS = ROOT / "var" / "test-failures"
 
@@ -69,6 +69,15 @@ def postgres():
     cluster = Postgres(fsync=False)
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_modify_db_settings):
+    """On SQLite the database of the tests is a copy of one that the first process of the run has migrated."""
+    if connection.vendor != "sqlite":
+        return False
+    shutil.copy(make_sqlite_template(users=False), connection.settings_dict["TEST"]["NAME"])
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.browser.all_pages import create_content, open_composer, start_with_push, wait_for_page
 from tests.browser.parts import open_bell, visit
+from tests.support.axe import find_violations
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 
 pytestmark = pytest.mark.browser
@@ -58,16 +59,22 @@ def test_the_inbox_does_not_move(site_server, new_page, width):
     page.unroute_all(behavior="ignoreErrors")
 
 
-@pytest.mark.parametrize("width", [1280, 380])
-def test_no_page_moves_while_it_loads(site, new_page, width):
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (380, "dark")])
+def test_each_page(site, new_page, width, scheme):
+    """It does not move while it loads, it is no wider than the window, and it is accessible."""
     start_with_push(site)
-    page = new_page(viewport={"width": width, "height": 800})
+    found = []
+    page = new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
     record_shifts(page)
     for name, address in create_content(site, page).items():
         assert page.goto(address).ok, address
         wait_for_page(page)
         page.wait_for_load_state("networkidle")
         expect_still(page, name)
+        found += [f"{name}: {violation}" for violation in find_violations(page)]
+        if (shown := page.evaluate("document.documentElement.scrollWidth")) > width:
+            found.append(f"{name} is {shown} px wide.")
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("width", [1280, 380])

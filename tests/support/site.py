@@ -225,16 +225,30 @@ def fill(site):
     site.close()
 
 
-def make_sqlite_template(folder):
-    """Return the path of a migrated database with users, which the first process of a run makes for all."""
-    path = folder / "site_template.sqlite3"
+def migrate(site):
+    site.manage("migrate", "--verbosity", "0")
+    site.close()
+
+
+def create_users(site):
+    site.python(CREATE_USERS)
+    site.close()
+
+
+def make_sqlite_template(*, users):
+    """Return the path of a migrated database, with or without users, which the first process of a run makes for all."""
+    folder = Path(os.environ["TEST_DIR"])
+    migrated, filled = folder / "migrated.sqlite3", folder / "site_template.sqlite3"
     with (folder / "site_template.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
+        if not filled.exists():
             new = folder / "site_template.new"
-            fill(Site(folder, f"sqlite:///{new}"))
-            new.rename(path)
-    return path
+            site = Site(folder, f"sqlite:///{new}")
+            migrate(site)
+            shutil.copy(new, migrated)
+            create_users(site)
+            new.rename(filled)
+    return filled if users else migrated
 
 
 class Sites:
@@ -246,9 +260,11 @@ class Sites:
         self.count = 0
         if postgres:
             postgres.create("site_template")
-            fill(Site(self.folder, self._url("site_template")))
+            site = Site(self.folder, self._url("site_template"))
+            migrate(site)
+            create_users(site)
         else:
-            self._template = make_sqlite_template(Path(os.environ["TEST_DIR"]))
+            self._template = make_sqlite_template(users=True)
 
     def make(self):
         self.count += 1
