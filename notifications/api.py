@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.http import request_resources
+from notifications.jobs import job_context
 from notifications.jobs.callbacks import Callback, acallback, callback
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
@@ -25,7 +26,6 @@ from notifications.jobs.output import aoutput_from, output
 from notifications.jobs.pauses import apause, pause
 from notifications.jobs.questions import Question, aquestion, aquestions, question, questions
 from notifications.jobs.steps import astep, step
-from notifications.jobs.worker import job_context
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -233,8 +233,8 @@ def join(job: Any, timeout: float | None = None) -> Any:
 
     While it waits it holds no database connection, nor a job that calls it its slot: no parent starves its children.
     """
-    from notifications.jobs import joining
     from notifications.realtime import doorbell
+    from notifications.worker import joining
 
     return joining.join(job, timeout, listen=doorbell.listen)
 
@@ -247,8 +247,8 @@ async def ajoin(job: Batch, timeout: float | None = None) -> BatchCounts: ...
 async def ajoin(job: UUID | str | JobInfo, timeout: float | None = None) -> Any: ...
 async def ajoin(job: Any, timeout: float | None = None) -> Any:
     """See join()."""
-    from notifications.jobs import joining
     from notifications.realtime import doorbell
+    from notifications.worker import joining
 
     return await joining.ajoin(
         job, timeout, listen=doorbell.listen, release_connections=request_resources.release_connections

@@ -18,11 +18,11 @@ from django.core.asgi import get_asgi_application as get_django_application
 from notifications import traces
 from notifications.compat import is_test_runner
 from notifications.http import server_task
-from notifications.jobs.worker.watchdog import ServerWatchdog, restart_when_stuck
 from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.servers import daphne as daphne_server
 from notifications.realtime.servers import daphne_writer, overload, request_limits, uvicorn_writer
 from notifications.realtime.servers import uvicorn as uvicorn_server
+from notifications.worker.watchdog import ServerWatchdog, restart_when_stuck
 
 #: Commands of manage.py that are servers. Others may import the ASGI module, and must not start a worker.
 SERVING_COMMANDS = {"runserver"}
@@ -153,6 +153,6 @@ def begin_serving(*, restarts: bool = False) -> None:
     doorbell.doorbell.log_transport()
     dispatch_loop.start()
     if settings.EMBEDDED_WORKER:
-        from notifications.jobs.worker import embedded
+        from notifications.worker import embedded
 
         embedded.start(doorbell.listen)

@@ -25,12 +25,12 @@ from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import observations, policy_settings
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers.declarations import read_handlers
-from notifications.jobs.worker.lease import RENEWALS
 from notifications.operations.readiness import database_problems
 from notifications.schedules.declarations import wrong_declarations
 from notifications.schedules.tasks import find_wrong_tasks
 from notifications.streams.categories import read_categories
 from notifications.streams.deliveries import find_wrong_rules
+from notifications.worker.lease import RENEWALS
 
 #: The recommended options of a SQLite database, as in the quick start.
 SQLITE_OPTIONS = (

@@ -14,7 +14,6 @@ from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.deliveries import sending
 from notifications.engines import dispatching
 from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, reminders, waiting
-from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.operations import stored_times
 from notifications.operations.alerts import evaluation
 from notifications.operations.alerts.conditions import Limits, read_limits
@@ -25,6 +24,7 @@ from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking
 from notifications.streams.retention import Pruning
 from notifications.upkeep import LASTING, Duty, Upkeep, Where
+from notifications.worker.lease import find_dead_neighbors
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -13,11 +13,11 @@ from django.utils import timezone
 from notifications import duties, upkeep
 from notifications.engines import dispatch_loop, process
 from notifications.ids import uuid7
-from notifications.jobs.worker import maintenance
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
 from notifications.realtime import hub
 from notifications.streams import inbox, marking, marking_all
+from notifications.worker import maintenance
 from tests.jobs import tasks
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,

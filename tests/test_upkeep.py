@@ -15,9 +15,9 @@ from django.utils import timezone
 from notifications import duties, upkeep
 from notifications.db import bulk, unavailable
 from notifications.ids import uuid7
-from notifications.jobs.worker import loops, maintenance
 from notifications.management.diagnosis.jobs import check_duties
 from notifications.models import Delivery, DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker
+from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     longest_backoff,

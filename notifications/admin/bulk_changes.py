@@ -23,7 +23,7 @@ from notifications.exceptions import JobError, NotificationsError
 from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
-from notifications.jobs.worker.job_context import progress
+from notifications.jobs.job_context import progress
 from notifications.models import Job
 from notifications.operations import bulk_changes as changing
 from notifications.operations.matching import JobFilter

@@ -19,8 +19,8 @@ from django.db import Error, connections
 from notifications import engines
 from notifications.db.threads import start_thread
 from notifications.engines import dispatch_loop, dispatching, senders
-from notifications.jobs.worker.dispatched_jobs import DispatchedJobEnd, WaitFor
-from notifications.jobs.worker.worker import JobWorker
+from notifications.worker.dispatched_jobs import DispatchedJobEnd, WaitFor
+from notifications.worker.worker import JobWorker
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -17,6 +17,7 @@ from notifications.conf import settings
 from notifications.context import CurrentExecution, current_execution
 from notifications.db.transactions import database
 from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
+from notifications.jobs.job_context import refuse_on_event_loop
 from notifications.jobs.pauses import begin_wait, suspend, validate_duration
 from notifications.jobs.steps import (
     acall_when_available,
@@ -24,7 +25,6 @@ from notifications.jobs.steps import (
     is_stored,
     refuse_in_transaction,
 )
-from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
     from notifications.models import Wait

@@ -15,6 +15,7 @@ from notifications import validators
 from notifications.context import CurrentExecution
 from notifications.db.transactions import database
 from notifications.exceptions import QuestionExpired
+from notifications.jobs.job_context import refuse_on_event_loop
 from notifications.jobs.pauses import begin_wait, suspend, validate_duration
 from notifications.jobs.steps import (
     acall_when_available,
@@ -22,7 +23,6 @@ from notifications.jobs.steps import (
     is_stored,
     refuse_in_transaction,
 )
-from notifications.jobs.worker.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
     from django.forms import BaseForm

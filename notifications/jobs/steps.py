@@ -24,7 +24,7 @@ from notifications.context import CurrentExecution, ExecutionSteps, current_exec
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import AttemptEnded, JobSuspended
-from notifications.jobs.worker.job_context import refuse_on_event_loop
+from notifications.jobs.job_context import refuse_on_event_loop
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -119,8 +119,8 @@ class _Run:
 
         from notifications.jobs.transitions import notify_functions
         from notifications.jobs.transitions.finishing import finish_jobs
-        from notifications.jobs.worker.execution import Execution
-        from notifications.jobs.worker.preparation import prepare_claimed_jobs
+        from notifications.worker.execution import Execution
+        from notifications.worker.preparation import prepare_claimed_jobs
 
         await sync_to_async(prepare_claimed_jobs)([claimed])
         run = Execution(

@@ -15,12 +15,12 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.jobs.claiming import queues
-from notifications.jobs.worker import lease
 from notifications.management.diagnosis import configuration, database, engines
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.operations import readiness
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox
+from notifications.worker import lease
 from tests.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)

@@ -12,13 +12,13 @@ from django.utils import timezone
 from notifications import outbound
 from notifications.db import deadlines
 from notifications.jobs.claiming import queues
-from notifications.jobs.worker import lease
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.operations import depths, readiness
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox, recount
 from notifications.streams.marking_seen import mark_seen
+from notifications.worker import lease
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
 

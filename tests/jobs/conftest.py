@@ -10,11 +10,11 @@ from django.db import connections
 from django.utils import timezone
 
 from notifications.jobs import job_ends
-from notifications.jobs.worker.worker import JobWorker
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
 from notifications.signals import rung
+from notifications.worker.worker import JobWorker
 from tests.engines import recording_engine
 from tests.jobs import tasks
 from tests.support.waiting import wait_until

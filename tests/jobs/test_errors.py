@@ -9,12 +9,12 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from notifications.jobs.transitions import recording
-from notifications.jobs.worker import watchdog
 from notifications.models import Attempt, Job
+from notifications.worker import watchdog
 from tests.jobs import hostile_tasks, leaking_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done
-from tests.jobs.worker.test_execution import RAISED
 from tests.support.waiting import wait_until
+from tests.worker.test_execution import RAISED
 
 DEFAULT_TEXT = "The job stopped because of an error. Try again, or give support this ID: "
 TRANSACTION_ERROR = "django.db.transaction.TransactionManagementError"

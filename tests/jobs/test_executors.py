@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 2)
+    monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 2)
 
 
 def enqueue(task, count, *args):
@@ -53,7 +53,7 @@ class TestWorkers:
         assert {job.attempt for job in until_done(*jobs)} == {1}
 
     def test_a_sync_job_of_higher_priority_runs_first(self, start_worker, monkeypatch):
-        monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
         start_worker()
         jobs = [tasks.hold_sync.enqueue("first")]
         wait_until(lambda: tasks.held, what="the thread to be taken")

@@ -12,12 +12,12 @@ from notifications.db.transactions import connection
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.transitions import manual, output_storage
 from notifications.jobs.transitions.output_storage import OutputBuffer, buffer_of, store_output
-from notifications.jobs.worker.execution import Execution
 from notifications.models import Attempt, Job, OutputChunk
 from notifications.streams.purging import purge
 from notifications.streams.retention import Pruning
 from notifications.testing import output as stored_output
 from notifications.testing import run_jobs, run_until_idle
+from notifications.worker.execution import Execution
 from tests.jobs import output_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
@@ -292,7 +292,7 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
         return store_output(jobs)
 
     monkeypatch.setattr(output_storage, "store_output", refuse)
-    monkeypatch.setattr("notifications.jobs.worker.output_loop.MAX_LAST_BYTES", 0)
+    monkeypatch.setattr("notifications.worker.output_loop.MAX_LAST_BYTES", 0)
     bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
     until_done(bad, good)
     assert (stored_output(bad), stored_output(good)) == ("", "good")

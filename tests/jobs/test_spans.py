@@ -276,7 +276,7 @@ import django
 django.setup()
 from notifications import outbound
 from notifications import spans
-from notifications.jobs.worker import worker
+from notifications.worker import worker
 from notifications.realtime import hub
 assert spans.tracer is None
 loaded = sorted(name for name in sys.modules if name.split(".")[0] == "opentelemetry")

@@ -14,11 +14,11 @@ from notifications.jobs import step_list
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, step_storage
 from notifications.jobs.transitions.step_storage import StepWrite, store_steps
-from notifications.jobs.worker.step_loop import StepLoop
 from notifications.models import Attempt, Job, Step
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
 from notifications.testing import steps as stored_steps
+from notifications.worker.step_loop import StepLoop
 from tests.jobs import step_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until

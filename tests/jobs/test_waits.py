@@ -19,12 +19,12 @@ from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, reaping, waiting
 from notifications.jobs.transitions.callbacks import end_callback
-from notifications.jobs.worker.execution import Execution
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.serializers import serialize_job
 from notifications.streams.purging import purge_chunk
 from notifications.streams.retention import Pruning
 from notifications.testing import clock, run_jobs, run_until_idle
+from notifications.worker.execution import Execution
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.claims import claim_rows

@@ -16,8 +16,8 @@ class RingsOnly(AppConfig):
     label = "rings_only"
 
     def ready(self):
-        from notifications.jobs.worker import worker
         from notifications.realtime import hub
+        from notifications.worker import worker
 
         worker.POLL_INTERVAL_SECONDS = hub.POSITION_CHECK_TICKS = 10**6
         threading.Thread(target=print_when_listening, daemon=True).start()

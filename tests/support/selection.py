@@ -81,7 +81,7 @@ PATHS_BY_MARKER = {
         "contrib/celery/test_run_rabbitmq.py",
         "engines/test_backend.py",
         "jobs/test_signal_queue.py",
-        "jobs/worker/test_watchdog.py",
+        "worker/test_watchdog.py",
         "outbound",
         "packaging",
         "support",

@@ -33,8 +33,8 @@ from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, running
-from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
+from notifications.worker.execution import Execution
 
 
 class ObservedExecution(Execution):

@@ -23,8 +23,8 @@ from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.engines.observed import batches
 from notifications.ids import uuid7
 from notifications.jobs import signal_queue
-from notifications.jobs.worker.lease import Lease
 from notifications.upkeep import Upkeep, Where
+from notifications.worker.lease import Lease
 
 logger = logging.getLogger("notifications.jobs")
 

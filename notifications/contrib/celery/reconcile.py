@@ -45,8 +45,8 @@ from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions
-from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.models import Job, Worker
+from notifications.worker.lease import Lease, find_dead_neighbors
 
 logger = logging.getLogger("notifications.jobs")
 

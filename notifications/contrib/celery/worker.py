@@ -13,7 +13,7 @@ from notifications.conf import settings
 from notifications.contrib.celery.app import ENGINE_NAME, TASK_NAME
 from notifications.db.threads import start_thread
 from notifications.engines import process
-from notifications.jobs.worker.dispatched_jobs import WaitFor
+from notifications.worker.dispatched_jobs import WaitFor
 
 logger = logging.getLogger("notifications.jobs")
 

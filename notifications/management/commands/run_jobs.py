@@ -19,13 +19,13 @@ from django.utils import autoreload
 from notifications.conf import settings
 from notifications.db.threads import start_thread
 from notifications.jobs.claiming.queues import check_queue_name
-from notifications.jobs.worker.run_limit import RunLimit
-from notifications.jobs.worker.watchdog import restart_when_stuck
 from notifications.management.management_command import ManagementCommand
 from notifications.management.worker_processes import Supervisor
+from notifications.worker.run_limit import RunLimit
+from notifications.worker.watchdog import restart_when_stuck
 
 if TYPE_CHECKING:
-    from notifications.jobs.worker.worker import JobWorker
+    from notifications.worker.worker import JobWorker
 
 #: Seconds in which a worker that is reloaded requeues its jobs.
 RELOAD_TIMEOUT_SECONDS = 5.0
@@ -132,8 +132,8 @@ class Command(ManagementCommand):
 
     def make_worker(self, queues: list[str], concurrency: int | None, limit: RunLimit) -> JobWorker:
         from notifications.engines import dispatch_loop, has_engines
-        from notifications.jobs.worker.worker import JobWorker
         from notifications.realtime import doorbell
+        from notifications.worker.worker import JobWorker
 
         return JobWorker(
             listen=doorbell.listen,

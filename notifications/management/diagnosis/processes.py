@@ -14,7 +14,6 @@ from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.management.diagnosis.jobs import live_observers
@@ -24,6 +23,7 @@ from notifications.operations.readiness import builtin_aliases
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
 from notifications.realtime import doorbell
 from notifications.realtime.doorbell import channel_layer
+from notifications.worker.joining import join
 
 #: Seconds that a round trip may take. A lost ring costs 5 s, until the position check.
 SLOW_ROUND_TRIP_SECONDS = 3.0

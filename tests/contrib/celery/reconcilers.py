@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
-from notifications.jobs.worker.lease import Lease
 from notifications.models import Job
+from notifications.worker.lease import Lease
 
 TASK = "tests.contrib.celery.tasks.export"
 

@@ -19,13 +19,13 @@ from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers import declarations
 from notifications.jobs.handlers import events as handler_events
 from notifications.jobs.transitions import finishing, manual, reaping, running
-from notifications.jobs.worker import record_loop
 from notifications.models import Alert, Job, Notification, Stream, Wait
 from notifications.operations.announcing import announcer
 from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.streams import inbox
 from notifications.testing import answer_question, run_jobs, run_until_idle
+from notifications.worker import record_loop
 from tests.engines.observed.test_recording import attempt_at, end, guess, new_row
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done

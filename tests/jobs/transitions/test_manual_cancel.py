@@ -284,7 +284,7 @@ class TestOnWorker:
 
     def test_a_sync_task_in_line_for_a_thread(self, start_worker, user, gate, monkeypatch):
         """The job is cancelled before a thread is free, and the task is never called."""
-        monkeypatch.setattr("notifications.jobs.worker.state.MAX_SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
         start_worker()
         first = enqueue(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")

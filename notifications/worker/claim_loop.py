@@ -1,0 +1,175 @@
+"""Claim jobs for what a worker has free."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from django.db.models import Q
+
+from notifications import spans
+from notifications.db.transactions import call_after_write
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
+from notifications.jobs.claiming.executors import ASYNC, WORKER_EXECUTORS
+from notifications.jobs.transitions import batch_completion, claims
+from notifications.models import Job
+from notifications.worker import loops
+from notifications.worker.capacity import (
+    Capacity,
+    executors_freed_by,
+    exhausted_executors,
+    subtract,
+)
+from notifications.worker.preparation import prepare_claimed_jobs, read_timeouts
+from notifications.worker.state import WorkerState
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Jobs that one transaction claims at most.
+MAX_CLAIM_BATCH = 100
+#: Seconds until the queue is read again if no ring comes.
+POLL_INTERVAL_SECONDS = 1.0
+#: When too many jobs wait for others, still claim one other job per this many seconds.
+OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
+
+
+class ClaimLoop:
+    """Claims jobs and passes them to ``start``, until the worker stops. Calls ``stop`` at its run limit."""
+
+    def __init__(
+        self, state: WorkerState, *, start: Callable[[ClaimedJob], None], stop: Callable[[], None]
+    ) -> None:
+        self._state = state
+        self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
+        self._start = start
+        self._stop = stop
+        self._wake = asyncio.Event()
+        #: Executors that the last claim found full, so that there may be more jobs for them.
+        self._exhausted_executors: set[str] = set()
+        self._last_over_limit_claim = time.monotonic()
+        #: When a job was claimed last (monotonic).
+        self.last_claim_at = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Claim and start jobs until the worker stops."""
+        try:
+            while self._task is None or self._task.cancelled():
+                self._task = asyncio.create_task(self._claim_until_stop())
+                await asyncio.wait({self._task})
+            self._task.result()
+        finally:
+            if self._task:
+                self._task.cancel()
+
+    def restart(self) -> None:
+        """Give up the claim that is under way, and begin anew on a new thread with a new connection.
+
+        Jobs that it claims all the same are released by the claim check loop.
+        """
+        self._state.claim_writer.replace_thread()
+        if self._task:
+            self._task.cancel()
+
+    def free_executors(self) -> dict[str, int]:
+        """Return how many jobs of each executor may be claimed now, none if only jobs for which others wait may be."""
+        if (
+            self._state.is_stopping
+            or self._state.is_quiet
+            or self._capacity.has_many_waiting()
+            or not self._state.run_limit.reduce(1)
+        ):
+            return {}
+        return self._capacity.free()
+
+    async def _claim_until_stop(self) -> None:
+        while not self._state.is_stopping:
+            self._wake.clear()
+            # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.
+            was_idle = not self._state.executions
+            try:
+                jobs, exhausted = await loops.retry_while_unavailable(
+                    lambda: self._state.claim_writer.run(self._claim), lambda: self._state.is_stopping
+                )
+            except Exception as exc:
+                # Running jobs must not lose their worker, nor at a stop their grace period.
+                logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
+                await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
+                continue
+            if jobs:
+                self.last_claim_at = time.monotonic()
+            self._state.run_limit.add_started(len(jobs))
+            for claimed in jobs:
+                # After a crash of PostgreSQL lost the claim of a job that runs here, it is claimed anew as it was.
+                if claim_of(claimed.row) not in self._state.executions:
+                    self._start(claimed)
+            if was_idle and not jobs and self._state.run_limit.is_reached_when_idle():
+                self._stop()
+                return
+            many_wait = self._capacity.has_many_waiting()
+            self._exhausted_executors = set(WORKER_EXECUTORS) if many_wait else exhausted
+            # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the
+            # executors of the claim before.
+            if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
+                await loops.wait_for(self._wake, POLL_INTERVAL_SECONDS)
+
+    def wake(self) -> None:
+        """Read the queue now."""
+        self._wake.set()
+
+    def slot_freed(self, job: Job) -> None:
+        """Read the queue now if an executor that was full has room again at the end of this job."""
+        is_last = self._state.run_limit.ends_by_itself and not self._state.executions
+        if is_last or self._exhausted_executors & executors_freed_by(job):
+            self._wake.set()
+
+    def _claim(self) -> tuple[list[ClaimedJob], set[str]]:
+        """Claim jobs for what is free, on the writer's thread; return them, and the executors that they leave full."""
+        free = self._capacity.free()
+        if not free:
+            return [], set(WORKER_EXECUTORS)
+        limit = min(free[ASYNC], MAX_CLAIM_BATCH)
+        # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
+        joined = self._state.executions.joined_jobs()
+        jobs: list[ClaimedJob] = []
+        if joined:
+            among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
+            jobs = self._claim_among(among, limit, free)
+        if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
+            jobs += self._claim_among(None, remaining, subtract(free, [claimed.row for claimed in jobs]))
+        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
+        prepare_claimed_jobs(jobs)
+        if len(jobs) >= limit:
+            return jobs, set(WORKER_EXECUTORS)
+        return jobs, exhausted_executors(free, [claimed.row for claimed in jobs])
+
+    def _claim_among(self, among: Q | None, limit: int, executors: Mapping[str, int]) -> list[ClaimedJob]:
+        started = spans.start_time()
+        jobs = claims.claim_jobs(
+            self._state.worker,
+            limit,
+            queues=self._state.queues,
+            timeouts=self._state.timeouts,
+            among=among,
+            executors=executors,
+        )
+        spans.record_claim(started, jobs)
+        if jobs:
+            call_after_write(claims.make_claims_durable)  # while they begin
+        return jobs
+
+    def _limit_of_other_jobs(self, limit: int) -> int:
+        """Return how many jobs may be claimed for which no running job waits."""
+        if self._state.is_quiet:
+            return 0
+        if not self._capacity.has_many_waiting():
+            return limit
+        # One from time to time: the jobs for which running ones wait may need others that this worker cannot know.
+        now = time.monotonic()
+        if now - self._last_over_limit_claim < OVER_LIMIT_CLAIM_INTERVAL_SECONDS:
+            return 0
+        self._last_over_limit_claim = now
+        return min(limit, 1)

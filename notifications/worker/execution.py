@@ -1,0 +1,296 @@
+"""Execute one attempt at a job: call its task, and turn what it returns or raises into an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from inspect import iscoroutinefunction
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.utils import translation
+
+from notifications import spans, traces
+from notifications.context import (
+    CurrentExecution,
+    ExecutionSteps,
+    OnOutput,
+    OnStep,
+    enter_attempt,
+    set_current_execution,
+)
+from notifications.db.threads import DaemonExecutor, NoThread, check_connections
+from notifications.exceptions import JobCancelled, JobSuspended
+from notifications.jobs import outcomes, results
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.declaring.policies import Policy, policy_of
+from notifications.jobs.job_context import JobContext
+from notifications.jobs.outcomes import Outcome
+from notifications.models import Wait
+from notifications.worker import subtasks
+
+logger = logging.getLogger("notifications.jobs")
+
+#: The error of a task that goes on although its job is to be suspended.
+SWALLOWED = (
+    "The task caught JobSuspended, which {!r} raised to suspend the job, and returned. Let it pass, as "
+    "`except Exception` does."
+)
+
+
+class Execution(CurrentExecution):
+    """One attempt at a job in this process.
+
+    ``on_progress``
+        Called when the task reports progress, from any thread.
+    ``on_join``
+        Called when the task begins to wait for another job, which frees its slot until then; from any thread.
+    ``on_step``, ``on_output``
+        See ``CurrentExecution``.
+    ``run_inline``
+        Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
+    """
+
+    __slots__ = (
+        "asyncio_task",
+        "claimed",
+        "database_thread",
+        "is_cancelling",
+        "is_interruptible",
+        "is_over",
+        "is_stopping",
+        "is_waiting_for_thread",
+        "job",
+        "joined_jobs",
+        "on_join",
+        "on_output",
+        "on_progress",
+        "on_step",
+        "run_inline",
+        "steps",
+        "sync_threads",
+        "thread_call",
+        "waits",
+    )
+
+    def __init__(
+        self,
+        claimed: ClaimedJob,
+        on_progress: Callable[[Execution], None],
+        on_join: Callable[[Execution], None] = lambda execution: None,
+        on_step: OnStep | None = None,
+        on_output: OnOutput | None = None,
+        run_inline: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.claimed = claimed
+        self.job = claimed.row
+        self.on_progress = on_progress
+        self.on_join = on_join
+        self.on_step = on_step
+        self.on_output = on_output
+        self.steps: ExecutionSteps | None = None
+        self.waits: Sequence[Wait] = ()
+        self.run_inline = run_inline
+        #: The jobs for whose ends the task waits, by the futures that it waits for.
+        self.joined_jobs: dict[Future[Any], UUID] = {}
+        #: The call of a sync task on its thread.
+        self.thread_call: Future[Any] | None = None
+        self.sync_threads: DaemonExecutor | None = None
+        self.database_thread: Executor | None = None
+        self.asyncio_task: asyncio.Task[None] | None = None
+        #: The task has returned or raised.
+        self.is_over = False
+        #: The worker stops, or another one has claimed the job: there will be no outcome.
+        self.is_stopping = False
+        #: The job is to be cancelled.
+        self.is_cancelling = False
+        #: The task is async and runs, so it can be cancelled where it awaits.
+        self.is_interruptible = False
+        #: A sync task is in line for a thread. Its timeout counts from when it gets one.
+        self.is_waiting_for_thread = False
+
+    async def run(self, database_thread: Executor | None, sync_threads: DaemonExecutor | None) -> Outcome:
+        """Call the task and return the outcome. Without threads a sync task runs on the caller's thread.
+
+        ``database_thread`` is that of the context, on which thread-sensitive calls run.
+
+        Raises ImportError if the task cannot be imported, ``NoThread`` if there is no thread for it, and
+        ``asyncio.CancelledError`` if the worker stops.
+        """
+        job = self.job
+        if self.is_cancelling or job.cancel_requested_at is not None:  # before the task was called
+            return outcomes.cancelled(job, results.policy_at(job.task_path))
+        task = results.find_task(job.task_path)
+        policy = policy_of(task.func)
+        set_current_execution(self)
+        self.sync_threads, self.database_thread = sync_threads, database_thread
+        enter_attempt(self.claimed.owner, job.id)
+        traces.restore(job.trace)
+        if job.language and job.language != translation.get_language():
+            translation.activate(job.language)
+        if spans.tracer is None:
+            return await self._call_task(task, policy)
+        span = spans.start_execution(job)
+        try:
+            outcome = await self._call_task(task, policy)
+        except BaseException as exc:
+            spans.end_interrupted_execution(span, exc)
+            raise
+        spans.end_execution(span, outcome)
+        return outcome
+
+    async def _call_task(self, task: Any, policy: Policy) -> Outcome:
+        """Call the task within its timeout and return the outcome. See ``run()``."""
+        job, sync_threads = self.job, self.sync_threads
+        args, kwargs = json.loads(job.args), json.loads(job.kwargs)
+        if task.takes_context:
+            args = [JobContext(task_result=self.claimed.task_result), *args]
+        timeout = asyncio.timeout(policy.timeout)
+
+        def start_timeout() -> None:
+            if self.is_waiting_for_thread:
+                self.is_waiting_for_thread = False
+                timeout.reschedule(asyncio.get_running_loop().time() + policy.timeout)
+
+        try:
+            async with timeout:
+                if iscoroutinefunction(task.func):
+                    self.is_interruptible = True
+                    value = await task.func(*args, **kwargs)
+                elif sync_threads is None:
+                    value = await sync_to_async(task.func)(*args, **kwargs)
+                else:
+                    self.is_waiting_for_thread = True
+                    timeout.reschedule(None)
+                    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)
+        except asyncio.CancelledError as exc:
+            if self.is_cancelling:
+                return outcomes.cancelled(job, policy, exc)
+            if self.is_stopping:
+                raise
+            return outcomes.failed(job, policy, exc)
+        except NoThread:
+            raise
+        except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
+            is_late = timeout.expired()
+            if self.waits and not is_late and _is_suspension(exc):
+                await subtasks.cancel_all(job)
+                if self.is_cancelling:
+                    return outcomes.cancelled(job, policy, exc)
+                return Outcome(job=job, state=job.State.WAITING, waits=self.waits)
+            if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
+                return outcomes.cancelled(job, policy, exc)
+            outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
+            if self.is_cancelling and outcome.retry_delay is not None:
+                return outcomes.cancelled(job, policy, exc)
+            if is_late:
+                return outcome
+            if outcome.retry_delay is not None:  # the last attempt is logged by Django, with task_finished
+                logger.info(
+                    "Attempt failed, the job is retried: job %s (%s), attempt %d",
+                    job.id,
+                    job.task_path,
+                    job.attempt,
+                    exc_info=exc,
+                )
+            return outcome
+        finally:
+            self.is_waiting_for_thread = self.is_interruptible = False
+            self.is_over = True
+            # A task that timed out on a thread may still wait for other jobs there.
+            for future in list(self.joined_jobs):
+                future.cancel()
+            if self.steps and self.steps.writes:
+                # Of a task that timed out or was cancelled. Stored after the end of the attempt, they would be void.
+                await asyncio.wait({asyncio.wrap_future(write) for write in self.steps.writes.copy()})
+        if self.waits:
+            return outcomes.failed(job, policy, RuntimeError(SWALLOWED.format(self.waits[0].name)))
+        return outcomes.succeeded(job, policy, value)
+
+    def cancel(self) -> None:
+        """Cancel the task; called on the event loop.
+
+        An async task is cancelled where it awaits. A sync task is not called if it is still in line for a thread, and
+        ends itself by ``raise_if_cancelled()`` if it runs.
+        """
+        if self.is_cancelling:
+            return
+        self.is_cancelling = True
+        if self.thread_call:
+            self.thread_call.cancel()  # has no effect on a call that runs
+            for future in list(self.joined_jobs):
+                future.cancel()
+        elif self.is_interruptible and self.asyncio_task:
+            self.asyncio_task.cancel()
+
+    async def _call_on_thread(
+        self,
+        threads: DaemonExecutor,
+        on_start: Callable[[], None],
+        function: Callable[..., Any],
+        args: list[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call a sync task on a thread; ``on_start`` is called on the event loop when it gets one."""
+        loop = asyncio.get_running_loop()
+
+        def call() -> tuple[Any, BaseException | None]:
+            loop.call_soon_threadsafe(on_start)
+            try:
+                return function(*args, **kwargs), None
+            except BaseException as exc:  # returned: a future cannot hold StopIteration
+                # A transaction that the task left open is closed here, so that its own exception is the job's error.
+                with suppress(Exception):
+                    check_connections()
+                return None, exc
+
+        def detach() -> None:
+            if threads.detach(future):
+                logger.warning(
+                    "Task does not end and keeps a thread: job %s (%s)", self.job.id, self.job.task_path
+                )
+
+        future = self.thread_call = threads.submit(contextvars.copy_context().run, call)
+        try:
+            value, exc = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            # Later: writing off frees the thread for the next call in line, and calls that are cancelled at the same
+            # moment, as at a stop, must leave the line first.
+            loop.call_soon(detach)
+            raise
+        if exc is not None:
+            raise exc
+        return value
+
+
+def _is_suspension(exc: BaseException) -> bool:
+    """Return whether a task ended because it waits, also if a group of asyncio tasks has collected that."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(_is_suspension, exc.exceptions))
+    return isinstance(exc, JobSuspended)
+
+
+@contextmanager
+def release_slot(execution: Execution | None, future: Future[Any], id: UUID) -> Iterator[None]:
+    """Free the slot of a job, and the thread of a sync task, inside the block, which waits for the job with this id."""
+    if execution is None:
+        yield
+        return
+    execution.joined_jobs[future] = id
+    if execution.is_over or (execution.is_cancelling and execution.thread_call):
+        future.cancel()
+    execution.on_join(execution)
+    try:
+        if execution.sync_threads and execution.thread_call:
+            with execution.sync_threads.release_thread(execution.thread_call):
+                yield
+        else:
+            yield
+    finally:
+        execution.joined_jobs.pop(future, None)

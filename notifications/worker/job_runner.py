@@ -1,0 +1,162 @@
+"""Run claimed jobs as asyncio tasks of the worker's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+
+from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
+from django.utils import translation
+
+from notifications.context import OnOutput, OnStep
+from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.jobs import outcomes
+from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
+from notifications.jobs.claiming.executors import QUARANTINE_EXECUTORS
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import notify_functions, queueing
+from notifications.models import Job
+from notifications.worker.execution import Execution
+from notifications.worker.state import WorkerState
+from notifications.worker.subtasks import name_for
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Threads for the database work of async tasks, each shared by many jobs.
+MAX_DATABASE_THREADS = 8
+
+
+class JobRunner:
+    """Executes claimed jobs and passes their outcomes to ``on_outcome``.
+
+    ``on_progress``, ``on_join``, ``on_step``, ``on_output``
+        See ``Execution``.
+    ``store_large_output``
+        Stores what a job has written, until little enough is left for the transaction that records its outcome.
+    ``remove``
+        Takes the execution of a job that went back to the queue out of those of the worker.
+    """
+
+    def __init__(
+        self,
+        state: WorkerState,
+        *,
+        on_outcome: Callable[[Outcome], None],
+        on_progress: Callable[[Execution], None],
+        on_join: Callable[[Execution], None],
+        on_step: OnStep,
+        on_output: OnOutput,
+        store_large_output: Callable[[Job], Awaitable[None]],
+        remove: Callable[[Claim], None],
+    ) -> None:
+        self._state = state
+        self._on_outcome = on_outcome
+        self._on_progress = on_progress
+        self._on_join = on_join
+        self._on_step = on_step
+        self._on_output = on_output
+        self._store_large_output = store_large_output
+        self._remove = remove
+        self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync")
+        self._database_threads = [
+            DaemonExecutor(1, f"notifications-database-{number}", keep_connections=True)
+            for number in range(MAX_DATABASE_THREADS)
+        ]
+        #: Contexts in which thread-sensitive calls use one of these threads, with that thread. Each job runs in a copy.
+        self._contexts: Iterator[tuple[contextvars.Context, DaemonExecutor]] = iter(())
+
+    async def open(self) -> None:
+        """Prepare the contexts of jobs. Entering one for each job took a quarter of the event loop's time."""
+        loop = asyncio.get_running_loop()
+        contexts = []
+        for thread in self._database_threads:
+            # A new one, so that nothing leaks into it from the worker.
+            context = contextvars.Context()
+            await loop.create_task(_enter(thread), context=context)
+            contexts.append((context, thread))
+        self._contexts = itertools.cycle(contexts)
+
+    def start(self, claimed: ClaimedJob) -> None:
+        """Begin to execute a job, on the event loop."""
+        job = claimed.row
+        if job.executor in QUARANTINE_EXECUTORS:
+            logger.warning(
+                "Running a quarantined job apart from others: job %s (%s), attempt %d of %d, was running when its "
+                "worker was lost.",
+                job.id,
+                job.task_path,
+                job.attempt,
+                job.max_attempts,
+            )
+        execution = Execution(claimed, self._on_progress, self._on_join, self._on_step, self._on_output)
+        self._state.executions.add(execution)
+        # In a context of its own, so that nothing leaks into it from another job.
+        context, database_thread = next(self._contexts)
+        execution.asyncio_task = asyncio.get_running_loop().create_task(
+            self._execute(execution, database_thread), context=context.copy(), name=name_for(job)
+        )
+
+    async def stop_all(self, seconds: float) -> None:
+        """Cancel all executions, and wait at most this many seconds until they have ended."""
+        for execution in self._state.executions.values():
+            execution.is_stopping = True
+            if execution.asyncio_task:
+                execution.asyncio_task.cancel()
+        if running := [
+            execution.asyncio_task for execution in self._state.executions.values() if execution.asyncio_task
+        ]:
+            await asyncio.wait(running, timeout=seconds)
+
+    def shutdown(self) -> None:
+        """End the threads when their calls are done."""
+        self._contexts = iter(())
+        for threads in (*self._database_threads, self.sync_threads):
+            threads.shutdown()
+
+    async def _execute(self, execution: Execution, database_thread: DaemonExecutor) -> None:
+        outcome: Outcome | None
+        try:
+            outcome = await execution.run(database_thread, self.sync_threads)
+        except asyncio.CancelledError:
+            if execution.is_stopping:
+                return  # the worker releases the job when it ends; or another worker has claimed it
+            logger.exception("Could not make the outcome of job %s", execution.job.id)
+            outcome = outcomes.fallback(execution.job)
+        except ImportError as exc:
+            outcome = await self._requeue_unknown_task(execution.claimed, exc)
+        except NoThread as exc:
+            await self._requeue_without_thread(execution.claimed, exc)
+            return
+        except BaseException:  # a defect of the app: the job must have an outcome all the same
+            logger.exception("Could not make the outcome of job %s", execution.job.id)
+            outcome = outcomes.fallback(execution.job)
+        if outcome:
+            await self._store_large_output(execution.job)
+            self._on_outcome(await notify_functions.acall(outcome))
+
+    async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
+        """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""
+        job = claimed.row
+        self._state.timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
+        if not await self._state.retry_write(queueing.requeue_unknown_task, claimed):
+            return outcomes.unknown(job)
+        logger.warning("Requeued job %s, its task %s cannot be imported: %s", job.id, job.task_path, exc)
+        self._remove(claim_of(job))
+        return None
+
+    async def _requeue_without_thread(self, claimed: ClaimedJob, exc: NoThread) -> None:
+        job = claimed.row
+        logger.error("Requeuing job %s, which gets no thread: %s", job.id, exc)
+        await self._state.retry_write(queueing.requeue_without_thread, job)
+        self._remove(claim_of(job))
+
+
+async def _enter(thread: DaemonExecutor) -> None:
+    """Have thread-sensitive calls of this context use a thread, until the process ends."""
+    await ThreadSensitiveContext(executor=thread).__aenter__()  # type: ignore[no-untyped-call]
+    # Reading the language of a context in which none is active takes several times as long.
+    translation.activate(settings.LANGUAGE_CODE)

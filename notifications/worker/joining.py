@@ -1,0 +1,127 @@
+"""Wait for jobs: join() and ajoin()."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+from notifications.context import current_execution
+from notifications.db.transactions import in_callers_transaction
+from notifications.exceptions import JobCancelled, JobDoesNotExist
+from notifications.jobs.job_context import refuse_on_event_loop
+from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
+from notifications.worker.execution import Execution, release_slot
+
+
+def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
+    """See ``notifications.api.join``."""
+    refuse_on_event_loop("join")
+    id, seconds, parent = _job_id(job), _validated_timeout(timeout), _waiting_job(job)
+    end = read_end(id)
+    if end is None:
+        _refuse_in_transaction(parent)
+        if parent and parent.run_inline:
+            parent.run_inline(id)
+            end = read_end(id)
+    if end is None:
+        _close_connections()
+        with end_reader.wait_for(id, listen) as future, release_slot(parent, future, id):
+            try:
+                end = future.result(seconds)
+            except TimeoutError:
+                raise _timeout_error(id, seconds) from None
+            except CancelledError:
+                raise JobCancelled("The job that was waiting has ended or was cancelled.") from None
+    return end.value()
+
+
+async def ajoin(
+    job: Any,
+    timeout: float | None,  # noqa: ASYNC109 (as join has it)
+    *,
+    listen: Listen,
+    release_connections: Callable[[], Awaitable[None]],
+) -> Any:
+    """See ``notifications.api.join``. ``release_connections`` closes those of the request before the wait."""
+    id, seconds, parent = _job_id(job), _validated_timeout(timeout), _waiting_job(job)
+
+    def read_end_or_refuse() -> JobEnd | None:
+        end = read_end(id)
+        if end is None:
+            _refuse_in_transaction(parent)
+        return end
+
+    end = await sync_to_async(read_end_or_refuse)()
+    if end is None and parent and parent.run_inline:
+        await sync_to_async(parent.run_inline)(id)
+        end = await sync_to_async(read_end)(id)
+    if end is None:
+        if parent is None:
+            await release_connections()
+        with end_reader.wait_for(id, listen) as future, release_slot(parent, future, id):
+            deadline = asyncio.timeout(seconds)
+            try:
+                async with deadline:
+                    end = await asyncio.wrap_future(future)
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                raise _timeout_error(id, seconds) from None
+    return end.value()
+
+
+def _job_id(job: Any) -> UUID:
+    value = getattr(job, "id", job)
+    if isinstance(value, UUID):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{job!r} cannot be joined. Pass what enqueue() returned, a job's id, or a batch.")
+    try:
+        return UUID(value)
+    except ValueError:
+        raise JobDoesNotExist(value) from None
+
+
+def _validated_timeout(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}.")
+    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(f"timeout is {timeout!r}. It must be a number of seconds of 0 or more, or None.")
+    return timeout
+
+
+def _waiting_job(job: Any) -> Execution | None:
+    """Return the execution of the job whose task waits, None outside of a job."""
+    parent = current_execution()
+    if parent is not None and parent.job.id == _job_id(job):
+        raise ValueError("A job cannot wait for its own end.")
+    assert parent is None or isinstance(parent, Execution)
+    return parent
+
+
+def _refuse_in_transaction(parent: Execution | None) -> None:
+    if in_callers_transaction() and not (parent and parent.run_inline):
+        raise RuntimeError(
+            "The job is not done, and no worker sees it before this transaction commits. "
+            "Wait for it after the atomic block; in a TestCase call notifications.testing.run_jobs() first."
+        )
+
+
+def _timeout_error(id: UUID, seconds: float | None) -> TimeoutError:
+    return TimeoutError(f"Job {id} was not done within {seconds:g} s. It continues.")
+
+
+def _close_connections() -> None:
+    """Close the connections of this thread, except in a transaction."""
+    for db in connections.all(initialized_only=True):
+        if not db.in_atomic_block and db.autocommit:
+            db.close()

@@ -1,0 +1,123 @@
+"""Maintenance: what each worker does for all jobs and streams besides running its own jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from django.db import DatabaseError
+
+from notifications.db.threads import NoThread
+from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
+from notifications.jobs import ports
+from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.transitions import notify_functions, reaping
+from notifications.upkeep import Duty, Upkeep, Where
+from notifications.worker.lease import Lease, find_dead_neighbors
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two rounds.
+ROUND_INTERVAL_SECONDS = 1.0
+#: Seconds until the first retry of a round of schedules that has failed.
+FIRST_RETRY_SECONDS = 0.1
+#: Seconds at least between two rounds of schedules.
+MIN_TICK_PAUSE_SECONDS = 0.02
+#: Seconds between two log lines that say that the rounds of schedules fail with the same error.
+UNAVAILABLE_LOG_INTERVAL_SECONDS = 60.0
+#: Seconds at least between two chunks of duties that have more to do.
+MIN_CHUNK_PAUSE_SECONDS = 0.02
+
+
+class Maintenance:
+    """The maintenance loops of one worker.
+
+    ``write``
+        Runs a call on the writer's thread.
+    ``on_requeued``
+        Called on that thread when jobs of lost workers were queued again.
+    """
+
+    def __init__(
+        self, lease: Lease, write: Callable[..., Awaitable[Any]], on_requeued: Callable[[], None]
+    ) -> None:
+        self._write = write
+        self._upkeep = Upkeep(Where.WORKER, seconds=0, may_reap=lease.may_reap, on_requeued=on_requeued)
+
+    async def load_handlers(self) -> None:
+        """Import the tasks of handlers, which may take seconds, before the first outcome is recorded."""
+        with suppress(NoThread):  # then the first outcome imports them
+            await self._call_project(load_handlers)
+
+    async def run_duties(self) -> None:
+        """Once a second, do what is due. What has more to do goes on with one chunk after another in between.
+
+        An outcome waits for one chunk at most, or for a few duties that find nothing to do.
+        """
+        while True:
+            next_round = time.monotonic() + ROUND_INTERVAL_SECONDS
+            unfinished = self._upkeep.find_due()
+            while unfinished:
+                started = time.monotonic()
+                unfinished = await self._run_duties(unfinished)
+                # For as long as they took, to leave room for others.
+                pause = max(time.monotonic() - started, MIN_CHUNK_PAUSE_SECONDS)
+                if unfinished and time.monotonic() + pause < next_round:
+                    await asyncio.sleep(pause)
+                else:
+                    break
+            await asyncio.sleep(max(next_round - time.monotonic(), MIN_CHUNK_PAUSE_SECONDS))
+
+    async def _run_duties(self, duties: Iterable[Duty]) -> list[Duty]:
+        """Do these, and return those that have more to do. While the database is unavailable the others wait too."""
+        unfinished: list[Duty] = []
+        waiting = list(duties)
+        while waiting:
+            try:
+                unfinished += await self._write(self._upkeep.run_first, waiting)
+            except (*UNAVAILABLE, DatabaseError) as exc:
+                _log_unavailable("Could not maintain jobs and streams, which is tried again: %s", exc)
+                break
+        return unfinished
+
+    async def run_schedules(self) -> None:
+        """Enqueue the jobs of schedules when they are due. All workers do so: a tick is recorded once."""
+        retry_pause, logged_error, logged_at = FIRST_RETRY_SECONDS, "", 0.0
+        while True:
+            started = time.monotonic()
+            try:
+                # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
+                pause = await self._call_project(ports.schedules.run_worker_round)
+                retry_pause, logged_error = FIRST_RETRY_SECONDS, ""
+            except UNAVAILABLE as exc:
+                pause, retry_pause = retry_pause, min(2 * retry_pause, ROUND_INTERVAL_SECONDS)
+                if str(exc) != logged_error or started - logged_at >= UNAVAILABLE_LOG_INTERVAL_SECONDS:
+                    logged_error, logged_at = str(exc), started
+                    _log_unavailable("Could not enqueue jobs of schedules, which is tried again: %s", exc)
+            elapsed = time.monotonic() - started
+            await asyncio.sleep(max(pause - elapsed, MIN_TICK_PAUSE_SECONDS))
+
+    async def end(self, seconds: float) -> None:
+        """End the threads on which code of the project is called. Wait for calls that run, at most this long."""
+        # Not on a thread of the event loop: the embedded worker ends while the interpreter does, which starts none.
+        if calls := [*self._upkeep.project_threads.close(), *notify_functions.open_records()]:
+            done, _ = await asyncio.wait([asyncio.wrap_future(call) for call in calls], timeout=seconds)
+            for call in done:
+                call.exception()
+
+    def reap_dead_neighbors(self) -> int:
+        """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
+        return reaping.reap_jobs(find_dead_neighbors(), expired=False)
+
+    async def _call_project(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.wrap_future(self._upkeep.project_threads.submit(function))
+
+
+def _log_unavailable(text: str, exc: BaseException) -> None:
+    # On SQLite a table that does not exist is an OperationalError.
+    if not log_if_not_migrated(exc):
+        logger.warning(text, exc)

@@ -1,0 +1,114 @@
+"""Record the outcomes of a worker's jobs in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs import outcomes, results
+from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.handlers.events import count_jobs_per_end
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions.finishing import finish_jobs
+from notifications.worker import loops
+from notifications.worker.group_delay import GroupDelay
+from notifications.worker.state import WorkerState
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Outcomes that one transaction records at most. Each numbers a job and a notification, which makes 100 rows: a full
+#: pass of numbering on SQLite.
+MAX_RECORD_BATCH = 50
+
+
+class RecordLoop:
+    """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void.
+
+    ``may_record_later`` returns whether an outcome may wait to be recorded with others; by default none may.
+    """
+
+    def __init__(
+        self,
+        state: WorkerState,
+        on_settled: Callable[[Claim], None],
+        may_record_later: Callable[[Outcome], bool] = lambda outcome: False,
+    ) -> None:
+        self._state = state
+        self._may_record_later = may_record_later
+        self._delay = GroupDelay()
+        self._on_settled = on_settled
+        self._outcomes: list[Outcome] = []
+        self._has_new = asyncio.Event()
+        #: Claims whose outcome the database refuses. Their jobs stay running until their deadline is over.
+        self.unstorable: set[Claim] = set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all outcomes are settled."""
+        return not self._outcomes
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome to be recorded, on the event loop."""
+        self._outcomes.append(outcome)
+        if not self._may_record_later(outcome):
+            self._delay.end()
+        self._has_new.set()
+
+    async def run(self) -> None:
+        """Record outcomes for ever."""
+        unsettled_in_a_row = 0
+        while True:
+            if not self._outcomes:
+                await self._has_new.wait()
+            # The jobs of handlers and webhooks are rows too, for which others would wait longer.
+            size = max(1, 2 * MAX_RECORD_BATCH // (2 + count_jobs_per_end()))
+            if len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes)):
+                await self._delay.wait()
+            self._has_new.clear()
+            # Outcomes stay in the list until they are settled, so that no error loses one.
+            group = self._outcomes[:size]
+            with self._delay.transaction():
+                settled = await self._record(group)
+            for claim in settled:
+                self._on_settled(claim)
+            # Outcomes whose rows are locked go to the end of the list, so that they delay no other.
+            unsettled = [outcome for outcome in group if claim_of(outcome.job) not in settled]
+            self._outcomes[:] = self._outcomes[len(group) :] + unsettled
+            unsettled_in_a_row = 0 if settled else unsettled_in_a_row + len(group)
+            if self._outcomes and unsettled_in_a_row >= len(self._outcomes):
+                unsettled_in_a_row = 0
+                await loops.wait_for(self._has_new, loops.RETRY_INTERVAL_SECONDS)
+
+    async def _record(self, group: list[Outcome]) -> set[Claim]:
+        try:
+            return await self._state.writer.run(finish_jobs, group)
+        except UNAVAILABLE as exc:
+            logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
+            await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
+            return set()
+        except Exception:  # the database refuses one of the group: the others must be stored
+            return await self._record_one_by_one(group)
+
+    async def _record_one_by_one(self, group: list[Outcome]) -> set[Claim]:
+        """Record each outcome in a transaction of its own; one that the database refuses becomes a failure."""
+        settled: set[Claim] = set()
+        for outcome in group:
+            job = outcome.job
+            policy = results.policy_at(job.task_path)
+            for replacement in (None, outcomes.refused):
+                try:
+                    # A replacement's notify function is not called: the other outcomes would wait for it.
+                    attempted = replace(replacement(job, policy), notify=None) if replacement else outcome
+                    settled |= await self._state.writer.run(finish_jobs, [attempted])
+                    break
+                except UNAVAILABLE:
+                    break  # it stays in the list
+                except Exception:
+                    logger.exception("Could not store the outcome of job %s", job.id)
+            else:
+                self.unstorable.add(claim_of(job))
+                settled.add(claim_of(job))
+        return settled

@@ -1,0 +1,93 @@
+"""What the loops of one worker share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+from notifications.db.transactions import connection
+from notifications.jobs.signal_queue import SignalQueue
+from notifications.worker import loops
+from notifications.worker.capacity import Executions
+from notifications.worker.run_limit import RunLimit
+from notifications.worker.writer import Writer
+
+T = TypeVar("T")
+
+#: Threads for sync tasks of a built-in worker.
+MAX_SYNC_THREADS = 32
+
+
+@dataclass(eq=False, kw_only=True)
+class WorkerState:
+    """What the loops of one worker share. Created on the event loop's thread or before the loop runs.
+
+    ``worker``
+        The id of the worker.
+    ``queues``
+        Names of queues; all if empty.
+    ``concurrency``
+        Jobs that run at once.
+    ``engine``
+        The name of the engine whose process this is, "" in the built-in worker.
+    """
+
+    worker: UUID
+    queues: tuple[str, ...]
+    concurrency: int
+    engine: str = ""
+    run_limit: RunLimit = field(default_factory=RunLimit)
+    #: The jobs that run or whose outcome is not stored yet, by claim.
+    executions: Executions = field(default_factory=Executions)
+    #: Seconds that tasks may take, by path, of the tasks that this worker has met.
+    timeouts: dict[str, float] = field(default_factory=dict)
+    signals: SignalQueue = field(default_factory=SignalQueue)
+    #: The event loop, from the start of the worker on.
+    loop: asyncio.AbstractEventLoop | None = None
+    #: Whether it claims only jobs for which its running jobs wait. Set from any thread.
+    is_quiet: bool = False
+
+    def __post_init__(self) -> None:
+        self._stopping = threading.Event()
+        self.writer = Writer(self.signals)
+        # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers, and in a
+        # connection pool, of four by default, each thread that keeps a connection leaves fewer to others.
+        db = connection()
+        has_one_writer = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool") or self.engine
+        self.claim_writer = self.writer if has_one_writer else Writer(self.signals)
+
+    @property
+    def max_sync_threads(self) -> int:
+        """Threads for sync tasks. An engine decides itself how many jobs it runs in this process."""
+        choose = max if self.engine else min
+        return choose(MAX_SYNC_THREADS, self.concurrency)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the worker claims no more jobs."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Have the worker claim no more jobs; from any thread."""
+        self._stopping.set()
+
+    def call_in_loop(self, function: Callable[[], object]) -> None:
+        """Call a function on the event loop, from any thread; not at all before its start and after its end."""
+        if self.loop and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(function)
+
+    async def retry_write(self, function: Callable[..., T], *args: object) -> T:
+        """Run a call on the writer's thread, again until the database is there; while it stops the error is raised."""
+        return await loops.retry_while_unavailable(
+            lambda: self.writer.run(function, *args), lambda: self.is_stopping
+        )
+
+    def end(self) -> None:
+        """End the threads when their calls are done."""
+        self.signals.end()
+        self.writer.end()
+        self.claim_writer.end()

@@ -1,0 +1,321 @@
+"""The worker: owns the loops that claim, run and record jobs, and everything that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import Error
+
+from notifications.conf import settings
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs import ports
+from notifications.jobs.claiming.claimed_job import Claim
+from notifications.jobs.claiming.engine_activity import BackendQueue
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import queueing
+from notifications.models import Worker
+from notifications.worker import loops
+from notifications.worker.cancel_loop import CancelLoop
+from notifications.worker.claim_check_loop import ClaimCheckLoop
+from notifications.worker.claim_loop import ClaimLoop
+from notifications.worker.claim_watchdog import ClaimWatchdog
+from notifications.worker.dispatched_jobs import (
+    MAX_CLAIM_WAIT_SECONDS,
+    DispatchedJobEnd,
+    DispatchedJobs,
+    WaitFor,
+)
+from notifications.worker.drained_queues import DrainedQueues
+from notifications.worker.execution import Execution
+from notifications.worker.job_runner import JobRunner
+from notifications.worker.lease import Lease
+from notifications.worker.maintenance import Maintenance
+from notifications.worker.output_loop import OutputLoop
+from notifications.worker.progress_loop import ProgressLoop
+from notifications.worker.record_loop import RecordLoop
+from notifications.worker.run_limit import RunLimit
+from notifications.worker.state import WorkerState
+from notifications.worker.step_loop import StepLoop
+from notifications.worker.subtasks import is_subtask, make_task
+from notifications.worker.watchdog import Watchdog
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds at a stop, beyond the grace period: for cancelled tasks to end, and for outcomes to be recorded.
+STOP_MARGIN_SECONDS = 2.0
+#: Seconds at a stop in which signals can be sent, at least.
+MIN_SIGNALS_GRACE_SECONDS = 2.0
+#: Seconds between two calls of ``dispatch`` if no ring comes, and at least.
+DISPATCH_INTERVAL_SECONDS, MIN_DISPATCH_INTERVAL_SECONDS = 1.0, 0.05
+
+
+class JobWorker:
+    """Runs jobs in the event loop that awaits ``run()``, until ``stop()``.
+
+    ``listen``
+        A function of the doorbell that takes a callback ``(users, queue)`` and returns a function that disconnects it.
+        Without it the queue is read once a second.
+    ``queues``
+        Names of queues; all if empty.
+    ``concurrency``
+        Jobs that run at once; ``NOTIFICATIONS["CONCURRENCY"]`` by default.
+    ``run_limit``
+        When the worker ends by itself; never by default.
+    ``engine``
+        The name of the engine whose process this is. The worker then runs only the jobs that it is given by
+        ``run_dispatched_job()``, as many at once as there are callers.
+    ``dispatch``
+        Called once a second, and when the queue rings, on the writer's thread, with ``DrainedQueues.take()``.
+    ``is_process``
+        Whether the process is there for this worker only, and ends if the event loop does not come back.
+
+    A job that is claimed is executed by the job runner, which passes its outcome to the record loop; its slot is free
+    again when the outcome is stored. The parts do not know one another: they share ``state``, and call what they
+    are given here.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: Callable[[Callable[[Any, bool], None]], Callable[[], None]] | None = None,
+        queues: Sequence[str] = (),
+        concurrency: int | None = None,
+        run_limit: RunLimit | None = None,
+        engine: str = "",
+        dispatch: Callable[[Mapping[BackendQueue, float]], object] | None = None,
+        is_process: bool = False,
+    ) -> None:
+        # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
+        # the queues of the built-in worker.
+        queues = (f"engine:{engine}",) if engine else tuple(queues)
+        concurrency = concurrency or settings.CONCURRENCY
+        self.lease = Lease(
+            queues=queues,
+            concurrency=concurrency,
+            load=lambda: len(self.state.executions),
+            # How many jobs a process of an engine runs, and when it ends, is decided by the engine.
+            on_request=None if engine else self._on_request,
+        )
+        self.state = state = WorkerState(
+            worker=self.lease.worker,
+            queues=queues,
+            concurrency=concurrency,
+            engine=engine,
+            run_limit=run_limit or RunLimit(),
+        )
+        self._listen = listen
+        self._dispatch = dispatch
+        self._dispatch_wake = asyncio.Event()
+        self._drained_queues = DrainedQueues(concurrency)
+        self._is_process = is_process
+        self._grace = 0.0
+        self._stop_deadline = 0.0
+        self._slot_freed = asyncio.Event()
+        self._record_loop = RecordLoop(state, self._remove, self._may_record_later)
+        self._progress_loop = ProgressLoop(state)
+        self._step_loop = StepLoop(state)
+        self._output_loop = OutputLoop(state)
+        self._cancel_loop = CancelLoop(state)
+        self._job_runner = JobRunner(
+            state,
+            on_outcome=self._on_outcome,
+            on_progress=self._progress_loop.add,
+            on_join=self._on_join,
+            on_step=self._step_loop.add,
+            on_output=self._output_loop.add,
+            store_large_output=self._output_loop.store_large_output,
+            remove=self._remove,
+        )
+        self._claim_loop: ClaimLoop | DispatchedJobs
+        self._claim_watchdog: ClaimWatchdog | None = None
+        self._dispatched_jobs: DispatchedJobs | None = None
+        if engine:
+            self._claim_loop = self._dispatched_jobs = DispatchedJobs(state, start=self._job_runner.start)
+        else:
+            self._claim_loop = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
+            self._claim_watchdog = ClaimWatchdog(self._claim_loop, queues)
+        self._claim_check_loop = ClaimCheckLoop(
+            state,
+            unstorable=self._record_loop.unstorable,
+            sync_threads=self._job_runner.sync_threads,
+            remove=self._remove,
+        )
+
+    async def run(self) -> None:
+        """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
+        loop = self.state.loop = asyncio.get_running_loop()
+        loop.set_task_factory(make_task)
+        maintenance = Maintenance(
+            self.lease, self.state.writer.run, lambda: self.state.call_in_loop(self._claim_loop.wake)
+        )
+        try:
+            await self._job_runner.open()
+            await self.state.retry_write(self.lease.start)
+            await maintenance.load_handlers()
+            await self.state.retry_write(maintenance.reap_dead_neighbors)
+            if self.state.run_limit.ends_by_itself:
+                # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
+                await self.state.retry_write(ports.dispatching.move_to_configured_executors)
+        except (Error, *UNAVAILABLE):  # stopped while the database was away
+            return await self._end()
+        logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
+        watchdog = Watchdog(loop, self._may_end_process)
+        unsubscribe = self._listen(self._on_ring) if self._listen else None
+        background = [
+            asyncio.create_task(loops.run_forever(step))
+            for step in (
+                self._record_loop.run,
+                self._progress_loop.run,
+                self._step_loop.run,
+                self._output_loop.run,
+                self._cancel_loop.run,
+                self._claim_check_loop.run,
+                maintenance.run_duties,
+                maintenance.run_schedules,
+                *([self._dispatch_due] if self._dispatch else []),
+                *([self._claim_watchdog.run] if self._claim_watchdog else []),
+            )
+        ]
+        try:
+            await self._claim_loop.run()
+            await self._drain()
+        finally:
+            if unsubscribe:
+                unsubscribe()
+            watchdog.stop()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            self._step_loop.end()
+            await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
+            await self._end()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Claim no more jobs, and end within ``grace`` seconds, ``GRACE`` by default; from any thread."""
+        self._grace = settings.GRACE if grace is None else grace
+        self.state.stop()
+        self.state.call_in_loop(self._wake)
+
+    def _on_request(self, request: str) -> None:
+        """Do what staff have requested in the admin; from any thread."""
+        logger.info("Worker %s was requested: %s", self.lease.worker, request or "resume")
+        if request == Worker.Request.STOP:
+            return self.stop()
+        self.state.is_quiet = request == Worker.Request.QUIET
+        self.state.call_in_loop(self._wake)
+
+    def run_dispatched_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> DispatchedJobEnd:
+        """Run a job that was dispatched to this engine, and wait as told; from any thread but the event loop's.
+
+        The worker must have been created with ``engine``, and run, or start to run within a short time.
+        """
+        assert self._dispatched_jobs is not None
+        dispatched_jobs = self._dispatched_jobs
+        withdraw_at = time.monotonic() + MAX_CLAIM_WAIT_SECONDS
+        with self._drained_queues.occupy_slot():
+            future = dispatched_jobs.add(id, wait_for, self.state.call_in_loop)
+            while True:
+                try:
+                    return future.result(timeout=1)
+                except TimeoutError:
+                    if time.monotonic() > withdraw_at:  # of no effect on a job that runs
+                        self.state.call_in_loop(lambda: dispatched_jobs.withdraw(id, future))
+                    if (
+                        self.state.loop is None or self.state.loop.is_closed()
+                    ):  # it failed, and calls nothing any more
+                        return DispatchedJobEnd.STOPPED
+
+    def _remove(self, claim: Claim) -> None:
+        """Free the slot of a claim, on the event loop."""
+        execution = self.state.executions.remove(claim)
+        self._slot_freed.set()
+        if execution:
+            self._claim_loop.slot_freed(execution.job)
+            if self._dispatched_jobs:
+                self._drained_queues.add(execution.job)
+
+    def _on_join(self, execution: Execution) -> None:
+        """Claim again while the task of an execution waits for another job; from any thread."""
+        self.state.executions.add_joining(execution)
+        self.state.call_in_loop(self._claim_loop.wake)
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        """Record the outcome of an execution, on the event loop."""
+        self._record_loop.add(outcome)
+        if self._dispatched_jobs:
+            self._dispatched_jobs.ended(outcome.job)
+
+    def _may_record_later(self, outcome: Outcome) -> bool:
+        # The built-in worker's slot is free again when the outcome is stored.
+        return self._dispatched_jobs is not None and self._dispatched_jobs.may_record_later(outcome.job)
+
+    def _on_ring(self, users: Any, queue: bool) -> None:
+        """Take a ring of the doorbell, from any thread. Rings of streams do not matter to a worker."""
+        if queue:
+            self.state.call_in_loop(self._wake)
+
+    def _wake(self) -> None:
+        self._claim_loop.wake()
+        self._dispatch_wake.set()
+        self._cancel_loop.wake()
+        self._slot_freed.set()
+
+    def _may_end_process(self, task: asyncio.Task[object] | None) -> bool:
+        """Return whether to end the process when this task has blocked the event loop for long: not for a job."""
+        is_job = task is not None and (
+            is_subtask(task)
+            or any(task is execution.asyncio_task for execution in self.state.executions.values())
+        )
+        return self._is_process and not is_job
+
+    async def _dispatch_due(self) -> None:
+        """Hand jobs over to engines, for ever."""
+        assert self._dispatch is not None
+        while True:
+            try:
+                await self.state.writer.run(self._dispatch, self._drained_queues.take())
+            except UNAVAILABLE as exc:
+                logger.warning("Could not dispatch jobs, which is tried again: %s", exc)
+            await asyncio.sleep(MIN_DISPATCH_INTERVAL_SECONDS)
+            await loops.wait_for(self._dispatch_wake, DISPATCH_INTERVAL_SECONDS * random.uniform(0.75, 1.25))
+            self._dispatch_wake.clear()
+
+    async def _drain(self) -> None:
+        """Let running jobs finish within the grace period, cancel the others, and wait until outcomes are recorded."""
+        self._stop_deadline = time.monotonic() + self._grace
+        while self.state.executions and (remaining := self._stop_deadline - time.monotonic()) > 0:
+            self._slot_freed.clear()
+            await loops.wait_for(self._slot_freed, remaining)
+        await self._job_runner.stop_all(STOP_MARGIN_SECONDS)
+        while not self._record_loop.is_empty and time.monotonic() < self._stop_deadline + STOP_MARGIN_SECONDS:
+            self._slot_freed.clear()
+            await loops.wait_for(self._slot_freed, 0.1)
+
+    async def _end(self) -> None:
+        self.lease.stop()
+        # If an exception ended the loop, one of the jobs may be the cause: they are reaped, so their attempts count.
+        unfinished = (
+            [execution.job for execution in self.state.executions.values()] if self.state.is_stopping else []
+        )
+        unclaimed = self._dispatched_jobs.end() if self._dispatched_jobs else []
+        try:
+            await self.state.writer.run(queueing.release, unfinished)
+            if unclaimed:
+                await self.state.writer.run(ports.dispatching.take_back, unclaimed)
+            await self.state.writer.run(self.lease.end)
+        except (Error, *UNAVAILABLE) as exc:
+            logger.warning(
+                "Could not release %d jobs, which are reaped when the lease is over: %s", len(unfinished), exc
+            )
+        await self.state.signals.drain(max(self._stop_deadline - time.monotonic(), MIN_SIGNALS_GRACE_SECONDS))
+        self._job_runner.shutdown()
+        self.state.end()
+        if self._claim_watchdog:
+            self._claim_watchdog.end()
+        logger.info("Worker %s has ended; jobs released: %d", self.lease.worker, len(unfinished))

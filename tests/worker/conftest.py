@@ -1,0 +1,42 @@
+"""Fixtures for a running worker."""
+
+import pytest
+
+from tests.jobs.conftest import (  # noqa: F401 (fixtures)
+    gate,
+    live_worker,
+    longest_backoff,
+    rings,
+    short_join_idle,
+    start_worker,
+    with_engine,
+    without_engine,
+    worker,
+)
+
+
+@pytest.fixture
+def connect_receiver():
+    """connect_receiver(signal, function) connects a receiver for the length of the test."""
+    connected = []
+
+    def connect(signal, function):
+        signal.connect(function)
+        connected.append((signal, function))
+
+    yield connect
+    for signal, function in connected:
+        signal.disconnect(function)
+
+
+@pytest.fixture
+def short_intervals(monkeypatch):
+    """Run the loops of workers ten times a second."""
+    for name in (
+        "cancel_loop.POLL_INTERVAL_SECONDS",
+        "claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
+        "claim_loop.POLL_INTERVAL_SECONDS",
+        "loops.RETRY_INTERVAL_SECONDS",
+        "maintenance.ROUND_INTERVAL_SECONDS",
+    ):
+        monkeypatch.setattr(f"notifications.worker.{name}", 0.1)

@@ -1,0 +1,98 @@
+"""Jobs are claimed for free slots and threads."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from notifications.models import Job, Worker
+from notifications.worker.worker import JobWorker
+from tests.jobs import tasks
+from tests.jobs.conftest import until_done
+from tests.support.waiting import wait_until
+
+
+def test_the_deadline_is_that_of_the_task(worker, gate):
+    """It is a minute plus the task's timeout after the claim, also for the first job of the task in a worker."""
+    for _ in range(2):
+        (job,) = until_done(tasks.slow.enqueue())
+        assert abs((job.deadline - job.started_at).total_seconds() - 60.2) < 30
+
+
+def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, monkeypatch):
+    """The claim saw no free slot. The queue is read again at once, not after the poll interval."""
+    if connection.vendor != "postgresql":
+        pytest.skip("On SQLite one thread claims and records, so no slot is freed during a claim.")
+    monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
+    worker = start_worker(concurrency=1).worker
+    holding = tasks.hold.using(owner=user).enqueue()
+    wait_until(lambda: tasks.held, what="the slot to be taken")
+    claim_loop = worker._claim_loop
+    claim, claimed, may_continue = claim_loop._claim, threading.Event(), threading.Event()
+
+    def claim_slowly():
+        result = claim()
+        claimed.set()
+        assert may_continue.wait(60)
+        return result
+
+    wait_until(lambda: claim_loop._exhausted_executors, what="the next claim")
+    # As if that claim had found a slot and no job, and a job that waits for another one had taken the slot since.
+    claim_loop._exhausted_executors = set()
+    monkeypatch.setattr(claim_loop, "_claim", claim_slowly)
+    waiting = tasks.noop.using(owner=user).enqueue()
+    assert claimed.wait(60)
+    gate.set()
+    until_done(holding)
+    wait_until(lambda: not worker.state.executions, what="the slot to be free")
+    may_continue.set()
+    until_done(waiting)
+
+
+@pytest.mark.parametrize("pool", [None, True])
+def test_one_writer_with_a_connection_pool(pool, monkeypatch):
+    """As on SQLite, one thread claims and records: a pool may be small, and serves requests and jobs too."""
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
+    worker = JobWorker()
+    has_one_writer = pool or connection.vendor == "sqlite"
+    assert (worker.state.claim_writer is worker.state.writer) == bool(has_one_writer)
+
+
+def test_a_worker_of_one_queue(start_worker):
+    start_worker(queues=["reports"])
+    other, own = tasks.noop.enqueue(), tasks.noop.using(queue_name="reports").enqueue()
+    until_done(own)
+    assert Job.objects.get(id=other.id).state == "queued"
+    assert Worker.objects.get().queues == "reports"
+
+
+def test_a_scheduled_job_runs_when_it_is_due(worker):
+    result = tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.3)).enqueue()
+    (job,) = until_done(result)
+    assert job.started_at >= job.run_after
+
+
+def test_two_workers_share_the_queue(start_worker):
+    """Each of 200 jobs is claimed once, and both workers claim some."""
+    workers = [start_worker(concurrency=20) for _ in range(2)]
+    with transaction.atomic():
+        results = [tasks.noop.enqueue() for _ in range(200)]
+    jobs = until_done(*results)
+    assert {job.fence for job in jobs} == {1}
+    assert {job.worker for job in jobs} == {worker.id for worker in workers}
+
+
+def test_a_claim_that_the_database_lost(start_worker, user, gate):
+    """After a crash of PostgreSQL the job is claimed again as it was. The task goes on, and does not begin again."""
+    worker = start_worker().worker
+    holding = tasks.hold.using(owner=user).enqueue()
+    wait_until(lambda: tasks.held, what="the job to begin")
+    lost = {"state": "queued", "fence": 0, "attempt": 0, "version": 1, "worker": None, "deadline": None}
+    Job.objects.filter(id=holding.id).update(**lost)
+    worker.state.call_in_loop(worker._claim_loop.wake)
+    wait_until(lambda: Job.objects.get(id=holding.id).state == "running", what="the next claim")
+    gate.set()
+    (job,) = until_done(holding)
+    assert (job.state, job.attempt, len(tasks.held)) == ("succeeded", 1, 1)

@@ -1,0 +1,192 @@
+"""Jobs that wait for jobs give up their slots and threads meanwhile, so that parents cannot starve their children."""
+
+import threading
+import uuid
+from statistics import median
+
+import pytest
+from django.db import transaction
+
+from notifications.api import join
+from notifications.exceptions import JobCancelled, JobFailed
+from notifications.jobs.transitions import manual
+from notifications.models import Job
+from notifications.realtime import doorbell
+from tests.jobs import batch_tasks, joining_tasks, tasks
+from tests.jobs.conftest import until_done
+from tests.support.waiting import wait_until
+
+LONG_INTERVAL_SECONDS = 1_000.0
+
+
+def test_one_hundred_parents_and_their_children_on_one_hundred_slots(start_worker, user):
+    """A waiting job gives up its slot. Its child has the same owner."""
+    start_worker(concurrency=100)
+    with transaction.atomic():
+        parents = [joining_tasks.parent.using(owner=user).enqueue(number) for number in range(100)]
+    assert [join(parent, timeout=60) for parent in parents] == list(range(100))
+    assert Job.objects.filter(user=user, state="succeeded").count() == 200
+
+
+@pytest.mark.parametrize(
+    "task", ["parent_sync", "parent_sync_of_sync", "parent_after_barrier", "parent_async_to_sync"]
+)
+def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
+    """All slots and threads are taken by parents, whose children need slots and threads too."""
+    monkeypatch.setattr(joining_tasks, "start_barrier", threading.Barrier(4))
+    worker = start_worker(concurrency=4)
+    with transaction.atomic():
+        parents = [getattr(joining_tasks, task).enqueue(number) for number in range(8)]
+    increment = 0 if task == "parent_sync" else 1
+    assert [join(parent, timeout=60) for parent in parents] == [number + increment for number in range(8)]
+    # The surplus threads end. Later calls find at most as many threads as there are slots.
+    names = {join(tasks.thread_name_sync.enqueue(), timeout=20) for _ in range(20)}
+    assert len(names) <= 4
+    wait_until(
+        lambda: (
+            len(worker.worker._job_runner.sync_threads._threads) <= 4
+            and not worker.worker._job_runner.sync_threads._released
+        ),
+        what="surplus threads to end",
+    )
+
+
+def test_generations_on_one_slot(start_worker):
+    start_worker(concurrency=1)
+    assert join(joining_tasks.generations.enqueue(5), timeout=60) == 5
+
+
+def test_one_parent_of_many(start_worker):
+    start_worker(concurrency=2)
+    assert join(joining_tasks.parent_of_many.enqueue(50), timeout=60) == sum(range(50))
+
+
+def test_children_run_before_parents_that_have_not_started(start_worker):
+    """By age alone all parents would start first, and each would keep its memory, a sync one also a thread."""
+    joining_tasks.running_counts.clear()
+    with transaction.atomic():
+        parents = [joining_tasks.counted_parent.enqueue("default") for _ in range(20)]
+    start_worker(concurrency=2)
+    until_done(*parents, timeout=60)
+    # The median: on a busy machine a parent may learn late that its child is done, and another parent starts meanwhile.
+    assert median(joining_tasks.running_counts) <= 4
+
+
+def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, monkeypatch):
+    """While no worker serves the queue of the children, only a few parents per slot start."""
+    monkeypatch.setattr(
+        "notifications.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", LONG_INTERVAL_SECONDS
+    )
+    joining_tasks.running_counts.clear()
+    with transaction.atomic():
+        parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
+    claim_loop, limits = start_worker(concurrency=2, queues=["default"]).worker._claim_loop, []
+    limit_of = claim_loop._limit_of_other_jobs
+    monkeypatch.setattr(
+        claim_loop, "_limit_of_other_jobs", lambda limit: limits.append(limit) or limit_of(limit)
+    )
+    wait_until(lambda: Job.objects.filter(queue_name="elsewhere").count() >= 8, what="parents to wait")
+    limits.clear()
+
+    def ring_for_claims():
+        doorbell.doorbell.ring([], queue=True)
+        return len(limits) >= 5
+
+    wait_until(ring_for_claims, what="more claims")
+    start_worker(queues=["elsewhere"])
+    until_done(*parents, timeout=60)
+    assert 8 <= max(joining_tasks.running_counts) <= 10
+
+
+def test_workers_of_two_queues_do_not_deadlock(start_worker, monkeypatch):
+    """Each runs its maximum of parents, and all of these wait for jobs that only the other worker runs."""
+    monkeypatch.setattr("notifications.worker.capacity.MAX_WAITING_PER_SLOT", 2)
+    monkeypatch.setattr("notifications.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", 0.05)
+    with transaction.atomic():
+        parents = [
+            joining_tasks.counted_parent.using(queue_name=mine).enqueue(other)
+            for _ in range(3)
+            for mine, other in (("one", "two"), ("two", "one"))
+        ]
+    for queue in ("one", "two"):
+        start_worker(concurrency=1, queues=[queue])
+    until_done(*parents, timeout=60)
+
+
+def test_jobs_of_nested_batches_run_before_parents(start_worker, monkeypatch):
+    """The maximum of parents runs, and each waits for a batch whose job is in a batch inside it."""
+    monkeypatch.setattr(
+        "notifications.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", LONG_INTERVAL_SECONDS
+    )
+    with transaction.atomic():
+        parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
+    start_worker(concurrency=1)
+    assert [join(parent, timeout=60)["succeeded"] for parent in parents] == [1] * 6
+
+
+def test_cancelling_a_sync_parent_ends_its_wait(worker, gate):
+    """join() is a point where a sync task can be canceled. The child continues."""
+    parent = joining_tasks.parent_until_cancelled.enqueue()
+    wait_until(lambda: tasks.held == ["child"], what="the child to run")
+    manual.cancel([uuid.UUID(parent.id)])
+    with pytest.raises(JobCancelled):
+        join(parent, timeout=20)
+    assert tasks.seen == ["parent"]
+    assert not gate.is_set()
+
+
+def test_only_waiting_jobs_give_up_their_slots(start_worker, gate):
+    """Of five jobs that do not call join(), two run on two slots."""
+    start_worker(concurrency=2)
+    holding = [tasks.hold.enqueue(number) for number in range(5)]
+    parent = joining_tasks.parent.enqueue("x")
+    wait_until(lambda: len(tasks.held) == 2, what="two to run")
+    assert Job.objects.filter(state="running").count() == 2
+    gate.set()
+    assert join(parent, timeout=20) == "x"
+    until_done(*holding)
+
+
+def test_join_is_refused_on_the_shared_database_thread(worker):
+    result = joining_tasks.parent_on_database_thread.enqueue()
+    with pytest.raises(JobFailed):
+        join(result, timeout=20)
+    result.refresh()
+    assert "that this async task shares with others. Use await ajoin()" in result.errors[0].traceback
+
+
+def test_a_job_cannot_wait_for_itself(worker):
+    result = joining_tasks.join_itself.enqueue()
+    with pytest.raises(JobFailed):
+        join(result, timeout=20)
+    result.refresh()
+    assert "A job cannot wait for its own end." in result.errors[0].traceback
+
+
+def test_the_failure_of_a_child_fails_the_parent(worker):
+    """join() raises JobFailed in the parent, which does not catch it here."""
+    result = joining_tasks.await_failing.enqueue()
+    with pytest.raises(JobFailed):
+        join(result, timeout=20)
+    result.refresh()
+    assert result.errors[0].exception_class_path == "notifications.exceptions.JobFailed"
+
+
+def test_a_timeout_of_a_sync_parent_ends_its_wait(worker, gate):
+    """The thread becomes free for other jobs, although the child still runs."""
+    result = joining_tasks.parent_out_of_time.enqueue()
+    with pytest.raises(JobFailed):
+        join(result, timeout=20)
+    wait_until(lambda: tasks.seen, what="the wait to end")
+    assert tasks.seen == ["JobCancelled"]
+    assert not gate.is_set()
+    wait_until(lambda: not worker.worker._job_runner.sync_threads._detached, what="no thread to be detached")
+
+
+def test_a_sync_parent_that_begins_to_wait_after_its_timeout(start_worker, gate):
+    """join() then raises immediately."""
+    start_worker(queues=["default"])
+    with pytest.raises(JobFailed):
+        join(joining_tasks.parent_too_late.enqueue(), timeout=20)
+    gate.set()
+    wait_until(lambda: tasks.seen == ["JobCancelled"], what="the wait to end")

@@ -1,0 +1,193 @@
+"""Maintenance: pruning by one worker, and marking inboxes as read."""
+
+import asyncio
+import threading
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from notifications import duties
+from notifications.models import Attempt, Job, Notification, Stream
+from notifications.streams import inbox, marking, marking_all, retention
+from notifications.testing import run_jobs
+from notifications.worker import maintenance
+from notifications.worker.lease import Lease
+from tests.engines.conftest import idle_engine  # noqa: F401 (fixture)
+from tests.jobs import tasks
+from tests.jobs.conftest import until_done
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def prune_often(monkeypatch):
+    """Prune at once, and again every tenth of a second."""
+    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS"):
+        monkeypatch.setattr(duties, name, 0.1)
+    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.1)
+
+
+def make_old(days=31):
+    old = timezone.now() - timedelta(days=days)
+    Job.objects.update(finished_at=old)
+    Notification.objects.update(archived_at=old)
+
+
+def lease_of(row):
+    lease = Lease(queues=[], concurrency=1, load=int)
+    lease.worker = row
+    return lease
+
+
+def test_a_worker_prunes_rows_past_their_retention(prune_often, user, make_user, start_worker):
+    """Jobs with their attempts, notifications, and the rows of deleted users; the floor rises."""
+    tasks.fail.using(owner=user).enqueue()
+    run_jobs()
+    deleted = make_user("deleted")
+    inbox.create_notifications(deleted, "note")
+    get_user_model()._base_manager.filter(pk=deleted.pk)._raw_delete("default")
+    make_old()
+    kept = inbox.create_notifications(user, "kept")
+    start_worker()
+    wait_until(lambda: not Stream.objects.filter(user=deleted.pk).exists(), what="the worker to prune")
+    assert list(Notification.objects.values_list("id", flat=True)) == kept
+    assert not Job.objects.exists() and not Attempt.objects.exists()
+    assert Stream.objects.get(user=user).floor == 2
+
+
+def test_the_retention_setting(prune_often, user, start_worker, settings, monkeypatch):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": timedelta(days=90)}
+    tasks.noop.using(owner=user).enqueue()
+    run_jobs()
+    make_old(31)
+    pruned = []
+    prune_chunk = retention.Pruning.prune_chunk
+    monkeypatch.setattr(
+        retention.Pruning, "prune_chunk", lambda pruning: pruned.append(prune_chunk(pruning)) or pruned[-1]
+    )
+    start_worker()
+    wait_until(lambda: None in pruned, what="the worker to prune")
+    assert Job.objects.filter(user=user).exists()
+
+
+def test_one_of_two_workers_prunes(prune_often, user, start_worker, monkeypatch):
+    """After its end the other one does. While it has more to do, it goes on."""
+    pruned = []
+    prune_chunk = retention.Pruning.prune_chunk
+
+    def count(pruning):
+        pruned.append(threading.current_thread())
+        return prune_chunk(pruning)
+
+    monkeypatch.setattr(retention.Pruning, "prune_chunk", count)
+    first = start_worker()
+    start_worker()
+    wait_until(lambda: len(pruned) > 20, what="pruning")
+    first.stop()
+    stopped = len(pruned)
+    wait_until(lambda: len(pruned) > stopped + 5, what="the other worker to prune")
+    assert len(set(pruned[-5:])) == 1
+
+
+def test_pruning_after_a_database_outage(prune_often, user, start_worker, monkeypatch, caplog):
+    """Pruning is tried again, and jobs run."""
+    calls = []
+    prune_chunk = retention.Pruning.prune_chunk
+
+    def fail_first(pruning):
+        calls.append(1)
+        if len(calls) < 3:
+            raise OperationalError("gone away")
+        return prune_chunk(pruning)
+
+    monkeypatch.setattr(retention.Pruning, "prune_chunk", fail_first)
+    inbox.create_notifications(user, "old")
+    make_old()
+    start_worker()
+    until_done(tasks.noop.enqueue())
+    wait_until(lambda: not Notification.objects.exists(), what="the pruning")
+    assert "Could not maintain jobs and streams, which is tried again: gone away" in caplog.text
+
+
+async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypatch, caplog):
+    """Each worker would otherwise connect ten times a second. The log repeats the error after an interval."""
+    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.4)
+    monkeypatch.setattr(maintenance, "UNAVAILABLE_LOG_INTERVAL_SECONDS", 0.6)
+    rounds = []
+
+    def fail():
+        rounds.append(1)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(maintenance.ports.schedules, "run_worker_round", fail)
+    worker = maintenance.Maintenance(lease_of(None), None, None)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.3):  # at 0, 0.1, 0.3, 0.7 and 1.1 s
+            await worker.run_schedules()
+    await worker.end(5)
+    assert 3 <= len(rounds) <= 5
+    assert caplog.text.count("Could not enqueue jobs of schedules") == 2
+
+
+async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, event_loop_database):
+    """One chunk is one call of the writer, so a claim waits for one chunk at most."""
+    calls = []
+
+    class Chunks:
+        def __init__(self, before, run):
+            self.left = 3
+
+        def prune_chunk(self):
+            self.left -= 1
+            return 1 if self.left >= 0 else None
+
+    async def write(work, *args):
+        calls.append([duty.name for duty in args[0]])
+        return work(*args)
+
+    monkeypatch.setattr(duties, "Pruning", Chunks)
+    worker = maintenance.Maintenance(lease_of(None), write, None)
+    prune = next(duty for duty in worker._upkeep.duties if duty.name == "prune old rows")
+    prune.is_for_each_process, prune.due_at = True, 0.0
+    worker._upkeep.duties = [prune]
+    task = asyncio.create_task(worker.run_duties())
+    while len(calls) < 4:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    task.cancel()
+    assert calls == [["prune old rows"]] * 4
+
+
+def test_a_worker_marks_an_inbox_as_read(user, start_worker):
+    """The process that answered the request has ended before it marked all notifications."""
+    for _ in range(3):
+        inbox.create_notifications(user, "note")
+    marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
+    start_worker()
+    wait_until(lambda: marking_all.pending_marks() == [], what="the worker to mark them")
+    assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]
+
+
+def test_a_worker_takes_over_the_jobs_of_an_engine_that_was_removed(start_worker, monkeypatch):
+    """At its start, and those that processes with the earlier settings have enqueued since."""
+    monkeypatch.setattr(duties, "MOVE_INTERVAL_SECONDS", 0.1)
+    results = [tasks.noop.enqueue()]
+    Job.objects.update(executor="handed", dispatch_count=1, next_dispatch_at=timezone.now())
+    start_worker()
+    until_done(*results)
+    with transaction.atomic():
+        results = [tasks.noop.enqueue(), tasks.noop_sync.enqueue()]
+        Job.objects.filter(state="queued").update(executor="engine")
+    assert {job.state for job in until_done(*results)} == {"succeeded"}
+
+
+def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  # noqa: F811
+    """Jobs that were enqueued before their backend had an engine."""
+    id = tasks.noop.enqueue().id
+    Job.objects.update(executor="async", dispatch_count=0, run_after=timezone.now() + timedelta(hours=1))
+    start_worker()
+    wait_until(lambda: Job.objects.get(id=id).executor == "engine", what="the job to move")

@@ -1,0 +1,95 @@
+"""Outcomes are recorded in groups, also if receivers raise or the database refuses an outcome."""
+
+import json
+
+from django.db import DataError, transaction
+
+from notifications.jobs.transitions import recording, running
+from notifications.models import Job, Notification
+from notifications.signals import job_finished, notification_recorded
+from tests.jobs import tasks
+from tests.jobs.conftest import notifications_of, until_done
+from tests.support.waiting import wait_until
+
+
+class TestReceivers:
+    def test_after_the_commit(self, worker, user, connect_receiver):
+        """Receivers of job_finished and notification_recorded read the committed rows."""
+        received = []
+        connect_receiver(
+            job_finished, lambda sender, job, **_: received.append(("job", Job.objects.get(id=job.id).state))
+        )
+        connect_receiver(
+            notification_recorded,
+            lambda sender, notification, **_: received.append(
+                ("notification", Notification.objects.get(id=notification.id).seq)
+            ),
+        )
+        until_done(tasks.noop.using(owner=user).enqueue())
+        wait_until(lambda: len(received) == 2, what="both signals")
+        assert [kind for kind, _ in received] == ["job", "notification"]
+        assert received[0][1] == "succeeded" and received[1][1] is not None
+
+
+class TestRefusedByTheDatabase:
+    def test_an_outcome_fails_only_its_own_job(self, worker, user, monkeypatch):
+        """The group is recorded one by one, and the refused outcome becomes a failure."""
+        finish = recording.record_outcomes
+
+        def refuse(group):
+            if any(outcome.result == '"poison"' for outcome in group):
+                raise DataError("refused")
+            return finish(group)
+
+        monkeypatch.setattr(recording, "record_outcomes", refuse)
+        with transaction.atomic():
+            poison = tasks.echo.using(owner=user).enqueue("poison")
+            others = [tasks.echo.using(owner=user).enqueue(number) for number in range(20)]
+        jobs = until_done(poison, *others)
+        assert json.loads(jobs[0].error)["type"] == "result-not-storable"
+        assert {job.state for job in jobs[1:]} == {"succeeded"}
+        assert len(notifications_of(user)) == 21
+
+    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, monkeypatch):
+        """The job stays in the state running until its deadline and is not executed again. Other jobs run."""
+        finish = recording.record_outcomes
+
+        def refuse(group):
+            if any(outcome.job.title == "Poison" for outcome in group):
+                raise DataError("refused")
+            return finish(group)
+
+        monkeypatch.setattr(recording, "record_outcomes", refuse)
+        poison = tasks.noop.using(title="Poison").enqueue()
+        wait_until(lambda: worker.worker._record_loop.unstorable, what="the claim to be unstorable")
+        until_done(*(tasks.noop.enqueue() for _ in range(3)))
+        checks = []
+        read_claims = running.read_claims
+        monkeypatch.setattr(running, "read_claims", lambda worker: checks.append(1) or read_claims(worker))
+        wait_until(lambda: len(checks) > 4, what="several checks of the claims")
+        job = Job.objects.get(id=poison.id)
+        assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
+
+
+def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch):
+    """Other outcomes are recorded immediately, and each of their groups tries the locked one again."""
+    monkeypatch.setattr("notifications.worker.record_loop.MAX_RECORD_BATCH", 1)
+    monkeypatch.setattr("notifications.worker.loops.RETRY_INTERVAL_SECONDS", 60)
+    finish, tries = recording.record_outcomes, []
+
+    def skip(group):
+        if is_locked and any(outcome.job.title == "Locked" for outcome in group):
+            tries.append(1)
+            return [], []
+        return finish(group)
+
+    is_locked = True
+    monkeypatch.setattr(recording, "record_outcomes", skip)
+    result = tasks.noop.using(title="Locked").enqueue()
+    wait_until(lambda: tries, what="the outcome to be skipped")
+    for _ in range(3):
+        until_done(*(tasks.noop.enqueue() for _ in range(3)), timeout=40)
+    assert len(tries) < 20
+    assert Job.objects.get(id=result.id).state == "running"
+    is_locked = False
+    until_done(result, tasks.noop.enqueue(), timeout=40)

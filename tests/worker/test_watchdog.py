@@ -1,0 +1,92 @@
+"""A process whose event loop does not come back ends, or starts itself again."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.jobs import tasks
+from tests.support.site import ROOT
+from tests.support.waiting import wait_until
+
+#: The loop waits for a thread that has failed before it began, as without memory. A worker whose job blocks stays.
+PROGRAM = """
+import asyncio, logging, os, sys, threading, time
+import django
+from django.conf import settings
+apps = ["django.contrib.auth", "django.contrib.contenttypes", "notifications"]
+settings.configure(DEBUG={debug}, INSTALLED_APPS=apps)
+django.setup()
+from notifications.worker import watchdog
+watchdog.MAX_BLOCKED_SECONDS = 1.0
+logging.basicConfig(format="%(message)s")
+print("started", flush=True)
+if "AGAIN" in os.environ:
+    sys.exit(0)
+os.environ["AGAIN"] = "1"
+{before}
+
+async def main():
+    watchdog.ServerWatchdog(asyncio.get_running_loop())
+    await asyncio.sleep(0)
+    stand_for_ever()
+
+def stand_for_ever():
+    threading.Event().wait(8)
+
+asyncio.run(main())
+print("went on", flush=True)
+"""
+
+
+def run(*, debug=False, before=""):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(debug=debug, before=before)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_server_ends():
+    """The log has the stacks, and the exit code is one after which a supervisor starts it again."""
+    ended = run()
+    assert (ended.returncode, ended.stdout) == (70, "started\n")
+    assert "The event loop has not run for" in ended.stderr
+    assert "in stand_for_ever" in ended.stderr
+
+
+def test_a_server_without_a_supervisor_starts_again():
+    """By the command that started it."""
+    ended = run(before="watchdog.restart_when_stuck()")
+    assert (ended.returncode, ended.stdout) == (0, "started\nstarted\n")
+
+
+def test_a_log_that_blocks_does_not_keep_the_process():
+    """The thread that stands may hold the lock of the log."""
+    before = """
+watchdog.LOG_SECONDS = 1
+class Blocking(logging.Handler):
+    def emit(self, record):
+        time.sleep(60)
+logging.root.handlers[:] = [Blocking()]
+"""
+    assert run(before=before).returncode == -14  # SIGALRM
+
+
+def test_in_development_the_loop_may_stand():
+    """In a debugger."""
+    assert run(debug=True).stdout == "started\nwent on\n"
+
+
+@pytest.mark.parametrize("is_process", [True, False])
+def test_a_worker_is_not_ended_for_a_job(start_worker, gate, is_process):
+    """A job that blocks the loop is named in the log, and its worker goes on with it."""
+    worker = start_worker(is_process=is_process).worker
+    tasks.hold.enqueue()
+    wait_until(lambda: tasks.held, what="the job to run")
+    (execution,) = worker.state.executions.values()
+    assert not worker._may_end_process(execution.asyncio_task)
+    assert worker._may_end_process(None) == is_process
+    assert worker._may_end_process(worker._claim_loop._task) == is_process
