@@ -13,13 +13,14 @@ class NotificationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from notifications import checks, duties, engines, receivers, spans, upkeep  # noqa: F401  (the import registers the checks)
+        from notifications import checks, duties, engines, receivers, upkeep  # noqa: F401  (the import registers the checks)
         from notifications.engines import dispatching, senders
         from notifications.jobs import ports
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
         from notifications.schedules import ticks
+        from notifications.tracing import spans
 
         if engines.has_backend_engine():
             # Loaded before workers of the other backend fork a process for each job, which would load it each time.

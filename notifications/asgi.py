@@ -15,13 +15,13 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
-from notifications import traces
 from notifications.compat import is_test_runner
 from notifications.http import server_task
 from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.servers import daphne as daphne_server
 from notifications.realtime.servers import daphne_writer, overload, request_limits, uvicorn_writer
 from notifications.realtime.servers import uvicorn as uvicorn_server
+from notifications.tracing import trace_context
 from notifications.worker.watchdog import ServerWatchdog, restart_when_stuck
 
 #: Commands of manage.py that are servers. Others may import the ASGI module, and must not start a worker.
@@ -73,7 +73,7 @@ class Application:
                 uvicorn_server.call_before_shutdown(uvicorn, self.close)
                 uvicorn_server.use_bounded_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
-        traces.set_from_headers(scope.get("headers", ()))
+        trace_context.set_from_headers(scope.get("headers", ()))
         self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
         if scope["type"] != "websocket":
             server_task.remember_server_task()

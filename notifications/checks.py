@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
-from notifications import conf, spans
+from notifications import conf
 from notifications.compat import task_backends
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
 from notifications.deliveries.vapid import find_wrong_web_push
@@ -30,6 +30,7 @@ from notifications.schedules.declarations import wrong_declarations
 from notifications.schedules.tasks import find_wrong_tasks
 from notifications.streams.categories import read_categories
 from notifications.streams.deliveries import find_wrong_rules
+from notifications.tracing import spans
 from notifications.worker.lease import RENEWALS
 
 #: The recommended options of a SQLite database, as in the quick start.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import spans, times, traces, validators
+from notifications import times, validators
 from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
@@ -28,6 +28,7 @@ from notifications.jobs import ports
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.declaring.tasks import JobOptions, JobTask
 from notifications.jobs.enqueueing.owners import owner_key
+from notifications.tracing import spans, trace_context
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -124,7 +125,7 @@ class JobBackend(BaseTaskBackend):
             title=validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
             url=validators.link("url", options.url),
             language=translation.get_language() or "",
-            trace=traces.serialize(),
+            trace=trace_context.serialize(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,
             idempotency_key=key,

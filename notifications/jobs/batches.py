@@ -13,7 +13,7 @@ from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
-from notifications import spans, streams, times, validators
+from notifications import streams, times, validators
 from notifications.compat import TaskResult, task_backends, task_enqueued
 from notifications.db import bulk
 from notifications.db.transactions import connection, on_commit, retrying_atomic
@@ -26,6 +26,7 @@ from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job
+from notifications.tracing import spans
 
 MAX_ROWS_PER_INSERT = 500
 

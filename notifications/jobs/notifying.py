@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from notifications import spans
 from notifications.db import project_code
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
 from notifications.models import Notification
 from notifications.signals import notification_recorded
 from notifications.streams import inbox
+from notifications.tracing import spans
 
 #: A receiver that notifies would call itself without end.
 SILENT_HOST_CODE = "receiver of notification_recorded"

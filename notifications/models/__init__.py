@@ -221,7 +221,7 @@ class Job(models.Model):
     title = models.CharField(_("title"), max_length=200)
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
     language = models.CharField(max_length=20, blank=True, default="")
-    trace = models.CharField(max_length=800, blank=True, default="")  # see traces.py
+    trace = models.CharField(max_length=800, blank=True, default="")  # see tracing/trace_context.py
     idempotency_key = models.CharField(max_length=200, blank=True, default="")
     idempotency_hash = models.CharField(max_length=64, blank=True, default="")
     idempotency_expires_at = MomentField(null=True, blank=True)

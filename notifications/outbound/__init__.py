@@ -9,7 +9,7 @@ server is failing, and reaches only the public internet unless ``guard=False`` o
 All errors are subclasses of ``OutboundError``. Their text can be shown to users.
 """
 
-from notifications.traces import tracing
+from notifications.tracing.trace_context import tracing
 
 from .client import delete, get, head, patch, post, put, request, stream
 from .errors import (

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import __version__
-from notifications.traces import outbound_headers
+from notifications.tracing.trace_context import outbound_headers
 
 from . import idempotency
 from .body import Form, encode

@@ -14,7 +14,6 @@ from typing import Any
 
 from django.db import Error as DatabaseFault
 
-from notifications import spans
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import (
@@ -26,6 +25,7 @@ from notifications.realtime.reader import (
 )
 from notifications.realtime.subscriber import Subscriber
 from notifications.realtime.watched_users import WatchedUsers
+from notifications.tracing import spans
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import Error
 
-from notifications import spans, traces, validators
+from notifications import validators
 from notifications.compat import should_send, task_enqueued
 from notifications.db.transactions import database, on_commit
 from notifications.db.unavailable import is_unavailable
@@ -21,6 +21,7 @@ from notifications.schedules import runs
 from notifications.schedules.declarations import ScheduleDeclaration
 from notifications.schedules.tasks import scheduled_task
 from notifications.schedules.users import find_owner
+from notifications.tracing import spans, trace_context
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -102,7 +103,7 @@ class ScheduledCall:
             stored_job: Job = backend.insert(job)
         else:
             with spans.enqueueing(job.queue_name, job.task_path, is_in_batch=False) as span:
-                job.trace = traces.serialize()
+                job.trace = trace_context.serialize()
                 stored_job = backend.insert(job)
                 spans.set_job(span, stored_job.id)
         if stored_job is job and should_send(task_enqueued, logging.DEBUG):

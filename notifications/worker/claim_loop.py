@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 
 from django.db.models import Q
 
-from notifications import spans
 from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
 from notifications.jobs.claiming.executors import ASYNC, WORKER_EXECUTORS
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.models import Job
+from notifications.tracing import spans
 from notifications.worker import loops
 from notifications.worker.capacity import (
     Capacity,

@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from enum import StrEnum
 from uuid import UUID
 
-from notifications import spans
 from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import ports
@@ -20,6 +19,7 @@ from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.transitions import claims
 from notifications.models import Job
+from notifications.tracing import spans
 from notifications.worker import loops
 from notifications.worker.capacity import MAX_WAITING_PER_SLOT
 from notifications.worker.group_delay import GroupDelay

@@ -16,7 +16,6 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import spans, traces
 from notifications.context import (
     CurrentExecution,
     ExecutionSteps,
@@ -33,6 +32,7 @@ from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
 from notifications.jobs.outcomes import Outcome
 from notifications.models import Wait
+from notifications.tracing import spans, trace_context
 from notifications.worker import subtasks
 
 logger = logging.getLogger("notifications.jobs")
@@ -131,7 +131,7 @@ class Execution(CurrentExecution):
         set_current_execution(self)
         self.sync_threads, self.database_thread = sync_threads, database_thread
         enter_attempt(self.claimed.owner, job.id)
-        traces.restore(job.trace)
+        trace_context.restore(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)
         if spans.tracer is None:

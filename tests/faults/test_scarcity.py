@@ -55,11 +55,11 @@ def short_intervals(monkeypatch):
     """Shorten the intervals of retries from seconds to a tenth of a second."""
     for name in (
         *(
-            "jobs.worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
-            "jobs.worker.claim_loop.POLL_INTERVAL_SECONDS",
-            "jobs.worker.cancel_loop.POLL_INTERVAL_SECONDS",
-            "jobs.worker.loops.RETRY_INTERVAL_SECONDS",
-            "jobs.worker.maintenance.ROUND_INTERVAL_SECONDS",
+            "worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
+            "worker.claim_loop.POLL_INTERVAL_SECONDS",
+            "worker.cancel_loop.POLL_INTERVAL_SECONDS",
+            "worker.loops.RETRY_INTERVAL_SECONDS",
+            "worker.maintenance.ROUND_INTERVAL_SECONDS",
         ),
         *(
             "jobs.transitions.queueing.REQUEUE_DELAY_SECONDS",

@@ -8,9 +8,9 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.utils import translation
 
-from notifications import traces
 from notifications.api import anotify, notify, policy, progress, task, track
 from notifications.exceptions import JobCancelled
+from notifications.tracing import trace_context
 
 #: Tasks that hold wait for this event, which a test in the same process sets. `held` has an entry for each.
 gate = threading.Event()
@@ -380,14 +380,14 @@ async def one_in_five_fails(number):
 @task
 async def carry(then):
     """Record the trace of this job and of a job that it enqueues."""
-    seen.append((then, traces.current_headers()))
+    seen.append((then, trace_context.current_headers()))
     if then:
         await carry.aenqueue(then=False)
 
 
 @task
 def carry_sync(then):
-    seen.append((then, traces.current_headers()))
+    seen.append((then, trace_context.current_headers()))
     if then:
         carry_sync.enqueue(then=False)
 

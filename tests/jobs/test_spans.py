@@ -9,11 +9,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
-from notifications import outbound, spans
+from notifications import outbound
 from notifications.api import batch, notify
 from notifications.exceptions import TooManyJobs
 from notifications.models import Job
 from notifications.testing import run_jobs
+from notifications.tracing import spans
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.site import ROOT
@@ -275,7 +276,7 @@ import sys
 import django
 django.setup()
 from notifications import outbound
-from notifications import spans
+from notifications.tracing import spans
 from notifications.worker import worker
 from notifications.realtime import hub
 assert spans.tracer is None

@@ -10,8 +10,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from notifications import outbound, traces
+from notifications import outbound
 from notifications.asgi import Application
+from notifications.tracing import trace_context
 
 from .upstream import Upstream
 
@@ -64,8 +65,8 @@ async def test_malformed(upstream, without_telemetry, parent, state, expected):
     with outbound.tracing({"traceparent": parent, "tracestate": state}):
         assert await send(upstream) == (expected[0], None)
         assert (
-            dict(traces.current_headers()).get("traceparent"),
-            dict(traces.current_headers()).get("tracestate"),
+            dict(trace_context.current_headers()).get("traceparent"),
+            dict(trace_context.current_headers()).get("tracestate"),
         ) == expected
 
 
@@ -84,8 +85,8 @@ def test_scope():
     """The headers of an ASGI request are parsed; two traceparents are ignored."""
 
     def parse(*headers):
-        traces.set_from_headers([(b"host", b"a"), *headers])
-        return traces.current_headers()
+        trace_context.set_from_headers([(b"host", b"a"), *headers])
+        return trace_context.current_headers()
 
     parent = (b"traceparent", PARENT.encode())
     assert parse(parent, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")) == (
@@ -168,7 +169,7 @@ async def test_trace_of_a_request():
     carried = []
 
     async def django(scope, receive, send):
-        carried.append(traces.current_headers())
+        carried.append(trace_context.current_headers())
 
     application = Application(django)
     application.hub = SimpleNamespace(current_hub=lambda: None)

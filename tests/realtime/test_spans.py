@@ -5,8 +5,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from notifications import spans
 from notifications.api import notify
+from notifications.tracing import spans
 from tests.realtime.conftest import in_thread
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.utils import translation
 
-from notifications import serializers, streams, times, traces, validators
+from notifications import serializers, streams, times, validators
 from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.context import current_execution
 from notifications.db import bulk, project_code
@@ -37,6 +37,7 @@ from notifications.jobs.handlers.declarations import (
 from notifications.jobs.handlers.endpoints import Endpoints, most_per_event
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
+from notifications.tracing import trace_context
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
@@ -148,7 +149,7 @@ def build_jobs_for_notifications(
         The time of the event, if it is not the creation.
     """
     receivers = Receivers(row.user_id for row in rows)
-    columns = {"language": translation.get_language() or "", "trace": traces.serialize()}
+    columns = {"language": translation.get_language() or "", "trace": trace_context.serialize()}
     built: list[Job] = []
     for row in rows if receivers else ():
         if receivers.exist(type, row.user_id):

@@ -7,9 +7,10 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from notifications import outbound, traces
+from notifications import outbound
 from notifications.models import Job
 from notifications.testing import run_jobs
+from notifications.tracing import trace_context
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,7 +31,7 @@ def test_a_job_and_the_jobs_it_enqueues_have_the_trace_of_the_request(telemetry,
     with outbound.tracing({"traceparent": PARENT, "tracestate": state}):
         task.enqueue(then=True)
     task.enqueue(then=False)
-    assert not traces.current_headers()
+    assert not trace_context.current_headers()
     run_jobs()
     expected = (("traceparent", PARENT), *([("tracestate", state)] if state else []))
     assert sorted(tasks.seen) == sorted([(True, expected), (False, expected), (False, ())])
@@ -53,9 +54,9 @@ def test_the_current_span_is_the_parent():
 @pytest.mark.parametrize("text", ["", "\n", "garbage", f"{PARENT}x\na=1"])
 def test_a_malformed_trace_is_not_restored(text):
     def restore():
-        traces.restore(PARENT)
-        traces.restore(text)
-        return traces.current_headers()
+        trace_context.restore(PARENT)
+        trace_context.restore(text)
+        return trace_context.current_headers()
 
     # In a context of its own: restore() also sets OpenTelemetry's context, which later tests would see.
     assert contextvars.copy_context().run(restore) == ()

@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications import __version__, traces
+from notifications import __version__
 from notifications.conf import settings
+from notifications.tracing import trace_context
 
 if TYPE_CHECKING:
     from notifications.jobs.claiming.claimed_job import ClaimedJob
@@ -252,7 +253,7 @@ def _links(jobs: Iterable[Job]) -> list[Any]:
     for job in jobs:
         if len(links) == MAX_LINKS:
             break
-        headers = dict(traces.headers_of(job.trace))
+        headers = dict(trace_context.headers_of(job.trace))
         ids = trace.get_current_span(propagator.extract(headers)).get_span_context() if headers else None
         if ids is not None and ids.is_valid:
             links.append(trace.Link(ids, {"messaging.message.id": str(job.id)}))

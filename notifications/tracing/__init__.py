@@ -1,0 +1,1 @@
+"""Traces: what is passed on from a request to its jobs and their calls, and spans for OpenTelemetry."""
