@@ -98,11 +98,6 @@ class Figures:
         """Jobs that ended, per minute."""
         return self.ended * 60 / self.seconds if self.seconds else 0.0
 
-    @property
-    def enqueued_per_minute(self) -> float:
-        """Jobs that were queued and have ended since, per minute."""
-        return self.enqueued * 60 / self.seconds if self.seconds else 0.0
-
     def add(self, row: Sums) -> None:
         setattr(self, row.outcome, getattr(self, row.outcome) + row.count)
         if row.outcome in ENDS:
