@@ -1,18 +1,22 @@
-"""Change all jobs that a filter of the admin finds: a page that asks first, and the job that does it."""
+"""Change many jobs: the page that asks first, and the job that changes all that a filter of the admin finds."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import django
+from django import forms
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import formats
+from django.utils import formats, timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 from django.utils.translation import ngettext
 
 from notifications import times
@@ -37,7 +41,42 @@ TIMEOUT_SECONDS = 6 * 3600
 MAX_PRIORITY = 100
 
 #: What the log of changes says of one job.
-LOG_TEXTS = {"retry": "Queued again.", "cancel": "Cancelled.", "run_now": "Run now."}
+LOG_TEXTS = {
+    "retry": "Queued again.",
+    "cancel": "Cancelled.",
+    "run_now": "Run now.",
+    "reschedule": "Rescheduled to {run_at:%Y-%m-%d %H:%M} UTC.",
+}
+
+
+class RescheduleForm(forms.Form):
+    """When jobs run: a time to come, in the time zone of the page."""
+
+    run_at = forms.DateTimeField(
+        label=_lazy("Run at"),
+        widget=forms.DateTimeInput(
+            attrs={"type": "datetime-local", "autofocus": True}, format="%Y-%m-%dT%H:%M"
+        ),
+    )
+
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data)
+        help_text = _("Times are in the time zone %(zone)s.") % {"zone": timezone.get_current_timezone_name()}
+        self.fields["run_at"].help_text = help_text
+
+    def clean_run_at(self) -> datetime:
+        try:
+            moment = times.as_utc(self.cleaned_data["run_at"])
+        except OverflowError as exc:
+            raise ValidationError(self.fields["run_at"].error_messages["invalid"]) from exc
+        if moment <= times.now():
+            raise ValidationError(_("This time is over. Choose a later one, or run the jobs now."))
+        return moment
+
+
+def read_form(request: HttpRequest) -> RescheduleForm:
+    """Return the form that was sent, without data and errors before it was."""
+    return RescheduleForm(request.POST if "confirmed" in request.POST else None)
 
 
 def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
@@ -58,14 +97,26 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
     if not count and not is_partial:
         model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
         return None
-    if "confirmed" not in request.POST:
-        return _ask(model_admin, request, change, count, is_partial)
-    return begin(model_admin, request, change, conditions, None if is_partial else count)
+    form = read_form(request) if change == "reschedule" else None
+    if "confirmed" not in request.POST or (form and not form.is_valid()):
+        return ask(model_admin, request, change, count, is_partial=is_partial, form=form)
+    known_count = None if is_partial else count
+    run_at = form.cleaned_data["run_at"] if form else None
+    return begin(model_admin, request, change, conditions, known_count, run_at=run_at)
 
 
-def _ask(
-    model_admin: Any, request: HttpRequest, change: str, count: int, is_partial: bool
+def ask(
+    model_admin: Any,
+    request: HttpRequest,
+    change: str,
+    count: int,
+    *,
+    is_partial: bool = False,
+    form: RescheduleForm | None = None,
 ) -> TemplateResponse:
+    """Return the page that asks whether to change so many jobs, and when they are to run."""
+    is_for_all = request.POST.get("select_across") == "1"
+    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
     context = {
         **model_admin.admin_site.each_context(request),
         "title": question(change, count, is_partial=is_partial),
@@ -74,7 +125,9 @@ def _ask(
         "opts": model_admin.opts,
         "action": request.POST["action"],
         "action_checkbox_name": ACTION_CHECKBOX_NAME,
-        "selected": request.POST.getlist(ACTION_CHECKBOX_NAME)[:1],
+        "is_for_all": is_for_all,
+        "selected": selected[:1] if is_for_all else selected,
+        "form": form,
         "back_url": request.get_full_path(),
     }
     request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
@@ -82,12 +135,20 @@ def _ask(
 
 
 def begin(
-    model_admin: Any, request: HttpRequest, change: str, conditions: JobFilter, count: int | None
+    model_admin: Any,
+    request: HttpRequest,
+    change: str,
+    conditions: JobFilter,
+    count: int | None,
+    *,
+    run_at: datetime | None = None,
 ) -> HttpResponse | None:
     """Enqueue the job that changes all jobs that meet the conditions, and redirect to its page. None: it is refused.
 
-    ``count`` is how many they are, None if that is not known.
+    ``count`` is how many they are, None if that is not known. ``run_at`` is when rescheduled jobs run.
     """
+    # Only where it is needed, because workers of an earlier version do not know it.
+    moment = {"run_at": run_at.isoformat()} if run_at else {}
     alias = first_backend_alias()
     with requester(request.user):
         try:
@@ -101,6 +162,7 @@ def begin(
                 conditions=conditions.to_json(),
                 user=str(request.user.pk),
                 count=count,
+                **moment,
             )
         except NotificationsError as exc:  # the user has too many jobs
             model_admin.message_user(request, str(exc), messages.ERROR)
@@ -120,7 +182,13 @@ def _notification(job: FinishedJob) -> dict[str, Any]:
 @own_task(queue_name=first_queue_name)
 @policy(title="{title}", max_attempts=3, timeout=TIMEOUT_SECONDS, notify=_notification)
 def change_matching_jobs(
-    *, title: str, change: str, conditions: dict[str, str], user: str, count: int | None
+    *,
+    title: str,
+    change: str,
+    conditions: dict[str, str],
+    user: str,
+    count: int | None,
+    run_at: str | None = None,
 ) -> dict[str, Any]:
     """Change all jobs that meet the conditions, report progress, and log what was done.
 
@@ -133,9 +201,10 @@ def change_matching_jobs(
     if staff is None or not staff.has_perm("notifications.change_job"):
         raise JobError(_("The permission to change jobs was withdrawn before this began."))
     changed = skipped = 0
-    for chunk in changing.change_jobs(change, JobFilter.from_json(conditions), by=by):
+    moment = datetime.fromisoformat(run_at) if run_at else None
+    for chunk in changing.change_jobs(change, JobFilter.from_json(conditions), by=by, run_at=moment):
         if changed < MAX_JOBS_LOGGED:
-            _log(by, chunk.changed[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change])
+            _log(by, chunk.changed[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change].format(run_at=moment))
         changed += len(chunk.changed)
         skipped += len(chunk.found) - len(chunk.changed)
         progress(changed + skipped, None if count is None else max(count, changed + skipped))
@@ -158,6 +227,7 @@ def _none_applies(change: str, conditions: JobFilter) -> str:
         "retry": _("No job was queued again, because none of them has failed or was cancelled."),
         "cancel": _("No job was cancelled, because none of them is queued or running."),
         "run_now": _("No job was changed, because none of them waits for a time."),
+        "reschedule": _("No job was changed, because none of them is queued."),
     }[change]
 
 
@@ -169,12 +239,18 @@ def question(change: str, count: int, *, is_partial: bool) -> str:
         "retry": ngettext("Retry %(count)s job?", "Retry %(count)s jobs?", count),
         "cancel": ngettext("Cancel %(count)s job?", "Cancel %(count)s jobs?", count),
         "run_now": ngettext("Run %(count)s job now?", "Run %(count)s jobs now?", count),
+        "reschedule": ngettext("Reschedule %(count)s job", "Reschedule %(count)s jobs", count),
     }
     return texts[change] % {"count": amount}
 
 
 def _button(change: str) -> str:
-    return {"retry": _("Retry jobs"), "cancel": _("Cancel jobs"), "run_now": _("Run jobs now")}[change]
+    return {
+        "retry": _("Retry jobs"),
+        "cancel": _("Cancel jobs"),
+        "run_now": _("Run jobs now"),
+        "reschedule": _("Reschedule jobs"),
+    }[change]
 
 
 def _title(change: str, count: int | None) -> str:
@@ -183,11 +259,13 @@ def _title(change: str, count: int | None) -> str:
             "retry": _("Retry many jobs"),
             "cancel": _("Cancel many jobs"),
             "run_now": _("Run many jobs now"),
+            "reschedule": _("Reschedule many jobs"),
         }[change]
     return {
         "retry": ngettext("Retry %(count)d job", "Retry %(count)d jobs", count),
         "cancel": ngettext("Cancel %(count)d job", "Cancel %(count)d jobs", count),
         "run_now": ngettext("Run %(count)d job now", "Run %(count)d jobs now", count),
+        "reschedule": ngettext("Reschedule %(count)d job", "Reschedule %(count)d jobs", count),
     }[change] % {"count": count}
 
 
@@ -196,6 +274,7 @@ def _describe(change: str, changed: int, skipped: int) -> str:
         "retry": ngettext("%(count)d queued again", "%(count)d queued again", changed),
         "cancel": ngettext("%(count)d cancelled", "%(count)d cancelled", changed),
         "run_now": ngettext("%(count)d run now", "%(count)d run now", changed),
+        "reschedule": ngettext("%(count)d rescheduled", "%(count)d rescheduled", changed),
     }
     text = texts[change] % {"count": changed}
     return _("%(changes)s, %(skipped)d skipped.") % {"changes": text, "skipped": skipped}

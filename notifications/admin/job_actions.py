@@ -1,4 +1,4 @@
-"""The actions of the list and the page of jobs: cancel, retry, run now; for some jobs, or all that a filter finds."""
+"""The actions of the list and the page of jobs, for some jobs or for all that a filter finds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import formats
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -20,7 +22,7 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.states import ACTIVE, RETRYABLE
+from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
@@ -31,7 +33,7 @@ else:  # With a base class, the mixin would come after it in the order of the ad
 class JobActionsMixin(_ModelAdmin):
     """Adds the actions to an admin of jobs."""
 
-    actions = ("cancel_jobs", "retry_jobs", "run_jobs_now")
+    actions = ("cancel_jobs", "retry_jobs", "run_jobs_now", "reschedule_jobs")
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -103,7 +105,7 @@ class JobActionsMixin(_ModelAdmin):
         if _is_for_all(request):
             return bulk_changes.respond(self, request, "run_now")
         waiting = queryset.filter(state=Job.State.QUEUED, run_after__isnull=False)
-        started = manual.run_now(waiting.values_list("pk", flat=True))
+        started = manual.reschedule(waiting.values_list("pk", flat=True))
         self._log(request, started, "Run now.")
         if started:
             text = ngettext("%(count)d job waits no longer.", "%(count)d jobs wait no longer.", len(started))
@@ -111,6 +113,29 @@ class JobActionsMixin(_ModelAdmin):
         else:
             text = _("No job was changed, because none of them waits for a time.")
             self.message_user(request, text, messages.WARNING)
+        return None
+
+    @admin.action(description=_("Reschedule selected jobs…"), permissions=["operate"])
+    @reports_database_errors
+    def reschedule_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        if _is_for_all(request):
+            return bulk_changes.respond(self, request, "reschedule")
+        queued = queryset.filter(state__in=CLAIMABLE).exclude(executor=OBSERVED)
+        if not (ids := list(queued.values_list("pk", flat=True))):
+            text = _("No job was changed, because none of them is queued.")
+            self.message_user(request, text, messages.WARNING)
+            return None
+        form = bulk_changes.read_form(request)
+        if not form.is_valid():
+            return bulk_changes.ask(self, request, "reschedule", len(ids), form=form)
+        run_at = form.cleaned_data["run_at"]
+        changed = manual.reschedule(ids, run_at)
+        self._log(request, changed, bulk_changes.LOG_TEXTS["reschedule"].format(run_at=run_at))
+        when = formats.date_format(template_localtime(run_at), "DATETIME_FORMAT")
+        text = ngettext(
+            "%(count)d job waits until %(time)s.", "%(count)d jobs wait until %(time)s.", len(changed)
+        )
+        self.message_user(request, text % {"count": len(changed), "time": when}, messages.SUCCESS)
         return None
 
     def _log(self, request: HttpRequest, ids: Iterable[UUID], text: str) -> None:
@@ -136,6 +161,8 @@ def _offered_actions(job: Job) -> list[tuple[str, Any]]:
     offered = []
     if job.state == Job.State.QUEUED and job.run_after and job.executor != OBSERVED:
         offered.append(("run_jobs_now", _("Run this job now")))
+    if job.state in CLAIMABLE and job.executor != OBSERVED:
+        offered.append(("reschedule_jobs", _("Reschedule this job…")))
     if job.state in ACTIVE:
         offered.append(("cancel_jobs", _("Cancel this job")))
     elif job.can_retry:

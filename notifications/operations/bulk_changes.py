@@ -1,10 +1,11 @@
-"""Retry, cancel or run all jobs that a filter finds, in chunks."""
+"""Retry, cancel or reschedule all jobs that a filter finds, in chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ STATES: dict[str, Any] = {
     "retry": RETRYABLE,
     "cancel": ACTIVE,
     "run_now": CLAIMABLE,
+    "reschedule": CLAIMABLE,
 }
 
 
@@ -69,21 +71,27 @@ def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> Jo
     return replace(conditions, created_until=until, finished_until=moment if change == "retry" else None)
 
 
-def change_jobs(change: str, conditions: JobFilter, *, by: Any) -> Iterator[ChangedJobs]:
+def change_jobs(
+    change: str, conditions: JobFilter, *, by: Any, run_at: datetime | None = None
+) -> Iterator[ChangedJobs]:
     """Change all jobs that meet the conditions, newest first, ``JOBS_PER_CHUNK`` at a time. Yields each chunk.
 
     ``change``
-        ``"retry"``, ``"cancel"`` or ``"run_now"``.
+        ``"retry"``, ``"cancel"``, ``"run_now"`` or ``"reschedule"``.
     ``by``
         The key of the user who changes them.
+    ``run_at``
+        When rescheduled jobs run.
 
-    A job whose owner has too many active jobs is not retried. Done again from the start it changes no job twice,
-    because a changed job has left the states that it applies to.
+    A job whose owner has too many active jobs is not retried. Done again from the start it changes no job otherwise,
+    because a changed job has left the states that it applies to, or gets the same time.
     """
-    apply = _APPLY[change]
+    apply = (
+        partial(manual.reschedule, run_at=run_at) if change == "reschedule" else partial(_APPLY[change], by)
+    )
     for part in _parts(change, conditions):
         for ids in _read_ids(change, part):
-            yield ChangedJobs(found=ids, changed=apply(ids, by))
+            yield ChangedJobs(found=ids, changed=apply(ids))
 
 
 def _parts(change: str, conditions: JobFilter) -> list[JobFilter]:
@@ -95,9 +103,8 @@ def _filter(change: str, conditions: JobFilter, rows: Any) -> Any:
     rows = conditions.apply(rows)
     if change == "run_now":
         return rows.filter(run_after__isnull=False)
-    return (
-        rows.exclude(executor=Job.Executor.OBSERVED) if change == "retry" else rows
-    )  # only Celery can run its tasks
+    # Only Celery can run its tasks, at its time.
+    return rows.exclude(executor=Job.Executor.OBSERVED) if change in ("retry", "reschedule") else rows
 
 
 def _select(change: str, conditions: JobFilter) -> tuple[Any, Any]:
@@ -119,8 +126,8 @@ def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
         position = page.positions[-1] if page.has_more else page.stopped_at
 
 
-_APPLY: dict[str, Callable[[list[UUID], Any], list[UUID]]] = {
-    "retry": lambda ids, by: manual.retry(ids, passes_over_full=True),
-    "cancel": lambda ids, by: list(manual.cancel(ids, by=by)),
-    "run_now": lambda ids, by: manual.run_now(ids),
+_APPLY: dict[str, Callable[[Any, list[UUID]], list[UUID]]] = {
+    "retry": lambda by, ids: manual.retry(ids, passes_over_full=True),
+    "cancel": lambda by, ids: list(manual.cancel(ids, by=by)),
+    "run_now": lambda by, ids: manual.reschedule(ids),
 }

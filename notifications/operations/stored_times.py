@@ -102,7 +102,8 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(model=AlertState, name="lease_lost_at"),
         StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
         StoredTime(model=Schedule, name="last_tick"),
-        # A project may enqueue a job for any time. Once it was claimed, it is the time of a retry, at most a day later.
+        # A project may enqueue a job for any time, and staff may choose any. Once the job was claimed, another time is
+        # that of a retry, at most a day later.
         # A job whose task could not be imported is due again within seconds. When it fails stays as far from that.
         StoredTime(
             model=Job,
@@ -116,7 +117,7 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(fence__gt=0) & ~Q(executor=Job.Executor.OBSERVED),
+            rows=queued & Q(fence__gt=0, deadline=None) & ~Q(executor=Job.Executor.OBSERVED),
             longest=timedelta(days=1),
         ),
         # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.

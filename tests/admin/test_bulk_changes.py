@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -96,6 +96,23 @@ def test_run_now(staff, user, change_all):
     run_jobs()
     run_jobs()
     assert states(delayed) == {"succeeded"}
+
+
+def test_reschedule(client, staff, user, change_all):
+    """The page asks for the time; a wrong one is shown again with the number of jobs."""
+    queued = [tasks.noop.using(owner=user).enqueue().id for _ in range(2)]
+    assert "<h1>Reschedule 2 jobs</h1>" in change_all("reschedule_jobs").text
+    form = {"action": "reschedule_jobs", "_selected_action": "0" * 32, "select_across": "1", "confirmed": "1"}
+    page = client.post(LIST, {**form, "run_at": "2020-01-01T00:00"})
+    assert "This time is over." in page.text and 'name="select_across" value="1"' in page.text
+    client.post(LIST, {**form, "run_at": "2100-01-01T08:30"})
+    assert bulk_job().title == "Reschedule 2 jobs"
+    run_jobs()
+    times = set(Job.objects.filter(pk__in=queued).values_list("state", "run_after"))
+    assert times == {("queued", datetime(2100, 1, 1, 8, 30, tzinfo=UTC))}
+    assert json.loads(bulk_job().result)["text"] == "2 rescheduled, 0 skipped."
+    logged = {(entry.object_id, entry.change_message) for entry in LogEntry.objects.filter(user=staff)}
+    assert (str(queued[0]), "Rescheduled to 2100-01-01 08:30 UTC.") in logged
 
 
 def test_only_jobs_of_the_filter_are_changed(staff, user, other_user, change_all):

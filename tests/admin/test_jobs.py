@@ -1,6 +1,8 @@
 """Staff cancel jobs and have them tried again in the admin, with permission, and the log says who did."""
 
-from datetime import timedelta
+import html
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -114,6 +116,59 @@ def test_run_now(client, sign_in_staff, user):
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
 
 
+def test_reschedule(client, sign_in_staff, user):
+    """A page asks for the time; jobs that are done stay as they are."""
+    sign_in_staff("view_job", "change_job")
+    done = tasks.noop.using(owner=user).enqueue().id
+    run_jobs()
+    ready = tasks.noop.using(owner=user).enqueue().id
+    later = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(days=1)).enqueue().id
+    offered = 'name="action" value="reschedule_jobs"'
+    assert offered in client.get(f"{LIST}{ready}/change/").text
+    assert offered not in client.get(f"{LIST}{done}/change/").text
+    page = act(client, "reschedule_jobs", done, ready, later)
+    assert "<h1>Reschedule 2 jobs</h1>" in page.text and "time zone UTC" in page.text
+    assert "errorlist" not in page.text and Job.objects.filter(run_after=None).count() == 2
+    page = act(client, "reschedule_jobs", done, ready, later, confirmed="1", run_at="2100-01-01T08:30")
+    assert said(page) == ["2 jobs wait until Jan. 1, 2100, 8:30 a.m.."]
+    at = datetime(2100, 1, 1, 8, 30, tzinfo=UTC)
+    assert dict(Job.objects.values_list("pk", "run_after")) == {
+        UUID(done): None,
+        UUID(ready): at,
+        UUID(later): at,
+    }
+    assert {(entry.object_id, entry.change_message) for entry in LogEntry.objects.all()} == {
+        (id, "Rescheduled to 2100-01-01 08:30 UTC.") for id in (ready, later)
+    }
+    assert said(act(client, "reschedule_jobs", done)) == [
+        "No job was changed, because none of them is queued."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "This field is required."),
+        ("2020-01-01T00:00", "This time is over. Choose a later one, or run the jobs now."),
+        ("0001-01-01T00:00", "This time is over"),
+        ("tomorrow", "Enter a valid date/time."),
+        ("9" * 10_000, "Enter a valid date/time."),
+        ("9999-12-31T23:59", "Enter a valid date/time."),
+        ("2100-03-28T02:30", "be interpreted in time zone Europe/Berlin"),
+    ],
+)
+def test_a_wrong_time(client, sign_in_staff, text, error):
+    """Is shown with what is wrong, and changes nothing. The clocks of Berlin skip half past two."""
+    sign_in_staff("view_job", "change_job")
+    id = tasks.noop.enqueue().id
+    zone = {"2100": "Europe/Berlin", "9999": "America/New_York", "0001": "Asia/Tokyo"}.get(text[:4], "UTC")
+    with timezone.override(zone):
+        page = act(client, "reschedule_jobs", id, confirmed="1", run_at=text)
+    assert html.escape(error) in page.text or error in page.text
+    assert f'name="_selected_action" value="{id}"' in page.text
+    assert Job.objects.get().run_after is None and not LogEntry.objects.exists()
+
+
 def test_what_is_no_id_is_not_selected(client, sign_in_staff):
     sign_in_staff("view_job", "change_job")
     assert said(act(client, "retry_jobs", "x")) == [
@@ -121,7 +176,7 @@ def test_what_is_no_id_is_not_selected(client, sign_in_staff):
     ]
 
 
-@pytest.mark.parametrize("action", ["cancel_jobs", "retry_jobs", "run_jobs_now"])
+@pytest.mark.parametrize("action", ["cancel_jobs", "retry_jobs", "run_jobs_now", "reschedule_jobs"])
 def test_without_the_permission(client, sign_in_staff, user, action):
     """Who may only look is offered nothing, and what they send all the same does nothing."""
     sign_in_staff("view_job")
@@ -132,7 +187,7 @@ def test_without_the_permission(client, sign_in_staff, user, action):
     before = Job.objects.values().get()
     for address in (LIST, f"{LIST}{id}/change/"):
         assert action not in client.get(address).content.decode()
-    act(client, action, id)
+    act(client, action, id, confirmed="1", run_at="2100-01-01T08:30")
     assert Job.objects.values().get() == before
     assert not LogEntry.objects.exists()
 
@@ -177,7 +232,7 @@ def test_a_replica_is_never_read(client, sign_in_staff, user, settings, model):
 
 
 @pytest.mark.parametrize(
-    ("action", "does"), [("cancel_jobs", "cancel"), ("retry_jobs", "retry"), ("run_jobs_now", "run_now")]
+    ("action", "does"), [("cancel_jobs", "cancel"), ("retry_jobs", "retry"), ("run_jobs_now", "reschedule")]
 )
 def test_a_database_that_is_away(client, sign_in_staff, user, monkeypatch, action, does):
     """No error page: it says so, and nothing is lost."""

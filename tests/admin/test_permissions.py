@@ -141,11 +141,19 @@ POST_ONLY = {
 PAGES |= POST_ONLY
 
 CHANGE_JOBS = [{"change_job"}]
+RUN_AT = {"run_at": "2100-01-01T08:30"}
 #: Actions: the path, the state in which the job is before, the form, and who may.
 ACTIONS = {
     "cancel": ("job/", "queued", {"action": "cancel_jobs"}, CHANGE_JOBS),
     "retry": ("job/", "failed", {"action": "retry_jobs"}, CHANGE_JOBS),
     "run now": ("job/", "delayed", {"action": "run_jobs_now"}, CHANGE_JOBS),
+    "reschedule": ("job/", "queued", {"action": "reschedule_jobs", **RUN_AT}, CHANGE_JOBS),
+    "reschedule all": (
+        "job/",
+        "queued",
+        {"action": "reschedule_jobs", "select_across": "1", **RUN_AT},
+        CHANGE_JOBS,
+    ),
     "cancel all": ("job/", "queued", {"action": "cancel_jobs", "select_across": "1"}, CHANGE_JOBS),
     "retry all": ("job/", "failed", {"action": "retry_jobs", "select_across": "1"}, CHANGE_JOBS),
     "run all now": ("job/", "delayed", {"action": "run_jobs_now", "select_across": "1"}, CHANGE_JOBS),

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
@@ -158,6 +159,41 @@ class TestCancelAndRetry:
         run_jobs()
         assert run("retry", id) == f"{id} queued again\n"
         assert Job.objects.get().state == "queued"
+
+    def test_reschedule(self, user, settings):
+        """To a time of TIME_ZONE, or with an offset, or now."""
+        settings.TIME_ZONE = "Europe/Berlin"
+        id = tasks.noop.using(owner=user).enqueue().id
+        assert run("reschedule", id, "--at", "2100-01-01T08:30") == f"{id} to run at 2100-01-01T07:30:00Z\n"
+        assert Job.objects.get().run_after == datetime(2100, 1, 1, 7, 30, tzinfo=UTC)
+        at = "2100-01-01T08:30:00Z"
+        assert run_json("reschedule", id, "--at", "2100-01-01T08:30+00:00") == [{"id": id, "run_after": at}]
+        assert run("reschedule", "--queue", "default", "--at", at) == f"1 job to run at {at}.\n"
+        assert run("reschedule", "--state", "queued", "--at", "now") == "1 job to run now.\n"
+        with pytest.raises(CommandError, match="and run now if it waits for a time"):
+            run("reschedule", id, "--at", "now")
+        with pytest.raises(CommandError, match="Only queued jobs can be changed by reschedule"):
+            run("reschedule", "--state", "failed", "--at", "now")
+        assert run_jobs() == 1
+        with pytest.raises(CommandError, match=r"is succeeded\. Only a queued job can be rescheduled\."):
+            run("reschedule", id, "--at", at)
+
+    @pytest.mark.parametrize(
+        ("at", "error"),
+        [
+            ("2020-01-01", "is over. Name a later time, or now."),
+            ("tomorrow", "is not a time"),
+            ("9" * 10_000, "is not a time"),
+            ("9999-12-31T23:59-12:00", "is not a time"),
+        ],
+    )
+    def test_a_wrong_time(self, at, error, capsys):
+        with pytest.raises(SystemExit):
+            Command().run_from_argv(
+                ["manage.py", "notifications", "jobs", "reschedule", "--queue", "mail", "--at", at]
+            )
+        message = capsys.readouterr().err
+        assert error in message and len(message) < 2_000
 
     def test_jobs_in_other_states(self, user):
         """The error names each job that was not changed, with its state. Other jobs are, and the exit code is 1."""

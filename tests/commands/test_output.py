@@ -149,7 +149,7 @@ def test_each_verb_has_examples(command, capsys):
         "list",
         "pause",
         "resume",
-        *(["retry", "cancel", "output", "tail", "stats"] if name == "jobs" else ["run"]),
+        *(["retry", "cancel", "reschedule", "output", "tail", "stats"] if name == "jobs" else ["run"]),
     ):
         with pytest.raises(SystemExit):
             Command().run_from_argv(["manage.py", "notifications", name, verb, "--help"])

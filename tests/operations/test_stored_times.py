@@ -11,7 +11,7 @@ from notifications.api import notify
 from notifications.db import clock
 from notifications.ids import uuid7
 from notifications.jobs.enqueueing import rate_limit
-from notifications.jobs.transitions import queueing, reaping
+from notifications.jobs.transitions import manual, queueing, reaping
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.management.diagnosis import database
 from notifications.models import (
@@ -123,6 +123,18 @@ def test_retry_of_a_job(far):
     Job.objects.filter(id=retried.id).update(run_after=far, attempt=1, fence=1)
     assert_corrected(Job, "run_after", id=retried.id)
     assert Job.objects.get(id=delayed.id).run_after > timezone.now() + YEARS / 2
+
+
+def test_a_rescheduled_retry_keeps_its_time(far):
+    """That of a person may be more than a day ahead; that of its next retry may not."""
+    id = tasks.noop.enqueue().id
+    (claimed,) = claim_jobs(uuid7(), 1)
+    queueing.release([claimed.row])
+    manual.reschedule([claimed.row.id], far)
+    stored_times.correct_wrong_times()
+    assert Job.objects.get(id=id).run_after == far
+    Job.objects.update(deadline=None)
+    assert_corrected(Job, "run_after", id=id)
 
 
 def test_job_that_got_no_thread(far):

@@ -1,4 +1,4 @@
-"""Cancel jobs, retry them and run them now, by hand: from a page, the API, the admin or a command."""
+"""Cancel jobs, retry them and choose when they run, by hand: from a page, the API, the admin or a command."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams
+from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import (
+    connection,
     database,
     execute_many,
     fair_atomic,
@@ -75,16 +76,17 @@ def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bo
     return retrying.retry(ids, passes_over_full, from_start)
 
 
-def run_now(ids: Iterable[UUID]) -> list[UUID]:
-    """Make jobs that wait for a time claimable at once. Returns the ids of those that waited.
+def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID]:
+    """Make queued jobs claimable from a time on. Without one, make those that wait for a time claimable at once.
 
-    Inside a caller's transaction it is done after its commit. Raises ``django.db.OperationalError`` like ``cancel``.
+    Returns the ids of the changed jobs. Inside a caller's transaction it is done after its commit. Raises
+    ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
     if in_callers_transaction():
-        on_commit(lambda: _run_now(ids))
+        on_commit(lambda: _reschedule(ids, run_at))
         return ids
-    return _run_now(ids)
+    return _reschedule(ids, run_at)
 
 
 def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
@@ -206,19 +208,23 @@ def _is_by_other(job: Job, by: Any) -> bool:
     return job.user_id is not None and job.user_id != by
 
 
-def _run_now(ids: Sequence[UUID]) -> list[UUID]:
-    waiting = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__isnull=False)
+def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
     # The time of an observed task is what Celery's message says.
-    waiting = waiting.exclude(executor=Job.Executor.OBSERVED).order_by("id")
+    rows = (
+        Job.objects.using(database()).filter(state=Job.State.QUEUED).exclude(executor=Job.Executor.OBSERVED)
+    )
+    rows = (rows if run_at else rows.filter(run_after__isnull=False)).order_by("id")
+    moment = run_at and times.to_db(times.as_utc(run_at), connection())
 
     def write(chunk: list[UUID]) -> list[UUID]:
         limit_lock_wait()
-        locked = lock_query(waiting.filter(id__in=chunk), skip_locked=False)
+        locked = lock_query(rows.filter(id__in=chunk), skip_locked=False)
         jobs = list(locked.values_list("id", "user_id", "fence", named=True))
+        # The deadline tells the time of a person from that of a retry, which is at most a day ahead: see stored_times.
         update_locked_rows(
-            (),
-            [((), job) for job in jobs],
-            assignments=("run_after = NULL", "version = version + 1"),
+            ("run_after", "deadline"),
+            [((moment, moment), job) for job in jobs],
+            assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )
         streams.ring([job.user_id for job in jobs], queue=bool(jobs))

@@ -1,9 +1,10 @@
-"""``jobs retry`` and ``jobs cancel`` with filters in place of ids."""
+"""``jobs retry``, ``cancel`` and ``reschedule`` with filters in place of ids."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -40,7 +41,9 @@ def is_filtered(ids: Sequence[Any], options: dict[str, Any], verb: str) -> bool:
     return given
 
 
-def change(verb: str, options: dict[str, Any], find_user: Callable[[str], Any]) -> tuple[int, int]:
+def change(
+    verb: str, options: dict[str, Any], find_user: Callable[[str], Any], run_at: datetime | None
+) -> tuple[int, int]:
     """Change the jobs that the filters select. Return how many were changed, and how many were found."""
     conditions = JobFilter(
         state=options["state"] or "",
@@ -52,7 +55,7 @@ def change(verb: str, options: dict[str, Any], find_user: Callable[[str], Any]) 
     total, is_partial = changing.count_jobs(verb, conditions)
     changed = found = 0
     with ProgressLine("jobs", None if is_partial else total) as progress:
-        for chunk in changing.change_jobs(verb, conditions, by=None):
+        for chunk in changing.change_jobs(verb, conditions, by=None, run_at=run_at):
             changed, found = changed + len(chunk.changed), found + len(chunk.found)
             progress.add(len(chunk.found))
     return changed, found

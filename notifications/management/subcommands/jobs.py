@@ -1,4 +1,4 @@
-"""``manage.py notifications jobs``: list, show, cancel and retry jobs; pause and resume queues."""
+"""``manage.py notifications jobs``: list, show, cancel, retry and reschedule jobs; pause queues."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from argparse import ArgumentParser, ArgumentTypeError
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,19 +15,25 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db import connections
 
-from notifications import serializers
+from notifications import serializers, times
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
-from notifications.engines import label_of
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
 from notifications.management.subcommands import bulk_changes, job_answers
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.management.subcommands.job_history import describe_history, history_item
+from notifications.management.subcommands.job_lines import (
+    change_line,
+    dispatches,
+    error_detail,
+    item,
+    runner_of,
+)
 from notifications.management.subcommands.job_output import follow_output, no_such_job
 from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Job
@@ -42,7 +49,7 @@ MAX_JOBS_LISTED = 1_000_000
 
 
 class JobsCommand(ManagementCommand):
-    help = "List, show, follow, count, cancel and retry jobs; pause and resume queues."
+    help = "List, show, follow, count, cancel, retry and reschedule jobs; pause and resume queues."
     examples = (
         "list --state failed --queue mail --limit 10",
         "show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
@@ -50,6 +57,8 @@ class JobsCommand(ManagementCommand):
         "retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "retry --state failed --queue mail",
         "cancel --queue mail --user ada",
+        "reschedule --queue mail --at 2026-12-01T08:00",
+        "reschedule 01a1f8f2-ae7a-7f43-862b-61a65fab0c49 --at now",
         "answer 01a1f8f2-ae7a-7f43-862b-61a65fab0c49 yes",
         "pause mail",
         "resume mail",
@@ -76,6 +85,7 @@ class JobsCommand(ManagementCommand):
         for verb, help_text in (
             ("cancel", "cancel queued jobs, and request that running ones end"),
             ("retry", "queue failed or cancelled jobs again"),
+            ("reschedule", "have queued jobs run at another time, or now"),
         ):
             parser = verbs.add_parser(verb, help=help_text, parents=inherited)
             parser.add_argument("ids", nargs="*", type=job_id, metavar="ID")
@@ -86,6 +96,9 @@ class JobsCommand(ManagementCommand):
                     action="store_true",
                     help="delete the results of their steps (only with IDs)",
                 )
+            if verb == "reschedule":
+                help_text = 'when: as 2026-12-01T08:00 in TIME_ZONE, with an offset, or "now"'
+                parser.add_argument("--at", type=run_time, required=True, metavar="TIME", help=help_text)
         for verb, help_text in (
             ("pause", "stop starting jobs of a queue; running ones go on"),
             ("resume", "start jobs of a queue again"),
@@ -241,6 +254,19 @@ class JobsCommand(ManagementCommand):
             self.report(options, f"{id} queued again", id=str(id), became="queued")
         self.fail_for(set(ids) - set(queued), "Only a failed or cancelled job can be retried.")
 
+    def reschedule(self, ids: Any, at: datetime | None, **options: Any) -> None:
+        change = "reschedule" if at else "run_now"
+        became = f"to run at {serializers.format_time(at)}" if at else "to run now"
+        if bulk_changes.is_filtered(ids, options, "reschedule"):
+            return self.report_bulk(change, became, options, run_at=at)
+        changed = manual.reschedule(ids, at)
+        for id in changed:
+            self.report(options, f"{id} {became}", id=str(id), run_after=serializers.format_time(at))
+        rule = "Only a queued job can be rescheduled" + (
+            "." if at else ", and run now if it waits for a time."
+        )
+        self.fail_for(set(ids) - set(changed), rule)
+
     def answer(self, id: UUID, choice: str, name: str | None, **options: Any) -> None:
         answered = job_answers.answer(id, choice, name)
         self.report(options, f"{id} {answered}: {choice}", id=str(id), name=answered, value=choice)
@@ -262,9 +288,9 @@ class JobsCommand(ManagementCommand):
             )
         self.report(options, f"Queue {queue} is {became}.", queue=queue, paused=became == "paused")
 
-    def report_bulk(self, verb: str, became: str, options: Any) -> None:
+    def report_bulk(self, change: str, became: str, options: Any, run_at: datetime | None = None) -> None:
         """Change the jobs that the options select, and print how many."""
-        changed, found = bulk_changes.change(verb, options, user_key_of)
+        changed, found = bulk_changes.change(change, options, user_key_of, run_at)
         skipped = f" {found - changed:,} were skipped." if found > changed else ""
         text = f"{changed:,} {'job' if changed == 1 else 'jobs'} {became}.{skipped}"
         self.report(options, text, changed=changed, skipped=found - changed)
@@ -289,57 +315,22 @@ def job_id(text: str) -> UUID:
         ) from exc
 
 
+def run_time(text: str) -> datetime | None:
+    """Return a time to come, None for "now"."""
+    if text == "now":
+        return None
+    try:
+        moment = times.as_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as exc:
+        raise ArgumentTypeError(f"{text[:100]!r} is not a time. Write it as 2026-12-01T08:00.") from exc
+    if moment <= times.now():
+        raise ArgumentTypeError(f"{text[:100]} is over. Name a later time, or now.")
+    return moment
+
+
 def user_key_of(username: str) -> Any:
     users = get_user_model()
     try:
         return users._default_manager.get_by_natural_key(username).pk
     except users.DoesNotExist as exc:
         raise CommandError(f"There is no user {username!r}. Check the spelling.") from exc
-
-
-def item(job: Job) -> dict[str, Any]:
-    """Return a job as the API serializes it, with user, queue, priority and worker."""
-    return {
-        **json.loads(serializers.encode_item(job)),
-        "user": None if job.user_id is None else str(job.user_id),
-        "queue": job.queue_name,
-        "priority": job.priority,
-        "concurrency_key": job.concurrency_key,
-        "worker": job.worker and str(job.worker),
-        "engine": label_of(job.backend) if job.executor in ENGINE_EXECUTORS else None,
-        "handovers": job.dispatch_count,
-        "handed_over_at": serializers.format_time(job.dispatched_at),
-        "queued_at": serializers.format_time(job.queued_at),
-        "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
-    }
-
-
-def change_line(job: Job) -> str:
-    """Return the state of a job as one line: time, id, state, attempt, title and progress or error."""
-    moment = serializers.format_time(job.finished_at or job.started_at or job.queued_at) or ""
-    progress = ""
-    if job.state == Job.State.RUNNING and job.progress_current is not None:
-        total = "" if job.progress_total is None else f" of {job.progress_total}"
-        progress = f"{job.progress_current}{total} {job.progress_message}"
-    text = " | ".join(" ".join(part.split()) for part in (job.title, progress, error_detail(job)) if part)
-    return f"{moment}  {job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {job.queue_name}  {text}"
-
-
-def runner_of(job: Job) -> str:
-    """Return what runs a job: an engine or a worker."""
-    return label_of(job.backend) if job.executor in ENGINE_EXECUTORS else "a worker"
-
-
-def dispatches(job: Job) -> str:
-    """Return how often a job was dispatched to its engine, since when it waits there, and when its id is resent."""
-    if not job.dispatch_count:
-        return ""
-    times = "once" if job.dispatch_count == 1 else f"{job.dispatch_count} times"
-    if job.executor == DISPATCHED and job.state == Job.State.QUEUED:
-        since = f", since {serializers.format_time(job.dispatched_at)}" if job.dispatched_at else ""
-        return f"{times}{since}, next {serializers.format_time(job.next_dispatch_at)}"
-    return times
-
-
-def error_detail(job: Job) -> str:
-    return (serializers.job_error(job) or {}).get("detail") or ""

@@ -115,7 +115,7 @@ class TestWhileItWaits:
     def test_run_now_and_a_paused_queue(self, user):
         job = waiting_job(owner=user)
         answer_question("yes", by=user)
-        assert manual.run_now([job.id]) == [job.id]
+        assert manual.reschedule([job.id]) == [job.id]
         queues.pause("default")
         assert claim() == []
         queues.resume("default")

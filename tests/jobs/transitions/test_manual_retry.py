@@ -1,7 +1,8 @@
-"""Manual retries of failed and cancelled jobs."""
+"""Manual retries of failed and cancelled jobs, and other times for queued ones."""
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection, transaction
@@ -125,7 +126,7 @@ class TestRetry:
         assert run_jobs() == 1
 
 
-@pytest.mark.parametrize("change", ["retry", "run_now"])
+@pytest.mark.parametrize("change", ["retry", "reschedule"])
 def test_workers_are_woken(rings, change):
     id = enqueue(run_after=timezone.now() + timedelta(hours=1))
     if change == "retry":
@@ -135,12 +136,28 @@ def test_workers_are_woken(rings, change):
     assert True in rings
 
 
-def test_an_observed_task_is_not_run_now():
-    """Its time is what Celery's message says."""
+@pytest.mark.parametrize("run_at", [None, datetime(2100, 1, 1, tzinfo=UTC)])
+def test_an_observed_task_is_not_rescheduled(run_at):
     id = enqueue(run_after=timezone.now() + timedelta(hours=1))
     Job.objects.update(executor="observed")
-    assert manual.run_now([id]) == []
-    assert row(id).run_after is not None
+    before = row(id).run_after
+    assert manual.reschedule([id], run_at) == []
+    assert row(id).run_after == before
+
+
+def test_reschedule(user):
+    """A job that is due, or waits for another time, runs at this one. Its version tells clients of it."""
+    now = timezone.now()
+    ids = [enqueue(owner=user), enqueue(owner=user, run_after=now + timedelta(days=9)), enqueue(owner=user)]
+    manual.cancel(ids[2:])
+    versions = [row(id).version for id in ids[:2]]
+    run_at = (now + timedelta(days=1)).astimezone(ZoneInfo("Asia/Tokyo"))
+    assert manual.reschedule(ids, run_at) == sorted(ids[:2])
+    assert {row(id).run_after for id in ids[:2]} == {run_at}
+    assert [row(id).version for id in ids[:2]] == [version + 1 for version in versions]
+    assert run_jobs() == 0
+    assert manual.reschedule(ids) == sorted(ids[:2])
+    assert run_jobs() == 2
 
 
 def test_owner_with_one_place_left(user, settings):
@@ -153,12 +170,12 @@ def test_owner_with_one_place_left(user, settings):
     assert len(manual.retry(ids, passes_over_full=True)) == 1
 
 
-@pytest.mark.parametrize("change", ["retry", "run_now"])
+@pytest.mark.parametrize("change", ["retry", "reschedule"])
 def test_many_jobs_take_as_many_statements_as_few(user, other_user, change):
     """Of several owners and states: one statement counts the active jobs, and one for each state changes them."""
     later = timezone.now() + timedelta(days=1)
     ids = [
-        enqueue(owner=owner, run_after=later if change == "run_now" else None)
+        enqueue(owner=owner, run_after=later if change == "reschedule" else None)
         for owner in (user, other_user, None)
         for _ in range(20)
     ]
