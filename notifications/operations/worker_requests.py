@@ -1,11 +1,13 @@
-"""What staff request of a worker: to claim no more jobs for a while, or to end."""
+"""What staff request of a worker, or of all: to claim no more jobs for a while, or to end."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from notifications.db.clock import database_now
-from notifications.db.transactions import retrying_atomic
+from notifications.db.transactions import database, retrying_atomic
 from notifications.models import Worker
 from notifications.operations.unserved_queues import claiming_workers
 
@@ -18,6 +20,23 @@ def request_of_worker(id: UUID, request: str) -> bool:
 
     A worker that was told to stop cannot be told otherwise. Workers that are processes of an engine take no requests.
     """
-    live = claiming_workers().filter(id=id, lease_until__gte=database_now())
-    rows = live.exclude(request=Worker.Request.STOP).exclude(queues__startswith=ENGINE_PREFIX)
-    return bool(retrying_atomic(lambda: rows.update(request=request)))
+    return bool(retrying_atomic(lambda: _requestable_workers().filter(id=id).update(request=request)))
+
+
+def request_of_all_workers(request: str) -> list[Worker]:
+    """Store a request for all workers that take one and have another. Returns them."""
+
+    def write() -> list[Worker]:
+        # Those of the update, also if one of them ends or is told to stop in between.
+        ids = list(
+            _requestable_workers().exclude(request=request).order_by("id").values_list("id", flat=True)
+        )
+        _requestable_workers().filter(id__in=ids).update(request=request)
+        return list(Worker.objects.using(database()).filter(id__in=ids, request=request).order_by("id"))
+
+    return retrying_atomic(write)
+
+
+def _requestable_workers() -> QuerySet[Worker]:
+    live = claiming_workers().filter(lease_until__gte=database_now())
+    return live.exclude(request=Worker.Request.STOP).exclude(queues__startswith=ENGINE_PREFIX)

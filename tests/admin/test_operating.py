@@ -330,3 +330,54 @@ def test_a_database_that_is_away(admin_client, monkeypatch, kind):
 
 
 OPERATING = "notifications.admin.overview.operating"
+
+
+def test_quiet_and_resume_all_workers(admin_client):
+    """A page asks first, and those that take no request, or have it already, are left out of the log."""
+    workers = [add_worker(host=f"web-{number}") for number in range(3)]
+    ended = add_worker(host="gone", lease_until=timezone.now() - timedelta(seconds=60))
+    engine = add_worker(host="celery", queues="engine:default")
+    stopping = add_worker(host="old", request="stop")
+    Worker.objects.filter(pk=workers[0].pk).update(request="quiet")
+    form = {"id": "all", "action": "quiet"}
+    asked = admin_client.post(f"{PAGE}worker/", form)
+    assert "Quiet all workers?" in asked.text
+    assert Worker.objects.filter(request="quiet").count() == 1
+    response = admin_client.post(f"{PAGE}worker/", {**form, "confirm": "1"}, follow=True)
+    assert messages_of(response) == ["2 workers start no more jobs within a few seconds."]
+    logged = LogEntry.objects.values_list("object_id", "change_message")
+    assert sorted(logged) == sorted((str(worker.pk), "Quieted.") for worker in workers[1:])
+    assert dict(Worker.objects.values_list("pk", "request")) == {
+        **{worker.pk: "quiet" for worker in workers},
+        ended.pk: "",
+        engine.pk: "",
+        stopping.pk: "stop",
+    }
+    assert "Resume all" in response.text and "Quiet all" not in response.text
+    response = admin_client.post(f"{PAGE}worker/", {"id": "all", "action": "resume"}, follow=True)
+    assert messages_of(response) == ["3 workers start jobs again within a few seconds."]
+    assert "Quiet all" in response.text and "Resume all" not in response.text
+
+
+def test_stop_all_workers(admin_client):
+    """It cannot be withdrawn; then there is nothing left to request of all."""
+    add_worker(), add_worker(host="web-2")
+    form = {"id": "all", "action": "stop"}
+    assert "Stop all workers?" in admin_client.post(f"{PAGE}worker/", form).text
+    assert set(Worker.objects.values_list("request", flat=True)) == {""}
+    response = admin_client.post(f"{PAGE}worker/", {**form, "confirm": "1"}, follow=True)
+    assert messages_of(response) == ["2 workers are stopping."]
+    assert "Stop all" not in response.text
+    for action in ("stop", "quiet", "resume"):
+        response = admin_client.post(
+            f"{PAGE}worker/", {"id": "all", "action": action, "confirm": "1"}, follow=True
+        )
+        assert messages_of(response) == ["No worker was changed: all have ended, or were told so already."]
+    assert set(Worker.objects.values_list("request", flat=True)) == {"stop"}
+
+
+def test_one_worker_has_no_buttons_for_all(admin_client):
+    """Its own do the same."""
+    add_worker()
+    page = admin_client.get(PAGE).text
+    assert 'value="stop"' in page and "Stop all" not in page

@@ -170,6 +170,15 @@ ACTIONS = {
         {"action": "stop", "confirm": "1"},
         POST_ONLY["overview_worker"][1],
     ),
+    **{
+        f"{action} all workers": (
+            "overview/worker/",
+            "failed",
+            {"action": action, "confirm": "1", "id": "all"},
+            POST_ONLY["overview_worker"][1],
+        )
+        for action in ("quiet", "stop")
+    },
     "acknowledge an alert": ("overview/alert/", "failed", {}, POST_ONLY["overview_alert"][1]),
     "acknowledge alerts": ("alert/", "failed", {"action": "acknowledge_alerts"}, [{"change_alert"}]),
     "pause": ("schedule/", "failed", {"action": "pause_schedules"}, [{"change_schedule"}]),
@@ -375,7 +384,7 @@ def test_action(name, people, rows):
     of_overview = re.match("overview/(worker|alert)/", template)
     selected = "" if template.startswith("overview") else rows[re.match(r"\w+", template)[0]]
     if of_overview:
-        form = {**form, "id": rows[of_overview[1]]}
+        form = {"id": rows[of_overview[1]], **form}
     form = {"name": "default", **form, "confirmed": "1", "_selected_action": selected, **rows["fields"]}
     found, expected = set(), set()
     before = prepare(state)

@@ -85,6 +85,21 @@ class OverviewFigures:
         return [worker for worker in self.workers if worker.is_live]
 
     @property
+    def requestable_workers(self) -> list[WorkerProcess]:
+        """The workers that staff can quiet and stop."""
+        return [worker for worker in self.workers if worker.takes_requests]
+
+    @property
+    def has_quiet_worker(self) -> bool:
+        """Whether staff can resume a worker."""
+        return any(worker.request for worker in self.requestable_workers)
+
+    @property
+    def has_active_worker(self) -> bool:
+        """Whether staff can quiet a worker."""
+        return not all(worker.request for worker in self.requestable_workers)
+
+    @property
     def load(self) -> int:
         """How many jobs live workers run, without those that only observe tasks and have no slots."""
         return sum(worker.load for worker in self.live_workers if worker.slots)

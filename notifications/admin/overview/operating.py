@@ -12,13 +12,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming import queues
 from notifications.models import Alert, Queue, Worker
 from notifications.operations.alerts.episodes import acknowledge
-from notifications.operations.worker_requests import request_of_worker
+from notifications.operations.worker_requests import request_of_all_workers, request_of_worker
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
@@ -28,8 +29,14 @@ PERMISSIONS = {
     "worker": "notifications.change_worker",
     "alert": "notifications.change_alert",
 }
-#: What may be requested of a worker, by the name of the button.
-REQUESTS: dict[str, Any] = {"quiet": Worker.Request.QUIET, "stop": Worker.Request.STOP, "resume": ""}
+#: What may be requested of a worker, by the name of the button, and what the log of changes says of it.
+REQUESTS: dict[str, tuple[Any, str]] = {
+    "quiet": (Worker.Request.QUIET, "Quieted."),
+    "stop": (Worker.Request.STOP, "Stopped."),
+    "resume": ("", "Resumed."),
+}
+#: What a form has in place of the id of a worker.
+ALL_WORKERS = "all"
 
 
 def permitted_changes(request: HttpRequest) -> set[str]:
@@ -38,7 +45,7 @@ def permitted_changes(request: HttpRequest) -> set[str]:
 
 
 def respond(model_admin: Any, request: HttpRequest, kind: str, *, overview_url: str) -> HttpResponse:
-    """Make a change that a POST requests, and return to the overview; or ask first, before a worker is stopped."""
+    """Make a change that a POST requests, and return to the overview; or ask first, before workers end."""
     if kind not in permitted_changes(request):
         raise PermissionDenied
     if request.method != "POST":
@@ -56,8 +63,8 @@ def respond(model_admin: Any, request: HttpRequest, kind: str, *, overview_url: 
     return redirect(overview_url)
 
 
-#: The level and text of a message, or the worker that is to be stopped after a question.
-Change = tuple[int, str, Worker | None]
+#: The level and text of a message, or the texts of a question that is asked before the change.
+Change = tuple[int, str, dict[str, Any] | None]
 
 
 def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
@@ -78,21 +85,51 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
 
 
 def _change_worker(model_admin: Any, request: HttpRequest) -> Change:
-    action = str(request.POST.get("action", ""))
-    worker = _find_worker(request.POST.get("id", ""))
+    action, id = str(request.POST.get("action", "")), request.POST.get("id", "")
+    if action in REQUESTS and id == ALL_WORKERS:
+        return _change_all_workers(model_admin, request, action)
+    worker = _find_worker(id)
     if worker is None or action not in REQUESTS:
         return messages.WARNING, _("The worker has ended already, or takes no requests."), None
     if action == "stop" and "confirm" not in request.POST:
-        return messages.INFO, "", worker
-    if not request_of_worker(worker.pk, REQUESTS[action]):
+        title = _("Stop the worker on %(host)s?") % {"host": worker.host}
+        return messages.INFO, "", {"title": title, "id": worker.pk, "action": action}
+    stored, log = REQUESTS[action]
+    if not request_of_worker(worker.pk, stored):
         return messages.WARNING, _("The worker has ended already, or takes no requests."), None
-    log, text = {
-        "stop": ("Stopped.", _("The worker on %(host)s is stopping.")),
-        "quiet": ("Quieted.", _("The worker on %(host)s starts no more jobs within a few seconds.")),
-        "resume": ("Resumed.", _("The worker on %(host)s starts jobs again within a few seconds.")),
+    text = {
+        "stop": _("The worker on %(host)s is stopping."),
+        "quiet": _("The worker on %(host)s starts no more jobs within a few seconds."),
+        "resume": _("The worker on %(host)s starts jobs again within a few seconds."),
     }[action]
     model_admin.log_change(request, worker, log)
     return messages.SUCCESS, text % {"host": worker.host}, None
+
+
+def _change_all_workers(model_admin: Any, request: HttpRequest, action: str) -> Change:
+    if action != "resume" and "confirm" not in request.POST:
+        title = {"stop": _("Stop all workers?"), "quiet": _("Quiet all workers?")}[action]
+        return messages.INFO, "", {"title": title, "id": ALL_WORKERS, "action": action}
+    stored, log = REQUESTS[action]
+    workers = request_of_all_workers(stored)
+    if not workers:
+        return messages.WARNING, _("No worker was changed: all have ended, or were told so already."), None
+    for worker in workers:
+        model_admin.log_change(request, worker, log)
+    text = {
+        "stop": ngettext("%(count)d worker is stopping.", "%(count)d workers are stopping.", len(workers)),
+        "quiet": ngettext(
+            "%(count)d worker starts no more jobs within a few seconds.",
+            "%(count)d workers start no more jobs within a few seconds.",
+            len(workers),
+        ),
+        "resume": ngettext(
+            "%(count)d worker starts jobs again within a few seconds.",
+            "%(count)d workers start jobs again within a few seconds.",
+            len(workers),
+        ),
+    }[action]
+    return messages.SUCCESS, text % {"count": len(workers)}, None
 
 
 def _acknowledge_alert(model_admin: Any, request: HttpRequest) -> Change:
@@ -112,15 +149,17 @@ def _find_worker(text: str) -> Worker | None:
     return Worker.objects.using(database()).filter(pk=id).first()
 
 
-def _ask(model_admin: Any, request: HttpRequest, worker: Worker, overview_url: str) -> TemplateResponse:
+def _ask(
+    model_admin: Any, request: HttpRequest, question: dict[str, Any], overview_url: str
+) -> TemplateResponse:
     request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
     context = {
         **model_admin.admin_site.each_context(request),
-        "title": _("Stop the worker on %(host)s?") % {"host": worker.host},
         "opts": model_admin.opts,
         "breadcrumbs_are_list": django.VERSION >= (6, 1),
-        "worker": worker,
         "overview_url": overview_url,
         "nonce": csp_nonce({}, request),
+        "is_for_all": question["id"] == ALL_WORKERS,
+        **question,
     }
     return TemplateResponse(request, "admin/notifications/overview/stop.html", context)
