@@ -1,15 +1,21 @@
-"""The arguments of a job as the admin shows them: their values without secrets, or their types only."""
+"""The arguments of jobs as the admin shows them, and finds jobs by them: their values without secrets."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
+from inspect import Parameter
+from typing import Any, NamedTuple
+from uuid import UUID
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from notifications import serializers
 from notifications.compat import signature_of
-from notifications.jobs.redaction import describe_value
+from notifications.db.transactions import database
+from notifications.jobs.redaction import describe_value, redact
 from notifications.jobs.results import find_task, policy_at
 from notifications.models import Job
 
@@ -21,30 +27,88 @@ def describe_arguments(job: Job, *, with_values: bool) -> str:
         Shows their values, but those of secrets; else their types, because any value may be a secret.
     """
     try:
-        args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
         if not with_values:
+            args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
             types = [type(value).__name__ for value in args]
             return (
                 f"({', '.join(types + [f'{name}={type(value).__name__}' for name, value in kwargs.items()])})"
             )
-        redacted = frozenset(policy_at(job.task_path).redact)
-        named = [*zip(_parameter_names(job, len(args)), args, strict=True), *kwargs.items()]
-        return "\n".join(f"{name} = {describe_value(name, value, redacted)}" for name, value in named) or "-"
+        declared = _declaration_at(job.task_path)
+        lines = (
+            f"{name} = {describe_value(name, value, declared.redacted)}"
+            for name, value in _named_values(job, declared)
+        )
+        return "\n".join(lines) or "-"
     except (ValueError, TypeError, RecursionError):
         return _("Damaged: not JSON")
 
 
-def _parameter_names(job: Job, count: int) -> Sequence[str]:
-    """Return the names of positional arguments. One without a known name is hidden: see ``describe_value``."""
+def stored_condition(words: Iterable[str]) -> Q:
+    """Return the condition that the stored arguments have all of these words, perhaps in a secret."""
+    conditions = Q()
+    for word in map(_encode, words):
+        conditions &= Q(args__icontains=word) | Q(kwargs__icontains=word)
+    return conditions
+
+
+def find_jobs(ids: Iterable[UUID], words: Sequence[str]) -> set[UUID]:
+    """Return those of these jobs that have all words in values that are shown, or in names of keyword arguments.
+
+    A query cannot decide that: which values are secrets depends on their names and on the policy of the task.
+    """
+    jobs = Job.objects.using(database()).filter(pk__in=list(ids)).only("task_path", "args", "kwargs")
+    encoded = [_encode(word).casefold() for word in words]
+    # Of a task that does not exist, each look-up searches for its module.
+    declaration_at = cache(_declaration_at)
+    texts = {job.pk: _shown_text(job, declaration_at(job.task_path)) for job in jobs}
+    return {id for id, text in texts.items() if all(word in text for word in encoded)}
+
+
+def _shown_text(job: Job, declared: _Declaration) -> str:
+    """Return the values that are shown as they are stored, one on each line, without regard to case."""
     try:
-        task = find_task(job.task_path)
+        args, kwargs = _positional_values(job, declared), serializers.decode_object(job.kwargs)
+        values = [redact(name, value, declared.redacted) for name, value in args if name]
+        values += [{name: redact(name, value, declared.redacted)} for name, value in kwargs.items()]
+        return "\n".join(
+            json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in values
+        ).casefold()
+    except (ValueError, TypeError, RecursionError):
+        return ""
+
+
+def _encode(word: str) -> str:
+    """Return a word as it stands in JSON."""
+    return json.dumps(word, ensure_ascii=False)[1:-1]
+
+
+class _Declaration(NamedTuple):
+    """What a task declares: names whose values are hidden, and its parameters, none if the task does not exist."""
+
+    redacted: frozenset[str]
+    parameters: Sequence[Parameter]
+
+
+def _declaration_at(path: str) -> _Declaration:
+    try:
+        task = find_task(path)
         parameters = list(signature_of(task.func).parameters.values())[int(task.takes_context) :]
     except (ImportError, ValueError, TypeError):
         parameters = []
+    return _Declaration(frozenset(policy_at(path).redact), parameters)
+
+
+def _named_values(job: Job, declared: _Declaration) -> list[tuple[str, Any]]:
+    return [*_positional_values(job, declared), *serializers.decode_object(job.kwargs).items()]
+
+
+def _positional_values(job: Job, declared: _Declaration) -> list[tuple[str, Any]]:
+    """Return names and values of positional arguments. One without a known name is hidden: see ``describe_value``."""
+    args = json.loads(job.args)
     names: list[str] = []
-    for parameter in parameters:
+    for parameter in declared.parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
-            names += [parameter.name] * (count - len(names))
+            names += [parameter.name] * (len(args) - len(names))
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             names.append(parameter.name)
-    return [*names, *[""] * count][:count]
+    return [*zip([*names, *[""] * len(args)], args, strict=False)]

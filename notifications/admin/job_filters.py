@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
@@ -35,18 +35,8 @@ PERIODS = {
 }
 
 
-class JobListFilter(admin.SimpleListFilter):
-    """A filter whose value is a condition of ``JobFilter``."""
-
-    def condition(self) -> dict[str, Any]:
-        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
-        raise NotImplementedError
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        try:
-            return JobFilter(**self.condition()).apply(queryset)
-        except ValueError as exc:
-            raise IncorrectLookupParameters(exc) from exc
+class FormFilter(admin.SimpleListFilter):
+    """A filter with a form beside its choices, or in place of them."""
 
     def choices(self, changelist: Any) -> Any:
         #: What the filter's form sends besides its own fields, so that the other filters stay.
@@ -62,6 +52,20 @@ class JobListFilter(admin.SimpleListFilter):
         """Return the choices, with the chosen value if it is none of them."""
         value = self.value()
         return choices if not value or value in dict(choices) else [*choices, (value, value)]
+
+
+class JobListFilter(FormFilter):
+    """A filter whose value is a condition of ``JobFilter``."""
+
+    def condition(self) -> dict[str, Any]:
+        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
+        raise NotImplementedError
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        try:
+            return JobFilter(**self.condition()).apply(queryset)
+        except ValueError as exc:
+            raise IncorrectLookupParameters(exc) from exc
 
 
 class StateFilter(JobListFilter):
@@ -247,6 +251,38 @@ class WorkerFilter(JobListFilter):
             return {"worker": str(id)}
         ids = Worker.objects.using(database()).filter(host=value).order_by("-id").values_list("pk", flat=True)
         return {"worker": ",".join(map(str, ids[:MAX_ROWS_READ])) or NOBODY}
+
+
+class ArgumentsFilter(FormFilter):
+    """Filters jobs by words of their arguments, for staff who may view them.
+
+    It is no condition of ``JobFilter``: a query finds words of secrets too, and the number of jobs that a change of all
+    would apply to, or whether it applies to one, would tell what they are.
+    """
+
+    title = _("text of the arguments")
+    parameter_name = "arguments"
+    template = "admin/notifications/job/text_filter.html"
+    max_length = 200
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])
+
+    def has_output(self) -> bool:
+        return True
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if (length := len(self.value() or "")) > self.max_length:
+            text = _("The text to find in arguments has %(count)d characters. At most %(limit)d are allowed.")
+            messages.error(request, text % {"count": length, "limit": self.max_length})
+            raise IncorrectLookupParameters(text)
+        return queryset
+
+
+def argument_words(changelist: Any) -> list[str]:
+    """Return the words that the arguments of the listed jobs have, none without the filter."""
+    specs = [spec for spec in changelist.filter_specs if isinstance(spec, ArgumentsFilter)]
+    return [word for spec in specs for word in (spec.value() or "").split()]
 
 
 def read_filter(changelist: Any) -> JobFilter:

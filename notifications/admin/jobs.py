@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -15,7 +16,7 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import serializers, times
-from notifications.admin import job_filters
+from notifications.admin import arguments, job_filters
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.job_details import JobDetailsMixin
@@ -35,6 +36,12 @@ from notifications.templatetags.notifications_overview import duration
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
 MIN_SHOWN_SECONDS = 60
+#: What shows more than the permission to view jobs allows.
+FILTER_PERMISSIONS: dict[Any, str] = {
+    job_filters.ErrorGroupFilter: "notifications.view_attempt",
+    job_filters.FailureFilter: "notifications.view_attempt",
+    job_filters.ArgumentsFilter: "notifications.view_job_arguments",
+}
 
 
 @admin.register(Job)
@@ -60,6 +67,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         job_filters.FailureFilter,
         job_filters.BatchFilter,
         job_filters.JobRunnerFilter,
+        job_filters.ArgumentsFilter,
     )
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
@@ -111,7 +119,17 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
 
     def narrow(self, request: HttpRequest, changelist: KeysetChangeList) -> tuple[Any, Any]:
         is_exact = self.shows_all_jobs() and not job_filters.other_parameters(changelist)
-        return job_filters.read_filter(changelist).narrow(changelist.queryset, is_exact=is_exact)
+        conditions = job_filters.read_filter(changelist)
+        rows, slices_of = conditions.narrow(changelist.queryset, is_exact=is_exact)
+        if words := job_filters.argument_words(changelist):
+            rows = rows.filter(arguments.stored_condition(words))
+            if slices_of is None:  # a few jobs, which are counted too
+                rows = rows.filter(pk__in=arguments.find_jobs(rows.values_list("pk", flat=True), words))
+        return rows, slices_of
+
+    def row_check(self, changelist: KeysetChangeList) -> Any:
+        words = job_filters.argument_words(changelist)
+        return partial(arguments.find_jobs, words=words) if words else None
 
     def shows_all_jobs(self) -> bool:
         """Return whether the list without filters has all jobs: a subclass may show some of them only."""
@@ -125,12 +143,11 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         return changelist
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        """Return the filters; those by exceptions show what only staff who may view attempts see."""
-        filters = super().get_list_filter(request)
-        if request.user.has_perm("notifications.view_attempt"):
-            return filters
-        of_attempts = (job_filters.ErrorGroupFilter, job_filters.FailureFilter)
-        return [spec for spec in filters if spec not in of_attempts]
+        """Return the filters, without those that show what the user may not view."""
+        hidden = [
+            spec for spec, permission in FILTER_PERMISSIONS.items() if not request.user.has_perm(permission)
+        ]
+        return [spec for spec in super().get_list_filter(request) if spec not in hidden]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = list(super().get_list_display(request))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib import admin
@@ -80,14 +81,17 @@ class KeysetChangeList(FilteredChangeList):
         self._set_row_url()
         rows, slices_of = self.model_admin.narrow(request, self)
         order = self.order.reversed() if self.is_upwards else self.order
-        page = read_page(rows, order, limit=self.list_per_page, after=self.start, slices_of=slices_of)
+        keep = self.model_admin.row_check(self)
+        page = read_page(
+            rows, order, limit=self.list_per_page, after=self.start, slices_of=slices_of, keep=keep
+        )
         positions = page.positions[::-1] if self.is_upwards else page.positions
         self._count(page, rows, slices_of)
         self.can_show_all = self.is_counted and self.result_count <= self.list_max_show_all
         self.multi_page = bool(self.start or page.has_more or page.stopped_at)
         if self.show_all and self.can_show_all:
             positions = read_page(
-                rows, self.order, limit=self.list_max_show_all, slices_of=slices_of
+                rows, self.order, limit=self.list_max_show_all, slices_of=slices_of, keep=keep
             ).positions
             self.multi_page = False
         else:
@@ -198,3 +202,7 @@ class KeysetMixin:
         if id := parse_id(changelist.query):
             return changelist.queryset.filter(pk=id), None
         return changelist.queryset, changelist.root_queryset if changelist.is_filtered else None
+
+    def row_check(self, changelist: KeysetChangeList) -> Callable[[list[Any]], Collection[Any]] | None:
+        """Return what decides which rows of the slices are listed, None if a query does: see ``read_page``."""
+        return None

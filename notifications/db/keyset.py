@@ -8,6 +8,7 @@ one of all rows of a user, it reads the rows of the slice only.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from django.db.models.sql.datastructures import BaseTable
 
 #: Rows of one slice, and of all slices of one page.
 ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 7_500
+#: Rows of a slice that ``keep`` is given at once.
+ROWS_PER_CHECK = 900
 #: Rows that may enter a slice while it is read without the last rows of it being passed over.
 ROWS_ENTERING = 250
 
@@ -122,6 +125,7 @@ def read_page(
     after: RowPosition | None = None,
     slices_of: Any = None,
     is_complete: bool = False,
+    keep: Callable[[list[Any]], Collection[Any]] | None = None,
 ) -> Page:
     """Return the first ``limit`` rows after a position.
 
@@ -133,6 +137,8 @@ def read_page(
     ``is_complete``
         Whether to read a slice again which more than ``ROWS_ENTERING`` rows entered while it was read, such as those of
         a large transaction. Without it, the last rows of that slice are passed over.
+    ``keep``
+        Returns which of these ids belong to the page, for what no query can decide. Only with ``slices_of``.
     """
     if slices_of is None:
         found = order.read(order.after(rows, after), limit + 1)
@@ -140,9 +146,14 @@ def read_page(
     found = []
     for _ in range(MAX_ROWS_READ // ROWS_PER_SLICE):
         remaining = order.after(slices_of, after)
-        read, end = _read_slice(rows, order, remaining, limit + 1 - len(found))
+        wanted = limit + 1 - len(found)
+        if keep is None:
+            read, end = _read_slice(rows, order, remaining, wanted)
+        else:
+            read, end = _read_slice(rows, order, remaining, ROWS_PER_SLICE + ROWS_ENTERING)
+            read = _first_kept(read, keep, wanted)
         while is_complete and len(found) + len(read) <= limit and _has_grown(order, remaining, end):
-            read, end = _read_slice(rows, order, remaining, limit + 1 - len(found))
+            read, end = _read_slice(rows, order, remaining, wanted)
         found += read
         if len(found) > limit:
             return Page(positions=found[:limit], has_more=True)
@@ -165,6 +176,19 @@ def _read_slice(
     in_slice = order.reversed().after(rows, end, inclusive=True)
     slice_of_index = order.sort(remaining)[: ROWS_PER_SLICE + ROWS_ENTERING]
     return order.read(in_slice, limit, among=slice_of_index), end
+
+
+def _first_kept(
+    positions: list[RowPosition], keep: Callable[[list[Any]], Collection[Any]], wanted: int
+) -> list[RowPosition]:
+    kept: list[RowPosition] = []
+    for start in range(0, len(positions), ROWS_PER_CHECK):
+        part = positions[start : start + ROWS_PER_CHECK]
+        ids = keep([position.values[-1] for position in part])
+        kept += [position for position in part if position.values[-1] in ids]
+        if len(kept) >= wanted:
+            break
+    return kept[:wanted]
 
 
 def _has_grown(order: Order, remaining: Any, end: RowPosition | None) -> bool:

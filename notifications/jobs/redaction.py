@@ -25,8 +25,13 @@ def describe_value(name: str, value: Any, redacted: frozenset[str]) -> str:
     """Return a value as JSON without secrets. ``redacted`` are the names whose values the policy hides."""
     if not name:  # The task is unknown here, so that nothing says what the value is.
         return type(value).__name__
-    text = json.dumps(_redact(name, value, redacted, MAX_DEPTH), ensure_ascii=False)
+    text = json.dumps(redact(name, value, redacted), ensure_ascii=False)
     return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"
+
+
+def redact(name: str, value: Any, redacted: frozenset[str]) -> Any:
+    """Return a value with ``HIDDEN`` in place of its secrets."""
+    return _redact(name, value, redacted, MAX_DEPTH)
 
 
 def is_secret(name: str, redacted: frozenset[str] = frozenset()) -> bool:

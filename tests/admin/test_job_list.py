@@ -1,12 +1,14 @@
 """The list of jobs: keyset pages in both directions, its filters and search, and counts that cost little."""
 
 import html
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
 
+from notifications import api
 from notifications.admin import paging
 from notifications.db import keyset
 from notifications.models import Attempt, Job
@@ -262,3 +264,104 @@ def test_a_job_that_succeeded_in_part(get):
     page = get()
     assert "9 of 70 failed" in page
     assert re.search(r"field-state_cell[^>]*>Finished<br>", page)
+
+
+#: Words, and the titles of the jobs of ``jobs_with_arguments`` that have them in arguments that are shown.
+FOUND = {
+    "ada%40users.example": "mail",
+    "ADA@users": "mail",
+    "4711": "order nested",
+    "4711 blue": "nested",
+    "colors": "nested",
+    "colour": "",
+    "Größe": "order",
+    '"no"': "quoted",
+    '"no" \\\\': "quoted",
+    "100%25": "",
+    "hunter2": "",
+    "DE89370400440532013000": "",
+    "unknown-task": "",
+    "keyword": "unknown",
+    "damaged": "",
+    "_": "quoted",
+}
+
+
+@api.task
+@api.policy(redact=("iban",))
+def pay(customer, iban="", **more):
+    """Take a secret of its own."""
+
+
+@pytest.fixture
+def jobs_with_arguments(user):
+    path = f"{__name__}.pay"
+    rows = {
+        "mail": (["ada@users.example"], {}),
+        "order": ([4711, "DE89370400440532013000"], {"size": "Größe"}),
+        "nested": ([{"orders": [4711], "password": "hunter2"}], {"colors": ["blue"], "token": "hunter2"}),
+        "quoted": (['say "no" to C:\\\\a_b'], {}),
+    }
+    for number, (title, (args, kwargs)) in enumerate(rows.items()):
+        encoded = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in (args, kwargs))
+        args, kwargs = encoded
+        make_job(title, minutes=number, task_path=path, args=args, kwargs=kwargs, user=user)
+    make_job("unknown", minutes=8, args='["unknown-task"]', kwargs='{"name":"keyword"}', user=user)
+    make_job("broken", minutes=9, args="[damaged", kwargs="{}", user=user)
+
+
+@pytest.mark.parametrize("words", FOUND)
+@pytest.mark.parametrize(("query", "rows_per_slice"), [("", 1), ("", 5_000), ("&user=ada", 5_000)])
+def test_arguments(get, jobs_with_arguments, monkeypatch, words, query, rows_per_slice):
+    """Words of values and keywords are found, whatever the case; of secrets and of values that are not shown none."""
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
+    page = get(f"?arguments={words}{query}")
+    assert sorted(titles(page)) == sorted(FOUND[words].split())
+    assert re.search(rf"\b{len(FOUND[words].split())} jobs?\b", page)
+
+
+def test_search_of_arguments_goes_on(get, short_pages):
+    """Secrets that match are passed over, and what follows them in a slice is found."""
+    for number in range(20):
+        name = "value" if number in (1, 2, 9) else "password"
+        make_job(f"{number}", minutes=number, kwargs=json.dumps({name: "needle"}))
+    pages = walk(get, "?arguments=needle", "Search further")
+    assert pages == [[], ["9"], ["2", "1"]]
+    Job.objects.update(kwargs='{"value": "needle"}')
+    assert walk(get, "?arguments=needle", "Next page")[:2] == [["19", "18", "17"], ["16", "15", "14"]]
+
+
+def test_arguments_need_their_permission(client, sign_in_staff, jobs_with_arguments):
+    """Without it the filter is not there, and its parameter is refused, whether a job matches or not."""
+    sign_in_staff("view_job", "change_job")
+    for words in ("4711", "nothing"):
+        response = client.get(f"{LIST}?arguments={words}")
+        assert (response.status_code, response.headers["Location"]) == (302, f"{LIST}?e=1")
+    assert 'name="arguments"' not in client.get(LIST).text
+    sign_in_staff("view_job", "change_job", "view_job_arguments")
+    assert 'name="arguments"' in client.get(LIST).text
+
+
+def test_an_action_does_not_tell_what_secrets_are(client, sign_in_staff, jobs_with_arguments):
+    """It is done for selected jobs, whatever they have in secrets, and not for all that match."""
+    sign_in_staff("view_job", "change_job", "view_job_arguments")
+    Job.objects.update(state="failed")
+    id = Job.objects.get(title="nested").pk
+    form = {"action": "retry_jobs", "_selected_action": str(id)}
+    page = client.post(
+        f"{LIST}?arguments=4711", {**form, "select_across": "1", "confirmed": "1"}, follow=True
+    )
+    assert "cannot be changed with the filter “arguments”" in page.text
+    assert not Job.objects.filter(state="queued").exists()
+    for words in ("hunter2", "hunter3"):
+        Job.objects.update(state="failed")
+        client.post(f"{LIST}?arguments={words}", form)
+        assert Job.objects.get(state="queued").pk == id
+
+
+def test_a_long_text_of_arguments(admin_client):
+    """It says what is wrong in place of an error page."""
+    response = admin_client.get(f"{LIST}?arguments={'x' * 10_000}", follow=True)
+    assert response.status_code == 200
+    assert "has 10000 characters. At most 200 are allowed." in response.text
+    assert admin_client.get(f"{LIST}?arguments={'x ' * 100}").status_code == 200

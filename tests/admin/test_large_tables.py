@@ -43,6 +43,8 @@ IN_SLICES = [
         "?failure=builtins.KeyError+nowhere",
         "?worker=0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21",
         "?worker=no-such-host&state__exact=running",
+        "?arguments=nothing",
+        "?arguments=1",
     ),
 ]
 
