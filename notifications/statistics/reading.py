@@ -175,6 +175,23 @@ def read_totals() -> list[Total]:
     ]
 
 
+def read_names(window: timedelta, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+    """Return queue and task of the jobs that ended in the last ``window``, ordered by both, at most ``limit``.
+
+    One query.
+    """
+    period = period_of(window)
+    columns = f"SELECT queue_name, task_path FROM {TABLE}"
+    since = f"start >= {first_start(now - window, PERIOD_SECONDS[period])}"
+    sql = (
+        f"{columns} WHERE period = {int(period)} AND shard = 0 AND {since} "
+        f"UNION {columns} WHERE shard > 0 AND {since} ORDER BY 1, 2 LIMIT {limit}"
+    )
+    with connection().cursor() as cursor:
+        cursor.execute(sql)
+        return [(queue, task) for queue, task in cursor.fetchall()]
+
+
 @dataclass(slots=True)
 class Sums:
     """One row of the query: sums of an outcome."""

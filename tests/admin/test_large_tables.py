@@ -157,6 +157,8 @@ def test_pages_of_large_tables(seeded, broadcast, admin_client, monkeypatch):
     pages.append((f"/admin/notifications/job/{Job.objects.first().pk}/change/", MAX_READ_BY_INDEX))
     for path in ("", "tasks/"):
         pages += [(f"/admin/notifications/overview/{path}?period={period}", MAX_READ) for period in PERIODS]
+    of_task = "queue=default&task=shop.tasks.sync_stock"
+    pages += [(f"/admin/notifications/overview/?period={period}&{of_task}", MAX_READ) for period in PERIODS]
     pages += [(f"/admin/notifications/{page}/", MAX_READ_BY_INDEX) for page in ("schedule", "alert")]
     admin_client.get(pages[0][0])
     for address, limits in pages:

@@ -415,6 +415,44 @@ def test_charts_begin_before_the_first_job(admin_client):
     assert len(points) > 45 and not points[0].has_jobs and points[1].has_jobs
 
 
+def test_charts_of_a_queue_or_task(admin_client):
+    """By the address: the charts and their table follow it, with active jobs; all other figures stay."""
+    tasks.noop.enqueue(), tasks.noop.using(queue_name="mail").enqueue(), tasks.fail.enqueue()
+    run_jobs()
+    tasks.noop.using(queue_name="mail").enqueue(), tasks.fail.using(queue_name="mail").enqueue()
+    noop = "tests.jobs.tasks.noop"
+    for selection, expected in (
+        ({}, (5, 3)),
+        ({"queue": "mail"}, (3, 1)),
+        ({"task": noop}, (3, 2)),
+        ({"queue": "mail", "task": noop}, (2, 1)),
+        ({"queue": "none"}, (0, 0)),
+    ):
+        past = figures.read_figures("hour", **selection).history
+        counts = [(point.totals.enqueued, point.totals.ended) for point in past.points]
+        assert tuple(map(sum, zip(*counts, strict=True))) == expected, selection
+        assert (past.totals.enqueued, past.totals.ended) == (5, 3)
+        assert sorted(past.queues) == ["default", "mail"]
+    page = admin_client.get(f"{PAGE}?queue=mail&task={noop}&period=day").text
+    assert f'data-overview-figures="{FIGURES}?period=day&amp;queue=mail&amp;task={noop}"' in page
+    assert "<option selected>mail</option>" in page and f"<option selected>{noop}</option>" in page
+    assert f'href="?period=week&amp;queue=mail&amp;task={noop}"' in page
+    fragments = [admin_client.get(FIGURES, selection) for selection in ({}, {"queue": "mail"})]
+    assert fragments[0]["ETag"] != fragments[1]["ETag"]
+    assert "<code>mail</code>" in fragments[1].text and 'href="?period=hour"' in fragments[1].text
+    assert f"{PAGE}?period=hour&amp;queue=mail&amp;task={noop}" in admin_client.get(f"{PAGE}tasks/").text
+
+
+@pytest.mark.parametrize("value", ["x" * 10_000, "a\0b"])
+def test_charts_of_an_impossible_name(admin_client, value):
+    """They are of all jobs, and the page says so."""
+    response = admin_client.get(PAGE, {"queue": value, "task": "none"})
+    assert messages_of(response) == [
+        "The charts are of all jobs, because no queue or task can have the name in the address."
+    ]
+    assert value not in response.text and "<option selected>none</option>" in response.text
+
+
 def test_script_name(admin_client):
     """The addresses begin with it."""
     fail_jobs(1)

@@ -8,6 +8,7 @@ import pytest
 from notifications.models import JobStatistics
 from notifications.statistics import read_figures, read_points, read_totals, roll_up
 from notifications.statistics.points import read_queues_and_points
+from notifications.statistics.reading import read_names
 from tests.statistics.test_roll_up import roll_up_all, write
 
 pytestmark = pytest.mark.django_db
@@ -172,3 +173,15 @@ def test_statistics_without_jobs():
     assert (read_figures(timedelta(hours=1)), read_totals()) == ([], [])
     assert {point.ended for point in read_points(timedelta(days=1), 24)} == {0}
     assert JobStatistics.objects.count() == 0
+
+
+def test_names(roll_up_rows, django_assert_num_queries):
+    """Each queue and task once, of those in which something ended within the window."""
+    for queue, task in (("default", "b"), ("default", "a"), ("mail", "b"), ("default", "b")):
+        write(at(minutes=1), queue=queue, task=task)
+    write(at(hours=2), queue="old")
+    roll_up_rows()
+    with django_assert_num_queries(1):
+        names = read_names(timedelta(hours=1), now=NOW, limit=9)
+    assert names == [("default", "a"), ("default", "b"), ("mail", "b")]
+    assert read_names(timedelta(hours=1), now=NOW, limit=1) == [("default", "a")]

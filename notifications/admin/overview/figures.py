@@ -115,11 +115,15 @@ class OverviewFigures:
         return sum(server.sockets for server in self.servers)
 
 
-def read_figures(period: str) -> OverviewFigures:
-    """Return the figures for one of ``PERIODS``. The number of queries and of rows read is bounded."""
+def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFigures:
+    """Return the figures for one of ``PERIODS``. The number of queries and of rows read is bounded.
+
+    ``queue``, ``task``
+        The charts are of this queue and task only.
+    """
     now = estimated_database_now()
     since = now - PERIODS[period].length
-    past = history.read_history(period, now)
+    past = history.read_history(period, now, queue=queue, task=task)
     current = {queue.name: queue for queue in queues.read_queues(now)}
     rows = [
         QueueRow(now=current.get(name) or QueueState(name=name), totals=past.queues.get(name, Totals()))

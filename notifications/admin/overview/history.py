@@ -13,7 +13,7 @@ from notifications.db.transactions import connection
 from notifications.operations.depths import read_moment
 from notifications.states import ACTIVE, sql_list
 from notifications.statistics import reading
-from notifications.statistics.points import read_queues_and_points
+from notifications.statistics.points import read_points, read_queues_and_points
 from notifications.statistics.reading import Histogram
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
@@ -83,15 +83,22 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """The figures of a period: of all jobs, by queue, and for charts, which begin before the first job."""
+    """The figures of a period: of all jobs, by queue, and for charts, which begin before the first job.
+
+    ``points`` are of the jobs of one queue or task, if they were read so.
+    """
 
     totals: Totals = Totals()
     queues: dict[str, Totals] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
 
 
-def read_history(period: str, now: datetime) -> History:
-    """Return the figures of one of ``PERIODS`` that ends now, in two queries."""
+def read_history(period: str, now: datetime, *, queue: str = "", task: str = "") -> History:
+    """Return the figures of one of ``PERIODS`` that ends now, in two queries, or four.
+
+    ``queue``, ``task``
+        The points are of this queue and task only.
+    """
     known = PERIODS[period]
     by_queue, points = read_queues_and_points(known.length, known.points, now=now)
     start = min((point.start for point in points if point.start), default=now - known.length)
@@ -100,26 +107,26 @@ def read_history(period: str, now: datetime) -> History:
         by_queue.setdefault(
             name, reading.Figures(queue=name, start=start, seconds=known.length.total_seconds())
         )
-    return History(
-        totals=_totals(_sum(points), _count(active, start, now)),
-        queues={
-            name: _totals(figures, _count({name: active.get(name, [])}, figures.start or start, now))
-            for name, figures in by_queue.items()
-        },
-        points=without_empty_begin(
-            [
-                Point(
-                    start=point.start,
-                    totals=_totals(
-                        point,
-                        _count(active, point.start, point.start + timedelta(seconds=max(point.seconds, 1))),
-                    ),
-                )
-                for point in points
-                if point.start
-            ]
-        ),
-    )
+    totals = _totals(_sum(points), _count(active, start, now))
+    queues = {
+        name: _totals(figures, _count({name: active.get(name, [])}, figures.start or start, now))
+        for name, figures in by_queue.items()
+    }
+    if queue or task:
+        points = read_points(known.length, known.points, queue=queue or None, task=task or None, now=now)
+        active = _read_active(start, task) if task else active
+        active = {name: minutes for name, minutes in active.items() if queue in ("", name)}
+    shown = [
+        Point(
+            start=point.start,
+            totals=_totals(
+                point, _count(active, point.start, point.start + timedelta(seconds=max(point.seconds, 1)))
+            ),
+        )
+        for point in points
+        if point.start
+    ]
+    return History(totals=totals, queues=queues, points=without_empty_begin(shown))
 
 
 def without_empty_begin(points: list[Point]) -> list[Point]:
@@ -128,20 +135,25 @@ def without_empty_begin(points: list[Point]) -> list[Point]:
     return points[max(0, min(first - 1, len(points) - MIN_POINTS)) :]
 
 
-def _read_active(since: datetime) -> dict[str, list[tuple[datetime, int]]]:
-    """Return, by queue, the minutes since a time in which active jobs were queued, each with their number."""
+def _read_active(since: datetime, task: str = "") -> dict[str, list[tuple[datetime, int]]]:
+    """Return, by queue, the minutes since a time in which active jobs were queued, each with their number.
+
+    ``task``
+        Counts the jobs of this task only.
+    """
     db = connection()
     # Jobs that were created before the time and queued again are not found here.
     minute = "date_trunc('minute', queued_at)" if db.vendor == "postgresql" else "substr(queued_at, 1, 16)"
     sql = f"""
         SELECT queue_name, {minute}, count(*) FROM (
-            SELECT queue_name, queued_at, state FROM notifications_job WHERE created_at >= %s
+            SELECT queue_name, queued_at, state, task_path FROM notifications_job WHERE created_at >= %s
             ORDER BY created_at DESC, id DESC LIMIT {MAX_ACTIVE_READ}
-        ) AS newest WHERE state IN ({sql_list(ACTIVE)}) AND queued_at >= %s GROUP BY 1, 2
+        ) AS newest WHERE state IN ({sql_list(ACTIVE)}) AND queued_at >= %s
+        {"AND task_path = %s" if task else ""} GROUP BY 1, 2
     """
     found: dict[str, list[tuple[datetime, int]]] = {}
     with db.cursor() as cursor:
-        cursor.execute(sql, [times.to_db(since, db)] * 2)
+        cursor.execute(sql, [*[times.to_db(since, db)] * 2, *([task] if task else [])])
         for name, text, count in cursor.fetchall():
             if moment := read_moment(text):
                 found.setdefault(name, []).append((moment, count))

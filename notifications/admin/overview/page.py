@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import django
 from django.contrib import admin
@@ -14,7 +15,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
 from notifications.admin.mixins import ReadOnlyMixin
-from notifications.admin.overview import changes, operating, retry, task_figures
+from notifications.admin.overview import changes, chart_filter, operating, retry, task_figures
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
 from notifications.db.unavailable import UNAVAILABLE
@@ -55,12 +56,13 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Return the page."""
         self._require_permission(request)
-        period = self._period(request)
+        period, selection = self._period(request), chart_filter.read_selection(request)
         context = {
             **self._page_context(request, period),
-            **self._figures_context(request, period),
+            **self._figures_context(request, period, selection),
+            **chart_filter.choices(period, selection),
             "title": _("Overview"),
-            "figures_url": f"{self._url('figures')}?period={period}",
+            "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}",
             "tasks_url": f"{self._url('tasks')}?period={period}",
             **(extra_context or {}),
         }
@@ -108,12 +110,12 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def figures_view(self, request: HttpRequest) -> HttpResponse:
         """Return the figures without the page around them, or 304 if they cannot have changed."""
         self._require_permission(request)
-        period = self._period(request)
-        etag = changes.counter.etag(period)
+        period, selection = self._period(request), chart_filter.read_selection(request)
+        etag = changes.counter.etag(period, *([urlencode(selection)] if selection else []))
         if request.headers.get("If-None-Match") == etag:
             response: HttpResponse = HttpResponseNotModified()
         else:
-            context = self._figures_context(request, period)
+            context = self._figures_context(request, period, selection)
             response = TemplateResponse(request, f"{FOLDER}/figures.html", context)
         response["ETag"] = etag
         response["Cache-Control"] = "private, no-store"
@@ -131,16 +133,19 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         self._require_permission(request)
         return operating.respond(self, request, kind, overview_url=self._url("changelist"))
 
-    def _figures_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
+    def _figures_context(
+        self, request: HttpRequest, period: str, selection: dict[str, str]
+    ) -> dict[str, Any]:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         figures: OverviewFigures | None
         try:
-            figures = read_figures(period)
+            figures = read_figures(period, **selection)
         except UNAVAILABLE as exc:
             log_database_error(exc)
             figures = None
         return {
             "figures": figures,
+            "selection": selection,
             "period": period,
             "period_label": PERIODS[period].label,
             "x_format": PERIODS[period].time_format,
