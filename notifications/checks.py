@@ -15,6 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
+from notifications.broadcasts.languages import find_wrong_field
 from notifications.compat import task_backends
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
 from notifications.deliveries.vapid import find_wrong_web_push
@@ -325,15 +326,12 @@ def check_handlers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register("notifications")
-def check_categories(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W031: wrong declarations of categories, each of which disables itself only."""
-    return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_categories().wrong]
+def check_notifications(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W029: wrong steps of deliveries. W030: no address of the site. W031: categories. W032, 033: push. W035: language.
 
-
-@register("notifications")
-def check_deliveries(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W029: wrong steps of deliveries, which disable themselves only. W030: no address of the site. W032, 033: push."""
-    wrong = (*find_wrong_rules(), *find_wrong_web_push())
+    Wrong steps and categories disable themselves only.
+    """
+    wrong = (*find_wrong_rules(), *read_categories().wrong, *find_wrong_web_push(), *find_wrong_field())
     return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
 
 

@@ -349,3 +349,23 @@ def test_an_engine_that_has_moved(settings):
 
 
 urlpatterns = []
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("", []),
+        ("last_name", []),
+        ("groups__name", []),
+        ("langage", ["notifications.W035"]),
+        ("profile__language", ["notifications.W035"]),
+        ("last_name__nothing", ["notifications.W035"]),
+        (7, []),
+    ],
+)
+def test_user_language(settings, name, ids):
+    """W035, with the fields that there are; another type is E003."""
+    settings.NOTIFICATIONS = {"USER_LANGUAGE": name}
+    messages = checks.check_notifications(None)
+    assert [message.id for message in messages] == ids
+    assert all(repr(name) in message.msg and "last_name" in message.hint for message in messages)

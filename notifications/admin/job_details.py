@@ -119,7 +119,7 @@ class JobDetailsMixin(_ModelAdmin):
     @admin.display(description=_("calls to programs"), empty_value="-")
     def calls(self, job: Job) -> str:
         """Return what became of the callback of the job and of the webhooks for its events."""
-        return lines_of_events(events_of_calls(job=job.pk))
+        return lines_of_events(events_of_calls(job=job.pk)) or "-"
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:
