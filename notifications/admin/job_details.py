@@ -110,13 +110,13 @@ class JobDetailsMixin(_ModelAdmin):
         text = job.result if len(job.result) <= MAX_RESULT_CHARS else f"{job.result[:MAX_RESULT_CHARS]}…"
         return format_html("<pre>{}</pre>", text)
 
-    @admin.display(description=_("trace id"), empty_value="-")
+    @admin.display(description=_("trace id"))
     def trace_id(self, job: Job) -> str:
         """Return the id in the W3C trace header of the request that enqueued the job."""
         parts = job.trace.partition("\n")[0].split("-")
         return parts[1] if len(parts) == 4 else "-"
 
-    @admin.display(description=_("calls to programs"), empty_value="-")
+    @admin.display(description=_("calls to programs"))
     def calls(self, job: Job) -> str:
         """Return what became of the callback of the job and of the webhooks for its events."""
         return lines_of_events(events_of_calls(job=job.pk)) or "-"

@@ -211,22 +211,22 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         url = f"{reverse(name, args=[job.pk])}#attempts-heading"
         return format_html('<a href="{}" title="{}">{}</a>', url, error.location, error.text)
 
-    @admin.display(description=_("took"), empty_value="-")
-    def took(self, job: Job) -> str | None:
+    @admin.display(description=_("took"))
+    def took(self, job: Job) -> str:
         """Return how long the last attempt took, or has taken up to now."""
         if job.started_at is None or job.state in CLAIMABLE:
-            return None
+            return "-"
         end = job.finished_at or (times.now() if job.state == Job.State.RUNNING else None)
-        return duration(max(0.0, (end - job.started_at).total_seconds())) if end else None
+        return duration(max(0.0, (end - job.started_at).total_seconds())) if end else "-"
 
-    @admin.display(description=_("waited"), empty_value="-")
-    def waited(self, job: Job) -> str | None:
+    @admin.display(description=_("waited"))
+    def waited(self, job: Job) -> str:
         """Return how long the job waited before its last attempt, from when it was due."""
         due = max(filter(None, (job.queued_at, job.run_after)))
-        return duration(max(0.0, (job.started_at - due).total_seconds())) if job.started_at else None
+        return duration(max(0.0, (job.started_at - due).total_seconds())) if job.started_at else "-"
 
-    @admin.display(description=_("batch"), empty_value="-")
-    def batch_jobs(self, job: Job) -> str | None:
+    @admin.display(description=_("batch"))
+    def batch_jobs(self, job: Job) -> str:
         """Return links to the batch of the job, and to the jobs of a batch: all, and those that failed."""
         jobs = Job.objects.using(database())
         links = []
@@ -237,13 +237,13 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         if jobs.filter(batch=job.pk).exists():
             url = f"{reverse(f'{self.admin_site.name}:notifications_job_changelist')}?batch={job.pk}"
             links += [(url, _("All jobs of this batch")), (f"{url}&state__exact=failed", _("Failed jobs"))]
-        return format_html_join(" · ", '<a href="{}">{}</a>', links) if links else None
+        return format_html_join(" · ", '<a href="{}">{}</a>', links) if links else "-"
 
-    @admin.display(description=_("worker"), empty_value="-")
-    def worker_now(self, job: Job) -> str | None:
+    @admin.display(description=_("worker"))
+    def worker_now(self, job: Job) -> str:
         """Return the worker of the last attempt, by its host as long as it is alive, with a link to its jobs."""
         if job.worker is None:
-            return None
+            return "-"
         row = Worker.objects.using(database()).filter(pk=job.worker).first()
         url = reverse(f"{self.admin_site.name}:notifications_job_changelist")
         text = f"{row.host} ({job.worker})" if row else str(job.worker)
@@ -265,24 +265,24 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         words = {"engine": self.runs_on(job), "times": self.dispatches(job)}
         return _("%(engine)s, handed over %(times)s") % words
 
-    @admin.display(description=_("handed over"), empty_value="-")
-    def dispatches(self, job: Job) -> str | None:
+    @admin.display(description=_("handed over"))
+    def dispatches(self, job: Job) -> str:
         if not job.dispatch_count:
-            return None
+            return "-"
         return _("once") if job.dispatch_count == 1 else _("%(count)d times") % {"count": job.dispatch_count}
 
-    @admin.display(description=_("in the engine since"), empty_value="-")
-    def dispatched_since(self, job: Job) -> Any:
+    @admin.display(description=_("in the engine since"))
+    def dispatched_since(self, job: Job) -> str:
         """Return since when a queued job waits in its engine."""
         if not _is_in_engine(job) or job.dispatched_at is None:
-            return None
-        return formats.date_format(template_localtime(job.dispatched_at), "DATETIME_FORMAT")
+            return "-"
+        return str(formats.date_format(template_localtime(job.dispatched_at), "DATETIME_FORMAT"))
 
-    @admin.display(description=_("handed over again"), empty_value="-")
-    def next_dispatch(self, job: Job) -> Any:
+    @admin.display(description=_("handed over again"))
+    def next_dispatch(self, job: Job) -> str:
         """Return when the id of a queued job is dispatched again, unless a process of the engine claims it."""
         if not _is_in_engine(job) or job.next_dispatch_at is None:
-            return None
+            return "-"
         when = formats.date_format(template_localtime(job.next_dispatch_at), "DATETIME_FORMAT")
         return _("%(when)s, if it is still queued") % {"when": when}
 

@@ -171,3 +171,12 @@ def test_state_is_reloaded_while_the_job_is_not_done(client, sign_in_staff):
 def test_redact_takes_names():
     with pytest.raises(TypeError, match=r"redact is 'iban'\. It must be a tuple of names"):
         policy(redact="iban")
+
+
+def test_fields_without_a_value(admin_client):
+    """A dash stands for each: a job that waits has no calls, batch, worker or times."""
+    id = tasks.noop.enqueue().id
+    text = page(admin_client, id).text
+    found = dict(re.findall(r'field-(\w+)">.*?<div class="readonly">(.*?)</div>', text, re.DOTALL))
+    empty = ("calls", "batch_jobs", "worker_now", "took", "waited", "started_at", "finished_at", "trace_id")
+    assert {name: found[name] for name in empty} == dict.fromkeys(empty, "-")
