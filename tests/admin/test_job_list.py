@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.utils import timezone
 
 from notifications import api
@@ -333,12 +334,12 @@ def test_search_of_arguments_goes_on(get, short_pages):
 
 def test_arguments_need_their_permission(client, sign_in_staff, jobs_with_arguments):
     """Without it the filter is not there, and its parameter is refused, whether a job matches or not."""
-    sign_in_staff("view_job", "change_job")
+    staff = sign_in_staff("view_job", "change_job")
     for words in ("4711", "nothing"):
         response = client.get(f"{LIST}?arguments={words}")
         assert (response.status_code, response.headers["Location"]) == (302, f"{LIST}?e=1")
     assert 'name="arguments"' not in client.get(LIST).text
-    sign_in_staff("view_job", "change_job", "view_job_arguments")
+    staff.user_permissions.add(Permission.objects.get(codename="view_job_arguments"))
     assert 'name="arguments"' in client.get(LIST).text
 
 

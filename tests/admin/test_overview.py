@@ -29,7 +29,7 @@ PAGE = "/admin/notifications/overview/"
 FIGURES = f"{PAGE}figures/"
 RETRY = f"{PAGE}retry/"
 #: The queries of the figures; and of the page, with the session, user, permissions and bell.
-MAX_QUERIES_OF_PAGE = 14
+MAX_QUERIES_OF_PAGE = 15
 
 
 @pytest.fixture
