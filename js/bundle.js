@@ -1,5 +1,5 @@
 // Builds the scripts and the style sheet that pages load outside of development: a script for every page, one for inboxes, one
-// for jobs, one for their output, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// for jobs, one for their output, one for questions, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -59,6 +59,7 @@ const files = {
   "job.js": wrapAll(MODULES.job),
   "output.js": wrapAll(MODULES.output),
   "push.js": `${minify("push")}\n`,
+  "question.js": `${minify("question").replace(/export\{\};?$/, "")}\n`,
   "push_worker.js": `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,
 };
 for (const [name, text] of Object.entries(files)) {

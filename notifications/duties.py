@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from uuid import UUID
+from collections.abc import Callable
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -41,6 +42,8 @@ MOVE_INTERVAL_SECONDS = 60.0
 ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
 #: Seconds between two searches for waiting jobs that have nothing to wait for.
 WAIT_CHECK_INTERVAL_SECONDS = 60.0
+#: Seconds between two searches for questions whose addressees are gone.
+QUESTION_CHECK_INTERVAL_SECONDS = 300.0
 EVERYWHERE = LASTING | Where.SERVER
 
 
@@ -58,13 +61,18 @@ def list_duties(process: Upkeep) -> list[Duty]:
     # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
     move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
     orphaned = Duty("fail abandoned deliveries", ORPHAN_CHECK_INTERVAL_SECONDS, sending.fail_orphaned)
-    check_waits = _WaitCheck().run_chunk
+    check_waits, check_questions = _Search(waiting.queue_jobs_without_wait), _Search(reminders.ask_staff)
     waits = Duty(
         "queue jobs that wait for nothing",
         WAIT_CHECK_INTERVAL_SECONDS,
-        lambda: process.run_chunks(check_waits),
+        lambda: process.run_chunks(check_waits.run_chunk),
     )
-    elected = [alerts, roll_up_statistics, prune, move, orphaned, waits]
+    questions = Duty(
+        "ask staff what nobody else can answer",
+        QUESTION_CHECK_INTERVAL_SECONDS,
+        lambda: process.run_chunks(check_questions.run_chunk),
+    )
+    elected = [alerts, roll_up_statistics, prune, move, orphaned, waits, questions]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
@@ -191,12 +199,13 @@ class _PruneDuty:
         return count is not None
 
 
-class _WaitCheck:
-    """One search for waiting jobs that have nothing to wait for after the other, each in chunks."""
+class _Search:
+    """One search after the other, each in chunks: a chunk takes the position of the last one, and returns the next."""
 
-    def __init__(self) -> None:
-        self._after: UUID | None = None
+    def __init__(self, search: Callable[[Any], Any]) -> None:
+        self._search = search
+        self._after: Any = None
 
     def run_chunk(self) -> bool:
-        self._after = waiting.queue_jobs_without_wait(self._after)
+        self._after = self._search(self._after)
         return self._after is not None

@@ -21,6 +21,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
 from notifications.http.decorators import View, exempt_from_project
+from notifications.http.question_parts import describe_open_question
 from notifications.jobs.output_parts import has_output
 from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.step_list import read_steps
@@ -76,6 +77,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "result": _format_result(job.result),
         # Without results, which nobody has meant for the owner.
         "steps": read_steps(job, with_results=False),
+        **describe_open_question(job, request.user),
     }
     return render(request, "notifications/job.html", context)
 

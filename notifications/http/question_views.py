@@ -22,6 +22,7 @@ from notifications.deliveries.devices import describe_browser
 from notifications.http.decorators import api_view
 from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
+from notifications.http.question_parts import describe_question
 from notifications.jobs import question_forms
 from notifications.jobs.transitions import answering
 from notifications.jobs.transitions.question_notifications import describe_end
@@ -51,23 +52,16 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
                 return HttpResponseRedirect(reverse("notifications:question", args=[id, wait]), status=303)
         elif (chosen := request.GET.get("confirm", "")) in details["choices"]:
             page = {"confirm": chosen}
-        if details.get("form") and question.ended_at is None and "form" not in page:
-            try:
-                page["form"] = question_forms.unbound_form(details["form"])
-            except question_forms.FormUnavailable as exc:
-                page["wrong"], status = str(exc), 503
     except answering.QuestionNotFound:
         raise Http404("The question does not exist.") from None
     context = {
         "notifications_position": pages.read_stream_position(request.user.pk),
-        "question": question,
-        "body": details["body"],
-        "choices": details["choices"].items(),
-        "danger": details.get("danger", ()),
         "end": describe_end_in_words(question),
-        **page,
+        **describe_question(question, page),
         "confirm_label": details["choices"].get(page.get("confirm")),
     }
+    if "form" in context and context["form"] is None:
+        status = 503
     return render(request, "notifications/question.html", context, status=status)
 
 

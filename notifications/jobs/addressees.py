@@ -5,7 +5,7 @@ Users may be in another database than the app's rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.contrib.auth import get_backends, get_user_model
@@ -44,6 +44,12 @@ def find_addressees(to: Any, owner: Any) -> list[Any]:
             f"{ANSWER_PERMISSION}."
         )
     return keys
+
+
+def read_active(keys: Collection[str]) -> set[str]:
+    """Return those of these keys of users, as strings, whose users exist and are active."""
+    users = get_user_model()._base_manager.filter(pk__in=keys)
+    return {str(key) for key in filter_active(users).values_list("pk", flat=True)}
 
 
 def filter_active(users: Any) -> Any:

@@ -27,9 +27,9 @@ def output(text: str) -> None:
     its attempts together; the rest is dropped, and its end says so. What is stored stays, whatever the job does next:
     an attempt that writes after another one begins with a line that says which it is.
 
-    Any thread may call it, and lines of several threads do not mix if each call has whole ones. Outside a job, and when
-    the attempt is over, it does nothing. Raises TypeError for anything but a string, and RuntimeError in an observed
-    Celery task.
+    Any thread may call it that runs in the context of the job, as those of ``asyncio.to_thread()`` do; lines of several
+    threads do not mix if each call has whole ones. Outside a job, and when the attempt is over, it does nothing. Raises
+    TypeError for anything but a string, and RuntimeError in an observed Celery task.
     """
     if not isinstance(text, str):
         raise TypeError(

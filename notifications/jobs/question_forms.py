@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -64,8 +64,8 @@ def validate_form(value: Any) -> str:
 
 
 def unbound_form(path: str) -> BaseForm:
-    """Return an empty form. Raises ``FormUnavailable``."""
-    return _call(path, lambda form: form())
+    """Return an empty form, which was rendered once: its choices are read then. Raises ``FormUnavailable``."""
+    return _call(path, lambda form: _rendered(form()))
 
 
 def clean(path: str, data: Mapping[str, Any]) -> str:
@@ -78,14 +78,36 @@ def clean(path: str, data: Mapping[str, Any]) -> str:
     """
 
     def run(form_class: type[BaseForm]) -> tuple[BaseForm, Any]:
-        form = form_class(data if isinstance(data, MultiValueDict) else dict(data))  # type: ignore[arg-type]
-        is_valid = form.is_valid()
-        return form, json.loads(json.dumps(form.cleaned_data, cls=_AnswerEncoder)) if is_valid else None
+        if isinstance(data, MultiValueDict):
+            form = _validated(form_class(data))  # type: ignore[arg-type]
+        else:
+            try:
+                form = _validated(form_class(dict(data)))
+            except Exception:
+                # Fields of Django fail at types that no browser sends, as a date does at a number.
+                form = _validated(form_class({name: _as_posted(value) for name, value in data.items()}))
+        if not form.is_valid():
+            return _rendered(form), None
+        return form, json.loads(json.dumps(form.cleaned_data, cls=_AnswerEncoder))
 
     form, cleaned = _call(path, run)
     if form.errors:
         raise WrongFields(form)
     return validators.json_text("The answer", cleaned, MAX_ANSWER_BYTES)
+
+
+def _validated(form: BaseForm) -> BaseForm:
+    form.full_clean()
+    return form
+
+
+def _rendered(form: BaseForm) -> BaseForm:
+    form.as_div()
+    return form
+
+
+def _as_posted(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 class _AnswerEncoder(DjangoJSONEncoder):
@@ -97,7 +119,7 @@ class _AnswerEncoder(DjangoJSONEncoder):
         return super().default(o)
 
 
-def _call(path: str, function: Any) -> Any:
+def _call(path: str, function: Callable[[Any], Any]) -> Any:
     """Call a function with the class of a form. Raises ``FormUnavailable`` for all that goes wrong."""
     try:
         return function(import_string(path))

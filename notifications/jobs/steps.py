@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from concurrent.futures import Future
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, ParamSpec, TypeVar, overload
@@ -127,12 +127,16 @@ def begin(name: Any) -> CurrentExecution | None:
         raise ValueError(
             f"The name {name!r} was used before in this attempt. Give each step and each wait a name of its own."
         )
-    if len(used_names) >= MAX_STEPS:
+    _refuse_more(used_names)
+    used_names.add(name)
+    return execution
+
+
+def _refuse_more(names: Sized) -> None:
+    if len(names) >= MAX_STEPS:
         raise ValueError(
             f"The job has {MAX_STEPS} steps and waits, and may not have more. Divide its work among jobs."
         )
-    used_names.add(name)
-    return execution
 
 
 def _steps_of(execution: CurrentExecution) -> ExecutionSteps:
@@ -149,7 +153,7 @@ def may_have_stored(execution: CurrentExecution) -> bool:
 def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
     """Return whether something is stored under a name. What is stored is read once in an execution.
 
-    Raises ValueError if it is of another kind than a "step", or than this one of ``Wait``.
+    Raises ValueError if it is of another kind than a "step", or than this one of ``Wait``, or one more than a job has.
     """
     from notifications.models import Step, Wait
 
@@ -167,7 +171,10 @@ def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
             f"The name {name!r} is that of a {stored_kind} of this job, and cannot be that of a {kind}. "
             "Use another one."
         )
-    return name in steps.stored_kinds
+    if name not in steps.stored_kinds:
+        _refuse_more(steps.stored_kinds)  # of attempts that have used other names
+        return False
+    return True
 
 
 @sensitive_variables("args", "kwargs")

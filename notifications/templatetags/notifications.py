@@ -151,9 +151,19 @@ def notifications_style(context: template.Context) -> str:
 @register.simple_tag(takes_context=True)
 def notifications_push(context: template.Context) -> str:
     """Render the script of ``notifications/devices.html``."""
+    return _script(context, "push")
+
+
+@register.simple_tag(takes_context=True)
+def notifications_question(context: template.Context) -> str:
+    """Render the script of ``notifications/question.html`` and ``notifications/job.html``."""
+    return _script(context, "question")
+
+
+def _script(context: template.Context, name: str) -> str:
     nonce = csp_nonce(context, context.get("request"))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    url = _module_url("push" if _uses_modules() else "bundle/push")
+    url = _module_url(name if _uses_modules() else f"bundle/{name}")
     return format_html('<script type="module" src="{}"{}></script>', url, attribute)
 
 

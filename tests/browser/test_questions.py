@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import expect_unread, find_bell, open_bell, visit
+from tests.browser.parts import expect_unread, find_bell, open_bell, visit, wait_until_live
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 
@@ -66,7 +66,7 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
         open_bell(other)
         answer_button(other.locator(".notifications-panel")).click()
     expect(toast.filter(has_text="Ship?")).to_have_count(0)
-    answered = re.compile("demo answered Ship")
+    answered = re.compile("demo answered Ship, Chrome on Linux")
     shown = inbox.locator("notifications-inbox li[data-id]").filter(has_text="Ship?")
     expect(shown).to_contain_text(answered)
     expect(shown).not_to_have_attribute("data-unread", "")
@@ -94,6 +94,35 @@ def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
     page.evaluate("(link) => { document.body.append(link); link.click(); }", late)
     page.wait_for_url(re.compile("/questions/"))
     expect(page.get_by_text("demo answered Ship")).to_be_visible()
+
+
+ASK_TWO = """
+from django.contrib.auth import get_user_model
+from tests.jobs import wait_tasks
+demo = get_user_model().objects.get(username="demo")
+print(wait_tasks.ask_several.using(owner=demo).enqueue(names=["First", "Second"]).id)
+"""
+
+
+def test_open_pages_follow_an_answer_of_another_place(site_server, new_page):
+    """That of the question says who has answered, and that of the job shows the next question."""
+    laptop, phone = new_page(), new_page(viewport={"width": 380, "height": 800})
+    id = site_server.python(ASK_TWO).split()[-1]
+    for page in (laptop, phone):
+        visit(page, site_server.url, f"/notifications/jobs/{id}/")
+        expect(page.get_by_role("heading", name="First?")).to_be_visible()
+    assert find_violations(phone) == []
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 380
+    phone.get_by_role("link", name="First?").click()
+    wait_until_live(laptop)
+    wait_until_live(phone)
+    site_server.manage("notifications", "jobs", "answer", id, "yes", "--name", "First")
+    expect(phone.get_by_role("status").filter(has_text="Staff answered Ship")).to_be_visible()
+    expect(laptop.get_by_role("heading", name="Second?")).to_be_visible()
+    laptop.get_by_role("button", name="Keep").click()
+    # That of the question, or that of the job, which has ended.
+    expect(laptop.get_by_text(re.compile("demo answered Keep|Succeeded")).first).to_be_visible()
+    assert "('answered', '\"no\"', 'Chrome on Linux')" in site_server.python(ANSWERS)
 
 
 def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):

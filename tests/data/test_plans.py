@@ -18,7 +18,16 @@ from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import claims, finishing, manual, reaping, recording, running, waiting
+from notifications.jobs.transitions import (
+    claims,
+    finishing,
+    manual,
+    reaping,
+    recording,
+    reminders,
+    running,
+    waiting,
+)
 from notifications.models import Delivery, Job, Notification, Wait, WebhookAttempt, Worker
 from notifications.operations import unserved_engines, unserved_queues
 from notifications.operations.depths import count_waiting
@@ -202,6 +211,8 @@ def wait(user):
     assert Job.objects.filter(pk__in=[row.pk for row in jobs], state="queued").count() == 3
     waiting.queue_jobs_without_wait()
     waiting.queue_jobs_without_wait(uuid7())
+    reminders.ask_staff()
+    reminders.ask_staff((timezone.now(), uuid7()))
     count_waiting()
 
 

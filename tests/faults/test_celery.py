@@ -13,7 +13,6 @@ from collections import Counter
 import pytest
 
 from tests.faults.support.audience import Audience, assert_received
-from tests.faults.support.celery_site import CelerySite
 from tests.faults.support.engine import ROUNDS, SEED
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
@@ -27,14 +26,6 @@ FAULTS = KINDS or (
 SHORT_ROUNDS, JOBS_PER_ROUND, MAX_FAULTS_PER_ROUND = 2, 30, 3
 #: The maximum time until all jobs have ended after the last fault of a round.
 CONVERGENCE_SECONDS = 60
-
-
-@pytest.fixture
-def celery_site(site):
-    # Lost ids are given again sooner, so that more rounds fit into an hour.
-    celery_site = CelerySite(site, "celery", dispatch_seconds=1.5)
-    yield celery_site
-    celery_site.close()
 
 
 @pytest.mark.timeout(240 + 90 * (ROUNDS or SHORT_ROUNDS))

@@ -35,7 +35,6 @@ def read_outputs(engine):
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_kills_at_random_points(engine):
     """All that was stored before a kill is there after it; an attempt writes from its start, the last one all."""
-    written = "".join(f"{number} " for number in range(NUMBERS))
     workers = [start_worker(engine) for _ in range(WORKERS)]
     seen = {}
     for _ in range(ROUNDS or 3):
@@ -50,14 +49,27 @@ def test_kills_at_random_points(engine):
     engine.site.start_worker()
     engine.wait_until_done()
     assert {job.state for job in engine.jobs()} == {"succeeded"}
+    outputs = assert_written(engine)
+    assert all(outputs[job].startswith(text) for job, text in seen.items())
+
+
+@pytest.mark.timeout(600 + 60 * ROUNDS)
+def test_kills_of_celery_workers(celery_site):
+    celery_site.kill_while_jobs_run(ROUNDS or 2, "write_numbers", JOBS_PER_ROUND, [NUMBERS, 0.003])
+    assert_written(celery_site)
+
+
+def assert_written(engine):
+    """Check that the last attempt of each job has written all, and each other one a beginning. Returns the outputs."""
+    written = "".join(f"{number} " for number in range(NUMBERS))
     outputs, repeated = read_outputs(engine), 0
     for job in engine.jobs():
         *earlier, last = MARKS.split(outputs[canonical(job.id)])[::2]
         assert last == written
         assert all(written.startswith(text) and text for text in earlier)
         repeated += len(earlier)
-    assert all(outputs[job].startswith(text) for job, text in seen.items())
     print(f"output of {len(outputs)} jobs, {repeated} executions that wrote were repeated")
+    return outputs
 
 
 def start_worker(engine):

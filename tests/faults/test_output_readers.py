@@ -19,6 +19,8 @@ from tests.support.waiting import wait_until
 #: An attempt lasts longer than two restarts of the server on a busy machine.
 BLOCKS, BLOCK_CHARS, BLOCK_SECONDS = 150, 3_000, 0.16
 CHUNKS = "SELECT text FROM notifications_outputchunk ORDER BY start"
+#: The widths of the pages that read beside the other clients, by server.
+WIDTHS = {"daphne": (1280, 1280, 1280, 380), "uvicorn": ()}
 SERVERS = {
     "daphne": ("-b", "127.0.0.1", "-p", "{port}"),
     "uvicorn": ("--host", "127.0.0.1", "--port", "{port}"),
@@ -40,6 +42,9 @@ class Reader(threading.Thread):
         self.port, self.path, self.cookie = site.port, path, f"sessionid={session}"
         self.connection = None
         self.offset, self.data, self.is_closed, self.requests = "-1", b"", False, 0
+
+    def count(self):
+        return len(self.data)
 
     def run(self):
         while not self.is_closed:
@@ -108,9 +113,27 @@ class Curl(Reader):
         time.sleep(0.1)
 
 
+class PageReader:
+    """The page of the job in a browser."""
+
+    def __init__(self, page, site, job, session):
+        page.context.add_cookies([{"name": "sessionid", "value": session, "url": site.url}])
+        page.goto(f"{site.url}/notifications/jobs/{job}/")
+        # It would be loaded again at the end of the job, and so have the whole text from one response.
+        page.evaluate("document.querySelector('notifications-job').removeAttribute('reload')")
+        self.box = page.locator("notifications-output pre")
+
+    def count(self):
+        return self.box.evaluate("(box) => box.textContent.length")
+
+    @property
+    def data(self):
+        return self.box.evaluate("(box) => box.textContent").encode()
+
+
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.timeout(300)
-def test_readers_are_equal(engine, server, tmp_path):
+def test_readers_are_equal(engine, server, tmp_path, request):
     pytest.importorskip(server)
     site = engine.site
     with driver(site) as accounts:
@@ -128,14 +151,19 @@ def test_readers_are_equal(engine, server, tmp_path):
     path = f"/notifications/api/jobs/{id}/output/"
     readers = [kind(site, path, session) for kind in (Poll, Poll, Events, Events, Curl)]
     clients = [start_client(site, path, session, live, tmp_path / live) for live in ("sse", "long-poll")]
+    pages = []
+    for width in WIDTHS[server]:
+        # The server is killed, which a page logs.
+        page = request.getfixturevalue("new_page")(errors=False, viewport={"width": width, "height": 800})
+        pages.append(PageReader(page, site, id, session))
     for reader in readers:
         reader.start()
     worker = engine.start_worker()
     for _ in range(2):
-        wait_for_more(readers)
+        wait_for_more([*readers, *pages])
         site.web.kill()
         start_web()
-    wait_for_more(readers)
+    wait_for_more([*readers, *pages])
     worker.kill()
     engine.start_worker()
     engine.wait_until_all_done([id])
@@ -147,11 +175,19 @@ def test_readers_are_equal(engine, server, tmp_path):
     assert len(expected) > BLOCKS * BLOCK_CHARS
     for reader in readers:
         assert reader.data == expected, type(reader)
+    shown = expected.replace(b"\x1eattempt 2", b"Attempt 2")
+    shown = shown.replace(b"\x1ecut", b"The rest was not kept: the output is too long.")
+    for page in pages:
+        wait_until(
+            lambda page=page: page.count() >= len(shown.decode()), what="a page to have the whole text"
+        )
+        assert page.data == shown
     for live, client in clients:
         if client:
             assert client.wait(TIMEOUT_SECONDS) == 0, (tmp_path / f"{live}.log").read_text()
             assert (tmp_path / live).read_bytes() == expected, live
-    print(len(expected), "bytes,", {type(reader).__name__: reader.requests for reader in readers})
+    counts = {type(reader).__name__: reader.requests for reader in readers}
+    print(len(expected), "bytes,", counts, f"and {len(pages)} pages")
     if not all(client for _, client in clients):
         skip_or_fail("@durable-streams/client is not installed (npm install).", variable="REQUIRE_NPM")
 
@@ -168,9 +204,9 @@ def start_client(site, path, session, live, file):
 
 
 def wait_for_more(readers):
-    sizes = [len(reader.data) for reader in readers]
+    counts = [reader.count() for reader in readers]
     wait_until(
-        lambda: all(len(reader.data) > size for reader, size in zip(readers, sizes, strict=True)),
+        lambda: all(reader.count() > count for reader, count in zip(readers, counts, strict=True)),
         timeout=TIMEOUT_SECONDS,
         what="all readers to read more",
     )

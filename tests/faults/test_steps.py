@@ -75,6 +75,12 @@ def test_kills_at_random_points(engine, upstream):
     assert_paid_once(engine, upstream)
 
 
+@pytest.mark.timeout(600 + 60 * ROUNDS)
+def test_kills_of_celery_workers(celery_site, upstream):
+    celery_site.kill_while_jobs_run(ROUNDS or 2, "pay_ten", JOBS_PER_ROUND, [upstream.url(""), DELAYS])
+    assert_paid_once(celery_site, upstream)
+
+
 def assert_paid_once(engine, upstream):
     stored_in = {}
     for job, name, result, attempt in engine.site.rows(STEPS):

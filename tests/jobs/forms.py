@@ -24,6 +24,14 @@ class Upload(forms.Form):
     file = forms.FileField()
 
 
+def fail():
+    raise KeyError("The table is gone.")
+
+
+class FailingChoices(forms.Form):
+    kind = forms.ChoiceField(choices=fail)
+
+
 class Failing(forms.Form):
     text = forms.CharField()
 

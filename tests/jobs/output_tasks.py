@@ -3,6 +3,8 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import timedelta
 
 from django.db import transaction
@@ -76,13 +78,14 @@ def write_much(megabytes):
 
 
 @task
-def write_from_threads(count, lines):
-    from asgiref.sync import async_to_sync
-
-    async def run():
-        await asyncio.gather(*(asyncio.to_thread(_write_lines, number, lines) for number in range(count)))
-
-    async_to_sync(run)()
+async def write_from_threads(count, lines):
+    """Half of the threads are those of a pool of the task, which get copies of its context."""
+    with ThreadPoolExecutor(count // 2) as pool:
+        for number in range(0, count, 2):
+            pool.submit(copy_context().run, _write_lines, number, lines)
+        await asyncio.gather(
+            *(asyncio.to_thread(_write_lines, number, lines) for number in range(1, count, 2))
+        )
 
 
 def _write_lines(number, lines):

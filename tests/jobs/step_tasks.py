@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from uuid import uuid4
 
 from django.db import transaction
 
@@ -49,6 +50,15 @@ def fail_in_the_second():
 
 def _fail():
     calls.append("second")
+    raise Down
+
+
+@task
+@policy(max_attempts=5, retry_on=(Down,))
+async def use_new_names():
+    """Each attempt uses other names, as of what the time is."""
+    for _ in range(5):
+        await astep(str(uuid4()), pay, "again")
     raise Down
 
 

@@ -58,12 +58,13 @@ class TestForm:
         job = ask(user)
         shown = user_client.get(page()).content.decode()
         assert 'name="amount"' in shown and "In euros." in shown and "Send the answer" in shown
+        assert 'name="amount"' in user_client.get(f"/notifications/jobs/{job.id}/").content.decode()
         response = user_client.post(page(), FIELDS)
         assert (response.status_code, response["Location"]) == (303, page())
         assert result_of(job) == ("succeeded", CLEANED)
         assert "ada answered, " in user_client.get(page()).content.decode()
         note = Notification.objects.get(user=user, url=page())
-        assert note.body == "ada answered.\nOf the invoice." and note.read_at
+        assert note.body == "ada answered, Unknown browser.\nOf the invoice." and note.read_at
         # All who were asked are told that it was answered; the fields are for the job.
         assert json.loads(note.data)["question"]["ended"]["value"] is None and "12.50" not in note.data
 
@@ -86,6 +87,15 @@ class TestForm:
         assert post_json(user_client, fields).status_code == 409
         cleaned = {"amount": "12.5", "due": None, "approved": True, "reason": ""}
         assert result_of(job) == ("succeeded", cleaned)
+
+    @pytest.mark.parametrize("due", [5, 2026.5, ["2026-01-01"], {"a": 1}, True])
+    def test_a_type_that_no_browser_sends(self, user, user_client, due):
+        """Django's date fails at it, which is no defect of the form."""
+        job = ask(user)
+        response = post_json(user_client, {"amount": 1, "due": due, "approved": True})
+        assert response.status_code == 422
+        assert [error["field"] for error in response.json()["errors"]] == ["due"]
+        assert result_of(job) == ("waiting", None)
 
     def test_a_value_is_no_answer(self, user, user_client):
         ask(user)
@@ -155,6 +165,10 @@ class TestFormThatFails:
             assert response.status_code == 503
             assert "The question stays open" in response.content.decode()
         assert post_json(user_client, FIELDS).status_code == 503
+        response = user_client.get(f"/notifications/jobs/{job.id}/")
+        assert response.status_code == 200 and "The question stays open" in response.content.decode()
+        with pytest.raises(CommandError, match="The question stays open"):
+            call_command("notifications", "jobs", "answer", str(job.id), json.dumps(FIELDS))
         assert "The form of a question failed: tests.jobs.forms.Approval" in caplog.text
         monkeypatch.undo()
         assert user_client.post(page(), FIELDS).status_code == 303
@@ -166,6 +180,15 @@ class TestFormThatFails:
         assert post_json(user_client, {"text": "x"}).status_code == 503
         assert "A defect of the project." in caplog.text
         assert result_of(job) == ("waiting", None)
+
+    def test_one_that_cannot_be_rendered(self, user, user_client, caplog):
+        """Its choices are read then. The page of the job is shown all the same."""
+        job = ask(user, form="tests.jobs.forms.FailingChoices")
+        for response in (user_client.get(page()), user_client.post(page(), {})):
+            assert response.status_code == 503 and "The question stays open" in response.content.decode()
+        response = user_client.get(f"/notifications/jobs/{job.id}/")
+        assert response.status_code == 200 and "The question stays open" in response.content.decode()
+        assert "The table is gone." in caplog.text
 
     def test_an_answer_that_is_too_large(self, user, user_client, monkeypatch):
         monkeypatch.setattr(question_forms, "MAX_ANSWER_BYTES", 100)

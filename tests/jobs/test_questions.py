@@ -373,6 +373,21 @@ class TestApi:
         assert response.status_code == 200
         assert "ada answered Keep" in response.content.decode()
 
+    def test_the_page_of_the_job_answers_too(self, user, other_user, client_of):
+        """Of several questions it shows the first. It is not loaded again while somebody types."""
+        job = ask(user, wait_tasks.ask_several, names=["a", "b"])
+        client = client_of(user)
+        for name, other in (("a", "b"), ("b", "a")):
+            wait = Wait.objects.get(name=name)
+            text = client.get(f"/notifications/jobs/{job.id}/").content.decode()
+            assert f'action="{page(wait)}"' in text and 'value="yes"' in text
+            assert f'action="{page(Wait.objects.get(name=other))}"' not in text
+            assert 'http-equiv="refresh"' not in text
+            assert client.post(page(wait), {"value": "yes"}).status_code == 303
+        assert 'value="yes"' not in client.get(f"/notifications/jobs/{job.id}/").content.decode()
+        of_others = ask(user, to=other_user.pk)
+        assert 'value="yes"' not in client.get(f"/notifications/jobs/{of_others.id}/").content.decode()
+
     def test_the_page_is_for_addressees(self, user, other_user, client_of):
         ask(user)
         wait = Wait.objects.get()

@@ -141,6 +141,55 @@ def test_nobody_is_left(user, caplog):
     assert job.state == "waiting"
 
 
+class TestAddresseesWhoLeave:
+    """While the job waits, without a reminder."""
+
+    @pytest.fixture
+    def staff(self, make_user):
+        staff = make_user("staff")
+        staff.user_permissions.add(Permission.objects.get(codename="answer_question"))
+        return staff
+
+    @pytest.fixture(autouse=True)
+    def one_at_a_time(self, monkeypatch):
+        monkeypatch.setattr(reminders, "MAX_QUESTIONS_PER_CHECK", 1)
+
+    def search(self):
+        after = reminders.ask_staff()
+        while after is not None:
+            after = reminders.ask_staff(after)
+
+    @pytest.mark.parametrize("is_deleted", [True, False])
+    def test_staff_are_asked_once(self, user, other_user, make_user, staff, is_deleted):
+        """Only the questions of which nobody is left."""
+        third = make_user("third")
+        jobs = [
+            ask(user, to=to, remind_hours=[])
+            for to in ([other_user.pk], [other_user.pk, third.pk], [third.pk], [other_user.pk])
+        ]
+        if is_deleted:
+            other_user.delete()
+        else:
+            type(other_user).objects.filter(pk=other_user.pk).update(is_active=False)
+        for _ in range(2):
+            self.search()
+        assert {note.job for note in notes_of(staff)} == {jobs[0].id, jobs[3].id}
+        assert len(notes_of(staff)) == unread(staff) == 2
+        assert Notification.objects.filter(user=third).count() == 2
+        answering.answer(jobs[0].id, Wait.objects.get(job=jobs[0].id).id, "yes", user=staff)
+        run_jobs()
+        jobs[0].refresh_from_db()
+        assert (jobs[0].state, unread(staff)) == ("succeeded", 1)
+
+    def test_without_staff_it_waits(self, user, other_user, caplog):
+        for _ in range(3):
+            ask(user, to=other_user.pk, remind_hours=[])
+        other_user.delete()
+        self.search()
+        assert caplog.text.count("Could not remind of the question") == 1
+        assert set(Job.objects.values_list("state", flat=True)) == {"waiting"}
+
+
 def test_it_is_delivered_like_the_first(user, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "DELIVERY": {"*": [{"email": 600}]}}
     ask(user)

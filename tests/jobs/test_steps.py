@@ -130,6 +130,13 @@ def test_too_many_steps(db, monkeypatch):
     assert Step.objects.filter(job=job.id).count() == 9
 
 
+def test_too_many_steps_of_several_attempts(db, monkeypatch):
+    monkeypatch.setattr("notifications.jobs.steps.MAX_STEPS", 9)
+    job, traceback = run(step_tasks.use_new_names)
+    assert "The job has 9 steps and waits, and may not have more" in traceback
+    assert Step.objects.filter(job=job.id).count() == 10 and job.attempt == 3
+
+
 def test_a_claim_that_is_void_stores_nothing(worker, calls):
     """Another worker has claimed the job while a step ran: the attempt ends, and the next one makes the call."""
     result = step_tasks.hold_in_sync_step.enqueue()

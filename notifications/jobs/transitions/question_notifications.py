@@ -185,10 +185,14 @@ def _end_in_words(wait: Wait, details: dict[str, Any]) -> str:
     if wait.how != Wait.How.ANSWERED:
         return gettext("The job was canceled.")
     value = json.loads(wait.value or "null")
-    name = wait.ended_by_name or gettext("Staff")
+    values = {"name": wait.ended_by_name or gettext("Staff"), "place": wait.ended_with}
     if details.get("form"):
-        return gettext("{name} answered.").format(name=name)
-    return gettext("{name} answered {answer}.").format(name=name, answer=details["choices"].get(value, value))
+        text = gettext("{name} answered, {place}.") if wait.ended_with else gettext("{name} answered.")
+        return text.format(**values)
+    values["answer"] = details["choices"].get(value, value)
+    if wait.ended_with:
+        return gettext("{name} answered {answer}, {place}.").format(**values)
+    return gettext("{name} answered {answer}.").format(**values)
 
 
 def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:

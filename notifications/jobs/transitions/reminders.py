@@ -14,10 +14,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
+
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic
-from notifications.jobs.addressees import find_addressees
+from notifications.jobs.addressees import find_addressees, read_active
 from notifications.jobs.transitions.question_notifications import number, replace_notifications
 from notifications.models import Job, Wait
 
@@ -25,6 +27,9 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Questions of which one call reminds, each in a transaction of its own, and those that it looks at.
 MAX_QUESTIONS, MAX_QUESTIONS_READ = 100, 1_000
+#: Open questions that one chunk of the search for those without an addressee reads, and where it goes on.
+MAX_QUESTIONS_PER_CHECK = 100
+Position = tuple[datetime, UUID]
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
@@ -51,6 +56,30 @@ def remind_of_due() -> bool:
     return False
 
 
+def ask_staff(after: Position | None = None) -> Position | None:
+    """Ask staff the open questions of which no addressee is active any more: users may leave while jobs wait.
+
+    Reads a bounded number of open questions, the oldest first, after a position. Returns the position of the last of
+    them, None if there are no more.
+    """
+    rows = Wait.objects.using(database()).filter(kind=Wait.Kind.QUESTION, ended_at=None)
+    if after:
+        created_at, id = after
+        is_later = Q(created_at__gt=created_at) | Q(id__gt=id)
+        rows = rows.filter(is_later, created_at__gte=created_at)  # a range of the index
+    waits = list(rows.order_by("created_at", "id")[:MAX_QUESTIONS_PER_CHECK])
+    asked = {wait.id: json.loads(wait.details)["to"] for wait in waits}
+    active = read_active({key for keys in asked.values() for key in keys})
+    for wait in waits:
+        if not active.isdisjoint(asked[wait.id]):
+            continue
+        if not (users := _find_users(wait)):
+            return None  # there is no staff either, which is logged once
+        if fair_atomic(partial(_remind, wait.id, users, is_due=False), more_follows=True):
+            logger.info("Asked staff a question whose addressees are gone: job %s", wait.job)
+    return (waits[-1].created_at, waits[-1].id) if len(waits) == MAX_QUESTIONS_PER_CHECK else None
+
+
 def next_time(wait: Wait, now: datetime) -> datetime | None:
     """Return when those who were asked a question are reminded after ``now``, None for never."""
     times = (
@@ -71,8 +100,11 @@ def _find_users(wait: Wait) -> list[Any]:
     return []
 
 
-def _remind(id: UUID, users: Sequence[Any]) -> bool:
-    """Remind of one question, unless it has ended or its job is locked. Returns whether it did."""
+def _remind(id: UUID, users: Sequence[Any], *, is_due: bool = True) -> bool:
+    """Remind of one question, unless it has ended or its job is locked. Returns whether it did.
+
+    With ``is_due`` only if the time of a reminder has come.
+    """
     rows = Wait.objects.using(database()).filter(id=id, ended_at=None)
     found = rows.values_list("job", flat=True).first()
     job = found and lock_query(Job.objects.using(database()).filter(id=found)).first()
@@ -80,7 +112,7 @@ def _remind(id: UUID, users: Sequence[Any]) -> bool:
         return False
     now = database_now()
     # Read after the lock: it may have ended, or another process may have reminded of it.
-    wait = rows.filter(remind_at__lte=now).first()
+    wait = (rows.filter(remind_at__lte=now) if is_due else rows).first()
     if wait is None:
         return False
     wait.remind_at = next_time(wait, now)

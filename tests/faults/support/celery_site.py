@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.faults.support.engine import TIMEOUT_SECONDS, Engine, canonical
@@ -17,6 +18,8 @@ from tests.support.waiting import wait_until
 
 #: The workers of a site: one with two processes, one with four threads.
 POOLS = (("--pool", "prefork", "--concurrency", "2"), ("--pool", "threads", "--concurrency", "4"))
+#: Seconds within which a job ends after processes were killed: its lease may have to end.
+END_SECONDS = 600
 #: The rows that assert_invariants() expects no notification of: the jobs of batches.
 IN_BATCHES = "SELECT id FROM notifications_job WHERE batch IS NOT NULL"
 
@@ -75,6 +78,21 @@ class CelerySite(Engine):
             if not worker.running:
                 self.ended_by_themselves += 1
                 self.workers[index] = self.start_celery(*POOLS[index])
+
+    def kill_while_jobs_run(self, rounds, task, count, args):
+        """Enqueue jobs of a task in each round, kill a process of the workers, and check the ends of all jobs."""
+        self.start_pools()
+        kills = Counter()
+        for _ in range(rounds):
+            self.enqueue(task, count, args=args)
+            time.sleep(self.rng.uniform(0.2, 2))
+            kill = self.rng.choice([self.kill_worker, self.kill_child])
+            kill()
+            kills[kill.__name__] += 1
+        self.wait_until_done(END_SECONDS)
+        assert {job.state for job in self.jobs()} == {"succeeded"}
+        self.assert_invariants()
+        print(dict(kills))
 
     def jobs_in_batches(self):
         return {canonical(id) for (id,) in self.site.rows(IN_BATCHES)}
