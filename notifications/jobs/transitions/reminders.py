@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ MAX_QUESTIONS, MAX_QUESTIONS_READ = 100, 1_000
 #: Open questions that one chunk of the search for those without an addressee reads, and where it goes on.
 MAX_QUESTIONS_PER_CHECK = 100
 Position = tuple[datetime, UUID]
+FIRST_POSITION: Position = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
@@ -62,11 +63,10 @@ def ask_staff(after: Position | None = None) -> Position | None:
     Reads a bounded number of open questions, the oldest first, after a position. Returns the position of the last of
     them, None if there are no more.
     """
+    created_at, id = after or FIRST_POSITION
     rows = Wait.objects.using(database()).filter(kind=Wait.Kind.QUESTION, ended_at=None)
-    if after:
-        created_at, id = after
-        is_later = Q(created_at__gt=created_at) | Q(id__gt=id)
-        rows = rows.filter(is_later, created_at__gte=created_at)  # a range of the index
+    is_later = Q(created_at__gt=created_at) | Q(id__gt=id)
+    rows = rows.filter(is_later, created_at__gte=created_at)  # a range of the index
     waits = list(rows.order_by("created_at", "id")[:MAX_QUESTIONS_PER_CHECK])
     asked = {wait.id: json.loads(wait.details)["to"] for wait in waits}
     active = read_active({key for keys in asked.values() for key in keys})
