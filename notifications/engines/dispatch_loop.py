@@ -21,12 +21,12 @@ from django.db import Error, connections
 
 from notifications import engines
 from notifications.conf import settings
+from notifications.db import signal_queue
+from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.engines import dispatching, has_engines, quarantine, resending, senders
-from notifications.jobs import signal_queue
 from notifications.jobs.claiming.engine_activity import BackendQueue
-from notifications.jobs.signal_queue import SignalQueue
 from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")

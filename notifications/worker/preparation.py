@@ -8,8 +8,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.compat import should_send, task_backends, task_started
-from notifications.db import project_code
-from notifications.jobs import results, signal_queue
+from notifications.db import project_code, signal_queue
+from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import read_batch_owners
 from notifications.jobs.handlers import events

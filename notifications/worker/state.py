@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
+from notifications.db.signal_queue import SignalQueue
 from notifications.db.transactions import connection
-from notifications.jobs.signal_queue import SignalQueue
 from notifications.worker import loops
 from notifications.worker.capacity import Executions
 from notifications.worker.run_limit import RunLimit

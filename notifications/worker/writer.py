@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from django.db import OperationalError, reset_queries
 
+from notifications.db import signal_queue
 from notifications.db.deadlines import limit_this_thread
+from notifications.db.signal_queue import SignalQueue
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, lock_time
-from notifications.jobs import signal_queue
-from notifications.jobs.signal_queue import SignalQueue
 
 T = TypeVar("T")
 

@@ -80,7 +80,7 @@ PATHS_BY_MARKER = {
         "contrib/celery/test_rabbitmq.py",
         "contrib/celery/test_run_rabbitmq.py",
         "engines/test_backend.py",
-        "jobs/test_signal_queue.py",
+        "worker/test_signal_queue.py",
         "worker/test_watchdog.py",
         "outbound",
         "packaging",

@@ -16,13 +16,13 @@ from django.db import connections
 from notifications.contrib.celery import checks, end_notes, reconcile
 from notifications.contrib.celery.connections import broker_name
 from notifications.contrib.celery.recorder import recorder
+from notifications.db import signal_queue
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.forks import keep_out_of_sqlite
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.engines.observed import batches
 from notifications.ids import uuid7
-from notifications.jobs import signal_queue
 from notifications.upkeep import Upkeep, Where
 from notifications.worker.lease import Lease
 

@@ -25,6 +25,8 @@ from django.db import Error, connections, reset_queries
 from notifications.contrib.celery.progress_reports import ProgressReports, Store
 from notifications.contrib.celery.record_queue import MAX_QUEUED_CALLS, Entry, RecordQueue, Work
 from notifications.contrib.celery.unknown_owners import log_unknown_owners
+from notifications.db import signal_queue
+from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import (
     MAX_CONNECTION_SECONDS,
@@ -36,8 +38,6 @@ from notifications.db.threads import (
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.engines.observed import recording
 from notifications.engines.observed.starts import ObservedAttempt
-from notifications.jobs import signal_queue
-from notifications.jobs.signal_queue import SignalQueue
 from notifications.jobs.transitions import notify_functions
 from notifications.models import Job
 

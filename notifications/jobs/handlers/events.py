@@ -20,9 +20,9 @@ from django.utils import translation
 from notifications import serializers, streams, times, validators
 from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.context import current_execution
-from notifications.db import bulk, project_code
+from notifications.db import bulk, project_code, signal_queue
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
-from notifications.jobs import ports, results, signal_queue
+from notifications.jobs import ports, results
 from notifications.jobs.claiming.executors import DISPATCHED
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.handlers import callbacks

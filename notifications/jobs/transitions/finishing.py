@@ -12,8 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
 from notifications.compat import should_send, task_backends, task_finished
-from notifications.db import project_code
-from notifications.jobs import results, signal_queue
+from notifications.db import project_code, signal_queue
+from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.handlers import events
 from notifications.jobs.outcomes import Outcome

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import translation
 
-from notifications.db import project_code
+from notifications.db import project_code, signal_queue
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
-from notifications.jobs import signal_queue
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.models import Notification
 from notifications.streams.inbox import build_notification

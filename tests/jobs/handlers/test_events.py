@@ -12,9 +12,10 @@ from django.utils import timezone
 from notifications import serializers
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
+from notifications.db import signal_queue
 from notifications.engines.observed import changes, recording
 from notifications.ids import uuid7
-from notifications.jobs import outcomes, signal_queue
+from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers import declarations
 from notifications.jobs.handlers import events as handler_events

@@ -14,9 +14,10 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications.api import batch, policy, task
+from notifications.db import signal_queue
 from notifications.db.transactions import in_callers_transaction
 from notifications.ids import uuid7
-from notifications.jobs import outcomes, signal_queue
+from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import finishing, manual, notify_functions, reaping
 from notifications.models import Job

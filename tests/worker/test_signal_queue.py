@@ -13,9 +13,8 @@ from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from notifications.compat import task_finished, task_started
-from notifications.db import project_code
-from notifications.jobs import signal_queue
-from notifications.jobs.signal_queue import SignalQueue
+from notifications.db import project_code, signal_queue
+from notifications.db.signal_queue import SignalQueue
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -125,7 +124,7 @@ def test_a_receiver_that_fails_does_not_affect_the_others(
         until_done(tasks.noop.using(owner=user, title="Mine").enqueue())
     wait_until(lambda: received == ["succeeded", "Mine"] * 2, what="the other receivers")
     for name in ("task_started", "task_finished", "job_finished", "notification_recorded"):
-        assert f"Host code failed: receiver of {name} tests.jobs.test_signal_queue" in caplog.text
+        assert f"Host code failed: receiver of {name} tests.worker.test_signal_queue" in caplog.text
 
 
 def test_a_receiver_that_cancels_a_job(worker, user, connect_receiver, caplog):
