@@ -29,7 +29,7 @@ venv-dev:
 unexport PYTHONDONTWRITEBYTECODE
 
 # Tests wait for servers half of the time: a few more processes than there are cores.
-PYTEST = .venv/bin/python -m pytest -n $(shell expr $$(nproc) + 2) --dist worksteal
+PYTEST = .venv/bin/python -m pytest -n $(shell expr $$(nproc) + 3) --dist worksteal
 
 test: venv-dev
 	$(PYTEST) -m quick $(ARGS)

@@ -105,7 +105,7 @@ def test_a_changed_password_raises_the_guard(user):
 
 
 def test_signing_out_raises_the_guard(user, client):
-    """Whoever serves this user's sockets looks at the sessions again."""
+    """The processes that serve this user's sockets look at the sessions again."""
     client.force_login(user)
     client.logout()
     assert Stream.objects.get().guard == 1

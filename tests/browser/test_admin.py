@@ -54,7 +54,7 @@ def admin_page(admin_site, new_page):
 
 
 def press_until_focused(page, locator, key="Tab"):
-    """Press a key until an element has the focus, as somebody without a mouse does."""
+    """Press a key until an element has the focus, as a person without a mouse does."""
     for _ in range(150):
         page.keyboard.press(key)
         if locator.evaluate("element => element === document.activeElement"):

@@ -45,7 +45,7 @@ def test_the_inbox_does_not_move(site_server, new_page, width):
         page.get_by_role("button", name=f"{verb}: Number {number}").click()
         page.wait_for_timeout(1500)
         expect_still(page, f"the inbox after “{verb}”")
-    while rows.count() < 50:  # Whoever scrolls a window at a time does not see the end of the list.
+    while rows.count() < 50:  # A reader who scrolls a window at a time does not see the end of the list.
         page.mouse.wheel(0, 300)
         page.wait_for_timeout(500)
     expect_still(page, "the inbox after older rows were loaded")

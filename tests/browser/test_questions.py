@@ -169,7 +169,7 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
 
 
 def test_a_listener_answers(site_server, new_page):
-    """It gets a question that is open already, once, and is told that somebody was first."""
+    """It gets a question that is open already, once, and is told that another answer was first."""
     page, other = (visit(new_page(errors=False), site_server.url, "/reports/") for _ in range(2))
     id = site_server.python(ASK + PRINT_ID).split()[-1]
     listen = """async (id) => {

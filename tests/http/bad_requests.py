@@ -240,8 +240,8 @@ BAD_REQUESTS = [
     ),
     get("1,001 parameters", "jobs/?" + "&".join(f"p{n}" for n in range(1001)), "fewer", 400),
     # Ids in paths.
-    get("a job of somebody else", "jobs/{theirs}/", "The job does not exist", 404),
-    get("the result of somebody else's", "jobs/{theirs}/result/", "The job does not exist", 404),
+    get("a job of another user", "jobs/{theirs}/", "The job does not exist", 404),
+    get("the result of another user's job", "jobs/{theirs}/result/", "The job does not exist", 404),
     get("a job that does not exist", f"jobs/{NIL}/", "The job does not exist", 404),
     *(
         get(f"a job called {id}", f"jobs/{id}/", "no such path", 404)
@@ -260,13 +260,13 @@ BAD_REQUESTS = [
     ),
     get("a job in capitals", "jobs/{MINE}/", "no such path", 404),
     BadRequest(
-        name="cancel somebody else's",
+        name="cancel another user's job",
         path=API + "jobs/{theirs}/cancel/",
         status=404,
         says="The job does not exist",
     ),
     BadRequest(
-        name="retry somebody else's",
+        name="retry another user's job",
         path=API + "jobs/{theirs}/retry/",
         status=404,
         says="The job does not exist",

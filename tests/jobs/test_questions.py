@@ -374,7 +374,7 @@ class TestApi:
         assert "ada answered Keep" in response.content.decode()
 
     def test_the_page_of_the_job_answers_too(self, user, other_user, client_of):
-        """Of several questions it shows the first. It is not loaded again while somebody types."""
+        """Of several questions it shows the first. It is not loaded again while its reader types."""
         job = ask(user, wait_tasks.ask_several, names=["a", "b"])
         client = client_of(user)
         for name, other in (("a", "b"), ("b", "a")):

@@ -21,7 +21,7 @@ READY = "Press Ctrl-C to stop."
 
 @pytest.fixture
 def clone(tmp_path):
-    """What git would give to somebody else, changes that are not committed yet included."""
+    """What git would give to another person, changes that are not committed yet included."""
     folder = tmp_path / "clone"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

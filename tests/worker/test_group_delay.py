@@ -68,7 +68,7 @@ def test_an_error_counts_as_well(delay, clock):
 
 
 async def test_waiting(delay, clock):
-    """For the delay, or until somebody ends it. Without a delay there is nothing to wait for."""
+    """For the delay, or until it is ended. Without a delay there is nothing to wait for."""
     await asyncio.wait_for(delay.wait(), 0.01)
     with delay.transaction():
         clock.now += 1

@@ -1,5 +1,5 @@
-// Loads the page of a question, or of a job, again when what its job waits for has changed: somebody has answered in
-// another place, or the job asks. The page then shows who has answered what, or the question.
+// Loads the page of a question, or of a job, again when what its job waits for has changed: it was answered in another
+// place, or the job asks. The page then shows who has answered what, or the question.
 
 /** @typedef {import("./client.js").Change} Change */
 
