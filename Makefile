@@ -28,8 +28,8 @@ venv-dev:
 # The tests start hundreds of processes, each of which would compile the packages again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Tests wait for servers half of the time: a few more processes than there are cores.
-PYTEST = .venv/bin/python -m pytest -n $(shell expr $$(nproc) + 3) --dist worksteal
+# Tests wait for servers half of the time: a few more processes than there are cores, and at most 6.
+PYTEST = .venv/bin/python -m pytest -n $(shell echo $$(($$(nproc) < 3 ? $$(nproc) + 3 : 6))) --dist worksteal
 
 test: venv-dev
 	$(PYTEST) -m quick $(ARGS)
