@@ -54,6 +54,13 @@ def test_the_three_places_as_one_types(client, staff, user):
     assert not Notification.objects.exists() and not Broadcast.objects.exists()
 
 
+def test_each_text_has_its_own_direction(client, staff, languages):
+    """That of the message may be another one than that of the page; an address is read from left to right."""
+    text = client.get(COMPOSER).text
+    fields = dict(re.findall(r'name="(title|body|url|title_de|body_de)"[^>]*? dir="(\w+)"', text))
+    assert fields == {"title": "auto", "body": "auto", "url": "ltr", "title_de": "auto", "body_de": "auto"}
+
+
 def test_the_count_of_each_audience(client, staff, user, make_user):
     make_user("gone", is_active=False)
     assert count_of(client.post(PREVIEW, TO_EVERYBODY).text) == "2 active users get it."

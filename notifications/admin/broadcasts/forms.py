@@ -58,20 +58,20 @@ class ComposerForm(forms.Form):
     title = TextField(
         label=_("Title"),
         max_length=validators.MAX_TITLE_LENGTH,
-        widget=widgets.AdminTextInputWidget(attrs={"autofocus": True}),
+        widget=widgets.AdminTextInputWidget(attrs={"autofocus": True, "dir": "auto"}),
     )
     body = TextField(
         label=_("Body"),
         max_length=validators.MAX_BODY_LENGTH,
         required=False,
-        widget=widgets.AdminTextareaWidget(attrs={"rows": 5}),
+        widget=widgets.AdminTextareaWidget(attrs={"rows": 5, "dir": "auto"}),
         help_text=_("Plain text of at most 2,000 characters."),
     )
     url = TextField(
         label=_("Link"),
         max_length=validators.MAX_URL_LENGTH,
         required=False,
-        widget=widgets.AdminTextInputWidget(),
+        widget=widgets.AdminTextInputWidget(attrs={"dir": "ltr"}),
         help_text=_("Where a click leads: a path such as /news/, or an address with https://."),
     )
     level = forms.ChoiceField(
@@ -220,13 +220,13 @@ def _text_fields(code: str) -> dict[str, forms.Field]:
             label=_("Title"),
             max_length=validators.MAX_TITLE_LENGTH,
             required=False,
-            widget=widgets.AdminTextInputWidget(attrs={"lang": code}),
+            widget=widgets.AdminTextInputWidget(attrs={"lang": code, "dir": "auto"}),
         ),
         f"body_{code}": TextField(
             label=_("Body"),
             max_length=validators.MAX_BODY_LENGTH,
             required=False,
-            widget=widgets.AdminTextareaWidget(attrs={"rows": 3, "lang": code}),
+            widget=widgets.AdminTextareaWidget(attrs={"rows": 3, "lang": code, "dir": "auto"}),
         ),
     }
 
