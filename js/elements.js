@@ -13,6 +13,7 @@ import * as localization from "./modules/localization.js";
 import { defineElements } from "./modules/notifications.js";
 import * as output_element from "./modules/output_element.js";
 import * as output_reader from "./modules/output_reader.js";
+import * as reading_pane from "./modules/reading_pane.js";
 import * as shortcuts from "./modules/shortcuts.js";
 import * as toasts from "./modules/toasts.js";
 import { findScript, getConnection } from "./page.js";
@@ -21,6 +22,15 @@ const modules = { bell, connect, dom, forms, localization, toasts };
 const script = findScript();
 if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
-  const loaded = { inbox, inbox_list, shortcuts, job_element, job_texts, output_element, output_reader };
+  const loaded = {
+    inbox,
+    inbox_list,
+    reading_pane,
+    shortcuts,
+    job_element,
+    job_texts,
+    output_element,
+    output_reader,
+  };
   defineElements(modules, getConnection(), script.dataset, content, async () => loaded);
 }

@@ -34,14 +34,15 @@ def render_pages(request):
     job = SimpleNamespace(**{field.name: getattr(done["job"], field.name) for field in fields(done["job"])})
     job.done = True
     category = {"key": "reports", "name": "Reports"}
+    ended = {**done, "job": job, "result": "", "steps": {"first": []}}
     samples = [
-        ("A notification", "notification", {"row": row["notification"], "item": row, "events": events}),
+        ("A notification", "notification", {"row": row["notification"], "item": row, "events": events, **ended}),
         ("An action", "confirm_action", {"row": row["notification"], "action": {"label": "Approve", "post": "#"}}),
         ("A question", "question", {**asked, "choices": CHOICES, "danger": ["delete"]}),
         ("Confirm an answer", "question", {**asked, "confirm": "delete", "confirm_label": "Delete the order"}),
         ("A question by a form, with errors", "question", {**asked, "form": SampleForm({}, prefix="style")}),
         ("Answered", "question", {**asked, "end": "Ada has answered: Ship."}),
-        ("A job", "job", {**done, "job": job, "result": "", "steps": {"first": []}}),
+        ("A job", "job", ended),
         ("Devices", "devices_page", {"devices": [{"row": device, "mark": "a"}]}),
         ("No devices", "devices_page", {"devices": []}),
         ("Unsubscribe", "unsubscribe", {"is_valid": True, "category": category}),

@@ -20,9 +20,9 @@ from notifications.http import inbox_changes, inbox_query
 from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
 from notifications.http.inbox_rows import group_by_day, read_actions, read_rows
-from notifications.http.page_views import page_view, text_response
+from notifications.http.page_views import describe_job, page_view, text_response
 from notifications.http.parsing import header
-from notifications.models import Notification
+from notifications.models import Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.realtime.reader import number_if_needed
 from notifications.streams import listing, pages
@@ -32,7 +32,7 @@ from notifications.streams.marking_seen import mark_seen
 
 #: The parameters that describe the last change, and have all rows of the page selected.
 CHANGED, SELECTED = "changed", "selected"
-#: The parameter with which a page that is open loads its views again, for their counts.
+#: The parameter with which an inbox that is open loads its views again, for their counts, and the content of its pane.
 PART = "part"
 #: The greatest count of a view that is shown.
 MAX_COUNT = 99
@@ -87,20 +87,31 @@ def inbox(request: HttpRequest) -> HttpResponse:
 @page_view
 @require_safe
 def detail(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Show a notification of the user with its whole text, and why the user was notified of it, or was not."""
+    """Show a notification of the user with its whole text and its job, and why the user was notified of it, or was not.
+
+    With ``part=pane`` the response is the content of the page for the reading pane of the inbox, without the layout.
+    """
     user = request.user.pk
     number_if_needed([user])
     position = pages.read_stream_position(user)
     row = Notification.objects.using(database()).filter(pk=id, user=user).first()
     if row is None:
         raise Http404("The notification does not exist.")
+    job = None
+    if isinstance(row.job, UUID):
+        job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
+    in_pane = request.GET.get(PART) == "pane"
     context = {
         "notifications_position": position,
+        "in_pane": in_pane,
+        "layout": "notifications/pane.html" if in_pane else None,
         "row": row,
         "item": read_rows([row])[0],
         "events": timeline(row, for_user=True),
         "snooze_times": inbox_changes.SNOOZE_TIMES,
     }
+    if job:
+        context |= {"has_job": True, **describe_job(job)}
     return render(request, "notifications/notification.html", context)
 
 

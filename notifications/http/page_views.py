@@ -66,7 +66,16 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     context = {
         "notifications_position": position,
         "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
-        "has_output": not job.done or has_output(id),
+        **describe_job(job),
+        **describe_open_question(job, request.user),
+    }
+    return render(request, "notifications/job.html", context)
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """Return what pages show of a job: its state, outcome, steps, and whether it has output."""
+    return {
+        "has_output": not job.done or has_output(job.id),
         "job": job,
         "state": describe_state(job),
         "elapsed": describe_elapsed(job),
@@ -77,9 +86,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "result": _format_result(job.result),
         # Without results, which nobody has meant for the owner.
         "steps": read_steps(job, with_results=False),
-        **describe_open_question(job, request.user),
     }
-    return render(request, "notifications/job.html", context)
 
 
 @page_view

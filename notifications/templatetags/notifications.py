@@ -64,7 +64,7 @@ MODULES = (
 #: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
 #: a job that few pages need.
 LAZY_MODULES = {
-    "inbox": ("inbox", "inbox_list", "shortcuts"),
+    "inbox": ("inbox", "inbox_list", "reading_pane", "shortcuts"),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
 }

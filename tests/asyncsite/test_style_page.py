@@ -82,6 +82,8 @@ def test_its_looks_are_those_of_the_documentation():
 NOT_SHOWN = {
     "bell.html": "elements that its script would take for live ones",
     "inbox.html": "its parts are shown",
+    "inbox_pane.html": "the script of the inbox fills it, with a page that is shown",
+    "pane.html": "what it surrounds is shown",
     "inbox_shortcuts.html": "a dialog that the script of the inbox opens",
     "preferences.html": "its rows are shown",
     "output.html": "an element that reads the output of a job",

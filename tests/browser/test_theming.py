@@ -68,7 +68,12 @@ TOAST = [
     ("bad", f"{ERROR} .notifications-disc", "color", "rgb(14, 15, 16)"),
 ]
 INBOX = [
-    ("surface", ".notifications-page .notifications-item", "backgroundColor", "rgb(240, 230, 220)"),
+    (
+        "surface",
+        ".notifications-page .notifications-item:not([aria-current])",
+        "backgroundColor",
+        "rgb(240, 230, 220)",
+    ),
     ("text", ".notifications-page .notifications-title", "color", "rgb(10, 20, 30)"),
     ("radius", ".notifications-filters input[type=search]", "borderRadius", "15px"),
     ("font", ".notifications-page .notifications-title", "fontFamily", "Georgia"),

@@ -12,8 +12,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.models import Delivery, Notification
+from notifications.models import Delivery, Notification, Step
 from notifications.streams import marking_seen
+from tests.http.test_page_views import make_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,8 +26,8 @@ def address(id):
     return reverse("notifications:notification", args=[id])
 
 
-def read(client, id):
-    response = client.get(address(id))
+def read(client, id, **query):
+    response = client.get(address(id), query)
     assert response.status_code == 200
     return html.unescape(response.content.decode())
 
@@ -42,6 +43,19 @@ def add_delivery(id, user, **fields):
         user=user,
         **{"channel": "email", "due_at": timezone.now(), "ended_at": timezone.now(), **fields},
     )
+
+
+def add_job(id, user, **fields):
+    """Give a notification its job."""
+    now = timezone.now()
+    job = make_job(user, **{"state": "succeeded", "started_at": now, "finished_at": now, **fields})
+    Notification.objects.filter(id=id).update(job=job.pk)
+    return job
+
+
+def add_step(job, name):
+    now = timezone.now()
+    Step.objects.create(job=job.pk, name=name, attempt=1, result="1", started_at=now, ended_at=now)
 
 
 def test_whole_text(user, user_client):
@@ -124,18 +138,56 @@ def test_get_writes_nothing(user, user_client):
     assert Notification.objects.get(id=id).read_at is None
 
 
-def test_number_of_queries_does_not_grow(user, user_client):
+@pytest.mark.parametrize("query", [{}, {"part": "pane"}], ids=["page", "pane"])
+def test_number_of_queries_does_not_grow(user, user_client, query):
     def count():
         with CaptureQueriesContext(connection) as queries:
-            read(user_client, id)
+            read(user_client, id, **query)
         return len(queries)
 
     (id,) = notify(user, "The export is ready")
+    job = add_job(id, user)
     add_delivery(id, user, channel="email", state="sent", address="a@b.example")
+    add_step(job, "first")
     read(user_client, id)
     before = count()
-    for _ in range(3):
+    for number in range(3):
         notify(user, "Another one")
+        add_step(job, f"step {number}")
     add_delivery(id, user, channel="push", state="sent", address=str(uuid4()))
     read(user_client, id)
     assert count() == before
+
+
+def test_the_job(user, user_client, other_user):
+    """Its state and its steps are shown, but not those of another user's."""
+    (id,) = notify(user, "The export is ready")
+    assert 'id="notifications-job"' not in read(user_client, id)
+    job = add_job(id, user, state="failed")
+    add_step(job, "read rows")
+    page = read(user_client, id)
+    assert 'data-state="failed"' in page and "read rows" in page
+    job.user = other_user
+    job.save()
+    assert 'id="notifications-job"' not in read(user_client, id)
+
+
+def test_content_of_the_pane(user, user_client):
+    """It is that of the page, without the layout and without what would reload the inbox around it."""
+    (id,) = notify(user, "The export is ready", body=BODY)
+    add_job(id, user, state="running", finished_at=None)
+    page, pane = read(user_client, id), read(user_client, id, part="pane")
+    for text in (BODY.strip(), f'value="archive.{id}"', "<li><span>Created.", "<notifications-job"):
+        assert text in page and text in pane
+    for text in ("<html", "<title", "<script", "<h1", 'id="notifications-snooze', " reload "):
+        assert text in page and text not in pane
+    assert '<h2 dir="auto">The export is ready</h2>' in pane
+    assert f'data-snooze href="{address(id)}#notifications-snooze"' in pane
+
+
+def test_the_inbox_has_the_pane(user, user_client):
+    """Its newest notification is known also where it stands in a group."""
+    *_, newest = [notify(user, "Import", group="Imports")[0] for _ in range(3)]
+    page = user_client.get("/notifications/").content.decode()
+    assert 'aria-label="Reading pane"' in page
+    assert f'data-group data-newest="{newest}"' in page

@@ -14,9 +14,10 @@ const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", un
  * @param {HTMLElement} inbox
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
- * @param {{inbox_list: typeof import("./inbox_list.js"), shortcuts: typeof import("./shortcuts.js")}} modules
+ * @param {{inbox_list: typeof import("./inbox_list.js"), reading_pane: typeof import("./reading_pane.js"),
+ *   shortcuts: typeof import("./shortcuts.js")}} modules
  */
-export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
+export function connectElement(inbox, page, signal, { shortcuts, inbox_list, reading_pane }) {
   const { client, localization, dom } = page;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
@@ -41,7 +42,15 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
     signal.addEventListener("abort", stop);
   inbox_list.connectSearch(inbox, page, signal);
   const list = inbox_list.connectList(inbox, page, signal, { getShown, focusRow, showMessage });
-  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change });
+  const choose = reading_pane.connectPane(inbox, page, signal, {
+    getShown,
+    markRead,
+    follow,
+    openSnooze: list.openSnooze,
+    handleSubmit,
+    showMessage,
+  });
+  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change, choose });
   markShownSeen();
 
   /** @returns {HTMLElement[]} the rows that are shown */
@@ -98,10 +107,11 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
    * Show rows as changed, at once, and change them on the server. If that fails, show that, and them as before.
    * @param {Verb} verb
    * @param {HTMLElement[]} rows
+   * @param {boolean} [stay] whether they stay in this view
    * @returns {Promise<boolean>} whether they were changed
    */
-  async function send(verb, rows) {
-    show(verb, rows);
+  async function send(verb, rows, stay) {
+    show(verb, rows, stay);
     try {
       await page.mark(verb, rows.map(toItem));
     } catch {
@@ -114,17 +124,35 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   }
 
   /**
+   * Mark a row as read that was opened beside the list. It stays there until the list is loaded again.
+   * @param {HTMLElement} row
+   */
+  function markRead(row) {
+    if (canChange("read", row)) void send("read", [row], true);
+  }
+
+  /**
+   * Mark a row as read whose link was followed. The page leaves for its URL: there is no place for an error.
+   * @param {HTMLElement} row
+   */
+  function follow(row) {
+    list.rememberRow(row);
+    if (row.hasAttribute("data-unread")) page.mark("read", [toItem(row)]).catch(() => undefined);
+  }
+
+  /**
    * Show rows as changed. Those that are in another view now are hidden.
    * @param {Verb} verb
    * @param {HTMLElement[]} rows
+   * @param {boolean} [stay]
    */
-  function show(verb, rows) {
+  function show(verb, rows, stay) {
     for (const row of rows) {
       if (verb === "archive") row.hidden = !isDone;
       else if (verb === "unarchive") row.hidden = isDone;
       else {
         dom.updateUnreadMark(row, verb === "unread", localization);
-        if (view === "unread") row.hidden = verb === "read";
+        if (view === "unread") row.hidden = verb === "read" && !stay;
       }
     }
   }
@@ -135,10 +163,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
     const clicked = /** @type {HTMLElement} */ (target);
     const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
     const row = /** @type {HTMLElement|null} */ (link?.closest("[data-id]") ?? null);
-    if (row) list.rememberRow(row);
-    // The page leaves for the notification's URL: there is no place for an error.
-    if (row?.hasAttribute("data-unread") && !link?.hasAttribute("data-snooze"))
-      page.mark("read", [toItem(row)]).catch(() => undefined);
+    if (row && !link?.hasAttribute("data-snooze")) follow(row);
     if (link?.dataset.check) {
       event.preventDefault();
       for (const row of getRows()) findBox(row).checked = link.dataset.check === "all";
@@ -160,9 +185,10 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
   function handleSubmit(event) {
     const { name = "", value = "" } = /** @type {HTMLButtonElement} */ (event.submitter ?? {});
     if (name !== "one" && name !== "verb") return;
-    event.preventDefault();
     const [verb, id] = value.split(".");
     const row = id && dom.findRow(inbox, id);
+    if (id && !row) return; // It is in a group that is closed.
+    event.preventDefault();
     void change(/** @type {Verb} */ (verb), row ? [row] : getSelectedRows());
   }
 
@@ -247,7 +273,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list }) {
 
 /** @param {HTMLElement} row */
 function toItem({ dataset }) {
-  return { id: dataset.id ?? "", raised: Number(dataset.raised) };
+  return { id: dataset.id ?? dataset.newest ?? "", raised: Number(dataset.raised) };
 }
 
 /** @param {HTMLElement} row */

@@ -51,6 +51,7 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
       history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
     },
 
+    openSnooze,
     updateViews,
 
     /** Show the counts of the views when something has arrived: at most once a second, and while the page is seen. */
@@ -108,7 +109,7 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
   function openSnooze(row) {
     const dialog = /** @type {HTMLElement} */ (inbox.querySelector("[data-snoozing]"));
     const [id, zone] = dialog.querySelectorAll("input");
-    id.value = row.dataset.id ?? "";
+    id.value = row.dataset.id ?? row.dataset.newest ?? "";
     zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
     dialog.showPopover();
     dialog.querySelector("button")?.focus();

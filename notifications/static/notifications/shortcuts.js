@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Verb} Verb
- * @typedef {{getSelectedRows: () => HTMLElement[],
+ * @typedef {{getSelectedRows: () => HTMLElement[], choose: (row: HTMLElement) => void,
  *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Rows
  */
 
@@ -18,7 +18,7 @@ const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable],
  * @param {AbortSignal} signal aborted when the inbox is removed
  * @param {Rows} rows
  */
-export function connectShortcuts(inbox, page, signal, { getSelectedRows, change }) {
+export function connectShortcuts(inbox, page, signal, { getSelectedRows, change, choose }) {
   // They are in the heading of the page, which stays when another list takes the place of the inbox.
   const root = inbox.parentElement;
   const dialog = /** @type {HTMLDialogElement|null} */ (root?.querySelector("dialog"));
@@ -36,8 +36,11 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, change 
     j: (row) => move(row, 1),
     k: (row) => move(row, -1),
     x: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[name=id]"))?.click(),
-    Enter: (row) =>
-      /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.click(),
+    Enter: (row) => {
+      const link = /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"));
+      if (link) link.click();
+      else if (row) choose(row);
+    },
     e: (row, rows) => act("archive", row, rows),
     u: (row, rows) => act("unread", row, rows),
     h: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[data-snooze]"))?.click(),

@@ -1,0 +1,220 @@
+// The reading pane beside the list of the inbox, where the window is wide: the page of the notification under the cursor, or of
+// the one that was clicked, without its layout. The server renders it.
+
+/**
+ * @typedef {import("./notifications.js").Page} Page
+ * @typedef {{getShown: () => HTMLElement[], markRead: (row: HTMLElement) => void, follow: (row: HTMLElement) => void,
+ *   openSnooze: (row: HTMLElement) => void, handleSubmit: (event: SubmitEvent) => void,
+ *   showMessage: (text: string) => void}} List
+ */
+
+/** A cursor that moves on within this time loads nothing. */
+const LOAD_DELAY_MS = 100;
+const SKELETON_DELAY_MS = 300;
+
+/**
+ * Show the first row of the list, until another one is chosen.
+ * @param {HTMLElement} inbox
+ * @param {Page} page
+ * @param {AbortSignal} signal aborted when the inbox is removed
+ * @param {List} list
+ * @returns {(row: HTMLElement) => void} shows a row that was chosen, and marks it as read
+ */
+export function connectPane(inbox, page, signal, list) {
+  const { client, clock, dom, localization } = page;
+  const pane = /** @type {HTMLElement|null|undefined} */ (
+    inbox.parentElement?.querySelector(".notifications-pane")
+  );
+  if (!pane) return () => undefined;
+  const parts = /** @type {HTMLElement[]} */ ([.../** @type {Element} */ (pane.firstElementChild).children]);
+  const [failure, content, skeleton] = parts;
+  const failureText = /** @type {HTMLElement} */ (failure.firstElementChild);
+  const unreadable = failureText.textContent;
+  /** The row that is marked as shown; none while the pane is not visible. */
+  let shown = /** @type {HTMLElement|undefined} */ (undefined);
+  /** The text of the control that has the focus, or had it before it was replaced; null without one. */
+  let focused = /** @type {string|null} */ (null);
+  /** The notification of the content. */
+  let loadedId = "";
+  let timer = /** @type {any} */ (null);
+  let request = new AbortController();
+
+  const observer = new MutationObserver(update);
+  observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden"] });
+  document.addEventListener("focusin", handleFocus, { signal });
+  inbox.addEventListener("click", handleListClick, { signal });
+  pane.addEventListener("click", handleClick, { signal });
+  pane.addEventListener("submit", handleSubmit, { signal });
+  pane.addEventListener("notifications:job-done", loadSoon, { signal });
+  addEventListener("resize", update, { signal });
+  const stopChanges = client.on("change", handleChange);
+  const stopOutages = page.onOutage((isOut) => (isOut ? showFailure() : loadSoon()));
+  signal.addEventListener("abort", () => {
+    observer.disconnect();
+    stopChanges();
+    stopOutages();
+    show(undefined);
+  });
+  update();
+  return choose;
+
+  /** @param {import("./client.js").Change} change */
+  function handleChange({ notifications }) {
+    if (notifications.some((item) => item.id === loadedId)) loadSoon();
+  }
+
+  /** @param {HTMLElement} row */
+  function choose(row) {
+    if (!isVisible()) return;
+    show(row);
+    list.markRead(row);
+  }
+
+  /** The style sheet decides: a narrow window and an empty list have no pane. */
+  function isVisible() {
+    return pane?.checkVisibility();
+  }
+
+  /** Follow the list: the row that was shown may have left, and another one may be the first. */
+  function update() {
+    show(isVisible() ? findRow(list.getShown()) : undefined);
+  }
+
+  /**
+   * Return the row that is shown, or the one in its place.
+   * @param {HTMLElement[]} rows
+   */
+  function findRow(rows) {
+    if (!shown) return rows.find((row) => row.contains(document.activeElement)) ?? rows[0];
+    if (rows.includes(shown)) return shown;
+    const { dataset } = shown;
+    const isNext = (/** @type {HTMLElement} */ row) =>
+      shown?.isConnected
+        ? shown.compareDocumentPosition(row) & Node.DOCUMENT_POSITION_FOLLOWING
+        : Number(row.dataset.raised) <= Number(dataset.raised);
+    return rows.find(isNext) ?? rows.at(-1);
+  }
+
+  /** @param {HTMLElement|undefined} row */
+  function show(row) {
+    if (row === shown) return;
+    shown?.removeAttribute("aria-current");
+    shown = row;
+    row?.setAttribute("aria-current", "true");
+    loadSoon();
+  }
+
+  function loadSoon() {
+    request.abort();
+    clock.clearTimeout(timer);
+    timer = clock.setTimeout(load, LOAD_DELAY_MS);
+  }
+
+  async function load() {
+    const id = shown && getId(shown);
+    if (!id) return;
+    request = new AbortController();
+    const { signal } = request;
+    const isOther = id !== loadedId;
+    const skeletonTimer = clock.setTimeout(() => isOther && showParts(skeleton), SKELETON_DELAY_MS);
+    try {
+      // A redirect leads to the page for signing in.
+      const response = await fetch(`${page.inboxUrl}${id}/?part=pane`, { signal, redirect: "error" });
+      const text = response.ok ? await response.text() : "";
+      const loaded = new DOMParser().parseFromString(text, "text/html").querySelector(".notifications-page");
+      if (!loaded) throw new Error("The response has no notification.");
+      loadedId = id;
+      replaceContent(loaded);
+    } catch {
+      if (!signal.aborted) showFailure();
+    }
+    clock.clearTimeout(skeletonTimer);
+  }
+
+  /**
+   * A focus in the pane stays where it was: on *Done* of the next notification, or on the verb that undoes the last one.
+   * @param {Element} loaded
+   */
+  function replaceContent(loaded) {
+    content.replaceChildren(loaded);
+    dom.updateTimes(content, localization);
+    showParts(content);
+    if (focused === null) return;
+    const controls = /** @type {HTMLElement[]} */ ([...content.querySelectorAll("a, button, pre")]);
+    const isSame = (/** @type {Element} */ { textContent }) => textContent === focused;
+    const control = controls.find(isSame) ?? controls.find((control) => control.matches("[name=one]"));
+    (control ?? controls[0])?.focus({ preventScroll: true });
+  }
+
+  /** Say that the notification could not be loaded, or why: what is shown of it stays. */
+  function showFailure() {
+    if (!shown) return;
+    failureText.textContent = page.isOut() ? localization.text("offline") : unreadable;
+    showParts(failure, ...(getId(shown) === loadedId ? [content] : []));
+  }
+
+  /** @param {HTMLElement[]} visible */
+  function showParts(...visible) {
+    for (const part of parts) part.hidden = !visible.includes(part);
+  }
+
+  /**
+   * Show the row to which the keyboard has moved. A press of the mouse on a control of a row does not choose it.
+   * @param {FocusEvent} event
+   */
+  function handleFocus({ target }) {
+    const element = /** @type {HTMLElement} */ (target);
+    const row = /** @type {HTMLElement|null} */ (element.closest("notifications-inbox li[data-raised]"));
+    const isCursor = element === row || element.matches(".notifications-title, :focus-visible");
+    focused = pane?.contains(element) ? element.textContent : null;
+    if (row && isCursor && isVisible()) show(row);
+  }
+
+  /** @param {MouseEvent} event */
+  function handleListClick({ target }) {
+    const clicked = /** @type {Element} */ (target);
+    const row = /** @type {HTMLElement|null} */ (clicked.closest("li[data-id]"));
+    if (!row || !isVisible() || clicked.closest("a, button, label")) return;
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
+    choose(row);
+  }
+
+  /** @param {MouseEvent} event */
+  function handleClick(event) {
+    const clicked = /** @type {Element} */ (event.target);
+    if (failure.contains(clicked.closest("button"))) return void load();
+    const link = clicked.closest("a");
+    if (!link || !shown) return;
+    if (link.matches("[data-snooze]")) {
+      event.preventDefault();
+      list.openSnooze(shown);
+    } else list.follow(shown);
+  }
+
+  /**
+   * The forms of jobs are sent without leaving the page. Verbs are those of the list.
+   * @param {SubmitEvent} event
+   */
+  async function handleSubmit(event) {
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    if (!form.matches("[data-notifications-send]")) return list.handleSubmit(event);
+    event.preventDefault();
+    if (form.ariaBusy) return;
+    form.ariaBusy = "true";
+    try {
+      const body = new FormData(form, event.submitter);
+      const { type } = await fetch(form.action, { method: "POST", body, redirect: "manual" });
+      if (type !== "opaqueredirect") throw new Error("The form was refused.");
+      loadSoon();
+    } catch {
+      form.ariaBusy = null;
+      list.showMessage(localization.text("unsent"));
+    }
+  }
+}
+
+/** @param {HTMLElement} row of a notification, or of a group, which has its newest one */
+function getId({ dataset }) {
+  return dataset.id ?? dataset.newest ?? "";
+}

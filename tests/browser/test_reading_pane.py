@@ -1,0 +1,136 @@
+"""The reading pane of the inbox in a browser: it follows the cursor, clicks, and what changes and leaves the list."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import visit
+from tests.browser.test_inbox import CREATE, message, row, rows, unread_rows, wait_for_keys
+from tests.browser.test_questions import ASK
+from tests.support.axe import find_violations
+
+pytestmark = pytest.mark.browser
+
+CHANGE = """
+from django.contrib.auth import get_user_model
+from notifications.models import Notification
+from notifications.streams.marking import mark
+row = Notification.objects.get(title="Number 2")
+mark(row.user_id, "unread", row.raised, [row.pk])
+"""
+
+
+@pytest.fixture
+def inbox(site_server, new_page):
+    """Return a wide page with five notifications, Number 5 first, and the requests for their contents."""
+    site_server.python(CREATE.format(count=5))
+    page = new_page(viewport={"width": 1280, "height": 800})
+    page.loads = []
+    page.on("request", lambda request: "part=pane" in request.url and page.loads.append(request.url))
+    return wait_for_keys(visit(page, site_server.url, "/notifications/"))
+
+
+def find_pane(page):
+    return page.get_by_role("region", name="Reading pane")
+
+
+def expect_shown(page, title):
+    expect(find_pane(page).get_by_role("heading", level=2)).to_have_text(title)
+    expect(page.locator("notifications-inbox li[aria-current=true]")).to_contain_text(title)
+
+
+def click_beside(page, title):
+    """Click a row beside its texts and buttons."""
+    row(page, title).click(position={"x": 220, "y": 12})
+
+
+def test_it_follows_cursor_and_click(inbox):
+    """A cursor that moves on loads one content and marks nothing as read; a click does. The focus stays in the list."""
+    page = inbox
+    page.evaluate("window.isSamePage = true")
+    expect_shown(page, "Number 5")
+    before = len(page.loads)
+    for _ in range(4):
+        page.keyboard.press("j")
+    expect_shown(page, "Number 2")
+    assert len(set(page.loads[before:])) == 1
+    expect(row(page, "Number 2")).to_be_focused()
+    expect(unread_rows(page)).to_have_count(5)
+    assert find_violations(page) == []
+    click_beside(page, "Number 4")
+    expect_shown(page, "Number 4")
+    expect(unread_rows(page)).to_have_count(4)
+    page.keyboard.press("k")
+    expect_shown(page, "Number 5")
+    row(page, "Number 3").get_by_role("checkbox").check()
+    expect_shown(page, "Number 5")
+    assert page.evaluate("window.isSamePage")
+    page.get_by_role("link", name="Number 4", exact=True).click()
+    page.wait_for_url("**/check/")
+    page.go_back()
+    expect_shown(page, "Number 4")
+
+
+def test_done_moves_on(inbox):
+    """Verbs in the pane are those of the list: the next row is shown, and *Undo* brings the former one back."""
+    page = inbox
+    click_beside(page, "Number 3")
+    expect_shown(page, "Number 3")
+    find_pane(page).get_by_role("button", name="Done").click()
+    expect(rows(page)).to_have_count(4)
+    expect_shown(page, "Number 2")
+    expect(find_pane(page).get_by_role("button", name="Done")).to_be_focused()
+    message(page).get_by_role("button", name="Undo").click()
+    expect_shown(page, "Number 3")
+    find_pane(page).get_by_role("button", name="Mark as unread").click()
+    expect(unread_rows(page)).to_have_count(5)
+    expect(find_pane(page).get_by_role("button", name="Mark as read")).to_be_focused()
+    page.get_by_role("link", name="Select page").click()
+    page.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
+    expect(find_pane(page)).to_be_hidden()
+
+
+def test_what_changes_and_what_cannot_be_loaded(site_server, inbox):
+    page = inbox
+    click_beside(page, "Number 2")
+    expect(find_pane(page).get_by_role("button", name="Mark as unread")).to_be_visible()
+    site_server.python(CHANGE)
+    expect(find_pane(page).get_by_role("button", name="Mark as read")).to_be_visible()
+    page.route("**/?part=pane", lambda route: route.fulfill(status=204))
+    page.keyboard.press("j")
+    failure = find_pane(page).get_by_role("alert")
+    expect(failure).to_contain_text("The notification could not be loaded.")
+    assert find_violations(page) == []
+    page.unroute_all()
+    failure.get_by_role("button", name="Try again").click()
+    expect_shown(page, "Number 1")
+    expect(failure).to_be_hidden()
+
+
+def test_a_question_is_answered_in_it(site_server, page):
+    """Without leaving the inbox; the state of its job is shown, and how it has ended."""
+    site_server.python(ASK)
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    page.evaluate("window.isSamePage = true")
+    expect_shown(page, "Ship?")
+    pane = find_pane(page)
+    expect(pane.locator("notifications-job")).to_contain_text("Waiting")
+    pane.get_by_role("link", name="Ship", exact=True).click()
+    expect(pane).to_contain_text("answered Ship")
+    expect(pane.locator(".notifications-state")).to_contain_text("Succeeded")
+    assert find_violations(page) == []
+    assert page.evaluate("window.isSamePage")
+
+
+def test_a_narrow_window_has_none(inbox):
+    """Then the whole row is the link, and nothing is loaded for the pane."""
+    page = inbox
+    expect_shown(page, "Number 5")
+    page.set_viewport_size({"width": 1090, "height": 800})
+    expect(find_pane(page)).to_be_hidden()
+    expect(page.locator("li[aria-current]")).to_have_count(0)
+    before = len(page.loads)
+    page.keyboard.press("j")
+    page.wait_for_timeout(300)
+    assert len(page.loads) == before
+    click_beside(page, "Number 4")
+    page.wait_for_url("**/check/")
