@@ -143,8 +143,8 @@ def test_ten_properties_change_every_part(site_server, page):
     page.goto(f"{site_server.url}/notifications/jobs/{job}/")
     expect_theme(page, "job page", JOB)
     page.goto(f"{site_server.url}/notifications/")
-    page.locator("a.notifications-title", has_text="Access").first.hover()
-    page.get_by_role("link", name="Details: Access").first.click()
+    row = page.locator("notifications-inbox li", has_text="Access").first
+    page.goto(f"{site_server.url}/notifications/{row.get_attribute('data-id')}/")
     expect_theme(page, "page of a notification", CANCELLED)
 
 
