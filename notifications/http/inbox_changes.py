@@ -94,6 +94,10 @@ def parse(text: str) -> Change | None:
     )
 
 
+def describe_wrong_time() -> str:
+    return gettext("Choose a time in the future, at most a year ahead.")
+
+
 def describe(change: Change) -> str:
     """Return the text about a change for its user."""
     count = change.count

@@ -256,7 +256,7 @@ def _describe_change(text: str, view: str) -> dict[str, str]:
     if text == inbox_changes.NOTHING_SELECTED:
         return {"message": gettext("Select notifications first.")}
     if text == inbox_changes.WRONG_TIME:
-        return {"message": gettext("Choose a time in the future, at most a year ahead.")}
+        return {"message": inbox_changes.describe_wrong_time()}
     if text == inbox_changes.UNDONE:
         return {"message": gettext("Undone.")}
     change = inbox_changes.parse(text)

@@ -14,9 +14,10 @@ from notifications import times
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.inbox_changes import MAX_IDS, SNOOZE, SNOOZE_TIMES, SomeChanged
 from notifications.http.inbox_query import parse_position
-from notifications.http.inbox_views import parse_uuid, redirect
-from notifications.http.page_views import page_view
+from notifications.http.inbox_views import PART, parse_uuid, redirect
+from notifications.http.page_views import page_view, text_response
 from notifications.streams import snoozing
+from notifications.streams.marking import MAX_MARKED_ROWS
 from notifications.streams.preferences import read_reader, time_zones, zone_of
 
 #: The hour at which days begin for what is snoozed.
@@ -30,6 +31,8 @@ def snooze(request: HttpRequest) -> HttpResponse:
 
     ``until`` is one of ``SNOOZE_TIMES``, or ``time`` for the local time in ``time``. ``zone`` is the time zone of the
     browser; without it, as without JavaScript, that of the reader's preferences holds.
+    With ``part`` a page that is open has sent the form, with up to ``MAX_MARKED_ROWS`` ids: the response is empty, or
+    says what is wrong with the time, with the status 422.
     """
     user = request.user.pk
     query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
@@ -38,10 +41,16 @@ def snooze(request: HttpRequest) -> HttpResponse:
     if not ids:
         return redirect(query, inbox_changes.NOTHING_SELECTED)
     until = _parse_until(request.POST, _zone_of(user, request.POST.get("zone", "")))
+    in_place = PART in request.POST
+    parsed = [parse_uuid(text) for text in ids[: MAX_MARKED_ROWS if in_place else MAX_IDS]]
     try:
-        marked = snoozing.snooze(user, [parse_uuid(text) for text in ids[:MAX_IDS]], up_to, until)
+        marked = snoozing.snooze(user, parsed, up_to, until)
     except ValueError:
+        if in_place:
+            return text_response(inbox_changes.describe_wrong_time(), status=422)
         return redirect(query, inbox_changes.WRONG_TIME)
+    if in_place:
+        return HttpResponse(status=204)
     return redirect(query, SomeChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
 
 

@@ -4,8 +4,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import visit
-from tests.browser.test_inbox import CREATE, row, rows, unread_rows, wait_for_keys
+from tests.browser.test_inbox import CREATE, message, row, rows, unread_rows, wait_for_keys
 from tests.support.axe import find_violations
+from tests.support.browser import sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -14,6 +15,43 @@ from notifications import times
 from notifications.models import Notification
 Notification.objects.exclude(snoozed_until=None).update(snoozed_until=times.now())
 """
+
+
+def test_the_selected_ones(site_server, new_page):
+    """By the toolbar or by key, in place; a wrong time changes nothing, *Undo* changes them back."""
+    page = new_page(errors=False)  # The console has the response to the wrong time.
+    site_server.python(CREATE.format(count=4))
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    page.evaluate("window.isSamePage = true")
+    for number in (1, 3):
+        row(page, f"Number {number}").get_by_role("checkbox").check()
+    page.locator(".notifications-toolbar").get_by_role("button", name="Snooze").click()
+    page.get_by_label("Time", exact=True).fill("2020-01-01T08:00")
+    page.get_by_role("dialog", name="Snooze").get_by_role("button", name="Snooze").click()
+    expect(message(page)).to_contain_text("Choose a time in the future, at most a year ahead.")
+    expect(rows(page)).to_have_count(4)
+    page.keyboard.press("h")
+    page.get_by_role("button", name="Tomorrow, 8:00").click()
+    expect(message(page)).to_contain_text("2 snoozed.")
+    expect(rows(page)).to_have_count(2)
+    expect(page.get_by_role("link", name="Snoozed 2")).to_be_visible()
+    message(page).get_by_role("button", name="Undo").click()
+    expect(rows(page)).to_have_count(4)
+    expect(page.get_by_role("link", name="Snoozed")).to_have_count(0)
+    assert page.evaluate("window.isSamePage")
+
+
+def test_the_selected_ones_without_javascript(site_server, new_page):
+    site_server.python(CREATE.format(count=3))
+    page = new_page(java_script_enabled=False)
+    sign_in(page, site_server.url)
+    page.goto(f"{site_server.url}/notifications/")
+    for number in (1, 3):
+        row(page, f"Number {number}").get_by_role("checkbox").check()
+    page.locator(".notifications-toolbar").get_by_role("button", name="Snooze").click()
+    page.get_by_role("button", name="In 3 hours").click()
+    expect(page.get_by_text("2 snoozed.")).to_be_visible()
+    expect(rows(page)).to_have_count(1)
 
 
 def test_snoozed_until_tomorrow_and_raised_again(site_server, new_page):

@@ -10,6 +10,7 @@ from notifications import times
 from notifications.api import notify
 from notifications.models import Broadcast, Notification, Reader, Stream
 from notifications.streams import snoozing
+from notifications.streams.pages import PAGE_SIZE
 from notifications.streams.replaced import without_replaced
 from notifications.streams.retention import prune
 from tests.http.test_inbox_groups import read_titles
@@ -149,6 +150,29 @@ def test_it_is_not_pruned(user):
     Notification.objects.update(snoozed_until=None)
     prune(times.now() - timedelta(days=90))
     assert Notification.objects.count() == 0
+
+
+def test_several_and_their_undo(user_client, user):
+    """Those that are checked, without JavaScript; *Undo* moves exactly them back."""
+    first, second, _ = (notify(user, title)[0] for title in ("First", "Second", "Third"))
+    fields = {"up_to": 3, "id": [first, second], "until": "hours"}
+    page = user_client.post(f"{INBOX}snooze/", fields, follow=True).content.decode()
+    assert "2 snoozed." in page and read_titles(user_client) == ["Third"]
+    assert Notification.objects.exclude(snoozed_until=None).count() == 2
+    user_client.post(f"{INBOX}undo/", dict(re.findall(r'name="(query|changed)" value="([^"]*)"', page)))
+    assert sorted(read_titles(user_client)) == ["First", "Second", "Third"]
+    assert not Notification.objects.exclude(snoozed_until=None).exists()
+
+
+def test_a_page_that_is_open_snoozes_more_than_a_page_lists(user_client, user):
+    """It gets no page in response, but what is wrong with a time."""
+    ids = [notify(user, f"Number {n}")[0] for n in range(PAGE_SIZE + 5)]
+    fields = {"up_to": len(ids), "id": ids, "part": "list"}
+    for until, status in (("time", 422), ("hours", 204)):
+        response = user_client.post(f"{INBOX}snooze/", {**fields, "until": until})
+        assert response.status_code == status
+        assert ("Choose a time" in response.content.decode()) == (status == 422)
+    assert Notification.objects.exclude(snoozed_until=None).count() == len(ids)
 
 
 def test_open_questions_and_others_notifications_stay(user_client, user, other_user):

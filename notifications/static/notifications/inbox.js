@@ -74,8 +74,10 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * Change rows, those that the verb can change, and offer to undo it.
    * @param {Verb} verb
    * @param {HTMLElement[]} rows
+   * @param {(rows: HTMLElement[]) => Promise<unknown>} [save] changes them on the server
+   * @param {string} [text] about the change
    */
-  async function change(verb, rows) {
+  async function change(verb, rows, save, text = localization.text(`did_${verb}`)) {
     const changed = rows.filter((row) => canChange(verb, row));
     if (!changed.length) return;
     const next = rowAfter(changed);
@@ -85,13 +87,13 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     // Before the response: what is selected meanwhile stays selected.
     const boxes = changed.map(findBox).filter((box) => box.checked);
     for (const box of boxes) box.checked = false;
-    const sent = send(verb, changed);
+    const sent = send(verb, changed, { save });
     if (hadFocus) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
     if (!(await sent)) {
       for (const box of boxes) box.checked = true;
       return;
     }
-    showMessage(localization.text(`did_${verb}`, { count: changed.length }));
+    showMessage(text.replace("{count}", String(changed.length)));
     if (view === "snoozed") return; // To archive it again would not snooze it.
     const button = dom.createElement("button", "notifications-quiet", localization.text("undo"));
     const undo = async () => {
@@ -107,16 +109,19 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * Show rows as changed, at once, and change them on the server. If that fails, show that, and them as before.
    * @param {Verb} verb
    * @param {HTMLElement[]} rows
-   * @param {boolean} [stay] whether they stay in this view
+   * @param {object} [options]
+   * @param {boolean} [options.stay] whether they stay in this view
+   * @param {(rows: HTMLElement[]) => Promise<unknown>} [options.save] changes them on the server
    * @returns {Promise<boolean>} whether they were changed
    */
-  async function send(verb, rows, stay) {
+  async function send(verb, rows, { stay, save = () => page.mark(verb, rows.map(toItem)) } = {}) {
     show(verb, rows, stay);
     try {
-      await page.mark(verb, rows.map(toItem));
-    } catch {
+      await save(rows);
+    } catch (error) {
       show(INVERSE_VERBS[verb], rows);
-      showMessage(localization.text("unsaved"));
+      // What is wrong, if the server has said so.
+      showMessage(String(/** @type {Error} */ (error).cause ?? localization.text("unsaved")));
       return false;
     }
     void list.updateViews();
@@ -128,7 +133,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * @param {HTMLElement} row
    */
   function markRead(row) {
-    if (canChange("read", row)) void send("read", [row], true);
+    if (canChange("read", row)) void send("read", [row], { stay: true });
   }
 
   /**
@@ -183,13 +188,35 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * @param {SubmitEvent} event
    */
   function handleSubmit(event) {
-    const { name = "", value = "" } = /** @type {HTMLButtonElement} */ (event.submitter ?? {});
-    if (name !== "one" && name !== "verb") return;
-    const [verb, id] = value.split(".");
+    const button = /** @type {HTMLButtonElement|null} */ (event.submitter);
+    const { name = "", value = "" } = button ?? {};
+    const isSnoozed = name === "until";
+    if (name !== "one" && name !== "verb" && !isSnoozed) return;
+    const form = new FormData(/** @type {HTMLFormElement} */ (event.target), button);
+    const [verb, id] = isSnoozed ? ["archive", String(form.get("snoozed"))] : value.split(".");
     const row = id && dom.findRow(inbox, id);
     if (id && !row) return; // It is in a group that is closed.
     event.preventDefault();
-    void change(/** @type {Verb} */ (verb), row ? [row] : getSelectedRows());
+    const rows = row ? [row] : getSelectedRows();
+    if (!isSnoozed) return void change(/** @type {Verb} */ (verb), rows);
+    const dialog = /** @type {HTMLElement} */ (button?.closest("[popover]"));
+    dialog.hidePopover();
+    void change("archive", rows, (rows) => snooze(rows, form, button?.formAction), dialog.dataset.snoozing);
+  }
+
+  /**
+   * @param {HTMLElement[]} rows
+   * @param {FormData} body of the form with the time
+   * @param {string} [url]
+   */
+  async function snooze(rows, body, url = "") {
+    body.delete("snoozed");
+    body.delete("id");
+    for (const row of rows) body.append("id", toItem(row).id);
+    body.set("part", "list");
+    const response = await fetch(url, { method: "POST", body, redirect: "error" });
+    if (response.ok) return client.refresh();
+    throw new Error("Not snoozed.", { cause: response.status === 422 ? await response.text() : null });
   }
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */

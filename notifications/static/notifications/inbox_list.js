@@ -97,19 +97,19 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
     if ((group || end || snooze) && !event.ctrlKey && !event.metaKey) event.preventDefault();
     else return;
     if (group) return void toggleGroup(group);
-    if (snooze) return openSnooze(/** @type {HTMLElement} */ (snooze.closest("li")));
+    if (snooze) return openSnooze(snooze.closest("li"));
     needsFocus = true;
     if (end) void loadOlder(end);
   }
 
   /**
-   * Let the user choose until when a row is snoozed. The browser sends the form.
-   * @param {HTMLElement} row
+   * Let the user choose until when a row is snoozed, or the selected ones.
+   * @param {HTMLElement|null} row
    */
   function openSnooze(row) {
     const dialog = /** @type {HTMLElement} */ (inbox.querySelector("[data-snoozing]"));
     const [id, zone] = dialog.querySelectorAll("input");
-    id.value = row.dataset.id ?? row.dataset.newest ?? "";
+    id.value = row?.dataset.id ?? row?.dataset.newest ?? "";
     zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
     dialog.showPopover();
     dialog.querySelector("button")?.focus();

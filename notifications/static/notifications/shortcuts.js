@@ -43,7 +43,11 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, change,
     },
     e: (row, rows) => act("archive", row, rows),
     u: (row, rows) => act("unread", row, rows),
-    h: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[data-snooze]"))?.click(),
+    // The first button is that of the selection.
+    h: (row, rows) =>
+      /** @type {HTMLElement|null|undefined} */ (
+        (rows[0] === row ? row : inbox)?.querySelector("[data-snooze]")
+      )?.click(),
     I: (row, rows) => act("read", row, rows),
     "?": () => dialog.showModal(),
   };
