@@ -38,12 +38,13 @@ def describe_open_question(job: Job, user: Any) -> dict[str, Any]:
     """Return what the page of a job shows of the first question that it waits for, if the user may answer it.
 
     ``waiting``
-        The id of what the job waits for, "" for nothing.
+        Its id, "" without one.
     """
-    wait = json.loads(job.waiting or '{"id": "", "kind": ""}')
-    context: dict[str, Any] = {"waiting": wait["id"]}
+    wait = json.loads(job.waiting) if job.waiting else {"kind": ""}
+    context: dict[str, Any] = {"waiting": ""}
     if wait["kind"] != Wait.Kind.QUESTION:
         return context
+    context["waiting"] = wait["id"]
     try:
         question = answering.find_question(job.id, UUID(wait["id"]), user)
     except answering.QuestionNotFound:

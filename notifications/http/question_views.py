@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 from uuid import UUID
 
@@ -169,4 +170,9 @@ def _log_answer_of_staff(user: Any, question: Wait) -> None:
 
 
 def _browser_of(request: HttpRequest) -> str:
-    return str(describe_browser(header(request, "User-Agent")))
+    """Return the browser of a request, the name of another client, such as "curl", or "" if it sends none."""
+    agent = header(request, "User-Agent")
+    if agent.startswith("Mozilla/"):
+        return str(describe_browser(agent))
+    client = re.match(r"[\w.-]{1,40}", agent, re.ASCII)
+    return client[0] if client else ""

@@ -37,7 +37,7 @@ class StoredStep:
     ``due_at``
         When an open wait ends by itself, None if never.
     ``page``
-        The path of the page on which an open question is answered.
+        The path of the page of a question; without results "" if the owner was not asked, with them if it has ended.
     """
 
     name: str
@@ -97,7 +97,7 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
     )
     waits = Wait.objects.using(database()).filter(job=job.pk)
     if not with_results:
-        waits = waits.defer("value", "details")
+        waits = waits.defer("value")
     found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
     # The module of the task is imported for this.
     has_results = with_results and (found or found_waits)
@@ -115,14 +115,7 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
     count = len(first) if len(first) < MAX_STEPS_SHOWN else rows.count()
     if not found_waits:
         return StepList(first=first, count=count)
-    # The owner of the job may not be one of those who were asked.
-    shown = json.loads(job.waiting)["id"] if job.waiting else None
-    first += [
-        _describe_wait(
-            wait, redacted, with_results=with_results, has_page=with_results or str(wait.id) == shown
-        )
-        for wait in found_waits
-    ]
+    first += [_describe_wait(wait, redacted, job.user_id, with_results=with_results) for wait in found_waits]
     # Open ones last.
     first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
     count += len(found_waits) if len(found_waits) < MAX_STEPS_SHOWN else waits.count()
@@ -135,7 +128,7 @@ def read_results(job: UUID) -> dict[str, Any]:
     return {name: json.loads(result) for name, result in rows.values_list("name", "result")}
 
 
-def _describe_wait(wait: Wait, redacted: frozenset[str], *, with_results: bool, has_page: bool) -> StoredStep:
+def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_results: bool) -> StoredStep:
     result = None
     if with_results:
         result = str(wait.get_kind_display() if wait.ended_at is None else wait.get_how_display())
@@ -144,7 +137,10 @@ def _describe_wait(wait: Wait, redacted: frozenset[str], *, with_results: bool, 
             text = wait.value if size <= MAX_RESULT_CHARS else None
             result += ": " + _describe({"name": wait.name, "text": text, "size": size}, redacted)
     took = wait.ended_at - wait.created_at if wait.ended_at else None
-    has_page = has_page and took is None and wait.kind == Wait.Kind.QUESTION
+    # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
+    has_page = wait.kind == Wait.Kind.QUESTION and (
+        took is None if with_results else str(owner) in json.loads(wait.details)["to"]
+    )
     return StoredStep(
         name=wait.title or wait.name,
         attempt=wait.attempt,

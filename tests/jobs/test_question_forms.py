@@ -64,7 +64,7 @@ class TestForm:
         assert result_of(job) == ("succeeded", CLEANED)
         assert "ada answered, " in user_client.get(page()).content.decode()
         note = Notification.objects.get(user=user, url=page())
-        assert note.body == "ada answered, Unknown browser.\nOf the invoice." and note.read_at
+        assert note.body == "ada answered.\nOf the invoice." and note.read_at
         # All who were asked are told that it was answered; the fields are for the job.
         assert json.loads(note.data)["question"]["ended"]["value"] is None and "12.50" not in note.data
 

@@ -329,9 +329,9 @@ class TestApi:
     def test_the_first_answer_wins(self, user, other_user, client_of):
         ask(user, to=[user.pk, other_user.pk])
         wait = Wait.objects.get()
-        response = post(client_of(user), wait)
+        response = post(client_of(user, headers={"User-Agent": "curl/8.14.1"}), wait)
         assert response.status_code == 200
-        assert response.json()["ended"]["by"] == "ada"
+        assert (response.json()["ended"]["by"], response.json()["ended"]["with"]) == ("ada", "curl")
         response = post(client_of(other_user), wait, "no")
         assert response.status_code == 409
         assert response.json()["detail"].startswith("ada answered Ship, ")
@@ -384,9 +384,13 @@ class TestApi:
             assert f'action="{page(Wait.objects.get(name=other))}"' not in text
             assert 'http-equiv="refresh"' not in text
             assert client.post(page(wait), {"value": "yes"}).status_code == 303
-        assert 'value="yes"' not in client.get(f"/notifications/jobs/{job.id}/").content.decode()
+        text = client.get(f"/notifications/jobs/{job.id}/").content.decode()
+        assert 'value="yes"' not in text
+        # There it says who has answered.
+        assert all(f'href="{page(wait)}"' in text for wait in Wait.objects.filter(job=job.id))
         of_others = ask(user, to=other_user.pk)
-        assert 'value="yes"' not in client.get(f"/notifications/jobs/{of_others.id}/").content.decode()
+        text = client.get(f"/notifications/jobs/{of_others.id}/").content.decode()
+        assert 'value="yes"' not in text and page(Wait.objects.get(job=of_others.id)) not in text
 
     def test_the_page_is_for_addressees(self, user, other_user, client_of):
         ask(user)

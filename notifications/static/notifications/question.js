@@ -14,9 +14,10 @@ async function watchQuestion() {
       ({ data: { question } }) => question?.id === notificationsWaiting && question?.ended,
     );
     const item = jobs.find(({ id }) => id === job);
-    // The end of a job loads its page by itself.
+    // Pauses may be many and short. The end of a job loads its page by itself.
+    const asked = item?.waiting?.kind === "question" ? item.waiting.id : "";
     const isNewer = item && !item.done && item.version > Number(version);
-    if (isAnswered || (isNewer && (item.waiting?.id ?? "") !== notificationsWaiting)) location.reload();
+    if (isAnswered || (isNewer && asked !== notificationsWaiting)) location.reload();
   });
 }
 
