@@ -55,7 +55,7 @@ def test_kills_at_random_points(engine):
 
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 def test_kills_of_celery_workers(celery_site):
-    celery_site.kill_while_jobs_run(ROUNDS or 2, "write_numbers", JOBS_PER_ROUND, [NUMBERS, 0.003])
+    celery_site.kill_while_jobs_run(ROUNDS or 2, "write_numbers", JOBS_PER_ROUND, [NUMBERS, 0.01])
     assert_written(celery_site)
 
 

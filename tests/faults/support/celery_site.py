@@ -85,7 +85,7 @@ class CelerySite(Engine):
         kills = Counter()
         for _ in range(rounds):
             self.enqueue(task, count, args=args)
-            time.sleep(self.rng.uniform(0.2, 2))
+            time.sleep(self.rng.uniform(0.3, 1.5))
             kill = self.rng.choice([self.kill_worker, self.kill_child])
             kill()
             kills[kill.__name__] += 1
