@@ -27,8 +27,8 @@ def describe_arguments(job: Job, *, with_values: bool) -> str:
         Shows their values, but those of secrets; else their types, because any value may be a secret.
     """
     try:
+        args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
         if not with_values:
-            args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
             types = [type(value).__name__ for value in args]
             return (
                 f"({', '.join(types + [f'{name}={type(value).__name__}' for name, value in kwargs.items()])})"
@@ -36,7 +36,7 @@ def describe_arguments(job: Job, *, with_values: bool) -> str:
         declared = _declaration_at(job.task_path)
         lines = (
             f"{name} = {describe_value(name, value, declared.redacted)}"
-            for name, value in _named_values(job, declared)
+            for name, value in (*_positional_values(job.args, declared), *kwargs.items())
         )
         return "\n".join(lines) or "-"
     except (ValueError, TypeError, RecursionError):
@@ -56,18 +56,22 @@ def find_jobs(ids: Iterable[UUID], words: Sequence[str]) -> set[UUID]:
 
     A query cannot decide that: which values are secrets depends on their names and on the policy of the task.
     """
-    jobs = Job.objects.using(database()).filter(pk__in=list(ids)).only("task_path", "args", "kwargs")
+    jobs = Job.objects.using(database()).filter(pk__in=list(ids))
     encoded = [_encode(word).casefold() for word in words]
     # Of a task that does not exist, each look-up searches for its module.
     declaration_at = cache(_declaration_at)
-    texts = {job.pk: _shown_text(job, declaration_at(job.task_path)) for job in jobs}
-    return {id for id, text in texts.items() if all(word in text for word in encoded)}
+    found = set()
+    for id, path, args, kwargs in jobs.values_list("pk", "task_path", "args", "kwargs"):
+        text = _shown_text(args, kwargs, declaration_at(path))
+        if all(word in text for word in encoded):
+            found.add(id)
+    return found
 
 
-def _shown_text(job: Job, declared: _Declaration) -> str:
+def _shown_text(stored_args: str, stored_kwargs: str, declared: _Declaration) -> str:
     """Return the values that are shown as they are stored, one on each line, without regard to case."""
     try:
-        args, kwargs = _positional_values(job, declared), serializers.decode_object(job.kwargs)
+        args, kwargs = _positional_values(stored_args, declared), serializers.decode_object(stored_kwargs)
         values = [redact(name, value, declared.redacted) for name, value in args if name]
         values += [{name: redact(name, value, declared.redacted)} for name, value in kwargs.items()]
         return "\n".join(
@@ -98,13 +102,9 @@ def _declaration_at(path: str) -> _Declaration:
     return _Declaration(frozenset(policy_at(path).redact), parameters)
 
 
-def _named_values(job: Job, declared: _Declaration) -> list[tuple[str, Any]]:
-    return [*_positional_values(job, declared), *serializers.decode_object(job.kwargs).items()]
-
-
-def _positional_values(job: Job, declared: _Declaration) -> list[tuple[str, Any]]:
+def _positional_values(stored: str, declared: _Declaration) -> list[tuple[str, Any]]:
     """Return names and values of positional arguments. One without a known name is hidden: see ``describe_value``."""
-    args = json.loads(job.args)
+    args = json.loads(stored)
     names: list[str] = []
     for parameter in declared.parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:

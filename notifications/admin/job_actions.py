@@ -133,7 +133,9 @@ class JobActionsMixin(_ModelAdmin):
         self._log(request, changed, bulk_changes.LOG_TEXTS["reschedule"].format(run_at=run_at))
         when = formats.date_format(template_localtime(run_at), "DATETIME_FORMAT")
         text = ngettext(
-            "%(count)d job waits until %(time)s.", "%(count)d jobs wait until %(time)s.", len(changed)
+            "%(count)d job was rescheduled: %(time)s",
+            "%(count)d jobs were rescheduled: %(time)s",
+            len(changed),
         )
         self.message_user(request, text % {"count": len(changed), "time": when}, messages.SUCCESS)
         return None

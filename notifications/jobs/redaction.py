@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 #: Words of the names whose values are never shown.
@@ -34,6 +35,7 @@ def redact(name: str, value: Any, redacted: frozenset[str]) -> Any:
     return _redact(name, value, redacted, MAX_DEPTH)
 
 
+@lru_cache(maxsize=1000)
 def is_secret(name: str, redacted: frozenset[str] = frozenset()) -> bool:
     """Return whether the value of an argument or key with this name is hidden."""
     if name in redacted or name.lower().replace("_", "").replace("-", "") in SECRET_WORDS:
