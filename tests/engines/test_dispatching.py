@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from notifications.engines import dispatching, resending
 from notifications.engines.interface import dispatched_job
@@ -222,6 +223,20 @@ def test_job_of_a_queue_that_was_paused_is_taken_back():
     assert dispatching.dispatch_due_jobs() == []
     queues.resume("default")
     assert [row.pk for row in dispatching.dispatch_due_jobs()] == [job.pk]
+
+
+def test_dispatched_job_that_is_rescheduled():
+    """Its engine gets its id again when it is due: the one that it has is of no use before."""
+    job = enqueue()
+    assert executor_of(job) == "handed"
+    manual.reschedule([job.pk], timezone.now() + timedelta(days=1))
+    assert claim(job) == []
+    dispatching.take_back([job.pk])
+    assert executor_of(job) == "engine"
+    assert dispatching.dispatch_due_jobs() == []
+    manual.reschedule([job.pk])
+    assert [row.pk for row in dispatching.dispatch_due_jobs()] == [job.pk]
+    assert len(claim(job)) == 1
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")
