@@ -89,7 +89,16 @@ def test_wheel_holds_every_file_of_the_app(wheel):
     modules = {name for name in kept if re.fullmatch(r"notifications/static/notifications/\w+\.js", name)}
     assert held == set(kept) - modules
     assert {Path(name).name for name in held if "/bundle/" in name} == {
-        *("entry.js", "inbox.js", "job.js", "output.js", "page.js", "push.js", "push_worker.js"),
+        *(
+            "entry.js",
+            "inbox.js",
+            "job.js",
+            "output.js",
+            "page.js",
+            "push.js",
+            "push_worker.js",
+            "question.js",
+        ),
         "notifications.css",
     }
     for folder in ("templates/", "static/", "migrations/0001_streams.py", "locale/", "py.typed"):
