@@ -293,10 +293,12 @@ def test_a_report_is_published_by_the_answer_on_a_phone(site_server, new_page):
     # A toast that fades in has too little contrast for a moment.
     laptop = sign_in(new_page(reduced_motion="reduce"), site_server.url)
     phone = sign_in(new_page(viewport={"width": 380, "height": 700}), site_server.url)
-    submit_samples(laptop)
+    phone.goto(submit_samples(laptop))
     wait_until_done(laptop)
+    wait_until_done(phone)
     laptop.get_by_role("button", name="Publish…").click()
-    laptop.get_by_text("Is this report to be public?").wait_for()
+    for page in (laptop, phone):
+        page.get_by_text("Is this report to be public?").wait_for()
     assert find_violations(laptop) == []
     # On the laptop, the page that was left after the click may have shown the toast.
     laptop.get_by_role("button", name="Notifications").filter(has_text="?1").wait_for()

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 WORKERS, JOBS_PER_ROUND, MAX_STATEMENT = 2, 6, 150
 MAX_LIFE_SECONDS = 1.0
 #: Seconds that the calls take.
-DELAYS = [0, 0.01, 0, 0.03, 0.1]
+DELAYS, SLOW = [0, 0.01, 0, 0.03, 0.1], [0.1, 0.2, 0.05]
 STEPS = "SELECT job, name, result, attempt FROM notifications_step"
 
 
@@ -77,7 +77,7 @@ def test_kills_at_random_points(engine, upstream):
 
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 def test_kills_of_celery_workers(celery_site, upstream):
-    celery_site.kill_while_jobs_run(ROUNDS or 2, "pay_ten", JOBS_PER_ROUND, [upstream.url(""), DELAYS])
+    celery_site.kill_while_jobs_run(ROUNDS or 2, "pay_ten", JOBS_PER_ROUND, [upstream.url(""), SLOW])
     assert_paid_once(celery_site, upstream)
 
 

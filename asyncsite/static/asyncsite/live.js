@@ -1,6 +1,6 @@
 /**
- * Keeps a part of the page up to date while a job runs: re-reads [data-live-url] with its ETag when a job of the page
- * changes, at most once a second, and changes only the nodes that differ, so that focus and scroll position stay.
+ * Keeps a part of the page up to date: re-reads [data-live-url] with its ETag when a job of the page changes, at most once
+ * a second, and changes only the nodes that differ, so that focus and scroll position stay.
  */
 
 const MIN_INTERVAL_MS = 1_000;
@@ -105,4 +105,9 @@ if (root) {
     if (!root.querySelector(".running")) target.remove();
   });
   document.addEventListener("visibilitychange", () => root.querySelector(".running") && refresh());
+  // A job about this page of which it has no element: it asks on all devices whether the report is to be public.
+  document.addEventListener("DOMContentLoaded", async () => {
+    const { stream } = (await globalThis.notifications?.ready) ?? {};
+    stream?.on("job", ({ url }) => url === location.pathname && refresh());
+  });
 }
