@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from django.utils.formats import date_format
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
 from notifications import times
@@ -38,7 +40,10 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         yield Event(row.read_at, _("Recorded as read, because its category is muted."))
     elif row.read_at:
         yield Event(row.read_at, _("Read."))
-    if row.archived_at:
+    if row.snoozed_until:
+        until = date_format(template_localtime(row.snoozed_until), "DATETIME_FORMAT")
+        yield Event(row.archived_at, _("Snoozed until %(time)s") % {"time": until})
+    elif row.archived_at:
         yield Event(row.archived_at, _("Moved to Done, or replaced by a newer one with the same key."))
     if row.raised is None:
         yield Event(None, _("Not yet in the stream of the user."))

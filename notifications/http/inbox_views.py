@@ -25,7 +25,7 @@ from notifications.http.parsing import header
 from notifications.models import Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.realtime.reader import number_if_needed
-from notifications.streams import listing, pages
+from notifications.streams import listing, pages, preferences
 from notifications.streams.marking import INVERSE_VERBS, VERBS, Mark, change_rows
 from notifications.streams.marking_all import TooManyPendingMarks, mark_all, pending_marks, undo_mark
 from notifications.streams.marking_seen import mark_seen
@@ -79,7 +79,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
             mark.verb == "read" and not mark.is_filtered and mark.group is None for mark in pending
         ),
         "is_being_changed": bool(pending),
-        **_describe_change(request.GET.get(CHANGED, ""), query.view),
+        **_describe_change(user, request.GET.get(CHANGED, ""), query.view),
     }
     return render(request, "notifications/inbox.html", context)
 
@@ -251,7 +251,7 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
     )
 
 
-def _describe_change(text: str, view: str) -> dict[str, str]:
+def _describe_change(user: Any, text: str, view: str) -> dict[str, str]:
     """Return the message about the last change, and the change itself if it can be undone."""
     if text == inbox_changes.NOTHING_SELECTED:
         return {"message": gettext("Select notifications first.")}
@@ -259,6 +259,12 @@ def _describe_change(text: str, view: str) -> dict[str, str]:
         return {"message": inbox_changes.describe_wrong_time()}
     if text == inbox_changes.UNDONE:
         return {"message": gettext("Undone.")}
+    if text.startswith(inbox_changes.MUTED):
+        category = text.removeprefix(inbox_changes.MUTED)
+        if not preferences.read_choices([user], [category]):
+            return {}
+        text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
+        return {"message": text % {"muted": category}, "muted": category}
     change = inbox_changes.parse(text)
     if change is None:
         return {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, date, time, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from django.conf import settings as django_settings
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
@@ -19,7 +19,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 from notifications import serializers, times, validators
 from notifications.deliveries import vapid
 from notifications.deliveries.decisions import address_of
+from notifications.http import inbox_query
 from notifications.http.decorators import api_view
+from notifications.http.inbox_changes import MUTED, UNDONE
+from notifications.http.inbox_views import redirect
 from notifications.http.page_views import page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
 from notifications.http.preference_rows import has_other_channels, read_rows, shown_channels
@@ -105,7 +108,7 @@ def _parse_digit(text: str) -> int:
 @page_view
 @require_POST
 def mute(request: HttpRequest) -> HttpResponse:
-    """Mute the ``category`` of the form, and show the preferences."""
+    """Mute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
     if load_categories().get(category).is_required:
         return text_response(gettext("This category cannot be switched off. Go back."), status=409)
@@ -113,16 +116,22 @@ def mute(request: HttpRequest) -> HttpResponse:
         preferences.mute(request.user.pk, category)
     except preferences.TooManyPreferences:
         return _too_many()
-    return _redirect(muted=category)
+    return _redirect_to_inbox(request, MUTED + quote(category, safe="")) or _redirect(muted=category)
 
 
 @page_view
 @require_POST
 def unmute(request: HttpRequest) -> HttpResponse:
-    """Unmute the ``category`` of the form, and show the preferences."""
+    """Unmute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
     preferences.unmute(request.user.pk, category)
-    return _redirect(unmuted=category)
+    return _redirect_to_inbox(request, UNDONE) or _redirect(unmuted=category)
+
+
+def _redirect_to_inbox(request: HttpRequest, changed: str) -> HttpResponse | None:
+    if (query := request.POST.get("query")) is None:
+        return None
+    return redirect(inbox_query.parse(QueryDict(query)), changed)
 
 
 def _redirect(**query: str) -> HttpResponse:

@@ -134,3 +134,23 @@ def test_a_narrow_window_has_none(inbox):
     assert len(page.loads) == before
     click_beside(page, "Number 4")
     page.wait_for_url("**/check/")
+
+
+def test_a_title_that_leads_to_no_other_page(site_server, new_page):
+    """It shows the notification beside the list, with its job; in a narrow window it leads to the page of its own."""
+    site_server.python(
+        "from django.contrib.auth import get_user_model\nfrom notifications.api import notify\n"
+        "from tests.jobs import tasks\nuser = get_user_model().objects.get(username='demo')\n"
+        "notify(user, 'Welcome', body='All of it.')\ntasks.fail.using(owner=user, title='Send').enqueue()"
+    )
+    page = new_page(viewport={"width": 1280, "height": 800})
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    page.get_by_role("link", name="Welcome", exact=True).click()
+    expect_shown(page, "Welcome")
+    expect(row(page, "Welcome")).not_to_have_attribute("data-unread", "")
+    expect(row(page, "Send")).to_be_visible()
+    click_beside(page, "Send")
+    expect(find_pane(page).get_by_role("button", name="Try again")).to_be_visible()
+    page.set_viewport_size({"width": 380, "height": 800})
+    page.get_by_role("link", name="Welcome", exact=True).click()
+    expect(page.get_by_role("heading", level=1, name="Welcome")).to_be_visible()

@@ -41,6 +41,28 @@ def test_the_selected_ones(site_server, new_page):
     assert page.evaluate("window.isSamePage")
 
 
+def test_a_click_beside_the_dialog_only_closes_it(site_server, new_page):
+    """The dialog names what is snoozed, and the page behind it gets no click."""
+    page = new_page()
+    site_server.python(CREATE.format(count=3))
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    address = page.url
+    title = page.get_by_role("link", name="Number 1", exact=True).bounding_box()
+    dialog = page.get_by_role("dialog", name="Snooze")
+    for close in (
+        lambda: page.mouse.click(title["x"] + 5, title["y"] + 5),
+        lambda: dialog.get_by_role("button", name="Cancel").click(),
+        lambda: page.keyboard.press("Escape"),
+    ):
+        page.get_by_role("link", name="Snooze: Number 3").click()
+        expect(dialog).to_contain_text("Number 3")
+        assert find_violations(page) == []
+        close()
+        expect(dialog).to_be_hidden()
+    expect(unread_rows(page)).to_have_count(3)
+    assert page.url == address
+
+
 def test_the_selected_ones_without_javascript(site_server, new_page):
     site_server.python(CREATE.format(count=3))
     page = new_page(java_script_enabled=False)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.deliveries.timeline import timeline
 from notifications.models import Delivery, Job, Notification, SeenMark, Stream
-from notifications.streams import marking_seen, preferences
+from notifications.streams import marking_seen, preferences, snoozing
 from notifications.testing import run_jobs, run_until_idle
 from tests.deliveries.conftest import send_due
 
@@ -42,6 +42,15 @@ def test_states_of_a_delivery(notified, user):
     Delivery.objects.update(state="pending")
     send_due()
     assert texts(id)[1] == "E-mail: sent to ada@users.example."
+
+
+def test_snoozed(user):
+    [id] = notify(user, "Later")
+    until = datetime(2027, 1, 4, 7, tzinfo=UTC)
+    row = Notification.objects.get()
+    snoozing.snooze(user.pk, [id], row.raised, timezone.now() + timedelta(days=1))
+    Notification.objects.update(snoozed_until=until)
+    assert texts(id) == ["Created.", "Snoozed until Jan. 4, 2027, 7 a.m."]
 
 
 def texts_of_attempts(events):

@@ -150,6 +150,19 @@ class TestMuting:
         assert "is not muted any more." in response.content.decode()
         assert preferences.read_choices([user.pk]) == {}
 
+    def test_from_the_inbox_it_stays_there(self, user_client, user):
+        """With a button that undoes it; a message that was made up is not shown."""
+        notify(user, "note", category="R&D <1>")
+        form = {"category": "R&D <1>", "query": "category=R%26D+%3C1%3E"}
+        response = user_client.post("/notifications/mute/", form, follow=True)
+        [(address, _)] = response.redirect_chain
+        page = response.content.decode()
+        assert address.startswith(f"{INBOX}?category=R%26D") and "“R&amp;D &lt;1&gt;” is muted." in page
+        assert 'name="category" value="R&amp;D &lt;1&gt;">Undo</button>' in page
+        page = user_client.post("/notifications/unmute/", form, follow=True).content.decode()
+        assert "Undone." in page and preferences.read_choices([user.pk]) == {}
+        assert "is muted" not in user_client.get(address).content.decode()
+
     def test_others_are_not_muted(self, user_client, other_user):
         user_client.post("/notifications/mute/", {"category": "reports"})
         notify(other_user, "note", category="reports")

@@ -168,7 +168,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const clicked = /** @type {HTMLElement} */ (target);
     const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
     const row = /** @type {HTMLElement|null} */ (link?.closest("[data-id]") ?? null);
-    if (row && !link?.hasAttribute("data-snooze")) follow(row);
+    if (row && !event.defaultPrevented && !link?.hasAttribute("data-snooze")) follow(row);
     if (link?.dataset.check) {
       event.preventDefault();
       for (const row of getRows()) findBox(row).checked = link.dataset.check === "all";
@@ -199,8 +199,8 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     event.preventDefault();
     const rows = row ? [row] : getSelectedRows();
     if (!isSnoozed) return void change(/** @type {Verb} */ (verb), rows);
-    const dialog = /** @type {HTMLElement} */ (button?.closest("[popover]"));
-    dialog.hidePopover();
+    const dialog = /** @type {HTMLDialogElement} */ (button?.closest("dialog"));
+    dialog.close();
     void change("archive", rows, (rows) => snooze(rows, form, button?.formAction), dialog.dataset.snoozing);
   }
 

@@ -94,6 +94,8 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
     const group = /** @type {HTMLAnchorElement|null} */ (target.closest("a[aria-expanded]"));
     const end = target.closest("[rel=next]") && findEnd();
     const snooze = target.closest("[data-snooze]");
+    // For browsers that do not know commands.
+    if (target.matches("[command=close]")) target.closest("dialog")?.close();
     if ((group || end || snooze) && !event.ctrlKey && !event.metaKey) event.preventDefault();
     else return;
     if (group) return void toggleGroup(group);
@@ -107,12 +109,13 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
    * @param {HTMLElement|null} row
    */
   function openSnooze(row) {
-    const dialog = /** @type {HTMLElement} */ (inbox.querySelector("[data-snoozing]"));
+    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("[data-snoozing]"));
     const [id, zone] = dialog.querySelectorAll("input");
+    const title = row?.querySelector(".notifications-title")?.textContent ?? "";
+    /** @type {Element} */ (dialog.querySelector("p")).textContent = title;
     id.value = row?.dataset.id ?? row?.dataset.newest ?? "";
     zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    dialog.showPopover();
-    dialog.querySelector("button")?.focus();
+    dialog.showModal();
   }
 
   /** Show times in the time zone of the browser: of the past in relation to now. */

@@ -42,7 +42,8 @@ export function connectPane(inbox, page, signal, list) {
   const observer = new MutationObserver(update);
   observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden"] });
   document.addEventListener("focusin", handleFocus, { signal });
-  inbox.addEventListener("click", handleListClick, { signal });
+  // Before the list marks a row as read whose link is followed.
+  inbox.addEventListener("click", handleListClick, { signal, capture: true });
   pane.addEventListener("click", handleClick, { signal });
   pane.addEventListener("submit", handleSubmit, { signal });
   pane.addEventListener("notifications:job-done", loadSoon, { signal });
@@ -170,11 +171,17 @@ export function connectPane(inbox, page, signal, list) {
     if (row && isCursor && isVisible()) show(row);
   }
 
-  /** @param {MouseEvent} event */
-  function handleListClick({ target }) {
-    const clicked = /** @type {Element} */ (target);
+  /**
+   * Show the row that was clicked, also by a title that leads to no other page than that of the notification.
+   * @param {MouseEvent} event
+   */
+  function handleListClick(event) {
+    const clicked = /** @type {Element} */ (event.target);
     const row = /** @type {HTMLElement|null} */ (clicked.closest("li[data-id]"));
-    if (!row || !isVisible() || clicked.closest("a, button, label")) return;
+    if (!row || !isVisible() || clicked.closest("button, label") || event.ctrlKey || event.metaKey) return;
+    const link = clicked.closest("a");
+    if (link && !(link.matches(".notifications-title") && link.pathname.endsWith(`/${getId(row)}/`))) return;
+    event.preventDefault();
     row.tabIndex = -1;
     row.focus({ preventScroll: true });
     choose(row);
