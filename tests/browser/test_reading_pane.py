@@ -121,6 +121,17 @@ def test_a_question_is_answered_in_it(site_server, page):
     assert page.evaluate("window.isSamePage")
 
 
+def test_the_job_is_cancelled_in_it(site_server, page):
+    """By the form of its page, which does not leave the inbox."""
+    site_server.python(ASK)
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    page.evaluate("window.isSamePage = true")
+    find_pane(page).get_by_role("button", name="Cancel").click()
+    expect(find_pane(page).locator(".notifications-state")).to_contain_text("Cancelled by you")
+    expect(find_pane(page).get_by_role("button", name="Try again")).to_be_visible()
+    assert page.evaluate("window.isSamePage")
+
+
 def test_a_narrow_window_has_none(inbox):
     """Then the whole row is the link, and nothing is loaded for the pane."""
     page = inbox
