@@ -196,10 +196,10 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
             parts.append(_("attempt %(attempt)d of %(most)d") % words)
         if job.progress_current is not None and (not job.done or job.progress_message):
             parts.append(job.progress_message if job.done else self.progress(job))
+        state = format_html('<span class="state" data-state="{}">{}</span>', job.state, self.state_now(job))
         if not parts:
-            return self.state_now(job)
-        detail = " · ".join(parts)
-        return format_html('{}<br><span class="quiet">{}</span>', self.state_now(job), detail)
+            return state
+        return format_html('{}<br><span class="quiet">{}</span>', state, " · ".join(parts))
 
     @admin.display(description=_("error"), empty_value="")
     def last_error(self, job: Job) -> str | None:

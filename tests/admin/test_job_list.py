@@ -264,7 +264,7 @@ def test_a_job_that_succeeded_in_part(get):
     make_job("import", progress_current=70, progress_total=70, progress_message="9 of 70 failed")
     page = get()
     assert "9 of 70 failed" in page
-    assert re.search(r"field-state_cell[^>]*>Finished<br>", page)
+    assert '<span class="state" data-state="succeeded">Finished</span><br>' in page
 
 
 #: Words, and the titles of the jobs of ``jobs_with_arguments`` that have them in arguments that are shown.
