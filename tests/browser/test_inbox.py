@@ -282,6 +282,29 @@ def test_the_counts_of_the_views_follow(site_server, inbox_page):
     expect(views).to_have_text(re.compile(r"Inbox 7\s*Unread\s*Done"))
 
 
+def test_changes_are_sent_in_their_order(inbox_page):
+    """Also if the request of the first one takes longer than that of the next would."""
+    page, sent = inbox_page, []
+    page.add_init_script(
+        """
+        const send = fetch;
+        window.fetch = async (url, options) => {
+            if (String(url).includes("notifications/read/")) await new Promise((resolve) => setTimeout(resolve, 1000));
+            return send(url, options);
+        };
+        """
+    )
+    page.reload()
+    wait_for_keys(page)
+    page.on("response", lambda response: "read/" in response.url and sent.append(response.url))
+    page.keyboard.press("j")
+    page.keyboard.press("Shift+I")
+    page.keyboard.press("u")
+    wait_until(lambda: page.wait_for_timeout(100) or len(sent) == 2, what="both changes")
+    page.reload()
+    expect(unread_rows(page)).to_have_count(5)
+
+
 def test_keys_change_nothing_that_is_done(site_server, inbox_page):
     """The view Done shows no unread notifications, and has no key that moves one back."""
     page = inbox_page

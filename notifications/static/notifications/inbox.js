@@ -25,6 +25,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   const isDone = view === "done" || view === "snoozed";
   /** Says what has changed, with a button to undo it. */
   const message = dom.createElement("div", "notifications-message notifications-floating");
+  let lastSave = /** @type {Promise<unknown>} */ (Promise.resolve());
   /** The checkbox that was clicked last, where a range begins. */
   let lastBox = /** @type {HTMLInputElement|null} */ (null);
 
@@ -116,8 +117,11 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    */
   async function send(verb, rows, { stay, save = () => page.mark(verb, rows.map(toItem)) } = {}) {
     show(verb, rows, stay);
+    // One after the other: of two changes of a row the server has to apply the last one last.
+    const saved = lastSave.then(() => save(rows));
+    lastSave = saved.catch(() => undefined);
     try {
-      await save(rows);
+      await saved;
     } catch (error) {
       show(INVERSE_VERBS[verb], rows);
       // What is wrong, if the server has said so.

@@ -12,6 +12,8 @@ const SEARCH_DELAY_MS = 250;
 const VIEWS_DELAY_MS = 1_000;
 /** Older rows are loaded when the end of the list is this far below the window. */
 const LOAD_MARGIN = "800px";
+/** A time that is nearer than this is known by its day of the week. */
+const NEAR_MS = 6 * 24 * 60 * 60 * 1_000;
 /** The number of the last search: the responses to earlier ones are dropped. */
 let lastSearch = 0;
 
@@ -121,12 +123,13 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
   /** Show times in the time zone of the browser: of the past in relation to now. */
   function updateTimes() {
     dom.updateTimes(inbox, localization);
-    const format = new Intl.DateTimeFormat(localization.dateTime.resolvedOptions().locale, {
-      dateStyle: "medium",
-      timeStyle: "short",
-    });
-    for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (inbox.querySelectorAll("[data-until]")))
-      time.textContent = format.format(Date.parse(time.dateTime));
+    const { locale } = localization.dateTime.resolvedOptions();
+    const near = new Intl.DateTimeFormat(locale, { weekday: "short", hour: "numeric", minute: "2-digit" });
+    const far = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
+    for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (inbox.querySelectorAll("[data-until]"))) {
+      const until = Date.parse(time.dateTime);
+      time.textContent = (until - Date.now() < NEAR_MS ? near : far).format(until);
+    }
   }
 
   /**
