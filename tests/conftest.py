@@ -193,6 +193,8 @@ def browser(request, tmp_path_factory):
 @pytest.fixture
 def new_page(browser, request):
     """Opens windows, each as another person's browser: new_page(errors=True, **options of new_context)."""
+    if "site_server" in request.fixturenames:
+        request.getfixturevalue("site_server")  # so that windows are closed before its rows are deleted
     contexts, watched = [], []
 
     def open_page(*, errors=True, **options):
