@@ -9,7 +9,6 @@ from inspect import Parameter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from notifications import serializers
@@ -43,18 +42,11 @@ def describe_arguments(job: Job, *, with_values: bool) -> str:
         return _("Damaged: not JSON")
 
 
-def stored_condition(words: Iterable[str]) -> Q:
-    """Return the condition that the stored arguments have all of these words, perhaps in a secret."""
-    conditions = Q()
-    for word in map(_encode, words):
-        conditions &= Q(args__icontains=word) | Q(kwargs__icontains=word)
-    return conditions
-
-
 def find_jobs(ids: Iterable[UUID], words: Sequence[str]) -> set[UUID]:
     """Return those of these jobs that have all words in values that are shown, or in names of keyword arguments.
 
-    A query cannot decide that: which values are secrets depends on their names and on the policy of the task.
+    A query cannot decide that: which values are secrets depends on their names and on the policy of the task. Nor does
+    one select the jobs that may match, because the time until the page is there would tell what secrets contain.
     """
     jobs = Job.objects.using(database()).filter(pk__in=list(ids))
     encoded = [_encode(word).casefold() for word in words]

@@ -121,10 +121,9 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         is_exact = self.shows_all_jobs() and not job_filters.other_parameters(changelist)
         conditions = job_filters.read_filter(changelist)
         rows, slices_of = conditions.narrow(changelist.queryset, is_exact=is_exact)
-        if words := job_filters.argument_words(changelist):
-            rows = rows.filter(arguments.stored_condition(words))
-            if slices_of is None:  # a few jobs, which are counted too
-                rows = rows.filter(pk__in=arguments.find_jobs(rows.values_list("pk", flat=True), words))
+        if slices_of is None and (words := job_filters.argument_words(changelist)):
+            # A few jobs, which are counted too.
+            rows = rows.filter(pk__in=arguments.find_jobs(rows.values_list("pk", flat=True), words))
         return rows, slices_of
 
     def row_check(self, changelist: KeysetChangeList) -> Any:

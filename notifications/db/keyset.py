@@ -20,6 +20,8 @@ from django.db.models.sql.datastructures import BaseTable
 
 #: Rows of one slice, and of all slices of one page.
 ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 7_500
+#: Rows of all slices of one page where ``keep`` decides, which takes longer than a query.
+MAX_ROWS_CHECKED = 2_500
 #: Rows of a slice that ``keep`` is given at once.
 ROWS_PER_CHECK = 900
 #: Rows that may enter a slice while it is read without the last rows of it being passed over.
@@ -133,7 +135,7 @@ def read_page(
         A queryset of the rows that match.
     ``slices_of``
         A queryset of all rows that an index yields in this order, ``rows`` among them, if no index yields ``rows``. At
-        most ``MAX_ROWS_READ`` of them are read.
+        most ``MAX_ROWS_READ`` of them are read, with ``keep`` at most ``MAX_ROWS_CHECKED``.
     ``is_complete``
         Whether to read a slice again which more than ``ROWS_ENTERING`` rows entered while it was read, such as those of
         a large transaction. Without it, the last rows of that slice are passed over.
@@ -144,7 +146,8 @@ def read_page(
         found = order.read(order.after(rows, after), limit + 1)
         return Page(positions=found[:limit], has_more=len(found) > limit)
     found = []
-    for _ in range(MAX_ROWS_READ // ROWS_PER_SLICE):
+    most = MAX_ROWS_READ if keep is None else MAX_ROWS_CHECKED
+    for _ in range(max(most // ROWS_PER_SLICE, 1)):
         remaining = order.after(slices_of, after)
         wanted = limit + 1 - len(found)
         if keep is None:
