@@ -290,6 +290,20 @@ def keep_screenshots(contexts, name):
 
 
 @pytest.fixture
+def connect_receiver():
+    """connect_receiver(signal, function) connects a receiver for the length of the test."""
+    connected = []
+
+    def connect(signal, function):
+        signal.connect(function)
+        connected.append((signal, function))
+
+    yield connect
+    for signal, function in connected:
+        signal.disconnect(function)
+
+
+@pytest.fixture
 def patient_marking():
     """Have requests change a whole inbox themselves, however busy the machine is."""
     with pytest.MonkeyPatch.context() as patch:

@@ -16,20 +16,6 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
-def connect_receiver():
-    """connect_receiver(signal, function) connects a receiver for the length of the test."""
-    connected = []
-
-    def connect(signal, function):
-        signal.connect(function)
-        connected.append((signal, function))
-
-    yield connect
-    for signal, function in connected:
-        signal.disconnect(function)
-
-
-@pytest.fixture
 def short_intervals(monkeypatch):
     """Run the loops of workers ten times a second."""
     for name in (

@@ -39,20 +39,6 @@ def operators(make_user):
     return users
 
 
-@pytest.fixture
-def receive():
-    """receive(signal, function) connects a receiver until the end of the test."""
-    connected = []
-
-    def connect(signal, function):
-        signal.connect(function)
-        connected.append((signal, function))
-
-    yield connect
-    for signal, function in connected:
-        signal.disconnect(function)
-
-
 def record(*conditions):
     episodes.record_conditions(conditions, timezone.now(), clear_seconds=0)
 
@@ -61,10 +47,10 @@ def titles(user):
     return list(Notification.objects.filter(user=user).order_by("id").values_list("title", flat=True))
 
 
-def test_recording_an_alert_notifies_nobody(operators, receive):
+def test_recording_an_alert_notifies_nobody(operators, connect_receiver):
     """It is called where nothing may wait for code of the project."""
     called = []
-    receive(notification_recorded, lambda **kwargs: called.append(kwargs))
+    connect_receiver(notification_recorded, lambda **kwargs: called.append(kwargs))
     record(WAITING)
     assert not called and not Notification.objects.exists()
 
@@ -227,7 +213,7 @@ def test_rows_of_deleted_users_are_deleted(operators):
     assert not AnnouncedState.objects.filter(user=key).exists()
 
 
-def test_slow_receivers_hold_no_transaction(operators, receive):
+def test_slow_receivers_hold_no_transaction(operators, connect_receiver):
     """Each is called after the commit of its reader's notification, before that of the next one."""
     commits = []
 
@@ -235,7 +221,7 @@ def test_slow_receivers_hold_no_transaction(operators, receive):
         assert not connection.in_atomic_block
         commits.append(Notification.objects.count())
 
-    receive(notification_recorded, count)
+    connect_receiver(notification_recorded, count)
     record(WAITING)
     Announcer().run_round()
     assert commits == [1, 2, 3]
