@@ -18,7 +18,7 @@ from notifications.operations.announcing.topics import Topic
 from notifications.streams import changes, marking, marking_all, marking_seen, retention
 from notifications.testing import run_jobs
 from tests.docs.pages import DOCS
-from tests.jobs import tasks
+from tests.jobs import tasks, wait_tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("on_postgresql")]
 
@@ -107,7 +107,9 @@ def test_transactions_lock_in_the_documented_order(transactions, user, other_use
         tasks.noop.enqueue()
         tasks.noop.enqueue()
     manual.cancel([UUID(tasks.noop.using(owner=other_user).enqueue().id)])
+    asking = wait_tasks.ask_sync.using(owner=user).enqueue(to=[other_user.pk])
     run_jobs()
+    manual.cancel([UUID(asking.id)])  # closes the question of the other user
     manual.retry([UUID(failing.id)])
     run_jobs()
     for _ in range(2):

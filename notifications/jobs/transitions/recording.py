@@ -12,7 +12,6 @@ from notifications.db import bulk
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.outcomes import Outcome
@@ -91,9 +90,7 @@ def record(
             if suspended := [outcome for outcome in recorded if outcome.waits]:
                 asked.update(suspend_jobs(suspended, now))
         ended = [outcome for outcome in recorded if is_end(outcome)]
-        # Streams are locked once, in one order: in place only if no others follow.
-        may_number = not asked
-        asked.update(_write_ends(ended, now, statistics, states, requests_cancellation, may_number))
+        asked.update(_write_ends(ended, now, statistics, states, requests_cancellation, not asked))
         unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
         has_more_to_number = number(unnumbered | asked)
         statistics.write()
@@ -139,7 +136,8 @@ def _write_ends(
         return (*stored, finished_at, job.cancelled_by_other) if requests_cancellation else stored
 
     with bulk.one_round_trip():
-        if may_number_in_place and _can_number_in_place(ended):
+        # Streams are locked once, in one order: in place only if no question is closed after it.
+        if may_number_in_place and not waiting:
             streams.number_new([*(o.job for o in ended if o.job.user_id is not None), *notifications])
         of_handlers = events.build_jobs_for_ends(ended)
         update_locked_rows(
@@ -196,15 +194,3 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
                 outcome = replace(outcomes.cancelled(job, policy_at(job.task_path)), notify=None)
             locked_outcomes.append(outcome)
     return locked_outcomes, now
-
-
-def _can_number_in_place(ended: Sequence[Outcome]) -> bool:
-    """Whether rows can be written with their numbers, which locks the streams before the rows are written.
-
-    Then no job may have a notification of an earlier end, which is archived as the new one is numbered.
-    """
-    return all(
-        (job.fence == 1 and job.worker)
-        or (job.fence == 0 and job.executor != OBSERVED)  # cancelled before its first claim
-        for job in (outcome.job for outcome in ended)
-    )

@@ -5,12 +5,13 @@ import logging
 import pytest
 from django.db import connection
 
+from notifications import times
 from notifications.api import notify
 from notifications.compat import should_send, task_finished, task_started
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import recording
+from notifications.jobs.transitions import manual, recording
 from notifications.models import Job, Notification, Stream
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
@@ -70,6 +71,27 @@ def test_a_notification_with_the_key_of_the_job_is_archived(user, numbered):
         ("Noop", True),
     ]
     assert Stream.objects.get(user=user).unread == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_read", [True, False])
+def test_the_second_end_of_a_job(user, statements, is_read):
+    """It is numbered in place, unless the notification of the first end is unread: a pass archives that one."""
+    (job,) = claim(user)
+    recording.record_outcomes([outcomes.lost(job, DEFAULT_POLICY)])
+    if is_read:
+        Notification.objects.update(read_at=times.now(), counted=False)
+        Stream.objects.update(unread=0, unseen=0)
+    manual.retry([job.id])
+    (job,) = claim_rows(uuid7(), 1)
+    statements.clear()
+    finish(job)
+    is_in_place = not any(sql.startswith("UPDATE notifications_notification") for sql in statements)
+    first, second = notifications_of(user)
+    assert (is_in_place, first.archived_at is None, second.archived_at) == (is_read, is_read, None)
+    numbers = [Job.objects.get().seq, first.seq, second.seq]
+    assert len(set(numbers)) == 3 and min(numbers[0], numbers[2]) > 2
+    assert Stream.objects.values_list("head", "unread").get() == (max(numbers), 1)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -250,7 +250,7 @@ def test_failed_numbering_of_a_recorded_end(live_worker, user, monkeypatch, capl
         raise OperationalError("database is locked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "_can_number_in_place", lambda ended: False)
+        patch.setattr(streams, "number_new", lambda rows: False)
         patch.setattr(streams, "number_in_transaction", lambda users: True)
         patch.setattr(streams, "number", fail)
         ended = []
