@@ -57,14 +57,12 @@ def answer_path(job: UUID, id: UUID) -> str | None:
     return f"{path}answers/{id}/" if path else None
 
 
-def overview_page() -> str:
-    """Return the path of the overview in the admin, ``""`` if the project does not include the admin."""
+def admin_page(name: str) -> str:
+    """Return the path of a page of the app in the admin, ``""`` if the project does not include the admin."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")
     if not urlconf:
         return ""
-    return _path(
-        urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, "admin:notifications_overview_changelist"
-    )
+    return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, f"admin:notifications_{name}")
 
 
 def job_path(name: str, id: UUID) -> str | None:

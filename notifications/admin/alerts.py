@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin.mixins import ReadOnlyMixin, reports_database_errors
-from notifications.models import Alert
+from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database_errors
+from notifications.models import Alert, Job, Schedule
 from notifications.operations.alerts.episodes import MAX_OPEN_ALERTS, acknowledge
+from notifications.operations.alerts.links import subject_url
 from notifications.operations.alerts.texts import detail_of
 
 
@@ -45,7 +50,23 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
         )
         self.message_user(request, text % {"count": len(changed)}, messages.SUCCESS)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        self._set_urls(request, changelist.result_list)
+        return changelist
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # The functions that show the fields do not get the request.
+        self._set_urls(request, [obj] if obj else [])
+        return super().get_readonly_fields(request, obj)
+
+    def _set_urls(self, request: HttpRequest, rows: Iterable[Any]) -> None:
+        jobs_url, schedules_url = (list_url(self, request, model) for model in (Job, Schedule))
+        for row in rows:
+            row.subject_url = subject_url(row, jobs_url=jobs_url, schedules_url=schedules_url)
+
     @admin.display(description=_("detail"))
-    def text(self, row: Alert) -> str:
-        """Return the detail in the language of the page."""
-        return detail_of(row)
+    def text(self, row: Any) -> str:
+        """Return the detail in the language of the page, with a link to the jobs or the schedule that it is about."""
+        text = detail_of(row)
+        return format_html('<a href="{}">{}</a>', row.subject_url, text) if row.subject_url else text

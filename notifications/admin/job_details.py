@@ -1,16 +1,12 @@
-"""The page of one job: its state while it runs, arguments, result, trace, and the notification that came of it."""
+"""The page of one job: its arguments, result, trace, and the notification that came of it."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
-from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html
 from django.utils.timezone import template_localtime
@@ -25,7 +21,6 @@ from notifications.jobs.output_parts import read_end
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification
 from notifications.streams import listing
-from notifications.templatetags.notifications import csp_nonce
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
@@ -43,31 +38,6 @@ else:  # With a base class, the mixin would come after it in the order of the ad
 class JobDetailsMixin(_ModelAdmin):
     """Adds what the page of a job shows to an admin of jobs."""
 
-    def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.state_view)
-        return [
-            path("<path:object_id>/state/", view, name="notifications_job_state"),
-            *super().get_urls(),
-        ]
-
-    def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return the state and progress of a job without the page around them, or 304 if they are the same."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        job = self.get_object(request, unquote(object_id))
-        if job is None:
-            raise Http404("The job does not exist.")
-        values = (job.version, job.state, job.progress_current, job.progress_total, job.progress_message)
-        etag = f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
-        if request.headers.get("If-None-Match") == etag:
-            response: HttpResponse = HttpResponseNotModified()
-        else:
-            name = f"{self.admin_site.name}:notifications_job_change"
-            context = {"job": job, "state": self.state_now(job), "page_url": reverse(name, args=[job.pk])}
-            response = TemplateResponse(request, "admin/notifications/job/state.html", context)
-        response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
-        return response
-
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
@@ -81,10 +51,6 @@ class JobDetailsMixin(_ModelAdmin):
             context["shows_results"] = shows_results
             if shows_results:
                 context["output"], context["is_output_cut"] = read_end(job.pk, MAX_OUTPUT_BYTES)
-        if job is not None and not job.done:
-            name = f"{self.admin_site.name}:notifications_job_state"
-            context |= {"job": job, "state": self.state_now(job), "nonce": csp_nonce({}, request)}
-            context["state_url"] = reverse(name, args=[job.pk])
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -93,6 +59,15 @@ class JobDetailsMixin(_ModelAdmin):
             obj.has_shown_arguments = request.user.has_perm("notifications.view_job_arguments")
             obj.has_shown_notification = request.user.has_perm("notifications.view_notification")
         return super().get_readonly_fields(request, obj)
+
+    @admin.display(description=_("progress"))
+    def progress_bar(self, job: Job) -> str:
+        """Return how far the job is, with a bar while it is active."""
+        text: str = self.progress(job)  # type: ignore[attr-defined]
+        if job.done or not job.progress_total:
+            return text
+        bar = '<progress max="{}" value="{}" aria-label="{}"></progress> {}'
+        return format_html(bar, job.progress_total, job.progress_current or 0, _("Progress"), text)
 
     @admin.display(description=_("arguments"))
     def arguments(self, job: Job) -> str:

@@ -20,6 +20,7 @@ from notifications.admin import arguments, job_filters
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.job_details import JobDetailsMixin
+from notifications.admin.live_jobs import LiveJobsMixin, live
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.admin.runners import has_runners
@@ -45,12 +46,12 @@ FILTER_PERMISSIONS: dict[Any, str] = {
 
 
 @admin.register(Job)
-class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = (
         "title_and_task",
         "state_cell",
         "last_error",
-        "took",
+        "took_cell",
         "queue_name",
         "user",
         "created_at",
@@ -76,20 +77,25 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     ordering = ("-created_at", "-id")
     sortable_by = ("created_at",)
     fieldsets = (
-        (None, {"fields": ("title", "user", "url", "state_now", "progress", "attempts_of", "problem")}),
-        (_("Outcome"), {"fields": ("result_text", "batch_jobs", "notification", "calls")}),
+        (
+            None,
+            {
+                "fields": (
+                    ("title", "user", "url"),
+                    ("state_now", "progress_bar", "attempts_of"),
+                    "problem",
+                )
+            },
+        ),
+        (_("Outcome"), {"fields": ("result_text", ("batch_jobs", "notification"), "calls")}),
         (
             _("Call"),
             {
                 "fields": (
                     "task_path",
                     "arguments",
-                    "queue_name",
-                    "priority",
-                    "run_after",
-                    "backend",
-                    "trace_id",
-                    "id",
+                    ("queue_name", "priority", "run_after", "backend"),
+                    ("id", "trace_id"),
                 )
             },
         ),
@@ -97,8 +103,8 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
             _("Times"),
             {
                 "fields": (
-                    *("created_at", "queued_at", "started_at", "finished_at"),
-                    *("waited", "took", "lost_at", "worker_now"),
+                    ("created_at", "queued_at", "started_at", "finished_at"),
+                    ("waited", "took", "lost_at", "worker_now"),
                 )
             },
         ),
@@ -196,27 +202,31 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
         if job.progress_current is not None and (not job.done or job.progress_message):
             parts.append(job.progress_message if job.done else self.progress(job))
         state = format_html('<span class="state" data-state="{}">{}</span>', job.state, self.state_now(job))
-        if not parts:
-            return state
-        return format_html('{}<br><span class="quiet">{}</span>', state, " · ".join(parts))
+        if parts:
+            state = format_html('{}<br><span class="quiet">{}</span>', state, " · ".join(parts))
+        return live(job, "state", state)
 
-    @admin.display(description=_("error"), empty_value="")
-    def last_error(self, job: Job) -> str | None:
+    @admin.display(description=_("error"))
+    def last_error(self, job: Job) -> str:
         """Return the last line of the traceback of a failed job, with a link to the whole, as far as it is shown."""
-        error = getattr(job, "last_error_shown", None)
-        if not error:
-            return None
-        name = f"{self.admin_site.name}:notifications_job_change"
-        url = f"{reverse(name, args=[job.pk])}#attempts-heading"
-        return format_html('<a href="{}" title="{}">{}</a>', url, error.location, error.text)
+        error, link = getattr(job, "last_error_shown", None), ""
+        if error:
+            name = f"{self.admin_site.name}:notifications_job_change"
+            url = f"{reverse(name, args=[job.pk])}#attempts-heading"
+            link = format_html('<a href="{}" title="{}">{}</a>', url, error.location, error.text)
+        return live(job, "error", link)
 
     @admin.display(description=_("took"))
     def took(self, job: Job) -> str:
         """Return how long the last attempt took, or has taken up to now."""
-        if job.started_at is None or job.state in CLAIMABLE:
-            return "-"
         end = job.finished_at or (times.now() if job.state == Job.State.RUNNING else None)
-        return duration(max(0.0, (end - job.started_at).total_seconds())) if end else "-"
+        if job.started_at is None or job.state in CLAIMABLE or end is None:
+            return "-"
+        return duration(max(0.0, (end - job.started_at).total_seconds()))
+
+    @admin.display(description=_("took"))
+    def took_cell(self, job: Job) -> str:
+        return live(job, "took", self.took(job))
 
     @admin.display(description=_("waited"))
     def waited(self, job: Job) -> str:

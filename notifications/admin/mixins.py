@@ -12,9 +12,10 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.forms import Media
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from notifications.db.transactions import database
@@ -88,6 +89,16 @@ def _set_users(rows: Iterable[Any], name: str) -> None:
     users = get_user_model()._base_manager.in_bulk(set(keys) - {None})
     for row, key in zip(rows, keys, strict=True):
         row._meta.get_field(name).set_cached_value(row, users.get(key))
+
+
+def list_url(model_admin: Any, request: HttpRequest, model: type[Model]) -> str:
+    """Return the list of a model of the app in the same admin site, "" if there is none that the user may view."""
+    name, site = model._meta.model_name, model_admin.admin_site
+    if not site.is_registered(model) or not any(
+        request.user.has_perm(f"notifications.{verb}_{name}") for verb in ("view", "change")
+    ):
+        return ""
+    return reverse(f"admin:notifications_{name}_changelist", current_app=site.name)
 
 
 def reports_database_errors(action: Callable[..., Any]) -> Callable[..., Any]:

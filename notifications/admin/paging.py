@@ -193,7 +193,7 @@ class KeysetMixin:
     def action_checkbox(self, row: Any) -> str:
         # Django's own renders a template for each row, which is a third of the page's time.
         return format_html(
-            '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">',
+            '<label><input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}"></label>',
             *(ACTION_CHECKBOX_NAME, row.pk, _("Select this object for an action - {}").format(row)),
         )
 

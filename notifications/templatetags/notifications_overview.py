@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django import template
-from django.contrib.admin.utils import quote
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -17,22 +16,13 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from notifications.models import Alert
+from notifications.operations.alerts.links import subject_url
 
 if TYPE_CHECKING:
     from notifications.admin.overview.history import Point
+    from notifications.models import Alert
 
 register = template.Library()
-
-#: The parameters of the list of jobs with which it shows what an alert of a kind is about.
-_JOBS_OF_ALERTS: dict[Any, dict[str, str]] = {
-    Alert.Kind.STALLED: {"state__exact": "running"},
-    Alert.Kind.WAIT: {"state__exact": "queued"},
-    Alert.Kind.FAILURES: {"state__exact": "failed"},
-    Alert.Kind.NO_WORKER: {"state__exact": "queued"},
-    Alert.Kind.LEASE: {"created": "hour"},
-    Alert.Kind.QUESTION: {"state__exact": "waiting"},
-}
 
 _POINT_ROW = '<tr><th scope="row"><time datetime="{}">{}</time></th>' + "<td>{}</td>" * 9 + "</tr>"
 
@@ -78,13 +68,8 @@ def with_query(url: str, **parameters: str) -> str:
 @register.simple_tag(takes_context=True)
 def alert_url(context: Mapping[str, Any], alert: Alert) -> str:
     """Return the page that shows what an alert is about: jobs, or a schedule; "" if the user may not view it."""
-    if alert.kind == Alert.Kind.SCHEDULE:
-        url = context.get("schedules_url", "")
-        return f"{url}{quote(alert.subject)}/change/" if url else ""
-    parameters = dict(_JOBS_OF_ALERTS[alert.kind])
-    if alert.subject:
-        parameters["queue_name"] = alert.subject
-    return with_query(context.get("jobs_url", ""), **parameters)
+    addresses = {name: context.get(name, "") for name in ("jobs_url", "schedules_url")}
+    return subject_url(alert, **addresses)
 
 
 @register.simple_tag

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from django.utils import timezone
 
-from notifications.admin import job_attempts, job_details
+from notifications.admin import job_attempts, job_details, live_jobs
 from notifications.admin.arguments import describe_arguments
 from notifications.api import notify, policy
 from notifications.compat import task
@@ -146,26 +146,68 @@ def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
         assert shown.search(page(client, id).text)[1] == expected
 
 
-def test_state_is_reloaded_while_the_job_is_not_done(client, sign_in_staff):
-    """The page names the address of its state, which answers 304 until something has changed."""
-    sign_in_staff("view_job")
-    id = tasks.noop.enqueue().id
+def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, monkeypatch):
+    """It names an address with its parts, which answers 304 until something has changed."""
+    monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
+    sign_in_staff("view_job", "change_job", "view_attempt", "view_traceback", "view_job_arguments")
+    id = tasks.fail.enqueue().id
     address = f"{LIST}{id}/state/"
     assert f'data-overview-figures="{address}"' in page(client, id).text
     first = client.get(address)
-    assert "Queued" in first.text
+    assert "Queued" in first.text and "Cancel this job" in first.text
+    assert first.text.count('form="job_form"') == 3, "django-unfold has the buttons outside of the form"
     assert client.get(address, headers={"If-None-Match": first["ETag"]}).status_code == 304
     Job.objects.update(progress_current=3, progress_total=10, progress_message="<b>")
     changed = client.get(address, headers={"If-None-Match": first["ETag"]})
-    assert "3 of 10" in changed.text and "&lt;b&gt;" in changed.text
+    assert '<progress max="10" value="3"' in changed.text and "3 / 10 · &lt;b&gt;" in changed.text
     assert "data-overview-final" not in changed.text
     run_jobs()
     ended = client.get(address).text
-    assert "data-overview-final" in ended and f'href="{LIST}{id}/change/"' in ended, (
-        "the page stops to request it"
-    )
+    assert "data-overview-final" in ended, "the page stops to request it"
+    for part in ("Traceback (most recent call last)", "Try this job again"):
+        assert part in ended
     assert "data-overview-figures" not in page(client, id).text
     assert client.get(f"{LIST}x/state/").status_code == 404
+
+
+def test_rows_of_the_list_are_reloaded_while_a_job_is_not_done(client, sign_in_staff, monkeypatch):
+    """The columns that change, of the jobs that the list shows."""
+    monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
+    sign_in_staff("view_job", "view_attempt")
+    id = tasks.fail.enqueue().id
+    listed = client.get(LIST).text
+    [address] = re.findall(r'data-overview-figures="([^"]+)"', listed)
+    first = client.get(address)
+    parts = re.findall(r'<span id="([^"]+)" data-overview-part>', first.text)
+    assert len(parts) == 3 and all(f'id="{part}" data-overview-part' in listed for part in parts)
+    assert "Queued" in first.text
+    assert client.get(address, headers={"If-None-Match": first["ETag"]}).status_code == 304
+    run_jobs()
+    ended = client.get(address, headers={"If-None-Match": first["ETag"]}).text
+    assert "Failed" in ended and f"{LIST}{id}/change/#attempts-heading" in ended
+    assert "data-overview-final" in ended
+    assert "data-overview-figures" not in client.get(LIST).text
+    assert client.get(f"{LIST}rows/?ids=x").status_code == 400
+
+
+def test_what_lasts_changes_without_the_row(client, sign_in_staff, monkeypatch):
+    """How long a job has run, its steps and its output."""
+    sign_in_staff("view_job")
+    address = f"{LIST}{tasks.noop.enqueue().id}/state/"
+    tags = []
+    for seconds in (100.0, 101.0, 105.0):
+        monkeypatch.setattr(live_jobs.time, "time", lambda seconds=seconds: seconds)
+        tags.append(client.get(address)["ETag"])
+    assert tags[0] == tags[1] != tags[2]
+
+
+def test_a_reload_by_the_script_shows_no_message(client, sign_in_staff):
+    """It is for the page that is loaded after the change, which may be another one."""
+    sign_in_staff("view_job", "change_job")
+    id = tasks.noop.enqueue().id
+    client.post(LIST, {"action": "cancel_jobs", "_selected_action": id})
+    assert "messagelist" not in client.get(f"{LIST}{id}/state/").text
+    assert "messagelist" in page(client, id).text
 
 
 def test_redact_takes_names():
@@ -177,6 +219,6 @@ def test_fields_without_a_value(admin_client):
     """A dash stands for each: a job that waits has no calls, batch, worker or times."""
     id = tasks.noop.enqueue().id
     text = page(admin_client, id).text
-    found = dict(re.findall(r'field-(\w+)">.*?<div class="readonly">(.*?)</div>', text, re.DOTALL))
+    found = dict(re.findall(r'(?:fieldBox|form-row) field-(\w+)">.*?"readonly">(.*?)</div>', text, re.DOTALL))
     empty = ("calls", "batch_jobs", "worker_now", "took", "waited", "started_at", "finished_at", "trace_id")
     assert {name: found[name] for name in empty} == dict.fromkeys(empty, "-")

@@ -86,6 +86,7 @@ PAGES = {
     "job_changelist?search": (f"job/?q={SECRET}", VIEW_JOBS),
     "job_change": ("job/{job}/change/", VIEW_JOBS),
     "job_state": ("job/{job}/state/", VIEW_JOBS),
+    "job_rows": ("job/rows/?ids={job}", VIEW_JOBS),
     "job_history": ("job/{job}/history/", VIEW_JOBS),
     "job_add": ("job/add/", NOBODY),
     "job_delete": ("job/{job}/delete/", NOBODY),
@@ -367,7 +368,7 @@ def test_page(name, people, rows):
         response = client.get(path)
         found[person] = response.status_code
         if response.status_code == 200 and not name.endswith(
-            ("history", "figures", "retry", "state", "_add")
+            ("history", "figures", "retry", "state", "rows", "_add")
         ):
             assert SECRET in response.text or "overview" in name, f"{person} sees nothing"
         if response.status_code != 200:

@@ -22,7 +22,7 @@ LIST = "/admin/notifications/job/"
 def cells(client, column, query=""):
     """Return the texts of a column of the list, in its order."""
     text = client.get(f"{LIST}?{query}").text
-    return re.findall(rf'class="field-{column}[^"]*">(?:<(?:a|span)[^>]*>)?([^<]*)<', text)
+    return re.findall(rf'class="field-{column}[^"]*">(?:<(?:a|span)[^>]*>)*([^<]*)<', text)
 
 
 def titles(client, value):

@@ -89,7 +89,6 @@ def test_retry_of_a_group_on_the_live_overview(admin_site, admin_page):
     page.wait_for_url(re.compile("/job/[^/]+/change/$"))
     expect(page.get_by_role("heading", name=f"Retry {FAILED + 5} jobs", exact=True)).to_be_visible()
     end_of_job(page)
-    page.reload()
     expect(page.get_by_text(f"{FAILED + 5} queued again, 0 skipped.").first).to_be_visible()
     wait_until(lambda: count_jobs(admin_site, attempt=2) == FAILED + 5, what="all jobs to run again")
 
@@ -97,41 +96,65 @@ def test_retry_of_a_group_on_the_live_overview(admin_site, admin_page):
 def end_of_job(page):
     """Wait until the page of a job shows that it has ended, if it was loaded before that."""
     if page.locator("[data-overview-figures]").count():
-        expect(page.get_by_role("link", name="Reload the page to see the outcome")).to_be_visible()
+        expect(page.locator("[data-overview-final]")).to_be_attached()
 
 
-def test_page_of_a_job_stops_requesting_its_state(admin_site, admin_page):
-    """It follows the job to its end, and sends nothing more after that."""
+def test_page_of_a_job_is_live_until_its_end(admin_site, admin_page):
+    """State, times, attempts and buttons follow the job, but not what has the focus; then nothing is requested."""
     page = admin_page
-    enqueue(admin_site, 1, "hold_until_cancelled", "Close the month")
-    wait_until(lambda: count_jobs(admin_site, state="running") == 1, what="the job to run")
-    [(id,)] = admin_site.rows("SELECT id FROM notifications_job WHERE state = 'running'")
+    enqueue(
+        admin_site,
+        1,
+        "hold_until_cancelled",
+        "Close the month",
+        "run_after=timezone.now() + timedelta(days=1)",
+    )
+    [(id,)] = admin_site.rows("SELECT id FROM notifications_job WHERE run_after IS NOT NULL")
     requests = []
     page.on("request", lambda request: requests.append(request.url) if "/state/" in request.url else None)
     page.clock.install()
     page.goto(f"{admin_site.url}{ADMIN}job/{id}/change/")
-    state = page.locator("[data-overview-figures]")
-    expect(state).to_contain_text("Running")
-    with page.expect_request("**/state/"):
-        page.clock.run_for(2_000)
-    page.get_by_role("button", name="Cancel this job").focus()
-    other = page.context.new_page()
+    now, cancel = (page.get_by_role("button", name=f"{verb} this job") for verb in ("Run", "Cancel"))
+    expect(page.locator(".fieldBox.field-state_now")).to_contain_text("Queued")
+    expect(page.locator(".fieldBox.field-started_at .readonly")).to_have_text("-")
+    cancel.focus()
+
+    listed, other = page.context.new_page(), page.context.new_page()
+    listed.goto(f"{admin_site.url}{ADMIN}job/?q=Close")
+    expect(listed.locator(".state")).to_have_text("Queued")
+    other.goto(f"{admin_site.url}{ADMIN}job/{id}/change/")
+    other.get_by_role("button", name="Run this job now").click()
+    follow(page, lambda: "Running" in page.locator(".fieldBox.field-state_now").inner_text())
+    expect(page.locator(".fieldBox.field-started_at .readonly")).not_to_have_text("-")
+    expect(now).to_be_visible()
+    expect(cancel).to_be_focused()
+    cancel.blur()
+    follow(page, lambda: not now.count())
+
     other.goto(f"{admin_site.url}{ADMIN}job/{id}/change/")
     other.get_by_role("button", name="Cancel this job").click()
     other.get_by_text("Requested cancellation").wait_for()
-    wait_until(lambda: count_jobs(admin_site, state="cancelled") == 1, what="the job to be cancelled")
-
-    def shows_the_end():
-        page.clock.run_for(1_000)
-        return page.get_by_role("link", name="Reload the page to see the outcome").count()
-
-    wait_until(shows_the_end, what="the end on the page")
+    follow(page, lambda: page.locator("[data-overview-final]").count())
+    expect(page.locator(".fieldBox.field-state_now")).to_contain_text("Cancelled")
+    expect(page.locator("#job-part-attempts tbody th")).to_have_text("1")
+    expect(cancel).to_have_count(0)
+    expect(listed.locator(".state")).to_have_text("Cancelled")
     before = len(requests)
     page.clock.run_for(60_000)
     page.evaluate(
         "fetch('/').then((response) => response.text())"
     )  # A request takes longer than to begin one.
     assert len(requests) == before
+
+
+def follow(page, condition):
+    """Let time pass on a page until it shows something."""
+
+    def is_shown():
+        page.clock.run_for(1_000)
+        return condition()
+
+    wait_until(is_shown, what="the change on the page")
 
 
 def test_filter_and_change_with_the_keyboard(admin_site, admin_page):

@@ -76,6 +76,16 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
     page.goto(report)
     first = page.locator(".calls tbody tr").first.bounding_box()
     assert first["x"] >= 0 and first["x"] + first["width"] <= NARROW["width"]
+    admin = new_page(locale=pseudo_locale.CODE, errors=False)
+    sign_in(admin, pseudo_site.url, "admin")
+    admin.goto(f"{pseudo_site.url}/admin/notifications/overview/")
+    for width in (1280, NARROW["width"]):
+        admin.set_viewport_size({"width": width, "height": 800})
+        too_wide = admin.evaluate(
+            "[...document.querySelectorAll('html, .tiles div')].filter((node) => node.scrollWidth > node.clientWidth)"
+            ".map((node) => `${node.localName}: ${node.scrollWidth} of ${node.clientWidth} px`)"
+        )
+        assert too_wide == [], width
 
 
 def test_the_skip_link_is_at_the_side_where_the_text_begins(pseudo_site, new_page):

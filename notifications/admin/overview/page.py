@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
-from notifications.admin.mixins import ReadOnlyMixin
+from notifications.admin.mixins import ReadOnlyMixin, list_url
 from notifications.admin.overview import changes, chart_filter, operating, retry, task_figures
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
@@ -88,7 +88,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "order": order,
             "orders": list(task_figures.ORDERS.items()),
             "overview_url": self._url("changelist"),
-            "jobs_url": self._list_url(request, Job, "view_job", "change_job"),
+            "jobs_url": list_url(self, request, Job),
         }
         response = TemplateResponse(request, f"{FOLDER}/tasks.html", context)
         response["Cache-Control"] = "private, no-store"
@@ -152,20 +152,11 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "can_retry": self.has_retry_permission(request),
             "retry_url": self._url("retry"),
             "changes": {kind: self._url(kind) for kind in operating.permitted_changes(request)},
-            "jobs_url": self._list_url(request, Job, "view_job", "change_job"),
-            "alerts_url": self._list_url(request, Alert, "view_alert", "change_alert"),
-            "schedules_url": self._list_url(request, Schedule, "view_schedule", "change_schedule"),
+            "jobs_url": list_url(self, request, Job),
+            "alerts_url": list_url(self, request, Alert),
+            "schedules_url": list_url(self, request, Schedule),
             "can_view_attempts": request.user.has_perm("notifications.view_attempt"),
         }
-
-    def _list_url(self, request: HttpRequest, model: Any, *permissions: str) -> str:
-        """Return the list of a model in this site, "" if there is none that the user may view."""
-        if not self.admin_site.is_registered(model) or not any(
-            request.user.has_perm(f"notifications.{permission}") for permission in permissions
-        ):
-            return ""
-        name = f"admin:notifications_{model._meta.model_name}_changelist"
-        return reverse(name, current_app=self.admin_site.name)
 
     def _require_permission(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):

@@ -13,6 +13,7 @@ from notifications import paths, validators
 from notifications.db.transactions import database
 from notifications.models import Alert
 from notifications.operations.alerts.episodes import open_alerts
+from notifications.operations.alerts.links import subject_url
 from notifications.operations.alerts.texts import detail_of, in_words
 from notifications.operations.announcing.topics import Topic
 
@@ -51,12 +52,21 @@ def _key(alert: Alert) -> str:
 
 
 def _describe(alert: Alert, before: str) -> dict[str, Any]:
+    subject = subject_url(
+        alert,
+        jobs_url=paths.admin_page("job_changelist"),
+        schedules_url=paths.admin_page("schedule_changelist"),
+    )
+    label = _("Schedule") if alert.kind == Alert.Kind.SCHEDULE else _("Jobs")
     return {
         "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
         "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
-        "url": paths.overview_page(),
+        "url": paths.admin_page("overview_changelist"),
         "level": "error",
         "category": CATEGORY,
+        "actions": [{"label": label, "url": subject}]
+        if 0 < len(subject) <= validators.MAX_URL_LENGTH
+        else (),
     }
 
 
@@ -74,7 +84,7 @@ def _describe_end(key: str, before: str) -> dict[str, Any]:
     return {
         "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
         "body": text,
-        "url": paths.overview_page(),
+        "url": paths.admin_page("overview_changelist"),
         "level": "success",
         "category": CATEGORY,
     }

@@ -1,5 +1,6 @@
 """An alert is notified once when it begins and once when it is over, whatever the number of processes."""
 
+import json
 import logging
 from datetime import timedelta
 
@@ -59,10 +60,12 @@ def test_log_lines(alerts, caplog):
 
 
 def test_notification(alerts, operator):
-    """It leads to the overview; the one of the end replaces the unread one of the begin."""
+    """It leads to the overview, and to the jobs; the one of the end replaces the unread one of the begin."""
     record(STALLED)
     begin = Notification.objects.get()
     assert (begin.url, begin.level, begin.body) == ("/admin/notifications/overview/", "error", DETAIL)
+    jobs = "/admin/notifications/job/?state__exact=running&queue_name=mail"
+    assert json.loads(begin.data)["actions"] == [{"label": "Jobs", "url": jobs}]
     record(seconds=61)
     end = Notification.objects.exclude(id=begin.id).get()
     assert (end.level, end.archived_at) == ("success", None)

@@ -1,5 +1,5 @@
-// Keeps the figures of the overview up to date: requests them again each second with the ETag of the last answer, while
-// the page is visible and they can change. The server answers 304 without reading anything until its doorbell has rung.
+// Keeps the figures of the overview, or the page of a job, up to date: requests them again each second with the ETag of
+// the last answer, while the page is visible and they can change. The server answers 304 until they have.
 
 const INTERVAL_MS = 1000;
 /** Milliseconds until the next request after one that failed. */
@@ -20,6 +20,8 @@ export class Figures {
     this.problem = problem;
     this.host = host;
     this.etag = "";
+    /** The last answer, until all of it is shown. */
+    this.text = "";
     /** @type {any} */
     this.timer = null;
     this.isLoading = false;
@@ -48,8 +50,6 @@ export class Figures {
     }
     this.isLoading = false;
     if (this.problem) this.problem.hidden = pause === INTERVAL_MS;
-    // What does not change any more, such as the state of a job that has ended, is not requested again.
-    if (this.element.querySelector("[data-overview-final]")) this.isFinal = true;
     // stop() during the request ends the loop.
     if (!this.isFinal && this.timer !== null) this.timer = this.host.setTimeout(() => this.reload(), pause);
   }
@@ -58,29 +58,47 @@ export class Figures {
     const headers = this.etag ? { "If-None-Match": this.etag } : undefined;
     const url = this.element.dataset.overviewFigures ?? "";
     const response = await this.host.fetch(url, { headers, cache: "no-store", redirect: "error" });
-    if (response.status === 304) return;
-    if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    const text = await response.text();
-    this.etag = response.headers.get("ETag") ?? "";
-    this.show(text);
+    if (response.status !== 304) {
+      if (!response.ok) throw new Error(`HTTP ${response.status}`);
+      this.text = await response.text();
+      this.etag = response.headers.get("ETag") ?? "";
+    }
+    if (this.text && this.show(this.text)) this.text = "";
   }
 
   /**
-   * Replace the figures, except while a control in them has the focus or text in them is selected.
+   * Show an answer: the content, or a page whose parts have the content of those here. Return whether all of it is shown.
    * @param {string} text
    */
   show(text) {
-    const selection = getSelection();
-    const isSelected = selection && !selection.isCollapsed && this.element.contains(selection.anchorNode);
-    if (isSelected || this.element.contains(document.activeElement)) {
-      this.etag = "";
-      return;
-    }
-    const open = [...this.element.querySelectorAll("details[open]")].map((details) => details.id);
     const parsed = new DOMParser().parseFromString(text, "text/html");
-    this.element.replaceChildren(...parsed.body.childNodes);
-    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    // What does not change any more, such as a job that has ended, is not requested again.
+    const isLast = parsed.querySelector("[data-overview-final]") !== null;
+    const found = [...parsed.querySelectorAll("[data-overview-part]")];
+    const isShown = found.length
+      ? found.map((content) => replace(document.getElementById(content.id), content)).every(Boolean)
+      : replace(this.element, parsed.body);
+    this.isFinal = isShown && isLast;
+    return isShown;
   }
+}
+
+/**
+ * Give a part new content, unless a control in it has the focus or text in it is selected. Return whether it has it now.
+ * @param {Element|null} part
+ * @param {Element} content
+ */
+function replace(part, content) {
+  if (!part || part.innerHTML === content.innerHTML) return true;
+  const selection = getSelection();
+  const isSelected = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
+  if (isSelected || part.contains(document.activeElement)) return false;
+  const isOpen = new Map([...part.querySelectorAll("details")].map((details) => [details.id, details.open]));
+  const scrolled = [...part.querySelectorAll("[tabindex]")].map((region) => region.scrollTop);
+  part.replaceChildren(...content.childNodes);
+  for (const details of part.querySelectorAll("details")) details.open = isOpen.get(details.id) ?? details.open;
+  for (const [at, region] of part.querySelectorAll("[tabindex]").entries()) region.scrollTop = scrolled[at] ?? 0;
+  return true;
 }
 
 const element = /** @type {HTMLElement|null} */ (document.querySelector("[data-overview-figures]"));

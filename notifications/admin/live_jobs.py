@@ -1,0 +1,108 @@
+"""What the list and the page of jobs request again, each second while jobs are active."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotModified
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from notifications.admin.job_attempts import set_last_errors
+from notifications.admin.overview.changes import MAX_AGE_SECONDS
+from notifications.models import Job
+from notifications.templatetags.notifications import csp_nonce
+
+#: The columns of the list that change while a job is active.
+LIVE_COLUMNS = ("state_cell", "last_error", "took_cell")
+#: Tells the script that nothing changes any more.
+FINAL = mark_safe("<span data-overview-final hidden></span>")
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin as _ModelAdmin
+else:  # With a base class, the mixin would come after it in the order of the admin's classes.
+    _ModelAdmin = object
+
+
+class LiveJobsMixin(_ModelAdmin):
+    """Has the list and the page of a job follow the jobs that they show. The script is ``admin/overview.js``."""
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("rows/", view(self.rows_view), name="notifications_job_rows"),
+            path("<path:object_id>/state/", view(self.state_view), name="notifications_job_state"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        context: dict[str, Any] = getattr(response, "context_data", None) or {}
+        if "cl" in context:
+            jobs = context["cl"].result_list
+            if not all(job.done for job in jobs):
+                ids = ",".join(job.pk.hex for job in jobs)
+                context |= {"nonce": csp_nonce({}, request), "rows_url": f"{self._url('rows')}?ids={ids}"}
+        return response
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        job = kwargs.get("obj")
+        if job is not None and not job.done:
+            context |= {"nonce": csp_nonce({}, request), "state_url": self._url("state", job.pk)}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def rows_view(self, request: HttpRequest) -> HttpResponse:
+        """Return the columns that change of these jobs, or 304 if they are the same."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            ids = [UUID(id) for id in request.GET.get("ids", "").split(",")[: self.list_per_page]]
+        except ValueError:
+            return HttpResponseBadRequest()
+        rows = self.get_queryset(request).filter(pk__in=ids).defer("args", "kwargs", "result", "error")
+        jobs = list(rows.order_by("pk"))
+
+        def respond() -> HttpResponse:
+            set_last_errors(request, jobs)
+            cells = [getattr(self, name)(job) for job in jobs for name in LIVE_COLUMNS]
+            return HttpResponse("".join([*cells, *[FINAL] * all(job.done for job in jobs)]))
+
+        return _unless_same(request, jobs, respond)
+
+    def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the page of a job, whose parts the script takes from it, or 304 if they are the same."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        job = self.get_object(request, unquote(object_id))
+        if job is None:
+            raise Http404("The job does not exist.")
+        # Messages are for the page that a person loads.
+        context = {"messages": ()}
+        return _unless_same(request, [job], lambda: self.changeform_view(request, object_id, "", context))
+
+    def _url(self, name: str, *args: Any) -> str:
+        return reverse(f"{self.admin_site.name}:notifications_job_{name}", args=args)
+
+
+def live(job: Job, column: str, content: Any) -> SafeString:
+    """Return the content of a live column."""
+    return format_html('<span id="{}-{}" data-overview-part>{}</span>', column, job.pk.hex, content)
+
+
+def _unless_same(request: HttpRequest, jobs: Iterable[Job], respond: Any) -> HttpResponse:
+    # Steps, output and elapsed times change without the rows.
+    values = ([vars(job) | {"_state": None} for job in jobs], time.time() // MAX_AGE_SECONDS)
+    etag = f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
+    is_same = request.headers.get("If-None-Match") == etag
+    response: HttpResponse = HttpResponseNotModified() if is_same else respond()
+    response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
+    return response

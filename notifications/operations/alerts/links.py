@@ -1,0 +1,28 @@
+"""What an alert is about: pages of the admin that show it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.admin.utils import quote
+
+from notifications.models import Alert
+
+#: The parameters of the list of jobs with which it shows what an alert of a kind is about.
+_JOBS: dict[Any, dict[str, str]] = {
+    Alert.Kind.STALLED: {"state__exact": "running"},
+    Alert.Kind.WAIT: {"state__exact": "queued"},
+    Alert.Kind.FAILURES: {"state__exact": "failed"},
+    Alert.Kind.NO_WORKER: {"state__exact": "queued"},
+    Alert.Kind.LEASE: {"created": "hour"},
+    Alert.Kind.QUESTION: {"state__exact": "waiting"},
+}
+
+
+def subject_url(alert: Alert, *, jobs_url: str, schedules_url: str) -> str:
+    """Return the page that shows what an alert is about: jobs, or a schedule; "" if its list has no address."""
+    if alert.kind == Alert.Kind.SCHEDULE:
+        return f"{schedules_url}{quote(alert.subject)}/change/" if schedules_url else ""
+    parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if alert.subject else {})
+    return f"{jobs_url}?{urlencode(parameters)}" if jobs_url else ""
