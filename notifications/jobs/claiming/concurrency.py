@@ -160,7 +160,7 @@ class RunningLimits:
         counts: Counter[LimitName] = Counter()
         paths: dict[LimitName, str] = {}
         for key, queue, path in counted:
-            for name in self._names(Job(concurrency_key=key or "", queue_name=queue or "")):
+            for name in self._names(Job(concurrency_key=key, queue_name=queue)):
                 counts[name] += 1
                 paths[name] = path
         return counts, paths

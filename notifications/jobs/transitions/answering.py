@@ -50,7 +50,7 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
     """Store the first answer to a question, close its notifications, and queue its job if it waits for nothing else.
 
     ``user``
-        Who answers, None for a command.
+        Who answers, None for a command, which passes ``by_staff``.
     ``by_staff``
         The caller has checked that any question may be answered.
     ``using``
@@ -62,7 +62,7 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
     """
     # The project's code is not called in the transaction.
     name = name_of(user)
-    may_answer_all = by_staff or (user is not None and user.has_perm(ANSWER_PERMISSION))
+    may_answer_all = by_staff or user.has_perm(ANSWER_PERMISSION)
 
     def write() -> Wait:
         limit_lock_wait()
@@ -149,6 +149,6 @@ def _encode(value: Any, details: dict[str, Any]) -> str:
 
 
 def _is_active_addressee(wait: Wait, user: Any) -> bool:
-    if user is None or str(user.pk) not in json.loads(wait.details)["to"]:
+    if str(user.pk) not in json.loads(wait.details)["to"]:
         return False
     return bool(filter_active(get_user_model()._base_manager.filter(pk=user.pk)).exists())

@@ -40,14 +40,14 @@ class ClaimRow(NamedTuple):
 def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, dict[UUID, ClaimRow]]:
     """Return the database's time, and by id what the condition of each job's UPDATE is compared with.
 
-    With ``lock`` the rows are locked in the order of their ids, and rows that another transaction holds are left out.
+    With ``lock`` the rows are locked. Those that another transaction holds are left out: none is waited for.
     """
     prepare = prepare_id()
     ids = {prepare(job.id): job.id for job in jobs}
     condition, params = bulk.where_in(Job, "id", list(ids))
     query = (
         "SELECT id, fence, state, worker, cancel_requested_at, cancelled_by_other, version FROM notifications_job "
-        f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}"
+        f"WHERE {condition}{lock_sql() if lock else ''}"
     )
     if connection().vendor == "postgresql":
         rows, [(now,)] = execute_many([(query, params), (clock.NOW_SQL, [])])

@@ -170,7 +170,7 @@ def owners_of(group: Iterable[Outcome]) -> set[Any]:
 
 
 def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tuple[list[Outcome], datetime]:
-    """Lock the rows of a group by id. Sets ``void_outcomes`` to those whose claim does not hold any more.
+    """Lock the rows of a group. Sets ``void_outcomes`` to those whose claim does not hold any more.
 
     Returns the outcomes whose rows are locked now, and the database's time.
     """

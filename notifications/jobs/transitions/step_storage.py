@@ -34,7 +34,7 @@ class StepWrite:
 
 
 def store_steps(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
-    """Store results in one transaction, each conditional on fence and state of its job, whose rows it locks by id.
+    """Store results in one transaction, each conditional on fence and state of its job, whose row it locks.
 
     Returns for each the result that is stored now, None if the claim is void, so that nothing was stored. One that is
     left out has a row that another transaction holds locked: try it again. Raises ``django.db.DataError`` when the

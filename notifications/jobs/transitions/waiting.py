@@ -239,15 +239,15 @@ def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:
 
 
 def _queue_without_wait(ids: Sequence[UUID]) -> list[UUID]:
-    rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.WAITING).order_by("id")
-    locked = [job.id for job in lock_query(rows.only("id"))]
-    lost = set(locked) - _awaiting(locked)
-    _follow_ends(lost, database_now())
-    return sorted(lost)
+    rows = Job.objects.using(database()).filter(id__in=ids).order_by("id")
+    return _follow_ends([job.id for job in lock_query(rows.only("id"))], database_now())
 
 
-def _follow_ends(ids: Collection[UUID], now: datetime) -> None:
-    """Queue those of these jobs, whose rows are locked, that wait for nothing any more. Others show what is left."""
+def _follow_ends(ids: Collection[UUID], now: datetime) -> list[UUID]:
+    """Queue those of these jobs, whose rows are locked, that wait for nothing any more. Others show what is left.
+
+    Returns the ids of the queued jobs.
+    """
     jobs = list(Job.objects.using(database()).filter(id__in=ids, state=Job.State.WAITING).order_by("id"))
     open_waits: dict[UUID, list[Wait]] = {}
     rows = Wait.objects.using(database()).filter(job__in=[job.id for job in jobs], is_awaited=True)
@@ -265,6 +265,7 @@ def _follow_ends(ids: Collection[UUID], now: datetime) -> None:
         state="waiting",
     )
     streams.ring([job.user_id for job in jobs], queue=bool(ready))
+    return [job.id for job in ready]
 
 
 def _awaiting(jobs: Sequence[UUID]) -> set[UUID]:

@@ -30,11 +30,12 @@ def stored(job):
 class TestReap:
     def test_an_expired_lease(self, live_worker, user):
         tasks.noop.using(owner=user).enqueue()
+        Job.objects.update(fail_if_unknown_after=timezone.now())  # another worker did not know the task
         job = claim_one(live_worker(-1))
         assert reaping.reap_jobs() == 1
         row = stored(job)
         assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == ("queued", None, 1, 1, None)
-        assert (row.version, row.executor) == (3, "suspect")
+        assert (row.version, row.executor, row.fail_if_unknown_after) == (3, "suspect", None)
         (attempt,) = Attempt.objects.all()
         assert (attempt.number, attempt.outcome, attempt.worker) == (1, "lost", job.worker)
         assert not Worker.objects.exists()

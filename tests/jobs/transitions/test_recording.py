@@ -246,7 +246,8 @@ def test_failed_numbering_of_a_recorded_end(live_worker, user, monkeypatch, capl
     tasks.noop.using(owner=user).enqueue()
     job = claim_one(live_worker())
 
-    def fail(*args, **kwargs):
+    def fail(users, **kwargs):
+        assert users == {user.pk}
         raise OperationalError("database is locked")
 
     with monkeypatch.context() as patch:
