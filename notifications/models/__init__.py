@@ -194,7 +194,7 @@ class Job(models.Model):
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
-    #: When a running job is taken away from its worker. Of a queued job: ``run_after``, if a person chose that.
+    #: When a running job is taken away from its worker.
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)

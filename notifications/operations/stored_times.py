@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from notifications import times
 from notifications.conf import settings
@@ -23,7 +23,17 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, re
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.queueing import REQUEUE_DELAY_SECONDS
-from notifications.models import Alert, AlertState, Job, Notification, Schedule, ServerProcess, Wait, Worker
+from notifications.models import (
+    Alert,
+    AlertState,
+    Attempt,
+    Job,
+    Notification,
+    Schedule,
+    ServerProcess,
+    Wait,
+    Worker,
+)
 from notifications.schedules.declarations import declared_schedules
 
 logger = logging.getLogger("notifications.jobs")
@@ -102,8 +112,8 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(model=AlertState, name="lease_lost_at"),
         StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
         StoredTime(model=Schedule, name="last_tick"),
-        # A project may enqueue a job for any time, and staff may choose any. Once the job was claimed, another time is
-        # that of a retry, at most a day later.
+        # A project may enqueue a job for any time, and staff may choose any. What a worker whose clock was fast has
+        # stored is the time of its claim or of its attempt, plus a delay.
         # A job whose task could not be imported is due again within seconds. When it fails stays as far from that.
         StoredTime(
             model=Job,
@@ -117,8 +127,7 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(fence__gt=0, deadline=None) & ~Q(executor=Job.Executor.OBSERVED),
-            longest=timedelta(days=1),
+            rows=queued & Q(fence__gt=0) & ~Q(executor=Job.Executor.OBSERVED) & _was_claimed_by_fast_clock(),
         ),
         # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
         StoredTime(
@@ -173,6 +182,13 @@ def stored_times() -> tuple[StoredTime, ...]:
             )
         ),
     )
+
+
+def _was_claimed_by_fast_clock() -> Q:
+    """Return the condition that the latest attempt at a job began or ended in the future."""
+    latest = times.latest_possible(times.now())
+    ended = Attempt.objects.filter(job=OuterRef("pk"), number=OuterRef("attempt"), ended_at__gt=latest)
+    return Q(started_at__gt=latest) | Q(Exists(ended))
 
 
 def _moved_waits() -> dict[str, Any]:

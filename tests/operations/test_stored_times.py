@@ -1,5 +1,6 @@
 """Times that were stored while a clock was years fast stop nothing, and doctor names them."""
 
+import contextlib
 import sys
 from datetime import timedelta
 
@@ -10,8 +11,10 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.db import clock
 from notifications.ids import uuid7
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import policy_of
 from notifications.jobs.enqueueing import rate_limit
-from notifications.jobs.transitions import manual, queueing, reaping
+from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.management.diagnosis import database
 from notifications.models import (
@@ -116,34 +119,60 @@ def test_open_alert(far):
     assert_corrected(Alert, "seen_at", closed_at=None)
 
 
-def test_retry_of_a_job(far):
-    """One that was enqueued for that time keeps it."""
-    delayed, retried = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
-    Job.objects.filter(id=delayed.id).update(run_after=far)
-    Job.objects.filter(id=retried.id).update(run_after=far, attempt=1, fence=1)
-    assert_corrected(Job, "run_after", id=retried.id)
-    assert Job.objects.get(id=delayed.id).run_after > timezone.now() + YEARS / 2
+@pytest.fixture
+def fast_clock(monkeypatch):
+    """Return a context manager that moves the clock of the database ten years ahead."""
+
+    @contextlib.contextmanager
+    def move():
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "clock_offset", YEARS)
+            yield
+
+    return move
 
 
-def test_a_rescheduled_retry_keeps_its_time(far):
-    """That of a person may be more than a day ahead; that of its next retry may not."""
-    id = tasks.noop.enqueue().id
+def claim_one():
     (claimed,) = claim_jobs(uuid7(), 1)
-    queueing.release([claimed.row])
-    manual.reschedule([claimed.row.id], far)
+    return claimed.row
+
+
+def fail(job):
+    outcome = outcomes.failed(job, policy_of(tasks.attempts_so_far.func), tasks.Busy())
+    assert recording.record_outcomes([outcome]) == ([outcome], [])
+
+
+def test_retry_of_a_job(fast_clock, far):
+    """The clock was wrong when the attempt ended. A job that was enqueued for that time keeps it."""
+    delayed = tasks.noop.using(run_after=far).enqueue()
+    id = tasks.attempts_so_far.enqueue().id
+    job = claim_one()
+    with fast_clock():
+        fail(job)
+    assert_corrected(Job, "run_after", id=id)
+    assert Job.objects.get(id=delayed.id).run_after == far
+
+
+def test_job_that_got_no_thread(fast_clock):
+    """Its attempt did not count, so it has none. The clock was wrong when it was claimed."""
+    id = tasks.noop.enqueue().id
+    with fast_clock():
+        job = claim_one()
+    queueing.requeue_without_thread(job)
+    assert_corrected(Job, "run_after", id=id)
+
+
+def test_a_rescheduled_retry_keeps_its_time(fast_clock, far):
+    """However far ahead that is, even if an earlier attempt ended by a fast clock."""
+    id = tasks.attempts_so_far.enqueue().id
+    with fast_clock():
+        fail(claim_one())
+    stored_times.correct_wrong_times()
+    fail(claim_one())
+    manual.reschedule([id], far)
     stored_times.correct_wrong_times()
     assert Job.objects.get(id=id).run_after == far
-    Job.objects.update(deadline=None)
-    assert_corrected(Job, "run_after", id=id)
-
-
-def test_job_that_got_no_thread(far):
-    """Its attempt did not count, so it has none."""
-    id = tasks.noop.enqueue().id
-    (claimed,) = claim_jobs(uuid7(), 1)
-    queueing.requeue_without_thread(claimed.row)
-    Job.objects.update(run_after=far)
-    assert_corrected(Job, "run_after", id=id)
+    assert database.check_stored_times().state == "ok"
 
 
 def meet_unknown_task(monkeypatch, ahead):

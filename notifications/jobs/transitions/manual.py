@@ -220,10 +220,9 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         limit_lock_wait()
         locked = lock_query(rows.filter(id__in=chunk), skip_locked=False)
         jobs = list(locked.values_list("id", "user_id", "fence", named=True))
-        # The deadline tells the time of a person from that of a retry, which is at most a day ahead: see stored_times.
         update_locked_rows(
-            ("run_after", "deadline"),
-            [((moment, moment), job) for job in jobs],
+            ("run_after",),
+            [((moment,), job) for job in jobs],
             assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )

@@ -103,7 +103,9 @@ def _fail_if_unknown_after(job: Job, now: datetime) -> datetime:
 
 def requeue_without_thread(job: Job) -> None:
     """Queue a sync job again for which this worker has no thread: another worker may. The attempt does not count."""
-    again_at = database_now() + timedelta(seconds=REQUEUE_DELAY_SECONDS)
+    assert job.started_at, "The job was not claimed."
+    # By the clock of the claim, so that a time that was stored while the clock was wrong is found by started_at.
+    again_at = job.started_at + timedelta(seconds=REQUEUE_DELAY_SECONDS)
     requeue([job], "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, run_after=%s", (again_at,))
 
 
