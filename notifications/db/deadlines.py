@@ -38,9 +38,13 @@ OPTIONS = {
 
 
 class _Thread(threading.local):
-    """Whether connections of this thread have the options, and its limit in seconds for an answer (None: no limit)."""
+    """What is limited on this thread."""
 
+    #: Whether the connections that it opens have the options.
     has_options = False
+    #: Whether it is one of the app's own.
+    is_own = False
+    #: Its limit for an answer, in seconds. None: no limit.
     seconds: float | None = None
 
 
@@ -51,9 +55,14 @@ def limit_this_thread(seconds: float | None = None) -> None:
     """Close connections to PostgreSQL that do not answer this thread within ``seconds`` (``ANSWER_SECONDS``).
 
     The call then raises ``django.db.OperationalError``. The thread must be the app's own, because all its connections
-    are limited, whatever their alias.
+    are limited, whatever their alias. They are not those of a pool of Django's, which jobs and views may use up.
     """
-    set_options_of_this_thread()
+    if not _thread.is_own:
+        for db in _usable_connections():
+            options = {name: value for name, value in db.settings_dict["OPTIONS"].items() if name != "pool"}
+            db.settings_dict = {**db.settings_dict, "OPTIONS": options}
+            set_options(db)
+        _thread.has_options = _thread.is_own = True
     _thread.seconds = ANSWER_SECONDS if seconds is None else seconds
 
 
@@ -61,10 +70,12 @@ def limit_this_thread(seconds: float | None = None) -> None:
 def limit_answers(seconds: float | None = None) -> Iterator[None]:
     """Limit the answers to a thread of the project inside this block, as ``limit_this_thread()`` does.
 
-    The options of its connections stay.
+    Its connections, and their options, are those of the project.
     """
     before = _thread.seconds
-    limit_this_thread(seconds)
+    _thread.seconds = ANSWER_SECONDS if seconds is None else seconds
+    for db in _usable_connections():
+        _limit(db)
     try:
         yield
     finally:
@@ -73,14 +84,18 @@ def limit_answers(seconds: float | None = None) -> Iterator[None]:
 
 def set_options_of_this_thread() -> None:
     """Set ``OPTIONS`` for the connections to all databases that this thread opens from now on."""
-    if _thread.has_options:
-        return
+    if not _thread.has_options:
+        for db in _usable_connections():
+            set_options(db)
+        _thread.has_options = True
+
+
+def _usable_connections() -> Iterator[BaseDatabaseWrapper]:
     for alias in connections:
         with contextlib.suppress(
             ImproperlyConfigured
         ):  # its driver is not installed, so the alias is not used
-            set_options(connections[alias])
-    _thread.has_options = True
+            yield connections[alias]
 
 
 def set_options(db: BaseDatabaseWrapper) -> None:
@@ -88,34 +103,39 @@ def set_options(db: BaseDatabaseWrapper) -> None:
 
     The connections of a pool of Django's are left as the project has configured them.
     """
-    if db.vendor != "postgresql":
-        return
-    _limit_psycopg()
     options = db.settings_dict["OPTIONS"]
-    if not options.get("pool"):
+    if db.vendor == "postgresql" and not options.get("pool"):
         # A copy, because all threads share the settings.
         db.settings_dict = {**db.settings_dict, "OPTIONS": {**OPTIONS, **options}}
+        _limit(db)
 
 
-@functools.cache
-def _limit_psycopg() -> None:
-    """Make psycopg apply the limit of the calling thread wherever a connection waits for the server.
+def _limit(db: BaseDatabaseWrapper) -> None:
+    """Apply the limit of the calling thread wherever the connection of ``db`` waits for the server."""
+    if db.vendor == "postgresql":
+        db.get_new_connection = functools.partial(_open, db)
+        if db.connection is not None:
+            _limit_waits(db.connection)
 
-    The class is patched, not an instance, because a pool of Django's checks connections before it hands them out.
-    """
-    try:
-        from psycopg import Connection
-    except ImportError:  # psycopg2 waits inside libpq, where only the options apply
+
+def _open(db: Any, params: dict[str, Any]) -> Any:
+    raw = type(db).get_new_connection(db, params)
+    _limit_waits(raw)
+    return raw
+
+
+def _limit_waits(raw: Any) -> None:
+    # psycopg2 waits inside libpq, where only the options apply. A connection of a pool may have the limit already.
+    if not hasattr(raw, "wait") or "wait" in vars(raw):
         return
-    wait = Connection.wait
+    wait = raw.wait
 
-    @functools.wraps(wait)
-    def wait_within_limit(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
+    def wait_within_limit(gen: Any, *args: Any, **kwargs: Any) -> Any:
         if _thread.seconds is not None:
-            gen = _within(_thread.seconds, self, gen)
-        return wait(self, gen, *args, **kwargs)
+            gen = _within(_thread.seconds, raw, gen)
+        return wait(gen, *args, **kwargs)
 
-    Connection.wait = wait_within_limit  # type: ignore[method-assign]
+    raw.wait = wait_within_limit
 
 
 def _within(seconds: float, raw: Any, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:

@@ -54,10 +54,8 @@ class WorkerState:
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
         self.writer = Writer(self.signals)
-        # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers, and in a
-        # connection pool, of four by default, each thread that keeps a connection leaves fewer to others.
-        db = connection()
-        has_one_writer = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool") or self.engine
+        # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers.
+        has_one_writer = connection().vendor == "sqlite" or self.engine
         self.claim_writer = self.writer if has_one_writer else Writer(self.signals)
 
     @property

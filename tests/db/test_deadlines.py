@@ -7,7 +7,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, connections
 
 from notifications.db import deadlines
-from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread
+from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
 from notifications.db.threads import DaemonExecutor
 
 
@@ -45,6 +45,7 @@ def test_the_limit_of_a_block_ends_with_it(on_postgresql):
     """A thread of the project's, as the one of ``call_command("notifications", "doctor", "--live")``, keeps none."""
 
     def work():
+        sleep(0)  # the connection is open
         with pytest.raises(OperationalError, match="did not answer"), limit_answers(0.3):
             sleep(30)
         connection.close_if_unusable_or_obsolete()
@@ -121,12 +122,16 @@ def test_a_database_without_its_driver_is_passed_over(on_postgresql, monkeypatch
     assert in_thread(work).items() >= OPTIONS.items()
 
 
-def test_a_pool_keeps_its_options(on_postgresql, monkeypatch):
-    """Its connections are for all threads."""
-    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", True)
+def test_threads_of_the_app_use_no_connection_of_a_pool(on_postgresql, monkeypatch):
+    """Which jobs and views may use up. Those are left as the project has configured them."""
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", {"min_size": 1})
 
-    def work():
-        limit_this_thread()
+    def work(limit):
+        limit()
         return connection.settings_dict["OPTIONS"]
 
-    assert "tcp_user_timeout" not in in_thread(work)
+    own = in_thread(lambda: work(limit_this_thread))
+    assert own.items() >= OPTIONS.items() and "pool" not in own
+    assert in_thread(lambda: work(set_options_of_this_thread)) == connections.settings["default"]["OPTIONS"]
+    with limit_answers():
+        assert in_thread(lambda: work(lambda: None))["pool"] == {"min_size": 1}

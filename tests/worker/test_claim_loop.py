@@ -8,7 +8,6 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.models import Job, Worker
-from notifications.worker.worker import JobWorker
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
@@ -49,15 +48,6 @@ def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, monkeypat
     wait_until(lambda: not worker.state.executions, what="the slot to be free")
     may_continue.set()
     until_done(waiting)
-
-
-@pytest.mark.parametrize("pool", [None, True])
-def test_one_writer_with_a_connection_pool(pool, monkeypatch):
-    """As on SQLite, one thread claims and records: a pool may be small, and serves requests and jobs too."""
-    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
-    worker = JobWorker()
-    has_one_writer = pool or connection.vendor == "sqlite"
-    assert (worker.state.claim_writer is worker.state.writer) == bool(has_one_writer)
 
 
 def test_a_worker_of_one_queue(start_worker):

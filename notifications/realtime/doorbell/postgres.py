@@ -233,8 +233,5 @@ class PostgresListener:
 def _new_connection() -> Any:
     # A copy of Django's connection, so that it is opened in the way of the project's database engine.
     db = connection().copy()
-    options = {**db.settings_dict["OPTIONS"]}
-    options.pop("pool", None)  # a connection from the pool would never be returned
-    db.settings_dict |= {"OPTIONS": options}
     set_options(db)
     return db

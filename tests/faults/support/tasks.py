@@ -6,6 +6,8 @@ import signal
 import time
 from datetime import timedelta
 
+from django.db import connection, transaction
+
 from notifications import outbound
 from notifications.api import apause, aquestion, astep, output, policy, progress, task
 from tests.faults.support.hostile import misbehave_at
@@ -117,6 +119,17 @@ def wait_for_gate_sync(context):
     time.sleep(0.1)
     write_effect(context, "done")
     return os.getpid()
+
+
+@task(takes_context=True)
+def hold_connection(context):
+    """Wait for the gate in a transaction."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        write_effect(context, "started")
+        while not is_gate_open():
+            time.sleep(0.02)
+    write_effect(context, "done")
 
 
 @task(takes_context=True)
