@@ -96,8 +96,10 @@ function replace(part, content) {
   const isOpen = new Map([...part.querySelectorAll("details")].map((details) => [details.id, details.open]));
   const scrolled = [...part.querySelectorAll("[tabindex]")].map((region) => region.scrollTop);
   part.replaceChildren(...content.childNodes);
-  for (const details of part.querySelectorAll("details")) details.open = isOpen.get(details.id) ?? details.open;
-  for (const [at, region] of part.querySelectorAll("[tabindex]").entries()) region.scrollTop = scrolled[at] ?? 0;
+  for (const details of part.querySelectorAll("details"))
+    details.open = isOpen.get(details.id) ?? details.open;
+  for (const [at, region] of part.querySelectorAll("[tabindex]").entries())
+    region.scrollTop = scrolled[at] ?? 0;
   return true;
 }
 
