@@ -31,15 +31,16 @@ class AttemptList:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastError:
-    """What a failed job raised last: the last line of its traceback, or the name of the exception, and where."""
+    """What a job that failed, or is to be retried, raised last: the last line of its traceback, or the name of the exception, and where."""
 
     text: str
     location: str
 
 
 def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
-    """Set ``last_error_shown`` of the failed ones of these jobs, as far as the user may view it, in one query."""
-    failed = [job.pk for job in jobs if job.state == Job.State.FAILED]
+    """Set ``last_error_shown`` of the jobs whose last attempt failed, as far as the user may view it, in one query."""
+    states = (Job.State.FAILED, Job.State.QUEUED)  # before a retry
+    failed = [job.pk for job in jobs if job.attempt and job.state in states]
     if not failed or not request.user.has_perm("notifications.view_attempt"):
         return
     has_tracebacks = request.user.has_perm("notifications.view_traceback")

@@ -74,6 +74,14 @@ def test_errors_tasks_and_durations_in_the_list(admin_client):
     assert "#attempts-heading" in page
 
 
+def test_error_of_a_job_that_is_to_be_retried(admin_client):
+    """It is in the list before the last attempt."""
+    tasks.busy.using(title="Later").enqueue(3, 3600)
+    run_jobs()
+    assert Job.objects.get().state == "queued"
+    assert ">VeryBusy" in admin_client.get(f"{ADMIN}job/").text
+
+
 def test_error_in_the_list_follows_the_permissions(sign_in_staff, client):
     """Without that for tracebacks it is the name of the exception; without that for attempts there is none."""
     tasks.fail.using(title="Other").enqueue("no such customer")
