@@ -31,7 +31,7 @@ class AttemptList:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastError:
-    """What a job that failed, or is to be retried, raised last: the last line of its traceback, or the name of the exception, and where."""
+    """What a job raised last: the last line of its traceback, or the name of the exception, and where."""
 
     text: str
     location: str
