@@ -74,7 +74,10 @@ def test_at_each_of_its_times(user):
         advance(hours * HOUR)
         assert len(notes_of(user)) == count
     assert unread(user) == 1
-    assert Wait.objects.get().remind_at is None
+    wait = Wait.objects.get()
+    assert wait.remind_at is None
+    # One that comes at its very time is not followed by another one.
+    assert reminders.next_time(wait, wait.created_at + HOUR) == wait.created_at + 24 * HOUR
 
 
 def test_once_after_an_outage_over_several(user):

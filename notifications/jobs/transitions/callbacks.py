@@ -44,7 +44,7 @@ def store_callback(job: Job, name: str, secret: str, lasts: timedelta | None) ->
         # Another one after SECRET_KEY was replaced. The URL that was sent before goes on working.
         hashes = {*stored.get("hashes", []), _hash(token)}
         details = {"hashes": sorted(hashes), "secret": secret}
-        if wait.ended_at is None and details != stored:
+        if details != stored:
             wait.details = json.dumps(details)
             wait.save(using=database())
         return wait, token

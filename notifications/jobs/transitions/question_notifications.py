@@ -184,7 +184,7 @@ def _end_in_words(wait: Wait, details: dict[str, Any]) -> str:
         return gettext("Nobody answered in time.")
     if wait.how != Wait.How.ANSWERED:
         return gettext("The job was canceled.")
-    value = json.loads(wait.value or "null")
+    value = json.loads(wait.value)
     values = {"name": wait.ended_by_name or gettext("Staff"), "place": wait.ended_with}
     if details.get("form"):
         text = gettext("{name} answered, {place}.") if wait.ended_with else gettext("{name} answered.")

@@ -237,6 +237,14 @@ class TestQueues:
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]
 
+    def test_a_key_with_the_name_of_a_full_queue(self, limit_queues):
+        """The key is not full."""
+        limit_queues(reports=1)
+        for _ in range(2):
+            tasks.noop.using(queue_name="reports", priority=5).enqueue()
+        tasks.noop.using(concurrency_key="reports").enqueue()
+        assert keys(claim(2)) == {"": 1, "reports": 1}
+
     def test_a_batch_does_not_count(self, limit_queues):
         """It runs without a worker."""
         limit_queues(default=1)

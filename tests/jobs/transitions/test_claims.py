@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.transitions import claims
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import clock
@@ -29,6 +30,13 @@ def test_a_claim_writes_what_it_returns(live_worker):
     assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
     assert row.deadline - row.started_at == timedelta(seconds=65)
     assert claim_rows(worker, 10) == []
+
+
+def test_claims_are_made_durable():
+    """On SQLite they are already."""
+    with CaptureQueriesContext(connection) as queries:
+        claims.make_claims_durable()
+    assert connection.vendor == "postgresql" or not queries
 
 
 def test_a_claim_takes_no_more_than_its_limit(live_worker):
