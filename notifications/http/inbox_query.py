@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext
 
 from notifications.models.levels import NotificationLevel
+from notifications.streams.categories import load_categories
 from notifications.streams.groups import NAMED, group_name
 from notifications.streams.listing import Filters
 from notifications.validators import MAX_CATEGORY_LENGTH, MAX_GROUP_LENGTH, MAX_INTEGER, encodable
@@ -60,7 +61,7 @@ class InboxQuery:
         """Return the filters that are chosen, but for the search: their labels, and the URL without each."""
         level = NotificationLevel(self.level).label if self.level else ""
         group = (group_name(self.group) or gettext("Group")) if self.group else ""
-        chosen = {"group": group, "category": self.category, "level": level}
+        chosen = {"group": group, "category": load_categories().get(self.category).name, "level": level}
         return [
             (str(label), self.url(**{name: ""}, after=None, before=None))
             for name, label in chosen.items()

@@ -20,6 +20,7 @@ from django.utils.translation import get_language, gettext, ngettext
 from notifications import paths, serializers, times, validators
 from notifications.db.transactions import database
 from notifications.http.inbox_query import INBOX, InboxQuery
+from notifications.jobs.declaring.observations import label_of
 from notifications.models import Broadcast, Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.streams.categories import load_categories
@@ -50,7 +51,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupRow:
-    """What is shown of a group: its name or newest title, and how many notifications of each level it has."""
+    """What is shown of a group: its name with how many notifications of each level it has, and the newest of them."""
 
     key: str
     url: str
@@ -114,19 +115,20 @@ def read_rows(
 ) -> list[InboxRow]:
     """Return notifications in their order with what is shown beside them, in at most four queries."""
     reasons, categories = _read_reasons(rows), load_categories()
+    jobs = {id: reason.job for id, reason in reasons.items()}
     return [
         InboxRow(
             notification=row,
             actions=_actions_of(row),
             reason=reasons.get(row.pk),
             can_mute=bool(row.category) and not categories.get(row.category).is_required,
-            group=_describe_group(groups[row.pk], row, query) if row.pk in groups else None,
+            group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
         )
         for row in rows
     ]
 
 
-def _describe_group(group: Group, newest: Notification, query: InboxQuery) -> GroupRow:
+def _describe_group(group: Group, newest: Notification, job: Job | None, query: InboxQuery) -> GroupRow:
     texts = {
         "success": ngettext("%(count)d succeeded", "%(count)d succeeded", group.counts.get("success", 0)),
         "error": ngettext("%(count)d failed", "%(count)d failed", group.counts.get("error", 0)),
@@ -135,17 +137,28 @@ def _describe_group(group: Group, newest: Notification, query: InboxQuery) -> Gr
     }
     counts = [text % {"count": group.counts[level]} for level, text in texts.items() if level in group.counts]
     levels = [level for level in ("error", "warning", "success") if level in group.counts]
+    name = _name_of(group, newest, job)
     return GroupRow(
         key=group.key,
         url=query.url(group=group.key, after=None, before=None),
-        title=group.name or newest.title,
-        # Not those of the newest ones only, which a reader would take for all.
-        body=newest.body if group.has_more else ", ".join(counts),
+        # The counts are not those of the newest ones only, which a reader would take for all.
+        title=name if group.has_more else f"{name}: {', '.join(counts)}",
+        body=newest.body if newest.title == name else newest.title,
         total=f"{group.total}+" if group.has_more else str(group.total),
         level=levels[0] if levels else "info",
         is_unread=group.is_unread,
         created_at=newest.created_at,
     )
+
+
+def _name_of(group: Group, newest: Notification, job: Job | None) -> str:
+    """Return what a group is called: by the project, or else the title that all have, or what they are about."""
+    if group.name or len(group.titles) == 1:
+        return group.name or newest.title
+    try:
+        return str(serializers.decode_object(newest.data)["target"]["name"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return label_of(job.task_path) if job else newest.title
 
 
 def read_actions(row: Notification) -> list[dict[str, str]]:
@@ -163,7 +176,7 @@ def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
     alias = database()
     job_ids = _ids(row.job for row in rows)
     own_jobs = Job.objects.using(alias).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
-    jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule")} if job_ids else {}
+    jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule", "task_path")} if job_ids else {}
     broadcast_ids = _ids(row.broadcast for row in rows)
     broadcasts = Broadcast.objects.using(alias).filter(pk__in=broadcast_ids).values_list("pk", "sender_id")
     senders = dict(broadcasts) if broadcast_ids else {}

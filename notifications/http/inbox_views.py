@@ -19,20 +19,22 @@ from notifications.deliveries.timeline import timeline
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
-from notifications.http.inbox_rows import group_by_day, read_actions, read_rows
+from notifications.http.inbox_rows import InboxRow, group_by_day, read_actions, read_rows
 from notifications.http.page_views import describe_job, page_view, text_response
 from notifications.http.parsing import header
 from notifications.models import Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.realtime.reader import number_if_needed
-from notifications.streams import listing, pages, preferences
+from notifications.streams import groups, listing, pages, preferences
+from notifications.streams.categories import load_categories, sort_by_name
 from notifications.streams.marking import INVERSE_VERBS, VERBS, Mark, change_rows
 from notifications.streams.marking_all import TooManyPendingMarks, mark_all, pending_marks, undo_mark
 from notifications.streams.marking_seen import mark_seen
 
 #: The parameters that describe the last change, and have all rows of the page selected.
 CHANGED, SELECTED = "changed", "selected"
-#: The parameter with which an inbox that is open loads its views again, for their counts, and the content of its pane.
+#: The parameter with which an inbox that is open loads its views again, for their counts, with the row of a group, and
+#: the content of its pane.
 PART = "part"
 #: The greatest count of a view that is shown.
 MAX_COUNT = 99
@@ -50,7 +52,8 @@ def inbox(request: HttpRequest) -> HttpResponse:
     position = pages.read_stream_position(user)
     views = _describe_views(user, position.seq, query.view)
     if request.GET.get(PART) == "views":
-        return render(request, "notifications/inbox_views.html", {"views": views, "query": query})
+        context = {"views": views, "query": query, "rows": _read_group(user, position.seq, query)}
+        return render(request, "notifications/inbox_part.html", context)
     page = pages.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
     pending = [mark for _, mark in pending_marks(user)]
     categories = listing.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
@@ -62,7 +65,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "snooze_times": inbox_changes.SNOOZE_TIMES,
         "query_string": inbox_query.encode(query),
         "views": views,
-        "categories": sorted({*categories, *filter(None, [query.category])}),
+        "categories": sort_by_name({*categories, query.category} - {""}),
         "is_page_selected": SELECTED in request.GET,
         "selected_url": _add_parameter(query.url(), SELECTED, "page"),
         "unselected_url": query.url(),
@@ -220,6 +223,14 @@ def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str
     ]
 
 
+def _read_group(user: Any, head: int, query: InboxQuery) -> list[InboxRow]:
+    """Return the row of the group that a query lists, none without a group or if nothing of it is left."""
+    if not query.group:
+        return []
+    group, newest = groups.read_group(user, query.group, head=head, filters=VIEWS[query.view])
+    return read_rows([newest], {newest.pk: group}, replace(query, group="")) if newest else []
+
+
 def _format_count(count: int) -> str:
     return f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
 
@@ -264,7 +275,7 @@ def _describe_change(user: Any, text: str, view: str) -> dict[str, str]:
         if not preferences.read_choices([user], [category]):
             return {}
         text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
-        return {"message": text % {"muted": category}, "muted": category}
+        return {"message": text % {"muted": load_categories().get(category).name}, "muted": category}
     change = inbox_changes.parse(text)
     if change is None:
         return {}

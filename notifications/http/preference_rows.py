@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from notifications.http.inbox_query import VIEWS
 from notifications.models import Delivery, Preference
 from notifications.streams import listing, pages
-from notifications.streams.categories import CHOICES, Channel, load_categories
+from notifications.streams.categories import CHOICES, Channel, load_categories, sort_by_name
 from notifications.streams.deliveries import ALL_OTHERS, load_rules
 from notifications.streams.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 
@@ -47,14 +47,15 @@ def shown_channels() -> list[str]:
 
 
 def read_rows(user: Any) -> list[PreferenceRow]:
-    """Return the rows of a user (key): declared categories in their order, then others that the user has had."""
+    """Return the rows of a user (key): declared categories in their order, then others that they have had, by name."""
     declared, rules = load_categories().declared, load_rules()
     choices = read_choices([user])
     position = pages.read_stream_position(user)
     had = listing.read_categories(user, below=position.seq + 1, filters=VIEWS["inbox"])
     # Those for which the user has chosen something are never cut off.
-    keys = [*declared, *sorted({key for _, key, _ in choices} - {*declared, ""})]
-    keys += sorted({*rules.categories, *had} - {*keys, "", ALL_OTHERS})[:MAX_CATEGORIES]
+    chosen = {key for _, key, _ in choices}
+    others = sort_by_name({*rules.categories, *had} - {*declared, *chosen, ALL_OTHERS, ""})[:MAX_CATEGORIES]
+    keys = [*declared, *sort_by_name({*chosen, *others} - {*declared, ""})]
     if rules.of(""):
         keys.append("")
     return [_row(user, key, choices) for key in keys]

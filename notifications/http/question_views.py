@@ -26,7 +26,7 @@ from notifications.http.parsing import header, parse_json_object
 from notifications.http.question_parts import describe_question
 from notifications.jobs import question_forms
 from notifications.jobs.transitions import answering
-from notifications.jobs.transitions.question_notifications import describe_end
+from notifications.jobs.transitions.question_notifications import describe_end, describe_end_in_words
 from notifications.models import Job, Wait
 from notifications.problems import Problem, prevent_caching
 from notifications.streams import pages
@@ -57,7 +57,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         raise Http404("The question does not exist.") from None
     context = {
         "notifications_position": pages.read_stream_position(request.user.pk),
-        "end": describe_end_in_words(question),
+        "end": _describe_end(question, request.user),
         **describe_question(question, page),
         "confirm_label": details["choices"].get(page.get("confirm")),
     }
@@ -89,7 +89,7 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         raise Problem(404, "The question does not exist, or you were not asked.") from exc
     except answering.QuestionEnded as exc:
         status = 409 if exc.wait.how == Wait.How.ANSWERED else 410
-        raise Problem(status, describe_end_in_words(exc.wait)) from exc
+        raise Problem(status, _describe_end(exc.wait, request.user)) from exc
     except answering.WrongChoice as exc:
         raise Problem(422, str(exc), field="" if is_form else "value") from exc
     except question_forms.WrongFields as exc:
@@ -102,28 +102,13 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     return prevent_caching(HttpResponse(serializers.encode(item), content_type="application/json"))
 
 
-def describe_end_in_words(wait: Wait) -> str:
-    """Return a sentence such as "Ada answered Ship, 14:05, in Firefox", "" for an open question."""
+def _describe_end(wait: Wait, reader: Any) -> str:
+    """Return a sentence such as "Ada answered Ship, 14:05, Firefox on Linux.", "" for an open question."""
     if wait.ended_at is None:
         return ""
-    if wait.how == Wait.How.EXPIRED:
-        return gettext("The question has expired. Nobody answered in time.")
-    if wait.how != Wait.How.ANSWERED:
-        return gettext("The job was canceled, so there is nothing to answer.")
-    end: dict[str, Any] = describe_end(wait, answering.name_of_answerer(wait)) or {}
-    values = {
-        "name": end["by"] or gettext("Staff"),
-        "answer": end["label"],
-        "time": date_format(timezone.template_localtime(wait.ended_at), "DATETIME_FORMAT"),
-        "place": end["with"] or "",
-    }
-    if not values["answer"]:
-        if values["place"]:
-            return gettext("{name} answered, {time}, {place}").format(**values)
-        return gettext("{name} answered, {time}").format(**values)
-    if values["place"]:
-        return gettext("{name} answered {answer}, {time}, {place}").format(**values)
-    return gettext("{name} answered {answer}, {time}").format(**values)
+    is_own = wait.ended_by_id == reader.pk
+    time = date_format(timezone.template_localtime(wait.ended_at), "DATETIME_FORMAT")
+    return describe_end_in_words(wait, answering.name_of_answerer(wait), is_own=is_own, time=time)
 
 
 def _answer_on_page(

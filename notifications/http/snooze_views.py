@@ -29,22 +29,25 @@ MORNING = time(8)
 def snooze(request: HttpRequest) -> HttpResponse:
     """Snooze a notification, or those that are checked, and return to the page of the form.
 
-    ``until`` is one of ``SNOOZE_TIMES``, or ``time`` for the local time in ``time``. ``zone`` is the time zone of the
-    browser; without it, as without JavaScript, that of the reader's preferences holds.
+    ``until`` is one of ``SNOOZE_TIMES``, followed by a notification's id if its row has the button, or ``time`` for the
+    local time in ``time``. ``zone`` is the time zone of the browser; without it, as without JavaScript, that of the
+    reader's preferences holds.
     With ``part`` a page that is open has sent the form, with up to ``MAX_MARKED_ROWS`` ids: the response is empty, or
     says what is wrong with the time, with the status 422.
     """
     user = request.user.pk
     query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
     up_to = parse_position(request.POST.get("up_to", ""))
-    ids = [request.POST["snoozed"]] if request.POST.get("snoozed") else request.POST.getlist("id")
+    in_place = PART in request.POST
+    until, _, own = request.POST.get("until", "").partition(".")
+    snoozed = "" if in_place else own or request.POST.get("snoozed", "")
+    ids = [snoozed] if snoozed else request.POST.getlist("id")
     if not ids:
         return redirect(query, inbox_changes.NOTHING_SELECTED)
-    until = _parse_until(request.POST, _zone_of(user, request.POST.get("zone", "")))
-    in_place = PART in request.POST
+    moment = _parse_until(until, request.POST.get("time", ""), _zone_of(user, request.POST.get("zone", "")))
     parsed = [parse_uuid(text) for text in ids[: MAX_MARKED_ROWS if in_place else MAX_IDS]]
     try:
-        marked = snoozing.snooze(user, parsed, up_to, until)
+        marked = snoozing.snooze(user, parsed, up_to, moment)
     except ValueError:
         if in_place:
             return text_response(inbox_changes.describe_wrong_time(), status=422)
@@ -54,10 +57,10 @@ def snooze(request: HttpRequest) -> HttpResponse:
     return redirect(query, SomeChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
 
 
-def _parse_until(form: QueryDict, zone: ZoneInfo) -> datetime:
+def _parse_until(until: str, local_time: str, zone: ZoneInfo) -> datetime:
     """Return the time that a form chooses. Raises BadRequest."""
     now = times.now().astimezone(zone)
-    match form.get("until", ""):
+    match until:
         case "hours":
             return times.now() + timedelta(hours=3)
         case "tomorrow":
@@ -66,7 +69,7 @@ def _parse_until(form: QueryDict, zone: ZoneInfo) -> datetime:
             return _morning(now, 7 - now.weekday())
         case "time":
             try:
-                chosen = datetime.fromisoformat(form.get("time", ""))
+                chosen = datetime.fromisoformat(local_time)
                 return (chosen if chosen.tzinfo else chosen.replace(tzinfo=zone)).astimezone(UTC)
             except (ValueError, OverflowError):
                 return datetime.min.replace(tzinfo=UTC)

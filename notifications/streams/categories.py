@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -51,12 +52,18 @@ class Category(NamedTuple):
         return chosen or self.defaults.get(channel, str(Choice.ON))
 
 
+def _make_name(key: str) -> str:
+    """Return "Release notes" for ``release_notes``; what is no such identifier stays as it is."""
+    words = re.sub(r"[_.-]", " ", key)
+    return words.capitalize() if re.fullmatch(r"[a-z0-9 ]*", words) and " " not in key else key
+
+
 def _read_category(key: Any, value: Any) -> Category:
     if not isinstance(key, str) or len(key) > MAX_CATEGORY_LENGTH:
         raise ValueError(f"A category is a text of at most {MAX_CATEGORY_LENGTH} characters.")
     if not isinstance(value, Mapping) or set(value) - KEYS:
         raise ValueError(f"{value!r} is not a dict with the keys {', '.join(sorted(KEYS))}.")
-    name, description = value.get("name", key), value.get("description", "")
+    name, description = value.get("name", _make_name(key)), value.get("description", "")
     if not all(isinstance(text, str | Promise) for text in (name, description)):
         raise ValueError("name and description are texts.")
     required, defaults = value.get("required", False), value.get("default", {})
@@ -90,8 +97,13 @@ class Categories:
                 self.wrong.append(WrongDeclaration("notifications.W031", message, f"Write {EXAMPLE}."))
 
     def get(self, key: str) -> Category:
-        """Return a category, one that is not declared with its key as name."""
-        return self.declared.get(key) or Category(key, key)
+        """Return a category, one that is not declared with a name that is made from its key."""
+        return self.declared.get(key) or Category(key, _make_name(key))
+
+
+def sort_by_name(keys: Iterable[str]) -> list[str]:
+    """Return the keys of categories in the order in which a reader looks for them."""
+    return sorted(keys, key=lambda key: (str(load_categories().get(key).name).casefold(), key))
 
 
 _loaded: Categories | None = None

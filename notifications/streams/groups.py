@@ -17,7 +17,7 @@ from uuid import UUID
 
 from notifications import validators
 from notifications.db.damaged_rows import read_rows
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, database
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
 from notifications.streams import listing
@@ -43,6 +43,8 @@ class Group:
         How many of those that were counted have each level.
     ``is_unread``
         Whether any of those is unread.
+    ``titles``
+        The first and the last of their titles: one, if all have the same.
     ``has_more``
         Whether there may be more than were counted.
     """
@@ -50,6 +52,7 @@ class Group:
     key: str
     newest: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    titles: set[str] = field(default_factory=set)
     is_unread: bool = False
     has_more: bool = False
 
@@ -132,6 +135,12 @@ def read_grouped(
     return found
 
 
+def read_group(user: Any, key: str, *, head: int, filters: Filters) -> tuple[Group, Notification | None]:
+    """Return the group with a key, also of fewer notifications than are one row, and the newest of them, if any."""
+    group = _count(user, [key], head=head, filters=filters)[key]
+    return group, Notification.objects.using(database()).filter(user=user, raised=group.newest).first()
+
+
 def _read_once(
     user: Any, limit: int, head: int, below: int, above: int | None, filters: Filters, oldest_first: bool
 ) -> GroupedRows:
@@ -178,7 +187,7 @@ def _count(user: Any, keys: Sequence[str], *, head: int, filters: Filters) -> di
     """Return groups by their keys, with the newest notifications of each that a list has counted."""
     limit = max(MIN_COUNTED, MAX_COUNTED // len(keys))
     selects = [
-        f"SELECT * FROM (SELECT group_key, level, read_at IS NULL AS is_unread, raised "
+        f"SELECT * FROM (SELECT group_key, level, title, read_at IS NULL AS is_unread, raised "
         f"FROM notifications_notification WHERE user_id = %s AND group_key = %s AND raised <= %s AND {partition} "
         f"ORDER BY raised DESC LIMIT {limit}) AS part"
         for partition in filters.partitions()
@@ -187,15 +196,16 @@ def _count(user: Any, keys: Sequence[str], *, head: int, filters: Filters) -> di
     groups = {key: Group(key=key) for key in keys}
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT group_key, level, is_unread, COUNT(*), MAX(raised) "
+            "SELECT group_key, level, is_unread, COUNT(*), MAX(raised), MIN(title), MAX(title) "
             f"FROM ({' UNION ALL '.join(selects * len(keys))}) AS counted GROUP BY group_key, level, is_unread",
             params,
         )
-        for key, level, is_unread, count, newest in cursor.fetchall():
+        for key, level, is_unread, count, newest, *titles in cursor.fetchall():
             group = groups[key]
             group.counts[level] = group.counts.get(level, 0) + count
             group.is_unread |= bool(is_unread)
             group.newest = max(group.newest, newest)
+            group.titles.update(titles)
             group.has_more = group.total >= limit
     return groups
 

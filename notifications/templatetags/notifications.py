@@ -30,6 +30,7 @@ from notifications.http.output_text import read_output_text
 from notifications.realtime.auth import page_user
 from notifications.states import DONE
 from notifications.streams import icons, pages
+from notifications.streams.categories import load_categories
 from notifications.streams.marking import VERBS
 
 register = template.Library()
@@ -171,6 +172,12 @@ def _script(context: template.Context, name: str) -> str:
 def localize_link(url: str) -> str:
     """Return the link of a notification for a page in the current language, which matters with ``i18n_patterns``."""
     return paths.localize_link(url)
+
+
+@register.filter
+def category_name(key: str) -> Any:
+    """Return the name of a category."""
+    return load_categories().get(key).name
 
 
 @register.filter

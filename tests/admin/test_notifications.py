@@ -131,7 +131,12 @@ def test_category_has_its_name(admin_client, user, settings):
         **settings.NOTIFICATIONS,
         "CATEGORIES": {"export": {"name": "Exports"}, "ops": {"name": "ops"}},
     }
-    for category, shown in (("export", "Exports (export)"), ("ops", "ops"), ("other", "other"), ("", "-")):
+    for category, shown in (
+        ("export", "Exports (export)"),
+        ("ops", "ops"),
+        ("other", "Other (other)"),
+        ("", "-"),
+    ):
         row = make_note("note", user, category=category)
         page = admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
         (field,) = re.findall(r'field-category_name.*?<div class="readonly">([^<]*)</div>', page, re.DOTALL)

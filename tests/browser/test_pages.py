@@ -1,8 +1,6 @@
 """The inbox, the job page, and the client's API for scripts of a page."""
 
 import re
-import sqlite3
-from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect
@@ -63,28 +61,6 @@ def test_an_open_inbox_is_updated_without_moving(site_server, new_page):
     expect(page.locator("notifications-inbox").get_by_text("New", exact=True)).to_have_count(0)
     offer.click()
     expect(page.locator("notifications-inbox").get_by_role("listitem")).to_have_count(2)
-
-
-def test_the_inbox_shows_the_end_of_marking_in_the_background(site_server, new_page):
-    """The text changes in place, so that the list below does not move."""
-    site_server.python(CREATE_30_NOTIFICATIONS)
-    page = new_page()
-    visit(page, site_server.url, "/notifications/")
-    note = page.locator(".notifications-page").get_by_role("status")
-    path = site_server.database_url.removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as lock:
-        lock.execute(
-            "INSERT INTO notifications_pendingmark (user_id, verb, moment, level, after, up_to) "
-            "SELECT user_id, 'read', '2026-01-01 00:00:00', '', 0, head FROM notifications_stream"
-        )
-        lock.execute("BEGIN IMMEDIATE")  # Nothing is marked while the lock is held.
-        page.reload()
-        expect(note).to_have_text("Marking notifications as read. This continues in the background.")
-        lock.execute("ROLLBACK")
-    expect(note).to_have_text("Notifications are marked as read.")
-    site_server.manage("notify", "demo", "Later")
-    expect(page.locator("notifications-inbox").get_by_role("link", name="1 new")).to_be_visible()
-    expect(note).to_have_text("Notifications are marked as read.")
 
 
 ENQUEUE = """async (urls) => {

@@ -66,7 +66,7 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
         open_bell(other)
         answer_button(other.locator(".notifications-panel")).click()
     expect(toast.filter(has_text="Ship?")).to_have_count(0)
-    answered = re.compile("demo answered Ship, Chrome on Linux")
+    answered = re.compile("You answered Ship, Chrome on Linux")
     shown = inbox.locator("notifications-inbox li[data-id]").filter(has_text="Ship?")
     expect(shown).to_contain_text(answered)
     expect(shown).not_to_have_attribute("data-unread", "")
@@ -93,7 +93,7 @@ def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
     expect(answer_button(page)).to_have_count(0)
     page.evaluate("(link) => { document.body.append(link); link.click(); }", late)
     page.wait_for_url(re.compile("/questions/"))
-    expect(page.get_by_text("demo answered Ship")).to_be_visible()
+    expect(page.get_by_text("You answered Ship")).to_be_visible()
 
 
 ASK_TWO = """
@@ -121,7 +121,7 @@ def test_open_pages_follow_an_answer_of_another_place(site_server, new_page):
     expect(laptop.get_by_role("heading", name="Second?")).to_be_visible()
     laptop.get_by_role("button", name="Keep").click()
     # That of the question, or that of the job, which has ended.
-    expect(laptop.get_by_text(re.compile("demo answered Keep|Succeeded")).first).to_be_visible()
+    expect(laptop.get_by_text(re.compile("You answered Keep|Succeeded")).first).to_be_visible()
     assert "('answered', '\"no\"', 'Chrome on Linux')" in site_server.python(ANSWERS)
 
 
@@ -132,7 +132,7 @@ def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
     page.goto(f"{site_server.url}/notifications/")
     page.get_by_role("link", name="Ship?", exact=True).click()
     page.get_by_role("button", name="Keep").click()
-    expect(page.get_by_text("demo answered Keep")).to_be_visible()
+    expect(page.get_by_text("You answered Keep")).to_be_visible()
 
 
 ASK_BY = """
@@ -153,7 +153,7 @@ def test_a_form_is_opened_from_the_toast_and_answers(site_server, new_page):
     expect(page.get_by_label("Amount")).to_have_value("12.50")
     page.get_by_label("Approved").check()
     page.get_by_role("button", name="Send the answer").click()
-    expect(page.get_by_role("status").filter(has_text="demo answered")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="You answered")).to_be_visible()
     assert "answered" in site_server.python(ANSWERS)
 
 
@@ -165,7 +165,7 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
     assert find_violations(page) == []
     assert "answered" not in site_server.python(ANSWERS)
     page.get_by_role("button", name="Delete").click()
-    expect(page.get_by_role("status").filter(has_text="demo answered Delete")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="You answered Delete")).to_be_visible()
 
 
 def test_a_listener_answers(site_server, new_page):

@@ -19,10 +19,9 @@ def job(user, **fields):
     """Enqueue a job of a user, or without an owner (None). Returns the row."""
     row = Job(
         user_id=getattr(user, "pk", user),
-        task_path="tests.tasks.nothing",
         backend="default",
         queue_name="default",
-        **{"title": "Work", **fields},
+        **{"title": "Work", "task_path": "tests.tasks.nothing", **fields},
     )
     queueing.enqueue(row)
     return row

@@ -63,26 +63,37 @@ def test_a_named_group_is_one_row_where_its_newest_notification_is(user_client, 
     notify(user, "Old")
     notify_imports(user)
     notify(user, "New")
-    assert read_titles(user_client) == ["New", "Imports (6)", "Old"]
-    page = user_client.get(INBOX).content.decode()
-    assert "5 succeeded, 1 failed" in page
+    assert read_titles(user_client) == ["New", "Imports: 5 succeeded, 1 failed (6)", "Old"]
     assert read_titles(user_client, find_group_url(user_client)) == [f"Import {n}" for n in range(5, -1, -1)]
     assert user_client.get("/notifications/api/notifications/").json()["unread"] == 8
 
 
 class TestWhatIsAGroup:
     def test_jobs_of_one_task_from_three_on(self, user_client, user):
-        for count, titles in ((2, ["Work", "Work"]), (3, ["Work (3)"])):
+        for count, titles in ((2, ["Work", "Work"]), (3, ["Work: 3 succeeded (3)"])):
             while Notification.objects.count() < count:
                 finish_job(job(user), uuid7())
             assert read_titles(user_client) == titles
+
+    def test_jobs_of_one_task_with_different_titles(self, user_client, user):
+        """It has the name of the task, and the title of the newest below."""
+        for number in range(3):
+            finish_job(
+                job(user, title=f"Send receipts {number}", task_path="shop.tasks.send_receipts"), uuid7()
+            )
+        assert read_titles(user_client) == ["Send receipts: 3 succeeded (3)"]
+        assert '-body" dir="auto">Send receipts 2<' in user_client.get(INBOX).content.decode()
 
     def test_a_category_and_target_of_one_day(self, user_client, user):
         for number in range(3):
             notify(user, f"Comment {number}", category="comment", target="Report 7")
         notify(user, "Comment elsewhere", category="comment", target="Report 8")
         notify(user, "Comment on nothing", category="comment")
-        assert read_titles(user_client) == ["Comment on nothing", "Comment elsewhere", "Comment 2 (3)"]
+        assert read_titles(user_client) == [
+            "Comment on nothing",
+            "Comment elsewhere",
+            "Report 7: 3 updates (3)",
+        ]
 
     def test_of_another_day_is_another_group(self, user, monkeypatch):
         ids = notify(user, "Comment", category="comment", target="Report 7")
@@ -99,12 +110,22 @@ class TestWhatIsAGroup:
             (claimed,) = claim_rows(worker, 1)
             assert claimed.pk == row.pk
             recording.record_outcomes([call_here(outcomes.succeeded(claimed, policy, None))])
-        assert read_titles(user_client) == ["Imports (2)"]
+        assert read_titles(user_client) == ["Imports: 2 succeeded (2)"]
 
     @pytest.mark.parametrize(("group", "error"), [("x" * 101, ValueError), (5, TypeError), (" ", ValueError)])
     def test_a_bad_name_is_refused(self, user, group, error):
         with pytest.raises(error, match="group"):
             notify(user, "Import", group=group)
+
+
+def test_the_part_for_an_open_page_has_the_row_of_a_group(user_client, user):
+    """With what is left of it after a change, down to nothing; of another user's nothing."""
+    ids = notify(user, "Import 1", level="error", group="Imports") + notify(user, "Import 2", group="Imports")
+    url = f"{find_group_url(user_client)}&part=views"
+    assert read_titles(user_client, url) == ["Imports: 1 failed, 1 update (2)"]
+    for id, titles in zip(ids, (["Imports: 1 update (1)"], []), strict=True):
+        Notification.objects.filter(id=id).update(archived_at=times.now(), seq=None)
+        assert read_titles(user_client, url) == titles
 
 
 class TestMarking:
@@ -118,7 +139,7 @@ class TestMarking:
         assert Notification.objects.filter(user=other_user, archived_at=None).count() == 6
         undo = dict(re.findall(r'name="(query|changed)" value="([^"]*)"', page))
         user_client.post(f"{INBOX}undo/", undo)
-        assert read_titles(user_client) == ["Other", "Imports (6)"]
+        assert read_titles(user_client) == ["Other", "Imports: 5 succeeded, 1 failed (6)"]
 
     def test_read_leaves_the_group_and_newer_ones(self, user_client, user):
         notify_imports(user)
@@ -126,7 +147,7 @@ class TestMarking:
         assert "5 marked as read." in press(user_client, "read.n:Imports")
         assert Notification.objects.get(title="Import 1").read_at is None
         assert read_titles(user_client, f"{INBOX}?view=unread") == []
-        assert read_titles(user_client) == ["Imports (5)"]
+        assert read_titles(user_client) == ["Imports: 4 succeeded, 1 failed (5)"]
         notify(user, "Import new", group="Imports")
         page = user_client.get(INBOX).content.decode()
         assert 'value="read.n:Imports"' in page and "data-unread" in page
@@ -186,7 +207,7 @@ class TestPages:
                 expected.append(row.title)
             elif row.group_key not in shown:
                 shown.add(row.group_key)
-                expected.append(f"{row.group_key[2:]} ({sizes[row.group_key]})")
+                expected.append(f"{row.group_key[2:]}: {(n := sizes[row.group_key])} updates ({n})")
         assert {"A", "B", "C"} <= {key[2:] for key in shown}
         url, older = INBOX, []
         while url:
@@ -204,7 +225,7 @@ class TestPages:
         monkeypatch.setattr("notifications.streams.groups.MAX_ROWS_SCANNED", 10)
         notify(user, "Old")
         notify_imports(user, 60)
-        assert read_titles(user_client) == ["Imports (60)"]
+        assert read_titles(user_client) == ["Imports: 59 succeeded, 1 failed (60)"]
         assert read_titles(user_client, find_page(user_client, INBOX, "next")) == ["Old"]
 
     def test_more_than_are_counted(self, user_client, user, monkeypatch):

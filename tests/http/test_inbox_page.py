@@ -148,7 +148,7 @@ class TestFilters:
         page = read_page(user_client, view="unread", category="reports", level="error", q="b")
         chips = re.findall(r'class="notifications-plainbutton" href="([^"]+)"[^>]*>([^<]+) <', page)
         assert [(html.unescape(url), label) for url, label in chips] == [
-            (f"{INBOX}?view=unread&level=error&q=b", "reports"),
+            (f"{INBOX}?view=unread&level=error&q=b", "Reports"),
             (f"{INBOX}?view=unread&category=reports&q=b", "Error"),
         ]
 
@@ -164,8 +164,9 @@ class TestFilters:
         notify(user, "a", category="reports")
         notify(other_user, "b", category="of another user")
         page = read_page(user_client)
-        assert re.findall(r"<option>(.*?)</option>", page) == ["reports"]
-        assert "<option selected>gone</option>" in read_page(user_client, category="gone")
+        assert re.findall(r'<option value="reports">(.*?)</option>', page) == ["Reports"]
+        assert "of another user" not in page
+        assert '<option value="gone" selected>Gone</option>' in read_page(user_client, category="gone")
 
     def test_search(self, user_client, user):
         """Each word must be in the title or the body, in upper or lower case; signs of patterns have no meaning."""
@@ -336,7 +337,7 @@ class TestChanges:
         ("query", "read", "archive"),
         [
             ({}, "Mark all as read", "Move all to Done"),
-            ({"category": "c"}, "Mark all in “c” as read", "Move all in “c” to Done"),
+            ({"category": "c"}, "Mark all in “C” as read", "Move all in “C” to Done"),
             (
                 {"level": "error"},
                 "Mark all with level “Error” as read",

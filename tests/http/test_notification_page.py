@@ -182,7 +182,7 @@ def test_content_of_the_pane(user, user_client):
     for text in ("<html", "<title", "<script", "<h1", 'id="notifications-snooze', " reload "):
         assert text in page and text not in pane
     assert '<h2 dir="auto">The export is ready</h2>' in pane
-    assert f'data-snooze href="{address(id)}#notifications-snooze"' in pane
+    assert f'name="until" value="tomorrow.{id}"' in pane
 
 
 def test_the_inbox_has_the_pane(user, user_client):

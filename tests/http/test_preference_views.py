@@ -85,6 +85,17 @@ class TestPage:
             "digest_hour": ["17"],
         }
 
+    def test_others_are_listed_by_name(self, client, user, categories):
+        """Whichever of them the user has chosen something for; an identifier as words."""
+        for category in ("release_notes", "Zebras", "billing.failed", "audit-log", "2 b"):
+            notify(user, "note", category=category)
+        preferences.mute(user.pk, "release_notes")
+        html = client.get(PAGE).content.decode()
+        names = re.findall(r'<th scope="row" dir="auto">([^<]*)<', html)
+        others = ["2 b", "Audit log", "Billing failed", "Release notes", "Zebras", "Everything else"]
+        assert names == ["Exports", "Security", *others]
+        assert 'value="release_notes"' in html
+
     def test_required_category_has_no_fields(self, client, categories):
         assert not {"bell.1", "email.1"} & set(fields_of(client.get(PAGE).content.decode()))
 
@@ -224,7 +235,7 @@ class TestUnsubscribing:
         for _ in range(2):
             response = Client().get(link)
             assert (
-                response.status_code == 200 and "no more e-mails about “export”?" in response.content.decode()
+                response.status_code == 200 and "no more e-mails about “Export”?" in response.content.decode()
             )
             assert Client().head(link).status_code == 200
         assert not Preference.objects.exists()

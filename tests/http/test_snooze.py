@@ -55,6 +55,15 @@ def test_it_leaves_the_inbox_and_is_raised_again_as_new(user_client, user):
     assert "view=snoozed" not in user_client.get(INBOX).content.decode()
 
 
+def test_by_the_button_of_a_row(user_client, user):
+    """Without a dialog or another page: until tomorrow."""
+    notify(user, "Other")
+    (id,) = notify(user, "Later")
+    assert f'name="until" value="tomorrow.{id}"' in user_client.get(INBOX).content.decode()
+    assert "1 snoozed." in snooze(user_client, "", f"tomorrow.{id}")
+    assert Notification.objects.get(id=id).snoozed_until and read_titles(user_client) == ["Other"]
+
+
 def test_undo_and_move_to_inbox_end_it(user_client, user):
     (id,) = notify(user, "Later")
     page = snooze(user_client, id)

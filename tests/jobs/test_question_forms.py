@@ -62,9 +62,9 @@ class TestForm:
         response = user_client.post(page(), FIELDS)
         assert (response.status_code, response["Location"]) == (303, page())
         assert result_of(job) == ("succeeded", CLEANED)
-        assert "ada answered, " in user_client.get(page()).content.decode()
+        assert "You answered, " in user_client.get(page()).content.decode()
         note = Notification.objects.get(user=user, url=page())
-        assert note.body == "ada answered.\nOf the invoice." and note.read_at
+        assert note.body == "You answered.\nOf the invoice." and note.read_at
         # All who were asked are told that it was answered; the fields are for the job.
         assert json.loads(note.data)["question"]["ended"]["value"] is None and "12.50" not in note.data
 

@@ -337,6 +337,9 @@ class TestApi:
         assert response.status_code == 409
         assert response.json()["detail"].startswith("ada answered Ship, ")
         assert json.loads(Wait.objects.get().value) == "yes"
+        own, other = (Notification.objects.get(user=each).body for each in (user, other_user))
+        assert own.startswith("You answered Ship, curl.\n")
+        assert other.startswith("ada answered Ship, curl.\n")
 
     def test_refusals(self, user, other_user, client_of):
         job = ask(user)
@@ -369,7 +372,7 @@ class TestApi:
         assert client.post(page(wait), {"value": "perhaps"}).status_code == 422
         response = client.post(page(wait), {"value": "no"}, follow=True)
         assert response.status_code == 200
-        assert "ada answered Keep" in response.content.decode()
+        assert "You answered Keep" in response.content.decode()
         response = client_of(other_user).post(page(wait), {"value": "yes"}, follow=True)
         assert response.status_code == 200
         assert "ada answered Keep" in response.content.decode()

@@ -135,20 +135,24 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
     for wait in {wait.id: wait for wait in ids.values()}.values():
         details = json.loads(wait.details)
         job = found.get(wait.job)
-        with translation.override((job and job.language) or None):
-            end = _end_in_words(wait, details)
-        values = {
-            "data": json.dumps(_make_data(wait, details), ensure_ascii=False),
-            "body": "\n".join(filter(None, (end, details["body"])))[: validators.MAX_BODY_LENGTH],
-            "read_at": wait.ended_at,
-            "open_question": None,
-        }
+        data = json.dumps(_make_data(wait, details), ensure_ascii=False)
         closed = [row for row in locked if ids[str(row.id)] is wait]
-        rows.filter(id__in=[row.id for row in closed]).update(**values, seq=None)
-        if wait.how == Wait.How.ANSWERED and job and job.task_path not in load_handlers().task_paths:
-            for row in closed:
+        for is_own in (False, True):
+            readers = [row for row in closed if (row.user_id == wait.ended_by_id) is is_own]
+            with translation.override((job and job.language) or None):
+                end = describe_end_in_words(wait, wait.ended_by_name, is_own=is_own)
+            values = {
+                "data": data,
+                "body": "\n".join(filter(None, (end, details["body"])))[: validators.MAX_BODY_LENGTH],
+                "read_at": wait.ended_at,
+                "open_question": None,
+            }
+            if readers:
+                rows.filter(id__in=[row.id for row in readers]).update(**values, seq=None)
+            for row in readers:
                 for name, value in values.items():
                     setattr(row, name, value)
+        if wait.how == Wait.How.ANSWERED and job and job.task_path not in load_handlers().task_paths:
             answered = events.build_jobs_for_notifications(closed, NOTIFICATION_ANSWERED, wait.ended_at)
             events.insert_jobs(answered)
             events.wake_workers(answered)
@@ -178,21 +182,28 @@ def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:
     }
 
 
-def _end_in_words(wait: Wait, details: dict[str, Any]) -> str:
-    """Return how a question has ended, for its notifications, which show the time by themselves."""
+def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, time: str = "") -> str:
+    """Return a sentence such as "Ada answered Ship, Firefox on Linux.", for a question that has ended.
+
+    ``name``
+        Who has answered, "" for the staff.
+    ``is_own``
+        Whether its reader has.
+    ``time``
+        When, where the time is not shown beside it.
+    """
     if wait.how == Wait.How.EXPIRED:
         return gettext("Nobody answered in time.")
     if wait.how != Wait.How.ANSWERED:
         return gettext("The job was canceled.")
-    value = json.loads(wait.value)
-    values = {"name": wait.ended_by_name or gettext("Staff"), "place": wait.ended_with}
-    if details.get("form"):
-        text = gettext("{name} answered, {place}.") if wait.ended_with else gettext("{name} answered.")
-        return text.format(**values)
-    values["answer"] = details["choices"].get(value, value)
-    if wait.ended_with:
-        return gettext("{name} answered {answer}, {place}.").format(**values)
-    return gettext("{name} answered {answer}.").format(**values)
+    details, value = json.loads(wait.details), json.loads(wait.value)
+    answer = "" if details.get("form") else details["choices"].get(value, value)
+    if is_own:
+        text = gettext("You answered {answer}") if answer else gettext("You answered")
+    else:
+        text = gettext("{name} answered {answer}") if answer else gettext("{name} answered")
+    text = text.format(name=name or gettext("Staff"), answer=answer)
+    return ", ".join(filter(None, (text, time, wait.ended_with))) + "."
 
 
 def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:

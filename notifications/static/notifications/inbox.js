@@ -31,7 +31,6 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
 
   message.role = "status";
   inbox.append(message);
-  updateProgressNote(0);
   inbox.addEventListener("click", handleClick, { signal });
   inbox.addEventListener("submit", handleSubmit, { signal });
   document.addEventListener("visibilitychange", markShownSeen, { signal });
@@ -47,11 +46,11 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     getShown,
     markRead,
     follow,
-    openSnooze: list.openSnooze,
+    loadPage: list.loadPage,
     handleSubmit,
     showMessage,
   });
-  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change, choose });
+  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, getShown, change, choose });
   markShownSeen();
 
   /** @returns {HTMLElement[]} the rows that are shown */
@@ -86,7 +85,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
       part?.contains(document.activeElement),
     );
     // Before the response: what is selected meanwhile stays selected.
-    const boxes = changed.map(findBox).filter((box) => box.checked);
+    const boxes = changed.map(findBox).filter((box) => box?.checked);
     for (const box of boxes) box.checked = false;
     const sent = send(verb, changed, { save });
     if (hadFocus) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
@@ -171,19 +170,16 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const { target, shiftKey } = event;
     const clicked = /** @type {HTMLElement} */ (target);
     const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
-    const row = /** @type {HTMLElement|null} */ (link?.closest("[data-id]") ?? null);
-    if (row && !event.defaultPrevented && !link?.hasAttribute("data-snooze")) follow(row);
+    const row = /** @type {HTMLElement|null|undefined} */ (link?.closest("[data-id]"));
+    if (row && !event.defaultPrevented) follow(row);
     if (link?.dataset.check) {
       event.preventDefault();
       for (const row of getRows()) findBox(row).checked = link.dataset.check === "all";
     }
     if (!(clicked instanceof HTMLInputElement) || clicked.name !== "id") return;
     const boxes = getRows().map(findBox);
-    const [from, to] = [boxes.indexOf(lastBox ?? clicked), boxes.indexOf(clicked)];
-    if (shiftKey && from >= 0) {
-      for (const box of boxes.slice(Math.min(from, to), Math.max(from, to) + 1))
-        box.checked = clicked.checked;
-    }
+    const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
+    if (shiftKey) for (const box of boxes.slice(from, to + 1)) box.checked = clicked.checked;
     lastBox = clicked;
   }
 
@@ -196,16 +192,29 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const { name = "", value = "" } = button ?? {};
     const isSnoozed = name === "until";
     if (name !== "one" && name !== "verb" && !isSnoozed) return;
-    const form = new FormData(/** @type {HTMLFormElement} */ (event.target), button);
-    const [verb, id] = isSnoozed ? ["archive", String(form.get("snoozed"))] : value.split(".");
-    const row = id && dom.findRow(inbox, id);
-    if (id && !row) return; // It is in a group that is closed.
     event.preventDefault();
-    const rows = row ? [row] : getSelectedRows();
+    const form = new FormData(/** @type {HTMLFormElement} */ (event.target), button);
+    const [verb, id] = value.split(".");
+    const rows = id ? [findOrMakeRow(id, verb)] : getSelectedRows();
     if (!isSnoozed) return void change(/** @type {Verb} */ (verb), rows);
-    const dialog = /** @type {HTMLDialogElement} */ (button?.closest("dialog"));
+    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog"));
     dialog.close();
     void change("archive", rows, (rows) => snooze(rows, form, button?.formAction), dialog.dataset.snoozing);
+  }
+
+  /**
+   * Return the row of a notification. If it is the newest of a group that is closed, another one stands for it: the
+   * server has what is left of the group.
+   * @param {string} id
+   * @param {string} verb
+   */
+  function findOrMakeRow(id, verb) {
+    const shown = dom.findRow(inbox, id);
+    if (shown) return shown;
+    const group = inbox.querySelector(`[data-newest="${id}"]`);
+    const row = /** @type {HTMLElement} */ (group?.cloneNode());
+    row.toggleAttribute("data-unread", verb === "read");
+    return row;
   }
 
   /**
@@ -214,10 +223,10 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * @param {string} [url]
    */
   async function snooze(rows, body, url = "") {
-    body.delete("snoozed");
     body.delete("id");
     for (const row of rows) body.append("id", toItem(row).id);
     body.set("part", "list");
+    body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
     const response = await fetch(url, { method: "POST", body, redirect: "error" });
     if (response.ok) return client.refresh();
     throw new Error("Not snoozed.", { cause: response.status === 422 ? await response.text() : null });
@@ -235,7 +244,6 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const newer = page.newerThan(newest);
     if (newer.length) offerNewer(newer.length);
     markShownSeen();
-    updateProgressNote(newer.filter(dom.isUnread).length);
     if (op !== "jobs" && notifications.length) list.updateViewsSoon();
   }
 
@@ -255,15 +263,6 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     note.role = "status";
     note.append(page.createSignInLink());
     inbox.replaceChildren(note);
-  }
-
-  /**
-   * Say that marking as read in the background has ended: all that is unread is newer than this page.
-   * @param {number} newerUnread
-   */
-  function updateProgressNote(newerUnread) {
-    const note = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-done]"));
-    if (note && (client.unread ?? Infinity) <= newerUnread) note.textContent = note.dataset.done ?? "";
   }
 
   /** @param {number} count */
@@ -298,7 +297,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
 
   /** @param {string} text */
   function showMessage(text) {
-    message.replaceChildren(dom.createElement("span", "", text));
+    message.textContent = text;
   }
 }
 

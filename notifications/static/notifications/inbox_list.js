@@ -12,8 +12,6 @@ const SEARCH_DELAY_MS = 250;
 const VIEWS_DELAY_MS = 1_000;
 /** Older rows are loaded when the end of the list is this far below the window. */
 const LOAD_MARGIN = "800px";
-/** A time that is nearer than this is known by its day of the week. */
-const NEAR_MS = 6 * 24 * 60 * 60 * 1_000;
 /** The number of the last search: the responses to earlier ones are dropped. */
 let lastSearch = 0;
 
@@ -53,7 +51,7 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
       history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
     },
 
-    openSnooze,
+    loadPage,
     updateViews,
 
     /** Show the counts of the views when something has arrived: at most once a second, and while the page is seen. */
@@ -68,15 +66,38 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
     },
   };
 
-  /** Show the counts of the views after a change. */
+  /** Show the counts of the views after a change, and the groups that are open or in the pane. */
   async function updateViews() {
-    const url = new URL(location.href);
-    url.searchParams.set("part", "views");
-    try {
-      replaceViews(await loadPage(url.href));
-    } catch {
-      // They are those of before, until the next change.
+    const groups = inbox.querySelectorAll("[data-group]:is([aria-current], :has([aria-expanded='true']))");
+    for (const group of groups.length ? groups : [null]) {
+      const url = new URL(group?.querySelector("a")?.href ?? location.href);
+      url.searchParams.set("part", "views");
+      try {
+        const views = await loadPage(url.href, ".notifications-views");
+        const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);
+        document.querySelector(".notifications-views")?.replaceWith(views);
+        if (group) replaceGroup(/** @type {HTMLElement} */ (group), next);
+      } catch {
+        // They are those of before, until the next change.
+      }
     }
+  }
+
+  /**
+   * @param {HTMLElement} group
+   * @param {HTMLElement|null} next null if nothing is left of it
+   */
+  function replaceGroup(group, next) {
+    group.hidden = !next;
+    if (!next) return;
+    Object.assign(group.dataset, next.dataset);
+    dom.updateUnreadMark(group, next.hasAttribute("data-unread"), localization);
+    // Not the link and the buttons, of which one may have the focus.
+    const [shown, loaded] = [group, next].map((row) => [
+      .../** @type {Element} */ (row.querySelector(".notifications-summary")).children,
+    ]);
+    for (const part of shown) part.replaceChildren(.../** @type {Element} */ (loaded.shift()).childNodes);
+    dom.updateTimes(group, localization);
   }
 
   function findEnd() {
@@ -96,40 +117,20 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
     const group = /** @type {HTMLAnchorElement|null} */ (target.closest("a[aria-expanded]"));
     const end = target.closest("[rel=next]") && findEnd();
     const snooze = target.closest("[data-snooze]");
-    // For browsers that do not know commands.
-    if (target.matches("[command=close]")) target.closest("dialog")?.close();
     if ((group || end || snooze) && !event.ctrlKey && !event.metaKey) event.preventDefault();
     else return;
     if (group) return void toggleGroup(group);
-    if (snooze) return openSnooze(snooze.closest("li"));
+    // For browsers that do not know commands.
+    if (snooze) return /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog")).showModal();
     needsFocus = true;
     if (end) void loadOlder(end);
-  }
-
-  /**
-   * Let the user choose until when a row is snoozed, or the selected ones.
-   * @param {HTMLElement|null} row
-   */
-  function openSnooze(row) {
-    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("[data-snoozing]"));
-    const [id, zone] = dialog.querySelectorAll("input");
-    const title = row?.querySelector(".notifications-title")?.textContent ?? "";
-    /** @type {Element} */ (dialog.querySelector("p")).textContent = title;
-    id.value = row?.dataset.id ?? row?.dataset.newest ?? "";
-    zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    dialog.showModal();
   }
 
   /** Show times in the time zone of the browser: of the past in relation to now. */
   function updateTimes() {
     dom.updateTimes(inbox, localization);
-    const { locale } = localization.dateTime.resolvedOptions();
-    const near = new Intl.DateTimeFormat(locale, { weekday: "short", hour: "numeric", minute: "2-digit" });
-    const far = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
-    for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (inbox.querySelectorAll("[data-until]"))) {
-      const until = Date.parse(time.dateTime);
-      time.textContent = (until - Date.now() < NEAR_MS ? near : far).format(until);
-    }
+    for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (inbox.querySelectorAll("[data-until]")))
+      time.textContent = localization.formatExact(time.dateTime);
   }
 
   /**
@@ -152,7 +153,7 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
       const older = /** @type {HTMLAnchorElement|null} */ (page.querySelector("[rel=next]"));
       if (older) {
         const end = dom.createElement("li", "notifications-item");
-        end.append(dom.createLink("notifications-quiet", older.textContent, older.href));
+        end.append(older);
         rows.push(end);
       }
       for (const member of rows) {
@@ -180,8 +181,7 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
     end.ariaBusy = "true";
     link.textContent = localization.text("loading");
     try {
-      const next = await loadPage(link.href);
-      const [older] = next.getElementsByTagName("notifications-inbox");
+      const older = await loadPage(link.href);
       const days = [...older.querySelectorAll("section")];
       const newRows = [...older.querySelectorAll("li")];
       addDays(days);
@@ -211,12 +211,6 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
       if (title === shownTitle) shown?.querySelector("ul")?.append(...day.querySelectorAll("li"));
       else inbox.querySelector("form")?.append(day);
     }
-  }
-
-  /** @param {Document} next */
-  function replaceViews(next) {
-    const [views, shown] = [next, document].map((root) => root.querySelector(".notifications-views"));
-    if (views) shown?.replaceWith(views);
   }
 
   /** Give the focus to the row that was followed, or to the one in its place, after the page was left and loaded again. */
@@ -269,7 +263,7 @@ export function connectSearch(inbox, { clock }, signal) {
     const number = lastSearch;
     inbox.ariaBusy = "true";
     try {
-      const [list] = (await loadPage(url.href)).getElementsByTagName("notifications-inbox");
+      const list = await loadPage(url.href);
       if (number !== lastSearch || !inbox.isConnected) return;
       history.replaceState(null, "", url);
       inbox.replaceWith(list);
@@ -281,13 +275,16 @@ export function connectSearch(inbox, { clock }, signal) {
 }
 
 /**
- * Return a page of the inbox, or its views. Raises an error if the response is another one, such as the page for signing in.
+ * Return an element of a page of the app. Raises an error if the response is another page, such as that for signing in.
  * @param {string} url
+ * @param {string} [selector]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<HTMLElement>}
  */
-async function loadPage(url) {
-  const response = await fetch(url);
-  const text = response.ok ? await response.text() : "";
-  const page = new DOMParser().parseFromString(text, "text/html");
-  if (!page.querySelector(".notifications-views")) throw new Error("The response has no inbox.");
-  return page;
+async function loadPage(url, selector = "notifications-inbox", signal) {
+  const response = await fetch(url, { signal, redirect: "error" });
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const found = /** @type {HTMLElement|null} */ (response.ok && page.querySelector(selector));
+  if (!found) throw new Error("The response is another page.");
+  return found;
 }

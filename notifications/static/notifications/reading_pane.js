@@ -4,7 +4,8 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {{getShown: () => HTMLElement[], markRead: (row: HTMLElement) => void, follow: (row: HTMLElement) => void,
- *   openSnooze: (row: HTMLElement) => void, handleSubmit: (event: SubmitEvent) => void,
+ *   loadPage: (url: string, selector: string, signal: AbortSignal) => Promise<Element>,
+ *   handleSubmit: (event: SubmitEvent) => void,
  *   showMessage: (text: string) => void}} List
  */
 
@@ -30,8 +31,9 @@ export function connectPane(inbox, page, signal, list) {
   const [failure, content, skeleton] = parts;
   const failureText = /** @type {HTMLElement} */ (failure.firstElementChild);
   const unreadable = failureText.textContent;
-  /** The row that is marked as shown; none while the pane is not visible. */
+  /** The row that is marked as shown, none while the pane is not visible; and its notification, another one in time if it is a group. */
   let shown = /** @type {HTMLElement|undefined} */ (undefined);
+  let shownId = "";
   /** The text of the control that has the focus, or had it before it was replaced; null without one. */
   let focused = /** @type {string|null} */ (null);
   /** The notification of the content. */
@@ -78,29 +80,16 @@ export function connectPane(inbox, page, signal, list) {
 
   /** Follow the list: the row that was shown may have left, and another one may be the first. */
   function update() {
-    show(isVisible() ? findRow(list.getShown()) : undefined);
-  }
-
-  /**
-   * Return the row that is shown, or the one in its place.
-   * @param {HTMLElement[]} rows
-   */
-  function findRow(rows) {
-    if (!shown) return rows.find((row) => row.contains(document.activeElement)) ?? rows[0];
-    if (rows.includes(shown)) return shown;
-    const { dataset } = shown;
-    const isNext = (/** @type {HTMLElement} */ row) =>
-      shown?.isConnected
-        ? shown.compareDocumentPosition(row) & Node.DOCUMENT_POSITION_FOLLOWING
-        : Number(row.dataset.raised) <= Number(dataset.raised);
-    return rows.find(isNext) ?? rows.at(-1);
+    show(isVisible() ? findRow(list.getShown(), shown, document.activeElement) : undefined);
   }
 
   /** @param {HTMLElement|undefined} row */
   function show(row) {
-    if (row === shown) return;
+    const id = row ? getId(row) : "";
+    if (row === shown && id === shownId) return;
     shown?.removeAttribute("aria-current");
     shown = row;
+    shownId = id;
     row?.setAttribute("aria-current", "true");
     loadSoon();
   }
@@ -112,20 +101,18 @@ export function connectPane(inbox, page, signal, list) {
   }
 
   async function load() {
-    const id = shown && getId(shown);
+    const id = shownId;
     if (!id) return;
     request = new AbortController();
     const { signal } = request;
     const isOther = id !== loadedId;
     const skeletonTimer = clock.setTimeout(() => isOther && showParts(skeleton), SKELETON_DELAY_MS);
     try {
-      // A redirect leads to the page for signing in.
-      const response = await fetch(`${page.inboxUrl}${id}/?part=pane`, { signal, redirect: "error" });
-      const text = response.ok ? await response.text() : "";
-      const loaded = new DOMParser().parseFromString(text, "text/html").querySelector(".notifications-page");
-      if (!loaded) throw new Error("The response has no notification.");
+      const url = `${page.inboxUrl}${id}/?part=pane`;
+      const loaded = await list.loadPage(url, ".notifications-page", signal);
       loadedId = id;
       replaceContent(loaded);
+      if (isOther) /** @type {Element} */ (content.parentElement).scrollTop = 0;
     } catch {
       if (!signal.aborted) showFailure();
     }
@@ -134,13 +121,27 @@ export function connectPane(inbox, page, signal, list) {
 
   /**
    * A focus in the pane stays where it was: on *Done* of the next notification, or on the verb that undoes the last one.
+   * The output of the same job stays too, with its scroll position: its own element adds what follows.
    * @param {Element} loaded
    */
   function replaceContent(loaded) {
-    content.replaceChildren(loaded);
+    let kept = /** @type {Element} */ (content.querySelector("notifications-output"));
+    let next = /** @type {Element} */ (
+      loaded.querySelector(`notifications-output[job="${kept?.getAttribute("job")}"]`)
+    );
+    if (!next) content.replaceChildren(loaded);
+    else
+      while (next !== loaded) {
+        const [parent, source] = /** @type {Element[]} */ ([kept.parentElement, next.parentElement]);
+        while (kept.previousSibling) kept.previousSibling.remove();
+        while (kept.nextSibling) kept.nextSibling.remove();
+        while (next.previousSibling) parent.prepend(next.previousSibling);
+        while (next.nextSibling) parent.append(next.nextSibling);
+        [kept, next] = [parent, source];
+      }
     dom.updateTimes(content, localization);
     showParts(content);
-    if (focused === null) return;
+    if (focused === null || content.contains(document.activeElement)) return;
     const controls = /** @type {HTMLElement[]} */ ([...content.querySelectorAll("a, button, pre")]);
     const isSame = (/** @type {Element} */ { textContent }) => textContent === focused;
     const control = controls.find(isSame) ?? controls.find((control) => control.matches("[name=one]"));
@@ -151,7 +152,7 @@ export function connectPane(inbox, page, signal, list) {
   function showFailure() {
     if (!shown) return;
     failureText.textContent = page.isOut() ? localization.text("offline") : unreadable;
-    showParts(failure, ...(getId(shown) === loadedId ? [content] : []));
+    showParts(failure, ...(shownId === loadedId ? [content] : []));
   }
 
   /** @param {HTMLElement[]} visible */
@@ -178,9 +179,7 @@ export function connectPane(inbox, page, signal, list) {
   function handleListClick(event) {
     const clicked = /** @type {Element} */ (event.target);
     const row = /** @type {HTMLElement|null} */ (clicked.closest("li[data-id]"));
-    if (!row || !isVisible() || clicked.closest("button, label") || event.ctrlKey || event.metaKey) return;
-    const link = clicked.closest("a");
-    if (link && !(link.matches(".notifications-title") && link.pathname.endsWith(`/${getId(row)}/`))) return;
+    if (!row || !isVisible() || !isForPane(event, getId(row))) return;
     event.preventDefault();
     row.tabIndex = -1;
     row.focus({ preventScroll: true });
@@ -192,11 +191,7 @@ export function connectPane(inbox, page, signal, list) {
     const clicked = /** @type {Element} */ (event.target);
     if (failure.contains(clicked.closest("button"))) return void load();
     const link = clicked.closest("a");
-    if (!link || !shown) return;
-    if (link.matches("[data-snooze]")) {
-      event.preventDefault();
-      list.openSnooze(shown);
-    } else list.follow(shown);
+    if (link && shown) list.follow(shown);
   }
 
   /**
@@ -219,6 +214,34 @@ export function connectPane(inbox, page, signal, list) {
       list.showMessage(localization.text("unsent"));
     }
   }
+}
+
+/**
+ * Return the row that is shown, or the one in its place.
+ * @param {HTMLElement[]} rows of the list
+ * @param {HTMLElement|undefined} shown
+ * @param {Element|null} focused
+ */
+export function findRow(rows, shown, focused) {
+  if (!shown) return rows.find((row) => row.contains(focused)) ?? rows[0];
+  if (rows.includes(shown)) return shown;
+  const isNext = (/** @type {HTMLElement} */ row) =>
+    shown.isConnected
+      ? shown.compareDocumentPosition(row) & Node.DOCUMENT_POSITION_FOLLOWING
+      : Number(row.dataset.raised) <= Number(shown.dataset.raised);
+  return rows.find(isNext) ?? rows.at(-1);
+}
+
+/**
+ * Return whether a click on a row shows it: not by a control, a link to another page, or to open another tab.
+ * @param {MouseEvent} event
+ * @param {string} id of its notification
+ */
+export function isForPane({ target, ctrlKey, metaKey }, id) {
+  const clicked = /** @type {Element} */ (target);
+  const link = clicked.closest("a");
+  const isOwn = !link || (link.matches(".notifications-title") && link.pathname.endsWith(`/${id}/`));
+  return isOwn && !ctrlKey && !metaKey && !clicked.closest("button, label");
 }
 
 /** @param {HTMLElement} row of a notification, or of a group, which has its newest one */

@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Verb} Verb
- * @typedef {{getSelectedRows: () => HTMLElement[], choose: (row: HTMLElement) => void,
+ * @typedef {{getSelectedRows: () => HTMLElement[], getShown: () => HTMLElement[], choose: (row: HTMLElement) => void,
  *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Rows
  */
 
@@ -18,7 +18,7 @@ const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable],
  * @param {AbortSignal} signal aborted when the inbox is removed
  * @param {Rows} rows
  */
-export function connectShortcuts(inbox, page, signal, { getSelectedRows, change, choose }) {
+export function connectShortcuts(inbox, page, signal, { getSelectedRows, getShown, change, choose }) {
   // They are in the heading of the page, which stays when another list takes the place of the inbox.
   const root = inbox.parentElement;
   const dialog = /** @type {HTMLDialogElement|null} */ (root?.querySelector("dialog"));
@@ -43,28 +43,20 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, change,
     },
     e: (row, rows) => act("archive", row, rows),
     u: (row, rows) => act("unread", row, rows),
-    // The first button is that of the selection.
     h: (row, rows) =>
       /** @type {HTMLElement|null|undefined} */ (
-        (rows[0] === row ? row : inbox)?.querySelector("[data-snooze]")
+        rows[0] === row ? row?.querySelector("[name=until]") : inbox.querySelector("[data-snooze]")
       )?.click(),
     I: (row, rows) => act("read", row, rows),
     "?": () => dialog.showModal(),
   };
-
-  /** @returns {HTMLElement[]} the rows that are shown, and those of groups */
-  function getItems() {
-    return [
-      .../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll(".notifications-item:not([hidden])")),
-    ];
-  }
 
   /**
    * @param {HTMLElement|undefined} row
    * @param {number} step
    */
   function move(row, step) {
-    const rows = getItems();
+    const rows = getShown();
     const next = row ? rows[rows.indexOf(row) + step] : rows[0];
     if (!next) return;
     next.tabIndex = -1;
@@ -93,7 +85,7 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, change,
     const action = actions[event.key];
     if (!action || !isOn?.checked || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.defaultPrevented || target.closest(FIELDS)) return;
-    const row = getItems().find((row) => row.contains(target));
+    const row = getShown().find((row) => row.contains(target));
     // A link, a button or a checkbox that has the focus is activated by Enter itself.
     if (event.key === "Enter" && target !== row) return;
     const selected = getSelectedRows();

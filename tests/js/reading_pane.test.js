@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { findRow, isForPane } from "../../notifications/static/notifications/reading_pane.js";
+
+globalThis.Node = { DOCUMENT_POSITION_FOLLOWING: 4 };
+
+/** Return rows of a list, the newest first, of which none has the focus. */
+const makeRows = (...raised) =>
+  raised.map((number) => ({
+    dataset: { raised: String(number) },
+    isConnected: true,
+    contains: () => false,
+    compareDocumentPosition: ({ dataset }) => (Number(dataset.raised) < number ? 4 : 2),
+  }));
+
+test("the row that has the focus is shown first, or the first of the list", () => {
+  const rows = makeRows(9, 8, 7);
+  assert.equal(findRow(rows, undefined, null), rows[0]);
+  rows[1].contains = (element) => element === "title";
+  assert.equal(findRow(rows, undefined, "title"), rows[1]);
+  assert.equal(findRow([], undefined, null), undefined);
+});
+
+test("the row that is shown stays while it is in the list", () => {
+  const rows = makeRows(9, 8, 7);
+  assert.equal(findRow(rows, rows[2], null), rows[2]);
+});
+
+test("the next row takes the place of one that is done, and the last one that of the last", () => {
+  const [newest, done, next, last] = makeRows(9, 8, 7, 6);
+  assert.equal(findRow([newest, next, last], done, null), next);
+  assert.equal(findRow([newest, next], last, null), next);
+});
+
+test("in a list that was loaded again, the row at its position takes its place", () => {
+  const [done] = makeRows(8);
+  done.isConnected = false;
+  const rows = makeRows(9, 7, 6);
+  assert.equal(findRow(rows, done, null), rows[1]);
+});
+
+test("a click is for the pane beside links, and on a title that leads to the same notification", () => {
+  /** Return a click on what is inside of a control: a link to this path, or a button. */
+  const click = ({ path, isTitle = true, isButton = false, ...keys } = {}) => ({
+    target: {
+      closest: (selector) => {
+        if (selector !== "a") return isButton ? {} : null;
+        return path === undefined ? null : { pathname: path, matches: () => isTitle };
+      },
+    },
+    ...keys,
+  });
+  assert.ok(isForPane(click(), "5"));
+  assert.ok(isForPane(click({ path: "/n/5/" }), "5"));
+  assert.ok(!isForPane(click({ path: "/reports/1/" }), "5"));
+  assert.ok(!isForPane(click({ path: "/n/5/", isTitle: false }), "5"));
+  assert.ok(!isForPane(click({ isButton: true }), "5"));
+  assert.ok(!isForPane(click({ path: "/n/5/", ctrlKey: true }), "5"));
+  assert.ok(!isForPane(click({ metaKey: true }), "5"));
+});
