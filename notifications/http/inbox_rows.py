@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, takewhile
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -152,13 +152,18 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
 
 
 def _name_of(group: Group, newest: Notification, job: Job | None) -> str:
-    """Return what a group is called: by the project, or else the title that all have, or what they are about."""
+    """Return what a group is called: by the project, or by its target, the beginning of all titles, or its task."""
     if group.name or len(group.titles) == 1:
         return group.name or newest.title
     try:
         return str(serializers.decode_object(newest.data)["target"]["name"])
     except (KeyError, TypeError, ValueError, RecursionError):
-        return label_of(job.task_path) if job else newest.title
+        pass
+    pairs = zip(min(group.titles).split(), max(group.titles).split(), strict=False)
+    words = [word for word, other in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    while words and len(words[-1]) < 3:  # "Import of"
+        del words[-1]
+    return " ".join(words).rstrip(":,;-") or (label_of(job.task_path) if job else newest.title)
 
 
 def read_actions(row: Notification) -> list[dict[str, str]]:

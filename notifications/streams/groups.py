@@ -44,7 +44,7 @@ class Group:
     ``is_unread``
         Whether any of those is unread.
     ``titles``
-        The first and the last of their titles: one, if all have the same.
+        The first and the last of their titles: what both begin with, all do.
     ``has_more``
         Whether there may be more than were counted.
     """
