@@ -90,6 +90,10 @@ export class Figures {
  */
 function replace(part, content) {
   if (!part || part.innerHTML === content.innerHTML) return true;
+  // Fields one by one: some themes put them into tabs, of which another may be open.
+  const [fields, values] = [part, content].map((parent) => [...parent.querySelectorAll(".readonly")]);
+  if (values.length && fields.length === values.length)
+    return fields.map((field, at) => replace(field, values[at])).every(Boolean);
   const selection = getSelection();
   const isSelected = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
   if (isSelected || part.contains(document.activeElement)) return false;
