@@ -24,7 +24,7 @@ def test_jobs_that_hold_all_connections(engine):
     engine.site.start_worker()
     holding = engine.enqueue("hold_connection", CONNECTIONS)
     engine.wait_until_started(holding)
-    engine.wait_until_all_done(engine.enqueue("work", args=[2 * LEASE_SECONDS], user="other"))
+    engine.wait_until_all_done(engine.enqueue("work", args=[LEASE_SECONDS + 1], user="other"))
     assert {(job.state, job.attempt) for job in engine.jobs(holding)} == {("running", 1)}
     engine.open_gate()
     engine.wait_until_done()
