@@ -88,6 +88,7 @@ NIGHTLY = {
         "commands/test_doctor_engines.py::test_celery_with_a_broker_that_never_answers",
         "conformance/test_durable_streams.py::*[daphne]",
         "conformance/test_frames.py::*[daphne]",
+        "conformance/test_server.py::test_server_vectors[uvicorn]",
         "conformance/test_http.py::*[uvicorn]",
         "contrib/celery/test_adoption.py::test_a_project_as_in_celerys_guide",
         "contrib/celery/test_adoption.py::test_tasks_of_a_package_by_the_settings",
