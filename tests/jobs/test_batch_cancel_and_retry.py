@@ -182,13 +182,14 @@ def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(
     assert manual.retry([b.id], passes_over_full=True) == [b.id]
 
 
-def test_a_retry_that_passes_over_all_jobs_of_a_batch(user, other_user, settings, transactional_db):
+@pytest.mark.parametrize("is_full", ["the owner of its job", "its owner"])
+def test_a_retry_that_passes_over_all_jobs_of_a_batch(user, other_user, settings, transactional_db, is_full):
     """The batch stays as it is: it would end again with the same failures, and notify its owner again."""
     with batch(owner=user) as b:
         tasks.fail.using(owner=other_user).enqueue()
     run_jobs()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-    tasks.noop.using(owner=other_user).enqueue()
+    tasks.noop.using(owner=user if is_full == "its owner" else other_user).enqueue()
     assert manual.retry([b.id], passes_over_full=True) == []
     assert (row(b).state, row(b).attempt, jobs_of(b).get().state) == ("failed", 1, "failed")
 

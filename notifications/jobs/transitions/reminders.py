@@ -108,12 +108,10 @@ def _remind(id: UUID, users: Sequence[Any], *, is_due: bool = True) -> bool:
     rows = Wait.objects.using(database()).filter(id=id, ended_at=None)
     found = rows.values_list("job", flat=True).first()
     job = found and lock_query(Job.objects.using(database()).filter(id=found)).first()
-    if not job:
-        return False
     now = database_now()
     # Read after the lock: it may have ended, or another process may have reminded of it.
-    wait = (rows.filter(remind_at__lte=now) if is_due else rows).first()
-    if wait is None:
+    wait = job and (rows.filter(remind_at__lte=now) if is_due else rows).first()
+    if not wait:
         return False
     wait.remind_at = next_time(wait, now)
     asked = replace_notifications(wait, job, users) if users else set()

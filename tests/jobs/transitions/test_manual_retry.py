@@ -126,6 +126,15 @@ class TestRetry:
         assert run_jobs() == 1
 
 
+def test_a_job_is_rescheduled_after_the_commit_of_a_caller(user):
+    id = enqueue(owner=user)
+    run_at = timezone.now() + timedelta(hours=1)
+    with transaction.atomic():
+        assert manual.reschedule([id], run_at) == [id]
+        assert row(id).run_after is None
+    assert row(id).run_after == run_at
+
+
 @pytest.mark.parametrize("change", ["retry", "reschedule"])
 def test_workers_are_woken(rings, change):
     id = enqueue(run_after=timezone.now() + timedelta(hours=1))

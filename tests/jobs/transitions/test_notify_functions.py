@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from django.utils import timezone
 
 from notifications.api import batch, policy, task
 from notifications.db import signal_queue
+from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -49,6 +51,10 @@ def hang(job):
 
 def fail(job):
     raise ValueError("no title")
+
+
+def raise_no_thread(*args):
+    raise NoThread("no memory")
 
 
 @task
@@ -222,6 +228,8 @@ def test_inside_a_test_case(db, user):
     run_jobs()
     assert calls == [(threading.current_thread().name, True, 1)]
     assert titles(user) == ["succeeded as described"]
+    notify_functions.call_all([outcome_with(observe)])
+    assert calls[0] == calls[1]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -250,6 +258,35 @@ def test_function_that_raises(threads, monkeypatch, caplog):
     gc.collect()
     assert (outcome.notify, outcome.notification.title) == (None, "Pay")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("reason", ["all are occupied", "none can be started"])
+def test_call_without_a_thread(threads, monkeypatch, caplog, reason):
+    """The default notification is recorded."""
+    if reason == "all are occupied":
+        monkeypatch.setattr(notify_functions, "MAX_WAIT_SECONDS", 0.1)
+        threads.calls = DaemonExecutor(1, "notifications-notify")
+        notify_functions._Call(outcome_with(hang))
+        wait_until(lambda: calls, what="the function to be called")
+    else:
+        monkeypatch.setattr(threads.calls, "submit", raise_no_thread)
+    outcome = notify_functions._Call(outcome_with(observe)).wait()
+    assert (outcome.notify, outcome.notification.title) == (None, "Pay")
+    assert ("It had no thread for" if reason == "all are occupied" else "NoThread: no memory") in caplog.text
+
+
+def test_record_without_a_thread(threads, monkeypatch, caplog):
+    """The outcome is not lost: it is tried again."""
+    monkeypatch.setattr(threads.records, "submit", raise_no_thread)
+    silent, loud = replace(outcome_with(observe), notify=None), outcome_with(observe)
+
+    def find():
+        signal_queue.use_on_this_thread(signal_queue.SignalQueue())
+        assert notify_functions.record_apart([silent, loud], calls.append) == [silent]
+
+    run_in_threads(find)
+    assert "which is tried again: no memory" in caplog.text
+    assert not calls and notify_functions.claims_recorded_apart() == set()
 
 
 def test_defect_of_a_call(worker, user, monkeypatch, caplog):
