@@ -133,6 +133,15 @@ def test_transactions_lock_in_the_documented_order(transactions, user, other_use
     tables = {table for group in transactions for statement in group for table, _ in locks_of(statement)}
     assert tables >= {*order} - {"schedule"}
     assert find_violations(transactions, order) == []
+    assert find_unordered(transactions) == []
+
+
+def find_unordered(recorded):
+    """Return the statements that wait for rows in no order."""
+    locks = {
+        statement for statements in recorded for statement in statements if "FOR NO KEY UPDATE" in statement
+    }
+    return [lock for lock in locks if "SKIP LOCKED" not in lock and "ORDER BY" not in lock]
 
 
 def test_a_transaction_in_another_order_is_found():

@@ -45,9 +45,11 @@ def test_jobs_of_a_lost_process_are_quarantined(lost_jobs):
     assert dispatching.dispatch_due_jobs() == []
 
 
-def test_one_is_claimed_at_a_time(lost_jobs):
+@pytest.mark.parametrize("run_after", [None, "2026-01-01T00:00:00Z"])
+def test_one_is_claimed_at_a_time(lost_jobs, run_after):
     """Beside a job that was never lost. None is claimed in a process that runs one."""
     ids = lost_jobs(2)
+    Job.objects.filter(pk=ids[0]).update(run_after=run_after)
     new = Job.objects.get(pk=tasks.noop.enqueue().id)
     assert sorted(claim([*ids, new.pk])) == [ids[0], new.pk]
     assert claim([ids[1]], max_quarantined=0) == []

@@ -92,6 +92,15 @@ class TestPause:
         assert (job.state, job.attempt, job.result) == ("succeeded", 2, "2")
         assert Attempt.objects.get(job=job).number == 1
 
+    def test_workers_are_woken(self, rings, monkeypatch):
+        monkeypatch.setattr(waiting, "MAX_WAITS_PER_TRANSACTION", 1)
+        suspended()
+        clock.advance(DAY)
+        rings.clear()
+        assert waiting.end_due_waits() is True  # there may be more
+        assert rings == [True]
+        assert waiting.end_due_waits() is False
+
     def test_it_is_running_for_django(self):
         result = wait_tasks.pause_twice.enqueue()
         run_jobs()

@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications.compat import TaskResultStatus, task_finished, task_started
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import reaping, recording
+from notifications.jobs.transitions import queueing, reaping, recording
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
@@ -230,3 +230,19 @@ def test_lost_and_failed_attempts_count_together(live_worker):
     Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
     reaping.reap_jobs()
     assert Job.objects.get().state == "failed"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_released", [True, False])
+def test_a_job_that_a_worker_gives_back(live_worker, rings, is_released):
+    """It keeps nothing of its claim. Another worker is woken only if it may claim the job now."""
+    tasks.noop.enqueue()
+    Job.objects.update(fail_if_unknown_after=timezone.now())
+    [job] = claim_rows(live_worker(), 1)
+    rings.clear()
+    queueing.release([job]) if is_released else queueing.requeue_without_thread(job)
+    row = Job.objects.get()
+    assert (row.state, row.worker, row.deadline, row.fail_if_unknown_after) == ("queued", None, None, None)
+    assert (row.attempt, row.fence, row.version) == (0, 1, job.version + 1)
+    assert (True in rings) is is_released
+    assert (row.run_after is None) is is_released
