@@ -3,14 +3,13 @@
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
-from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from asyncsite import check, publishing, views
 from asyncsite.style.view import style
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="reports"), name="home"),
+    path("", views.reports, name="home"),  # A redirect would cost a round trip.
     path("reports/", views.reports, name="reports"),
     path("reports/<int:pk>/", views.report, name="report"),
     path("reports/<int:pk>/content/", views.report_content, name="report-content"),

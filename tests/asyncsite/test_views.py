@@ -18,8 +18,11 @@ def post_json(client, body, **headers):
     return client.post("/reports/", content, content_type="application/json", **headers)
 
 
-def test_home_redirects_to_the_reports(person):
-    assert person.get("/").headers["location"] == "/reports/"
+def test_home_shows_the_reports(person):
+    """Without a redirect on the way, also to sign in."""
+    assert 'href="/reports/" aria-current="page"' in person.get("/").text
+    person.logout()
+    assert person.get("/").headers["location"] == "/accounts/login/?next=/"
 
 
 def test_an_empty_list_names_the_actions(person, development):
