@@ -144,7 +144,7 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
         # The counts are not those of the newest ones only, which a reader would take for all.
         title=name if group.has_more else f"{name}: {', '.join(counts)}",
         body=newest.body if newest.title == name else newest.title,
-        total=f"{group.total}+" if group.has_more else str(group.total),
+        total=f"{group.total}+" if group.has_more else "",
         level=levels[0] if levels else "info",
         is_unread=group.is_unread,
         created_at=newest.created_at,

@@ -22,6 +22,16 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
+#: The number of places where the icon of the bell is with counts of different lengths, and without one.
+LEFTS_BY_COUNT = """() => new Set(["", "1", "99+"].map((text) => {
+    const badge = document.querySelector("notifications-bell .notifications-count");
+    const { textContent, hidden } = badge;
+    Object.assign(badge, { textContent: text, hidden: !text });
+    const { left } = document.querySelector("notifications-bell .notifications-icon").getBoundingClientRect();
+    Object.assign(badge, { textContent, hidden });
+    return left;
+})).size"""
+
 
 @pytest.mark.smoke
 def test_without_javascript_the_bell_is_a_link_with_the_count(site_server, new_page):
@@ -49,6 +59,7 @@ def test_keyboard(site_server, page):
     site_server.manage("notify", "demo", "Hello", "--url", "/check/")
     visit(page, site_server.url, "/reports/")
     expect_unread(page, 1)
+    assert page.evaluate(LEFTS_BY_COUNT) == 1  # No count moves the bell.
     page.keyboard.press("Escape")  # dismisses the toast, if there is one
     find_bell(page).focus()
     page.keyboard.press("Enter")

@@ -1,5 +1,7 @@
 """Groups of notifications in a browser: opened in place and by keyboard, moved to Done, and without JavaScript."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -42,12 +44,28 @@ def test_a_group_opens_and_closes_in_place(page, group):
     page.get_by_role("button", name="Done: Import 30").click()
     expect(rows(page)).to_have_count(26)
     expect(message(page)).to_contain_text("1 moved to Done.")
+    expect(group).to_contain_text("28 succeeded, 1 failed")
     title.click()
     expect(title).to_have_attribute("aria-expanded", "false")
     expect(rows(page)).to_have_count(2)
     title.click()
     expect(row(page, "Import 29")).to_be_visible()
+    title.click()
+    # Its newest notification is in the pane, where the next one takes its place.
+    pane = page.get_by_role("region", name="Reading pane")
+    for number in (29, 28):
+        expect(pane.get_by_role("heading", level=2)).to_have_text(f"Import {number}")
+        pane.get_by_role("button", name="Done").click()
+    expect(group).to_contain_text(re.compile("Imports: 27 succeeded"))
+    message(page).get_by_role("button", name="Undo").click()
+    expect(group).to_contain_text("28 succeeded")
+    expect(pane.get_by_role("heading", level=2)).to_have_text("Import 28")
     assert page.evaluate("window.isSamePage")
+    title.click()
+    page.emulate_media(media="print")
+    expect(row(page, "Import 25")).to_be_visible()
+    expect(page.locator(".notifications-toolbar")).to_be_hidden()
+    page.emulate_media(media="screen")
     page.get_by_role("link", name="Load older").click()
     expect(row(page, "Import 1")).to_be_visible()
     expect(page.get_by_role("link", name="Imports Remove this filter")).to_be_visible()

@@ -14,6 +14,13 @@ pytestmark = pytest.mark.browser
 
 MARK_FIRST_NODE = "(box) => { box.firstChild.isMarked = true; }"
 IS_FIRST_NODE_KEPT = "(box) => box.firstChild.isMarked === true"
+NOTIFY = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+from notifications.models import Notification
+notify(get_user_model().objects.get(username="demo"), "Written")
+Notification.objects.update(job="{job}")
+"""
 LINES = "".join(f"Line {number}\n" for number in range(200))
 
 
@@ -58,7 +65,7 @@ def test_text_is_appended_as_it_is_written(site, writer, page):
 
 
 def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
-    """At the end it follows; anywhere else it stays, also when the page is loaded again."""
+    """At the end it follows; anywhere else it stays, also when the page is loaded again, and in the reading pane."""
     job = writer.call("start_job")
     writer.call("write", id=job, text=LINES)
     box = open_job(page, site, job)
@@ -75,6 +82,15 @@ def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
         writer.call("end", id=job, state="succeeded")
     expect(box).to_contain_text("not followed")
     assert page.locator("notifications-output pre").evaluate("(box) => box.scrollTop") == 300
+    site.python(NOTIFY.format(job=job))
+    page.goto(f"{site.url}/notifications/")
+    pane = page.get_by_role("region", name="Reading pane")
+    pane.locator("pre").evaluate("(box) => { box.scrollTop = 300; }")
+    for verb, inverse in (("read", "unread"), ("unread", "read")):
+        pane.get_by_role("button", name=f"Mark as {verb}").click()
+        expect(pane.get_by_role("button", name=f"Mark as {inverse}")).to_be_visible()
+        assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300
+    assert pane.locator("pre").count() == 1
 
 
 def test_attempts_and_the_end_are_announced(site, writer, page, new_page):

@@ -139,7 +139,7 @@ def test_the_controls_of_operators(site_server, new_page):
 
 
 def test_the_verbs_of_a_row(site_server, phone):
-    """A button of the row shows them, in the inbox and in the bell; the bar of a selection is one line."""
+    """A button of the row shows them, also in the bell; views and the bar of a selection are one line of words each."""
     site_server.python(
         "from django.contrib.auth import get_user_model; from notifications.api import notify\n"
         "for n in range(3): notify(get_user_model().objects.get(username='demo'), f'Number {n}')"
@@ -158,7 +158,12 @@ def test_the_verbs_of_a_row(site_server, phone):
     expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(2)
     phone.get_by_role("checkbox", name="Select: Number 2").check()
     bar = phone.locator(".notifications-toolbar")
-    assert bar.bounding_box()["height"] <= 60
+    assert bar.bounding_box()["height"] <= 84
+    for words in ("Mark as read", "Done", "Snooze", "Clear selection", "Select page"):
+        assert bar.get_by_text(words, exact=True).bounding_box()["width"] > 20, words
+    views = phone.locator(".notifications-views")
+    views.evaluate("(views) => views.append(...[1, 2].map(() => views.lastElementChild.cloneNode(true)))")
+    assert views.bounding_box()["height"] <= 50
     expect(bar.get_by_role("button", name="Mark as read", exact=True)).to_be_visible()
     dialog = open_bell(phone)
     dialog.get_by_role("button", name="More: Number 2").tap()

@@ -33,7 +33,7 @@ def read_titles(client, url=INBOX):
     assert response.status_code == 200
     rows = re.findall(r'<li class="notifications-item".*?</li>', response.content.decode(), re.DOTALL)
     titles = [re.search(r'notifications-title"[^>]*>([^<]*)<', row)[1].strip() for row in rows]
-    totals = [re.search(r'notifications-total">(\S*) <', row) for row in rows]
+    totals = [re.search(r'notifications-total">(\S+) <', row) for row in rows]
     return [f"{title} ({total[1]})" if total else title for title, total in zip(titles, totals, strict=True)]
 
 
@@ -63,14 +63,14 @@ def test_a_named_group_is_one_row_where_its_newest_notification_is(user_client, 
     notify(user, "Old")
     notify_imports(user)
     notify(user, "New")
-    assert read_titles(user_client) == ["New", "Imports: 5 succeeded, 1 failed (6)", "Old"]
+    assert read_titles(user_client) == ["New", "Imports: 5 succeeded, 1 failed", "Old"]
     assert read_titles(user_client, find_group_url(user_client)) == [f"Import {n}" for n in range(5, -1, -1)]
     assert user_client.get("/notifications/api/notifications/").json()["unread"] == 8
 
 
 class TestWhatIsAGroup:
     def test_jobs_of_one_task_from_three_on(self, user_client, user):
-        for count, titles in ((2, ["Work", "Work"]), (3, ["Work: 3 succeeded (3)"])):
+        for count, titles in ((2, ["Work", "Work"]), (3, ["Work: 3 succeeded"])):
             while Notification.objects.count() < count:
                 finish_job(job(user), uuid7())
             assert read_titles(user_client) == titles
@@ -81,7 +81,7 @@ class TestWhatIsAGroup:
             finish_job(
                 job(user, title=f"Send receipts {number}", task_path="shop.tasks.send_receipts"), uuid7()
             )
-        assert read_titles(user_client) == ["Send receipts: 3 succeeded (3)"]
+        assert read_titles(user_client) == ["Send receipts: 3 succeeded"]
         assert '-body" dir="auto">Send receipts 2<' in user_client.get(INBOX).content.decode()
 
     def test_a_category_and_target_of_one_day(self, user_client, user):
@@ -92,7 +92,7 @@ class TestWhatIsAGroup:
         assert read_titles(user_client) == [
             "Comment on nothing",
             "Comment elsewhere",
-            "Report 7: 3 updates (3)",
+            "Report 7: 3 updates",
         ]
 
     def test_of_another_day_is_another_group(self, user, monkeypatch):
@@ -110,7 +110,7 @@ class TestWhatIsAGroup:
             (claimed,) = claim_rows(worker, 1)
             assert claimed.pk == row.pk
             recording.record_outcomes([call_here(outcomes.succeeded(claimed, policy, None))])
-        assert read_titles(user_client) == ["Imports: 2 succeeded (2)"]
+        assert read_titles(user_client) == ["Imports: 2 succeeded"]
 
     @pytest.mark.parametrize(("group", "error"), [("x" * 101, ValueError), (5, TypeError), (" ", ValueError)])
     def test_a_bad_name_is_refused(self, user, group, error):
@@ -122,8 +122,8 @@ def test_the_part_for_an_open_page_has_the_row_of_a_group(user_client, user):
     """With what is left of it after a change, down to nothing; of another user's nothing."""
     ids = notify(user, "Import 1", level="error", group="Imports") + notify(user, "Import 2", group="Imports")
     url = f"{find_group_url(user_client)}&part=views"
-    assert read_titles(user_client, url) == ["Imports: 1 failed, 1 update (2)"]
-    for id, titles in zip(ids, (["Imports: 1 update (1)"], []), strict=True):
+    assert read_titles(user_client, url) == ["Imports: 1 failed, 1 update"]
+    for id, titles in zip(ids, (["Imports: 1 update"], []), strict=True):
         Notification.objects.filter(id=id).update(archived_at=times.now(), seq=None)
         assert read_titles(user_client, url) == titles
 
@@ -139,7 +139,7 @@ class TestMarking:
         assert Notification.objects.filter(user=other_user, archived_at=None).count() == 6
         undo = dict(re.findall(r'name="(query|changed)" value="([^"]*)"', page))
         user_client.post(f"{INBOX}undo/", undo)
-        assert read_titles(user_client) == ["Other", "Imports: 5 succeeded, 1 failed (6)"]
+        assert read_titles(user_client) == ["Other", "Imports: 5 succeeded, 1 failed"]
 
     def test_read_leaves_the_group_and_newer_ones(self, user_client, user):
         notify_imports(user)
@@ -147,7 +147,7 @@ class TestMarking:
         assert "5 marked as read." in press(user_client, "read.n:Imports")
         assert Notification.objects.get(title="Import 1").read_at is None
         assert read_titles(user_client, f"{INBOX}?view=unread") == []
-        assert read_titles(user_client) == ["Imports: 4 succeeded, 1 failed (5)"]
+        assert read_titles(user_client) == ["Imports: 4 succeeded, 1 failed"]
         notify(user, "Import new", group="Imports")
         page = user_client.get(INBOX).content.decode()
         assert 'value="read.n:Imports"' in page and "data-unread" in page
@@ -207,7 +207,7 @@ class TestPages:
                 expected.append(row.title)
             elif row.group_key not in shown:
                 shown.add(row.group_key)
-                expected.append(f"{row.group_key[2:]}: {(n := sizes[row.group_key])} updates ({n})")
+                expected.append(f"{row.group_key[2:]}: {sizes[row.group_key]} updates")
         assert {"A", "B", "C"} <= {key[2:] for key in shown}
         url, older = INBOX, []
         while url:
@@ -225,7 +225,7 @@ class TestPages:
         monkeypatch.setattr("notifications.streams.groups.MAX_ROWS_SCANNED", 10)
         notify(user, "Old")
         notify_imports(user, 60)
-        assert read_titles(user_client) == ["Imports: 59 succeeded, 1 failed (60)"]
+        assert read_titles(user_client) == ["Imports: 59 succeeded, 1 failed"]
         assert read_titles(user_client, find_page(user_client, INBOX, "next")) == ["Old"]
 
     def test_more_than_are_counted(self, user_client, user, monkeypatch):
