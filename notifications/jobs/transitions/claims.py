@@ -72,8 +72,8 @@ def claim_jobs(
     timeouts = timeouts or {}
     if executors is None:
         executors = dict.fromkeys(WORKER_EXECUTORS, limit)
-    executors = {executor: min(count, limit) for executor, count in executors.items() if count > 0}
-    if not executors or limit <= 0:
+    executors = {name: most for name, count in executors.items() if (most := min(count, limit)) > 0}
+    if not executors:
         return []
     can_use_one_statement = among is None and connection().vendor == "postgresql"
     limited = queue_limits().keys()
@@ -124,8 +124,6 @@ def claim_dispatched_jobs(
     """
     timeouts = timeouts or {}
     ids = sorted(set(ids))
-    if not ids:
-        return [], set()
     claimed: list[ClaimedJob] = []
     is_limited = bool(queue_limits())
     if connection().vendor == "postgresql" and not is_limited:

@@ -79,16 +79,13 @@ def finish_batches(batches: Iterable[UUID]) -> None:
 
 def _finish_collected(ended: Sequence[Outcome]) -> None:
     """End batches. A worker tries those again whose end could not be recorded."""
-    try:
-        for _ in range(BATCH_TRIES):
-            if not ended:
-                break
-            finished = finish_jobs(ended)
-            # A process that stores the progress of a batch holds its row for a moment.
-            if ended := [outcome for outcome in ended if claim_of(outcome.job) not in finished]:
-                time.sleep(BATCH_RETRY_SECONDS)
-    except Exception:
-        logger.exception("Could not end batches, which a worker tries again.")
+    for _ in range(BATCH_TRIES):
+        if not ended:
+            break
+        finished = finish_jobs(ended)
+        # A process that stores the progress of a batch holds its row for a moment.
+        if ended := [outcome for outcome in ended if claim_of(outcome.job) not in finished]:
+            time.sleep(BATCH_RETRY_SECONDS)
 
 
 def finish_remaining_batches() -> None:

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.transitions import claims
+from notifications.jobs.transitions import claims, running
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import clock
@@ -30,6 +30,9 @@ def test_a_claim_writes_what_it_returns(live_worker):
     assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
     assert row.deadline - row.started_at == timedelta(seconds=65)
     assert claim_rows(worker, 10) == []
+    assert running.read_claims(worker) == [job]
+    Job.objects.update(state="succeeded")
+    assert running.read_claims(worker) == []
 
 
 def test_claims_are_made_durable():
@@ -43,7 +46,10 @@ def test_a_claim_takes_no_more_than_its_limit(live_worker):
     for _ in range(5):
         tasks.noop.enqueue()
         tasks.noop.using(run_after=timezone.now() - timedelta(seconds=1)).enqueue()
-    assert len(claim_rows(live_worker(), 3)) == 3
+    worker = live_worker()
+    for limit, free in ((0, 1), (1, 0)):
+        assert claim_rows(worker, limit, executors={"async": free}) == []
+    assert len(claim_rows(worker, 3)) == 3
     assert Job.objects.filter(state="queued").count() == 7
 
 

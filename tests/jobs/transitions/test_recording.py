@@ -25,6 +25,7 @@ from notifications.jobs.transitions.callbacks import store_callback
 from notifications.jobs.transitions.output_storage import buffer_of, store_output
 from notifications.jobs.transitions.step_storage import StepWrite, store_steps
 from notifications.models import Attempt, Job, Notification, OutputChunk, Step
+from notifications.signals import job_finished
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
@@ -239,6 +240,22 @@ def test_concurrent_recording_and_reaping(live_worker, user, round):
     assert len(notifications_of(user)) == len(finished)
     for job in Job.objects.all():
         assert job.state == ("succeeded" if job.id in finished else "queued")
+
+
+def test_failed_reading_for_a_signal(live_worker, monkeypatch, caplog, connect_receiver):
+    """Its TaskResult has the attempts, which are read after the commit. The app's own signal is sent all the same."""
+    tasks.noop.enqueue()
+    job = claim_one(live_worker())
+
+    def fail(*args, **kwargs):
+        raise OperationalError("the connection is lost")
+
+    ended = []
+    monkeypatch.setattr(finishing.results, "task_result", fail)
+    connect_receiver(job_finished, lambda job, **kwargs: ended.append(job.id))
+    finishing.finish_jobs([outcomes.failed(job, DEFAULT_POLICY, ValueError("no"))])
+    assert ended == [job.id]
+    assert "Could not send task_finished" in caplog.text
 
 
 def test_failed_numbering_of_a_recorded_end(live_worker, user, monkeypatch, caplog):
