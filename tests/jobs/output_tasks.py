@@ -33,7 +33,7 @@ def write_repeated(text, times):
 
 @task
 def write_lone_surrogate():
-    output("a\ud800b\0c\x1ed")
+    output("a\ud800\udfffb\0c\x1ed")
 
 
 @task

@@ -187,7 +187,7 @@ def test_progress_is_throttled(user, transactional_db, monkeypatch):
         end(job)
     assert row(b).progress_current == 1
     version = row(b).version
-    Job.objects.filter(id=b.id).update(progress_total=9)  # as of a group of Celery's whose jobs are still published
+    Job.objects.filter(id=b.id).update(progress_total=9)  # more are being published
     monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
     finishing.finish_remaining_batches()
     assert (row(b).progress_current, row(b).progress_total, row(b).version) == (3, 9, version + 1)

@@ -115,7 +115,7 @@ def test_text_that_databases_and_readers_cannot_take(db):
     result = output_tasks.write_lone_surrogate.enqueue()
     lines = output_tasks.write.enqueue("a\r", "\nb\rc\r\n", "d\n\r", "", "e\r")
     run_jobs()
-    assert stored_output(result) == "a\ufffdb\ufffdc\ufffdd"
+    assert stored_output(result) == "a\ufffd\ufffdb\ufffdc\ufffdd"
     assert stored_output(lines) == "a\nb\nc\nd\n\ne\n"
 
 
