@@ -101,7 +101,7 @@ class TestQuestion:
         answering.answer(job.id, wait.id, "yes", user=user, using="Firefox on Linux")
         row.refresh_from_db()
         assert row.seq > seq and row.read_at and unread(user) == 0
-        assert row.body == "ada answered Ship, Firefox on Linux.\nTo the new address."
+        assert row.body == "You answered Ship, Firefox on Linux.\nTo the new address."
         data = json.loads(row.data)
         assert "actions" not in data
         ended = data["question"]["ended"]
