@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection, transaction
 
-from notifications import streams
+from notifications import streams, times
 from notifications.api import notify
 from notifications.models import Notification
 from notifications.streams import inbox, marking
@@ -34,6 +34,16 @@ def test_read_notification_is_not_archived(user):
     notify(user, "new", key="export")
     assert Notification.objects.get(pk=read).archived_at is None
     assert titles(user, archived_at=None) == ["read", "new"]
+
+
+def test_read_notification_of_the_same_pass_is_not_archived(user):
+    """As one whose category the user has muted."""
+    with transaction.atomic():
+        (read,) = notify(user, "read", key="k")
+        Notification.objects.filter(pk=read).update(read_at=times.now())
+        notify(user, "new", key="k")
+    assert titles(user, archived_at=None) == ["read", "new"]
+    assert_consistent([user])
 
 
 def test_other_keys_and_other_users_are_not_archived(users):

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from notifications.db.clock import database_now
 from notifications.engines import dispatching, resending
 from notifications.engines.interface import dispatched_job
 from notifications.ids import uuid7
@@ -150,6 +151,8 @@ def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
     assert dispatching.dispatch_due_jobs() == []
     clock.advance(timedelta(seconds=16))
     resending.dispatch_again()
+    fresh = enqueue(engine_tasks.one_at_a_time, backend="other", concurrency_key="another")
+    Job.objects.filter(pk=fresh.pk).update(executor="handed", dispatched_at=database_now())
     assert [row.pk for row in dispatching.dispatch_due_jobs()] == [other.pk]
     assert executor_of(waiting) == "engine"
     builtin = enqueue(engine_tasks.one_at_a_time, backend="builtin")

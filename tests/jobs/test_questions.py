@@ -276,6 +276,14 @@ class TestWrongUses:
         with pytest.raises(RuntimeError, match=r"question\(\) was called outside of a job"):
             question("Ship?", name="ship", choices={"yes": "Ship"})
 
+    @pytest.mark.parametrize("value", [None, [], {}, 1, "maybe"])
+    def test_an_answer_that_is_no_choice(self, user, value):
+        ask(user)
+        wait = Wait.objects.get()
+        with pytest.raises(answering.WrongChoice, match="value must be one of 'yes', 'no'"):
+            answering.answer(wait.job, wait.id, value, user=user)
+        assert Wait.objects.get().ended_at is None
+
 
 class TestAddressees:
     @pytest.fixture

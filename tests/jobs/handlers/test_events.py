@@ -83,9 +83,11 @@ def test_event_of_a_worker(start_worker, user, declare):
     assert "args" not in ended["job"] and "result" not in ended["job"]
 
 
-def test_a_question_and_its_answer(user, declare):
+def test_a_question_and_its_answer(user, declare, monkeypatch):
     """Each time that a job waits, and each notification that is answered, in their transactions."""
     declare("handle_too")
+    woken = []
+    monkeypatch.setattr(handler_events, "wake_workers", woken.extend)
     wait_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     wait_tasks.pause_sync.enqueue()
@@ -105,6 +107,7 @@ def test_a_question_and_its_answer(user, declare):
     assert answered["at"] == serializers.format_time(wait.ended_at)
     assert answered["notification"]["data"]["question"]["ended"]["value"] == "yes"
     assert answered["notification"]["read_at"] and answered["job"] is None
+    assert [job.id for job in woken] == [job.id for job in handlers_jobs("handle_too")]
 
 
 def test_an_expired_question_is_not_answered(user, declare, jobs_clock):
