@@ -207,6 +207,10 @@ def test_list_of_jobs_fits_beside_sidebar_and_filters(admin_site, admin_page, wi
         excess = page.locator(selector).evaluate("element => element.scrollWidth - element.clientWidth")
         assert excess <= 0, f"{selector} is {excess} px too wide"
     shoot(page, f"jobs-{width}")
+    page.emulate_media(media="print")
+    for selector in ("#header", "#nav-sidebar", "#changelist-filter", "#changelist-search"):
+        expect(page.locator(selector)).to_be_hidden()
+    expect(page.get_by_text(f"{title} 1")).to_be_visible()
 
 
 def select_all_and(page, action):
