@@ -246,3 +246,12 @@ def test_a_job_that_a_worker_gives_back(live_worker, rings, is_released):
     assert (row.attempt, row.fence, row.version) == (0, 1, job.version + 1)
     assert (True in rings) is is_released
     assert (row.run_after is None) is is_released
+
+
+@pytest.mark.parametrize(("stored", "hours"), [(5, 5), (30, 24), (-5, 0)])
+def test_a_wrong_clock_said_when_a_job_of_an_unknown_task_fails(stored, hours):
+    """What the other worker left of the day counts from now, and no more than a day."""
+    now = timezone.now()
+    due_at = now + timedelta(days=400)
+    job = Job(run_after=due_at, fail_if_unknown_after=due_at + timedelta(hours=stored))
+    assert queueing._fail_if_unknown_after(job, now) == now + timedelta(hours=hours)
