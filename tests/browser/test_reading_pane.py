@@ -133,9 +133,13 @@ def test_the_job_is_cancelled_in_it(site_server, page):
 
 
 def test_a_narrow_window_has_none(inbox):
-    """Then the whole row is the link, and nothing is loaded for the pane."""
+    """Or page. Then the whole row is the link, and nothing is loaded for the pane."""
     page = inbox
     expect_shown(page, "Number 5")
+    for width in ("48rem", ""):  # Of the layout of a project.
+        page.evaluate("(width) => { document.querySelector('main').style.maxWidth = width; }", width)
+        page.evaluate("dispatchEvent(new Event('resize'))")
+        expect(find_pane(page)).to_be_visible(visible=not width)
     page.set_viewport_size({"width": 1090, "height": 800})
     expect(find_pane(page)).to_be_hidden()
     expect(page.locator("li[aria-current]")).to_have_count(0)
