@@ -1,5 +1,6 @@
 """The list of alerts in the admin."""
 
+from django.contrib.auth.models import Permission
 from django.utils import timezone, translation
 
 from notifications.models import Alert
@@ -20,3 +21,13 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
             f"/admin/notifications/alert/{path}", headers={"accept-language": "de"}
         ).content.decode()
         assert german in page and alert.detail not in page
+
+
+def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
+    condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
+    episodes.record_conditions([condition], timezone.now(), clear_seconds=60)
+    user = sign_in_staff("view_alert")
+    address, link = "/admin/notifications/alert/", "job/?state__exact=queued"
+    assert link not in client.get(address).text
+    user.user_permissions.add(Permission.objects.get(codename="view_job"))
+    assert link in client.get(address).text
