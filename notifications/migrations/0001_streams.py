@@ -30,7 +30,9 @@ class Migration(migrations.Migration):
                 ("lease_lost_at", models.DateTimeField(null=True)),
                 ("lost_worker", models.CharField(blank=True, default="", max_length=511)),
             ],
-            options={"default_permissions": ()},
+            options={
+                "default_permissions": (),
+            },
         ),
         migrations.CreateModel(
             name="DutyRun",
@@ -38,7 +40,9 @@ class Migration(migrations.Migration):
                 ("name", models.CharField(max_length=100, primary_key=True, serialize=False)),
                 ("last_run_at", models.DateTimeField()),
             ],
-            options={"default_permissions": ()},
+            options={
+                "default_permissions": (),
+            },
         ),
         migrations.CreateModel(
             name="Epoch",
@@ -46,7 +50,24 @@ class Migration(migrations.Migration):
                 ("id", models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
                 ("value", models.UUIDField()),
             ],
-            options={"default_permissions": ()},
+            options={
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
+            name="JobCallback",
+            fields=[
+                (
+                    "job",
+                    models.UUIDField(editable=False, primary_key=True, serialize=False, verbose_name="job"),
+                ),
+                ("url", models.CharField(max_length=1000, verbose_name="URL")),
+            ],
+            options={
+                "verbose_name": "callback",
+                "verbose_name_plural": "callbacks",
+                "default_permissions": (),
+            },
         ),
         migrations.CreateModel(
             name="Queue",
@@ -66,7 +87,10 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Reader",
             fields=[
-                ("user", user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user")),
+                (
+                    "user",
+                    user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user"),
+                ),
                 ("paused_until", models.DateTimeField(blank=True, null=True, verbose_name="paused until")),
                 (
                     "time_zone",
@@ -75,13 +99,17 @@ class Migration(migrations.Migration):
                 (
                     "digest_hour",
                     models.PositiveSmallIntegerField(
-                        default=8, validators=[MaxValueValidator(23)], verbose_name="hour"
+                        default=8,
+                        validators=[MaxValueValidator(23)],
+                        verbose_name="hour",
                     ),
                 ),
                 (
                     "digest_day",
                     models.PositiveSmallIntegerField(
-                        default=0, validators=[MaxValueValidator(6)], verbose_name="day"
+                        default=0,
+                        validators=[MaxValueValidator(6)],
+                        verbose_name="day",
                     ),
                 ),
                 (
@@ -93,7 +121,11 @@ class Migration(migrations.Migration):
                     models.CharField(blank=True, default="", max_length=500, verbose_name="error"),
                 ),
             ],
-            options={"verbose_name": "reader", "verbose_name_plural": "readers", "default_permissions": ()},
+            options={
+                "verbose_name": "reader",
+                "verbose_name_plural": "readers",
+                "default_permissions": (),
+            },
         ),
         migrations.CreateModel(
             name="Schedule",
@@ -123,8 +155,6 @@ class Migration(migrations.Migration):
                 ("problem_since", models.DateTimeField(blank=True, null=True)),
                 ("problem_job", models.UUIDField(blank=True, null=True)),
                 ("problem_facts", models.TextField(db_default="{}", default="{}", editable=False)),
-                ("announcement", models.CharField(blank=True, default="", max_length=10)),
-                ("announcement_text", models.CharField(blank=True, default="", max_length=500)),
             ],
             options={
                 "verbose_name": "schedule",
@@ -136,7 +166,10 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ServerProcess",
             fields=[
-                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False),
+                ),
                 ("host", models.CharField(max_length=255, verbose_name="host")),
                 ("pid", models.PositiveBigIntegerField(verbose_name="process id")),
                 ("started_at", models.DateTimeField(verbose_name="started")),
@@ -153,7 +186,10 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Stream",
             fields=[
-                ("user", user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user")),
+                (
+                    "user",
+                    user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user"),
+                ),
                 ("head", models.BigIntegerField(default=0)),
                 ("floor", models.BigIntegerField(default=0)),
                 ("unread", models.BigIntegerField(default=0)),
@@ -170,7 +206,10 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Worker",
             fields=[
-                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False),
+                ),
                 ("host", models.CharField(max_length=255, verbose_name="host")),
                 ("process", models.CharField(max_length=255, verbose_name="process")),
                 ("started_at", models.DateTimeField(verbose_name="started")),
@@ -183,11 +222,21 @@ class Migration(migrations.Migration):
                 ),
                 ("load", models.PositiveIntegerField(default=0, verbose_name="load")),
                 ("outbound", models.TextField(blank=True, default="", verbose_name="outbound calls")),
+                (
+                    "request",
+                    models.CharField(
+                        blank=True,
+                        choices=[("quiet", "Quiet"), ("stop", "Stop")],
+                        db_default="",
+                        default="",
+                        max_length=10,
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "worker",
                 "verbose_name_plural": "workers",
-                "default_permissions": ("view",),
+                "default_permissions": ("view", "change"),
             },
         ),
         migrations.CreateModel(
@@ -209,6 +258,7 @@ class Migration(migrations.Migration):
                             ("no_worker", "No worker"),
                             ("schedule", "Schedule missed"),
                             ("lease", "Worker lost"),
+                            ("question", "Question unanswered"),
                         ],
                         max_length=20,
                         verbose_name="kind",
@@ -220,12 +270,19 @@ class Migration(migrations.Migration):
                 ("opened_at", models.DateTimeField(verbose_name="opened")),
                 ("seen_at", models.DateTimeField(verbose_name="last seen")),
                 ("closed_at", models.DateTimeField(blank=True, null=True, verbose_name="closed")),
+                ("acknowledged_at", models.DateTimeField(blank=True, null=True, verbose_name="acknowledged")),
+                (
+                    "acknowledged_by",
+                    models.CharField(
+                        blank=True, db_default="", default="", max_length=150, verbose_name="acknowledged by"
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "alert",
                 "verbose_name_plural": "alerts",
                 "permissions": (("receive_alerts", "Can receive alerts"),),
-                "default_permissions": ("view",),
+                "default_permissions": ("view", "change"),
                 "constraints": [
                     models.UniqueConstraint(
                         condition=models.Q(("closed_at__isnull", True)),
@@ -243,13 +300,18 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "overview",
                 "proxy": True,
                 "default_permissions": ("view",),
+                "indexes": [],
+                "constraints": [],
             },
             bases=("notifications.alert",),
         ),
         migrations.CreateModel(
             name="Broadcast",
             fields=[
-                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False),
+                ),
                 (
                     "level",
                     models.CharField(
@@ -270,6 +332,7 @@ class Migration(migrations.Migration):
                 ("title", models.CharField(max_length=200, verbose_name="title")),
                 ("body", models.TextField(blank=True, default="", max_length=2000, verbose_name="body")),
                 ("url", models.CharField(blank=True, default="", max_length=1000, verbose_name="link")),
+                ("translations", models.TextField(db_default="{}", default="{}")),
                 (
                     "audience_kind",
                     models.CharField(
@@ -307,9 +370,13 @@ class Migration(migrations.Migration):
                 ("job", models.UUIDField(null=True, verbose_name="job")),
                 ("withdrawal_job", models.UUIDField(null=True, verbose_name="job of the withdrawal")),
                 ("created_at", models.DateTimeField(verbose_name="created")),
+                ("send_at", models.DateTimeField(null=True, verbose_name="to be sent at")),
                 ("sent_at", models.DateTimeField(null=True, verbose_name="sent at")),
                 ("withdrawn_at", models.DateTimeField(null=True, verbose_name="withdrawn at")),
-                ("sender", user(null=True, verbose_name="sender")),
+                (
+                    "sender",
+                    user(null=True, verbose_name="sender"),
+                ),
             ],
             options={
                 "verbose_name": "broadcast",
@@ -324,7 +391,11 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                        default=uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
                     ),
                 ),
                 ("seq", models.BigIntegerField(default=0, editable=False, null=True)),
@@ -335,34 +406,46 @@ class Migration(migrations.Migration):
                 ("backend", models.CharField(max_length=100, verbose_name="backend")),
                 ("queue_name", models.CharField(max_length=100, verbose_name="queue")),
                 (
-                    "lane",
+                    "executor",
                     models.CharField(
                         choices=[
                             ("async", "Async"),
                             ("sync", "Sync"),
-                            ("suspect", "Suspect"),
+                            ("suspect", "Quarantined"),
                             ("engine", "For an engine"),
-                            ("handed", "Handed to an engine"),
-                            ("isolated", "Suspect"),
+                            ("handed", "Dispatched to an engine"),
+                            ("isolated", "Quarantined"),
                             ("observed", "Observed"),
                         ],
+                        db_column="lane",
                         db_default="sync",
                         default="sync",
                         editable=False,
                         max_length=10,
                     ),
                 ),
-                ("hand_over_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
-                    "handed_over_at",
+                    "next_dispatch_at",
+                    models.DateTimeField(blank=True, db_column="hand_over_at", editable=False, null=True),
+                ),
+                (
+                    "dispatched_at",
                     models.DateTimeField(
-                        blank=True, editable=False, null=True, verbose_name="handed over since"
+                        blank=True,
+                        db_column="handed_over_at",
+                        editable=False,
+                        null=True,
+                        verbose_name="handed over since",
                     ),
                 ),
                 (
-                    "handovers",
+                    "dispatch_count",
                     models.PositiveIntegerField(
-                        db_default=0, default=0, editable=False, verbose_name="handed over"
+                        db_column="handovers",
+                        db_default=0,
+                        default=0,
+                        editable=False,
+                        verbose_name="handed over",
                     ),
                 ),
                 ("priority", models.SmallIntegerField(default=0, verbose_name="priority")),
@@ -373,6 +456,7 @@ class Migration(migrations.Migration):
                         choices=[
                             ("queued", "Queued"),
                             ("running", "Running"),
+                            ("waiting", "Waiting"),
                             ("succeeded", "Succeeded"),
                             ("failed", "Failed"),
                             ("cancelled", "Cancelled"),
@@ -396,6 +480,7 @@ class Migration(migrations.Migration):
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
                 ("progress_message", models.CharField(blank=True, default="", max_length=200)),
+                ("waiting", models.TextField(blank=True, editable=False, null=True)),
                 ("result", models.TextField(blank=True, null=True)),
                 ("error", models.TextField(blank=True, null=True)),
                 ("title", models.CharField(max_length=200, verbose_name="title")),
@@ -406,6 +491,7 @@ class Migration(migrations.Migration):
                 ("idempotency_hash", models.CharField(blank=True, default="", max_length=64)),
                 ("idempotency_expires_at", models.DateTimeField(blank=True, null=True)),
                 ("concurrency_key", models.CharField(blank=True, default="", max_length=200)),
+                ("held_key_limit", models.IntegerField(blank=True, editable=False, null=True)),
                 ("batch", models.UUIDField(blank=True, null=True)),
                 (
                     "schedule",
@@ -418,6 +504,7 @@ class Migration(migrations.Migration):
                         verbose_name="schedule",
                     ),
                 ),
+                ("event_source", models.UUIDField(blank=True, editable=False, null=True)),
                 ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
                 ("cancelled_by_other", models.BooleanField(default=False)),
                 ("created_at", models.DateTimeField(editable=False, verbose_name="created")),
@@ -430,7 +517,10 @@ class Migration(migrations.Migration):
                     "finished_at",
                     models.DateTimeField(blank=True, editable=False, null=True, verbose_name="finished"),
                 ),
-                ("user", user(blank=True, null=True, verbose_name="user")),
+                (
+                    "user",
+                    user(blank=True, null=True, verbose_name="user"),
+                ),
             ],
             options={
                 "verbose_name": "job",
@@ -455,7 +545,7 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("run_after__isnull", True), ("state", "queued")),
-                        fields=["lane", "-priority", "id"],
+                        fields=["executor", "-priority", "id"],
                         name="notifications_job_ready",
                     ),
                     models.Index(
@@ -465,13 +555,25 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("state__startswith", "queued")),
-                        fields=["queue_name", "lane", "run_after", "-priority", "id"],
+                        fields=["queue_name", "executor", "run_after", "-priority", "id"],
                         name="notifications_job_queued",
                     ),
                     models.Index(
                         condition=models.Q(("state__endswith", "queued")),
-                        fields=["queue_name", "lane", "concurrency_key", "run_after", "-priority", "id"],
+                        fields=["queue_name", "executor", "concurrency_key", "run_after", "-priority", "id"],
                         name="notifications_job_keyed",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("held_key_limit__isnull", False), ("state__in", ["queued", "waiting"])
+                        ),
+                        fields=["concurrency_key", "held_key_limit"],
+                        name="notifications_job_holding",
+                    ),
+                    models.Index(
+                        condition=models.Q(("held_key_limit__isnull", False), ("state__contains", "queued")),
+                        fields=["queue_name", "executor", "run_after", "-priority", "id"],
+                        name="notifications_job_resumed",
                     ),
                     models.Index(
                         condition=models.Q(("state", "running")),
@@ -479,19 +581,19 @@ class Migration(migrations.Migration):
                         name="notifications_job_running",
                     ),
                     models.Index(
-                        condition=models.Q(("lane", "handed"), ("state", "queued")),
-                        fields=["hand_over_at", "id"],
+                        condition=models.Q(("state", "waiting")),
+                        fields=["id"],
+                        name="notifications_job_waiting",
+                    ),
+                    models.Index(
+                        condition=models.Q(("executor", "handed"), ("state", "queued")),
+                        fields=["next_dispatch_at", "id"],
                         name="notifications_job_handed",
                     ),
                     models.Index(
-                        condition=models.Q(("lane", "observed"), ("state", "queued")),
+                        condition=models.Q(("executor", "observed"), ("state", "queued")),
                         fields=["check_at", "id"],
                         name="notifications_job_check",
-                    ),
-                    models.Index(
-                        condition=models.Q(("lane", "observed"), ("state", "queued")),
-                        fields=["deadline", "id"],
-                        name="notifications_job_observed",
                     ),
                     models.Index(
                         condition=models.Q(("finished_at__isnull", False)),
@@ -507,6 +609,11 @@ class Migration(migrations.Migration):
                         condition=models.Q(("batch__isnull", False)),
                         fields=["batch", "state"],
                         name="notifications_job_batch",
+                    ),
+                    models.Index(
+                        condition=models.Q(("event_source__isnull", False)),
+                        fields=["event_source", "id"],
+                        name="notifications_job_event",
                     ),
                     models.Index(
                         condition=models.Q(("state", "failed")),
@@ -626,11 +733,62 @@ class Migration(migrations.Migration):
                 ("enqueued", models.BigIntegerField(verbose_name="enqueued")),
                 ("wait_microseconds", models.BigIntegerField()),
                 ("run_microseconds", models.BigIntegerField()),
-                *(
-                    (f"{name}_{n}", models.BigIntegerField(editable=False, null=True))
-                    for name in ("wait", "run")
-                    for n in range(28)
-                ),
+                ("wait_0", models.BigIntegerField(editable=False, null=True)),
+                ("wait_1", models.BigIntegerField(editable=False, null=True)),
+                ("wait_2", models.BigIntegerField(editable=False, null=True)),
+                ("wait_3", models.BigIntegerField(editable=False, null=True)),
+                ("wait_4", models.BigIntegerField(editable=False, null=True)),
+                ("wait_5", models.BigIntegerField(editable=False, null=True)),
+                ("wait_6", models.BigIntegerField(editable=False, null=True)),
+                ("wait_7", models.BigIntegerField(editable=False, null=True)),
+                ("wait_8", models.BigIntegerField(editable=False, null=True)),
+                ("wait_9", models.BigIntegerField(editable=False, null=True)),
+                ("wait_10", models.BigIntegerField(editable=False, null=True)),
+                ("wait_11", models.BigIntegerField(editable=False, null=True)),
+                ("wait_12", models.BigIntegerField(editable=False, null=True)),
+                ("wait_13", models.BigIntegerField(editable=False, null=True)),
+                ("wait_14", models.BigIntegerField(editable=False, null=True)),
+                ("wait_15", models.BigIntegerField(editable=False, null=True)),
+                ("wait_16", models.BigIntegerField(editable=False, null=True)),
+                ("wait_17", models.BigIntegerField(editable=False, null=True)),
+                ("wait_18", models.BigIntegerField(editable=False, null=True)),
+                ("wait_19", models.BigIntegerField(editable=False, null=True)),
+                ("wait_20", models.BigIntegerField(editable=False, null=True)),
+                ("wait_21", models.BigIntegerField(editable=False, null=True)),
+                ("wait_22", models.BigIntegerField(editable=False, null=True)),
+                ("wait_23", models.BigIntegerField(editable=False, null=True)),
+                ("wait_24", models.BigIntegerField(editable=False, null=True)),
+                ("wait_25", models.BigIntegerField(editable=False, null=True)),
+                ("wait_26", models.BigIntegerField(editable=False, null=True)),
+                ("wait_27", models.BigIntegerField(editable=False, null=True)),
+                ("run_0", models.BigIntegerField(editable=False, null=True)),
+                ("run_1", models.BigIntegerField(editable=False, null=True)),
+                ("run_2", models.BigIntegerField(editable=False, null=True)),
+                ("run_3", models.BigIntegerField(editable=False, null=True)),
+                ("run_4", models.BigIntegerField(editable=False, null=True)),
+                ("run_5", models.BigIntegerField(editable=False, null=True)),
+                ("run_6", models.BigIntegerField(editable=False, null=True)),
+                ("run_7", models.BigIntegerField(editable=False, null=True)),
+                ("run_8", models.BigIntegerField(editable=False, null=True)),
+                ("run_9", models.BigIntegerField(editable=False, null=True)),
+                ("run_10", models.BigIntegerField(editable=False, null=True)),
+                ("run_11", models.BigIntegerField(editable=False, null=True)),
+                ("run_12", models.BigIntegerField(editable=False, null=True)),
+                ("run_13", models.BigIntegerField(editable=False, null=True)),
+                ("run_14", models.BigIntegerField(editable=False, null=True)),
+                ("run_15", models.BigIntegerField(editable=False, null=True)),
+                ("run_16", models.BigIntegerField(editable=False, null=True)),
+                ("run_17", models.BigIntegerField(editable=False, null=True)),
+                ("run_18", models.BigIntegerField(editable=False, null=True)),
+                ("run_19", models.BigIntegerField(editable=False, null=True)),
+                ("run_20", models.BigIntegerField(editable=False, null=True)),
+                ("run_21", models.BigIntegerField(editable=False, null=True)),
+                ("run_22", models.BigIntegerField(editable=False, null=True)),
+                ("run_23", models.BigIntegerField(editable=False, null=True)),
+                ("run_24", models.BigIntegerField(editable=False, null=True)),
+                ("run_25", models.BigIntegerField(editable=False, null=True)),
+                ("run_26", models.BigIntegerField(editable=False, null=True)),
+                ("run_27", models.BigIntegerField(editable=False, null=True)),
             ],
             options={
                 "verbose_name": "job statistics",
@@ -657,7 +815,11 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                        default=uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
                     ),
                 ),
                 ("seq", models.BigIntegerField(editable=False, null=True, verbose_name="position (seq)")),
@@ -700,7 +862,13 @@ class Migration(migrations.Migration):
                     "archived_at",
                     models.DateTimeField(blank=True, editable=False, null=True, verbose_name="archived"),
                 ),
-                ("user", user(verbose_name="user")),
+                ("open_question", models.UUIDField(blank=True, editable=False, null=True)),
+                ("snoozed_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("group_key", models.CharField(blank=True, editable=False, max_length=102, null=True)),
+                (
+                    "user",
+                    user(verbose_name="user"),
+                ),
             ],
             options={
                 "verbose_name": "notification",
@@ -733,6 +901,21 @@ class Migration(migrations.Migration):
                         name="notifications_n_broadcast",
                     ),
                     models.Index(
+                        condition=models.Q(("open_question__isnull", False)),
+                        fields=["user", "raised"],
+                        name="notifications_n_question",
+                    ),
+                    models.Index(
+                        condition=models.Q(("snoozed_until__isnull", False)),
+                        fields=["user", "raised"],
+                        name="notifications_n_snoozed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("snoozed_until__isnull", False)),
+                        fields=["snoozed_until"],
+                        name="notifications_n_due",
+                    ),
+                    models.Index(
                         condition=models.Q(("archived_at__isnull", True), ("read_at__isnull", True)),
                         fields=["user", "raised"],
                         name="notifications_n_inbox_unread",
@@ -752,6 +935,49 @@ class Migration(migrations.Migration):
                         fields=["user", "raised"],
                         name="notifications_n_arch_read",
                     ),
+                    models.Index(
+                        condition=models.Q(
+                            ("archived_at__isnull", True),
+                            ("group_key__isnull", False),
+                            ("read_at__isnull", True),
+                        ),
+                        fields=["user", "group_key", "raised"],
+                        name="notifications_n_group_unread",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("archived_at__isnull", True),
+                            ("group_key__isnull", False),
+                            ("read_at__isnull", False),
+                        ),
+                        fields=["user", "group_key", "raised"],
+                        name="notifications_n_group_read",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="OutputChunk",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("job", models.UUIDField(verbose_name="job")),
+                ("start", models.BigIntegerField()),
+                ("text", models.TextField(verbose_name="text")),
+                ("attempt", models.PositiveIntegerField(verbose_name="attempt")),
+                ("fence", models.BigIntegerField()),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+            ],
+            options={
+                "verbose_name": "output",
+                "verbose_name_plural": "output",
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(fields=("job", "start"), name="notifications_output_start")
                 ],
             },
         ),
@@ -768,9 +994,13 @@ class Migration(migrations.Migration):
                 ("moment", models.DateTimeField()),
                 ("category", models.CharField(max_length=100, null=True)),
                 ("level", models.CharField(blank=True, default="", max_length=10)),
+                ("group", models.CharField(max_length=102, null=True)),
                 ("after", models.BigIntegerField()),
                 ("up_to", models.BigIntegerField()),
-                ("user", user()),
+                (
+                    "user",
+                    user(),
+                ),
             ],
             options={
                 "default_permissions": (),
@@ -811,7 +1041,10 @@ class Migration(migrations.Migration):
                 ),
                 ("before_mute", models.CharField(blank=True, db_default="", default="", max_length=10)),
                 ("changed_at", models.DateTimeField(verbose_name="changed")),
-                ("user", user(verbose_name="user")),
+                (
+                    "user",
+                    user(verbose_name="user"),
+                ),
             ],
             options={
                 "verbose_name": "preference",
@@ -830,7 +1063,11 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                        default=uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
                     ),
                 ),
                 ("endpoint", models.CharField(max_length=1000)),
@@ -841,7 +1078,10 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(verbose_name="created")),
                 ("used_at", models.DateTimeField(blank=True, null=True, verbose_name="last used")),
                 ("seen_at", models.DateTimeField(verbose_name="last seen")),
-                ("user", user(verbose_name="user")),
+                (
+                    "user",
+                    user(verbose_name="user"),
+                ),
             ],
             options={
                 "verbose_name": "device",
@@ -858,9 +1098,38 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("origin", models.BigIntegerField(null=True)),
-                ("user", user(null=True, verbose_name="user")),
+                (
+                    "user",
+                    user(null=True, verbose_name="user"),
+                ),
             ],
-            options={"default_permissions": ()},
+            options={
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
+            name="SeenMark",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("up_to", models.BigIntegerField()),
+                ("at", models.DateTimeField()),
+                ("browser", models.CharField(blank=True, default="", max_length=100)),
+                ("receipts", models.TextField(blank=True, editable=False, null=True)),
+                (
+                    "user",
+                    user(),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["user", "up_to"], name="notifications_seenmark_user"),
+                    models.Index(fields=["at"], name="notifications_seenmark_old"),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Step",
@@ -946,12 +1215,90 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Wait",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("job", models.UUIDField(verbose_name="job")),
+                ("name", models.CharField(max_length=200, verbose_name="name")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("pause", "Pause"), ("question", "Question"), ("callback", "Callback")],
+                        max_length=10,
+                        verbose_name="kind",
+                    ),
+                ),
+                ("is_awaited", models.BooleanField(default=False)),
+                ("title", models.CharField(blank=True, default="", max_length=200, verbose_name="title")),
+                ("details", models.TextField(default="{}")),
+                ("attempt", models.PositiveIntegerField(verbose_name="attempt")),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+                ("due_at", models.DateTimeField(blank=True, null=True, verbose_name="due")),
+                ("remind_at", models.DateTimeField(blank=True, null=True, verbose_name="next reminder")),
+                ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended")),
+                (
+                    "how",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("due", "Due"),
+                            ("answered", "Answered"),
+                            ("called_back", "Called back"),
+                            ("expired", "Expired"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="",
+                        max_length=12,
+                    ),
+                ),
+                ("value", models.TextField(blank=True, null=True, verbose_name="value")),
+                ("ended_with", models.CharField(blank=True, default="", max_length=100)),
+                (
+                    "ended_by",
+                    user(blank=True, null=True, verbose_name="ended by"),
+                ),
+            ],
+            options={
+                "verbose_name": "wait",
+                "verbose_name_plural": "waits",
+                "permissions": [("answer_question", "Can answer the questions of all jobs")],
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("ended_at__isnull", True)),
+                        fields=["due_at"],
+                        name="notifications_wait_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(("ended_at__isnull", True), ("kind", "question")),
+                        fields=["created_at"],
+                        name="notifications_wait_question",
+                    ),
+                    models.Index(
+                        condition=models.Q(("ended_at__isnull", True), ("remind_at__isnull", False)),
+                        fields=["remind_at"],
+                        name="notifications_wait_remind",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("job", "name"), name="notifications_wait_name")
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="WebhookAttempt",
             fields=[
                 (
                     "id",
                     models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                        default=uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
                     ),
                 ),
                 ("endpoint", models.UUIDField(verbose_name="webhook")),
@@ -969,6 +1316,7 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["endpoint", "started_at"], name="notifications_webhook_log"),
                     models.Index(fields=["started_at"], name="notifications_webhook_old"),
+                    models.Index(fields=["job"], name="notifications_webhook_job"),
                 ],
             },
         ),
@@ -978,7 +1326,11 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                        default=uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
                     ),
                 ),
                 ("url", models.CharField(max_length=1000, verbose_name="URL")),
@@ -1054,7 +1406,10 @@ class Migration(migrations.Migration):
                 ),
                 ("topic", models.CharField(max_length=200)),
                 ("state", models.CharField(max_length=20)),
-                ("user", user(db_index=True)),
+                (
+                    "user",
+                    user(db_index=True),
+                ),
             ],
             options={
                 "default_permissions": (),
@@ -1069,7 +1424,11 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                        default=uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
                     ),
                 ),
                 ("notification", models.UUIDField(verbose_name="notification")),
@@ -1122,7 +1481,10 @@ class Migration(migrations.Migration):
                 ("due_at", models.DateTimeField(verbose_name="due")),
                 ("attempted_at", models.DateTimeField(blank=True, null=True, verbose_name="attempted")),
                 ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended")),
-                ("user", user(verbose_name="user")),
+                (
+                    "user",
+                    user(verbose_name="user"),
+                ),
             ],
             options={
                 "verbose_name": "delivery",
@@ -1154,36 +1516,26 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                        default=uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
                     ),
                 ),
                 ("due_at", models.DateTimeField(verbose_name="due")),
                 ("job", models.UUIDField(verbose_name="job")),
                 ("is_closed", models.BooleanField(default=False)),
-                ("user", user()),
+                (
+                    "user",
+                    user(),
+                ),
             ],
             options={
                 "default_permissions": (),
                 "indexes": [models.Index(fields=["due_at"], name="notifications_digest_due")],
                 "constraints": [
                     models.UniqueConstraint(fields=("user", "due_at"), name="notifications_digest_key")
-                ],
-            },
-        ),
-        migrations.CreateModel(
-            name="SeenMark",
-            fields=[
-                ("id", models.UUIDField(default=uuid7, editable=False, primary_key=True, serialize=False)),
-                ("up_to", models.BigIntegerField()),
-                ("at", models.DateTimeField()),
-                ("browser", models.CharField(blank=True, default="", max_length=100)),
-                ("user", user()),
-            ],
-            options={
-                "default_permissions": (),
-                "indexes": [
-                    models.Index(fields=["user", "up_to"], name="notifications_seenmark_user"),
-                    models.Index(fields=["at"], name="notifications_seenmark_old"),
                 ],
             },
         ),

@@ -255,7 +255,7 @@ def test_a_table_is_missing(monkeypatch):
     findings = diagnose(failed=["tables"])
     assert (
         list(findings)[-1] == "tables"
-        and "notifications.0002_former_databases" in findings["tables"]["message"]
+        and "notifications.0002_present_schema" in findings["tables"]["message"]
     )
     with pytest.raises(CommandError, match=r"Nothing was corrected.*manage.py migrate"):
         call_command("notifications", "doctor", "--recount")

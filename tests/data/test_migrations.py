@@ -18,16 +18,19 @@ from notifications.migrations import _operations
 from notifications.models import Job
 from tests.support.waiting import wait_until
 
-FIRST, UPGRADE = "0001_streams", "0002_former_databases"
+FIRST, UPGRADE = "0001_streams", "0002_present_schema"
 LATEST = max(path.stem for path in Path(_operations.__file__).parent.glob("0*.py"))
 upgrade = import_module(f"notifications.migrations.{UPGRADE}")
 
-#: The statements of each migration of earlier commits, as ``sqlmigrate`` printed them.
+#: The statements of each migration of earlier commits, as ``sqlmigrate`` printed them. There were two series of them;
+#: the names of the second one begin with "2/" here.
 FORMER_SCHEMAS = {
     path.stem: dict(re.findall(r"^-- (\S+)\n((?:(?!-- ).*\n)*)", path.read_text(), re.MULTILINE))
     for path in (Path(__file__).parent / "former_schemas").glob("*.sql")
 }
 FORMER = list(FORMER_SCHEMAS["sqlite"])
+FIRST_SERIES = [name for name in FORMER if not name.startswith("2/")]
+SECOND_SERIES = FORMER[len(FIRST_SERIES) :]
 #: Names of still earlier ones, whose schema the former ``0001_streams`` had.
 EARLIEST = ["0002_engine", "0003_worker_outbound", "0004_job_trace", "0005_ring_origin", "0006_job_queued"]
 
@@ -53,13 +56,14 @@ def former(transactional_db, present_schema):
 
 def make_former(last, *, records=None):
     drop_tables()
-    applied = FORMER[: FORMER.index(last) + 1]
+    series = FIRST_SERIES if last in FIRST_SERIES else SECOND_SERIES
+    applied = series[: series.index(last) + 1]
     with transaction.atomic(), connection.cursor() as cursor:
         for name in applied:
             for statement in FORMER_SCHEMAS[connection.vendor][name].splitlines():
                 cursor.execute(statement)
     for name in records or applied:
-        MigrationRecorder(connection).record_applied("notifications", name)
+        MigrationRecorder(connection).record_applied("notifications", name.removeprefix("2/"))
 
 
 def drop_tables():
@@ -140,11 +144,13 @@ def test_a_database_with_the_earliest_names_gets_the_present_schema(former, pres
 def test_no_migration_has_the_name_of_a_former_one():
     """It would be skipped in databases that have recorded that name."""
     names = {name for app, name in MigrationLoader(None).disk_migrations if app == "notifications"}
-    assert FIRST in names and not (names - {FIRST}) & {*FORMER, *EARLIEST}
+    former = {name.removeprefix("2/") for name in FORMER}
+    assert FIRST in names and not (names - {FIRST}) & {*former, *EARLIEST}
 
 
 def test_both_databases_have_fixtures_of_all_former_migrations():
-    assert len(FORMER) == 31 and list(FORMER_SCHEMAS["postgresql"]) == FORMER
+    assert (len(FIRST_SERIES), len(SECOND_SERIES)) == (31, 20)
+    assert list(FORMER_SCHEMAS["postgresql"]) == FORMER
 
 
 def test_a_new_database_is_not_changed(transactional_db):
@@ -168,7 +174,7 @@ def test_what_was_notified_before_positions_were_stored_is_seen(former, monkeypa
 
 
 def test_streams_with_unseen_notifications_keep_their_position(former):
-    former(FORMER[-1])
+    former(FIRST_SERIES[-1])
     insert("stream", user_id=1, head=9, floor=0, unread=5, guard=0, seen=0, unseen=5)
     insert("stream", user_id=2, head=9, floor=0, unread=5, guard=0, seen=4, unseen=1)
     migrate(LATEST)
@@ -233,7 +239,7 @@ def test_jobs_of_earlier_commits_have_a_lane(former):
     assert select("SELECT lane FROM notifications_job") == [("sync",)]
 
 
-@pytest.mark.parametrize("last", ["0004_observed_jobs", FORMER[-1]])
+@pytest.mark.parametrize("last", ["0004_observed_jobs", FIRST_SERIES[-1], "2/0004_waits"])
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
@@ -333,7 +339,7 @@ def test_columns_are_added_without_a_copy_of_the_table(former):
     with CaptureQueriesContext(connection) as queries:
         migrate(UPGRADE)
     statements = [query["sql"] for query in queries if '"notifications_job"' in query["sql"]]
-    assert sum(sql.startswith('ALTER TABLE "notifications_job" ADD COLUMN') for sql in statements) == 11
+    assert sum(sql.startswith('ALTER TABLE "notifications_job" ADD COLUMN') for sql in statements) == 14
     assert not [sql for sql in statements if sql.startswith(("CREATE TABLE", "UPDATE", "INSERT"))]
 
 

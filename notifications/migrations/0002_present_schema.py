@@ -8,6 +8,7 @@ from notifications.migrations._operations import (
     drop_index,
     exclusively,
     has_column,
+    index_state,
     lock_briefly,
     replace_index,
 )
@@ -18,11 +19,13 @@ MAX_STREAMS_PER_UPDATE = 1_000
 IS_UNSET = "seen = 0 AND unseen = 0 AND head > 0"
 
 #: Indexes, columns and tables of earlier commits.
+OBSERVED_INDEX = "notifications_job_observed"
 FORMER_INDEXES = (
     *("notifications_n_raised", "notifications_n_unread", "notifications_n_inbox", "notifications_n_key"),
-    "notifications_stream_reading",
+    *("notifications_stream_reading", OBSERVED_INDEX),
 )
-FORMER_STREAM_COLUMNS = ("read_after", "read_up_to")
+FORMER_STREAM_COLUMNS = {"read_after": models.BigIntegerField, "read_up_to": models.BigIntegerField}
+FORMER_SCHEDULE_COLUMNS = {"announcement": models.TextField, "announcement_text": models.TextField}
 MUTED_CATEGORIES = "notifications_mutedcategory"
 
 MOVE_PENDING_READS = """
@@ -36,41 +39,78 @@ INSERT INTO notifications_preference (user_id, category, channel, choice, change
 SELECT user_id, category, '{channel}', 'off', created_at, '' FROM notifications_mutedcategory WHERE true
 ON CONFLICT DO NOTHING
 """
+#: What was stored of observed tasks in columns with another meaning.
+MOVES = (
+    """
+    UPDATE notifications_job
+    SET check_at = deadline, missing_since = hand_over_at, deadline = NULL, hand_over_at = NULL
+    WHERE state = 'queued' AND lane = 'observed' AND check_at IS NULL AND deadline IS NOT NULL
+    """,
+    """
+    UPDATE notifications_job SET open_until = deadline, deadline = NULL
+    WHERE state = 'running' AND worker IS NULL AND open_until IS NULL AND deadline IS NOT NULL
+    """,
+    *(
+        f"""
+        UPDATE notifications_job SET expires_at = idempotency_expires_at, broker = idempotency_hash
+        WHERE state = '{state}' AND lane = 'observed' AND broker IS NULL AND idempotency_hash <> ''
+        """
+        for state in ("queued", "running")
+    ),
+)
 
 
 def upgrade(apps, schema_editor):
     """Bring a database that earlier commits have migrated, to whichever of their migrations, to the present schema.
 
-    ``0001_streams`` was the first of 31 migrations, so it is recorded there. What is missing is found in the database,
-    not in the recorded names. It may be interrupted anywhere and run again: the last table is created when all else is
-    done.
+    ``0001_streams`` was the first of 31 migrations, and then of 20, so it is recorded there. What is missing is found
+    in the database, not in the recorded names: a new database lacks nothing. It may be interrupted anywhere and run
+    again: the tables that tell whether rows are to be moved change after the rows.
     """
     db = schema_editor.connection
     app_models = [
         model for model in apps.get_app_config("notifications").get_models() if not model._meta.proxy
     ]
-    app_models.sort(key=lambda model: model._meta.model_name == "seenmark")
-    if not router.allow_migrate_model(db.alias, app_models[0]):
+    seen_mark, schedule = (apps.get_model("notifications", name) for name in ("SeenMark", "Schedule"))
+    if not router.allow_migrate_model(db.alias, seen_mark):
         return
-    tables = set(db.introspection.table_names())
-    if app_models[-1]._meta.db_table in tables and MUTED_CATEGORIES not in tables:
-        return  # It has been created by the present 0001_streams.
     with exclusively(schema_editor):
         tables = set(db.introspection.table_names())
-        for model in app_models[:-1]:
+        moves_rows = seen_mark._meta.db_table not in tables or MUTED_CATEGORIES in tables
+        for model in app_models:
             if model._meta.db_table in tables:
                 complete(schema_editor, model)
-            elif model._meta.model_name != "preference":
+            elif model._meta.model_name not in ("preference", "seenmark"):
                 create_table(schema_editor, model)
-        replace_muted_categories(schema_editor, apps)
-        replace_pending_reads(schema_editor, apps)
+        if moves_rows or index_state(schema_editor, OBSERVED_INDEX):
+            for sql in MOVES:
+                schema_editor.execute(sql)
+        if moves_rows:
+            replace_muted_categories(schema_editor, apps)
+            replace_pending_reads(schema_editor, apps)
+            with db.cursor() as cursor:
+                set_seen(cursor, skip_locked=db.vendor == "postgresql")
+                cursor.execute("UPDATE notifications_delivery SET reason = 'off' WHERE reason = 'muted'")
         for name in FORMER_INDEXES:
-            drop_index(schema_editor, name)
-        with db.cursor() as cursor:
-            set_seen(cursor, skip_locked=db.vendor == "postgresql")
-            cursor.execute("UPDATE notifications_delivery SET reason = 'off' WHERE reason = 'muted'")
-        create_table(schema_editor, app_models[-1])
-        schema_editor.execute(f"DROP TABLE IF EXISTS {MUTED_CATEGORIES}")
+            if index_state(schema_editor, name):
+                drop_index(schema_editor, name)
+        create_table(schema_editor, seen_mark)
+        if MUTED_CATEGORIES in tables:
+            schema_editor.execute(f"DROP TABLE IF EXISTS {MUTED_CATEGORIES}")
+        if any(has_column(schema_editor, schedule, name) for name in FORMER_SCHEDULE_COLUMNS):
+            lock_briefly(
+                schema_editor, lambda: remove_columns(schema_editor, schedule, FORMER_SCHEDULE_COLUMNS)
+            )
+
+
+def remove_columns(schema_editor, model, fields):
+    """Remove the columns of these names that there are, in one transaction."""
+    with atomic(schema_editor.connection.alias):
+        for name, make in fields.items():
+            if has_column(schema_editor, model, name):
+                field = make(null=True)
+                field.set_attributes_from_name(name)
+                schema_editor.remove_field(model, field)
 
 
 def complete(schema_editor, model):
@@ -111,18 +151,14 @@ def replace_pending_reads(schema_editor, apps):
     """Move what is left of inboxes that are being marked as read from the streams to their table."""
     db = schema_editor.connection
     stream = apps.get_model("notifications", "Stream")
-    if not has_column(schema_editor, stream, FORMER_STREAM_COLUMNS[1]):
+    if not has_column(schema_editor, stream, "read_up_to"):
         return
     drop_index(schema_editor, "notifications_stream_reading")
 
     def move():
         with atomic(db.alias):
             schema_editor.execute(MOVE_PENDING_READS)
-            for name in FORMER_STREAM_COLUMNS:
-                if has_column(schema_editor, stream, name):
-                    field = models.BigIntegerField(null=True)
-                    field.set_attributes_from_name(name)
-                    schema_editor.remove_field(stream, field)
+            remove_columns(schema_editor, stream, FORMER_STREAM_COLUMNS)
 
     lock_briefly(schema_editor, move)
 
