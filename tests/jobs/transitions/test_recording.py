@@ -5,7 +5,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from notifications import streams
@@ -240,6 +240,33 @@ def test_concurrent_recording_and_reaping(live_worker, user, round):
     assert len(notifications_of(user)) == len(finished)
     for job in Job.objects.all():
         assert job.state == ("succeeded" if job.id in finished else "queued")
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")
+@pytest.mark.django_db(transaction=True)
+def test_an_outcome_whose_row_is_locked_is_not_void(live_worker):
+    """It is in neither list, and tried again. So are a step and output of the job."""
+    for _ in range(2):
+        tasks.noop.enqueue()
+    locked, free = claim_rows(live_worker(), 2)
+    for job in (locked, free):
+        buffer_of(job).append("text")
+    steps = [
+        StepWrite(job=job, name="a", result="1", started_at=job.started_at, ended_at=job.started_at)
+        for job in (locked, free)
+    ]
+    group = [outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in (locked, free)]
+    found = []
+
+    def write():
+        found.extend([store_output([locked, free]), store_steps(steps), recording.record_outcomes(group)])
+
+    with transaction.atomic():
+        Job.objects.select_for_update().get(id=locked.id)
+        run_in_threads(write)
+    assert found == [[locked], {steps[1]: "1"}, ([group[1]], [])]
+    assert not buffer_of(locked).is_closed
+    assert recording.record_outcomes(group[:1]) == ([group[0]], [])
 
 
 def test_failed_reading_for_a_signal(live_worker, monkeypatch, caplog, connect_receiver):
