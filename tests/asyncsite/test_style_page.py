@@ -83,6 +83,7 @@ NOT_SHOWN = {
     "bell.html": "elements that its script would take for live ones",
     "inbox.html": "its parts are shown",
     "inbox_pane.html": "the script of the inbox fills it, with a page that is shown",
+    "inbox_part.html": "what it includes is shown",
     "pane.html": "what it surrounds is shown",
     "inbox_shortcuts.html": "a dialog that the script of the inbox opens",
     "preferences.html": "its rows are shown",
