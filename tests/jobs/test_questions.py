@@ -18,6 +18,7 @@ from notifications.api import aquestion, notify, question
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import answering, finishing, manual, waiting
+from notifications.jobs.transitions.question_notifications import build_notifications
 from notifications.models import Attempt, Job, Notification, PendingMark, Stream, Wait
 from notifications.serializers import serialize_job
 from notifications.streams.marking import mark
@@ -262,6 +263,13 @@ class TestWrongUses:
         assert job.state == "failed"
         assert error in traceback_of(job)
         assert not Wait.objects.exists()
+
+    def test_choices_in_another_script_are_not_large(self, user):
+        """They count as they are stored, in UTF-8."""
+        choices = {"ä" * 48 + str(number): "ä" * 40 for number in range(10, 20)}
+        wait = Wait(job=uuid4(), name="ship", kind="question", title="Ship?")
+        build_notifications(wait, {"choices": choices, "body": ""}, [user.pk])
+        assert len(wait.notifications) == 1
 
     def test_too_many_notifications(self, make_user):
         users = [make_user(f"user{number}").pk for number in range(101)]
