@@ -24,9 +24,9 @@ from notifications.http.decorators import View, exempt_from_project
 from notifications.http.question_parts import describe_open_question
 from notifications.jobs.output_parts import has_output
 from notifications.jobs.pace import describe_elapsed, describe_pace
-from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Job
+from notifications.operations.step_list import read_steps
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error
 from notifications.realtime.reader import number_if_needed
 from notifications.states import describe_state

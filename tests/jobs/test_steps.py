@@ -10,11 +10,11 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.api import astep, step
-from notifications.jobs import step_list
-from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, step_storage
 from notifications.jobs.transitions.step_storage import StepWrite, store_steps
 from notifications.models import Attempt, Job, Step
+from notifications.operations import step_list
+from notifications.operations.step_list import read_steps
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
 from notifications.testing import steps as stored_steps
