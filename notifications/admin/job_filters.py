@@ -16,6 +16,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
+from notifications.admin.live_jobs import count_states, has_state_counts
 from notifications.admin.runners import RunnerFilter
 from notifications.db.transactions import database
 from notifications.models import Attempt, Job, Worker
@@ -74,6 +75,11 @@ class StateFilter(JobListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return Job.State.choices
+
+    def choices(self, changelist: Any) -> Any:
+        labels = count_states() if has_state_counts(changelist) else {}
+        for state, choice in zip([None, *Job.State.values], super().choices(changelist), strict=True):
+            yield choice | ({"display": labels[state]} if state in labels else {})
 
     def condition(self) -> dict[str, Any]:
         if (value := self.value()) and value not in Job.State.values:

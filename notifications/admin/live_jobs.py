@@ -12,16 +12,22 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotModified
 from django.urls import path, reverse
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from notifications import states
 from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.overview.changes import MAX_AGE_SECONDS
+from notifications.db import keyset
+from notifications.db.transactions import database
 from notifications.models import Job
 from notifications.templatetags.notifications import csp_nonce
 
 #: The columns of the list that change while a job is active.
 LIVE_COLUMNS = ("state_cell", "last_error", "took_cell")
+#: The states whose jobs have an index, and the jobs of each that are counted at most.
+COUNTED_STATES, MAX_JOBS_PER_STATE = states.ACTIVE + states.LISTED_BY_INDEX, 1_000
 #: Tells the script that nothing changes any more.
 FINAL = mark_safe("<span data-overview-final hidden></span>")
 
@@ -49,7 +55,8 @@ class LiveJobsMixin(_ModelAdmin):
             jobs = context["cl"].result_list
             if not all(job.done for job in jobs):
                 ids = ",".join(job.pk.hex for job in jobs)
-                context |= {"nonce": csp_nonce({}, request), "rows_url": f"{self._url('rows')}?ids={ids}"}
+                url = f"{self._url('rows')}?ids={ids}{'&counts=' * has_state_counts(context['cl'])}"
+                context |= {"nonce": csp_nonce({}, request), "rows_url": url}
         return response
 
     def render_change_form(
@@ -70,13 +77,14 @@ class LiveJobsMixin(_ModelAdmin):
             return HttpResponseBadRequest()
         rows = self.get_queryset(request).filter(pk__in=ids).defer("args", "kwargs", "result", "error")
         jobs = list(rows.order_by("pk"))
+        counts = count_states().values() if "counts" in request.GET and self.shows_all_jobs() else ()
 
         def respond() -> HttpResponse:
             set_last_errors(request, jobs)
             cells = [getattr(self, name)(job) for job in jobs for name in LIVE_COLUMNS]
-            return HttpResponse("".join([*cells, *[FINAL] * all(job.done for job in jobs)]))
+            return HttpResponse("".join([*cells, *counts, *[FINAL] * all(job.done for job in jobs)]))
 
-        return _unless_same(request, jobs, respond)
+        return _unless_same(request, jobs, respond, *counts)
 
     def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Return the page of a job, whose parts the script takes from it, or 304 if they are the same."""
@@ -98,9 +106,26 @@ def live(job: Job, column: str, content: Any) -> SafeString:
     return format_html('<span id="{}-{}" data-overview-part>{}</span>', column, job.pk.hex, content)
 
 
-def _unless_same(request: HttpRequest, jobs: Iterable[Job], respond: Any) -> HttpResponse:
+def has_state_counts(changelist: Any) -> bool:
+    """Return whether a list has all jobs, or all of a state. Elsewhere the counts would be of other jobs."""
+    is_filtered = bool({*changelist.get_filters_params()} - {"state__exact"} or changelist.query)
+    return changelist.model_admin.shows_all_jobs() and not is_filtered
+
+
+def count_states() -> dict[str, SafeString]:
+    """Return labels of states with the numbers of their jobs, by state, as parts that the script keeps up to date."""
+    labels = {}
+    for state in COUNTED_STATES:
+        count = keyset.count_rows(Job.objects.using(database()).filter(state=state), MAX_JOBS_PER_STATE + 1)
+        number = number_format(min(count, MAX_JOBS_PER_STATE), force_grouping=True)
+        text = f"{Job.State(state).label} ({number}{'+' if count > MAX_JOBS_PER_STATE else ''})"
+        labels[str(state)] = format_html('<span id="state-{}" data-overview-part>{}</span>', state, text)
+    return labels
+
+
+def _unless_same(request: HttpRequest, jobs: Iterable[Job], respond: Any, *texts: str) -> HttpResponse:
     # Steps, output and elapsed times change without the rows.
-    values = ([vars(job) | {"_state": None} for job in jobs], time.time() // MAX_AGE_SECONDS)
+    values = ([vars(job) | {"_state": None} for job in jobs], texts, time.time() // MAX_AGE_SECONDS)
     etag = f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
     is_same = request.headers.get("If-None-Match") == etag
     response: HttpResponse = HttpResponseNotModified() if is_same else respond()

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications import api
-from notifications.admin import paging
+from notifications.admin import live_jobs, paging
 from notifications.db import keyset
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
@@ -154,6 +154,18 @@ def test_filters(get, filtered_jobs, monkeypatch, rows_per_slice, query):
     """Each filter and the search show the jobs that meet it, however small the slices are that are read."""
     monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
     assert sorted(titles(get(query))) == sorted(SHOWN[query].split())
+
+
+def test_states_have_the_numbers_of_their_jobs(get, filtered_jobs, monkeypatch):
+    """Where the list has all jobs, or all of a state; the script of the page keeps them up to date."""
+    monkeypatch.setattr(live_jobs, "MAX_JOBS_PER_STATE", 2)
+    for page in (get(), get("?state__exact=queued")):
+        assert "Failed (2+)</span>" in page and "Running (1)</span>" in page and ">Succeeded</a>" in page
+        assert "Queued (2)</span>" in page
+    address = html.unescape(re.search(r'data-overview-figures="([^"]*)"', get()).group(1))
+    Job.objects.filter(state="queued").update(state="cancelled")
+    assert "Queued (0)</span>" in get(address.removeprefix(LIST))
+    assert "Failed (" not in get("?queue_name=mail") and "Failed (" not in get("?q=send")
 
 
 def test_links_of_rows_keep_the_filters(get, filtered_jobs):
