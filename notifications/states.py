@@ -61,6 +61,8 @@ RETRYABLE: States = (JobState.FAILED, JobState.CANCELLED)
 REOPENABLE: States = (JobState.SUCCEEDED, JobState.FAILED)
 #: States whose jobs have an index of their own in the order of the lists.
 LISTED_BY_INDEX: States = (JobState.FAILED, JobState.CANCELLED)
+#: Lists show the last error of jobs in these states. Queued ones wait for a retry.
+LISTED_WITH_ERROR: States = (JobState.FAILED, JobState.QUEUED)
 #: The status of a job in Django's Tasks API.
 STATUS: dict[Any, Any] = {
     JobState.QUEUED: TaskResultStatus.READY,

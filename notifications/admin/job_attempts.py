@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
 from notifications.models import Attempt, Job
+from notifications.states import LISTED_WITH_ERROR
 from notifications.templatetags.notifications_overview import duration
 
 #: Attempts of a job that are shown, and those that are counted, at most.
@@ -39,8 +40,7 @@ class LastError:
 
 def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
     """Set ``last_error_shown`` of the jobs whose last attempt failed, as far as the user may view it, in one query."""
-    states = (Job.State.FAILED, Job.State.QUEUED)  # before a retry
-    failed = [job.pk for job in jobs if job.attempt and job.state in states]
+    failed = [job.pk for job in jobs if job.attempt and job.state in LISTED_WITH_ERROR]
     if not failed or not request.user.has_perm("notifications.view_attempt"):
         return
     has_tracebacks = request.user.has_perm("notifications.view_traceback")

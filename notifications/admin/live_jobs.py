@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,8 +20,7 @@ from django.utils.safestring import SafeString, mark_safe
 from notifications import states
 from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.overview.changes import MAX_AGE_SECONDS
-from notifications.db import keyset
-from notifications.db.transactions import database
+from notifications.db.transactions import connection
 from notifications.models import Job
 from notifications.templatetags.notifications import csp_nonce
 
@@ -28,6 +28,7 @@ from notifications.templatetags.notifications import csp_nonce
 LIVE_COLUMNS = ("state_cell", "last_error", "took_cell")
 #: The states whose jobs have an index, and the jobs of each that are counted at most.
 COUNTED_STATES, MAX_JOBS_PER_STATE = states.ACTIVE + states.LISTED_BY_INDEX, 1_000
+QUEUED_CONDITIONS = (" AND run_after IS NULL", " AND run_after IS NOT NULL")
 #: Tells the script that nothing changes any more.
 FINAL = mark_safe("<span data-overview-final hidden></span>")
 
@@ -114,9 +115,23 @@ def has_state_counts(changelist: Any) -> bool:
 
 def count_states() -> dict[str, SafeString]:
     """Return labels of states with the numbers of their jobs, by state, as parts that the script keeps up to date."""
+    # The conditions of indexes, one or two for each state.
+    conditions = [
+        (state, f"state = '{state}'{condition}")
+        for state in COUNTED_STATES
+        for condition in (QUEUED_CONDITIONS if state == states.JobState.QUEUED else ("",))
+    ]
+    counts = ", ".join(
+        f"(SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE {sql} LIMIT {MAX_JOBS_PER_STATE + 1}) x)"
+        for _, sql in conditions
+    )
+    totals: Counter[str] = Counter()
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT {counts}")
+        for (state, _), count in zip(conditions, cursor.fetchone(), strict=True):
+            totals[state] += count
     labels = {}
-    for state in COUNTED_STATES:
-        count = keyset.count_rows(Job.objects.using(database()).filter(state=state), MAX_JOBS_PER_STATE + 1)
+    for state, count in totals.items():
         number = number_format(min(count, MAX_JOBS_PER_STATE), force_grouping=True)
         text = f"{Job.State(state).label} ({number}{'+' if count > MAX_JOBS_PER_STATE else ''})"
         labels[str(state)] = format_html('<span id="state-{}" data-overview-part>{}</span>', state, text)

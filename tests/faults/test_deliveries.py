@@ -25,7 +25,7 @@ from tests.support.driver import driver
 from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 
-COUNT = max(10 * ROUNDS, 60)
+COUNT = max(10 * ROUNDS, 40)
 USER_COUNT = 12 + COUNT // 200
 WORKERS, CONCURRENCY = 2, 8
 #: Each third user has a webhook. The number of devices of a user is the remainder by this number too.
