@@ -117,12 +117,12 @@ def count_states() -> dict[str, SafeString]:
     """Return labels of states with the numbers of their jobs, by state, as parts that the script keeps up to date."""
     # The conditions of indexes, one or two for each state.
     conditions = [
-        (state, f"state = '{state}'{condition}")
+        (state, f"WHERE state = '{state}'{condition}")
         for state in COUNTED_STATES
         for condition in (QUEUED_CONDITIONS if state == states.JobState.QUEUED else ("",))
     ]
     counts = ", ".join(
-        f"(SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE {sql} LIMIT {MAX_JOBS_PER_STATE + 1}) x)"
+        f"(SELECT count(*) FROM (SELECT 1 FROM notifications_job {sql} LIMIT {MAX_JOBS_PER_STATE + 1}) x)"
         for _, sql in conditions
     )
     totals: Counter[str] = Counter()

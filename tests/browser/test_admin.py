@@ -164,7 +164,7 @@ def test_filter_and_change_with_the_keyboard(admin_site, admin_page):
     count = FAILED + 30
     wait_until(lambda: count_jobs(admin_site, state="failed") == count, what="all jobs to fail")
     page.goto(f"{admin_site.url}{ADMIN}job/")
-    press_until_focused(page, page.get_by_role("link", name="Failed", exact=True))
+    press_until_focused(page, page.get_by_role("link", name=f"Failed ({count})"))
     page.keyboard.press("Enter")
     page.wait_for_url("**state__exact=failed")
     select_all_and(page, "Retry selected jobs")
