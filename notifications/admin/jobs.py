@@ -204,7 +204,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
         state = format_html('<span class="state" data-state="{}">{}</span>', job.state, self.state_now(job))
         if parts:
             state = format_html('{}<br><span class="quiet">{}</span>', state, " · ".join(parts))
-        return live(job, "state", state)
+        return live("state", job.pk.hex, state)
 
     @admin.display(description=_("error"))
     def last_error(self, job: Job) -> str:
@@ -214,7 +214,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
             name = f"{self.admin_site.name}:notifications_job_change"
             url = f"{reverse(name, args=[job.pk])}#attempts-heading"
             link = format_html('<a href="{}" title="{}">{}</a>', url, error.location, error.text)
-        return live(job, "error", link)
+        return live("error", job.pk.hex, link)
 
     @admin.display(description=_("took"))
     def took(self, job: Job) -> str:
@@ -226,7 +226,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
 
     @admin.display(description=_("took"))
     def took_cell(self, job: Job) -> str:
-        return live(job, "took", self.took(job))
+        return live("took", job.pk.hex, self.took(job))
 
     @admin.display(description=_("waited"))
     def waited(self, job: Job) -> str:

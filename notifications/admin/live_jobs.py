@@ -102,9 +102,9 @@ class LiveJobsMixin(_ModelAdmin):
         return reverse(f"{self.admin_site.name}:notifications_job_{name}", args=args)
 
 
-def live(job: Job, column: str, content: Any) -> SafeString:
-    """Return the content of a live column."""
-    return format_html('<span id="{}-{}" data-overview-part>{}</span>', column, job.pk.hex, content)
+def live(name: str, key: object, content: Any) -> SafeString:
+    """Return a part of the page that the script keeps up to date. Its id is ``name`` and ``key``."""
+    return format_html('<span id="{}-{}" data-overview-part>{}</span>', name, key, content)
 
 
 def has_state_counts(changelist: Any) -> bool:
@@ -134,7 +134,7 @@ def count_states() -> dict[str, SafeString]:
     for state, count in totals.items():
         number = number_format(min(count, MAX_JOBS_PER_STATE), force_grouping=True)
         text = f"{Job.State(state).label} ({number}{'+' if count > MAX_JOBS_PER_STATE else ''})"
-        labels[str(state)] = format_html('<span id="state-{}" data-overview-part>{}</span>', state, text)
+        labels[str(state)] = live("count", state, text)
     return labels
 
 

@@ -42,7 +42,7 @@ def test_admin(asgi, page):
     assert page.locator("#nav-sidebar").count() == 1
     minimum = page.locator("#changelist-filter li a").first.evaluate("a => getComputedStyle(a).minHeight")
     assert minimum == "24px", "the style sheet was refused"
-    page.get_by_role("link", name="Failed", exact=True).click()
+    page.get_by_role("link", name="Failed (3)").click()
     page.get_by_role("link", name="Export 2", exact=True).click()
     expect(page.get_by_role("group", name="Attempts that did not succeed")).to_be_visible()
     page.goto(f"{admin}/schedule/")
