@@ -93,7 +93,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
       for (const box of boxes) box.checked = true;
       return;
     }
-    showMessage(text.replace("{count}", String(changed.length)));
+    showMessage(text.replace("{count}", /** @type {any} */ (changed.length)));
     if (view === "snoozed") return; // To archive it again would not snooze it.
     const button = dom.createElement("button", "notifications-quiet", localization.text("undo"));
     const undo = async () => {
@@ -124,7 +124,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     } catch (error) {
       show(INVERSE_VERBS[verb], rows);
       // What is wrong, if the server has said so.
-      showMessage(String(/** @type {Error} */ (error).cause ?? localization.text("unsaved")));
+      showMessage(/** @type {any} */ (error).cause ?? localization.text("unsaved"));
       return false;
     }
     void list.updateViews();
@@ -192,10 +192,11 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const { name = "", value = "" } = button ?? {};
     const isSnoozed = name === "until";
     if (name !== "one" && name !== "verb" && !isSnoozed) return;
-    event.preventDefault();
-    const form = new FormData(/** @type {HTMLFormElement} */ (event.target), button);
     const [verb, id] = value.split(".");
     const rows = id ? [findOrMakeRow(id, verb)] : getSelectedRows();
+    if (id && !rows[0]) return; // It has left the list meanwhile.
+    event.preventDefault();
+    const form = new FormData(/** @type {HTMLFormElement} */ (event.target), button);
     if (!isSnoozed) return void change(/** @type {Verb} */ (verb), rows);
     const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog"));
     dialog.close();
@@ -213,7 +214,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     if (shown) return shown;
     const group = inbox.querySelector(`[data-newest="${id}"]`);
     const row = /** @type {HTMLElement} */ (group?.cloneNode());
-    row.toggleAttribute("data-unread", verb === "read");
+    row?.toggleAttribute("data-unread", verb === "read");
     return row;
   }
 
