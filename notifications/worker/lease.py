@@ -5,6 +5,8 @@ A worker whose lease is over is lost, and other workers take its jobs over.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import socket
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from django.db import connections
@@ -33,6 +36,8 @@ logger = logging.getLogger("notifications.jobs")
 RENEWALS = 4
 #: Seconds after which a renewal without an answer has failed: half a lease, but not less than this.
 MIN_ANSWER_SECONDS = 2.0
+#: What processes of earlier versions read of one without outbound calls.
+NO_CALLS: dict[str, Any] = {"busy": 0, "waiting": 0, "origins": []}
 
 
 class Lease:
@@ -154,7 +159,7 @@ class Lease:
         now = database_now()
         until = now + timedelta(seconds=settings.LEASE)
         rows = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
-        is_renewed = rows.update(lease_until=until, load=self._load(), outbound=_outbound_overview())
+        is_renewed = rows.update(lease_until=until, load=self._load(), outbound=json.dumps(_overview()))
         return until if is_renewed else None
 
     def _read_request(self) -> None:
@@ -168,14 +173,18 @@ class Lease:
             self._on_request(request)
 
 
-def _outbound_overview() -> str:
-    """Return the state of this process's outbound calls as JSON, "" if it makes none.
+def _overview() -> dict[str, Any]:
+    """Return the state of this process's outbound calls, and its memory in bytes where that is known.
 
     Nothing is imported for it, which would take a third of a second. While another thread imports it, the module is
     there without its functions.
     """
-    as_json = getattr(sys.modules.get("notifications.outbound.overview"), "as_json", None)
-    return as_json() if as_json else ""
+    calls = getattr(sys.modules.get("notifications.outbound.overview"), "as_dict", None)
+    overview = calls() if calls else dict(NO_CALLS)
+    with contextlib.suppress(OSError):  # as where there is no /proc
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        overview["memory"] = int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return overview
 
 
 def find_dead_neighbors() -> list[UUID]:

@@ -1,5 +1,6 @@
 """The overview shows what waits, runs and fails, to staff with the permission, and retries groups of failures."""
 
+import itertools
 import json
 import re
 from datetime import timedelta
@@ -17,7 +18,8 @@ from notifications.admin import OverviewAdmin
 from notifications.admin.overview import changes, failures, figures, history, processes
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
-from notifications.models import Job, Overview, ServerProcess, Worker
+from notifications.models import Job, JobStatistics, Overview, ServerProcess, Worker
+from notifications.models.statistics import BUCKET_COLUMNS
 from notifications.operations import depths
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -306,7 +308,7 @@ def test_workers_servers_and_circuits(admin_client):
     """Live workers with load and lease, lost ones, web processes with sockets, and an open circuit."""
     outbound = (
         '{"origins": [{"origin": "https://api.example", "circuit": "open", "busy": 1, "waiting": 2, '
-        '"failed": 3, "calls": 4}]}'
+        '"failed": 3, "calls": 4}], "memory": 53687091}'
     )
     add_worker(load=3, outbound=outbound)
     add_worker(host="web-2", lease_until=timezone.now() - timedelta(seconds=5), outbound="damaged")
@@ -321,8 +323,8 @@ def test_workers_servers_and_circuits(admin_client):
             users=4,
         )
     text = text_of(admin_client.get(PAGE))
-    assert "web-1 4711 all queues 3 of 8 Alive" in text
-    assert "web-2 4711 all queues 0 of 8 Lost" in text
+    assert "web-1 4711 all queues 3 of 8 51.2 MB Alive" in text.replace("\xa0", " ")
+    assert "web-2 4711 all queues 0 of 8 - Lost" in text
     assert "web-3 17 5 4" in text and "gone" not in text
     assert "https://api.example web-1 4711 Open 1 2 3 of 4" in text
 
@@ -441,6 +443,25 @@ def test_charts_of_a_queue_or_task(admin_client):
     assert fragments[0]["ETag"] != fragments[1]["ETag"]
     assert "<code>mail</code>" in fragments[1].text and 'href="?period=hour"' in fragments[1].text
     assert f"{PAGE}?period=hour&amp;queue=mail&amp;task={noop}" in admin_client.get(f"{PAGE}tasks/").text
+
+
+def test_distribution_of_a_task(admin_client):
+    """Waits and run times of its jobs, from the shortest to the longest; beside the charts of a task or queue only."""
+    for _ in range(6):
+        tasks.noop.enqueue()
+    run_jobs()
+    nothing = dict.fromkeys(itertools.chain(*BUCKET_COLUMNS.values()))
+    JobStatistics.objects.update(**{**nothing, "wait_2": 6, "run_3": 5, "run_5": 1})
+    buckets = figures.read_figures("hour", task="tests.jobs.tasks.noop").history.buckets
+    assert [(bucket.until_seconds, bucket.wait, bucket.run) for bucket in buckets] == [
+        (0.004, (6, 100), (0, 0)),
+        (0.008, (0, 0), (5, 100)),
+        (0.016, (0, 0), (0, 0)),
+        (0.032, (0, 0), (1, 20)),
+    ]
+    assert "up to 4 ms 6 0 up to 8 ms 0 5" in text_of(admin_client.get(f"{PAGE}?queue=default"))
+    assert "up to 4 ms" not in text_of(admin_client.get(PAGE))
+    assert figures.read_figures("hour", task="none").history.buckets == []
 
 
 @pytest.mark.parametrize("value", ["x" * 10_000, "a\0b"])

@@ -13,6 +13,7 @@ from notifications.db.transactions import connection
 from notifications.operations.depths import read_moment
 from notifications.states import ACTIVE, sql_list
 from notifications.statistics import reading
+from notifications.statistics.buckets import BOUNDS_SECONDS
 from notifications.statistics.points import read_points, read_queues_and_points
 from notifications.statistics.reading import Histogram
 
@@ -82,15 +83,28 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bucket:
+    """Jobs whose times are at most ``until_seconds``, and longer than that of the bucket before; None: any longer time.
+
+    ``wait`` and ``run`` are their number, and how many percent this is of the number in the fullest bucket.
+    """
+
+    until_seconds: float | None
+    wait: tuple[int, int]
+    run: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class History:
     """The figures of a period: of all jobs, by queue, and for charts, which begin before the first job.
 
-    ``points`` are of the jobs of one queue or task, if they were read so.
+    ``points`` and ``buckets`` are of the jobs of one queue or task, if they were read so.
     """
 
     totals: Totals = Totals()
     queues: dict[str, Totals] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+    buckets: list[Bucket] = field(default_factory=list)
 
 
 def read_history(period: str, now: datetime, *, queue: str = "", task: str = "") -> History:
@@ -126,7 +140,9 @@ def read_history(period: str, now: datetime, *, queue: str = "", task: str = "")
         for point in points
         if point.start
     ]
-    return History(totals=totals, queues=queues, points=without_empty_begin(shown))
+    return History(
+        totals=totals, queues=queues, points=without_empty_begin(shown), buckets=buckets_of(_sum(points))
+    )
 
 
 def without_empty_begin(points: list[Point]) -> list[Point]:
@@ -189,6 +205,20 @@ def _totals(figures: reading.Figures, active: int) -> Totals:
         wait=durations_of(figures.wait),
         run=durations_of(figures.run),
     )
+
+
+def buckets_of(figures: reading.Figures) -> list[Bucket]:
+    """Return the buckets of both histograms from the first to the last one that has a time."""
+    wait, run = (
+        [(count, -(-100 * count // (max(times_of.counts) or 1))) for count in times_of.counts]
+        for times_of in (figures.wait, figures.run)
+    )
+    buckets = [
+        Bucket(until_seconds=until, wait=waits, run=runs)
+        for until, waits, runs in zip((*BOUNDS_SECONDS, None), wait, run, strict=True)
+    ]
+    filled = [number for number, bucket in enumerate(buckets) if bucket.wait[0] or bucket.run[0]]
+    return buckets[filled[0] : filled[-1] + 1] if filled else []
 
 
 def durations_of(times_of: Histogram) -> Durations:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from notifications.db.transactions import database
@@ -20,7 +21,10 @@ MAX_ORIGINS = 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerProcess:
-    """One worker. ``slots`` is 0 for a worker that only observes tasks; ``engine`` is "" for the built-in worker."""
+    """One worker. ``slots`` is 0 for a worker that only observes tasks; ``engine`` is "" for the built-in worker.
+
+    ``memory`` is that of its process in bytes (RSS), None where it is not known.
+    """
 
     id: UUID
     host: str
@@ -31,7 +35,8 @@ class WorkerProcess:
     load: int
     slots: int
     lease_seconds: float
-    outbound: str
+    memory: int | None
+    origins: list[Any]
     request: str
 
     @property
@@ -90,6 +95,7 @@ def _worker(row: Worker, now: datetime) -> WorkerProcess:
     identity = row.process.split()
     names = [name for name in row.queues.split(",") if name]
     engines = [name.removeprefix(ENGINE_PREFIX) for name in names if name.startswith(ENGINE_PREFIX)]
+    overview = _overview(row)
     return WorkerProcess(
         id=row.pk,
         request=row.request,
@@ -101,13 +107,20 @@ def _worker(row: Worker, now: datetime) -> WorkerProcess:
         load=row.load,
         slots=row.concurrency,
         lease_seconds=(row.lease_until - now).total_seconds(),
-        outbound=row.outbound,
+        memory=overview.get("memory"),
+        origins=overview.get("origins", []),
     )
+
+
+def _overview(row: Worker) -> dict[str, Any]:
+    try:
+        return dict(json.loads(row.outbound or "{}"))
+    except (ValueError, TypeError):  # damaged
+        return {}
 
 
 def _circuits(worker: WorkerProcess) -> list[CircuitState]:
     try:
-        origins = json.loads(worker.outbound or "{}").get("origins", [])
         return [
             CircuitState(
                 host=worker.host,
@@ -116,7 +129,7 @@ def _circuits(worker: WorkerProcess) -> list[CircuitState]:
                 state=str(origin["circuit"]),
                 **{name: int(origin[name]) for name in ("busy", "waiting", "failed", "calls")},
             )
-            for origin in origins
+            for origin in worker.origins
         ]
-    except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or of another version of the app
+    except (ValueError, TypeError, KeyError):  # of another version of the app
         return []
