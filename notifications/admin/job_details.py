@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
@@ -68,6 +69,21 @@ class JobDetailsMixin(_ModelAdmin):
             return text
         bar = '<progress max="{}" value="{}" aria-label="{}"></progress> {}'
         return format_html(bar, job.progress_total, job.progress_current or 0, _("Progress"), text)
+
+    @admin.display(description=_("task"))
+    def task_jobs(self, job: Job) -> str:
+        """Return the path of the task, with a link to its jobs."""
+        return self._jobs_link(job, "task_path")
+
+    @admin.display(description=_("queue"))
+    def queue_jobs(self, job: Job) -> str:
+        """Return the name of the queue, with a link to its jobs."""
+        return self._jobs_link(job, "queue_name")
+
+    def _jobs_link(self, job: Job, name: str) -> str:
+        value = getattr(job, name)
+        url = reverse(f"{self.admin_site.name}:notifications_job_changelist")
+        return format_html('<a href="{}?{}">{}</a>', url, urlencode({name: value}), value)
 
     @admin.display(description=_("arguments"))
     def arguments(self, job: Job) -> str:

@@ -148,11 +148,11 @@ class CreatedFilter(JobListFilter):
 
     title = _("created")
     parameter_name = "created"
-    template = "admin/notifications/job/created_filter.html"
-    #: Parameters of a range, as the form sends them: times in the time zone of the page.
-    from_parameter, until_parameter = "created_from", "created_until"
+    template = "admin/notifications/job/time_filter.html"
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
+        #: Parameters of a range, as the form sends them: times in the time zone of the page.
+        self.from_parameter, self.until_parameter = self.expected_parameters()[1:]
         self.range = {
             name: params.pop(name)[-1]
             for name in (self.from_parameter, self.until_parameter)
@@ -160,11 +160,17 @@ class CreatedFilter(JobListFilter):
         }
         super().__init__(request, params, *args)
 
+    @property
+    def ends(self) -> list[tuple[Any, str, str]]:
+        """The fields of the form: label, parameter and value."""
+        labels = {self.from_parameter: _("From"), self.until_parameter: _("Until")}
+        return [(label, name, self.range.get(name, "")) for name, label in labels.items()]
+
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return [(period, title) for period, (title, length) in PERIODS.items()]
 
     def expected_parameters(self) -> list[str]:
-        return [self.parameter_name, self.from_parameter, self.until_parameter]
+        return [self.parameter_name, f"{self.parameter_name}_from", f"{self.parameter_name}_until"]
 
     def choices(self, changelist: Any) -> Any:
         without_range = changelist.get_query_string(remove=self.expected_parameters())
@@ -177,8 +183,15 @@ class CreatedFilter(JobListFilter):
         if period := self.value():
             if period not in PERIODS:
                 raise ValueError(f"{period!r} is no period.")
-            conditions["created_from"] = times.now() - PERIODS[period][1]
+            conditions[self.from_parameter] = times.now() - PERIODS[period][1]
         return conditions
+
+
+class FinishedFilter(CreatedFilter):
+    """Filters jobs by when they ended."""
+
+    title = _("finished")
+    parameter_name = "finished"
 
 
 class ErrorGroupFilter(JobListFilter):

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
@@ -37,6 +38,8 @@ from notifications.templatetags.notifications_overview import duration
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
 MIN_SHOWN_SECONDS = 60
+#: In place of a value. Where the list is narrow, its cell is hidden.
+NONE = mark_safe('<span class="none">-</span>')
 #: What shows more than the permission to view jobs allows.
 FILTER_PERMISSIONS: dict[Any, str] = {
     job_filters.ErrorGroupFilter: "notifications.view_attempt",
@@ -60,6 +63,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
     list_filter = (
         job_filters.StateFilter,
         job_filters.CreatedFilter,
+        job_filters.FinishedFilter,
         job_filters.ErrorGroupFilter,
         job_filters.TaskFilter,
         job_filters.QueueFilter,
@@ -73,6 +77,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
     search_help_text = _("Words of the title or task, or the id.")
+    empty_value_display = NONE
     keyset_order = NEWEST_FIRST
     ordering = ("-created_at", "-id")
     sortable_by = ("created_at",)
@@ -92,9 +97,9 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
             _("Call"),
             {
                 "fields": (
-                    "task_path",
+                    "task_jobs",
                     "arguments",
-                    ("queue_name", "priority", "run_after", "backend"),
+                    ("queue_jobs", "priority", "run_after", "backend"),
                     ("id", "trace_id"),
                 )
             },
@@ -221,7 +226,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
         """Return how long the last attempt took, or has taken up to now."""
         end = job.finished_at or (times.now() if job.state == Job.State.RUNNING else None)
         if job.started_at is None or job.state in CLAIMABLE or end is None:
-            return "-"
+            return NONE
         return duration(max(0.0, (end - job.started_at).total_seconds()))
 
     @admin.display(description=_("took"))

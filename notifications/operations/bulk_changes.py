@@ -68,7 +68,10 @@ def has_observed_jobs(conditions: JobFilter) -> bool:
 def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> JobFilter:
     """Return the conditions of jobs that a change applies to at a moment: later ones are not meant."""
     until = min(conditions.created_until or moment, moment)
-    return replace(conditions, created_until=until, finished_until=moment if change == "retry" else None)
+    finished_until = conditions.finished_until
+    if change == "retry":
+        finished_until = min(finished_until or moment, moment)
+    return replace(conditions, created_until=until, finished_until=finished_until)
 
 
 def change_jobs(

@@ -140,6 +140,9 @@ class JobFilter:
             selections.append([jobs.filter(batch=UUID(self.batch)).order_by("state")])
         if self.state in ACTIVE:
             selections.append(self.selections())
+        if self.state == Job.State.FAILED and self.finished_from:
+            ended = jobs.filter(state=self.state, finished_at__gte=self.finished_from)
+            selections.append([ended.order_by("-finished_at")])
         return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
 
     def selections(self) -> list[Any]:

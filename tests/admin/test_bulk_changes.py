@@ -167,6 +167,21 @@ def test_many_are_counted_exactly(staff, user, change_all, monkeypatch):
     assert (bulk_job().progress_current, bulk_job().progress_total) == (5, 5)
 
 
+def test_times_of_the_end_hold_for_the_change_too(staff, change_all):
+    """What ended before, or after, is not retried; and no active job ended in any time."""
+    now = timezone.now()
+    ids = [tasks.noop.enqueue().id for _ in range(4)]
+    for id, minutes in zip(ids, (90, 50, 10), strict=False):
+        Job.objects.filter(pk=id).update(state="failed", finished_at=now - timedelta(minutes=minutes))
+    times = {"from": now - timedelta(hours=1), "until": now - timedelta(minutes=30)}
+    query = "?" + "&".join(f"finished_{end}={time:%Y-%m-%dT%H:%M}Z" for end, time in times.items())
+    assert "<h1>Retry 2 jobs?</h1>" in change_all("retry_jobs", query.partition("&")[0]).text
+    assert "<h1>Retry 1 job?</h1>" in change_all("retry_jobs", query).text
+    assert said(change_all("cancel_jobs", query.replace("from", "until"))) == [
+        "No job was cancelled, because none of them is queued or running."
+    ]
+
+
 def test_retry_leaves_out_executions_of_celery_tasks(staff, change_all):
     """They are not counted either: only Celery can run them."""
     ids = [tasks.fail.enqueue().id for _ in range(3)]

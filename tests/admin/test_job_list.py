@@ -114,6 +114,9 @@ SHOWN = {
     "?user=nobody-of-this-name": "",
     "?created=hour": "recent",
     "?created_from=2026-05-01T00:07&created_until=2026-05-01T00:09": "cancelled lost",
+    "?state__exact=failed&finished_from=2026-05-01T02:07": "lost other-error",
+    "?finished_from=2026-05-01T02:00&finished_until=2026-05-01T02:07": "failed lost",
+    "?finished=hour": "",
     "?error=shop.tasks.send+builtins.ValueError": "failed",
     "?error=shop.tasks.send+lost": "lost",
     "?error=shop.tasks.render+builtins.ValueError": "other-error",
@@ -135,7 +138,9 @@ def filtered_jobs(user):
         (7, "lost", "send", ""),
         (9, "other-error", "render", "builtins.ValueError"),
     ):
-        job = make_job(title, minutes=minutes, state="failed", task_path=f"shop.tasks.{task}", attempt=2)
+        ended = START + timedelta(hours=2, minutes=minutes)
+        fields = {"state": "failed", "task_path": f"shop.tasks.{task}", "finished_at": ended}
+        job = make_job(title, minutes=minutes, attempt=2, **fields)
         for number, path in ((1, "builtins.KeyError"), (2, error)):
             Attempt.objects.create(
                 job=job,
@@ -228,7 +233,13 @@ def test_all_of_a_short_list_are_shown(get, short_pages):
     "query",
     [
         *("?older=x", "?older=1", "?older=999999999999999999999999.0", "?newer=1.x", "?created=year"),
-        *("?created_from=yesterday", "?state__exact=done", "?runs_on=nothing", "?no_such_field=1"),
+        *(
+            "?created_from=yesterday",
+            "?finished_until=soon",
+            "?state__exact=done",
+            "?runs_on=nothing",
+            "?no_such_field=1",
+        ),
         *("?created_until=2026-02-31T00:00", "?user=%00", "?q=%00", "?task_path=%00", "?older=1.2.3"),
     ],
 )

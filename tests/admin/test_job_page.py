@@ -110,7 +110,7 @@ def test_only_the_newest_attempts_are_shown(client, sign_in_staff, monkeypatch, 
         Attempt(job_id=id, number=number, ended_at=timezone.now(), outcome="failed") for number in numbers
     )
     text = page(client, id).text
-    found = re.findall(r'<th scope="row">(\d+)</th>', text)
+    found = re.findall(r'<th scope="row"[^>]*>(\d+)</th>', text)
     assert [int(number) for number in found] == list(reversed(numbers))[:shown]
     [words] = re.findall(r"Attempts that did not succeed(.*?)</h2>", text)
     assert words == heading
@@ -221,4 +221,4 @@ def test_fields_without_a_value(admin_client):
     text = page(admin_client, id).text
     found = dict(re.findall(r'(?:fieldBox|form-row) field-(\w+)">.*?"readonly">(.*?)</div>', text, re.DOTALL))
     empty = ("calls", "batch_jobs", "worker_now", "took", "waited", "started_at", "finished_at", "trace_id")
-    assert {name: found[name] for name in empty} == dict.fromkeys(empty, "-")
+    assert {name: re.sub("<.*?>", "", found[name]) for name in empty} == dict.fromkeys(empty, "-")

@@ -32,6 +32,7 @@ BY_INDEX = [
     *("", "?state__exact=failed", "?state__exact=cancelled", "?state__exact=queued", "?state__exact=running"),
     "?batch=0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21",
     *("?created=hour", "?state__exact=failed&created=week", "?user=seed7"),
+    "?state__exact=failed&finished=hour",
 ]
 IN_SLICES = [
     *("?state__exact=succeeded", "?task_path=billing.tasks.close_month", "?queue_name=nightly"),
@@ -39,6 +40,8 @@ IN_SLICES = [
         "?q=nothing",
         "?error=shop.tasks.sync_stock+builtins.KeyError",
         "?error=shop.tasks.sync_stock+lost",
+        "?state__exact=failed&finished=week&task_path=nothing",
+        "?finished=hour",
         "?state__exact=failed&queue_name=nightly",
         "?failure=builtins.KeyError+nowhere",
         "?worker=0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21",

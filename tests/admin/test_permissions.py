@@ -526,7 +526,7 @@ def test_order_and_search_use_what_the_list_shows(name, viewer, rows):
             assert {field.lstrip("-") for field in found.query.order_by if field not in ordered} <= shown | {
                 field.lstrip("-") for field in ordered
             } | {"next_tick"}
-    assert {field.strip("=^@") for field in model_admin.search_fields} <= {*shown, "id"}
+    assert {field.strip("=^@") for field in model_admin.search_fields} <= {*shown, "id", "task_path"}
     assert model_admin.date_hierarchy is None
 
 

@@ -191,22 +191,22 @@ def test_filter_and_change_with_the_keyboard(admin_site, admin_page):
     wait_until(lambda: count_jobs(admin_site, state="cancelled") == 60, what="all jobs to be cancelled")
 
 
-@pytest.mark.parametrize("width", [1280, 1366])
-def test_list_of_jobs_fits_beside_sidebar_and_filters(admin_site, admin_page, width):
-    """Without scrolling sideways, also with long titles, names and states."""
+def test_list_of_jobs_fits_beside_sidebar_and_filters(admin_site, admin_page):
+    """Without scrolling sideways, also with long titles, names and states; and on a phone."""
     page = admin_page
     title = "Export of all orders of the year 2026 with their invoices for the accountant"
     enqueue(admin_site, 2, title=title, options="queue_name='slow'")
     enqueue(admin_site, 2, "noop", "Later", "run_after=timezone.now() + timedelta(days=400)")
-    page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{admin_site.url}{ADMIN}job/")
     page.get_by_text(f"{title} 1").wait_for()
-    expect(page.locator("#nav-sidebar")).to_be_visible()
-    expect(page.locator("#changelist-filter")).to_be_visible()
-    for selector in ("#changelist-form .results", "#changelist", "html"):
-        excess = page.locator(selector).evaluate("element => element.scrollWidth - element.clientWidth")
-        assert excess <= 0, f"{selector} is {excess} px too wide"
-    shoot(page, f"jobs-{width}")
+    for width in (360, 768, 1000, 1280, 1366):
+        page.set_viewport_size({"width": width, "height": 800})
+        expect(page.locator("#nav-sidebar")).to_be_visible(visible=width > 767)
+        expect(page.locator("#changelist-filter")).to_be_visible()
+        for selector in ("#changelist-form .results", "#changelist", "html"):
+            excess = page.locator(selector).evaluate("element => element.scrollWidth - element.clientWidth")
+            assert excess <= 0, f"{selector} is {excess} px too wide at {width}"
+    shoot(page, "jobs-beside-sidebar")
     page.emulate_media(media="print")
     for selector in ("#header", "#nav-sidebar", "#changelist-filter", "#changelist-search"):
         expect(page.locator(selector)).to_be_hidden()

@@ -160,6 +160,19 @@ class TestCancelAndRetry:
         assert run("retry", id) == f"{id} queued again\n"
         assert Job.objects.get().state == "queued"
 
+    def test_retry_of_what_ended_since_a_time(self, capsys):
+        ids = [tasks.fail.enqueue().id for _ in range(3)]
+        run_jobs()
+        Job.objects.filter(id=ids[0]).update(finished_at="2026-05-01T01:59:59Z")
+        Job.objects.filter(id=ids[1]).update(finished_at="2026-05-01T02:00:00Z")
+        assert run("retry", "--finished-since", "2026-05-01T02:00+00:00") == "2 jobs queued again.\n"
+        assert Job.objects.get(id=ids[0]).state == "failed"
+        with pytest.raises(SystemExit):
+            Command().run_from_argv(
+                ["manage.py", "notifications", "jobs", "retry", "--finished-since", "2am"]
+            )
+        assert "'2am' is not a time. Write it as 2026-12-01T08:00." in capsys.readouterr().err
+
     def test_reschedule(self, user, settings):
         """To a time of TIME_ZONE, or with an offset, or now."""
         settings.TIME_ZONE = "Europe/Berlin"

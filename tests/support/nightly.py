@@ -39,7 +39,6 @@ NIGHTLY = {
         "asyncsite/test_serve.py::test_ctrl_c_stops_it_in_a_script[uvicorn]",
         "asyncsite/test_serve.py::test_two_first_starts_at_the_same_time[postgresql]",
         "browser/*[*firefox]",
-        "browser/test_admin.py::test_list_of_jobs_fits_beside_sidebar_and_filters[1366]",
         "browser/test_admin.py::test_pages_are_accessible[*",
         "browser/test_composer.py::test_send_and_withdraw[no JavaScript]",
         "browser/test_emails.py::*[he-light]",

@@ -56,6 +56,7 @@ class JobsCommand(ManagementCommand):
         "output 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "retry --state failed --queue mail",
+        "retry --state failed --finished-since 2026-12-01T02:00",
         "cancel --queue mail --user ada",
         "reschedule --queue mail --at 2026-12-01T08:00",
         "reschedule 01a1f8f2-ae7a-7f43-862b-61a65fab0c49 --at now",
@@ -89,7 +90,7 @@ class JobsCommand(ManagementCommand):
         ):
             parser = verbs.add_parser(verb, help=help_text, parents=inherited)
             parser.add_argument("ids", nargs="*", type=job_id, metavar="ID")
-            bulk_changes.add_arguments(parser)
+            bulk_changes.add_arguments(parser, verb)
             if verb == "retry":
                 parser.add_argument(
                     "--from-start",
@@ -319,10 +320,7 @@ def run_time(text: str) -> datetime | None:
     """Return a time to come, None for "now"."""
     if text == "now":
         return None
-    try:
-        moment = times.as_utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError) as exc:
-        raise ArgumentTypeError(f"{text[:100]!r} is not a time. Write it as 2026-12-01T08:00.") from exc
+    moment = bulk_changes.read_time(text)
     if moment <= times.now():
         raise ArgumentTypeError(f"{text[:100]} is over. Name a later time, or now.")
     return moment
