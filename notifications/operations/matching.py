@@ -122,7 +122,7 @@ class JobFilter:
         jobs = Job.objects.using(database())
         if (ids := self.few_ids()) is not None:
             return rows.filter(pk__in=ids), None
-        state = Job.State.FAILED if self.error or self.failure else self.state
+        state = Job.State.FAILED if self._finds_failed() else self.state
         rest = replace(self, created_from=None, created_until=None)
         if state in LISTED_BY_INDEX:
             jobs, rest = jobs.filter(state=state), replace(rest, state="")
@@ -140,8 +140,8 @@ class JobFilter:
             selections.append([jobs.filter(batch=UUID(self.batch)).order_by("state")])
         if self.state in ACTIVE:
             selections.append(self.selections())
-        if self.state == Job.State.FAILED and self.finished_from:
-            ended = jobs.filter(state=self.state, finished_at__gte=self.finished_from)
+        if self._finds_failed() and self.finished_from:
+            ended = jobs.filter(state=Job.State.FAILED, finished_at__gte=self.finished_from)
             selections.append([ended.order_by("-finished_at")])
         return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
 
@@ -161,6 +161,9 @@ class JobFilter:
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
+
+    def _finds_failed(self) -> bool:
+        return bool(self.state == Job.State.FAILED or self.error or self.failure)
 
     def _created(self) -> Q:
         conditions = Q()

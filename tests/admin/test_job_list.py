@@ -206,6 +206,16 @@ def test_search_stops_and_goes_on(get, short_pages):
     assert "Only a part of the table was searched" in get("?q=rare")
 
 
+def test_what_failed_since_a_time_is_found_at_once(get, short_pages):
+    """By its end, however many jobs were created later."""
+    for number in range(20):
+        ended = START + timedelta(days=not number)
+        make_job(f"{number}", minutes=number, state="failed", finished_at=ended)
+    for query in ("?state__exact=failed", "?failure=+"):
+        page = get(f"{query}&finished_from=2026-05-02T00:00")
+        assert titles(page) == ["0"] and "1 job" in page and not link(page, "Search further")
+
+
 def test_counts(get, short_pages, monkeypatch):
     """Few rows are counted exactly; many are estimated, or counted up to a limit."""
     monkeypatch.setattr(paging, "MAX_ROWS_COUNTED", 10)

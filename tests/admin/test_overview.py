@@ -227,7 +227,27 @@ def test_retry_of_a_group(staff_client):
     assert logged == {(str(id), "staff") for id in {*failed, bulk.pk} - {old}}
     Job.objects.filter(pk__in=failed).update(state="succeeded")
     again = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
-    assert messages_of(again) == ["No job was queued again, because none of this group is failed any more."]
+    assert messages_of(again) == ["No job was queued again, because none of them is failed any more."]
+
+
+def test_retry_of_all_groups(staff_client):
+    """Those that failed in the period. It is offered where there are several groups."""
+    client = staff_client("view_overview", "view_job", "change_job")
+    fail_jobs(4)
+    old, observed, *failed = Job.objects.order_by("id")
+    assert "Retry all" not in client.get(PAGE).text
+    failed[0].attempts.update(location="tests.jobs.tasks.other, line 1")
+    Job.objects.filter(pk=old.pk).update(finished_at=timezone.now() - timedelta(hours=2))
+    Job.objects.filter(pk=observed.pk).update(executor="observed")
+    page = client.get(PAGE).text
+    [form] = re.findall(r"<form(?:(?!</form>).)*Retry all<", page, re.DOTALL)
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    question = client.get(RETRY, fields).text
+    assert "<h1>Retry 2 jobs?</h1>" in question and 'name="all"' in question
+    client.post(RETRY, {**fields, "confirm": "1"})
+    run_jobs()
+    assert {*Job.objects.filter(attempt=2)} == {*failed}
+    assert "?state__exact=failed&amp;finished=hour" in page
 
 
 def test_retry_of_jobs_that_raised_nothing(staff_client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,8 @@ from notifications.operations.matching import failure_of
 MAX_FAILED_READ = 2_000
 #: The groups that are shown: the largest.
 MAX_GROUPS = 20
+#: What the jobs of a group have in common, and the columns.
+COLUMNS = {"task_path": "task_path", "exception": "exception_class_path", "location": "location"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +49,11 @@ class Failures:
     count: int
     is_capped: bool
 
+    @property
+    def is_retryable(self) -> bool:
+        """Whether jobs of several groups can be retried."""
+        return sum(group.retryable > 0 for group in self.groups) > 1
+
 
 def read_failures(since: datetime) -> Failures:
     """Return the jobs that failed since a time and were not retried, grouped, in one query."""
@@ -73,15 +81,19 @@ def read_failures(since: datetime) -> Failures:
     return Failures(groups=groups[:MAX_GROUPS], count=count, is_capped=count >= MAX_FAILED_READ)
 
 
-def count_jobs(since: datetime, task_path: str, exception: str, location: str) -> tuple[int, bool]:
-    """Return how many jobs of a group can be retried, and whether there may be more: ``MAX_FAILED_READ`` are read."""
+def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
+    """Return how many jobs can be retried, and whether there may be more: ``MAX_FAILED_READ`` are read.
+
+    ``group``
+        The values of ``COLUMNS``; empty for the jobs of all groups.
+    """
+    conditions = ["lane <> 'observed'", *(f"coalesce({COLUMNS[name]}, '') = %s" for name in group)]
     sql = f"""
-        SELECT count(*), count(CASE WHEN task_path = %s AND coalesce(exception_class_path, '') = %s
-            AND coalesce(location, '') = %s AND lane <> 'observed' THEN 1 END)
+        SELECT count(*), count(CASE WHEN {" AND ".join(conditions)} THEN 1 END)
         FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
     """
     with connection().cursor() as cursor:
-        cursor.execute(sql, [task_path, exception, location, times.to_db(since, connection())])
+        cursor.execute(sql, [*group.values(), times.to_db(since, connection())])
         read, count = cursor.fetchone()
     return count, read >= MAX_FAILED_READ
 

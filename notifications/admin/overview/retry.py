@@ -27,18 +27,18 @@ MAX_RETRY_AGE = timedelta(days=8)
 
 
 def respond(model_admin: Any, request: HttpRequest, *, overview_url: str) -> HttpResponse:
-    """Ask whether the jobs of a group are to be queued again; with a POST that confirms it, begin that."""
+    """Ask whether the jobs of a group, or of all, are to be queued again; with a POST that confirms it, begin that."""
     fields = request.POST if request.method == "POST" else request.GET
-    group = {name: fields.get(name, "")[:500] for name in ("task_path", "exception", "location")}
+    group = {} if "all" in fields else {name: fields.get(name, "")[:500] for name in failures.COLUMNS}
     since = _parse_since(fields.get("since", ""))
     # PostgreSQL refuses NUL in texts.
-    if since is None or not group["task_path"] or any("\0" in value for value in group.values()):
+    if since is None or group.get("task_path") == "" or any("\0" in value for value in group.values()):
         text = _("This group is unknown. Choose one on this page.")
         model_admin.message_user(request, text, messages.ERROR)
         return redirect(overview_url)
     response: HttpResponse | None = None
     try:
-        count, is_capped = failures.count_jobs(since, **group)
+        count, is_capped = failures.count_jobs(since, group)
         if count and request.method == "POST" and "confirm" in request.POST:
             conditions = changing.conditions_until("retry", _conditions(group, since), times.now())
             number = None if is_capped else count
@@ -46,7 +46,7 @@ def respond(model_admin: Any, request: HttpRequest, *, overview_url: str) -> Htt
         elif count:
             response = _ask(model_admin, request, group, since, count, is_capped, overview_url)
         else:
-            text = _("No job was queued again, because none of this group is failed any more.")
+            text = _("No job was queued again, because none of them is failed any more.")
             model_admin.message_user(request, text, messages.WARNING)
     except UNAVAILABLE as exc:
         log_database_error(exc)
@@ -71,7 +71,7 @@ def _ask(
         "opts": model_admin.opts,
         "breadcrumbs_are_list": django.VERSION >= (6, 1),
         "group": group,
-        "since": since.isoformat(),
+        "since": since,
         "overview_url": overview_url,
         "nonce": csp_nonce({}, request),
     }
@@ -79,12 +79,9 @@ def _ask(
 
 
 def _conditions(group: dict[str, str], since: datetime) -> JobFilter:
-    return JobFilter(
-        state="failed",
-        task_path=group["task_path"],
-        failure=failure_of(group["exception"], group["location"]),
-        finished_from=times.as_utc(since),
-    )
+    failure = failure_of(group["exception"], group["location"]) if group else ""
+    task_path = group.get("task_path", "")
+    return JobFilter(state="failed", task_path=task_path, failure=failure, finished_from=times.as_utc(since))
 
 
 def _parse_since(text: str) -> datetime | None:
