@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from itertools import product
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -270,18 +271,28 @@ def app_permissions():
 
 @pytest.fixture
 def people(make_user, client_of):
-    """Return names, clients and sets of permissions: everybody who may knock at the admin."""
+    """Return names, clients and sets of permissions: everybody who may knock at the admin.
+
+    With ``alternatives``, the sets of permissions of which one is enough for a page or an action: staff with each
+    permission that they name and with each of them, and staff with all permissions but one of each. A permission never
+    takes another one away, so this tells the same as each permission alone, and more.
+    """
     staff = make_user("permitted", is_staff=True)
     plain = make_user("plain")
     codenames = list(app_permissions().values_list("codename", flat=True))
     plain.user_permissions.set(app_permissions())
 
-    def yield_all():
+    def yield_all(alternatives=None):
         yield ANONYMOUS, Client(), set()
         yield PLAIN_USER, client_of(plain), set()
         client = client_of(staff)
-        single = {codename: {codename} for codename in codenames}
-        for name, permissions in {NO_PERMISSION: set(), **single, **COMBINATIONS}.items():
+        named = {codename: {codename} for codename in codenames}
+        if alternatives is not None:
+            enough = [*alternatives, *({codename} for needed in alternatives for codename in needed)]
+            named = {" ".join(sorted(each)): each for each in enough}
+            for each in product(*alternatives):
+                named[f"all but {' '.join(each)}"] = set(codenames).difference(each)
+        for name, permissions in {NO_PERMISSION: set(), **named, **COMBINATIONS}.items():
             staff.user_permissions.set(app_permissions().filter(codename__in=permissions))
             yield name, client, permissions
         yield SUPERUSER, client_of(make_user("root", is_staff=True, is_superuser=True)), set(codenames)
@@ -359,7 +370,7 @@ def test_page(name, people, rows):
     template, alternatives = PAGES[name]
     path = path_of(template, rows)
     found, expected = {}, {}
-    for person, client, permissions in people():
+    for person, client, permissions in people(alternatives):
         if person in (ANONYMOUS, PLAIN_USER):
             expected[person] = 302
         else:
@@ -389,7 +400,7 @@ def test_action(name, people, rows):
     form = {"name": "default", **form, "confirmed": "1", "_selected_action": selected, **rows["fields"]}
     found, expected = set(), set()
     before = prepare(state)
-    for person, client, permissions in people():
+    for person, client, permissions in people(alternatives):
         client.post(path, form)
         if is_enough(permissions, alternatives):
             expected.add(person)

@@ -62,15 +62,23 @@ def open_connection(assigned_seqs):
 
 
 @pytest.fixture
-def large_tables(transactional_db):
-    """Tables so large that the planner of PostgreSQL prefers an index to reading all of one, wherever there is one."""
-    insert_rows(STREAMS, USERS)
+def large_tables(request, transactional_db):
+    """Tables so large that the planner of PostgreSQL prefers an index to reading all of one, wherever there is one.
+
+    All, or those that ``pytest.mark.tables`` names: to fill them all takes seconds.
+    """
+    insert_rows(STREAMS, USERS, *table_names(request))
 
 
 @pytest.fixture
-def filled_tables(transactional_db):
+def filled_tables(request, transactional_db):
     """Tables with a quarter of these rows, for tests that count the rows which a query has read."""
-    insert_rows(STREAMS // 4, USERS // 4)
+    insert_rows(STREAMS // 4, USERS // 4, *table_names(request))
+
+
+def table_names(request):
+    marker = request.node.get_closest_marker("tables")
+    return marker.args if marker else ()
 
 
 class OtherConnection:

@@ -316,6 +316,7 @@ def test_no_query_scans(large_tables, monkeypatch, settings):
     assert not scanning, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in scanning.items())
 
 
+@pytest.mark.tables("stream")
 def test_deleted_users_are_searched_in_chunks(large_tables):
     """Deleted users are searched in chunks of streams, by the index of their key."""
     with CaptureQueriesContext(connection) as queries:
@@ -344,7 +345,8 @@ def test_pruning_does_not_sort(large_tables):
         assert not re.search("TEMP B-TREE|Sort", explain(selection)), explain(selection)
 
 
-def test_scan_is_detected(large_tables):
+@pytest.mark.tables("notification", "job")
+def test_scan_is_detected(filled_tables):
     """scans_of() detects a query without an index: otherwise test_no_query_scans proves nothing."""
     for tail in ("WHERE title = 'x'", "WHERE title = 'x' ORDER BY id"):
         for table in ("notifications_notification", "notifications_job"):

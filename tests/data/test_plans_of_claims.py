@@ -14,7 +14,7 @@ from notifications.models import Job
 from tests.data.plans import ID, NUMBERS, explain
 from tests.support.claims import claim_rows
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.database_law, pytest.mark.tables("job")]
 
 #: Lines of a plan that looks up delayed jobs by their time.
 LOOKUP_PATTERNS = {
@@ -26,7 +26,7 @@ LOOKUP_PATTERNS = {
 }
 
 
-def test_claimable_queues_reads_no_delayed_jobs(large_tables, django_assert_num_queries):
+def test_claimable_queues_reads_no_delayed_jobs(filled_tables, django_assert_num_queries):
     """The query for claimable queues, which a worker executes at each ring, reads no delayed jobs."""
     with connection.cursor() as cursor:
         later = f"'{timezone.now() + timedelta(days=1)}'" + "::timestamptz" * (

@@ -21,6 +21,7 @@ from tests.data.rows import unnumbered
 pytestmark = pytest.mark.database_law
 
 
+@pytest.mark.tables("notification", "stream")
 def test_keys_are_looked_up_by_index(large_tables):
     """Older notifications with the same key are found by the index of keys, however large the inbox is."""
     with connection.cursor() as cursor:
@@ -56,8 +57,9 @@ def test_outcome_looks_up_keys_by_user_without_statistics(django_user_model):
 MAX_JOB_PAGES = {"sqlite": 3_000, "postgresql": 60}
 
 
+@pytest.mark.tables("job")
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_jobs_of_a_user_are_read_in_the_order_of_an_index(large_tables, analyzed):
+def test_jobs_of_a_user_are_read_in_the_order_of_an_index(filled_tables, analyzed):
     """Lists of a user's jobs read the rows that they show, of many jobs of the user or of all users."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE notifications_job SET user_id = 500 WHERE user_id <= 10")

@@ -53,6 +53,8 @@ MOMENTS = (
     "SIGKILL before 1x " + INSERT.format("delivery"),
     "SIGKILL after 1x " + INSERT.format("delivery"),
 )
+#: How many of them the short form takes, other ones by each seed.
+SHORT_MOMENTS = 7
 #: Of the server, which creates the notifications. It dies at no statement of its own start.
 SERVER_MOMENTS = tuple(
     f"{moment} {{}}x {INSERT.format('delivery')}"
@@ -101,6 +103,7 @@ class World:
     def __init__(self, site, servers):
         self.site, self.servers = site, servers
         self.rng = random.Random(f"{SEED} deliveries")
+        self.moments = list(MOMENTS) if ROUNDS else self.rng.sample(MOMENTS, SHORT_MOMENTS)
         self.deaths, self.used_up, self.known_sent = Counter(), set(), {}
         addresses = [servers.receiver.address, f"127.0.0.1:{servers.service.port}"]
         keys = {"private_key": generate_private_key(), "subject": "mailto:admin@site.example"}
@@ -176,7 +179,7 @@ class World:
 
     def _kill_workers(self, number):
         rng = random.Random(f"{SEED} workers {number}")
-        moments = list(MOMENTS[number::WORKERS])
+        moments = self.moments[number::WORKERS]
         while moments or not self.readers.are_done:
             moment = moments.pop() if moments else rng.choice([*MOMENTS, "", "", ""])
             if not moments:

@@ -66,11 +66,16 @@ def project(request, wheel, tmp_path):
     """A fresh project with the wheel in an environment of its own, before the six lines."""
     first, extras = LINES[request.param]
     python = tmp_path / "venv/bin/python"
-    run(interpreter(first, newer=request.param != "5.2"), "-m", "venv", tmp_path / "venv")
-    constraints = ["-c", ROOT / "requirements.txt"]
-    run(python, "-m", "pip", "install", "-q", f"{wheel}[{extras}]", *constraints)
+    newest = interpreter(first, newer=request.param != "5.2")
+    run(newest, "-m", "venv", "--without-pip", tmp_path / "venv")
+    pip_install(python, f"{wheel}[{extras}]", "-c", ROOT / "requirements.txt")
     run(python, "-m", "django", "startproject", "mysite", cwd=tmp_path)
     return Project(tmp_path / "mysite", python, request.param)
+
+
+def pip_install(python, *arguments):
+    """Install by the pip of these tests, and compile only what is imported."""
+    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile", *arguments)
 
 
 def test_wheel_holds_every_file_of_the_app(wheel):
@@ -152,7 +157,7 @@ class Project:
         files = [
             part for name in ("requirements.txt", "requirements-dev.txt") for part in ("-c", ROOT / name)
         ]
-        run(self.python, "-m", "pip", "install", "-q", *packages, *files)
+        pip_install(self.python, *packages, *files)
 
     def manage(self, *arguments):
         return run(self.python, "manage.py", *arguments, cwd=self.folder, env=self.env)
@@ -243,7 +248,7 @@ def interpreter(first, *, newer):
     places = [sys.executable, *filter(None, map(shutil.which, names))]
     places += [str(path) for name in names for path in versions.glob(f"*/bin/{name}")]
     for place in places:
-        probe = "import sys, ensurepip; print(*sys.version_info[:2])"
+        probe = "import sys, venv; print(*sys.version_info[:2])"
         answer = subprocess.run([place, "-c", probe], capture_output=True, text=True)
         version = tuple(map(int, answer.stdout.split())) if answer.returncode == 0 else None
         if version == first or (newer and version and version >= first):

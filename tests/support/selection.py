@@ -95,6 +95,7 @@ PATHS_BY_MARKER = {
         "faults/test_silence.py",
         "faults/test_stalls.py",
         "http/test_bad_requests.py",
+        "http/test_blocks.py",
         "http/test_frameworks.py",
         "http/test_openapi.py",
         "http/test_schemathesis.py",
@@ -103,7 +104,9 @@ PATHS_BY_MARKER = {
         "realtime/servers",
         "realtime/test_daphne_tls.py",
         "realtime/transports",
+        "jobs/transitions/test_state_writes.py",
         "streams/test_only_writer.py",
+        "test_distribution.py",
         "test_javascript.py",
         "test_layout.py",
         "test_patterns.py",
@@ -152,6 +155,7 @@ PATHS_BY_MARKER = {
         "realtime/doorbell",
         "packaging",
         "http/test_schemathesis.py",
+        "jobs/transitions/test_state_writes.py",
         "streams/test_only_writer.py",
         "test_javascript.py",
         "test_layout.py",
@@ -173,6 +177,8 @@ def is_left_out(path: Path, expression: str) -> bool:
     """Return whether the path alone says that the `-m` expression selects no test of it: it need not be collected."""
     if not path.is_relative_to(TESTS):
         return False
+    if (nightly := re.search(r"not (nightly\w*)", expression)) and are_all_nightly(path, nightly[1]):
+        return True
     match expression.partition(" ")[0]:
         case "alone":
             return path.name.startswith("test_") and path.suffix == ".py" and not is_listed(path, "alone")
@@ -181,6 +187,16 @@ def is_left_out(path: Path, expression: str) -> bool:
         case "on_old_django":
             return is_listed(path, "any_django")
     return False
+
+
+def are_all_nightly(path: Path, marker: str) -> bool:
+    """Return whether the table has the file as a whole, or its folder, and no smoke test is in it."""
+    return (
+        path.name.startswith("test_")
+        and path.suffix == ".py"
+        and NIGHTLY_IDS[marker].fullmatch(f"{path.relative_to(TESTS).as_posix()}::") is not None
+        and "smoke" not in path.read_text()
+    )
 
 
 def compile_ids(patterns: list[str]) -> re.Pattern[str]:

@@ -29,6 +29,9 @@ def test_files_that_a_run_does_not_collect():
     assert [is_left_out(browser, one) for one in expressions] == [True, True, False, False, False]
     assert [is_left_out(claims, one) for one in expressions] == [False, True, True, False, False]
     assert [is_left_out(server, one) for one in expressions] == [True, True, False, False, False]
+    whole, smoke = TESTS / "http/test_schemathesis.py", TESTS / "commands/test_run_jobs.py"
+    assert [is_left_out(whole, one) for one in ("not alone and not nightly", "not alone")] == [True, False]
+    assert not is_left_out(smoke, "on_postgres and not nightly_on_postgres")
     assert not any(is_left_out(TESTS / path, "on_postgres") for path in PATHS_BY_MARKER["on_postgres"])
 
 
