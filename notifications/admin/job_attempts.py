@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import F, TextField, Value
-from django.db.models.functions import Right
 from django.http import HttpRequest
 from django.utils import formats
 from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
 from notifications.models import Attempt, Job
-from notifications.states import LISTED_WITH_ERROR
+from notifications.operations.last_errors import read_last_errors
 from notifications.templatetags.notifications_overview import duration
 
 #: Attempts of a job that are shown, and those that are counted, at most.
 MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
-
-#: Characters at the end of a traceback that are read for a list, and those of an error that it shows.
-MAX_END_CHARS, MAX_ERROR_CHARS = 1_000, 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,40 +25,14 @@ class AttemptList:
     newest: list[Attempt]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LastError:
-    """What a job raised last: the last line of its traceback, or the name of the exception, and where."""
-
-    text: str
-    location: str
-
-
 def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
-    """Set ``last_error_shown`` of the jobs whose last attempt failed, as far as the user may view it, in one query."""
-    failed = [job.pk for job in jobs if job.attempt and job.state in LISTED_WITH_ERROR]
-    if not failed or not request.user.has_perm("notifications.view_attempt"):
+    """Set ``last_error_shown`` of the jobs whose last attempt failed, as far as the user may view it."""
+    if not request.user.has_perm("notifications.view_attempt"):
         return
     has_tracebacks = request.user.has_perm("notifications.view_traceback")
-    end = Right("traceback", MAX_END_CHARS) if has_tracebacks else Value("", output_field=TextField())
-    rows = (
-        Attempt.objects.using(database()).filter(job__in=failed, number=F("job__attempt")).annotate(end=end)
-    )
-    columns = ("job_id", "exception_class_path", "outcome", "location", "end")
-    errors = {}
-    for id, exception, outcome, location, text in rows.values_list(*columns):
-        name = exception.removeprefix("builtins.").rpartition(".")[2]
-        last_line = text.strip().rpartition("\n")[2] if name else ""
-        # The end of the traceback begins within its last line, if that is long.
-        path, colon, message = last_line.partition(":")
-        shown = f"{name}{colon}{message}" if path.endswith(name) else ""
-        label = str(Attempt.Outcome(outcome).label)
-        errors[id] = LastError(text=_shortened(shown or name or label), location=location)
+    errors = read_last_errors(jobs, with_tracebacks=has_tracebacks)
     for job in jobs:
         job.last_error_shown = errors.get(job.pk)  # type: ignore[attr-defined]
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 1]}…"
 
 
 def read_attempts(job: Job, *, with_tracebacks: bool) -> AttemptList:

@@ -41,10 +41,14 @@ class TestList:
     def test_newest_first_with_errors(self, user):
         failed = tasks.fail_for_owner.using(owner=user, title="Import\nof rows").enqueue("No file")
         run_jobs()
+        raised = tasks.fail.using(title="Export").enqueue()
+        run_jobs()
         queued = tasks.noop.using(queue_name="mail").enqueue()
         queues.pause("mail")
+        [attempt] = Job.objects.get(id=raised.id).attempts.all()
         assert run("list").splitlines() == [
             f"{queued.id}  queued     0/3  Noop | its queue is paused",
+            f"{raised.id}  failed     1/3  Export | ValueError: It is broken ({attempt.location})",
             f"{failed.id}  failed     1/3  Import of rows | No file",
         ]
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from notifications import serializers
 from notifications.engines import label_of
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
 from notifications.models import Job
+from notifications.operations.last_errors import read_last_errors
+
+#: Jobs whose errors one query reads.
+MAX_JOBS_PER_QUERY = 1_000
 
 
 def item(job: Job) -> dict[str, Any]:
@@ -28,14 +34,14 @@ def item(job: Job) -> dict[str, Any]:
     }
 
 
-def change_line(job: Job) -> str:
+def change_line(job: Job, error: str) -> str:
     """Return the state of a job as one line: time, id, state, attempt, title and progress or error."""
     moment = serializers.format_time(job.finished_at or job.started_at or job.queued_at) or ""
     progress = ""
     if job.state == Job.State.RUNNING and job.progress_current is not None:
         total = "" if job.progress_total is None else f" of {job.progress_total}"
         progress = f"{job.progress_current}{total} {job.progress_message}"
-    text = " | ".join(" ".join(part.split()) for part in (job.title, progress, error_detail(job)) if part)
+    text = " | ".join(" ".join(part.split()) for part in (job.title, progress, error) if part)
     return f"{moment}  {job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {job.queue_name}  {text}"
 
 
@@ -57,3 +63,14 @@ def dispatches(job: Job) -> str:
 
 def error_detail(job: Job) -> str:
     return (serializers.job_error(job) or {}).get("detail") or ""
+
+
+def error_texts(jobs: Collection[Job]) -> dict[UUID, str]:
+    """Return the errors of jobs, by their ids: what owners are told, or what was raised where that is the id only."""
+    texts = {job.id: error_detail(job) for job in jobs}
+    unclear = [job for job in jobs if str(job.id) in texts[job.id]]
+    for start in range(0, len(unclear), MAX_JOBS_PER_QUERY):
+        part = unclear[start : start + MAX_JOBS_PER_QUERY]
+        for id, error in read_last_errors(part, with_tracebacks=True).items():
+            texts[id] = f"{error.text} ({error.location})" if error.location else error.text
+    return texts

@@ -31,6 +31,7 @@ from notifications.management.subcommands.job_lines import (
     change_line,
     dispatches,
     error_detail,
+    error_texts,
     item,
     runner_of,
 )
@@ -139,13 +140,15 @@ class JobsCommand(ManagementCommand):
             for unserved in (unserved_jobs(), unserved_engines.unserved_jobs())
             for pk in unserved.filter(pk__in=listed).values_list("pk", flat=True)
         }
-        for job in rows[:limit]:
+        jobs = rows[:limit]
+        errors = {} if options["json"] else error_texts(jobs)
+        for job in jobs:
             if options["json"]:
                 self.stdout.write(json.dumps(item(job)))
                 continue
             details = [
                 job.title,
-                error_detail(job),
+                errors[job.pk],
                 "its queue is paused" if job.queue_name in paused else "",
             ]
             if job.pk in unserved_ids:
@@ -221,9 +224,10 @@ class JobsCommand(ManagementCommand):
             self.stderr.write(f"Could not read the database, trying again: {exc}")
             connections.close_all()
             return
+        jobs = [job for job in jobs if queue in (None, job.queue_name) and user in (None, job.user_id)]
+        errors = {} if options["json"] else error_texts(jobs)
         for job in jobs:
-            if (queue is None or job.queue_name == queue) and (user is None or job.user_id == user):
-                self.stdout.write(json.dumps(item(job)) if options["json"] else change_line(job))
+            self.stdout.write(json.dumps(item(job)) if options["json"] else change_line(job, errors[job.pk]))
         self.stdout.flush()
         if is_cut:
             self.stderr.write_plain("More jobs have changed than were read. Some changes are not shown.")

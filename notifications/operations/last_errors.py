@@ -1,0 +1,51 @@
+"""What jobs raised last, for lists of operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import F, TextField, Value
+from django.db.models.functions import Right
+
+from notifications.db.transactions import database
+from notifications.models import Attempt, Job
+from notifications.states import LISTED_WITH_ERROR
+
+#: Characters at the end of a traceback that are read, and those of an error that a list shows.
+MAX_END_CHARS, MAX_ERROR_CHARS = 1_000, 120
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastError:
+    """The last line of a traceback, or the name of the exception or else of the outcome; and where it was raised."""
+
+    text: str
+    location: str
+
+
+def read_last_errors(jobs: Iterable[Job], *, with_tracebacks: bool) -> dict[UUID, LastError]:
+    """Return the errors of those of these jobs whose last attempt failed, by their ids, in one query at most."""
+    failed = [job.pk for job in jobs if job.attempt and job.state in LISTED_WITH_ERROR]
+    if not failed:
+        return {}
+    end = Right("traceback", MAX_END_CHARS) if with_tracebacks else Value("", output_field=TextField())
+    rows = (
+        Attempt.objects.using(database()).filter(job__in=failed, number=F("job__attempt")).annotate(end=end)
+    )
+    columns = ("job_id", "exception_class_path", "outcome", "location", "end")
+    errors = {}
+    for id, exception, outcome, location, text in rows.values_list(*columns):
+        name = exception.removeprefix("builtins.").rpartition(".")[2]
+        last_line = text.strip().rpartition("\n")[2] if name else ""
+        # The end of the traceback begins within its last line, if that is long.
+        path, colon, message = last_line.partition(":")
+        shown = f"{name}{colon}{message}" if path.endswith(name) else ""
+        label = str(Attempt.Outcome(outcome).label)
+        errors[id] = LastError(text=_shortened(shown or name or label), location=location)
+    return errors
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 1]}…"
