@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from notifications import times
 from notifications.db.transactions import database
 from notifications.deliveries.calls import Event, events_of_calls, in_order
+from notifications.deliveries.decisions import find_reason, read_facts
 from notifications.deliveries.devices import of_user
 from notifications.models import Delivery, Notification
 from notifications.streams.marking_seen import first_mark, seen_positions
@@ -25,7 +26,12 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
     With ``for_user`` they are what its user may read: without ids of jobs, the errors of servers, times of deliveries
     that are to come, and the webhooks of the site and of others.
     """
-    deliveries = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
+    deliveries = list(Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id"))
+    pending = [delivery for delivery in deliveries if for_user and delivery.state == Delivery.State.PENDING]
+    facts = read_facts(pending) if pending else {}
+    for delivery in pending:
+        if reason := find_reason(facts[delivery.id]):  # As it will be decided when it is due.
+            delivery.state, delivery.reason = Delivery.State.SKIPPED, reason
     names = {str(device.id): device.name for device in of_user(row.user_id)}
     events = list(_events_on_the_page(row))
     for delivery in deliveries:

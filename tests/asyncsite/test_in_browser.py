@@ -138,6 +138,13 @@ def test_errors_get_the_focus_and_the_form_keeps_its_values(site_server, new_pag
     assert page.get_by_label("Title (optional)").input_value() == "Mine"
     page.locator(".problem").get_by_role("link", name="URLs").click()
     assert page.evaluate("document.activeElement.id") == "id_urls"
+    page.context.clear_cookies(name="sessionid")  # The session expires: they are there after the sign-in.
+    page.get_by_role("button", name="Check URLs").click()
+    page.get_by_label("Username").fill("demo")
+    page.get_by_label("Password").fill("demo")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_label("URLs", exact=True)).to_have_value("https://a.example/\nnonsense")
+    expect(page.get_by_label("Title (optional)")).to_have_value("Mine")
 
 
 def test_a_fast_and_a_slow_check(site_server, page):
@@ -203,6 +210,8 @@ def test_uploading_a_file(site_server, new_page, tmp_path):
     )
     file.set_input_files(big)
     status.filter(has_text="This file is 3.2 MB. The limit is 3 MB.").wait_for()
+    page.get_by_role("button", name="Check URLs").click()  # It is not sent.
+    expect(file).to_be_focused()
     file.set_input_files(wrong)
     status.filter(has_text="1 URL. Line 2 is not a URL.").wait_for()
     page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/status/404")
@@ -298,7 +307,7 @@ def test_a_report_is_published_by_the_answer_on_a_phone(site_server, new_page):
     wait_until_done(phone)
     laptop.get_by_role("button", name="Publish…").click()
     for page in (laptop, phone):
-        page.get_by_text("Is this report to be public?").wait_for()
+        page.get_by_text("Publish this report?").wait_for()
     assert find_violations(laptop) == []
     # On the laptop, the page that was left after the click may have shown the toast.
     laptop.get_by_role("button", name="Notifications").filter(has_text="?1").wait_for()

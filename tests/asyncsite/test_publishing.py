@@ -34,7 +34,7 @@ def html(client, report):
 def test_yes(person, user, report):
     assert "Publish…" in html(person, report)
     ask(person, report)
-    assert "Is this report to be public?" in html(person, report) and "Publish…" not in html(person, report)
+    assert "Publish this report?" in html(person, report) and "Publish…" not in html(person, report)
     assert Wait.objects.get().title == f"Publish “{report.title}”?"
     answer_question("yes", by=user)
     run_jobs()

@@ -109,7 +109,16 @@ def test_attempts_and_the_end_are_announced(site, writer, page, new_page):
     page.evaluate("document.querySelector('notifications-job').removeAttribute('reload')")
     writer.call("end", id=job, state="cancelled")
     expect(status).to_have_text("Stopped.")
-    expect(later.locator("notifications-output [role=status]")).to_have_text("Stopped.")
+    status = later.locator("notifications-output [role=status]")
+    expect(status).to_have_text("Stopped.")
+    job = writer.call("start_job")
+    open_job(later, site, job)
+    later.evaluate("document.querySelector('notifications-job').removeAttribute('reload')")
+    for attempt in (1, 2):
+        writer.call("write", id=job, text="one\n", attempt=attempt)
+    expect(status).to_have_text("Attempt 2")
+    writer.call("end", id=job, state="succeeded")
+    expect(status).to_have_text("")
 
 
 def test_it_goes_on_when_the_server_is_back(site, writer, new_page):

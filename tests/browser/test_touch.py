@@ -63,6 +63,8 @@ FIND_SMALL = """(part) => {
             if (Math.max(x, y) < space - tolerance && first.area !== second.area)
                 found.push(`${name(first)} and ${name(second)}: ${Math.max(x, y).toFixed(1)} px apart`);
         }
+    if (!part && document.documentElement.scrollWidth > screen.width)
+        found.push(`${document.documentElement.scrollWidth} px wide`);
     return found;
 }"""
 
@@ -78,7 +80,10 @@ def shoot(page, name):
 
 
 def test_every_control_is_large_enough(site, phone):
-    """44 px in both directions, and 8 px apart, on each page, with a selection, an open menu and the open bell."""
+    """44 px in both directions, and 8 px apart, on each page, with a selection, an open menu and the open bell.
+
+    No page scrolls sideways.
+    """
     site_server, found = start_with_push(site), {}
     for name, address in create_content(site_server, phone).items():
         assert phone.goto(address).ok, address

@@ -99,6 +99,8 @@ def test_delivery_that_is_to_come(user, user_client):
     page = read(user_client, id)
     assert history(page)[-1] == "E-mail: will be sent later, unless you see or read this before."
     assert page.count("<time") == before
+    marking_seen.mark_seen(user.pk, Notification.objects.get(id=id).raised)
+    assert "E-mail: not sent. The notification had been seen." in history(read(user_client, id))
 
 
 def test_of_another_user(user, other_user, user_client):

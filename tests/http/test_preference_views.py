@@ -235,7 +235,8 @@ class TestUnsubscribing:
         for _ in range(2):
             response = Client().get(link)
             assert (
-                response.status_code == 200 and "no more e-mails about “Export”?" in response.content.decode()
+                response.status_code == 200
+                and "Unsubscribe from e-mails about “Export”?" in response.content.decode()
             )
             assert Client().head(link).status_code == 200
         assert not Preference.objects.exists()

@@ -100,6 +100,11 @@ function morph(node, wanted) {
 }
 
 if (root) {
+  try {
+    sessionStorage.removeItem("report-draft"); // It has arrived (paste.js).
+  } catch {
+    // Storage is blocked.
+  }
   document.addEventListener("notifications:job-progress", () => refresh());
   document.addEventListener("notifications:job-done", ({ target }) => {
     if (!root.querySelector(".running")) target.remove();

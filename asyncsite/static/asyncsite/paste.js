@@ -8,9 +8,12 @@ const MAX_URL_LENGTH = 2000;
 const MAX_LISTED_LINES = 5;
 const MAX_FILE_BYTES = 3 * 1024 * 1024;
 const TYPING_PAUSE_MS = 150;
+/** In the storage of the tab: who sent the form last, with which URLs and title, until a report is shown (live.js). */
+const DRAFT_KEY = "report-draft";
 
 const textBox = document.querySelector(".paste textarea");
 const textStatus = document.getElementById("count");
+const form = textBox?.form;
 const samplesForm = document.getElementById("samples");
 const fileInput = document.querySelector(".paste input[type=file]");
 const fileStatus = document.getElementById("file-count");
@@ -20,6 +23,7 @@ const numberFormat = new Intl.NumberFormat(language);
 const pluralRules = new Intl.PluralRules(language);
 
 if (textBox && textStatus) {
+  restoreDraft();
   let timer;
   textBox.addEventListener("input", () => {
     clearTimeout(timer);
@@ -31,10 +35,42 @@ if (textBox && textStatus) {
 
 fileInput?.addEventListener("change", validateFile);
 
+form?.addEventListener("submit", (event) => {
+  if (fileInput.files[0]?.size > MAX_FILE_BYTES) {
+    event.preventDefault(); // The server would refuse it after the upload, a very large one without this page.
+    fileInput.focus();
+    return;
+  }
+  storeDraft();
+});
+
 samplesForm?.addEventListener("submit", (event) => {
   event.preventDefault();
   appendUrls(samplesForm.dataset.urls.split(" "));
 });
+
+function storeDraft() {
+  try {
+    sessionStorage.setItem(DRAFT_KEY, JSON.stringify([readUser(), textBox.value, form.elements.title.value]));
+  } catch {
+    // Storage is blocked or full.
+  }
+}
+
+/** Fill in what was sent after the session had ended: the sign-in leads to an empty form. */
+function restoreDraft() {
+  try {
+    const [user, urls, title] = JSON.parse(sessionStorage.getItem(DRAFT_KEY)) ?? [];
+    sessionStorage.removeItem(DRAFT_KEY);
+    if (user === readUser() && !textBox.value) [textBox.value, form.elements.title.value] = [urls, title];
+  } catch {
+    // Storage is blocked.
+  }
+}
+
+function readUser() {
+  return document.querySelector(".username").title;
+}
 
 /** Append URLs to what the user has typed. */
 function appendUrls(urls) {

@@ -48,11 +48,11 @@ export function connectElement(element, page, signal, modules) {
     status.textContent = text;
   }
 
-  /** That the job was cancelled, or runs again. */
+  /** That the job was cancelled, or runs again. The other texts are of a running job. */
   const unsubscribe = page.client.on("change", ({ jobs }) => {
     const item = jobs.find((/** @type {{id: string}} */ each) => each.id === id);
-    if (item?.state === "cancelled") status.textContent = texts.cancelled ?? "";
-    else if (item && !item.done && status.textContent === texts.cancelled) status.textContent = "";
+    if (item && (item.done || status.textContent === texts.cancelled))
+      status.textContent = (item.state === "cancelled" && texts.cancelled) || "";
   });
 
   /** A page that is loaded again at the end of the job is where its reader was. */
