@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -109,8 +110,12 @@ class Environment:
         )
 
     def database(self):
-        default = f"sqlite:///{quote(str(self.var / 'asyncsite.sqlite3'))}"
-        return parse_database_url(self.values.get("DATABASE_URL", default))
+        """Return the database of DATABASE_URL, by default a file in var/, which is created for it."""
+        if url := self.values.get("DATABASE_URL"):
+            return parse_database_url(url)
+        with suppress(OSError):  # the server and SQLite name the folder
+            make_private_folder(self.var)
+        return parse_database_url(f"sqlite:///{quote(str(self.var / 'asyncsite.sqlite3'))}")
 
     def channel_layers(self):
         """Return CHANNEL_LAYERS with the Redis of REDIS_URL, or {} without one."""

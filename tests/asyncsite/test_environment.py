@@ -95,6 +95,12 @@ def test_var_is_private(var, mode):
     assert var.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_folder_of_the_default_database_is_created(var):
+    """A first `manage.py migrate` in production finds it, before a server has created it."""
+    assert Environment(var, {}).database()["NAME"] == str(var / "asyncsite.sqlite3")
+    assert var.stat().st_mode & 0o777 == 0o700
+
+
 def test_damaged_record_is_ignored(var):
     """A full disk may leave half a file."""
     var.mkdir()
