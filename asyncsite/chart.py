@@ -67,12 +67,14 @@ def build_chart(calls):
     notes = {find_step(percentile(times, 95)): [_("95%")]} if times else {}
     if times:
         notes.setdefault(find_step(percentile(times, 50)), []).insert(0, _("median"))
-    steps = [row for row in by_row if row < NO_RESPONSE]
+    steps = sorted(row for row in by_row if row < NO_RESPONSE)
+    # Steps without calls between others are one bar.
     rows = [*(range(min(steps), max(steps) + 1) if steps else ()), NO_RESPONSE, NOT_CALLED]
-    shown = [row for row in rows if row < NO_RESPONSE or row in by_row]
+    shown = [row for row in rows if row in by_row or (row < NO_RESPONSE and row - 1 in by_row)]
     bars = [
         build_bar(
             row,
+            row if row in by_row else next(step for step in steps if step > row) - 1,
             {outcome: counts[row, outcome] for outcome in Call.Outcome.values},
             max(by_row.values()),
             place=place,
@@ -104,9 +106,9 @@ def find_step(time):
     return bisect_right(STEP_STARTS_MS, time) - 1
 
 
-def build_bar(row, counts, max_count, *, place, note):
+def build_bar(row, last_row, counts, max_count, *, place, note):
     y = place * ROW_HEIGHT_PX + (ROW_HEIGHT_PX - BAR_HEIGHT_PX) // 2
-    label = row_label(row)
+    label = row_label(row, last_row)
     segments, end = [], 0.0
     for outcome, count in counts.items():
         if count:
@@ -126,21 +128,21 @@ def build_bar(row, counts, max_count, *, place, note):
     )
 
 
-def row_label(row):
-    """Return a text like "20 to 50 ms"."""
+def row_label(row, last_row):
+    """Return a text like "20 to 50 ms" for a step, or the steps up to another one."""
     if row >= NO_RESPONSE:
         return _("no response") if row == NO_RESPONSE else _("not called")
     start = STEP_STARTS_MS[row]
-    if row + 1 == len(STEP_STARTS_MS):
+    if last_row + 1 == len(STEP_STARTS_MS):
         return _("{start} s or more").format(start=start // 1000)
-    end = STEP_STARTS_MS[row + 1]
+    end = STEP_STARTS_MS[last_row + 1]
     if start == 0:
         return _("under {end} ms").format(end=end)
     if start >= 1000:
         return _("{start} to {end} s").format(start=start // 1000, end=end // 1000)
     if end < 1000:
         return _("{start} to {end} ms").format(start=start, end=end)
-    return _("{start} ms to 1 s").format(start=start)
+    return _("{start} ms to {end} s").format(start=start, end=end // 1000)
 
 
 def find_label_class(labels):
