@@ -152,19 +152,14 @@ class CreatedFilter(JobListFilter):
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
         #: Parameters of a range, as the form sends them: times in the time zone of the page.
-        self.from_parameter, self.until_parameter = self.expected_parameters()[1:]
-        self.range = {
-            name: params.pop(name)[-1]
-            for name in (self.from_parameter, self.until_parameter)
-            if name in params
-        }
+        self.range = {name: params.pop(name)[-1] for name in self.expected_parameters()[1:] if name in params}
         super().__init__(request, params, *args)
 
     @property
     def ends(self) -> list[tuple[Any, str, str]]:
         """The fields of the form: label, parameter and value."""
-        labels = {self.from_parameter: _("From"), self.until_parameter: _("Until")}
-        return [(label, name, self.range.get(name, "")) for name, label in labels.items()]
+        labels = zip((_("From"), _("Until")), self.expected_parameters()[1:], strict=True)
+        return [(label, name, _in_form(self.range.get(name, ""))) for label, name in labels]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return [(period, title) for period, (title, length) in PERIODS.items()]
@@ -183,7 +178,7 @@ class CreatedFilter(JobListFilter):
         if period := self.value():
             if period not in PERIODS:
                 raise ValueError(f"{period!r} is no period.")
-            conditions[self.from_parameter] = times.now() - PERIODS[period][1]
+            conditions[f"{self.parameter_name}_from"] = times.now() - PERIODS[period][1]
         return conditions
 
 
@@ -344,3 +339,11 @@ def _parse_time(text: str) -> datetime:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.get_current_timezone())
     return times.as_utc(moment)
+
+
+def _in_form(text: str) -> str:
+    """Return a time as its field has it, in the time zone of the page."""
+    try:
+        return f"{timezone.localtime(_parse_time(text)):%Y-%m-%dT%H:%M}" if text else ""
+    except OverflowError:  # in the first or last hours that there are
+        return ""

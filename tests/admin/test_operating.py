@@ -108,7 +108,6 @@ def test_from_a_queue_to_its_jobs(admin_client):
     [
         ("wait", "other", f"{ADMIN}job/?state__exact=queued&queue_name=other"),
         ("stalled", "other", f"{ADMIN}job/?state__exact=running&queue_name=other"),
-        ("failures", "other", f"{ADMIN}job/?state__exact=failed&queue_name=other"),
         ("no_worker", "", f"{ADMIN}job/?state__exact=queued"),
         ("question", "other", f"{ADMIN}job/?state__exact=waiting&queue_name=other"),
         ("lease", "", f"{ADMIN}job/?created=hour"),
@@ -124,6 +123,19 @@ def test_from_an_alert_to_its_jobs(admin_client, kind, subject, expected):
         assert expected in html.unescape(admin_client.get(f"{ADMIN}alert/{path}").text)
     if kind != "schedule":
         assert admin_client.get(address).status_code == 200
+
+
+def test_from_an_alert_to_what_failed_since(admin_client, settings):
+    """From the begin of the time in which the alert counted them, so that just these are selected and retried."""
+    settings.TIME_ZONE = "Europe/Berlin"
+    alert = add_alert("failures", "other", facts='{"window": 300, "failed": 20, "ended": 30, "limit": 0.5}')
+    Alert.objects.update(opened_at="2026-05-01T02:00:30Z")
+    for title, ended in (("Before", "01:53:59"), ("Counted", "01:54:00"), ("Later", "02:30:00")):
+        id = tasks.noop.using(title=title, queue_name="other").enqueue().id
+        Job.objects.filter(pk=id).update(state="failed", finished_at=f"2026-05-01T{ended}Z")
+    [address] = links(admin_client.get(PAGE).text, str(alert))
+    assert sorted(titles(admin_client, address)) == ["Counted", "Later"]
+    assert 'name="finished_from" value="2026-05-01T03:54"' in admin_client.get(address).text
 
 
 def test_every_kind_of_alert_has_a_page(admin_client):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin.utils import quote
 
+from notifications import times
 from notifications.models import Alert
 
+#: Jobs are counted by the minute.
+MINUTE = timedelta(minutes=1)
 #: The parameters of the list of jobs with which it shows what an alert of a kind is about.
 _JOBS: dict[Any, dict[str, str]] = {
     Alert.Kind.STALLED: {"state__exact": "running"},
@@ -25,4 +30,7 @@ def subject_url(alert: Alert, *, jobs_url: str, schedules_url: str) -> str:
     if alert.kind == Alert.Kind.SCHEDULE:
         return f"{schedules_url}{quote(alert.subject)}/change/" if schedules_url else ""
     parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if alert.subject else {})
+    if alert.kind == Alert.Kind.FAILURES:  # those that it counted at its begin, and later ones
+        window = timedelta(seconds=json.loads(alert.facts).get("window", 0))
+        parameters["finished_from"] = f"{times.as_utc(alert.opened_at) - window - MINUTE:%Y-%m-%dT%H:%MZ}"
     return f"{jobs_url}?{urlencode(parameters)}" if jobs_url else ""
