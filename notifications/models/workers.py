@@ -43,7 +43,9 @@ class Worker(models.Model):
     #: The broker from which it takes the messages of observed tasks, "" for other workers.
     broker = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     load = models.PositiveIntegerField(_("load"), default=0)
-    outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, with its memory
+    outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, as of the last renewal
+    #: Resident memory of its process in bytes, as of the last renewal; NULL where it is not known.
+    memory = models.BigIntegerField(_("memory"), null=True, editable=False)
     request = models.CharField(max_length=10, choices=Request, blank=True, default="", db_default="")
 
     class Meta:

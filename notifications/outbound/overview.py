@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from .circuits import circuits
 from .resolver import lookups
 from .slots import slots
 
-#: The origins in ``as_dict()``: those with the most trouble.
+#: The origins in ``as_json()``: those with the most trouble.
 MAX_ORIGINS_LISTED = 20
 
 
@@ -67,8 +67,8 @@ def state() -> State:
     )
 
 
-def as_dict() -> dict[str, Any]:
-    """Return the state of this process as an object of JSON.
+def as_json() -> str:
+    """Return the state of this process as a JSON object.
 
     It has the ``MAX_ORIGINS_LISTED`` origins with the most trouble, and the sum of ``waiting`` over all origins.
     """
@@ -76,7 +76,8 @@ def as_dict() -> dict[str, Any]:
     worst_first = sorted(
         current.origins, key=lambda item: (item.circuit == "closed", -item.waiting, -item.failed, item.origin)
     )
-    return asdict(current) | {
+    listed = asdict(current) | {
         "waiting": sum(item.waiting for item in current.origins),
         "origins": [asdict(item) for item in worst_first[:MAX_ORIGINS_LISTED]],
     }
+    return json.dumps(listed)

@@ -5,8 +5,6 @@ A worker whose lease is over is lost, and other workers take its jobs over.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import socket
@@ -16,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from django.db import connections
@@ -36,8 +33,6 @@ logger = logging.getLogger("notifications.jobs")
 RENEWALS = 4
 #: Seconds after which a renewal without an answer has failed: half a lease, but not less than this.
 MIN_ANSWER_SECONDS = 2.0
-#: What processes of earlier versions read of one without outbound calls.
-NO_CALLS: dict[str, Any] = {"busy": 0, "waiting": 0, "origins": []}
 
 
 class Lease:
@@ -159,7 +154,9 @@ class Lease:
         now = database_now()
         until = now + timedelta(seconds=settings.LEASE)
         rows = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
-        is_renewed = rows.update(lease_until=until, load=self._load(), outbound=json.dumps(_overview()))
+        is_renewed = rows.update(
+            lease_until=until, load=self._load(), outbound=_outbound_overview(), memory=_resident_bytes()
+        )
         return until if is_renewed else None
 
     def _read_request(self) -> None:
@@ -173,18 +170,23 @@ class Lease:
             self._on_request(request)
 
 
-def _overview() -> dict[str, Any]:
-    """Return the state of this process's outbound calls, and its memory in bytes where that is known.
+def _outbound_overview() -> str:
+    """Return the state of this process's outbound calls as JSON, "" if it makes none.
 
     Nothing is imported for it, which would take a third of a second. While another thread imports it, the module is
     there without its functions.
     """
-    calls = getattr(sys.modules.get("notifications.outbound.overview"), "as_dict", None)
-    overview = calls() if calls else dict(NO_CALLS)
-    with contextlib.suppress(OSError):  # as where there is no /proc
+    as_json = getattr(sys.modules.get("notifications.outbound.overview"), "as_json", None)
+    return as_json() if as_json else ""
+
+
+def _resident_bytes() -> int | None:
+    """Return the resident memory of this process, None where there is no /proc."""
+    try:
         pages = Path("/proc/self/statm").read_text().split()[1]
-        overview["memory"] = int(pages) * os.sysconf("SC_PAGE_SIZE")
-    return overview
+    except OSError:
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def find_dead_neighbors() -> list[UUID]:

@@ -328,9 +328,9 @@ def test_workers_servers_and_circuits(admin_client):
     """Live workers with load and lease, lost ones, web processes with sockets, and an open circuit."""
     outbound = (
         '{"origins": [{"origin": "https://api.example", "circuit": "open", "busy": 1, "waiting": 2, '
-        '"failed": 3, "calls": 4}], "memory": 53687091}'
+        '"failed": 3, "calls": 4}]}'
     )
-    add_worker(load=3, outbound=outbound)
+    add_worker(load=3, outbound=outbound, memory=53687091)
     add_worker(host="web-2", lease_until=timezone.now() - timedelta(seconds=5), outbound="damaged")
     now = timezone.now()
     for host, seconds in (("web-3", 20), ("gone", -1)):

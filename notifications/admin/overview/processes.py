@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from notifications.db.transactions import database
@@ -36,7 +35,7 @@ class WorkerProcess:
     slots: int
     lease_seconds: float
     memory: int | None
-    origins: list[Any]
+    outbound: str
     request: str
 
     @property
@@ -95,7 +94,6 @@ def _worker(row: Worker, now: datetime) -> WorkerProcess:
     identity = row.process.split()
     names = [name for name in row.queues.split(",") if name]
     engines = [name.removeprefix(ENGINE_PREFIX) for name in names if name.startswith(ENGINE_PREFIX)]
-    overview = _overview(row)
     return WorkerProcess(
         id=row.pk,
         request=row.request,
@@ -107,20 +105,14 @@ def _worker(row: Worker, now: datetime) -> WorkerProcess:
         load=row.load,
         slots=row.concurrency,
         lease_seconds=(row.lease_until - now).total_seconds(),
-        memory=overview.get("memory"),
-        origins=overview.get("origins", []),
+        memory=row.memory,
+        outbound=row.outbound,
     )
-
-
-def _overview(row: Worker) -> dict[str, Any]:
-    try:
-        return dict(json.loads(row.outbound or "{}"))
-    except (ValueError, TypeError):  # damaged
-        return {}
 
 
 def _circuits(worker: WorkerProcess) -> list[CircuitState]:
     try:
+        origins = json.loads(worker.outbound or "{}").get("origins", [])
         return [
             CircuitState(
                 host=worker.host,
@@ -129,7 +121,7 @@ def _circuits(worker: WorkerProcess) -> list[CircuitState]:
                 state=str(origin["circuit"]),
                 **{name: int(origin[name]) for name in ("busy", "waiting", "failed", "calls")},
             )
-            for origin in worker.origins
+            for origin in origins
         ]
-    except (ValueError, TypeError, KeyError):  # of another version of the app
+    except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or of another version of the app
         return []

@@ -105,8 +105,7 @@ def check_workers() -> Finding:
 def check_outbound() -> Finding:
     """Check the circuits of outbound calls of live workers, as of the last renewal of their leases."""
     live = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
-    states = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
-    overviews = {id: state for id, state in states.items() if "total" in state}  # those that have made calls
+    overviews = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
     open_ = sorted(
         {at["origin"] for state in overviews.values() for at in state["origins"] if at["circuit"] != "closed"}
     )
