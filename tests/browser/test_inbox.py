@@ -51,7 +51,7 @@ def message(page):
 
 @pytest.mark.smoke
 def test_done_and_undo_in_place(inbox_page):
-    """The row leaves the list without a new page, and comes back."""
+    """The row leaves the list without a new page, and comes back; its category is muted, and no longer."""
     page = inbox_page
     page.evaluate("window.isSamePage = true")
     row(page, "Number 3").hover()
@@ -63,6 +63,11 @@ def test_done_and_undo_in_place(inbox_page):
     expect(rows(page)).to_have_count(5)
     expect(message(page)).to_contain_text("Undone.")
     expect_unread(page, 5)
+    row(page, "Number 3").hover()
+    row(page, "Number 3").get_by_role("button", name="Mute").click()
+    expect(message(page)).to_contain_text("“Reports” is muted.")
+    message(page).get_by_role("button", name="Undo").click()
+    expect(message(page)).to_have_text("Undone.")
     assert page.evaluate("window.isSamePage")
 
 

@@ -7,7 +7,12 @@
  * @typedef {import("./notifications.js").Verb} Verb
  */
 
-/** @type {Record<Verb, Verb>} the verb that undoes each verb */
+/**
+ * @typedef {(rows: HTMLElement[]) => Promise<Iterable<Element>|void>} Save changes rows on the server. Returns what `sendForm` does,
+ *   if it sends a form of the page
+ */
+
+/** @type {Record<string, Verb>} the verb that undoes each verb */
 const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", unarchive: "archive" };
 
 /**
@@ -42,7 +47,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     signal.addEventListener("abort", stop);
   inbox_list.connectSearch(inbox, page, signal);
   const list = inbox_list.connectList(inbox, page, signal, { getShown, focusRow, showMessage });
-  const choose = reading_pane.connectPane(inbox, page, signal, {
+  reading_pane.connectPane(inbox, page, signal, {
     getShown,
     markRead,
     follow,
@@ -50,13 +55,8 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     handleSubmit,
     showMessage,
   });
-  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, getShown, change, choose });
+  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change });
   markShownSeen();
-
-  /** @returns {HTMLElement[]} the rows that are shown */
-  function getRows() {
-    return [.../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll("li[data-id]:not([hidden])"))];
-  }
 
   /** @returns {HTMLElement[]} the rows that are shown, and those of groups */
   function getShown() {
@@ -65,21 +65,28 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     ];
   }
 
+  /** @returns {HTMLInputElement[]} the checkboxes of the rows that are shown */
+  function getBoxes() {
+    return [
+      .../** @type {NodeListOf<HTMLInputElement>} */ (inbox.querySelectorAll("li:not([hidden]) [name=id]")),
+    ];
+  }
+
   /** @returns {HTMLElement[]} the rows whose boxes are checked */
   function getSelectedRows() {
-    return getRows().filter((row) => findBox(row).checked);
+    return getShown().filter((row) => findBox(row)?.checked);
   }
 
   /**
    * Change rows, those that the verb can change, and offer to undo it.
-   * @param {Verb} verb
+   * @param {Verb|""} verb "" for what changes no row
    * @param {HTMLElement[]} rows
-   * @param {(rows: HTMLElement[]) => Promise<unknown>} [save] changes them on the server
+   * @param {Save} [save] changes them on the server
    * @param {string} [text] about the change
    */
   async function change(verb, rows, save, text = localization.text(`did_${verb}`)) {
     const changed = rows.filter((row) => canChange(verb, row));
-    if (!changed.length) return;
+    if (verb && !changed.length) return;
     const next = rowAfter(changed);
     const hadFocus = [...changed, inbox.querySelector(".notifications-toolbar")].some((part) =>
       part?.contains(document.activeElement),
@@ -89,15 +96,18 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     for (const box of boxes) box.checked = false;
     const sent = send(verb, changed, { save });
     if (hadFocus) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
-    if (!(await sent)) {
+    const answer = await sent;
+    if (!answer) {
       for (const box of boxes) box.checked = true;
       return;
     }
-    showMessage(text.replace("{count}", /** @type {any} */ (changed.length)));
-    if (view === "snoozed") return; // To archive it again would not snooze it.
+    const [said, form] = /** @type {[Element, HTMLFormElement]} */ (/** @type {unknown} */ (answer));
+    showMessage(said?.textContent ?? text.replace("{count}", /** @type {any} */ (changed.length)));
+    if (said ? !form : view === "snoozed") return; // To archive it again would not snooze it.
     const button = dom.createElement("button", "notifications-quiet", localization.text("undo"));
     const undo = async () => {
-      if (!(await send(INVERSE_VERBS[verb], changed))) return;
+      save = form && (() => list.sendForm(form.action, new FormData(form, form.querySelector("button"))));
+      if (!(await send(INVERSE_VERBS[verb], changed, { save }))) return;
       showMessage(localization.text("undone"));
       focusRow(changed[0]);
     };
@@ -107,28 +117,33 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
 
   /**
    * Show rows as changed, at once, and change them on the server. If that fails, show that, and them as before.
-   * @param {Verb} verb
+   * @param {Verb|""} verb
    * @param {HTMLElement[]} rows
    * @param {object} [options]
    * @param {boolean} [options.stay] whether they stay in this view
-   * @param {(rows: HTMLElement[]) => Promise<unknown>} [options.save] changes them on the server
-   * @returns {Promise<boolean>} whether they were changed
+   * @param {Save} [options.save] changes them on the server
+   * @returns {Promise<Iterable<Element>|null>} what the server says of it, null if they were not changed
    */
-  async function send(verb, rows, { stay, save = () => page.mark(verb, rows.map(toItem)) } = {}) {
+  async function send(
+    verb,
+    rows,
+    { stay, save = () => page.mark(/** @type {Verb} */ (verb), rows.map(toItem)) } = {},
+  ) {
     show(verb, rows, stay);
     // One after the other: of two changes of a row the server has to apply the last one last.
     const saved = lastSave.then(() => save(rows));
     lastSave = saved.catch(() => undefined);
+    let answer;
     try {
-      await saved;
+      answer = await saved;
     } catch (error) {
       show(INVERSE_VERBS[verb], rows);
       // What is wrong, if the server has said so.
       showMessage(/** @type {any} */ (error).cause ?? localization.text("unsaved"));
-      return false;
+      return null;
     }
     void list.updateViews();
-    return true;
+    return answer ?? [];
   }
 
   /**
@@ -150,7 +165,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
 
   /**
    * Show rows as changed. Those that are in another view now are hidden.
-   * @param {Verb} verb
+   * @param {Verb|""} verb
    * @param {HTMLElement[]} rows
    * @param {boolean} [stay]
    */
@@ -174,63 +189,57 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     if (row && !event.defaultPrevented) follow(row);
     if (link?.dataset.check) {
       event.preventDefault();
-      for (const row of getRows()) findBox(row).checked = link.dataset.check === "all";
+      for (const box of getBoxes()) box.checked = link.dataset.check === "all";
     }
     if (!(clicked instanceof HTMLInputElement) || clicked.name !== "id") return;
-    const boxes = getRows().map(findBox);
+    const boxes = getBoxes();
     const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
     if (shiftKey) for (const box of boxes.slice(from, to + 1)) box.checked = clicked.checked;
     lastBox = clicked;
   }
 
   /**
-   * Change one or the selected rows in place. A change of all is sent by the browser.
+   * Change one row, a group or the selected rows in place. A change of all is sent by the browser.
    * @param {SubmitEvent} event
    */
   function handleSubmit(event) {
     const button = /** @type {HTMLButtonElement|null} */ (event.submitter);
     const { name = "", value = "" } = button ?? {};
-    const isSnoozed = name === "until";
-    if (name !== "one" && name !== "verb" && !isSnoozed) return;
-    const [verb, id] = value.split(".");
-    const rows = id ? [findOrMakeRow(id, verb)] : getSelectedRows();
-    if (id && !rows[0]) return; // It has left the list meanwhile.
+    if (!/^(one|verb|until|group|category)$/.test(name)) return;
     event.preventDefault();
-    const form = new FormData(/** @type {HTMLFormElement} */ (event.target), button);
-    if (!isSnoozed) return void change(/** @type {Verb} */ (verb), rows);
     const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog"));
     dialog.close();
-    void change("archive", rows, (rows) => snooze(rows, form, button?.formAction), dialog.dataset.snoozing);
-  }
-
-  /**
-   * Return the row of a notification. If it is the newest of a group that is closed, another one stands for it: the
-   * server has what is left of the group.
-   * @param {string} id
-   * @param {string} verb
-   */
-  function findOrMakeRow(id, verb) {
-    const shown = dom.findRow(inbox, id);
-    if (shown) return shown;
-    const group = inbox.querySelector(`[data-newest="${id}"]`);
-    const row = /** @type {HTMLElement} */ (group?.cloneNode());
-    row?.toggleAttribute("data-unread", verb === "read");
-    return row;
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    const body = new FormData(form, button);
+    body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
+    const url = button?.getAttribute("formaction") ?? form.action;
+    const [verb, id] = /** @type {[Verb, string]} */ (value.split("."));
+    const group = /** @type {HTMLElement|null|undefined} */ (button?.closest("[data-group]"));
+    const row = dom.findRow(inbox, id);
+    // All of a group that is shown: some may have arrived after the page was loaded.
+    if (group) body.set("up_to", group.dataset.raised ?? "");
+    // A category, or a notification that has left the list, or is the newest of a group that is closed, has no row.
+    if (group || name === "category" || (id && !row))
+      return void change(group ? verb : "", group ? list.withMembers(group) : [], () =>
+        list.sendForm(url, body),
+      );
+    const rows = row ? [row] : getSelectedRows();
+    if (name !== "until") return void change(verb, rows);
+    void change("archive", rows, (rows) => snooze(rows, body, url), dialog.dataset.snoozing);
   }
 
   /**
    * @param {HTMLElement[]} rows
    * @param {FormData} body of the form with the time
-   * @param {string} [url]
+   * @param {string} url
    */
-  async function snooze(rows, body, url = "") {
+  async function snooze(rows, body, url) {
     body.delete("id");
     for (const row of rows) body.append("id", toItem(row).id);
     body.set("part", "list");
-    body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
     const response = await fetch(url, { method: "POST", body, redirect: "error" });
-    if (response.ok) return client.refresh();
-    throw new Error("Not snoozed.", { cause: response.status === 422 ? await response.text() : null });
+    if (response.ok) client.refresh();
+    else throw new Error("Not snoozed.", { cause: response.status === 422 ? await response.text() : null });
   }
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
@@ -275,7 +284,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   }
 
   /**
-   * @param {Verb} verb
+   * @param {Verb|""} verb
    * @param {HTMLElement} row
    */
   function canChange(verb, row) {
@@ -291,9 +300,9 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * @param {HTMLElement[]} changed
    */
   function rowAfter(changed) {
-    const rows = getRows();
-    const last = rows.indexOf(/** @type {HTMLElement} */ (changed.at(-1)));
-    return rows.slice(last + 1).find((row) => !changed.includes(row)) ?? rows[rows.indexOf(changed[0]) - 1];
+    const rows = getShown();
+    const first = rows.indexOf(changed[0]);
+    return rows.slice(first + 1).find((row) => !changed.includes(row)) ?? rows[first - 1];
   }
 
   /** @param {string} text */
@@ -314,6 +323,5 @@ function findBox(row) {
 
 /** @param {HTMLElement|undefined} row */
 function focusRow(row) {
-  const target = row?.querySelector("a.notifications-title") ?? row?.querySelector("[name=id]");
-  /** @type {HTMLElement|null|undefined} */ (target)?.focus();
+  /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.focus();
 }

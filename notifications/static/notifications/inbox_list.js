@@ -22,7 +22,12 @@ let lastSearch = 0;
  * @param {AbortSignal} signal aborted when the element is removed
  * @param {List} list
  */
-export function connectList(inbox, { dom, localization }, signal, { getShown, focusRow, showMessage }) {
+export function connectList(
+  inbox,
+  { client, dom, localization },
+  signal,
+  { getShown, focusRow, showMessage },
+) {
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
   let isUpdatePlanned = false;
@@ -52,7 +57,9 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
     },
 
     loadPage,
+    sendForm,
     updateViews,
+    withMembers,
 
     /** Show the counts of the views when something has arrived: at most once a second, and while the page is seen. */
     updateViewsSoon() {
@@ -65,6 +72,19 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
       }, VIEWS_DELAY_MS);
     },
   };
+
+  /**
+   * Send a form as the page without a script does.
+   * @param {string} url
+   * @param {FormData} body
+   * @returns {Promise<Iterable<Element>>} what the next page says, and its form that undoes the change, if there is one
+   */
+  async function sendForm(url, body) {
+    const request = { method: "POST", body, redirect: /** @type {const} */ ("follow") };
+    const answer = await loadPage(url, ".notifications-message", request);
+    client.refresh();
+    return answer.children;
+  }
 
   /** Show the counts of the views after a change, and the groups that are open or in the pane. */
   async function updateViews() {
@@ -114,14 +134,17 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
   /** @param {MouseEvent} event */
   function handleClick(event) {
     const target = /** @type {Element} */ (event.target);
-    const group = /** @type {HTMLAnchorElement|null} */ (target.closest("a[aria-expanded]"));
-    const end = target.closest("[rel=next]") && findEnd();
-    const snooze = target.closest("[data-snooze]");
-    if ((group || end || snooze) && !event.ctrlKey && !event.metaKey) event.preventDefault();
-    else return;
-    if (group) return void toggleGroup(group);
+    const link = /** @type {HTMLAnchorElement|null} */ (
+      target.closest("a[aria-expanded], [rel=next], [data-snooze]")
+    );
+    if (!link || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const row = link.closest("li");
+    const end = findEnd();
+    if (row?.ariaBusy) return;
+    if (row) return void (link.ariaExpanded ? toggleGroup(row, link) : addMembers(row, link));
     // For browsers that do not know commands.
-    if (snooze) return /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog")).showModal();
+    if (!link.rel) return /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog")).showModal();
     needsFocus = true;
     if (end) void loadOlder(end);
   }
@@ -134,23 +157,38 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
   }
 
   /**
+   * Return the row of a group with those that are shown of it.
+   * @param {HTMLElement} group
+   */
+  function withMembers(group) {
+    const rows = [group];
+    let next = group.nextElementSibling;
+    for (; next?.matches("[data-member]"); next = next.nextElementSibling)
+      rows.push(/** @type {HTMLElement} */ (next));
+    return rows;
+  }
+
+  /**
    * Show the rows of a group below its own, or remove them.
+   * @param {HTMLElement} group
    * @param {HTMLAnchorElement} link to the page that lists them
    */
-  async function toggleGroup(link) {
-    const row = /** @type {HTMLElement} */ (link.closest("li"));
+  async function toggleGroup(group, link) {
     const isOpen = link.ariaExpanded === "true";
-    if (row.ariaBusy) return;
     link.ariaExpanded = String(!isOpen);
-    if (isOpen) {
-      while (row.nextElementSibling?.matches("[data-member]")) row.nextElementSibling.remove();
-      return;
-    }
-    row.ariaBusy = "true";
-    try {
-      const page = await loadPage(link.href);
+    if (!isOpen) link.ariaExpanded = String(await addMembers(group, link));
+    else for (const row of withMembers(group).slice(1)) row.remove();
+  }
+
+  /**
+   * Add rows of a group.
+   * @param {HTMLElement} row the one above them, or in their place, with the link to older ones
+   * @param {HTMLAnchorElement} link to the page that lists them
+   */
+  function addMembers(row, link) {
+    return load(row, link, (page) => {
       const rows = /** @type {HTMLElement[]} */ ([...page.querySelectorAll("li[data-id]")]);
-      const older = /** @type {HTMLAnchorElement|null} */ (page.querySelector("[rel=next]"));
+      const older = page.querySelector("[rel=next]");
       if (older) {
         const end = dom.createElement("li", "notifications-item");
         end.append(older);
@@ -161,12 +199,10 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
         member.prepend(dom.createElement("span", "notifications-select")); // An indent.
       }
       row.after(...rows);
-      updateTimes();
-    } catch {
-      link.ariaExpanded = "false";
-      showMessage(localization.text("unreadable"));
-    }
-    row.ariaBusy = null;
+      if (!link.rel) return;
+      row.remove();
+      focusRow(rows[0]);
+    });
   }
 
   /**
@@ -177,29 +213,38 @@ export function connectList(inbox, { dom, localization }, signal, { getShown, fo
   async function loadOlder(end) {
     const link = /** @type {HTMLAnchorElement|null} */ (end.querySelector("[rel=next]"));
     if (!link || end.ariaBusy) return false;
-    const label = link.textContent;
-    end.ariaBusy = "true";
-    link.textContent = localization.text("loading");
-    try {
-      const older = await loadPage(link.href);
-      const days = [...older.querySelectorAll("section")];
-      const newRows = [...older.querySelectorAll("li")];
-      addDays(days);
+    return load(end, link, (older) => {
+      const first = older.querySelector("li");
+      addDays([...older.querySelectorAll("section")]);
       const nextEnd = older.querySelector("[data-end]");
       if (nextEnd) end.replaceWith(nextEnd);
       else end.remove();
-      updateTimes();
-      if (needsFocus && newRows.length) {
+      if (needsFocus && first) {
         needsFocus = false;
-        focusRow(newRows[0]);
+        focusRow(first);
       }
       observeEnd();
+    });
+  }
+
+  /**
+   * Load the page of a link, and add what it lists.
+   * @param {HTMLElement} row which is busy meanwhile
+   * @param {HTMLAnchorElement} link
+   * @param {(page: HTMLElement) => void} add
+   * @returns {Promise<boolean>} whether it was added
+   */
+  async function load(row, { href }, add) {
+    row.ariaBusy = "true";
+    try {
+      add(await loadPage(href));
+      updateTimes();
       return true;
     } catch {
-      end.ariaBusy = null;
-      link.textContent = label;
       showMessage(localization.text("unreadable"));
       return false;
+    } finally {
+      row.ariaBusy = null;
     }
   }
 
@@ -278,11 +323,11 @@ export function connectSearch(inbox, { clock }, signal) {
  * Return an element of a page of the app. Raises an error if the response is another page, such as that for signing in.
  * @param {string} url
  * @param {string} [selector]
- * @param {AbortSignal} [signal]
+ * @param {RequestInit} [request]
  * @returns {Promise<HTMLElement>}
  */
-async function loadPage(url, selector = "notifications-inbox", signal) {
-  const response = await fetch(url, { signal, redirect: "error" });
+async function loadPage(url, selector = "notifications-inbox", request = {}) {
+  const response = await fetch(url, { redirect: "error", ...request });
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const found = /** @type {HTMLElement|null} */ (response.ok && page.querySelector(selector));
   if (!found) throw new Error("The response is another page.");

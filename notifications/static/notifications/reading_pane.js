@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {{getShown: () => HTMLElement[], markRead: (row: HTMLElement) => void, follow: (row: HTMLElement) => void,
- *   loadPage: (url: string, selector: string, signal: AbortSignal) => Promise<Element>,
+ *   loadPage: (url: string, selector: string, request: RequestInit) => Promise<Element>,
  *   handleSubmit: (event: SubmitEvent) => void,
  *   showMessage: (text: string) => void}} List
  */
@@ -19,14 +19,13 @@ const SKELETON_DELAY_MS = 300;
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the inbox is removed
  * @param {List} list
- * @returns {(row: HTMLElement) => void} shows a row that was chosen, and marks it as read
  */
 export function connectPane(inbox, page, signal, list) {
   const { client, clock, dom, localization } = page;
   const pane = /** @type {HTMLElement|null|undefined} */ (
     inbox.parentElement?.querySelector(".notifications-pane")
   );
-  if (!pane) return () => undefined;
+  if (!pane) return;
   const parts = /** @type {HTMLElement[]} */ ([.../** @type {Element} */ (pane.firstElementChild).children]);
   const [failure, content, skeleton] = parts;
   const failureText = /** @type {HTMLElement} */ (failure.firstElementChild);
@@ -59,18 +58,10 @@ export function connectPane(inbox, page, signal, list) {
     show(undefined);
   });
   update();
-  return choose;
 
   /** @param {import("./client.js").Change} change */
   function handleChange({ notifications }) {
-    if (notifications.some((item) => item.id === loadedId)) loadSoon();
-  }
-
-  /** @param {HTMLElement} row */
-  function choose(row) {
-    if (!isVisible()) return;
-    show(row);
-    list.markRead(row);
+    if (notifications.some((item) => item.id === shownId)) loadSoon(); // Also while it is being loaded.
   }
 
   /** The style sheet decides: a narrow window and an empty list have no pane. */
@@ -109,7 +100,7 @@ export function connectPane(inbox, page, signal, list) {
     const skeletonTimer = clock.setTimeout(() => isOther && showParts(skeleton), SKELETON_DELAY_MS);
     try {
       const url = `${page.inboxUrl}${id}/?part=pane`;
-      const loaded = await list.loadPage(url, ".notifications-page", signal);
+      const loaded = await list.loadPage(url, ".notifications-page", { signal });
       loadedId = id;
       replaceContent(loaded);
       if (isOther) /** @type {Element} */ (content.parentElement).scrollTop = 0;
@@ -183,7 +174,8 @@ export function connectPane(inbox, page, signal, list) {
     event.preventDefault();
     row.tabIndex = -1;
     row.focus({ preventScroll: true });
-    choose(row);
+    show(row);
+    list.markRead(row);
   }
 
   /** @param {MouseEvent} event */

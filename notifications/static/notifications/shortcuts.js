@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Verb} Verb
- * @typedef {{getSelectedRows: () => HTMLElement[], getShown: () => HTMLElement[], choose: (row: HTMLElement) => void,
+ * @typedef {{getSelectedRows: () => HTMLElement[],
  *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Rows
  */
 
@@ -18,7 +18,7 @@ const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable],
  * @param {AbortSignal} signal aborted when the inbox is removed
  * @param {Rows} rows
  */
-export function connectShortcuts(inbox, page, signal, { getSelectedRows, getShown, change, choose }) {
+export function connectShortcuts(inbox, page, signal, { getSelectedRows, change }) {
   // They are in the heading of the page, which stays when another list takes the place of the inbox.
   const root = inbox.parentElement;
   const dialog = /** @type {HTMLDialogElement|null} */ (root?.querySelector("dialog"));
@@ -31,16 +31,15 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, getShow
   isOn.addEventListener("change", () => page.store(IS_OFF, isOn.checked ? 0 : 1), { signal });
   document.addEventListener("keydown", handleKey, { signal });
 
-  /** @type {Record<string, (row: HTMLElement|undefined, rows: HTMLElement[]) => void>} */
+  /** @type {Record<string, (row: HTMLElement|null, rows: HTMLElement[]) => void>} */
   const actions = {
     j: (row) => move(row, 1),
     k: (row) => move(row, -1),
     x: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[name=id]"))?.click(),
-    Enter: (row) => {
-      const link = /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"));
-      if (link) link.click();
-      else if (row) choose(row);
-    },
+    Enter: (row) =>
+      /** @type {HTMLElement|null|undefined} */ (
+        row?.querySelector("a.notifications-title, [rel=next]")
+      )?.click(),
     e: (row, rows) => act("archive", row, rows),
     u: (row, rows) => act("unread", row, rows),
     h: (row, rows) =>
@@ -52,11 +51,12 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, getShow
   };
 
   /**
-   * @param {HTMLElement|undefined} row
+   * Move between the rows that are shown, and the links to older rows of groups.
+   * @param {HTMLElement|null} row
    * @param {number} step
    */
   function move(row, step) {
-    const rows = getShown();
+    const rows = [.../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll("li:not([hidden])"))];
     const next = row ? rows[rows.indexOf(row) + step] : rows[0];
     if (!next) return;
     next.tabIndex = -1;
@@ -66,7 +66,7 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, getShow
   /**
    * Change rows, or by its own button the group that has the focus.
    * @param {Verb} verb
-   * @param {HTMLElement|undefined} row that has the focus
+   * @param {HTMLElement|null} row that has the focus
    * @param {HTMLElement[]} rows
    */
   function act(verb, row, rows) {
@@ -85,7 +85,7 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, getShow
     const action = actions[event.key];
     if (!action || !isOn?.checked || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.defaultPrevented || target.closest(FIELDS)) return;
-    const row = getShown().find((row) => row.contains(target));
+    const row = /** @type {HTMLElement|null} */ (target.closest("notifications-inbox li"));
     // A link, a button or a checkbox that has the focus is activated by Enter itself.
     if (event.key === "Enter" && target !== row) return;
     const selected = getSelectedRows();
