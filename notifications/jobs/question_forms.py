@@ -102,6 +102,7 @@ def _validated(form: BaseForm) -> BaseForm:
 
 
 def _rendered(form: BaseForm) -> BaseForm:
+    form.label_suffix = ""  # labels are on lines of their own
     form.as_div()
     return form
 

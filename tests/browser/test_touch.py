@@ -16,6 +16,7 @@ from tests.browser.all_pages import (
 )
 from tests.browser.parts import open_bell, visit, wait_until_live
 from tests.support.browser import sign_in
+from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 
 pytestmark = pytest.mark.browser
 
@@ -54,7 +55,8 @@ FIND_SMALL = """(part) => {
         `<${node.localName} class="${node.className}">${node.ariaLabel ?? node.textContent.trim().slice(0, 30)} ` +
         `${box.width.toFixed(1)} x ${box.height.toFixed(1)} at ${box.left.toFixed(1)}, ${box.top.toFixed(1)}`;
     const found = boxes.filter(({ box }) => box.width < size - tolerance || box.height < size - tolerance).map(name);
-    const isRow = ({ node }) => node.matches(".notifications-title");
+    // What scrolls below the link at the end of the bell is covered by it in part.
+    const isRow = ({ node }) => node.matches(".notifications-title, .notifications-foot");
     for (const [index, first] of boxes.entries())
         for (const second of boxes.slice(index + 1)) {
             if (isRow(first) || isRow(second) || layer(first) !== layer(second)) continue;
@@ -174,6 +176,36 @@ def test_the_verbs_of_a_row(site_server, phone):
     dialog.get_by_role("button", name="More: Number 2").tap()
     dialog.get_by_role("button", name="Mark as read: Number 2").tap()
     expect(dialog.locator("li[data-unread]")).to_have_count(1)
+
+
+def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
+    """They lie below the header and above the list, and move nothing. A skip link is not covered."""
+    create = (
+        "from django.contrib.auth import get_user_model; from notifications.api import notify\n"
+        "for n in range(3): notify(get_user_model().objects.get(username='demo'), f'{word} {{n}}', body='Body')"
+    )
+    site_server.python(create.format(word="Number"))
+    record_shifts(phone)
+    visit(phone, site_server.url, "/notifications/")
+    before = phone.locator("main").bounding_box()
+    site_server.python(create.format(word="New").replace("body=", "level='error', body="))
+    expect(phone.locator(".notifications-toast")).to_have_count(3)
+    shoot(phone, "toasts")
+    is_free = """(node) => { const { left, top, width, height } = node.getBoundingClientRect();
+        return node.contains(document.elementFromPoint(left + width / 2, top + height / 2)); }"""
+    phone.keyboard.press("Tab")
+    for name, node in {
+        "row": phone.locator("notifications-inbox li").first,
+        "last row": phone.locator("notifications-inbox li").last,
+        "bell": phone.locator("notifications-bell button"),
+        "skip link": phone.locator(":focus"),
+    }.items():
+        assert node.evaluate(is_free), name
+    assert phone.locator("main").bounding_box() == before
+    moved, sources = read_shifts(phone)
+    assert moved <= MAX_SHIFT, sources
+    open_bell(phone)
+    expect(phone.locator(".notifications-toast")).to_have_count(0)
 
 
 def test_the_details_of_a_row_without_javascript(site_server, new_page):

@@ -33,7 +33,7 @@ def read_titles(client, url=INBOX):
     assert response.status_code == 200
     rows = re.findall(r'<li class="notifications-item".*?</li>', response.content.decode(), re.DOTALL)
     titles = [re.search(r'notifications-title"[^>]*>([^<]*)<', row)[1].strip() for row in rows]
-    totals = [re.search(r'notifications-total">(\S+) <', row) for row in rows]
+    totals = [re.search(r'notifications-total">([^<]+)<', row) for row in rows]
     return [f"{title} ({total[1]})" if total else title for title, total in zip(titles, totals, strict=True)]
 
 
