@@ -106,6 +106,12 @@ CHANGES = (
         "observed.starts",
     ),
     Change(
+        "record that a worker of Celery has started and ended an observed task; raises the fence",
+        (JobState.QUEUED,),
+        (JobState.SUCCEEDED, JobState.FAILED),
+        "recording",
+    ),
+    Change(
         "finish, with the notification and its number",
         (JobState.RUNNING,),
         (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED),

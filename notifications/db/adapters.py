@@ -27,8 +27,8 @@ from notifications.times import MomentField, to_db
 
 _hex = attrgetter("hex")
 
-#: Types whose ``str()`` PostgreSQL reads. Subclasses may have another text.
-TEXT_TYPES = {int, bool, UUID, datetime, type(None)}
+#: Types whose ``str()`` PostgreSQL reads, also without quotes. Subclasses may have another text.
+TEXT_TYPES = {int, bool, UUID, datetime}
 
 #: Fields whose values need no conversion.
 PLAIN_FIELDS = {
@@ -88,7 +88,10 @@ def array(values: Sequence[Any]) -> Any:
 
     https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
     """
-    if not all(kind in TEXT_TYPES or issubclass(kind, str) for kind in set(map(type, values))):
+    kinds = set(map(type, values))
+    if kinds <= TEXT_TYPES:
+        return "{" + ",".join(map(str, values)) + "}"
+    if not all(kind in TEXT_TYPES or issubclass(kind, str | None) for kind in kinds):
         return list(values)  # keys of the host's own type
     return "{" + ",".join(map(_item, values)) + "}"
 

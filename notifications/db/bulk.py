@@ -97,11 +97,8 @@ def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
                 list(zip(*columns_of_values, strict=True)),
             )
         else:  # one short statement: executemany sends one for each row, and psycopg and the server parse a long one
-            same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
-            params = [column[0] for column, is_same in zip(columns_of_values, same, strict=True) if is_same]
-            params += [
-                array(column) for column, is_same in zip(columns_of_values, same, strict=True) if not is_same
-            ]
+            same = _same(columns_of_values, len(columns))
+            params = _as_parameters(columns_of_values, same)
             _write(cursor, _insertion_of_many(model, columns, same) + conflicts, params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
@@ -151,19 +148,17 @@ def update(
         with db.cursor() as cursor:
             cursor.executemany(f"UPDATE {table} SET {changes} WHERE {conditions}", rows)
         return
-    types = [type_of(model, name) for name in (*columns, *where)]  # type: ignore[arg-type]
-    arrays = ", ".join(f"%s::{type}[]" for type in types)
-    names = ", ".join(f"v{n}" for n in range(len(types)))
-    changes = ", ".join([*(f"{name} = v{n}" for n, name in enumerate(columns)), *assignments])
-    conditions = " AND ".join(
-        [*(f"{name} = v{n}" for n, name in enumerate(where, len(columns))), *filter(None, [condition])]
+    columns_of_values = list(zip(*rows, strict=True))
+    same = _same(columns_of_values, len(columns))
+    new, many = _parameters(model, (*columns, *where), same)
+    changes = ", ".join(
+        [*(f"{name} = {value}" for name, value in zip(columns, new, strict=False)), *assignments]
     )
+    old = zip(where, new[len(columns) :], strict=True)
+    conditions = " AND ".join([*(f"{name} = {value}" for name, value in old), *filter(None, [condition])])
     with db.cursor() as cursor:
-        _write(
-            cursor,
-            f"UPDATE {table} SET {changes} FROM unnest({arrays}) AS v ({names}) WHERE {conditions}",
-            [array(column) for column in zip(*rows, strict=True)],
-        )
+        sql = f"UPDATE {table} SET {changes}{many} WHERE {conditions}"
+        _write(cursor, sql, _as_parameters(columns_of_values, same))
 
 
 @contextmanager
@@ -207,6 +202,13 @@ def where_in(model: type[Model], column: str, keys: Sequence[Any]) -> tuple[str,
     return f"{column} = ANY(%s::{type_of(model, column)}[])", [array(keys)]  # type: ignore[arg-type]
 
 
+def column_values(model: Any, columns: tuple[str, ...], rows: Iterable[Model]) -> list[list[Any]]:
+    """Return the values of these columns of each row, which are also their attributes, as the database takes them."""
+    fields = map(model._meta.get_field, columns)
+    adapting = adapters((model, columns), fields, connection())
+    return [_values(row, adapting) for row in rows]
+
+
 def _values(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
     attributes = vars(row)
     return [
@@ -234,18 +236,37 @@ def _insertion(model: Any, names: tuple[str, ...], condition: str) -> tuple[str,
 
 @cache
 def _insertion_of_many(model: Any, columns: tuple[str, ...], same: tuple[bool, ...]) -> str:
-    """Return the INSERT for PostgreSQL. Its parameters are the values that all rows share, and arrays of the others."""
+    """Return the INSERT for PostgreSQL. Its parameters are those of ``_as_parameters``."""
+    values, many = _parameters(model, columns, same)
+    return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(values)}{many}"
+
+
+def _same(columns_of_values: Sequence[Sequence[Any]], number: int) -> tuple[bool, ...]:
+    """Return of each column whether it has one value in all rows, and is one of the first ``number``."""
+    return tuple(
+        n < number and column.count(column[0]) == len(column) for n, column in enumerate(columns_of_values)
+    )
+
+
+def _as_parameters(columns_of_values: Sequence[Sequence[Any]], same: Sequence[bool]) -> list[Any]:
+    """Return the values that all rows share, and arrays of the others."""
+    params = [column[0] for column, is_same in zip(columns_of_values, same, strict=True) if is_same]
+    return params + [
+        array(column) for column, is_same in zip(columns_of_values, same, strict=True) if not is_same
+    ]
+
+
+@cache
+def _parameters(model: Any, columns: tuple[str, ...], same: tuple[bool, ...]) -> tuple[list[str], str]:
+    """Return what stands in SQL for the value of each column, and the FROM clause of those that differ."""
     types = [type_of(model, column) for column in columns]
     values = [
         f"%s::{type}" if is_same else f"v{n}"
         for n, (type, is_same) in enumerate(zip(types, same, strict=True))
     ]
     arrays = [f"%s::{type}[]" for type, is_same in zip(types, same, strict=True) if not is_same]
-    sql = f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(values)}"
-    if arrays:
-        names = ", ".join(value for value in values if value.startswith("v"))
-        sql += f" FROM unnest({', '.join(arrays)}) AS many ({names})"
-    return sql
+    names = ", ".join(value for value in values if value.startswith("v"))
+    return values, f" FROM unnest({', '.join(arrays)}) AS many ({names})" if arrays else ""
 
 
 @cache

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import wait
 from copy import copy
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from notifications.db.threads import DaemonExecutor, NoThread
@@ -19,28 +20,26 @@ ANSWER_SECONDS = 10.0
 #: Characters that are stored of the name of a broker.
 MAX_NAME_LENGTH = 64
 
-#: The names of brokers by their URLs.
-_names: dict[str, str] = {}
-
 
 def broker_url(app: Any) -> str:
     """Return the URL to which an app publishes, "" if there is none."""
     return str(app.conf.broker_write_url or app.conf.broker_url or "")
 
 
+@lru_cache(maxsize=16)
 def broker_name(app: Any) -> str:
-    """Return a name of the broker of an app without credentials, "" if its URL is wrong. Does not connect."""
-    url = broker_url(app)
-    if url not in _names:
-        try:
-            info = app.connection_for_write().info()
-            name = f"{info['transport']}://{info['hostname']}:{info['port']}/{info['virtual_host']}"
-        except Exception as exc:
-            logger.warning("Could not name the broker of Celery: %r", exc)
-            name = ""
-        prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix", "")
-        _names[url] = f"{name}{prefix}"[:MAX_NAME_LENGTH]
-    return _names[url]
+    """Return a name of the broker of an app without credentials, "" if its URL is wrong. Does not connect.
+
+    Cached: to read the URL from the settings of Celery took 8 µs of each task.
+    """
+    try:
+        info = app.connection_for_write().info()
+        name = f"{info['transport']}://{info['hostname']}:{info['port']}/{info['virtual_host']}"
+    except Exception as exc:
+        logger.warning("Could not name the broker of Celery: %r", exc)
+        name = ""
+    prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix", "")
+    return f"{name}{prefix}"[:MAX_NAME_LENGTH]
 
 
 def new_connection(app: Any, *, is_for_reading: bool = False, seconds: float = ANSWER_SECONDS) -> Any:

@@ -130,11 +130,10 @@ class ObservedExecution(Execution):
         # may store that after this end.
         is_at_risk = bool(self._wait_seconds) or self.attempt.number > 1
         is_noted = is_at_risk and end_notes.note(self.message.id, outcome)
-        ended = replace(outcome, notify=None)
         try:  # after the note: this process may be killed meanwhile
-            [ended] = notify_functions.call_all([outcome])
+            [outcome] = notify_functions.call_all([outcome])
         finally:  # SoftTimeLimitExceeded may be raised while this waits
-            self.attempt.outcome = ended
+            self.attempt.outcome = replace(outcome, notify=None) if outcome.notify else outcome
             self._record(0.0 if is_noted else self._wait_seconds)
 
     def schedule_retry(self, outcome: Outcome) -> None:

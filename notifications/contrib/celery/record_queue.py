@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from notifications.db.transactions import connection
@@ -87,8 +88,8 @@ class RecordQueue:
         # The end of a short task follows its start at once.
         until = first_at + START_DELAY_SECONDS
         has_only_starts = _is_start(entries[0])
-        works, limit = {id(entries[0].work)}, max_group()
-        while len(works) < limit:
+        works = {id(entries[0].work)}
+        while len(works) < self._max_group:
             try:
                 seconds = max(until - time.monotonic(), 0.0) if has_only_starts else 0.0
                 entry = self._entries.get(block=seconds > 0, timeout=seconds or None)
@@ -110,12 +111,12 @@ class RecordQueue:
 
     def _has_enough(self) -> bool:
         """Return whether the queue, behind the entry that was taken, has the starts and ends for a transaction."""
-        return len(self) >= 2 * max_group() - 1
+        return len(self) >= 2 * self._max_group - 1
 
-
-def max_group() -> int:
-    """Return how many attempts one transaction records."""
-    return MAX_GROUP[connection().vendor]
+    @cached_property
+    def _max_group(self) -> int:
+        """How many attempts one transaction records. Kept, because each task asks twice."""
+        return MAX_GROUP[connection().vendor]
 
 
 def _is_start(entry: Entry) -> bool:

@@ -16,13 +16,14 @@ from notifications.db.locks import lock_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.engines.observed import batches
-from notifications.engines.observed.starts import ObservedAttempt, write_starts
+from notifications.engines.observed.starts import START_COLUMNS, ObservedAttempt, write_starts
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, notify_functions
 from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.models import Job
+from notifications.states import ACTIVE
 from notifications.statistics.recording import StatisticsBuffer
 
 logger = logging.getLogger("notifications.jobs")
@@ -96,17 +97,26 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
                 if outcome is None and outcomes.error_type(row.error) not in outcomes.NOT_STARTED:
                     continue
                 guesses.append(row)
-            if not attempt.is_begun or row.state != Job.State.RUNNING:
+            is_start = not attempt.is_begun or row.state != Job.State.RUNNING
+            if is_start:
                 starts.append((attempt, row))
             if outcome is not None:
                 end = _outcome_for(row, attempt, outcome)
                 (found.ends if end.notify is None else found.remade_ends).append((attempt, end))
+                if is_start and end.notify is None:
+                    found.started_with_end.add(row.id)
         batches.requeue_guesses(guesses)
-        write_starts(starts, now, statistics)
+        write_starts(starts, now, statistics, found.started_with_end)
         found.begun_attempts = [attempt for attempt, _ in starts]
         return [outcome for _, outcome in found.ends], now
 
-    finishing.end_jobs(lock_rows, after_commit=lambda _: found.mark_attempts())
+    finishing.end_jobs(
+        lock_rows,
+        states=ACTIVE,
+        columns=START_COLUMNS,
+        fence=lambda job: job.fence - (job.id in found.started_with_end),
+        after_commit=lambda _: found.mark_attempts(),
+    )
     made = notify_functions.call_all([outcome for _, outcome in found.remade_ends])
     for (attempt, _), outcome in zip(found.remade_ends, made, strict=True):
         attempt.outcome = outcome
@@ -122,6 +132,8 @@ class _Group:
     void_attempts: list[ObservedAttempt] = field(default_factory=list)
     locked_attempts: list[ObservedAttempt] = field(default_factory=list)
     ends: list[tuple[ObservedAttempt, Outcome]] = field(default_factory=list)
+    #: The jobs whose starts are written with their ends.
+    started_with_end: set[UUID] = field(default_factory=set)
     #: Ends that were made anew, whose notify functions are to be called first.
     remade_ends: list[tuple[ObservedAttempt, Outcome]] = field(default_factory=list)
 

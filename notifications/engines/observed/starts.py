@@ -1,25 +1,30 @@
-"""Write the starts of observed tasks: each, also a redelivery of the same message, raises the fence."""
+"""Write the starts of observed tasks: each, also a redelivery of the same message, raises the fence.
+
+That of a task that has ended already is written with its end, in one UPDATE.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from notifications import streams, times
+from notifications import streams
 from notifications.db import bulk
-from notifications.db.transactions import connection
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.conditional_updates import insert_attempts, prepare_id
+from notifications.jobs.transitions.conditional_updates import insert_attempts, update_locked_rows
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.models import Job
+from notifications.states import ACTIVE
 from notifications.statistics.recording import StatisticsBuffer
 
-_ROW_FIELDS = tuple(
-    column.attname for column in Job._meta.concrete_fields if column.attname not in PROGRESS_COLUMNS
+#: What a start changes of a row, besides its state and version, and the progress, which an end writes too.
+START_COLUMNS = (
+    *("worker", "started_at", "attempt", "max_attempts", "fence"),
+    *("run_after", "check_at", "missing_since"),
 )
 
 
@@ -65,53 +70,46 @@ class ObservedAttempt:
 
 
 def write_starts(
-    starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, statistics: StatisticsBuffer
+    starts: Sequence[tuple[ObservedAttempt, Job]],
+    now: datetime,
+    statistics: StatisticsBuffer,
+    ended: Collection[UUID],
 ) -> None:
-    """Start the attempts whose rows are locked, and complete their jobs by what the rows say."""
-    if not starts:
-        return
-    prepare, db = prepare_id(), connection()
+    """Start the attempts whose rows are locked, and complete their jobs by what the rows say.
+
+    The caller writes ``START_COLUMNS`` of the jobs whose ids are in ``ended``, with their ends.
+    """
     # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
     interrupted = [
         (row, None, now)
         for attempt, row in starts
         if row.state == Job.State.RUNNING and row.attempt >= attempt.number
     ]
-    insert_attempts(interrupted, statistics)
-    updates = []
+    if interrupted:
+        insert_attempts(interrupted, statistics)
+    begun = []
     for attempt, row in starts:
-        old_values = (prepare(row.id), row.fence, str(row.state))
         seconds = max(time.monotonic() - attempt.started_at, 0.0)
-        row.state, row.worker, row.run_after = Job.State.RUNNING, attempt.worker, None
+        row.state, row.worker = Job.State.RUNNING, attempt.worker
+        row.run_after = row.check_at = row.missing_since = None
         row.started_at = now - timedelta(seconds=seconds)
-        row.fence += 1
-        row.version += 1
         row.attempt, row.max_attempts = attempt.number, max(row.max_attempts, attempt.number)
-        updates.append(
-            (
-                prepare(attempt.worker),
-                times.to_db(row.started_at, db),
-                row.attempt,
-                row.max_attempts,
-                *old_values,
-            )
-        )
-        attempt.job.__dict__.update({name: row.__dict__[name] for name in _ROW_FIELDS})
-    bulk.update(
-        Job,
-        ("worker", "started_at", "attempt", "max_attempts"),
-        ("id", "fence", "state"),
-        updates,
+        row.fence += 1
+        if row.id not in ended:
+            row.version += 1
+            begun.append(row)
+        progress = {name: attempt.job.__dict__[name] for name in PROGRESS_COLUMNS}
+        attempt.job.__dict__.update(row.__dict__, **progress)
+    update_locked_rows(
+        START_COLUMNS,
+        list(zip(bulk.column_values(Job, START_COLUMNS, begun), begun, strict=True)),
         assignments=(
             "state = 'running'",
-            "fence = fence + 1",
             "version = version + 1",
-            "run_after = NULL",
-            "check_at = NULL",
-            "missing_since = NULL",
-            "progress_current = NULL",
-            "progress_total = NULL",
+            *(f"{name} = NULL" for name in ("progress_current", "progress_total")),
             "progress_message = ''",
         ),
+        states=ACTIVE,
+        fence=lambda job: job.fence - 1,
     )
-    streams.ring([row.user_id for _, row in starts])
+    streams.ring([row.user_id for row in begun])

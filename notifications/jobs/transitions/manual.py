@@ -166,6 +166,8 @@ def _cancel_chunk(
         if started:
             running.extend(Job.objects.using(database()).filter(id__in=started).order_by("id"))
         now = database_now()
+        for outcome in ended:
+            outcome.job.cancel_requested_at = now
         requested = [(job, _is_by_other(job, by)) for job in running if job.cancel_requested_at is None]
         conditional_update(
             "cancel_requested_at=%s, cancelled_by_other=%s, version=version+1",
@@ -189,7 +191,7 @@ def _cancel_chunk(
     ended = end_jobs(
         lock_rows,
         states=CANCELLED_AT_ONCE,
-        requests_cancellation=True,
+        columns=("cancel_requested_at", "cancelled_by_other"),
         run=partial(fair_atomic, more_follows=more_follows),
         after_commit=revoke,
     )

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from notifications import streams, times
+from notifications import streams
 from notifications.db import bulk
-from notifications.db.transactions import connection, retrying_atomic
+from notifications.db.transactions import retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.handlers import events
@@ -25,7 +25,7 @@ from notifications.jobs.transitions.conditional_updates import (
 from notifications.jobs.transitions.output_storage import Stored, drop_stored, insert_last_output
 from notifications.jobs.transitions.question_notifications import number
 from notifications.jobs.transitions.queueing import schedule_retries
-from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.jobs.transitions.step_storage import delete_steps
 from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
 from notifications.models import Job
@@ -34,6 +34,8 @@ from notifications.statistics.recording import StatisticsBuffer
 from notifications.streams import inbox
 from notifications.streams.deliveries import insert_deliveries
 
+#: What the end of a job changes of its row.
+END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
 LockRows = Callable[[StatisticsBuffer], tuple[Sequence[Outcome], datetime]]
 
@@ -53,7 +55,8 @@ def record(
     lock_rows: LockRows,
     *,
     states: States = (Job.State.RUNNING,),
-    requests_cancellation: bool = False,
+    columns: Sequence[str] = (),
+    fence: Callable[[Job], int] | None = None,
     run: Callable[[Callable[[], bool]], bool] = retrying_atomic,
     after_commit: Callable[[Sequence[Outcome]], None] | None = None,
 ) -> list[Outcome]:
@@ -61,8 +64,10 @@ def record(
 
     ``states``
         Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
-    ``requests_cancellation``
-        The jobs end because their cancellation is requested now, which is stored with the end.
+    ``columns``
+        Columns of the jobs that are stored with their ends, besides those of every end.
+    ``fence``
+        Returns the fence that the row of a job has; that of the job by default.
     ``run``
         Runs a function in a transaction of the app's own.
     ``after_commit``
@@ -90,7 +95,7 @@ def record(
             if suspended := [outcome for outcome in recorded if outcome.waits]:
                 asked.update(suspend_jobs(suspended, now))
         ended = [outcome for outcome in recorded if is_end(outcome)]
-        asked.update(_write_ends(ended, now, statistics, states, requests_cancellation, not asked))
+        asked.update(_write_ends(ended, now, statistics, states, columns, fence, not asked))
         unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
         has_more_to_number = number(unnumbered | asked)
         statistics.write()
@@ -110,7 +115,8 @@ def _write_ends(
     now: datetime,
     statistics: StatisticsBuffer,
     states: States,
-    requests_cancellation: bool,
+    columns: Sequence[str],
+    fence: Callable[[Job], int] | None,
     may_number_in_place: bool,
 ) -> set[Any]:
     """Write the ends of jobs that were in ``states``, their notifications and handlers' jobs; add to ``statistics``.
@@ -126,25 +132,18 @@ def _write_ends(
         job.seq = 0 if job.user_id is None else None
         statistics.add_end(job, now, has_run=has_run)
     inbox.prepare(notifications)
-    finished_at = times.to_db(now, connection())
-    columns: tuple[str, ...] = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
-    if requests_cancellation:
-        columns = (*columns, "cancel_requested_at", "cancelled_by_other")
-
-    def values(job: Job) -> tuple[Any, ...]:
-        stored = (job.state, job.result, job.error, finished_at, job.seq, *progress_of(job))
-        return (*stored, finished_at, job.cancelled_by_other) if requests_cancellation else stored
-
+    jobs, columns = [outcome.job for outcome in ended], (*END_COLUMNS, *columns)
     with bulk.one_round_trip():
         # Streams are locked once, in one order: in place only if no question is closed after it.
         if may_number_in_place and not waiting:
-            streams.number_new([*(o.job for o in ended if o.job.user_id is not None), *notifications])
+            streams.number_new([*(job for job in jobs if job.user_id is not None), *notifications])
         of_handlers = events.build_jobs_for_ends(ended)
         update_locked_rows(
             columns,
-            [(values(o.job), o.job) for o in ended],
+            list(zip(bulk.column_values(Job, columns, jobs), jobs, strict=True)),
             assignments=("version = version + 1", *(["waiting = NULL"] if waiting else [])),
             states=states,
+            fence=fence,
         )
         bulk.insert(notifications)
         insert_deliveries(notifications, [o.job.language for o in ended if o.notification])
@@ -154,7 +153,7 @@ def _write_ends(
     events.wake_workers(of_handlers)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
     # under a limit.
-    if any(o.job.user_id is None for o in ended) or candidates.has_limited_jobs(o.job for o in ended):
+    if any(job.user_id is None for job in jobs) or candidates.has_limited_jobs(jobs):
         streams.ring((), queue=True)
     return asked
 

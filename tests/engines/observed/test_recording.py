@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from notifications import times
@@ -69,13 +70,31 @@ def test_the_number_of_statements_does_not_depend_on_that_of_tasks(user):
     assert len(titles(user)) == 42
 
 
-def test_one_transaction_for_start_and_end(user):
-    rows = [new_row(user) for _ in range(5)]
+def test_one_update_for_start_and_end(user):
+    """Beside a task that still runs, and one whose start was recorded before."""
+    rows = [new_row(user, run_after=times.now(), check_at=times.now()) for _ in range(4)]
     recording.insert(rows)
+    both, running, started = (
+        [attempt_at(rows[0]), attempt_at(rows[1])],
+        *(attempt_at(row, is_ended=False) for row in rows[2:]),
+    )
+    recording.record([started])
+    end(started)
     with CaptureQueriesContext(connection) as queries:
-        recording.record([attempt_at(row) for row in rows])
-    assert len([query for query in queries if query["sql"].startswith("COMMIT")]) == 1
-    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+        recording.record([*both, running, started])
+    statements = [query["sql"] for query in queries]
+    assert len([sql for sql in statements if sql.startswith("COMMIT")]) == 1
+    assert sum(sql.count("UPDATE notifications_job SET") for sql in statements) == 2
+    columns = ("state", "version", "fence", "worker", "attempt", "run_after", "check_at")
+    found = {row["id"]: tuple(row[name] for name in columns) for row in Job.objects.values("id", *columns)}
+    ended = ("succeeded", 2, 1)
+    assert [found[row.id] for row in rows] == [
+        (*ended, both[0].worker, 1, None, None),
+        (*ended, both[1].worker, 1, None, None),
+        ("running", 2, 1, running.worker, 1, None, None),
+        ("succeeded", 3, 1, started.worker, 1, None, None),
+    ]
+    assert Job.objects.filter(started_at__lte=F("finished_at")).count() == 3
 
 
 def test_start_and_end_of_one_task_in_two_groups(user):
@@ -266,8 +285,8 @@ def test_an_end_corrects_the_guess_that_its_worker_was_lost(user):
     recording.record([attempt])
     job = Job.objects.get()
     assert (job.state, job.result, job.error, job.attempt) == ("succeeded", "3", None, 1)
-    # failed -> queued -> running -> succeeded
-    assert (job.version - before.version, job.seq > before.seq) == (3, True)
+    # failed -> queued -> succeeded
+    assert (job.version - before.version, job.seq > before.seq) == (2, True)
     assert bell(user) == [GUESSED, ("Succeeded.", False)]
     assert attempt.is_ended
 
