@@ -6,11 +6,14 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.db.models import Q
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
+from notifications.states import ACTIVE
 from tests.data.plans import ID, NUMBERS, explain
 from tests.support.claims import claim_rows
 
@@ -149,6 +152,23 @@ def test_awaited_jobs_are_looked_up(filled_tables):
 
         assert rows_read(claim) < MAX_READ[connection.vendor]
         assert claimed == awaited
+
+
+@pytest.mark.parametrize("left", [(Job.State.QUEUED,), ACTIVE], ids=["queued", "active"])
+def test_locked_rows_are_not_compared_with_each_queued_row(db, left):
+    """In a small table, with the statistics of an empty queue."""
+    insert_queued_jobs(2_000)
+    Job.objects.update(state="succeeded")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    insert_queued_jobs(1_000)
+    rows = [((True,), job) for job in Job.objects.filter(state="queued")[:100]]
+    with CaptureQueriesContext(connection) as queries:
+        update_locked_rows(("cancelled_by_other",), rows, states=left)
+    assert Job.objects.filter(cancelled_by_other=True).count() == 100
+    if connection.vendor == "postgresql":
+        plan = explain(queries[0]["sql"])
+        assert "Join Filter" not in plan, plan
 
 
 def test_reading_the_backlog_is_detected(filled_tables):
