@@ -150,7 +150,7 @@ def update(
         return
     columns_of_values = list(zip(*rows, strict=True))
     same = _same(columns_of_values, len(columns))
-    new, many = _parameters(model, (*columns, *where), same)
+    new, many = _parameters(model, (*columns, *where), same)  # type: ignore[arg-type]
     changes = ", ".join(
         [*(f"{name} = {value}" for name, value in zip(columns, new, strict=False)), *assignments]
     )

@@ -118,8 +118,8 @@ def update_locked_rows(
     database takes them, and the job, one pair for each job; ``assignments`` are the same for all.
     """
     prepare = prepare_id()
-    # By statistics from when nothing was queued PostgreSQL expects no queued rows, and in a small table compares each of
-    # them with each of ``rows``: with 2,000 that took 0.3 ms for each of 100. It has no statistics of an expression.
+    # By statistics from when nothing was queued PostgreSQL expects no queued rows, and compares each of them with each
+    # of ``rows`` in a small table: with 2,000 that took 0.3 ms for each of 100. It has no statistics of an expression.
     state = "state" if states == (Job.State.RUNNING,) else "state || ''"
     bulk.update(
         Job,
