@@ -403,6 +403,10 @@ class TestApi:
             assert f'action="{page(wait)}"' in text and 'value="yes"' in text
             assert f'action="{page(Wait.objects.get(name=other))}"' not in text
             assert 'http-equiv="refresh"' not in text
+            # The answers come first, and nothing asks the reader to leave.
+            assert (
+                text.index('value="yes"') < text.index(f"/{job.id}/cancel/") and "leave this page" not in text
+            )
             assert client.post(page(wait), {"value": "yes"}).status_code == 303
         text = client.get(f"/notifications/jobs/{job.id}/").content.decode()
         assert 'value="yes"' not in text
@@ -411,6 +415,7 @@ class TestApi:
         of_others = ask(user, to=other_user.pk)
         text = client.get(f"/notifications/jobs/{of_others.id}/").content.decode()
         assert 'value="yes"' not in text and page(Wait.objects.get(job=of_others.id)) not in text
+        assert "leave this page" in text
 
     def test_the_page_is_for_addressees(self, user, other_user, client_of):
         ask(user)
