@@ -333,12 +333,12 @@ def _last_name(path: str) -> str:
 
 def _parse_time(text: str) -> datetime:
     """Return a time of a form, in the time zone of the page. Raises ValueError."""
-    moment = parse_datetime(text)
-    if moment is None:
+    if (moment := parse_datetime(text)) is None:
         raise ValueError(f"{text!r} is no time.")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.get_current_timezone())
-    return times.as_utc(moment)
+    try:
+        return times.as_utc(moment.replace(tzinfo=moment.tzinfo or timezone.get_current_timezone()))
+    except OverflowError:  # at the ends of the calendar
+        raise ValueError(f"{text!r} is no time.") from None
 
 
 def _in_form(text: str) -> str:

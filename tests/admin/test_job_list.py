@@ -216,6 +216,13 @@ def test_what_failed_since_a_time_is_found_at_once(get, short_pages):
         assert titles(page) == ["0"] and "1 job" in page and not link(page, "Search further")
 
 
+@pytest.mark.parametrize("name", ["created_from", "finished_until"])
+def test_times_at_the_end_of_the_calendar(admin_client, name):
+    """They are refused as any other text that is no time."""
+    response = admin_client.get(LIST, {name: "0001-01-01T00:00+05:00"})
+    assert (response.status_code, response.headers["Location"]) == (302, f"{LIST}?e=1")
+
+
 def test_counts(get, short_pages, monkeypatch):
     """Few rows are counted exactly; many are estimated, or counted up to a limit."""
     monkeypatch.setattr(paging, "MAX_ROWS_COUNTED", 10)

@@ -217,7 +217,7 @@ def a_server_whose_circuit_is_open(fixture):
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit._open("it fails")
-        Worker.objects.filter(id=id).update(outbound=json.dumps(lease._overview()))
+        Worker.objects.filter(id=id).update(outbound=lease._outbound_overview())
     finally:
         outbound.overview.circuits.reset()
 

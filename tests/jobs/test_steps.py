@@ -279,7 +279,7 @@ def test_in_the_admin(client, django_user_model, transactional_db, may):
     result = step_tasks.keep_secrets.enqueue()
     run_jobs()
     text = client.get(f"/admin/notifications/job/{result.id}/change/").text
-    assert '>api token</th>' in text
+    assert ">api token</th>" in text
     assert ("bank" in text) is may
     assert "DE02" not in text and "s3cret" not in text
 

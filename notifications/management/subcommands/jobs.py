@@ -225,7 +225,10 @@ class JobsCommand(ManagementCommand):
             connections.close_all()
             return
         jobs = [job for job in jobs if queue in (None, job.queue_name) and user in (None, job.user_id)]
-        errors = {} if options["json"] else error_texts(jobs)
+        try:
+            errors = {} if options["json"] else error_texts(jobs)
+        except UNAVAILABLE:  # What was read is printed all the same: it is not read again.
+            errors = {job.id: error_detail(job) for job in jobs}
         for job in jobs:
             self.stdout.write(json.dumps(item(job)) if options["json"] else change_line(job, errors[job.pk]))
         self.stdout.flush()

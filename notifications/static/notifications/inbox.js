@@ -95,7 +95,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const boxes = changed.map(findBox).filter((box) => box?.checked);
     for (const box of boxes) box.checked = false;
     const sent = send(verb, changed, { save });
-    if (hadFocus) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
+    if (hadFocus && changed[0]) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
     const answer = await sent;
     if (!answer) {
       for (const box of boxes) box.checked = true;
