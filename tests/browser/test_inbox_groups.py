@@ -127,6 +127,17 @@ def test_a_group_is_marked_as_read_in_place(site_server, page, group):
     assert page.evaluate("window.isSamePage")
 
 
+def test_what_arrived_before_a_group_was_opened_is_marked_too(site_server, page, group):
+    """What is shown as read is read: the row of the group is of when the page was loaded."""
+    site_server.python(CREATE.replace('notify(user, "Ada', 'notify(user, group="Imports", title="Ada'))
+    expect(page.locator(".notifications-news")).to_be_visible()
+    group.get_by_role("link", name="Imports").click()
+    expect(group).to_contain_text("58 succeeded, 2 failed, 1 update")
+    group.hover()
+    page.get_by_role("button", name="Mark as read: Imports").click()
+    expect(message(page)).to_contain_text("61 marked as read.")
+
+
 def test_a_group_without_javascript(site_server, new_page):
     page = new_page(java_script_enabled=False)
     site_server.python(CREATE)

@@ -108,7 +108,8 @@ export function connectList(
    * @param {HTMLElement|null} next null if nothing is left of it
    */
   function replaceGroup(group, next) {
-    group.hidden = !next;
+    // Its own row, and that with the link to older ones.
+    for (const row of withMembers(group)) if (!row.dataset.id) row.hidden = !next;
     if (!next) return;
     Object.assign(group.dataset, next.dataset);
     dom.updateUnreadMark(group, next.hasAttribute("data-unread"), localization);
@@ -176,8 +177,11 @@ export function connectList(
   async function toggleGroup(group, link) {
     const isOpen = link.ariaExpanded === "true";
     link.ariaExpanded = String(!isOpen);
-    if (!isOpen) link.ariaExpanded = String(await addMembers(group, link));
-    else for (const row of withMembers(group).slice(1)) row.remove();
+    if (isOpen) for (const row of withMembers(group).slice(1)) row.remove();
+    else {
+      link.ariaExpanded = String(await addMembers(group, link));
+      void updateViews(); // Its row is of when the page was loaded, and some may have arrived since.
+    }
   }
 
   /**
