@@ -50,7 +50,7 @@ def build_notification(job):
 # report; only the database can make the job fail, and it is retried.
 @task
 @policy(
-    title=_("Check report {report_id}"),
+    title=_("URL checks"),
     timeout=3600,
     max_attempts=10,
     retry_on=DATABASE_UNAVAILABLE,
@@ -84,7 +84,7 @@ async def check_urls(report_id):
 
 
 @task
-@policy(timeout=3600, retry_on=DATABASE_UNAVAILABLE)
+@policy(title=_("Delete old reports"), timeout=3600, retry_on=DATABASE_UNAVAILABLE)
 def delete_old_reports():
     """Delete the reports of all users that are past their retention, and return their number."""
     return prune_reports()

@@ -24,6 +24,7 @@ from notifications.schedules import operating
 from notifications.schedules.declarations import declared_schedules
 from notifications.schedules.runs import DELETED
 from notifications.schedules.timing import MAX_COUNTED_TICKS
+from notifications.schedules.users import find_problem
 
 logger = logging.getLogger("notifications")
 
@@ -191,7 +192,9 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "overlap": "allow" if declaration.allows_overlap else "skip",
             "grace": f"{declaration.grace.total_seconds():g} s",
         }
-        return ", ".join(f"{name}: {value}" for name, value in values.items() if value)
+        text = ", ".join(f"{name}: {value}" for name, value in values.items() if value)
+        problem = " ".join(find_problem(declaration) or ())
+        return format_html('{}<p class="errornote">{}</p>', text, problem) if problem else text
 
 
 def describe_tick(tick: Tick) -> str:

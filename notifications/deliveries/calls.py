@@ -129,7 +129,7 @@ def _describe(name: str, send: Job, attempts: list[WebhookAttempt]) -> Iterator[
                 text = _("%(call)s: not sent, because it was deleted before.")
             yield Event(send.finished_at, text % values)
         case Job.State.CANCELLED:
-            yield Event(send.finished_at, _("%(call)s: canceled.") % values)
+            yield Event(send.finished_at, _("%(call)s: cancelled.") % values)
 
 
 def _events_before_callback(job: UUID) -> Iterator[Event]:

@@ -30,6 +30,9 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
     pending = [delivery for delivery in deliveries if for_user and delivery.state == Delivery.State.PENDING]
     facts = read_facts(pending) if pending else {}
     for delivery in pending:
+        found = facts[delivery.id].notification
+        if found and found.snoozed_until and found.snoozed_until <= delivery.due_at:
+            found.archived_at = found.read_at = found.raised = None  # It is raised again before, as new.
         if reason := find_reason(facts[delivery.id]):  # As it will be decided when it is due.
             delivery.state, delivery.reason = Delivery.State.SKIPPED, reason
     names = {str(device.id): device.name for device in of_user(row.user_id)}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby, takewhile
+from string import Formatter
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from notifications import paths, serializers, times, validators
 from notifications.db.transactions import database
 from notifications.http.inbox_query import INBOX, InboxQuery
 from notifications.jobs.declaring.observations import label_of
+from notifications.jobs.results import loaded_policy_at
 from notifications.models import Broadcast, Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.streams.categories import load_categories
@@ -152,18 +154,34 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
 
 
 def _name_of(group: Group, newest: Notification, job: Job | None) -> str:
-    """Return what a group is called: by the project, or by its target, the beginning of all titles, or its task."""
+    """Return what a group is called: by the project, or by its target, its task, or the beginning of all titles."""
     if group.name or len(group.titles) == 1:
         return group.name or newest.title
     try:
         return str(serializers.decode_object(newest.data)["target"]["name"])
     except (KeyError, TypeError, ValueError, RecursionError):
         pass
+    if declared := _shorten_name(_declared_words(job.task_path)) if job else "":
+        return declared
     pairs = zip(min(group.titles).split(), max(group.titles).split(), strict=False)
-    words = [word for word, other in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    common = _shorten_name([word for word, other in takewhile(lambda pair: pair[0] == pair[1], pairs)])
+    return common or (label_of(job.task_path) if job else newest.title)
+
+
+def _declared_words(task_path: str) -> list[str]:
+    """Return the words of the title that a task declares, without the arguments that it names."""
+    policy = loaded_policy_at(task_path)
+    try:
+        parts = Formatter().parse(str(policy.title) if policy else "")
+        return "".join(text for text, *_ in parts).split()
+    except ValueError:  # a translation that is no format string
+        return []
+
+
+def _shorten_name(words: list[str]) -> str:
     while words and len(words[-1]) < 3:  # "Import of"
-        del words[-1]
-    return " ".join(words).rstrip(":,;-") or (label_of(job.task_path) if job else newest.title)
+        words = words[:-1]
+    return " ".join(words).rstrip(":,;-")
 
 
 def read_actions(row: Notification) -> list[dict[str, str]]:

@@ -93,7 +93,7 @@ class JobEndReader:
 
     @contextmanager
     def wait_for(self, id: UUID, listen: Listen) -> Iterator[Future[JobEnd]]:
-        """Yield a future of the job's end, which is canceled at the end of the block. Raises ``NoThread``."""
+        """Yield a future of the job's end, which is cancelled at the end of the block. Raises ``NoThread``."""
         future: Future[JobEnd] = Future()
         with self._lock:
             self._listen = listen

@@ -15,7 +15,7 @@ from django.db.models.lookups import Exact
 
 from notifications import times
 from notifications.db.keyset import NEWEST_FIRST
-from notifications.db.transactions import database
+from notifications.db.transactions import connection, database
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
@@ -140,10 +140,10 @@ class JobFilter:
             selections.append([jobs.filter(batch=UUID(self.batch)).order_by("state")])
         if self.state in ACTIVE:
             selections.append(self.selections())
-        if self._finds_failed() and self.finished_from:
-            ended = jobs.filter(state=Job.State.FAILED, finished_at__gte=self.finished_from)
-            selections.append([ended.order_by("-finished_at")])
-        return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
+        found = next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
+        if found is None and self.finished_from and self._finds_failed():
+            return _read_failed_ids(self.finished_from)
+        return found
 
     def selections(self) -> list[Any]:
         """Return querysets of all jobs in this state, which indexes yield: one, or several of different jobs.
@@ -187,6 +187,24 @@ def _read_ids(querysets: list[Any]) -> list[UUID] | None:
         if len(ids) > MAX_IDS_READ:
             return None
     return ids
+
+
+def _read_failed_ids(since: datetime) -> list[UUID] | None:
+    """Return the ids of all jobs that failed since a time, None if they are more than ``MAX_IDS_READ``."""
+    sql = failed_jobs_sql("id", MAX_IDS_READ + 1)
+    rows = Job.objects.using(database()).raw(sql, [times.to_db(since, connection())])
+    ids = [row.pk for row in rows]
+    return None if len(ids) > MAX_IDS_READ else ids
+
+
+def failed_jobs_sql(columns: str, limit: int) -> str:
+    """Return the query of the jobs that failed since a time, its parameter, and of those the latest."""
+    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
+    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    return (
+        f"SELECT {columns} FROM notifications_job{by_index} "
+        f"WHERE state = 'failed' AND finished_at >= %s ORDER BY finished_at DESC LIMIT {limit}"
+    )
 
 
 def _runs_on(runner: str) -> Q:

@@ -3,7 +3,7 @@
 The event loop's default executor is not used: lookups at a dead name server would block all other work there, and
 ``asyncio.run`` waits for its threads at the end.
 
-``getaddrinfo`` cannot be canceled, and takes a minute where a name server is dead. So that dead names do not delay
+``getaddrinfo`` cannot be cancelled, and takes a minute where a name server is dead. So that dead names do not delay
 others, a lookup that hangs no longer counts as active, a name is resolved only once at a time for all calls, and the
 names below one domain, which have the same name servers, take turns and get a limited number of threads.
 """
@@ -139,7 +139,7 @@ class Lookups:
         finally:
             self._withdraw(lookup, future)
             if not future.cancel():
-                future.exception()  # Retrieved, or asyncio would log an error that came as the call was canceled.
+                future.exception()  # Retrieved, or asyncio would log an error that came as the call was cancelled.
 
     def state(self) -> tuple[int, int]:
         """Return the number of names that are being resolved, and of those that wait for it."""

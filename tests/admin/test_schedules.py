@@ -57,6 +57,7 @@ def test_list_and_page(client, sign_in_staff, declared):
     assert "Succeeded (run by hand)" in client.get(LIST).content.decode()
     page = client.get(f"{LIST}poll/change/").content.decode()
     assert job_url in page and "owner: ada" in page
+    assert "The user ada does not exist." in page and "Create the user, or correct" in page
     assert "Run now" not in page and "Pause" not in page
     assert "gone.task" in client.get(f"{LIST}old/change/").content.decode()
 

@@ -67,6 +67,18 @@ def a_schedule_of_a_missing_task(fixture):
     configure(fixture, SCHEDULES={"nightly": {"task": "tests.jobs.tasks.missing", "cron": "0 3 * * *"}})
 
 
+@case("schedules", "warning", "Create the user")
+def a_schedule_of_a_missing_user(fixture):
+    schedule = {"task": "tests.jobs.tasks.noop", "cron": "0 3 * * *"}
+    configure(fixture, SCHEDULES={"nightly": {**schedule, "owner": "nobody"}})
+
+
+@case("schedules", "warning", "Add a user to the group")
+def a_schedule_of_an_empty_group(fixture):
+    schedule = {"task": "tests.jobs.tasks.noop", "cron": "0 3 * * *"}
+    configure(fixture, SCHEDULES={"nightly": {**schedule, "group": "Operators"}})
+
+
 @case("settings", "error", "notifications.E003")
 def a_setting_of_the_wrong_type(fixture):
     configure(fixture, CONCURRENCY="many")

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from bench.seed import Seeding, make_users
-from notifications import streams
+from notifications import streams, times
 from notifications.api import notify
 from notifications.jobs.claiming import queues
 from notifications.management.diagnosis import database, jobs, processes
@@ -71,6 +71,22 @@ def test_checks_of_doctor(seeded, monkeypatch):
         for check in CHECKS:
             with offenders.row(check.__name__), reads_few_rows():
                 check()
+
+
+def test_failed_jobs_of_a_time_are_found_by_their_index(db):
+    """On SQLite too, which has two indexes that it prefers by the order in which they were created."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL knows how many rows an index has.")
+    condition = JobFilter(state="failed", finished_from=times.now())
+    for name in ("failed", "finished"):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT sql FROM sqlite_master WHERE name = %s", [f"notifications_job_{name}"])
+            [create] = cursor.fetchone()
+            cursor.execute(f"DROP INDEX notifications_job_{name}")
+            cursor.execute(create)
+        with CaptureQueriesContext(connection) as queries:
+            assert condition.few_ids() == []
+        assert "USING INDEX notifications_job_failed " in explain(queries.captured_queries[-1]["sql"])
 
 
 def test_jobs_of_a_change_are_counted(seeded, monkeypatch):

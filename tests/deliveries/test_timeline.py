@@ -53,6 +53,28 @@ def test_snoozed(user):
     assert texts(id) == ["Created.", "Snoozed until Jan. 4, 2027, 7 a.m."]
 
 
+@pytest.mark.parametrize("hours", [1, 3])
+def test_an_email_that_is_due_after_a_snooze(notified, user, hours):
+    """The notification is then in the inbox again, as new. One that is due before is not sent."""
+    delivery = notified()
+    row = Notification.objects.get()
+    marking_seen.mark_seen(user.pk, row.raised)
+    snoozing.snooze(user.pk, [row.pk], row.raised, timezone.now() + timedelta(hours=hours))
+    Delivery.objects.update(due_at=timezone.now() + timedelta(hours=2))
+    outcome = {
+        1: "will be sent later, unless you see or read this before.",
+        3: "not sent. The notification had been archived or replaced by a newer one.",
+    }
+    events = timeline(Notification.objects.get(), for_user=True)
+    assert texts_of_attempts(events) == [f"E-mail: {outcome[hours]}"]
+    if hours == 1:
+        Notification.objects.update(snoozed_until=timezone.now())
+        snoozing.raise_due()
+        send_due()
+    state = Delivery.objects.get(pk=delivery.pk).state
+    assert (state == "sent") == (hours == 1)
+
+
 def texts_of_attempts(events):
     """Return the texts without those of the notification itself."""
     return [event.text for event in events if event.text.startswith("E-mail: ")]

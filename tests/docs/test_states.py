@@ -3,7 +3,7 @@
 import re
 
 from notifications.states import CHANGES, JobState
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, PAGES, ROOT
 
 
 def test_the_table_of_the_docs_has_the_changes():
@@ -21,3 +21,10 @@ def test_the_docs_name_the_states():
     listed = ", ".join(f"`{state}`" for state in others) + f" or `{last}`"
     pages = [DOCS / "reference/protocol.md", DOCS / "reference/javascript.md"]
     assert [page.name for page in pages if listed not in page.read_text()] == []
+
+
+def test_one_spelling():
+    """The state is ``cancelled``, and so is every word about it, in the docs and in the texts of both packages."""
+    texts = [*PAGES, ROOT / "CHANGELOG.md", *ROOT.glob("*/locale/de/LC_MESSAGES/django.po")]
+    found = re.compile(r"\bcancel(?:ed|ing)\b", re.I)
+    assert [str(path) for path in texts if found.search(path.read_text())] == []

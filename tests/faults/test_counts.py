@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 
 JOBS = 10_000 if ROUNDS else 500
 USERS = 10
-#: The tasks of every twentieth job, in turn. Half of the canceled jobs are canceled by their owner.
+#: The tasks of every twentieth job, in turn. Half of the cancelled jobs are cancelled by their owner.
 FAILING_TASKS = ("fail", "time_out", "wait_to_be_cancelled", "wait_to_be_cancelled_sync")
 STATES = {"fail": "failed", "time_out": "failed"} | dict.fromkeys(FAILING_TASKS[2:], "cancelled")
 ERRORS = {"fail": "task-failed", "time_out": "timed-out"} | dict.fromkeys(FAILING_TASKS[2:], "cancelled")
@@ -38,7 +38,7 @@ def test_consistent_counts(engine):
             ),
             timeout=300,
             every=0.2,
-            what="all jobs of this task to be canceled",
+            what="all jobs of this task to be cancelled",
         )
     engine.wait_until_done(timeout=300)
     jobs = engine.jobs()

@@ -84,6 +84,20 @@ class TestWhatIsAGroup:
         assert read_titles(user_client) == ["Send receipts: 3 succeeded"]
         assert '-body" dir="auto">Send receipts 2<' in user_client.get(INBOX).content.decode()
 
+    @pytest.mark.parametrize(
+        ("task_path", "language", "title"),
+        [
+            ("tests.jobs.tasks.told", "en", "Told: 3 succeeded"),
+            ("asyncsite.tasks.check_urls", "de", "URL-Prüfungen: 3 erfolgreich"),
+        ],
+    )
+    def test_jobs_of_a_task_that_declares_a_title(self, user_client, user, task_path, language, title):
+        """That is the name, in the reader's language and without arguments, whatever the titles of the jobs are."""
+        for number in (12, 40, 7):
+            finish_job(job(user, title=f"Check {number} URLs", task_path=task_path), uuid7())
+        user_client.cookies["django_language"] = language
+        assert read_titles(user_client) == [title]
+
     def test_a_category_and_target_of_one_day(self, user_client, user):
         for number in range(3):
             notify(user, f"Comment {number}", category="comment", target="Report 7")

@@ -95,7 +95,7 @@ def test_window(clock):
 
 
 def test_canceled_calls_are_not_counted(clock):
-    """Canceled and refused calls count neither as successes nor as failures."""
+    """Cancelled and refused calls count neither as successes nor as failures."""
     circuit = Circuit("http://a.test:80", "one caller")
     record(circuit, has_failed=None, times=MIN_FAILURES * 2)
     assert circuit.counts == (0, 0)
@@ -132,7 +132,7 @@ def test_failed_probe(clock):
 
 
 def test_probe_without_outcome(clock):
-    """Another probe is permitted after one that was canceled, or that has not ended in time."""
+    """Another probe is permitted after one that was cancelled, or that has not ended in time."""
     circuit = make_open_circuit()
     clock.now += INITIAL_OPEN_SECONDS
     record(circuit, has_failed=None)

@@ -157,7 +157,7 @@ async def test_deadline_during_name_resolution(resolve_names):
 
 
 async def test_canceled(upstream):
-    """A canceled call raises CancelledError, not TimedOut, and releases its slot."""
+    """A cancelled call raises CancelledError, not TimedOut, and releases its slot."""
     task = asyncio.create_task(outbound.get(upstream.url("/slow/30")))
     await upstream.wait_until_busy()
     task.cancel()

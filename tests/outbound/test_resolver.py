@@ -254,7 +254,7 @@ def no_more_threads(thread):
 
 
 async def test_error_after_cancellation(fake_dns, caplog):
-    """An error that arrives as a call is canceled is not logged."""
+    """An error that arrives as a call is cancelled is not logged."""
     fake_dns.hang("dead.test")
     (task,) = start_lookups("dead.test")
     await wait_until(lambda: fake_dns.active == 1)

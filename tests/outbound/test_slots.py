@@ -98,7 +98,7 @@ async def test_full_host_does_not_block_others():
 
 @pytest.mark.parametrize("has_slot", [False, True])
 async def test_canceled_waiting(has_slot):
-    """A call that is canceled while it waits, or just after it got its slot, leaves no slot taken."""
+    """A call that is cancelled while it waits, or just after it got its slot, leaves no slot taken."""
     slots = Slots()
     await slots.acquire("a", 1, 1)
     waiting = asyncio.create_task(slots.acquire("a", 1, 1))
@@ -116,7 +116,7 @@ async def test_canceled_waiting(has_slot):
 
 
 async def test_slot_of_a_canceled_call():
-    """A slot that a canceled call was given goes to the next."""
+    """A slot that a cancelled call was given goes to the next."""
     slots = Slots()
     await slots.acquire("a", 1, 1)
     first, second = (asyncio.create_task(slots.acquire("a", 1, 1)) for _ in range(2))

@@ -66,7 +66,7 @@ def test_what_was_not_sent(create, receiver, user):
     run_jobs()
     assert texts_of(id) == [f"{name}: not sent again. The webhook is turned off."]
     Job.objects.update(state="cancelled")
-    assert texts_of(id) == [f"{name}: canceled."]
+    assert texts_of(id) == [f"{name}: cancelled."]
     Job.objects.update(state="queued", attempt=0, finished_at=None, error=None)
     webhooks.delete(endpoint.id)
     run_jobs()

@@ -125,7 +125,7 @@ def test_jobs_of_nested_batches_run_before_parents(start_worker, monkeypatch):
 
 
 def test_cancelling_a_sync_parent_ends_its_wait(worker, gate):
-    """join() is a point where a sync task can be canceled. The child continues."""
+    """join() is a point where a sync task can be cancelled. The child continues."""
     parent = joining_tasks.parent_until_cancelled.enqueue()
     wait_until(lambda: tasks.held == ["child"], what="the child to run")
     manual.cancel([uuid.UUID(parent.id)])

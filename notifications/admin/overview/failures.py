@@ -9,7 +9,7 @@ from datetime import datetime
 from notifications import times
 from notifications.db.transactions import connection
 from notifications.operations.depths import read_moment
-from notifications.operations.matching import failure_of
+from notifications.operations.matching import failed_jobs_sql, failure_of
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
 MAX_FAILED_READ = 2_000
@@ -43,16 +43,16 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failures:
-    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read."""
+    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read.
+
+    ``is_retryable``
+        Whether jobs of several groups can be retried, also of groups that are not among these.
+    """
 
     groups: list[FailureGroup]
     count: int
     is_capped: bool
-
-    @property
-    def is_retryable(self) -> bool:
-        """Whether jobs of several groups can be retried."""
-        return sum(group.retryable > 0 for group in self.groups) > 1
+    is_retryable: bool
 
 
 def read_failures(since: datetime) -> Failures:
@@ -78,7 +78,12 @@ def read_failures(since: datetime) -> Failures:
             for task_path, exception, location, count, retryable, first_at, last_at in cursor.fetchall()
         ]
     count = sum(group.count for group in groups)
-    return Failures(groups=groups[:MAX_GROUPS], count=count, is_capped=count >= MAX_FAILED_READ)
+    return Failures(
+        groups=groups[:MAX_GROUPS],
+        count=count,
+        is_capped=count >= MAX_FAILED_READ,
+        is_retryable=sum(group.retryable > 0 for group in groups) > 1,
+    )
 
 
 def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
@@ -99,12 +104,7 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
 
 
 def _failed_jobs() -> str:
-    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
-    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
-    return f"""
-        SELECT id, task_path, lane, attempt, finished_at FROM notifications_job{by_index}
-        WHERE state = 'failed' AND finished_at >= %s ORDER BY finished_at DESC LIMIT {MAX_FAILED_READ}
-    """
+    return failed_jobs_sql("id, task_path, lane, attempt, finished_at", MAX_FAILED_READ)
 
 
 #: The attempt that ended the job.

@@ -195,7 +195,7 @@ def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, time: str = ""
     if wait.how == Wait.How.EXPIRED:
         return gettext("Nobody answered in time.")
     if wait.how != Wait.How.ANSWERED:
-        return gettext("The job was canceled.")
+        return gettext("The job was cancelled.")
     details, value = json.loads(wait.details), json.loads(wait.value)
     answer = "" if details.get("form") else details["choices"].get(value, value)
     if is_own:

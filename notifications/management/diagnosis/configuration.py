@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import django
 from django.core import checks
 from django.http import HttpRequest
+from django.utils import translation
 
 from notifications.compat import task_backends
 from notifications.conf import settings
@@ -16,6 +17,7 @@ from notifications.realtime.auth import origin
 from notifications.realtime.doorbell import channel_layer
 from notifications.schedules.declarations import declared_schedules, wrong_declarations
 from notifications.schedules.tasks import find_wrong_tasks
+from notifications.schedules.users import find_problem
 
 #: Checks of single declarations that are ignored: limits of queues, observed tasks, policies and handlers.
 IGNORED_DECLARATIONS = {f"notifications.{id}" for id in ("W009", "W010", "W011", "W026", "W027", "W028")}
@@ -82,7 +84,7 @@ def _finding(check: str, messages: list[checks.CheckMessage], state: str) -> Fin
 
 
 def check_schedules() -> Finding:
-    """Check that all schedules are declared correctly."""
+    """Check that all schedules are declared correctly, and that their owners and groups exist."""
     wrong = [*wrong_declarations(), *find_wrong_tasks()]
     if wrong:
         first = wrong[0]
@@ -94,7 +96,20 @@ def check_schedules() -> Finding:
             remedy=first.hint,
             figures={"ids": [declaration.id for declaration in wrong]},
         )
-    count = len(declared_schedules())
+    declared = declared_schedules()
+    with translation.override("en"):
+        problems = {name: found for name in declared if (found := find_problem(declared[name]))}
+    if problems:
+        name, (message, remedy) = next(iter(problems.items()))
+        others = f" {len(problems) - 1} more have such a problem." if len(problems) > 1 else ""
+        return Finding(
+            check="schedules",
+            state=WARNING,
+            message=f"{name}: {message}{others}",
+            remedy=remedy,
+            figures={"schedules": list(problems)},
+        )
+    count = len(declared)
     message = f"Declared correctly: {count}." if count else "None is declared."
     return Finding(check="schedules", state=OK, message=message)
 

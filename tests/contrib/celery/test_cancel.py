@@ -1,4 +1,4 @@
-"""Canceling and retrying the jobs of observed tasks."""
+"""Cancelling and retrying the jobs of observed tasks."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ NO_LIMIT = aiohttp.ClientTimeout(total=None)
 
 
 class Client(Follower):
-    """A client that runs until canceled.
+    """A client that runs until cancelled.
 
     `received`: ids of notifications in the order in which they first arrived; `failures`: violations of the protocol.
     """
