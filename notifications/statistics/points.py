@@ -10,7 +10,15 @@ from typing import Any
 from notifications import times
 from notifications.db.transactions import connection
 from notifications.models.statistics import BUCKET_COLUMNS, BUCKET_COUNT, HISTOGRAMS
-from notifications.statistics.reading import ENDS, Figures, first_start, moment_of, period_of, read_sums
+from notifications.statistics.reading import (
+    ENDS,
+    Figures,
+    by_index_of_new_rows,
+    first_start,
+    moment_of,
+    period_of,
+    read_sums,
+)
 from notifications.statistics.recording import TABLE
 from notifications.statistics.roll_up import PERIOD_SECONDS, Period
 
@@ -93,7 +101,7 @@ def _query_of_queues_and_points(steps: _Steps, until: int) -> str:
     until = min(until, steps.since + steps.count * steps.seconds - 1)
     within = f"start >= {steps.since} AND start <= {until}"
     rolled_up = f"FROM {TABLE} WHERE period = {int(steps.period)} AND shard = 0"
-    new = f"FROM {TABLE} WHERE shard > 0 AND {within}"
+    new = f"FROM {TABLE}{by_index_of_new_rows()} WHERE shard > 0 AND {within}"
     columns = ", ".join(("queue_name", "outcome", "count", *_COLUMNS))
     sources = [f"SELECT {columns} {rolled_up} AND {within} AND {_IS_END}"]
     if (longer := LONGER_PERIODS.get(steps.period)) is not None:

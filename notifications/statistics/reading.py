@@ -185,7 +185,7 @@ def read_names(window: timedelta, *, now: datetime, limit: int) -> list[tuple[st
     since = f"start >= {first_start(now - window, PERIOD_SECONDS[period])}"
     sql = (
         f"{columns} WHERE period = {int(period)} AND shard = 0 AND {since} "
-        f"UNION {columns} WHERE shard > 0 AND {since} ORDER BY 1, 2 LIMIT {limit}"
+        f"UNION {columns}{by_index_of_new_rows()} WHERE shard > 0 AND {since} ORDER BY 1, 2 LIMIT {limit}"
     )
     with connection().cursor() as cursor:
         cursor.execute(sql)
@@ -232,7 +232,7 @@ def read_sums(
     query = (
         f"SELECT {', '.join(keys)}, {sums} FROM ("
         f"SELECT {columns} FROM {TABLE} WHERE period = {int(period)} AND shard = 0 AND {condition} "
-        f"UNION ALL SELECT {columns} FROM {TABLE} WHERE shard > 0 AND {condition}"
+        f"UNION ALL SELECT {columns} FROM {TABLE}{by_index_of_new_rows()} WHERE shard > 0 AND {condition}"
         f") AS rows_of_period GROUP BY {', '.join(keys)}"
     )
     with connection().cursor() as cursor:
@@ -240,6 +240,15 @@ def read_sums(
         found = cursor.fetchall()
     for row in found:
         yield _row(dict(zip([*group, "outcome"], row, strict=False)), bool(step), row[len(group) + 1 :])
+
+
+def by_index_of_new_rows() -> str:
+    """Return what follows the table's name where the rows that are not rolled up yet are read.
+
+    SQLite with statistics (ANALYZE) expects few shards in the index of the key, and reads through that one: 11 ms for
+    each query of a million jobs, also where there is no such row.
+    """
+    return " INDEXED BY notifications_statistics_new" if connection().vendor == "sqlite" else ""
 
 
 def _row(names: dict[str, Any], has_step: bool, values: Sequence[Any]) -> Sums:

@@ -1,10 +1,15 @@
 """Figures, points and totals are read in one query each."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from notifications import times
 from notifications.models import JobStatistics
 from notifications.statistics import read_figures, read_points, read_totals, roll_up
 from notifications.statistics.points import read_queues_and_points
@@ -185,3 +190,26 @@ def test_names(roll_up_rows, django_assert_num_queries):
         names = read_names(timedelta(hours=1), now=NOW, limit=9)
     assert names == [("default", "a"), ("default", "b"), ("mail", "b")]
     assert read_names(timedelta(hours=1), now=NOW, limit=1) == [("default", "a")]
+
+
+def test_rows_that_are_not_rolled_up_are_found_by_their_index():
+    """SQLite after ANALYZE of a million jobs, by which it would read through the index of the key."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite skips through an index.")
+    with CaptureQueriesContext(connection) as queries:
+        read_queues_and_points(timedelta(days=7))
+        read_points(timedelta(days=7), queue="default")
+        read_names(timedelta(days=7), now=times.now(), limit=10)
+    with closing(sqlite3.connect(":memory:")) as copy:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT sql FROM sqlite_master WHERE tbl_name = 'notifications_jobstatistics'")
+            copy.executescript(";".join(sql for (sql,) in cursor.fetchall() if sql))
+        copy.execute("ANALYZE")
+        rows = ("notifications_jobstatistics", "sqlite_autoindex_notifications_jobstatistics_1")
+        copy.execute("INSERT INTO sqlite_stat1 VALUES (?, ?, '458931 114733 114733 11 4 2 1')", rows)
+        copy.execute("ANALYZE sqlite_schema")
+        plans = [
+            str(copy.execute(f"EXPLAIN QUERY PLAN {query['sql']}").fetchall())
+            for query in queries.captured_queries
+        ]
+    assert [plan.count("USING INDEX notifications_statistics_new ") for plan in plans] == [2, 1, 1]
