@@ -5,14 +5,12 @@ python -m tests.support.driver MODULE                                         # 
 """
 
 import json
-import subprocess
+import socket
 import sys
 import threading
 import traceback
 from contextlib import contextmanager
 from importlib import import_module
-
-from tests.support.site import ROOT
 
 
 class Driver:
@@ -20,27 +18,26 @@ class Driver:
 
     def __init__(self, site, actions="tests.support.site_actions"):
         self.lock = threading.Lock()
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.driver", actions],
-            env=site.env(),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._socket, programs = socket.socketpair()
+        self._requests, self._responses = self._socket.makefile("w"), self._socket.makefile("r")
+        with programs, open(2, "ab", closefd=False) as errors:
+            arguments = ["-m", "tests.support.driver", actions]
+            self.popen = site.start_program(arguments, input=programs, output=programs, errors=errors)
 
     def call(self, action, **arguments):
         with self.lock:
-            self.popen.stdin.write(json.dumps([action, arguments]) + "\n")
-            self.popen.stdin.flush()
-            response = json.loads(self.popen.stdout.readline() or '{"error": "The driver has ended."}')
+            self._requests.write(json.dumps([action, arguments]) + "\n")
+            self._requests.flush()
+            response = json.loads(self._responses.readline() or '{"error": "The driver has ended."}')
         assert "error" not in response, f"{action} {arguments}\n{response['error']}"
         return response["value"]
 
     def stop(self):
-        self.popen.stdin.close()
+        self._socket.shutdown(socket.SHUT_WR)
         self.popen.wait(60)
-        self.popen.stdout.close()
+        self._requests.close()
+        self._responses.close()
+        self._socket.close()
 
 
 @contextmanager

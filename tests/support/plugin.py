@@ -9,6 +9,7 @@ import tempfile
 import hypothesis
 import pytest
 
+from tests.support import fork_server
 from tests.support.certificates import self_signed_pem as self_signed_pem
 from tests.support.postgres import Postgres
 
@@ -64,6 +65,7 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure():
+    fork_server.stop()
     if cluster:
         cluster.stop()
     if test_folder:

@@ -22,22 +22,22 @@ def read_command_output(command, exit_code, stdout, stderr):
 
 
 class Process:
-    """A running program with its output in the file `log`. Signals are sent to its own pid only."""
+    """A running program with its output in the file `log`. Signals are sent to its own pid only.
 
-    def __init__(self, command, *, log, env=None, cwd=None, **options):
+    `start(output)` starts it in another way than `command` says, and returns what has the interface of a Popen.
+    """
+
+    def __init__(self, command, *, log, start=None, **options):
         self.command = [str(part) for part in command]
         self.log = Path(log)
         with open(self.log, "ab") as output:
-            self.popen = subprocess.Popen(
-                self.command,
-                env=env,
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                **options,
-            )
+            self.popen = start(output) if start else self._start(output, **options)
         self.pid = self.popen.pid
+
+    def _start(self, output, **options):
+        return subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **options
+        )
 
     @property
     def output(self):

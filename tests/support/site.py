@@ -5,20 +5,27 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from tests.support.command_server import CommandServer
+from tests.support import fork_server
 from tests.support.network import free_port
-from tests.support.processes import Process, run
+from tests.support.processes import Process, read_command_output
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Seconds that a server or a worker may take to start: on a machine that is busy with other tests, over a minute.
 START_TIMEOUT_SECONDS = 180.0
+#: Seconds that a command may take.
+COMMAND_TIMEOUT_SECONDS = 120
+#: Environments of a site whose server is kept. The faults of a test are variables.
+MAX_SERVERS = 3
 
 CREATE_USERS = """
 from django.contrib.auth import get_user_model
@@ -59,7 +66,7 @@ class Site:
         self.web = None
         self.processes = []
         self._lock = threading.Lock()
-        self._command_server = None
+        self._servers = []
 
     def start_web(self):
         """Start Daphne at `url` and wait until it responds. After a kill it is started on the same port again."""
@@ -109,17 +116,38 @@ class Site:
         self.manage("migrate", "--verbosity", "0")
 
     def start(self, name, *arguments):
-        """Start Python with these arguments in the site's environment and return its Process."""
+        """Start Python with these arguments in the site's environment and return its Process, which close() stops."""
         log = self.folder / f"{name}-{len(self.processes)}.log"
-        process = Process([sys.executable, *arguments], log=log, env=self.env(), cwd=ROOT)
+        start = partial(self.start_program, arguments)
+        process = Process([sys.executable, *arguments], log=log, start=start)
         self.processes.append(process)
         return process
 
+    def start_program(self, arguments, output, *, errors=None, input=None, environment=None):
+        """Start Python with these files and return its Popen, or what is like one: see tests/support/fork_server.py."""
+        environment = self.env() | (environment or {})
+        if not fork_server.can_start(arguments, environment):
+            command = [sys.executable, *map(str, arguments)]
+            files = {"stdin": input or subprocess.DEVNULL, "stdout": output, "stderr": errors or output}
+            return subprocess.Popen(command, env=environment, cwd=ROOT, **files)
+        server = self._find_server(environment)
+        start = server.start if server.is_started else partial(fork_server.start, environment=environment)
+        return start(arguments, output=output, errors=errors, input=input)
+
     def manage(self, *arguments, input=None):
         """Run a management command and return its output; fail if its exit code is not 0."""
-        if arguments[0] != "run_jobs" and (server := self._get_command_server()):
-            return server.run(*arguments, input=input)
-        return run(sys.executable, "manage.py", *arguments, env=self.env(), cwd=ROOT, input=input)
+        with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
+            given.write((input or "").encode())
+            given.seek(0)
+            program = self.start_program(["manage.py", *arguments], output, errors=errors, input=given)
+            try:
+                code = program.wait(COMMAND_TIMEOUT_SECONDS)
+            finally:
+                program.kill()
+            output.seek(0)
+            errors.seek(0)
+            texts = output.read().decode(), errors.read().decode()
+        return read_command_output(["manage.py", *arguments], code, *texts)
 
     def python(self, code):
         """Run code in the site's `manage.py shell` and return its output."""
@@ -179,22 +207,19 @@ class Site:
         for process in reversed(self.processes):
             process.stop()
         with self._lock:
-            if self._command_server:
-                self._command_server.stop()
-                self._command_server = None
+            while self._servers:
+                self._servers.pop().stop()
 
-    def _get_command_server(self):
-        """Return the server of commands for the environment as it is now, None if it cannot start or starts threads."""
-        environment = self.env()
-        if "TEST_RINGS_ONLY" in environment:
-            return None
+    def _find_server(self, environment):
+        """Return the server for this environment, which is started if there is none."""
         with self._lock:
-            if self._command_server and self._command_server.environment != environment:
-                self._command_server.stop()
-                self._command_server = None
-            if not self._command_server:
-                self._command_server = CommandServer(environment)
-            return self._command_server if self._command_server.is_started else None
+            for server in self._servers:
+                if server.environment == environment:
+                    return server
+            if len(self._servers) == MAX_SERVERS:
+                self._servers.pop(0).stop()
+            self._servers.append(fork_server.SiteServer(environment))
+            return self._servers[-1]
 
     def env(self):
         inherited = {

@@ -4,13 +4,13 @@ import asyncio
 import json
 import signal
 import sys
+from functools import partial
 
 import aiohttp
 
 from tests.support.driver import Driver
 from tests.support.network import Proxy, free_port, is_listening
 from tests.support.processes import Process
-from tests.support.site import ROOT
 
 SERVERS = (
     ("daphne", "-b", "127.0.0.1", "-p", "{port}"),
@@ -119,10 +119,8 @@ class Deployment:
         return self._start_process("manage.py", "run_jobs")
 
     def _start_process(self, *arguments, environment=None):
-        env = self.site.env() | (environment or {})
-        return Process(
-            [sys.executable, *arguments], log=self.site.folder / "deployment.log", env=env, cwd=ROOT
-        )
+        start = partial(self.site.start_program, arguments, environment=environment)
+        return Process([sys.executable, *arguments], log=self.site.folder / "deployment.log", start=start)
 
     async def _cut(self, proxies):
         for proxy in proxies:
