@@ -122,8 +122,6 @@ class OutputEvents(EventStream):
         if part is None:
             self._end(DRAIN_TIMEOUT_SECONDS)
             return
-        if part.data:
-            self._append_bytes(_data_event(part))
         if part.data or part.is_closed or not self.has_begun:
             self.has_begun, self.offset, self.cursor = True, part.end, next_cursor(self.cursor)
             offset = format_offset(part.end)
@@ -132,7 +130,9 @@ class OutputEvents(EventStream):
             if part.is_last:
                 control["upToDate"] = True
             # The id is for the EventSource of browsers, which knows no offsets.
-            self._append_bytes(f"event: control\ndata:{json.dumps(control)}\nid: {offset}\n\n".encode())
+            event = f"event: control\ndata:{json.dumps(control)}\nid: {offset}\n\n".encode()
+            # In one message with the data, so that both arrive together.
+            self._append_bytes(_data_event(part) + event if part.data else event)
         if part.is_closed:
             self._end(DRAIN_TIMEOUT_SECONDS)
         else:
