@@ -18,6 +18,12 @@ row = Notification.objects.get(title="Number 2")
 mark(row.user_id, "unread", row.raised, [row.pk])
 """
 
+#: In one go: on a busy machine the pane follows between two keys.
+PRESS_J_4_TIMES = """() => {
+    for (let count = 0; count < 4; count++)
+        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "j", bubbles: true }));
+}"""
+
 
 @pytest.fixture
 def inbox(site_server, new_page):
@@ -49,8 +55,7 @@ def test_it_follows_cursor_and_click(inbox):
     page.evaluate("window.isSamePage = true")
     expect_shown(page, "Number 5")
     before = len(page.loads)
-    for _ in range(4):
-        page.keyboard.press("j")
+    page.evaluate(PRESS_J_4_TIMES)
     expect_shown(page, "Number 2")
     assert len(set(page.loads[before:])) == 1
     expect(row(page, "Number 2")).to_be_focused()
