@@ -5,6 +5,7 @@ from pathlib import Path
 import django
 from django.utils.translation import gettext_lazy as _
 
+from asyncsite import first_page
 from asyncsite.environment import Environment, public_address
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -54,11 +55,11 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-# No inline code, no other origins. 'self' includes WebSockets to the same origin.
+# No inline code but the site's own files, no other origins. 'self' includes WebSockets to the same origin.
 SECURE_CSP = {
     "default-src": ["'self'"],
-    "script-src": ["'self'"],
-    "style-src": ["'self'"],
+    "script-src": ["'self'", first_page.csp_source(first_page.SCRIPT)],
+    "style-src": ["'self'", *map(first_page.csp_source, (first_page.STYLE, first_page.APP_STYLE))],
     "img-src": ["'self'", "data:"],
     "object-src": ["'none'"],
     "base-uri": ["'none'"],

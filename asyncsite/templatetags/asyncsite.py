@@ -3,6 +3,7 @@
 from django import template
 from django.utils.html import format_html
 
+from asyncsite import first_page
 from asyncsite.models import Call
 
 register = template.Library()
@@ -42,3 +43,19 @@ def call_url(url):
 def outcome_label(outcome):
     """Return the word for an outcome in the language of the page."""
     return Call.Outcome(outcome).label
+
+
+@register.simple_tag(takes_context=True)
+def files_of_first_page(context):
+    """Return the files that the first page of a browser contains, None for another page."""
+    if not first_page.is_first(context.get("request")):
+        return None
+    is_user = getattr(context.get("user"), "is_authenticated", False)
+    return {
+        "script": first_page.read(first_page.SCRIPT),
+        "styles": [
+            first_page.read(first_page.STYLE),
+            *([first_page.read(first_page.APP_STYLE)] if is_user else []),
+        ],
+        "version": first_page.version(),
+    }

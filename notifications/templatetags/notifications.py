@@ -77,10 +77,11 @@ PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @register.inclusion_tag("notifications/bell.html", takes_context=True)
-def notifications(context: template.Context, *, script: bool = True) -> dict[str, Any]:
+def notifications(context: template.Context, *, script: bool = True, style: bool = True) -> dict[str, Any]:
     """Render bell, toasts and script with the position of the user's stream; for anonymous users the script only.
 
-    With ``script=False`` no script is loaded: a bundle of the project contains it.
+    With ``script=False`` no script is loaded, because a bundle of the project contains it, and with ``style=False`` no
+    style sheet, because the head of the page has it.
     In an event loop the tag makes no query, and the user may not be loaded yet: the client then starts from a snapshot.
     A missing user, an unavailable database and unmounted URLs never raise an error.
     """
@@ -112,7 +113,7 @@ def notifications(context: template.Context, *, script: bool = True) -> dict[str
             preloads += urls_by_module.values()
     return {
         "nonce": csp_nonce(context, request),
-        "stylesheet": _stylesheet_url(),
+        "stylesheet": _stylesheet_url() if style else "",
         "entry_module": entry_module,
         "preloads": [url for url in preloads if url != entry_module],
         "client_data": {

@@ -103,6 +103,12 @@ def test_anonymous_user():
     assert render(tag="notifications script=False").all == []
 
 
+def test_page_whose_head_has_the_style_sheet(user):
+    elements = render(user, tag="notifications style=False")
+    assert elements.of("notifications-bell")
+    assert "stylesheet" not in {link["rel"] for link in elements.of("link")}
+
+
 def test_page_of_a_bundle(user):
     """Bell, toasts and data, but no script: the bundle of the project has it."""
     elements = render(user, tag="notifications script=False")

@@ -38,6 +38,21 @@
       button.addEventListener("click", () => choose(button.dataset.chooseTheme));
     show(readTheme());
   });
+  /** Store the files in the browser's cache that the first page contains and the next ones link (first_page.py). */
+  async function storeFiles() {
+    const links = document.querySelector("template[data-store]");
+    if (!links) return;
+    try {
+      for (const element of links.content.children)
+        await (await fetch(element.href || element.src, { priority: "low" })).arrayBuffer();
+      const expires = Date.now() + 24 * 3600 * 1000; // Later the cache may have dropped them.
+      await cookieStore.set({ name: "files", value: links.dataset.store, expires, sameSite: "lax" });
+    } catch {
+      // A server that is away, or a browser without cookieStore: the next page contains them too.
+    }
+  }
+
+  addEventListener("load", storeFiles);
   // Another tab, or the admin, has changed it; the back-forward cache may hold a page that has missed that.
   addEventListener("storage", (event) => event.key === KEY && show(event.newValue));
   addEventListener("pageshow", (event) => event.persisted && show(readTheme()));

@@ -1,0 +1,69 @@
+"""The first page of a browser contains the files that later pages link."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from asyncsite import first_page
+from tests.support.browser import sign_in
+
+NAVIGATION = {"Sec-Fetch-Dest": "document"}
+
+
+def linked_files(html):
+    """Return the files that block the first paint of a page."""
+    html = re.sub("<template.*?</template>", "", html, flags=re.DOTALL)
+    return re.findall(r'<(?:link rel="stylesheet" href|script src)="/static/([^"]+)"', html)
+
+
+def test_first_page_contains_its_files_as_the_policy_allows_them(person):
+    """The script of the theme and both style sheets; nothing else blocks the first paint."""
+    response = person.get("/reports/", headers=NAVIGATION)
+    html = response.content.decode()
+    assert not linked_files(html)
+    inline = re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", html, re.DOTALL)
+    policy = response.headers["Content-Security-Policy"]
+    assert len(inline) == 3
+    for text in inline:
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+        assert "@import" not in text
+    assert not re.search(r'url\((?!"data:)', "".join(inline))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Sec-Fetch-Dest": "empty"}, NAVIGATION | {"Cookie": f"files={first_page.version()}"}],
+    ids=str,
+)
+def test_other_pages_link_them(client, db, headers):
+    """Those of a script, of a browser that says nothing, and of one that has stored the files in this version."""
+    html = client.get("/accounts/login/", headers=headers).content.decode()
+    assert linked_files(html)[:3] == [
+        "asyncsite/theme.js",
+        "asyncsite/site.css",
+        "notifications/bundle/notifications.css",
+    ]
+
+
+@pytest.mark.parametrize("headers", [{"Cookie": "files=older"}, {"Cache-Control": "no-cache"}], ids=str)
+def test_a_new_version_and_a_page_without_the_cache_contain_them(client, db, headers):
+    headers = {"Cookie": f"files={first_page.version()}"} | headers | NAVIGATION
+    assert not linked_files(client.get("/accounts/login/", headers=headers).content.decode())
+
+
+@pytest.mark.smoke
+@pytest.mark.browser
+def test_the_browser_stores_them_for_later_pages(site_server, new_page):
+    page = new_page()
+    sign_in(page, site_server.url)
+    page.wait_for_function("() => document.cookie.includes('files=')")
+    page.goto(f"{site_server.url}/check/")
+    expect(page.locator("head > link[rel=stylesheet]")).not_to_have_count(0)
+    entries = page.evaluate(
+        "performance.getEntriesByType('resource').map(({ name, transferSize }) => [name, transferSize])"
+    )
+    sizes = {name.rpartition("/")[2]: size for name, size in entries}
+    assert (sizes["theme.js"], sizes["site.css"], sizes["notifications.css"]) == (0, 0, 0)
