@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # imported by ``@task`` before the models are ready
 
 _request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
-#: The key of the owner of the job that runs in this context.
+#: The key of the owner of the job that runs in this context, or a function that returns it.
 _job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
 
 
@@ -133,7 +133,7 @@ def owners() -> tuple[Any, Any, Any]:
 
     The first one that is not None owns the jobs that are enqueued in this context.
     """
-    return _request_user.get(), _requester.get(), _job_owner.get()
+    return _request_user.get(), _requester.get(), _owner_of_job()
 
 
 def caller_key() -> Any:
@@ -144,11 +144,19 @@ def caller_key() -> Any:
                 return getattr(user, "pk", user)
             except SynchronousOnlyOperation:  # request.user is lazy and not yet loaded, on the event loop.
                 return None
-    return _job_owner.get()
+    return _owner_of_job()
+
+
+def _owner_of_job() -> Any:
+    owner = _job_owner.get()
+    return owner() if callable(owner) else owner
 
 
 def enter_attempt(owner_id: Any, job_id: UUID | None = None) -> None:
-    """Make ``owner_id`` the owner of the jobs that this context enqueues; users set by the caller no longer count."""
+    """Make ``owner_id`` the owner of the jobs that this context enqueues; users set by the caller no longer count.
+
+    It may be a function that returns the key, where few jobs need it.
+    """
     _request_user.set(None)
     _requester.set(None)
     _job_owner.set(owner_id)

@@ -76,7 +76,8 @@ class SupervisedThread:
 
         Raises ``NoThread`` if the thread is not there and cannot be started; the next call tries again.
         """
-        self._woken.set()
+        if not self._woken.is_set():  # setting it takes a lock
+            self._woken.set()
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._stopped.is_set():

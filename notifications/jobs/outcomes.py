@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from traceback import format_exception
-from typing import Any, TypeVar
+from typing import Any
 
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -29,8 +29,6 @@ from notifications.states import CANCELLED_AT_ONCE, LEVELS
 from notifications.streams.inbox import build_notification
 
 logger = logging.getLogger("notifications.jobs")
-
-T = TypeVar("T")
 
 #: Characters that are kept from the end of a traceback.
 MAX_TRACEBACK_CHARS = 20_000
@@ -87,10 +85,10 @@ class Outcome:
     notify: Callable[[], Mapping[str, Any] | None] | None = None
 
 
-def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
-    """Return the outcome of a task that returned ``value``; a failure if the value cannot be stored."""
+def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None) -> Outcome:
+    """Return the outcome of a task that returned ``value``, in JSON ``result``; a failure if that is not storable."""
     try:
-        result = _encode(value)
+        result = encode(value) if result is None else result
     except BaseException as exc:  # the value may be of a class of the project, which may raise anything
         return refused(job, policy, exc)
     # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
@@ -213,7 +211,8 @@ def _task_failed(job: Job) -> str:
     }
 
 
-def _encode(value: Any) -> str:
+def encode(value: Any) -> str:
+    """Return a result as JSON. Raises TypeError or ValueError if it cannot be stored, or what its class raises."""
     if value is None:
         return "null"
     try:
@@ -309,7 +308,7 @@ def announcement(
     return {"notification": notification, "notify": partial(policy.notify, end)}
 
 
-def _call_host(name: str, job: Job, read: Callable[[], T]) -> T | None:
+def _call_host(name: str, job: Job, read: Callable[[], Any]) -> Any:
     """Return a value that a policy or an exception of the project computes, or None if that raises."""
     try:
         return read()

@@ -47,6 +47,8 @@ SWALLOWED = (
 class Execution(CurrentExecution):
     """One attempt at a job in this process.
 
+    ``claimed``
+        None where a subclass knows the job in another way.
     ``on_progress``
         Called when the task reports progress, from any thread.
     ``on_join``
@@ -81,15 +83,15 @@ class Execution(CurrentExecution):
 
     def __init__(
         self,
-        claimed: ClaimedJob,
+        claimed: ClaimedJob | None,
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None] = lambda execution: None,
         on_step: OnStep | None = None,
         on_output: OnOutput | None = None,
         run_inline: Callable[[Any], None] | None = None,
     ) -> None:
-        self.claimed = claimed
-        self.job = claimed.row
+        if claimed is not None:
+            self.claimed, self.job = claimed, claimed.row
         self.on_progress = on_progress
         self.on_join = on_join
         self.on_step = on_step

@@ -118,7 +118,9 @@ def make_observed(**fields):
 def begin_observed(job, worker, number):
     """Record the start of an attempt by a worker that has a copy of the row."""
     copy = make_observed(id=job.id, state="running", attempt=number)
-    attempt = ObservedAttempt(job=copy, worker=worker, number=number, policy=DEFAULT_POLICY)
+    attempt = ObservedAttempt(
+        id=copy.id, make_job=lambda: copy, worker=worker, number=number, policy=DEFAULT_POLICY
+    )
     recording.record([attempt])
     return attempt.job
 

@@ -48,11 +48,11 @@ def read_meta(app: Any, id: str) -> dict[str, Any] | None:
     return None if meta.get("status") == states.PENDING else meta
 
 
-def keeps_result(task: Any) -> bool:
-    """Return whether the result backend will know how the task that runs in this context has ended."""
-    if isinstance(task.backend, DisabledBackend | RPCBackend):
+def keeps_result(task: Any, request: Any) -> bool:
+    """Return whether the result backend will know how a task with this request has ended."""
+    if request.ignore_result or task.ignore_result:
         return False
-    return not (task.request.ignore_result or task.ignore_result)
+    return not isinstance(task.backend, DisabledBackend | RPCBackend)
 
 
 def find_in_workers(app: Any, ids: Sequence[str], workers: int) -> tuple[set[str], int]:

@@ -63,13 +63,20 @@ def start_reading() -> None:
 
 def note(id: str, outcome: Outcome) -> bool:
     """Send how a task has ended to the main process. Return False if that would not know it, or is this process."""
-    if _pipe is None or os.getpid() == _main_pid:
-        return False
     if outcome.state == Job.State.SUCCEEDED:
-        status, value = states.SUCCESS, outcome.result
-    elif error_type(outcome.error) == "task-failed":
-        status, value = states.FAILURE, _describe(outcome.exception)
-    else:
+        return note_success(id, outcome.result or "null")
+    if error_type(outcome.error) == "task-failed":
+        return _send(id, states.FAILURE, _describe(outcome.exception))
+    return False
+
+
+def note_success(id: str, result: str) -> bool:
+    """Send the result of a task, as JSON, as ``note`` does."""
+    return _send(id, states.SUCCESS, result)
+
+
+def _send(id: str, status: str, value: str) -> bool:
+    if _pipe is None or os.getpid() == _main_pid:
         return False
     line = json.dumps([os.getpid(), id, status, value]).encode() + b"\n"
     if len(line) > MAX_NOTE_BYTES:

@@ -9,13 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from notifications.context import current_execution, enter_attempt, save_attempt, set_current_execution
-from notifications.contrib.celery import end_notes
+from notifications.contrib.celery import end_notes, task_ends
 from notifications.contrib.celery.eager import eager_process
 from notifications.contrib.celery.messages import (
     FIRST_CHECK_SECONDS,
     Message,
     build_batch,
     build_job,
+    job_id,
     owner_of,
 )
 from notifications.contrib.celery.recorder import (
@@ -28,7 +29,7 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.engines.observed import changes, recording
 from notifications.engines.observed.starts import ObservedAttempt
 from notifications.ids import uuid7
-from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs import outcomes
 from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
@@ -40,7 +41,8 @@ from notifications.worker.execution import Execution
 class ObservedExecution(Execution):
     """One execution of an observed task.
 
-    ``job`` is the unsaved row of the message until the start is recorded.
+    ``job`` is the unsaved row of the message until the start is recorded. It is made when it is first read, because
+    most tasks do without.
     ``worker`` is None for a task that its publisher calls itself (``task_always_eager``), perhaps in a transaction.
     ``keeps_result``: the result backend stores how the task ends.
     """
@@ -50,17 +52,19 @@ class ObservedExecution(Execution):
         "_restore",
         "_wait_seconds",
         "attempt",
+        "id",
         "is_ended",
         "is_inline",
         "is_republished",
-        "message",
+        "make_message",
         "policy",
     )
 
     def __init__(
         self,
         app: Any,
-        message: Message,
+        id: str,
+        make_message: Callable[[], Message],
         observation: Observation,
         *,
         worker: UUID | None,
@@ -73,17 +77,16 @@ class ObservedExecution(Execution):
                 worker, self._has_lease = eager_process().enter()
             except UNAVAILABLE:  # it may be back when the task ends
                 worker = uuid7()
-        row = build_job(app, message, observation)
-        owner = row.user_id if row.batch is None else owner_of(message)
-        super().__init__(ClaimedJob(row, owner=owner), _report_progress)
-        self.message = message
+        super().__init__(None, _report_progress)
+        self.id, self.make_message = id, make_message
         self.policy = observation.policy
         self.attempt = ObservedAttempt(
-            job=row,
+            id=job_id(id),
             worker=worker,
             number=attempt,
             policy=self.policy,
-            make_batch=lambda: build_batch(message, observation),
+            make_job=lambda: build_job(app, make_message(), observation),
+            make_batch=lambda: build_batch(make_message(), observation),
         )
         #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile, unless the
         #: main process does.
@@ -93,6 +96,21 @@ class ObservedExecution(Execution):
         #: The task has published a message with its own id: ``Task.replace()``.
         self.is_republished = False
         self._restore: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "job":
+            raise AttributeError(name)
+        self.job = self.attempt.job
+        return self.job
+
+    @property
+    def message(self) -> Message:
+        """What is known about the message. Its header is checked when this is first read."""
+        return self.make_message()
+
+    def _owner(self) -> Any:
+        """Return the key of the owner of the job, or else of its batch."""
+        return self.job.user_id if self.job.batch is None else owner_of(self.message)
 
     def begin(self) -> None:
         """Have the start recorded, and make this the current execution, until ``leave()``."""
@@ -105,7 +123,7 @@ class ObservedExecution(Execution):
 
         self._restore = restore
         set_current_execution(self)
-        enter_attempt(self.claimed.owner, self.job.id)
+        enter_attempt(self._owner, self.attempt.id)
 
     def wait_for_start(self, seconds: float = MAX_WAIT_SECONDS) -> None:
         """Wait until the start is recorded, so that what another process records of this task comes after it."""
@@ -120,21 +138,42 @@ class ObservedExecution(Execution):
         if self._has_lease:
             eager_process().leave()
 
+    def succeed(self, value: Any) -> None:
+        """Have a success recorded."""
+        policy = self.policy
+        value, result = task_ends.storable(value)
+
+        if callable(policy.notify):  # which is called on this thread, because it may take long
+            self.finish(lambda job: outcomes.succeeded(job, policy, value, result))
+            return
+        self.is_ended = True
+        recorder().forget(self)
+        self.attempt.outcome = lambda job: outcomes.succeeded(job, policy, None, result)
+        self._record_end(self._is_at_risk() and end_notes.note_success(self.id, result))
+
     def finish(self, make: Callable[[Job], Outcome]) -> None:
         """Have the end recorded. ``make`` returns the outcome for a job."""
         self.is_ended = True
         recorder().forget(self)
         self.attempt.remake = make
         outcome = make(self.job)
-        # The result backend may say of a retried task that it waits for its retry: the process of the attempt before
-        # may store that after this end.
-        is_at_risk = bool(self._wait_seconds) or self.attempt.number > 1
-        is_noted = is_at_risk and end_notes.note(self.message.id, outcome)
+        is_noted = self._is_at_risk() and end_notes.note(self.id, outcome)
         try:  # after the note: this process may be killed meanwhile
             [outcome] = notify_functions.call_all([outcome])
         finally:  # SoftTimeLimitExceeded may be raised while this waits
             self.attempt.outcome = replace(outcome, notify=None) if outcome.notify else outcome
-            self._record(0.0 if is_noted else self._wait_seconds)
+            self._record_end(is_noted)
+
+    def _is_at_risk(self) -> bool:
+        """Return whether the result backend may not know the end.
+
+        It may say of a retried task that it waits for its retry: the process of the attempt before may store that after
+        this end.
+        """
+        return bool(self._wait_seconds) or self.attempt.number > 1
+
+    def _record_end(self, is_noted: bool) -> None:
+        self._record(0.0 if is_noted else self._wait_seconds)
 
     def schedule_retry(self, outcome: Outcome) -> None:
         """Have a failed attempt recorded that another one follows."""
@@ -214,7 +253,7 @@ def _record(outcome: Outcome) -> bool:
 def current_observed(id: str) -> ObservedExecution | None:
     """Return the execution of the task with this id that runs in this context, None if another one or none does."""
     execution = current_execution()
-    if isinstance(execution, ObservedExecution) and execution.message.id == id:
+    if isinstance(execution, ObservedExecution) and execution.id == id:
         return execution
     return None
 

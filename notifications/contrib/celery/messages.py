@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.utils import translation
@@ -190,22 +190,30 @@ def published_ids(id: str, body: Any) -> set[str]:
     return ids
 
 
-def received_message(name: str, request: Any) -> Message:
-    """Return the message of a task's request in a worker."""
-    info = request.delivery_info or {}
-    id = str(request.id)
-    value = (request.headers or {}).get(job_headers.NAME)
-    if value is None:  # Celery's Request keeps what it does not know beside its own attributes
-        value = request.get(job_headers.NAME)
-    return Message(
-        id=id,
-        name=name,
-        args=request.args or (),
-        kwargs=request.kwargs or {},
-        header=job_headers.decode(value, id),
-        queue=EAGER_QUEUE if request.is_eager else str(info.get("routing_key") or info.get("exchange") or ""),
-        eta=parse_time(request.eta),
-        expires=parse_time(request.expires),
+def received_header(request: Any) -> Any:
+    """Return the value of the job's header in a task's request in a worker, None if it has none."""
+    value = request.headers and request.headers.get(job_headers.NAME)
+    # Celery's Request keeps what it does not know beside its own attributes.
+    return request.get(job_headers.NAME) if value is None else value
+
+
+def received_message(name: str, request: Any) -> Callable[[], Message]:
+    """Return a function that makes the message of a task's request in a worker, and then checks its header."""
+    id, value, info = str(request.id), received_header(request), request.delivery_info or {}
+    args, kwargs = request.args or (), request.kwargs or {}
+    queue = EAGER_QUEUE if request.is_eager else str(info.get("routing_key") or info.get("exchange") or "")
+    eta, expires = request.eta, request.expires
+    return cache(
+        lambda: Message(
+            id=id,
+            name=name,
+            args=args,
+            kwargs=kwargs,
+            header=job_headers.decode(value, id),
+            queue=queue,
+            eta=parse_time(eta),
+            expires=parse_time(expires),
+        )
     )
 
 

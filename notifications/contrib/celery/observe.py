@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ from notifications.contrib.celery.messages import (
     parse_time,
     published_ids,
     published_message,
+    received_header,
     received_message,
 )
 from notifications.contrib.celery.publishing import GroupPublishing
@@ -61,9 +63,11 @@ logger = logging.getLogger("notifications.jobs")
 def prepare_worker(**kwargs: Any) -> None:
     """Prepare the main process of a worker.
 
-    Its child processes inherit this module. Each would need a second to load it in its first task.
+    Its child processes inherit this module. Each would need a second to load it in its first task. What is loaded now
+    stays: when thousands of tasks have been recorded, a child would look through all of it for garbage, for 70 ms.
     """
     main_process.prepare(**kwargs)
+    gc.freeze()
 
 
 def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
@@ -147,29 +151,38 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
     if (observation := observation_of(task.name)) is None:
         return
     request = task.request
-    message = received_message(task.name, request)
+    make_message = received_message(task.name, request)
     if request.is_eager:  # nothing was published
+        message = make_message()
         header = make_header(task.app, message, observation)
         message = replace(message, header=groups.add_eager_batch(header, observation, request))
-    ObservedExecution(
+        make_message = lambda: message  # noqa: E731
+    execution = ObservedExecution(
         task.app,
-        message,
+        task_id,
+        make_message,
         observation,
         worker=None if request.is_eager else main_process.worker_id(),
         attempt=(request.retries or 0) + 1,
-        keeps_result=keeps_result(task),
-    ).begin()
+        keeps_result=keeps_result(task, request),
+    )
+    if received_header(request) is None:
+        execution.job  # noqa: B018  made of the arguments, which the task may change
+    execution.begin()
 
 
 def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = None, **kwargs: Any) -> None:
-    """Leave the context of an observed task, and record the ends of which Celery sends no signal."""
+    """Leave the context of an observed task, and record a success, and ends of which Celery sends no signal."""
     if (execution := current_observed(task_id)) is None:
         return
     try:
         if execution.is_ended:
             return
         exc = sys.exception()
-        if state == states.IGNORED and not execution.is_republished:
+        # An error of the result backend follows a success that is none. Without a worker it may be one of the caller.
+        if state == states.SUCCESS and (execution.is_inline or not isinstance(exc, Exception)):
+            execution.succeed(retval)
+        elif state == states.IGNORED and not execution.is_republished:
             _finish_ignored(execution, task)
         elif state == states.IGNORED or (state == states.REJECTED and _is_requeued(execution, task, retval)):
             execution.requeue(_check_at())
@@ -183,13 +196,6 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
             execution.wait_for_start(main_process.DRAIN_SECONDS)
     finally:
         execution.leave()
-
-
-def succeed(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
-    """Record a success."""
-    if execution := current_observed(sender.request.id):
-        policy = execution.policy
-        execution.finish(lambda job: task_ends.succeeded(job, policy, result))
 
 
 def fail(
@@ -231,7 +237,7 @@ def revoke(
 ) -> None:
     """Record the end of a task that was revoked, terminated, or not started before it expired."""
     outcome = task_ends.expired if expired else task_ends.revoked
-    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request))
+    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request)())
 
 
 def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:
@@ -294,17 +300,15 @@ def _finish_failed(execution: ObservedExecution, exc: Any) -> None:
 def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
     """Record the end of a task that raised ``Ignore``: what it stored in the result backend, else a success."""
     try:
-        result = AsyncResult(execution.message.id, app=task.app)
+        result = AsyncResult(execution.id, app=task.app)
         state, value = result.state, result.result
     except Exception as exc:
-        logger.warning("Could not read the state of Celery task %s: %s", execution.message.id, exc)
+        logger.warning("Could not read the state of Celery task %s: %s", execution.id, exc)
         state, value = states.SUCCESS, None
     if state == states.FAILURE:
         _finish_failed(execution, value)
     else:
-        policy = execution.policy
-        result = value if state == states.SUCCESS else None
-        execution.finish(lambda job: task_ends.succeeded(job, policy, result))
+        execution.succeed(value if state == states.SUCCESS else None)
 
 
 def _seconds_until(when: Any) -> float:

@@ -182,16 +182,16 @@ class Recorder:
         if rows := [row for entry in entries if isinstance(entry.work, list) for row in entry.work]:
             yield partial(_insert, rows)
         # Those that were locked by others are tried again first: a second attempt at a job follows its first one.
-        group = {attempt.job.id: attempt for attempt in self._locked}
+        group = {attempt.id: attempt for attempt in self._locked}
         for entry in entries:
             work = entry.work
             if isinstance(work, list):
                 continue
             if isinstance(work, ObservedAttempt):
-                if group.get(work.job.id, work) is not work:
+                if group.get(work.id, work) is not work:
                     yield partial(self._record, list(group.values()))
                     group = {}
-                group[work.job.id] = work
+                group[work.id] = work
                 continue
             if group:
                 yield partial(self._record, list(group.values()))
@@ -208,7 +208,7 @@ class Recorder:
             if attempt in locked and now - since < MAX_LOCKED_SECONDS:
                 self._locked[attempt] = since
             elif attempt in locked:
-                log_unrecorded(f"job {attempt.job.id}: its row is locked")
+                log_unrecorded(f"job {attempt.id}: its row is locked")
 
     def _run_until_done(self, function: Callable[[], Any]) -> None:
         give_up_at = time.monotonic() + RETRY_SECONDS

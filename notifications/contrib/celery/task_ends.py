@@ -14,10 +14,18 @@ from notifications.jobs.outcomes import Outcome
 from notifications.models import Job
 
 
+def storable(value: Any) -> tuple[Any, str]:
+    """Return a result, and as JSON; None if this app cannot store it: a pickled object, or megabytes."""
+    try:
+        return value, outcomes.encode(value)
+    except BaseException:  # the value may be of a class of the project, which may raise anything
+        return None, outcomes.encode(None)
+
+
 def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
-    """Return a success, without its value if this app cannot store it: a pickled object, or megabytes."""
-    outcome = outcomes.succeeded(job, policy, value)
-    return outcome if outcome.state == Job.State.SUCCEEDED else outcomes.succeeded(job, policy, None)
+    """Return a success, with its value if this app can store that."""
+    value, result = storable(value)
+    return outcomes.succeeded(job, policy, value, result)
 
 
 def failed(job: Job, policy: Policy, exc: Any) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -85,7 +85,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
         starts: list[tuple[ObservedAttempt, Job]] = []
         guesses: list[Job] = []
         for attempt, outcome in zip(group, known_outcomes, strict=True):
-            row = rows.get(attempt.job.id)
+            row = rows.get(attempt.id)
             if row is None:
                 found.locked_attempts.append(attempt)
                 continue
@@ -147,7 +147,7 @@ class _Group:
             attempt.is_void = True
             logger.warning(
                 "Execution is not recorded, its job is done, runs elsewhere or is another one: job %s",
-                attempt.job.id,
+                attempt.id,
             )
 
 
@@ -175,7 +175,7 @@ def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
         except UNAVAILABLE:
             raise
         except Exception:
-            logger.exception("Could not record job %s", attempt.job.id)
+            logger.exception("Could not record job %s", attempt.id)
     return locked
 
 
@@ -184,11 +184,11 @@ def _lock_rows(attempts: Sequence[ObservedAttempt]) -> dict[UUID, Job]:
 
     Without the rows that other transactions hold locked.
     """
-    rows = {job.id: job for job in _select([attempt.job for attempt in attempts], lock=True)}
-    absent = [attempt for attempt in attempts if attempt.job.id not in rows]
+    rows = {job.id: job for job in _select([attempt.id for attempt in attempts], lock=True)}
+    absent = [attempt for attempt in attempts if attempt.id not in rows]
     if absent:
-        existing = {job.id for job in _select([attempt.job for attempt in absent], lock=False)}
-        if missing := [attempt for attempt in absent if attempt.job.id not in existing]:
+        existing = {job.id for job in _select([attempt.id for attempt in absent], lock=False)}
+        if missing := [attempt for attempt in absent if attempt.id not in existing]:
             queued = [_queued_row(attempt.job) for attempt in missing]
             new_batches = [
                 attempt.make_batch() for attempt in missing if attempt.job.batch and attempt.make_batch
@@ -196,7 +196,7 @@ def _lock_rows(attempts: Sequence[ObservedAttempt]) -> dict[UUID, Job]:
             bulk.insert(_in_order([*new_batches, *queued]), ignore_conflicts=True)
             for batch in sorted({job.batch for job in queued if job.batch}):
                 batches.reopen_in_transaction(batch)
-            rows |= {job.id: job for job in _select(queued, lock=True)}
+            rows |= {job.id: job for job in _select([job.id for job in queued], lock=True)}
     return rows
 
 
@@ -208,9 +208,9 @@ def _in_order(rows: Sequence[Job]) -> list[Job]:
     return sorted({row.id: row for row in rows}.values(), key=lambda row: (not is_batch(row), row.id))
 
 
-def _select(jobs: Sequence[Job], *, lock: bool) -> list[Job]:
+def _select(ids: Sequence[UUID], *, lock: bool) -> list[Job]:
     prepare = prepare_id()
-    condition, params = bulk.where_in(Job, "id", [prepare(job.id) for job in jobs])
+    condition, params = bulk.where_in(Job, "id", [prepare(id) for id in ids])
     return bulk.select(Job, f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}", params)
 
 
@@ -238,10 +238,12 @@ def _may_record(attempt: ObservedAttempt, row: Job) -> bool:
     )
 
 
-def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome) -> Outcome:
+def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome | Callable[[Job], Outcome]) -> Outcome:
     """Return the outcome, with the notification that the row demands: it may differ from what the message says."""
-    job = attempt.job
-    if not attempt.is_begun and any(getattr(row, name) != getattr(job, name) for name in _SHOWN_FIELDS):
+    job = attempt.job_or(row)
+    if not isinstance(outcome, Outcome):
+        outcome = outcome(job if attempt.is_begun else row)
+    elif not attempt.is_begun and any(getattr(row, name) != getattr(job, name) for name in _SHOWN_FIELDS):
         if attempt.remake is not None:
             running = copy.copy(row)
             running.state, running.attempt = Job.State.RUNNING, attempt.number

@@ -28,16 +28,18 @@ START_COLUMNS = (
 )
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class ObservedAttempt:
     """One start of an observed task, and its end.
 
-    ``job``
-        The job as this process knows it: until the start is recorded, the row of the message, running.
+    ``id``
+        That of the job.
     ``worker``, ``number``
         The worker, and the number of the attempt from 1.
+    ``make_job``
+        Returns the unsaved row of the message.
     ``outcome``
-        The end, made for ``job``; None while the task runs.
+        The end, made for ``job``, or a function that makes it for a row; None while the task runs.
     ``remake``
         Makes the outcome again for a row with another title, link, language or owner than ``job`` had.
     ``policy``
@@ -46,12 +48,13 @@ class ObservedAttempt:
         Returns the unsaved row of the batch that ``job`` names.
     """
 
-    job: Job
+    id: UUID
     worker: UUID
     number: int
     policy: Policy
+    make_job: Callable[[], Job]
     make_batch: Callable[[], Job] | None = None
-    outcome: Outcome | None = None
+    outcome: Outcome | Callable[[Job], Outcome] | None = None
     remake: Callable[[Job], Outcome] | None = None
     #: When the task started (monotonic).
     started_at: float = field(default_factory=time.monotonic)
@@ -64,9 +67,23 @@ class ObservedAttempt:
     #: The end is recorded.
     is_ended: bool = False
 
-    def __post_init__(self) -> None:
-        job = self.job
-        job.state, job.attempt, job.worker = Job.State.RUNNING, self.number, self.worker
+    @property
+    def job(self) -> Job:
+        """The job as this process knows it: until the start is recorded, the row of the message, running.
+
+        It is made when it is first read: most tasks, and the records of jobs that have a row, do without.
+        """
+        if (job := vars(self).get("_job")) is None:
+            job = self.make_job()
+            job.state, job.attempt, job.worker = Job.State.RUNNING, self.number, self.worker
+            job = vars(self).setdefault("_job", job)  # another thread may have been faster
+        return job
+
+    def job_or(self, row: Job) -> Job:
+        """Return the job as this process knows it, which is this row of the database if it was not read yet."""
+        if (job := vars(self).setdefault("_job", row)) is row:
+            row.progress_current, row.progress_total, row.progress_message = None, None, ""
+        return job
 
 
 def write_starts(
@@ -98,8 +115,10 @@ def write_starts(
         if row.id not in ended:
             row.version += 1
             begun.append(row)
-        progress = {name: attempt.job.__dict__[name] for name in PROGRESS_COLUMNS}
-        attempt.job.__dict__.update(row.__dict__, **progress)
+        job = attempt.job_or(row)
+        if job is not row:
+            progress = {name: job.__dict__[name] for name in PROGRESS_COLUMNS}
+            job.__dict__.update(row.__dict__, **progress)
     update_locked_rows(
         START_COLUMNS,
         list(zip(bulk.column_values(Job, START_COLUMNS, begun), begun, strict=True)),

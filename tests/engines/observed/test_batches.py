@@ -58,7 +58,14 @@ def member_of(batch):
 def run(member, *, batch=None, fail=False):
     """Record start and end of a job as a worker that has received its message."""
     member.state, member.attempt = "running", 1
-    attempt = ObservedAttempt(job=member, worker=WORKER, number=1, policy=Policy(), make_batch=lambda: batch)
+    attempt = ObservedAttempt(
+        id=member.id,
+        make_job=lambda: member,
+        worker=WORKER,
+        number=1,
+        policy=Policy(),
+        make_batch=lambda: batch,
+    )
     attempt.outcome = (
         outcomes.failed(member, Policy(), ValueError()) if fail else outcomes.succeeded(member, Policy(), 1)
     )
@@ -127,7 +134,9 @@ def test_a_job_that_a_worker_inserts_after_the_end_is_counted(batch):
     run_members(batch)
     batches.close(batch.id, count=1, total=1, title="Closed")
     late = member_of(batch)
-    start = ObservedAttempt(job=late, worker=WORKER, number=1, policy=Policy(), make_batch=lambda: batch)
+    start = ObservedAttempt(
+        id=late.id, make_job=lambda: late, worker=WORKER, number=1, policy=Policy(), make_batch=lambda: batch
+    )
     recording.record([start])
     assert state_of(batch)[0] == "running"
     start.outcome = outcomes.failed(late, Policy(), ValueError())

@@ -40,7 +40,9 @@ def attempt_at(row, *, number=1, value=None, is_ended=True):
     """Return an attempt at the job of a row, in a worker that has its own copy of it."""
     job = Job(**{field.attname: getattr(row, field.attname) for field in Job._meta.concrete_fields})
     job.state, job.attempt = "running", number
-    attempt = ObservedAttempt(job=job, worker=uuid.uuid4(), number=number, policy=POLICY)
+    attempt = ObservedAttempt(
+        id=job.id, make_job=lambda: job, worker=uuid.uuid4(), number=number, policy=POLICY
+    )
     if is_ended:
         end(attempt, value)
     return attempt
@@ -245,6 +247,38 @@ def test_a_transaction_that_fails_leaves_all_to_be_recorded(user, monkeypatch):
     recording.record(attempts)
     assert set(Job.objects.values_list("state", "fence")) == {("succeeded", 1)}
     assert len(titles(user)) == 2
+
+
+def test_a_row_of_the_database_is_enough(user, monkeypatch):
+    """What a message says is read only where its job has no row: that takes as long as the record."""
+    row = new_row(user)
+    recording.insert([row])
+    made = []
+    attempt = ObservedAttempt(
+        id=row.id, make_job=lambda: made.append(1) or row, worker=uuid.uuid4(), number=1, policy=POLICY
+    )
+    attempt.outcome = lambda job: outcomes.succeeded(job, POLICY, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(ends_of_jobs, "_write_ends", lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            recording.record([attempt])
+    recording.record([attempt])
+    assert Job.objects.values_list("state", "result", "fence", "worker").get() == (
+        *("succeeded", "3", 1),
+        attempt.worker,
+    )
+    assert (titles(user), attempt.job.fence, made) == (["Export"], 1, [])
+
+
+def test_progress_of_an_earlier_attempt_is_not_that_of_the_next_one(user):
+    row = new_row(user, progress_current=5, progress_total=9, progress_message="Half")
+    recording.insert([row])
+    attempt = ObservedAttempt(id=row.id, make_job=lambda: 1 / 0, worker=uuid.uuid4(), number=2, policy=POLICY)
+    recording.record([attempt])
+    attempt.outcome = lambda job: outcomes.succeeded(job, POLICY, 3)
+    recording.record([attempt])
+    found = Job.objects.values_list("state", "progress_current", "progress_total", "progress_message").get()
+    assert found == ("succeeded", None, None, "")
 
 
 def test_an_outcome_that_fails_has_its_attempt(user):
