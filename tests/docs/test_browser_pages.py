@@ -77,7 +77,7 @@ def test_htmx(site_server, page):
         [(count,)] = site_server.rows("SELECT COUNT(*) FROM notifications_notification")
         return {
             "reports": [
-                {"title": f"{title}, {count} notifications", "job_id": UUID(job), "state": state}
+                {"title": f"{title}, {count} notifications", "job_id": UUID(str(job)), "state": state}
                 for title, job, state in rows
             ]
         }
@@ -143,7 +143,7 @@ def test_turbo(site_server, new_page):
             return
         rows = site_server.rows("SELECT id, state FROM notifications_job")
         jobs = "".join(
-            f'<notifications-job job="{UUID(job)}" data-state="{state}"></notifications-job>'
+            f'<notifications-job job="{UUID(str(job))}" data-state="{state}"></notifications-job>'
             for job, state in rows
         )
         states = "".join(f"<p>Read as {state}</p>" for _, state in rows)
