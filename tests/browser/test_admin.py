@@ -206,6 +206,11 @@ def test_list_of_jobs_fits_beside_sidebar_and_filters(admin_site, admin_page):
         for selector in ("#changelist-form .results", "#changelist", "html"):
             excess = page.locator(selector).evaluate("element => element.scrollWidth - element.clientWidth")
             assert excess <= 0, f"{selector} is {excess} px too wide at {width}"
+        if width == 1000:  # The filters are below the list, and as wide.
+            filters, rows = (
+                page.locator(s).bounding_box() for s in ("#changelist-filter", "#changelist-form")
+            )
+            assert filters["y"] > rows["y"] and filters["width"] == rows["width"]
     shoot(page, "jobs-beside-sidebar")
     page.emulate_media(media="print")
     for selector in ("#header", "#nav-sidebar", "#changelist-filter", "#changelist-search"):

@@ -171,6 +171,12 @@ def test_the_verbs_of_a_row(site_server, phone):
     views = phone.locator(".notifications-views")
     views.evaluate("(views) => views.append(...[1, 2].map(() => views.lastElementChild.cloneNode(true)))")
     assert views.bounding_box()["height"] <= 50
+    assert "gradient" in views.evaluate("(views) => getComputedStyle(views).maskImage"), (
+        "the end does not fade out"
+    )
+    views.evaluate("(views) => views.scrollTo(9999, 0)")
+    space = """(views) => views.getBoundingClientRect().right - views.lastElementChild.getBoundingClientRect().right"""
+    assert views.evaluate(space) > 20, "the last view is under the fade"
     expect(bar.get_by_role("button", name="Mark as read", exact=True)).to_be_visible()
     dialog = open_bell(phone)
     dialog.get_by_role("button", name="More: Number 2").tap()
@@ -179,7 +185,7 @@ def test_the_verbs_of_a_row(site_server, phone):
 
 
 def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
-    """They lie below the header and above the list, and move nothing. A skip link is not covered."""
+    """They lie below the header, above the list, and move nothing. "3 new" comes after them. A skip link is free."""
     create = (
         "from django.contrib.auth import get_user_model; from notifications.api import notify\n"
         "for n in range(3): notify(get_user_model().objects.get(username='demo'), f'{word} {{n}}', body='Body')"
@@ -190,6 +196,7 @@ def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
     before = phone.locator("main").bounding_box()
     site_server.python(create.format(word="New").replace("body=", "level='error', body="))
     expect(phone.locator(".notifications-toast")).to_have_count(3)
+    expect(phone.locator("notifications-inbox .notifications-news")).to_be_hidden()
     shoot(phone, "toasts")
     is_free = """(node) => { const { left, top, width, height } = node.getBoundingClientRect();
         return node.contains(document.elementFromPoint(left + width / 2, top + height / 2)); }"""
@@ -206,6 +213,7 @@ def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
     assert moved <= MAX_SHIFT, sources
     open_bell(phone)
     expect(phone.locator(".notifications-toast")).to_have_count(0)
+    expect(phone.locator("notifications-inbox .notifications-news")).to_be_visible()
 
 
 def test_the_details_of_a_row_without_javascript(site_server, new_page):
