@@ -89,12 +89,24 @@ def test_failed_jobs_of_a_time_are_found_by_their_index(db):
         assert "USING INDEX notifications_job_failed " in explain(queries.captured_queries[-1]["sql"])
 
 
-def test_jobs_of_a_change_are_counted(seeded, monkeypatch):
-    """Of a task that none of them has, and of all of them."""
+def test_jobs_of_a_change_and_pending_rows(seeded, monkeypatch):
+    """Counted are those of a task that none of them has, and all of them. Pending rows are found by their index."""
+    check_that_pending_rows_are_found_by_their_index()
     monkeypatch.setattr(changing, "MAX_JOBS_COUNTED", 500)
     for conditions, count in ((JobFilter(task_path="nothing"), 0), (JobFilter(), 500)):
         with reads_few_rows():
             assert changing.count_jobs("retry", conditions) == (count, True)
+
+
+def check_that_pending_rows_are_found_by_their_index():
+    """With statistics SQLite would look each user up in the index of all rows: it is done each second."""
+    with CaptureQueriesContext(connection) as queries:
+        streams.number_pending()
+        streams.find_pending(100)
+    found = [query["sql"] for query in queries.captured_queries if "seq IS NULL" in query["sql"]]
+    assert len(found) == 3
+    for sql in found:
+        assert "_unnumbered" in explain(sql), explain(sql)
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
@@ -109,17 +121,6 @@ def test_jobs_of_a_change_are_counted_within_the_times_of_creation(seeded, state
     count = jobs.filter(task_path=jobs[0].task_path, created_at__gte=newest).count()
     with reads_few_rows():
         assert changing.count_jobs("retry", conditions) == (count, False)
-
-
-def test_pending_rows_are_found_by_their_index(seeded):
-    """With statistics SQLite would look each user up in the index of all rows: it is done each second."""
-    with CaptureQueriesContext(connection) as queries:
-        streams.number_pending()
-        streams.find_pending(100)
-    found = [query["sql"] for query in queries.captured_queries if "seq IS NULL" in query["sql"]]
-    assert len(found) == 3
-    for sql in found:
-        assert "_unnumbered" in explain(sql), explain(sql)
 
 
 def test_wrong_counts_are_found_within_limits(transactional_db, django_user_model):
