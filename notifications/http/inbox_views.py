@@ -33,8 +33,8 @@ from notifications.streams.marking_seen import mark_seen
 
 #: The parameters that describe the last change, and have all rows of the page selected.
 CHANGED, SELECTED = "changed", "selected"
-#: The parameter with which an inbox that is open loads its views again, for their counts, with the row of a group, and
-#: the content of its pane.
+#: The parameter with which an inbox that is open loads its views again, for their counts, with the row of a group, the
+#: content of its pane, and what a form has changed.
 PART = "part"
 #: The greatest count of a view that is shown.
 MAX_COUNT = 99
@@ -54,6 +54,10 @@ def inbox(request: HttpRequest) -> HttpResponse:
     if request.GET.get(PART) == "views":
         context = {"views": views, "query": query, "rows": _read_group(user, position.seq, query)}
         return render(request, "notifications/inbox_part.html", context)
+    change = _describe_change(user, request.GET.get(CHANGED, ""), query.view)
+    if request.GET.get(PART) == "message":
+        context = {**change, "query_string": inbox_query.encode(query)}
+        return render(request, "notifications/inbox_message.html", context)
     page = pages.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
     pending = [mark for _, mark in pending_marks(user)]
     categories = listing.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
@@ -82,7 +86,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
             mark.verb == "read" and not mark.is_filtered and mark.group is None for mark in pending
         ),
         "is_being_changed": bool(pending),
-        **_describe_change(user, request.GET.get(CHANGED, ""), query.view),
+        **change,
     }
     return render(request, "notifications/inbox.html", context)
 
@@ -155,7 +159,7 @@ def mark(request: HttpRequest) -> HttpResponse:
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
         change = SomeChanged(verb=verb, ids=tuple(marked.changed))
     mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
-    return redirect(query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
+    return redirect(request, query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
 
 
 @page_view
@@ -179,7 +183,7 @@ def undo(request: HttpRequest) -> HttpResponse:
         change_rows(
             Mark(user=user, verb=INVERSE_VERBS.get(change.verb, "unarchive"), up_to=up_to, ids=change.ids)
         )
-    return redirect(query, inbox_changes.UNDONE)
+    return redirect(request, query, inbox_changes.UNDONE)
 
 
 @page_view
@@ -284,8 +288,12 @@ def _describe_change(user: Any, text: str, view: str) -> dict[str, str]:
     return {"message": inbox_changes.describe(change), "undoable": text if can_undo else ""}
 
 
-def redirect(query: InboxQuery, changed: str) -> HttpResponse:
-    return HttpResponseRedirect(_add_parameter(query.url(), CHANGED, changed), status=303)
+def redirect(request: HttpRequest, query: InboxQuery, changed: str) -> HttpResponse:
+    """Return to the page of a form, or to the message about its change only if an open inbox has sent the form."""
+    url = _add_parameter(query.url(), CHANGED, changed)
+    if request.POST.get(PART) == "message":
+        url = _add_parameter(url, PART, "message")
+    return HttpResponseRedirect(url, status=303)
 
 
 def _add_parameter(url: str, name: str, value: str) -> str:

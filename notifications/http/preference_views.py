@@ -131,7 +131,7 @@ def unmute(request: HttpRequest) -> HttpResponse:
 def _redirect_to_inbox(request: HttpRequest, changed: str) -> HttpResponse | None:
     if (query := request.POST.get("query")) is None:
         return None
-    return redirect(inbox_query.parse(QueryDict(query)), changed)
+    return redirect(request, inbox_query.parse(QueryDict(query)), changed)
 
 
 def _redirect(**query: str) -> HttpResponse:

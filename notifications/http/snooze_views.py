@@ -43,7 +43,7 @@ def snooze(request: HttpRequest) -> HttpResponse:
     snoozed = "" if in_place else own or request.POST.get("snoozed", "")
     ids = [snoozed] if snoozed else request.POST.getlist("id")
     if not ids:
-        return redirect(query, inbox_changes.NOTHING_SELECTED)
+        return redirect(request, query, inbox_changes.NOTHING_SELECTED)
     moment = _parse_until(until, request.POST.get("time", ""), _zone_of(user, request.POST.get("zone", "")))
     parsed = [parse_uuid(text) for text in ids[: MAX_MARKED_ROWS if in_place else MAX_IDS]]
     try:
@@ -51,10 +51,10 @@ def snooze(request: HttpRequest) -> HttpResponse:
     except ValueError:
         if in_place:
             return text_response(inbox_changes.describe_wrong_time(), status=422)
-        return redirect(query, inbox_changes.WRONG_TIME)
+        return redirect(request, query, inbox_changes.WRONG_TIME)
     if in_place:
         return HttpResponse(status=204)
-    return redirect(query, SomeChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
+    return redirect(request, query, SomeChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
 
 
 def _parse_until(until: str, local_time: str, zone: ZoneInfo) -> datetime:

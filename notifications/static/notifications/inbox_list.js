@@ -80,6 +80,7 @@ export function connectList(
    * @returns {Promise<Iterable<Element>>} what the next page says, and its form that undoes the change, if there is one
    */
   async function sendForm(url, body) {
+    body.set("part", "message");
     const request = { method: "POST", body, redirect: /** @type {const} */ ("follow") };
     const answer = await loadPage(url, ".notifications-message", request);
     client.refresh();
