@@ -49,6 +49,10 @@ JOBS, SINGLE_JOBS = 1000, 100
 #: Users with a socket each, and messages to all of them in a turn.
 USERS, MESSAGES = 400, 4
 PAGES = ("/notifications/",)
+#: After MIN_TURNS a measure ends before its seconds are over if all its medians are at most this: more turns of equal
+#: trees say nothing, and those of a tree that is dearer by more than the tolerance have a median below it by chance
+#: only if they scatter so much that no number of turns would agree.
+SETTLED_RATIO = 1.02
 #: How likely it may be that equal trees look unequal by chance.
 MAX_CHANCE = 0.005
 
@@ -160,13 +164,21 @@ def compare(base: Path, stack: contextlib.ExitStack, only: set[str]) -> dict[str
 def alternate(turns: list[Turn], seconds: float, figures: dict[str, list[tuple[float, float]]]) -> None:
     """Run turns of both sides, in alternating order; the first of each is a warm-up."""
     until = time.monotonic() + seconds
+    found: dict[int, dict[str, float]] = {}
     for number in range(MAX_TURNS + 1):
-        if number > MIN_TURNS and time.monotonic() > until:
+        if number > MIN_TURNS and (
+            time.monotonic() > until or is_settled([figures[name] for name in found[0]])
+        ):
             break
         order = (0, 1) if number % 2 else (1, 0)
         found = {side: turns[side]() for side in order}
         for name in found[0] if number else ():
             figures.setdefault(name, []).append((found[0][name], found[1][name]))
+
+
+def is_settled(figures: list[list[tuple[float, float]]]) -> bool:
+    """Return whether no figure looks dearer than before."""
+    return all(statistics.median(now / before for before, now in pairs) <= SETTLED_RATIO for pairs in figures)
 
 
 def job_turn(queue: Queue, workers: Workers) -> Turn:

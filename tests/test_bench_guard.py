@@ -28,6 +28,13 @@ def test_a_weight_that_is_measured_once_fails():
     assert find_dearer(1.04) == []
 
 
+def test_turns_of_what_looks_dearer_go_on():
+    for now, turns in ((100.0, guard.MIN_TURNS), (108.0, guard.MAX_TURNS)):
+        figures = {"of another database": [(1.0, 2.0)]}
+        guard.alternate([lambda: {"a job": 100.0}, lambda now=now: {"a job": now}], 60, figures)
+        assert len(figures["a job"]) == turns
+
+
 def test_nothing_is_compared_without_an_earlier_revision(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(guard, "TREE", tmp_path)
     monkeypatch.setattr("sys.argv", ["guard"])
