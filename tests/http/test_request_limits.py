@@ -54,6 +54,22 @@ async def test_limits_of_headers(settings, headers, status):
         assert json.loads(sent[1]["body"])["status"] == status
 
 
+@pytest.mark.parametrize(
+    "language", [(b"accept-language", b"de,en;q=0.5"), (b"cookie", b"django_language=de")]
+)
+async def test_a_browser_gets_a_page(settings, language):
+    """In its language: what is wrong, that nothing is lost, and what to do. A script gets the problem document."""
+    settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 16 * 1024 * 1024}
+    too_long = (b"content-length", b"99999999")
+    sent, _ = await call(too_long, language, (b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8"))
+    assert sent[0]["status"] == 413 and (b"connection", b"close") in sent[0]["headers"]
+    assert (b"content-type", b"text/html; charset=utf-8") in sent[0]["headers"]
+    page = sent[1]["body"].decode()
+    assert '<html lang="de" dir="ltr">' in page and "16,0\xa0MB" in page and "Gehen Sie zurück" in page
+    sent, _ = await call(too_long, (b"accept", b"application/json, text/html;q=0.1"))
+    assert json.loads(sent[1]["body"])["status"] == 413
+
+
 @pytest.mark.parametrize("headers", [[(b"transfer-encoding", b"chunked")], []], ids=["chunks", "HTTP/2"])
 @pytest.mark.parametrize(("pieces", "status"), [([b"12345"] * 2, 200), ([b"12345"] * 2 + [b"6", b"7"], 413)])
 async def test_body_without_content_length_is_counted(settings, headers, pieces, status):

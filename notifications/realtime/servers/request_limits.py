@@ -7,7 +7,11 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse, parse_cookie
+from django.template.defaultfilters import filesizeformat
+from django.utils import translation
+from django.utils.html import format_html
+from django.utils.translation import gettext
 
 from notifications.conf import settings
 from notifications.problems import Problem
@@ -54,7 +58,7 @@ async def call_bounded(application: Any, scope: dict[str, Any], receive: Any, se
         is_counted = b"transfer-encoding" in names or b"content-length" not in names
         await application(scope, receive_counted if is_counted else receive, send)
     if problem is not None:
-        await _send_without_end(problem.response(), send)
+        await _send_without_end(_page_for_people(problem, scope["headers"]) or problem.response(), send)
         if has_more_body:
             await _discard_body(receive)
         await send({"type": "http.response.body", "body": b""})
@@ -73,6 +77,32 @@ def body_too_large() -> Problem:
         f"The body is too large. Send at most {settings.MAX_BODY_BYTES} bytes.",
         headers={"Connection": "close"},
     )
+
+
+def _page_for_people(problem: Problem, headers: Iterable[tuple[bytes, bytes]]) -> HttpResponse | None:
+    """Return a page for a browser whose form is too large, None for others. No view and no template can make it."""
+    values = {name: value.decode("latin-1") for name, value in headers}
+    if problem.status != 413 or not values.get(b"accept", "").startswith("text/html"):
+        return None
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT_LANGUAGE"] = values.get(b"accept-language", "")
+    request.COOKIES = parse_cookie(values.get(b"cookie", ""))
+    with translation.override(translation.get_language_from_request(request)):
+        text = gettext(
+            "The form was not accepted, because it is larger than %(limit)s. Go back: your browser still has what you "
+            "typed. Send less at once, or a smaller file."
+        )
+        page = format_html(
+            '<!doctype html><html lang="{}" dir="{}"><meta name="viewport" content="width=device-width">'
+            '<meta name="color-scheme" content="light dark"><title>{title}</title>'
+            '<body style="max-width: 40rem; margin: 3rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui">'
+            "<h1>{title}</h1><p>{}</p>",
+            translation.get_language(),
+            "rtl" if translation.get_language_bidi() else "ltr",
+            text % {"limit": filesizeformat(settings.MAX_BODY_BYTES)},
+            title=gettext("Too large"),
+        )
+    return HttpResponse(page, status=problem.status, headers={**problem.headers, "Cache-Control": "no-store"})
 
 
 async def _send_without_end(response: HttpResponse, send: Any) -> None:
