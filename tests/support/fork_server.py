@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 import types
+import weakref
 from importlib import import_module
 from pathlib import Path
 
@@ -67,6 +68,10 @@ class Program:
         self._connection = connection
         self._lock = threading.Lock()
         self.pid = self._receive_number()
+        # A pid that has ended may soon be that of another process.
+        with contextlib.suppress(ProcessLookupError):
+            self._process = os.pidfd_open(self.pid)
+            weakref.finalize(self, os.close, self._process)
 
     def poll(self):
         with self._lock:
@@ -87,8 +92,10 @@ class Program:
 
     def send_signal(self, number):
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+            with contextlib.suppress(
+                ProcessLookupError, AttributeError
+            ):  # It has ended, at once in the second case.
+                signal.pidfd_send_signal(self._process, number)
 
     def terminate(self):
         self.send_signal(signal.SIGTERM)
@@ -102,8 +109,7 @@ class Program:
         return bool(poll.poll(None if seconds is None else seconds * 1000))
 
     def _receive_number(self):
-        data = self._connection.recv(4, socket.MSG_WAITALL)
-        return struct.unpack("i", data)[0] if len(data) == 4 else -signal.SIGKILL
+        return struct.unpack("i", self._connection.recv(4, socket.MSG_WAITALL))[0]
 
 
 class SiteServer:
