@@ -1,4 +1,4 @@
-"""Error responses as ``application/problem+json`` (RFC 9457)."""
+"""Error responses as ``application/problem+json`` (RFC 9457), and as a page for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
-from django.utils.translation import gettext
+from django.utils.html import format_html
+from django.utils.translation import get_language, get_language_bidi, gettext
 
 from notifications.db.unavailable import is_unavailable
 
@@ -111,3 +112,23 @@ def error_response(exc: Exception) -> HttpResponse:
     if isinstance(exc, SuspiciousOperation | BadRequest):  # for which Django would return an HTML page
         return Problem(400, "The request cannot be read. Send fewer and simpler parameters.").response()
     raise exc
+
+
+def plain_page(heading: str, text: str, *, status: int, headers: Mapping[str, str]) -> HttpResponse:
+    """Return a page in the active language for what no view can answer: a template of the project may use anything."""
+    page = format_html(
+        '<!doctype html><html lang="{}" dir="{}"><meta name="viewport" content="width=device-width">'
+        '<meta name="color-scheme" content="light dark"><title>{heading}</title>'
+        '<body style="max-width: 40rem; margin: 3rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui">'
+        "<h1>{heading}</h1><p>{}</p>",
+        get_language(),
+        "rtl" if get_language_bidi() else "ltr",
+        text,
+        heading=heading,
+    )
+    # Its own policy, which middleware keeps: that of a project may forbid its style.
+    own = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    }
+    return HttpResponse(page, status=status, headers={**headers, **own})

@@ -27,7 +27,7 @@ from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.operations.step_list import read_steps
-from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error
+from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error, plain_page
 from notifications.realtime.reader import number_if_needed
 from notifications.states import describe_state
 from notifications.streams import pages
@@ -128,10 +128,11 @@ def _redirect_to_job(job: Job) -> HttpResponse:
 
 
 def database_unavailable_page() -> HttpResponse:
-    return text_response(
+    return plain_page(
+        gettext("Not available"),
         gettext("The database is not available. Go back and try again in a moment."),
         status=503,
-        retry_after=DATABASE_RETRY_SECONDS,
+        headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
     )
 
 

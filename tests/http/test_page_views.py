@@ -214,7 +214,7 @@ def test_invalid_page(user_client, after):
 
 @pytest.mark.parametrize("place", ["pages.read_stream_position", "mark_all"])
 def test_database_unavailable(user_client, monkeypatch, caplog, place):
-    """503 with Retry-After and a text, and the error is logged."""
+    """503 with Retry-After and a page, and the error is logged."""
 
     def raise_error(*args, **kwargs):
         raise OperationalError("no such table")
@@ -226,7 +226,9 @@ def test_database_unavailable(user_client, monkeypatch, caplog, place):
         else user_client.post(reverse("notifications:inbox-mark"), {"up_to": 1, "all": "read"})
     )
     assert (response.status_code, response["Retry-After"]) == (503, "2")
-    assert "The database is not available. Go back and try again" in html_of(response)
+    assert "<h1>Not available</h1><p>The database is not available. Go back and try again" in html_of(
+        response
+    )
     assert_logged_with_traceback(caplog)
 
 

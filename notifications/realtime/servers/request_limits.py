@@ -10,11 +10,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, parse_cookie
 from django.template.defaultfilters import filesizeformat
 from django.utils import translation
-from django.utils.html import format_html
 from django.utils.translation import gettext
 
 from notifications.conf import settings
-from notifications.problems import Problem
+from notifications.problems import Problem, plain_page
 from notifications.validators import MAX_HEADER_BYTES
 
 #: Seconds in which a refused client can read its response. Closing a connection that has unread data resets it, and the
@@ -92,17 +91,8 @@ def _page_for_people(problem: Problem, headers: Iterable[tuple[bytes, bytes]]) -
             "The form was not accepted, because it is larger than %(limit)s. Go back: your browser still has what you "
             "typed. Send less at once, or a smaller file."
         )
-        page = format_html(
-            '<!doctype html><html lang="{}" dir="{}"><meta name="viewport" content="width=device-width">'
-            '<meta name="color-scheme" content="light dark"><title>{title}</title>'
-            '<body style="max-width: 40rem; margin: 3rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui">'
-            "<h1>{title}</h1><p>{}</p>",
-            translation.get_language(),
-            "rtl" if translation.get_language_bidi() else "ltr",
-            text % {"limit": filesizeformat(settings.MAX_BODY_BYTES)},
-            title=gettext("Too large"),
-        )
-    return HttpResponse(page, status=problem.status, headers={**problem.headers, "Cache-Control": "no-store"})
+        text %= {"limit": filesizeformat(settings.MAX_BODY_BYTES)}
+        return plain_page(gettext("Too large"), text, status=problem.status, headers=problem.headers)
 
 
 async def _send_without_end(response: HttpResponse, send: Any) -> None:
