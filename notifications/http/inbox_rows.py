@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import groupby, takewhile
-from string import Formatter
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,9 +19,8 @@ from django.utils.translation import get_language, gettext, ngettext
 
 from notifications import paths, serializers, times, validators
 from notifications.db.transactions import database
+from notifications.http.group_names import name_group
 from notifications.http.inbox_query import INBOX, InboxQuery
-from notifications.jobs.declaring.observations import label_of
-from notifications.jobs.results import loaded_policy_at
 from notifications.models import Broadcast, Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.streams.categories import load_categories
@@ -139,7 +137,7 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
     }
     counts = [text % {"count": group.counts[level]} for level, text in texts.items() if level in group.counts]
     levels = [level for level in ("error", "warning", "success") if level in group.counts]
-    name = _name_of(group, newest, job)
+    name = name_group(group, newest, job)
     return GroupRow(
         key=group.key,
         url=query.url(group=group.key, after=None, before=None),
@@ -151,37 +149,6 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
         is_unread=group.is_unread,
         created_at=newest.created_at,
     )
-
-
-def _name_of(group: Group, newest: Notification, job: Job | None) -> str:
-    """Return what a group is called: by the project, or by its target, its task, or the beginning of all titles."""
-    if group.name or len(group.titles) == 1:
-        return group.name or newest.title
-    try:
-        return str(serializers.decode_object(newest.data)["target"]["name"])
-    except (KeyError, TypeError, ValueError, RecursionError):
-        pass
-    if declared := _shorten_name(_declared_words(job.task_path)) if job else "":
-        return declared
-    pairs = zip(min(group.titles).split(), max(group.titles).split(), strict=False)
-    common = _shorten_name([word for word, other in takewhile(lambda pair: pair[0] == pair[1], pairs)])
-    return common or (label_of(job.task_path) if job else newest.title)
-
-
-def _declared_words(task_path: str) -> list[str]:
-    """Return the words of the title that a task declares, without the arguments that it names."""
-    policy = loaded_policy_at(task_path)
-    try:
-        parts = Formatter().parse(str(policy.title) if policy else "")
-        return "".join(text for text, *_ in parts).split()
-    except ValueError:  # a translation that is no format string
-        return []
-
-
-def _shorten_name(words: list[str]) -> str:
-    while words and len(words[-1]) < 3:  # "Import of"
-        words = words[:-1]
-    return " ".join(words).rstrip(":,;-")
 
 
 def read_actions(row: Notification) -> list[dict[str, str]]:

@@ -67,6 +67,12 @@ def loaded_policy_at(path: str) -> Policy | None:
         return None
 
 
+def loaded_title_at(path: str) -> str:
+    """Return the title that this task declares, which may name arguments, ``""`` if none is known without an import."""
+    declared = observations.find(path) or loaded_policy_at(path)
+    return str(declared.title) if declared else ""
+
+
 def ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
     """Return the TaskResult of a job that was just enqueued with these arguments."""
     return TaskResult(

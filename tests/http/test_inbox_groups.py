@@ -13,6 +13,8 @@ from notifications import times
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
+from notifications.jobs.declaring import observations
+from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
@@ -20,11 +22,14 @@ from notifications.models import Notification, PendingMark
 from notifications.streams.marking import Mark
 from notifications.streams.marking_all import continue_marking, pending_marks, save_pending
 from tests.data.rows import finish_job, job
+from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 INBOX = "/notifications/"
+#: A task whose title is declared by the tests of names.
+PATH = f"{tasks.__name__}.answer_blank"
 
 
 def read_titles(client, url=INBOX):
@@ -48,6 +53,15 @@ def notify_imports(user, count=6, group="Imports"):
     for number in range(count):
         level = "error" if number == 2 else "success"
         notify(user, f"Import {number}", level=level, group=group)
+
+
+def declare_by_settings(title, settings, monkeypatch):
+    options = {"policies": {PATH: {"title": title}}}
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
+
+
+def declare_by_observation(title, settings, monkeypatch):
+    monkeypatch.setitem(observations._declared, PATH, Observation(title=title))
 
 
 def press(client, value, url=INBOX):
@@ -84,19 +98,43 @@ class TestWhatIsAGroup:
         assert read_titles(user_client) == ["Send receipts: 3 succeeded"]
         assert '-body" dir="auto">Send receipts 2<' in user_client.get(INBOX).content.decode()
 
+    def test_jobs_of_a_task_that_declares_a_title(self, user_client, user):
+        """That is the name, in the reader's language, whatever the titles of the jobs are."""
+        for number in (12, 40, 7):
+            finish_job(
+                job(user, title=f"Check {number} URLs", task_path="asyncsite.tasks.check_urls"), uuid7()
+            )
+        user_client.cookies["django_language"] = "de"
+        assert read_titles(user_client) == ["URL-Prüfungen: 3 erfolgreich"]
+
+    @pytest.mark.parametrize("declare", [declare_by_settings, declare_by_observation])
     @pytest.mark.parametrize(
-        ("task_path", "language", "title"),
+        ("declared", "titles", "name"),
         [
-            ("tests.jobs.tasks.told", "en", "Told: 3 succeeded"),
-            ("asyncsite.tasks.check_urls", "de", "URL-Prüfungen: 3 erfolgreich"),
+            ("Nightly import", ["Import of a.csv", "b.csv failed"], "Nightly import"),
+            ("Import up to {{now}}", ["a", "b"], "Import up to {now}"),
+            ('Import of "{file}" started', ['Import of "a b" started', 'Import of "a c" started'], "Import"),
+            ("Report #{id}: ready", ["Report #7: ready", "Report #8: ready"], "Report"),
+            ("From {a} to {b}", ["From A to B", "From C to D"], "Answer blank"),
+            ("Copy ({a})", ["Copy (nightly) 1", "Copy (nightly) 2"], "Copy (nightly)"),
+            ("Copy 'all' {a}", ["Copy 'all' 1", "Copy 'all' 2"], "Copy 'all'"),
+            ("Yearly report for {year}", ["2026 is ready", "2025 has failed"], "Yearly report"),
+            ('Open "{file}"', ["a is open", "b is open"], "Open"),
+            ("Mail [{list}", ["a", "b"], "Mail"),
+            ("Re{number}", ["Re1", "Re2"], "Answer blank"),
+            ("{file} imported", ["a imported", "b imported"], "Answer blank"),
+            ("", ["Import of a", "Import of b"], "Import"),
+            ("", ["a", "b"], "Answer blank"),
         ],
     )
-    def test_jobs_of_a_task_that_declares_a_title(self, user_client, user, task_path, language, title):
-        """That is the name, in the reader's language and without arguments, whatever the titles of the jobs are."""
-        for number in (12, 40, 7):
-            finish_job(job(user, title=f"Check {number} URLs", task_path=task_path), uuid7())
-        user_client.cookies["django_language"] = language
-        assert read_titles(user_client) == [title]
+    def test_the_name_where_titles_differ(
+        self, user_client, user, settings, monkeypatch, declare, declared, titles, name
+    ):
+        """No part of a title with arguments leaves a hole."""
+        declare(declared, settings, monkeypatch)
+        for title in (titles[0], *titles):
+            finish_job(job(user, title=title, task_path=PATH), uuid7())
+        assert [unescape(title) for title in read_titles(user_client)] == [f"{name}: 3 succeeded"]
 
     def test_a_category_and_target_of_one_day(self, user_client, user):
         for number in range(3):
