@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
@@ -127,14 +128,17 @@ def error_response(request, status, heading, detail):
 
 
 def database_error_response(request, error):
-    """Return 503. It is plain text for people, because the site's layout makes queries."""
+    """Return 503. Its page is rendered without the request: the header would query the user and the bell's position."""
     logger.warning("The database is not available, answered 503: %s", error, exc_info=error)
-    detail = _("The database is not available. Try again in a moment.")
+    headers = {"Retry-After": "2"}
     if wants_json(request):
-        return problem_response(503, detail, headers={"Retry-After": "2"})
-    return HttpResponse(
-        detail, status=503, content_type="text/plain; charset=utf-8", headers={"Retry-After": "2"}
-    )
+        detail = _("The database is not available. Try again in a moment.")
+        return problem_response(503, detail, headers=headers)
+    context = {
+        "heading": _("The database is not available"),
+        "text": _("Try again in a moment. Reports that are running in the background are not affected."),
+    }
+    return HttpResponse(render_to_string("message.html", context), status=503, headers=headers)
 
 
 def csrf_failure(request, reason=""):

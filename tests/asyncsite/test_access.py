@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from django.db import OperationalError
 from django.template.loader import render_to_string
 from django.test import Client
+
+from asyncsite.access import require_sign_in
 
 PATHS = ["/reports/", "/check/"]
 OWN = ["/reports/1/", "/reports/1/report.csv", "/reports/1/report.json"]
@@ -100,3 +103,16 @@ def test_404_is_a_page_without_a_session_too(client, db):
 def test_a_content_length_that_is_not_a_number_is_400(program, length):
     answer = program.post("/reports/", b"{}", content_type="application/json", CONTENT_LENGTH=length)
     assert answer.status_code == 400
+
+
+def test_page_of_an_outage_makes_no_query(rf, user, django_assert_num_queries):
+    @require_sign_in("GET")
+    def view(request):
+        raise OperationalError("the server closed the connection")
+
+    request = rf.get("/", headers={"accept": "text/html"})
+    request.user = user
+    with django_assert_num_queries(0):
+        response = view(request)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+    assert "<h1>The database is not available</h1>" in response.content.decode()
