@@ -43,8 +43,11 @@
     const links = document.querySelector("template[data-store]");
     if (!links) return;
     try {
-      for (const element of links.content.children)
-        await (await fetch(element.href || element.src, { priority: "low" })).arrayBuffer();
+      for (const element of links.content.children) {
+        const response = await fetch(element.href || element.src, { priority: "low" });
+        if (!response.ok) return;
+        await response.arrayBuffer();
+      }
       const expires = Date.now() + 24 * 3600 * 1000; // Later the cache may have dropped them.
       await cookieStore.set({ name: "files", value: links.dataset.store, expires, sameSite: "lax" });
     } catch {
