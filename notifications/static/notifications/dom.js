@@ -159,9 +159,10 @@ export function isOpenQuestion({ data }) {
 export function updateRows(list, items, page) {
   for (const item of items) {
     const row = findRow(list, item.id);
-    if (!row) continue;
-    updateRow(row, item, page);
-    if (item.data.question) row.querySelector(".notifications-main")?.replaceWith(createMain(item, page));
+    // An open question stays as it is: its buttons may be pressed.
+    const main = row?.querySelector("[data-question] .notifications-main");
+    if (row) updateRow(row, item, page);
+    if (!isOpenQuestion(item)) main?.replaceWith(createMain(item, page));
   }
 }
 
