@@ -30,8 +30,8 @@ USER_COUNT = 12 + COUNT // 200
 WORKERS, CONCURRENCY = 2, 8
 #: Each third user has a webhook. The number of devices of a user is the remainder by this number too.
 MAX_DEVICES = 3
-#: The mail server refuses for good whatever goes to each fourth user, so that a run has many refusals.
-REJECTED_USERS = 4
+#: The mail server refuses for good whatever goes to each second user, so that a run has many refusals.
+REJECTED_USERS = 2
 DECISION = r"UPDATE .?notifications_delivery.? SET .*address"
 RECORD = r"UPDATE .?notifications_delivery.? SET .* \('', (Delivery\.State\.SENT|'sent')"
 CLOSE = r"UPDATE .?notifications_digest.? SET .*is_closed"

@@ -38,6 +38,7 @@ _RECEIVERS = {
     "after_task_publish": "observe.insert_published",
     "task_prerun": "observe.begin",
     "task_postrun": "observe.end",
+    "task_success": "observe.succeed",
     "task_failure": "observe.fail",
     "task_internal_error": "observe.fail",
     "task_retry": "observe.retry",

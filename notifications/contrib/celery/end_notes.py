@@ -65,7 +65,7 @@ def note(id: str, outcome: Outcome) -> bool:
     """Send how a task has ended to the main process. Return False if that would not know it, or is this process."""
     if outcome.state == Job.State.SUCCEEDED:
         return note_success(id, outcome.result or "null")
-    if error_type(outcome.error) == "task-failed":
+    if error_type(outcome.error) == "task-failed" and _is_child():
         return _send(id, states.FAILURE, _describe(outcome.exception))
     return False
 
@@ -75,8 +75,12 @@ def note_success(id: str, result: str) -> bool:
     return _send(id, states.SUCCESS, result)
 
 
+def _is_child() -> bool:
+    return _pipe is not None and os.getpid() != _main_pid
+
+
 def _send(id: str, status: str, value: str) -> bool:
-    if _pipe is None or os.getpid() == _main_pid:
+    if _pipe is None or not _is_child():
         return False
     line = json.dumps([os.getpid(), id, status, value]).encode() + b"\n"
     if len(line) > MAX_NOTE_BYTES:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from notifications import times
 from notifications.context import current_execution, enter_attempt, save_attempt, set_current_execution
 from notifications.contrib.celery import end_notes, task_ends
 from notifications.contrib.celery.eager import eager_process
@@ -79,13 +80,14 @@ class ObservedExecution(Execution):
                 worker = uuid7()
         super().__init__(None, _report_progress)
         self.id, self.make_message = id, make_message
+        now = times.now()
         self.policy = observation.policy
         self.attempt = ObservedAttempt(
             id=job_id(id),
             worker=worker,
             number=attempt,
             policy=self.policy,
-            make_job=lambda: build_job(app, make_message(), observation),
+            make_job=lambda: build_job(app, make_message(), observation, now),
             make_batch=lambda: build_batch(make_message(), observation),
         )
         #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile, unless the

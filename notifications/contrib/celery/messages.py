@@ -84,8 +84,11 @@ def make_header(app: Any, message: Message, observation: Observation) -> JobHead
     )
 
 
-def build_job(app: Any, message: Message, observation: Observation) -> Job:
-    """Return the unsaved row of the queued job for a message, without the arguments: they may be secrets."""
+def build_job(app: Any, message: Message, observation: Observation, now: datetime | None = None) -> Job:
+    """Return the unsaved row of the queued job for a message, without the arguments: they may be secrets.
+
+    ``now`` is when it was published or received, by default now.
+    """
     header = message.header
     # Without a valid header: the publisher does not use this app, or it may be forged.
     if header is None:
@@ -94,7 +97,7 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
     else:
         declared, title, url = None, header.title, header.url
     batch = batch_id(message)
-    now = times.now()
+    now = now or times.now()
     startable_at = max(now, message.eta or now)
     id = job_id(message.id)
     return bulk.new(
@@ -192,9 +195,14 @@ def published_ids(id: str, body: Any) -> set[str]:
 
 def received_header(request: Any) -> Any:
     """Return the value of the job's header in a task's request in a worker, None if it has none."""
-    value = request.headers and request.headers.get(job_headers.NAME)
+    value = (request.headers or {}).get(job_headers.NAME)
     # Celery's Request keeps what it does not know beside its own attributes.
     return request.get(job_headers.NAME) if value is None else value
+
+
+def calls_project(observation: Observation) -> bool:
+    """Return whether functions of the project are called to make the job of a message with an invalid header."""
+    return callable(observation.owner) or callable(observation.url)
 
 
 def received_message(name: str, request: Any) -> Callable[[], Message]:

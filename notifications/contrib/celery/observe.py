@@ -38,6 +38,7 @@ from notifications.contrib.celery.messages import (
     FIRST_CHECK_SECONDS,
     Message,
     build_job,
+    calls_project,
     job_id,
     make_header,
     observation_of,
@@ -166,23 +167,20 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
         attempt=(request.retries or 0) + 1,
         keeps_result=keeps_result(task, request),
     )
-    if received_header(request) is None:
-        execution.job  # noqa: B018  made of the arguments, which the task may change
+    if received_header(request) is None or calls_project(observation):
+        execution.job  # noqa: B018  made of the arguments, which the task may change, and outside of a transaction
     execution.begin()
 
 
 def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = None, **kwargs: Any) -> None:
-    """Leave the context of an observed task, and record a success, and ends of which Celery sends no signal."""
+    """Leave the context of an observed task, and record the ends of which Celery sends no signal."""
     if (execution := current_observed(task_id)) is None:
         return
     try:
         if execution.is_ended:
             return
         exc = sys.exception()
-        # An error of the result backend follows a success that is none. Without a worker it may be one of the caller.
-        if state == states.SUCCESS and (execution.is_inline or not isinstance(exc, Exception)):
-            execution.succeed(retval)
-        elif state == states.IGNORED and not execution.is_republished:
+        if state == states.IGNORED and not execution.is_republished:
             _finish_ignored(execution, task)
         elif state == states.IGNORED or (state == states.REJECTED and _is_requeued(execution, task, retval)):
             execution.requeue(_check_at())
@@ -196,6 +194,15 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
             execution.wait_for_start(main_process.DRAIN_SECONDS)
     finally:
         execution.leave()
+
+
+def succeed(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
+    """Record a success.
+
+    The state of ``end()`` is none yet: it is SUCCESS too where the result, or the next task of a chain, was not sent.
+    """
+    if execution := current_observed(sender.request.id):
+        execution.succeed(result)
 
 
 def fail(

@@ -81,8 +81,9 @@ class ObservedAttempt:
 
     def job_or(self, row: Job) -> Job:
         """Return the job as this process knows it, which is this row of the database if it was not read yet."""
-        if (job := vars(self).setdefault("_job", row)) is row:
+        if "_job" not in vars(self):  # before the task may report its own
             row.progress_current, row.progress_total, row.progress_message = None, None, ""
+        job: Job = vars(self).setdefault("_job", row)
         return job
 
 

@@ -37,13 +37,13 @@ def note_end(sender=None, **kwargs):
             file.write(f"{sender.request.id} succeeded\n")
 
 
-@signals.task_postrun.connect
-def end_process(sender=None, state="", **kwargs):
+@signals.task_success.connect
+def end_process(sender=None, **kwargs):
     """Kill the process that has run a retried task, and have the backend say that the task waits for its retry.
 
     Two processes may run the attempts, and the backend does not keep the order of their ends.
     """
-    if sender.name.endswith(".retried_and_killed") and state == "SUCCESS":
+    if sender.name.endswith(".retried_and_killed"):
         id = sender.request.id
         sender.backend.client.delete(sender.backend.get_key_for_task(id))
         sender.backend.store_result(id, OSError("not yet"), "RETRY")

@@ -29,6 +29,17 @@ def test_a_header_is_read_as_it_was_written(headers, header):
     assert headers.decode(headers.encode(header), ID) == header
 
 
+def test_messages_without_a_header(headers):
+    """Those of protocol 1 have empty headers."""
+    from celery.app.task import Context
+
+    from notifications.contrib.celery.messages import received_header
+
+    assert [received_header(Context(headers=value)) for value in (None, {}, {"a": 1})] == [None] * 3
+    assert received_header(Context(headers={headers.NAME: "x"})) == "x"
+    assert received_header(Context({headers.NAME: "x"}, headers={})) == "x"
+
+
 def test_the_batch_is_in_the_header_of_a_task_in_a_group_only(headers, header):
     """A worker of a version without batches refuses a header with a name that it does not know."""
     assert "batch" not in signing.loads(headers.encode(header), salt=headers.SALT)

@@ -422,6 +422,41 @@ def run_task(celery_app, user):
     return run
 
 
+def test_end_of_a_process_while_it_sends_the_result_is_no_success(run_task, monkeypatch, celery_app):
+    """Celery has set the state to SUCCESS; the message is delivered again."""
+
+    def end_process(*args, **kwargs):
+        raise SystemExit
+
+    monkeypatch.setattr(celery_app.backend, "mark_as_done", end_process)
+    with pytest.raises(SystemExit):
+        run_task(notifications="signed")
+    assert Job.objects.get().state == "running"
+
+
+@pytest.mark.parametrize(("name", "is_made"), [("export", False), ("fail", True)])
+def test_functions_of_the_project_are_called_on_the_thread_of_the_task(
+    celery_app, user, monkeypatch, name, is_made
+):
+    """Not on the recording thread, inside the transaction of a hundred tasks, if the header turns out to be forged."""
+    from celery.app.task import Context
+
+    from notifications.contrib.celery import observe
+    from notifications.contrib.celery.execution import ObservedExecution
+
+    made = []
+    monkeypatch.setattr(
+        ObservedExecution, "begin", lambda execution: made.append("_job" in vars(execution.attempt))
+    )
+    task = celery_app.tasks[f"tests.contrib.celery.tasks.{name}"]
+    request = Context(
+        id=str(uuid.uuid4()), args=(user.pk, 2026), headers={"notifications": "forged"}, is_eager=False
+    )
+    monkeypatch.setattr(type(task), "request", request)
+    observe.begin(request.id, task)
+    assert made == [is_made]
+
+
 def test_no_header_is_checked_where_the_job_has_a_row(run_task, monkeypatch):
     """With that, and the job that it names, the thread of a task took three times as long before the next one."""
     from notifications.contrib.celery import headers

@@ -16,7 +16,7 @@ from tests.faults.support.readers import STEPS
 COMMIT_SECONDS = 1.0
 #: Messages that are refused for good at least. A worker may be killed before it has stored such an answer, and then
 #: tries again rightly; of so many, most are stored.
-MIN_REFUSED = 5
+MIN_REFUSED = 3
 
 DELIVERIES = """
 SELECT id, notification, user_id, channel, address, state, reason, error, job, attempted_at, ended_at

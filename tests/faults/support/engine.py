@@ -215,7 +215,8 @@ class Engine:
         owned = [job.id for job in jobs if job.user is not None and job.id not in silent]
         assert notified == Counter(owned), "Not every job has exactly one notification."
         started = Counter((effect.job, effect.attempt) for effect in self.effects("started"))
-        assert max(started.values(), default=1) == 1, f"An attempt ran twice: {started.most_common(1)}"
+        twice = {job for (job, _), count in started.items() if count > 1}
+        assert not twice, f"An attempt ran twice: {self.effects(jobs=twice)}"
         attempts = {job.id: job.attempt for job in jobs}
         assert all(attempt <= attempts[job] for job, attempt in started), "An attempt was not counted."
         self.assert_attempts(jobs)
