@@ -70,6 +70,11 @@ FIND_SMALL = """(part) => {
     return found;
 }"""
 
+#: The link of the inbox to what is new, and whether the middle of an element is covered by no other.
+NEWS = "notifications-inbox .notifications-news"
+IS_FREE = """(node) => { const { left, top, width, height } = node.getBoundingClientRect();
+    return node.contains(document.elementFromPoint(left + width / 2, top + height / 2)); }"""
+
 
 @pytest.fixture
 def phone(new_page):
@@ -185,7 +190,7 @@ def test_the_verbs_of_a_row(site_server, phone):
 
 
 def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
-    """They lie below the header, above the list, and move nothing. "3 new" comes after them. A skip link is free."""
+    """They lie below the header, above the list, and move nothing. A skip link and "3 new" are free."""
     create = (
         "from django.contrib.auth import get_user_model; from notifications.api import notify\n"
         "for n in range(3): notify(get_user_model().objects.get(username='demo'), f'{word} {{n}}', body='Body')"
@@ -196,24 +201,54 @@ def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
     before = phone.locator("main").bounding_box()
     site_server.python(create.format(word="New").replace("body=", "level='error', body="))
     expect(phone.locator(".notifications-toast")).to_have_count(3)
-    expect(phone.locator("notifications-inbox .notifications-news")).to_be_hidden()
+    expect(phone.locator(NEWS)).to_be_visible()
     shoot(phone, "toasts")
-    is_free = """(node) => { const { left, top, width, height } = node.getBoundingClientRect();
-        return node.contains(document.elementFromPoint(left + width / 2, top + height / 2)); }"""
     phone.keyboard.press("Tab")
     for name, node in {
         "row": phone.locator("notifications-inbox li").first,
         "last row": phone.locator("notifications-inbox li").last,
         "bell": phone.locator("notifications-bell button"),
         "skip link": phone.locator(":focus"),
+        "link to what is new": phone.locator(NEWS),
     }.items():
-        assert node.evaluate(is_free), name
+        assert node.evaluate(IS_FREE), name
     assert phone.locator("main").bounding_box() == before
     moved, sources = read_shifts(phone)
     assert moved <= MAX_SHIFT, sources
     open_bell(phone)
     expect(phone.locator(".notifications-toast")).to_have_count(0)
-    expect(phone.locator("notifications-inbox .notifications-news")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "window", [PHONE, {"viewport": {"width": 320, "height": 640}}], ids=["phone", "zoom"]
+)
+def test_the_link_to_what_is_new_keeps_the_focus(site_server, new_page, window):
+    """It stays where it is when a toast comes, free of the bar of a selection and *Undo*. 320 px is a zoom of 400 %."""
+    page = new_page(**window)
+    site_server.manage("notify", "demo", "Old 1")
+    visit(page, site_server.url, "/notifications/")
+    site_server.manage("notify", "demo", "New 1")
+    news = page.locator(NEWS)
+    expect(news).to_be_visible()
+    open_bell(page)
+    page.keyboard.press("Escape")
+    expect(page.locator(".notifications-toast")).to_have_count(0)
+    news.focus()
+    place = news.bounding_box()
+    site_server.manage("notify", "demo", "New 2", "--level", "error")
+    expect(page.locator(".notifications-toast")).to_have_count(1)
+    expect(news).to_be_focused()
+    assert news.bounding_box() == place and news.evaluate(IS_FREE)
+    shoot(page, f"new-{page.viewport_size['width']}")
+    row = page.locator("notifications-inbox li").first
+    row.get_by_role("checkbox").check()
+    assert news.evaluate(IS_FREE), "the bar of the selection covers it"
+    page.locator("notifications-inbox").get_by_role("button", name="Done", exact=True).click()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    assert news.evaluate(IS_FREE), "Undo covers it"
+    shoot(page, f"new-and-undo-{page.viewport_size['width']}")
+    news.press("Enter")
+    expect(page.locator("notifications-inbox li")).to_have_count(2)
 
 
 def test_the_details_of_a_row_without_javascript(site_server, new_page):
