@@ -35,28 +35,21 @@ def name_group(group: Group, newest: Notification, job: Job | None) -> str:
         return str(serializers.decode_object(newest.data)["target"]["name"])
     except (KeyError, TypeError, ValueError, RecursionError):
         pass
-    declared, has_arguments = _split_declared(job) if job else ("", False)
-    if declared and not has_arguments:
-        return declared
     return (
-        _shorten(_common_words(group.titles))
-        or _shorten(declared.split())
+        (_declared_name(job) if job else "")
+        or _shorten(_common_words(group.titles))
         or (label_of(job.task_path) if job else newest.title)
     )
 
 
-def _split_declared(job: Job) -> tuple[str, bool]:
-    """Return the title that the task of a job declares, up to its first argument, and whether it has one."""
-    text = ""
+def _declared_name(job: Job) -> str:
+    """Return the title that the task of a job declares, ``""`` if it names arguments."""
     try:
-        for literal, argument, *_ in Formatter().parse(loaded_title_at(job.task_path)):
-            text += literal
-            if argument is not None:
-                # "Re{number}" ends in a part of a word.
-                return (text.rpartition(" ")[0] if text[-1:].isalnum() else text), True
+        parts = list(Formatter().parse(loaded_title_at(job.task_path)))
     except ValueError:  # a translation that is no format string
-        return "", False
-    return text.strip(), False
+        return ""
+    has_arguments = any(argument is not None for _, argument, *_ in parts)
+    return "" if has_arguments else "".join(text for text, *_ in parts).strip()
 
 
 def _common_words(titles: Iterable[str]) -> list[str]:
@@ -77,9 +70,6 @@ def _shorten(words: list[str]) -> str:
 
 def _is_open(text: str) -> bool:
     """Return whether a quote or bracket in a text is not closed."""
-    words = text.split()
-    return (
-        sum(map(text.count, QUOTES)) % 2 == 1
-        or any(text.count(pair[0]) != text.count(pair[1]) for pair in PAIRS)
-        or sum(word[0] in "'‘‚" for word in words) > sum(word[-1] in "'’‘" for word in words)  # noqa: RUF001
+    return sum(map(text.count, QUOTES)) % 2 == 1 or any(
+        text.count(pair[0]) != text.count(pair[1]) for pair in PAIRS
     )

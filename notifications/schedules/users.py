@@ -48,13 +48,13 @@ def find_problem(declaration: ScheduleDeclaration) -> tuple[str, str] | None:
     setting = "NOTIFICATIONS['SCHEDULES']"
     if declaration.owner and _read_owner(declaration) is None:
         return (
-            gettext("The user %(name)s does not exist. The jobs have no owner, and nobody is notified.")
+            gettext("The user %(name)s does not exist. The jobs have no owner, and no notification is sent.")
             % {"name": declaration.owner},
             gettext("Create the user, or correct the owner in %(setting)s.") % {"setting": setting},
         )
     if declaration.group and not _read_members(declaration, 1):
         return (
-            gettext("No active user is in the group %(name)s. Nobody is notified.")
+            gettext("No active user is in the group %(name)s. No notification is sent.")
             % {"name": declaration.group},
             gettext("Add a user to the group, or correct it in %(setting)s.") % {"setting": setting},
         )

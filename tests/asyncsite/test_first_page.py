@@ -34,18 +34,18 @@ def test_first_page_contains_its_files_as_the_policy_allows_them(person):
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [{}, {"Sec-Fetch-Dest": "empty"}, NAVIGATION | {"Cookie": f"files={first_page.version()}"}],
-    ids=str,
+    ("headers", "stored"),
+    [({}, ""), ({"Sec-Fetch-Dest": "empty"}, ""), (NAVIGATION, first_page.version())],
+    ids=["a browser that says nothing", "a script", "a browser that has stored this version"],
 )
-def test_other_pages_link_them(client, db, headers):
-    """Those of a script, of a browser that says nothing, and of one that has stored the files in this version."""
-    html = client.get("/accounts/login/", headers=headers).content.decode()
-    assert linked_files(html)[:3] == [
-        "asyncsite/theme.js",
-        "asyncsite/site.css",
-        "notifications/bundle/notifications.css",
-    ]
+def test_other_pages_link_them(person, headers, stored):
+    """Those of the app only for users."""
+    person.cookies["files"] = stored
+    files = ["asyncsite/theme.js", "asyncsite/site.css", "notifications/bundle/notifications.css"]
+    assert linked_files(person.get("/reports/", headers=headers).content.decode()) == files
+    person.logout()  # which forgets all cookies
+    person.cookies["files"] = stored
+    assert linked_files(person.get("/accounts/login/", headers=headers).content.decode()) == files[:2]
 
 
 @pytest.mark.parametrize("headers", [{"Cookie": "files=older"}, {"Cache-Control": "no-cache"}], ids=str)

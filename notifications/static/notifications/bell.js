@@ -275,7 +275,7 @@ export function connectElement(element, page, signal) {
     note.textContent = text;
     note.hidden = !text;
     retryButton.hidden = !canRetry;
-    status.hidden = canRetry; // An outage is told once.
+    status.hidden = canRetry; // An outage is shown once.
   }
 
   /** Place the panel below the button and inside the window; a style sheet does not know where the button is. */
