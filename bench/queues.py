@@ -165,7 +165,7 @@ def celery_project(name: str, url: str, broker: str) -> Queue:
             "BENCH_IGNORE_RESULT": str(int(ignores_result)),
         },
         workers=lambda processes, concurrency: [[*command, f"--concurrency={processes}"]],
-        jobs=1500,
+        jobs=6000,
         pickups=40,
         measures={"rate", "enqueueing", "pickup"} | ({"browser"} if is_observed else set()),
     )

@@ -32,13 +32,14 @@ class _Gate:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._depths: dict[int, int] = {}
-        self._is_closed = False
+        #: Threads that fork.
+        self._closers = 0
 
     def __enter__(self) -> None:
         thread = threading.get_ident()
         with self._condition:
             # Not one that is inside already: the fork waits for it.
-            while self._is_closed and thread not in self._depths:
+            while self._closers and thread not in self._depths:
                 self._condition.wait()
             self._depths[thread] = self._depths.get(thread, 0) + 1
 
@@ -55,13 +56,13 @@ class _Gate:
         give_up_at = time.monotonic() + MAX_WAIT_SECONDS
         thread = threading.get_ident()
         with self._condition:
-            self._is_closed = True
+            self._closers += 1
             while self._depths.keys() - {thread} and (seconds := give_up_at - time.monotonic()) > 0:
                 self._condition.wait(seconds)
 
     def open(self) -> None:
         with self._condition:
-            self._is_closed = False
+            self._closers -= 1
             self._condition.notify_all()
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import subprocess
 import sys
 
 from django.db import connection
@@ -88,12 +90,15 @@ class CeleryWorker:
                 _kill(pid)
 
     def children(self):
-        """Return the pids of the child processes."""
-        try:
-            with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
-                return [int(pid) for pid in file.read().split()]
-        except OSError:
-            return []
+        """Return the pids of the child processes that run tasks."""
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True
+        )
+        return [pid for pid in map(int, children.stdout.split()) if pid not in self.recording_pids()]
+
+    def recording_pids(self):
+        """Return the pids of the processes that have recorded observed tasks, oldest first."""
+        return [int(pid) for pid in re.findall(r"tasks are recorded by process (\d+)", self.output)]
 
 
 def _kill(pid):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from notifications import times
 from notifications.context import current_execution, enter_attempt, save_attempt, set_current_execution
-from notifications.contrib.celery import end_notes, task_ends
+from notifications.contrib.celery import task_ends
 from notifications.contrib.celery.eager import eager_process
 from notifications.contrib.celery.messages import (
     FIRST_CHECK_SECONDS,
@@ -53,6 +53,7 @@ class ObservedExecution(Execution):
         "_restore",
         "_wait_seconds",
         "attempt",
+        "has_job",
         "id",
         "is_ended",
         "is_inline",
@@ -78,10 +79,9 @@ class ObservedExecution(Execution):
                 worker, self._has_lease = eager_process().enter()
             except UNAVAILABLE:  # it may be back when the task ends
                 worker = uuid7()
-        super().__init__(None, _report_progress)
-        self.id, self.make_message = id, make_message
+        self._prepare(id, observation)
+        self.make_message = make_message
         now = times.now()
-        self.policy = observation.policy
         self.attempt = ObservedAttempt(
             id=job_id(id),
             worker=worker,
@@ -90,9 +90,14 @@ class ObservedExecution(Execution):
             make_job=lambda: build_job(app, make_message(), observation, now),
             make_batch=lambda: build_batch(make_message(), observation),
         )
-        #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile, unless the
-        #: main process does.
+        #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile.
         self._wait_seconds = 0.0 if keeps_result else MAX_WAIT_SECONDS
+
+    def _prepare(self, id: str, observation: Observation) -> None:
+        super().__init__(None, _report_progress)
+        self.id, self.policy = id, observation.policy
+        #: The job was read, as ``progress()`` does: the task may have reported some.
+        self.has_job = False
         #: The end is recorded, or about to be.
         self.is_ended = False
         #: The task has published a message with its own id: ``Task.replace()``.
@@ -102,7 +107,7 @@ class ObservedExecution(Execution):
     def __getattr__(self, name: str) -> Any:
         if name != "job":
             raise AttributeError(name)
-        self.job = self.attempt.job
+        self.job, self.has_job = self.attempt.job, True
         return self.job
 
     @property
@@ -116,7 +121,7 @@ class ObservedExecution(Execution):
 
     def begin(self) -> None:
         """Have the start recorded, and make this the current execution, until ``leave()``."""
-        self._record(0.0)
+        self._record()
         outer, restore_owner = current_execution(), save_attempt()
 
         def restore() -> None:
@@ -125,17 +130,18 @@ class ObservedExecution(Execution):
 
         self._restore = restore
         set_current_execution(self)
-        enter_attempt(self._owner, self.attempt.id)
+        enter_attempt(self._owner, job_id(self.id))
 
     def wait_for_start(self, seconds: float = MAX_WAIT_SECONDS) -> None:
         """Wait until the start is recorded, so that what another process records of this task comes after it."""
         if not self.attempt.is_begun and not self.is_inline:
-            recorder().call(self._ensure_begun, wait=seconds)
+            recorder().call(lambda: _ensure_begun(self.attempt), wait=seconds)
 
     def leave(self) -> None:
         """Make the execution current again that was so before ``begin()``."""
         self.is_over = True
-        recorder().forget(self)
+        if self.has_job:  # else it has reported nothing
+            recorder().forget(self)
         self._restore()
         if self._has_lease:
             eager_process().leave()
@@ -151,7 +157,7 @@ class ObservedExecution(Execution):
         self.is_ended = True
         recorder().forget(self)
         self.attempt.outcome = lambda job: outcomes.succeeded(job, policy, None, result)
-        self._record_end(self._is_at_risk() and end_notes.note_success(self.id, result))
+        self._record()
 
     def finish(self, make: Callable[[Job], Outcome]) -> None:
         """Have the end recorded. ``make`` returns the outcome for a job."""
@@ -159,23 +165,11 @@ class ObservedExecution(Execution):
         recorder().forget(self)
         self.attempt.remake = make
         outcome = make(self.job)
-        is_noted = self._is_at_risk() and end_notes.note(self.id, outcome)
-        try:  # after the note: this process may be killed meanwhile
+        try:
             [outcome] = notify_functions.call_all([outcome])
         finally:  # SoftTimeLimitExceeded may be raised while this waits
             self.attempt.outcome = replace(outcome, notify=None) if outcome.notify else outcome
-            self._record_end(is_noted)
-
-    def _is_at_risk(self) -> bool:
-        """Return whether the result backend may not know the end.
-
-        It may say of a retried task that it waits for its retry: the process of the attempt before may store that after
-        this end.
-        """
-        return bool(self._wait_seconds) or self.attempt.number > 1
-
-    def _record_end(self, is_noted: bool) -> None:
-        self._record(0.0 if is_noted else self._wait_seconds)
+            self._record()
 
     def schedule_retry(self, outcome: Outcome) -> None:
         """Have a failed attempt recorded that another one follows."""
@@ -186,17 +180,10 @@ class ObservedExecution(Execution):
         self._end_by(lambda: changes.requeue(self.job, check_at))
 
     def store_progress(self) -> bool:
-        """Store what the task has reported. Return False if its start is not recorded yet.
+        """Store what the task has reported. Return False if its start is not recorded yet."""
+        return store_progress(self.attempt)
 
-        A start that could not be recorded for long is recorded with the end.
-        """
-        if self.attempt.is_void:
-            return True
-        if self.attempt.is_begun:
-            running.store_progress([self.job])
-        return self.attempt.is_begun
-
-    def _record(self, wait: float) -> None:
+    def _record(self) -> None:
         if self.is_inline:
             try:
                 _record_unlocked(self.attempt)
@@ -204,25 +191,40 @@ class ObservedExecution(Execution):
                 if self.is_ended:  # else the start is recorded with the end, if the database is back then
                     log_unrecorded(exc)
         else:
-            recorder().record(self.attempt, wait=wait)
+            recorder().record(self.attempt, wait=self._wait_seconds if self.is_ended else 0.0)
 
     def _end_by(self, change: Callable[[], Any]) -> None:
         self.is_ended = True
         recorder().forget(self)
 
-        def call() -> None:
-            self._ensure_begun()
-            if self.attempt.is_begun and not self.attempt.is_void:
-                change()
-
         if self.is_inline:
-            call()
+            end_attempt(self.attempt, change)
         else:
-            recorder().call(call, wait=self._wait_seconds)
+            recorder().call(lambda: end_attempt(self.attempt, change), wait=self._wait_seconds)
 
-    def _ensure_begun(self) -> None:
-        if not self.attempt.is_begun and not self.attempt.is_void:
-            _record_unlocked(self.attempt)
+
+def end_attempt(attempt: ObservedAttempt, change: Callable[[], Any]) -> None:
+    """Record the end of an attempt in another way than as an outcome: ``change`` does, after its start is recorded."""
+    _ensure_begun(attempt)
+    if attempt.is_begun and not attempt.is_void:
+        change()
+
+
+def store_progress(attempt: ObservedAttempt) -> bool:
+    """Store what a task has reported. Return False if its start is not recorded yet.
+
+    A start that could not be recorded for long is recorded with the end.
+    """
+    if attempt.is_void:
+        return True
+    if attempt.is_begun:
+        running.store_progress([attempt.job])
+    return attempt.is_begun
+
+
+def _ensure_begun(attempt: ObservedAttempt) -> None:
+    if not attempt.is_begun and not attempt.is_void:
+        _record_unlocked(attempt)
 
 
 def _record_unlocked(attempt: ObservedAttempt) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from celery.worker import state as worker_state
 from django.db import connections
 
-from notifications.contrib.celery import checks, end_notes, reconcile
+from notifications.contrib.celery import checks, reconcile, recording_process
 from notifications.contrib.celery.connections import broker_name
 from notifications.contrib.celery.recorder import recorder
 from notifications.db import signal_queue
@@ -58,13 +58,13 @@ class MainProcess:
     def start(self) -> None:
         """Begin the lease, and rounds, on a thread."""
         start_thread(self._run, "notifications-celery-main")
-        end_notes.start_reading()
 
     def stop(self) -> None:
         """End the lease, after the tasks of this worker have ended."""
         if self._stopped.is_set():
             return
         self._stopped.set()
+        recording_process.stop(DRAIN_SECONDS)
         recorder().drain(DRAIN_SECONDS)
         self._upkeep.project_threads.end(0)
         self.lease.stop()
@@ -87,6 +87,7 @@ class MainProcess:
         connections.close_all()
 
     def _maintain(self) -> None:
+        recording_process.start_again_if_ended()
         self._upkeep.run_round()
         batches.store_progress()
 
@@ -119,7 +120,6 @@ def worker_id() -> UUID:
 def prepare(sender: Any = None, **kwargs: Any) -> None:
     """Choose the id of the worker, before it starts its child processes."""
     global _main
-    end_notes.open_pipe()
     _main = MainProcess(sender.app, sender.hostname, sorted(sender.app.amqp.queues.consume_from))
 
 
@@ -138,5 +138,5 @@ def stop(**kwargs: Any) -> None:
 
 
 def drain(**kwargs: Any) -> None:
-    """Wait, before a child process ends, until its tasks are recorded."""
+    """Wait, before a child process ends, until what its threads record is recorded."""
     recorder().drain(DRAIN_SECONDS)

@@ -7,9 +7,9 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from django.utils import translation
@@ -205,24 +205,46 @@ def calls_project(observation: Observation) -> bool:
     return callable(observation.owner) or callable(observation.url)
 
 
-def received_message(name: str, request: Any) -> Callable[[], Message]:
-    """Return a function that makes the message of a task's request in a worker, and then checks its header."""
-    id, value, info = str(request.id), received_header(request), request.delivery_info or {}
-    args, kwargs = request.args or (), request.kwargs or {}
+@dataclass(slots=True)
+class ReceivedMessage:
+    """The message of a task in a worker, as it came: its header is not checked yet."""
+
+    id: str
+    name: str
+    header: Any
+    queue: str
+    eta: Any
+    expires: Any
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    _message: Message | None = field(default=None, init=False)
+
+    def read(self) -> Message:
+        """Return the message. Its header is checked the first time."""
+        if self._message is None:
+            self._message = Message(
+                id=self.id,
+                name=self.name,
+                args=self.args,
+                kwargs=self.kwargs,
+                header=job_headers.decode(self.header, self.id),
+                queue=self.queue,
+                eta=parse_time(self.eta),
+                expires=parse_time(self.expires),
+            )
+        return self._message
+
+
+def received_message(name: str, request: Any) -> ReceivedMessage:
+    """Return the message of a task's request in a worker."""
+    return ReceivedMessage(*received_parts(name, request), request.args or (), request.kwargs or {})
+
+
+def received_parts(name: str, request: Any) -> tuple[str, str, Any, str, Any, Any]:
+    """Return what a ``ReceivedMessage`` is made of, without the arguments of the task."""
+    info = request.delivery_info or {}
     queue = EAGER_QUEUE if request.is_eager else str(info.get("routing_key") or info.get("exchange") or "")
-    eta, expires = request.eta, request.expires
-    return cache(
-        lambda: Message(
-            id=id,
-            name=name,
-            args=args,
-            kwargs=kwargs,
-            header=job_headers.decode(value, id),
-            queue=queue,
-            eta=parse_time(eta),
-            expires=parse_time(expires),
-        )
-    )
+    return str(request.id), name, received_header(request), queue, request.eta, request.expires
 
 
 def parse_time(value: Any) -> datetime | None:

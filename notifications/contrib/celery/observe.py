@@ -3,7 +3,7 @@
 None of them raises, and none waits for long: the tasks run as they would without this app. What cannot be recorded for
 ``RETRY_SECONDS`` is found out later by ``reconcile``.
 
-In the process that runs a task, ``ObservedExecution`` knows its job and its fence. The other signals come to the main
+In the process that runs a task, ``ObservedExecution`` knows its job. The other signals come to the main
 process of the worker, which knows only the id: revoked tasks, hard time limits, children that were killed.
 """
 
@@ -25,9 +25,10 @@ from celery.exceptions import Retry
 from celery.result import AsyncResult
 
 from notifications import times
-from notifications.contrib.celery import groups, main_process, task_ends
+from notifications.contrib.celery import groups, main_process, recording_process, task_ends
 from notifications.contrib.celery import headers as job_headers
 from notifications.contrib.celery.broker import keeps_result
+from notifications.contrib.celery.child_execution import ChildExecution
 from notifications.contrib.celery.execution import (
     ObservedExecution,
     current_observed,
@@ -69,6 +70,12 @@ def prepare_worker(**kwargs: Any) -> None:
     """
     main_process.prepare(**kwargs)
     gc.freeze()
+
+
+def start_recording(instance: Any = None, **kwargs: Any) -> None:
+    """Start the process that records what child processes send, before they are forked, if any task is observed."""
+    if any(map(observation_of, instance.app.tasks)):
+        recording_process.start(instance, main_process.worker_id())
 
 
 def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
@@ -152,7 +159,10 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
     if (observation := observation_of(task.name)) is None:
         return
     request = task.request
-    make_message = received_message(task.name, request)
+    if recording_process.is_used() and not request.is_eager:
+        ChildExecution(task, observation).begin()
+        return
+    make_message = received_message(task.name, request).read
     if request.is_eager:  # nothing was published
         message = make_message()
         header = make_header(task.app, message, observation)
@@ -244,7 +254,7 @@ def revoke(
 ) -> None:
     """Record the end of a task that was revoked, terminated, or not started before it expired."""
     outcome = task_ends.expired if expired else task_ends.revoked
-    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request)())
+    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request).read())
 
 
 def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:

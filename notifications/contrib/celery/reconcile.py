@@ -26,12 +26,11 @@ from celery.worker import state as worker_state
 from django.db.models import Q
 
 from notifications import times
-from notifications.contrib.celery import broker, end_notes, task_ends
+from notifications.contrib.celery import broker, task_ends
 from notifications.contrib.celery.connections import BoundedCaller, NoAnswer
 from notifications.contrib.celery.execution import finish_unlocked, policy_of
 from notifications.contrib.celery.messages import (
     FIRST_CHECK_SECONDS,
-    job_id,
     observation_of,
     task_id,
 )
@@ -91,7 +90,6 @@ class Reconciler:
         """Look once. Raises ``django.db.Error``; what the broker and the result backend raise is logged."""
         self._workers.update(database_now())
         for check in (
-            self._check_ended_children,
             self._check_own_tasks,
             self._check_lost_workers,
             self._check_queued,
@@ -106,16 +104,6 @@ class Reconciler:
                 if is_unavailable(exc):  # not every OSError: a broker that is away raises one, too
                     raise
                 logger.warning("Could not reconcile observed tasks: %s: %r", check.__name__, exc)
-
-    def _check_ended_children(self) -> None:
-        """Record the ends of tasks whose child process was killed before it recorded them."""
-        for pid, notes in end_notes.read_of_ended_processes().items():
-            metas = {job_id(id): meta for id, meta in notes.items()}
-            for job in changes.read_many(list(metas)):
-                if job.state != Job.State.RUNNING or job.worker == self._lease.worker:
-                    self._for_one(lambda job, _: self._add_end(job, metas[job.id]), job, "")  # noqa: B023
-            self._record_ends()
-            end_notes.forget(pid, notes)
 
     def _check_own_tasks(self) -> None:
         own = _running().filter(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
@@ -194,11 +182,13 @@ class Reconciler:
 
     def _check_queued(self) -> None:
         stop_at = time.monotonic() + MAX_ROUND_SECONDS
-        # A broker that was flushed has lost more than one query looks for.
-        while self._check_some_queued() == MAX_JOBS_PER_ROUND and time.monotonic() < stop_at:
+        # A broker that was flushed has lost more than one query looks for. But a backlog of tasks that only wait would
+        # be looked through all the time: their worker then ran 0.79 as many tasks.
+        while self._check_some_queued() and time.monotonic() < stop_at:
             pass
 
-    def _check_some_queued(self) -> int:
+    def _check_some_queued(self) -> bool:
+        """Check some overdue jobs. Return whether to check more: there are, and messages of these were not found."""
         now = database_now()
         jobs = changes.take_overdue(
             now,
@@ -217,13 +207,17 @@ class Reconciler:
         expired = [job for job in waiting if _has_expired(job, now)]
         for job in expired:
             self._fail(job, "expired")
-        if waiting := [job for job in waiting if job not in expired]:
-            self._look_for(waiting, now)
+        waiting = [job for job in waiting if job not in expired]
+        is_any_absent = self._look_for(waiting, now) if waiting else False
         self._record_ends()
-        return len(jobs)
+        has_found = is_any_absent or len(waiting) < len(jobs)
+        return has_found and len(jobs) == MAX_JOBS_PER_ROUND
 
-    def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
-        """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""
+    def _look_for(self, jobs: Sequence[Job], now: datetime) -> bool:
+        """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost.
+
+        Return whether the message of one was in neither.
+        """
         has_messages = self._caller.call(
             broker.find_messages, self._app, {task_id(job): job.queue_name for job in jobs}
         )
@@ -254,6 +248,7 @@ class Reconciler:
                 self._fail(job, "worker-lost" if job.attempt else "never-started")
             else:
                 changes.set_missing([job], since, soon)
+        return bool(set(absent) - set(in_workers))
 
     def _fail(self, job: Job, kind: str) -> None:
         """End a job by a guess."""

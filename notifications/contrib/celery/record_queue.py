@@ -87,9 +87,9 @@ class RecordQueue:
                 self._is_due.wait(pause)
         # The end of a short task follows its start at once.
         until = first_at + START_DELAY_SECONDS
-        has_only_starts = _is_start(entries[0])
+        has_only_starts = is_start(entries[0])
         works = {id(entries[0].work)}
-        while len(works) < self._max_group:
+        while len(works) < self.max_group:
             try:
                 seconds = max(until - time.monotonic(), 0.0) if has_only_starts else 0.0
                 entry = self._entries.get(block=seconds > 0, timeout=seconds or None)
@@ -97,9 +97,13 @@ class RecordQueue:
                 break
             entries.append(entry)
             works.add(id(entry.work))
-            has_only_starts = has_only_starts and _is_start(entry)
+            has_only_starts = has_only_starts and is_start(entry)
         self._awaited.difference_update(entry.done for entry in entries if entry.done)
         return entries
+
+    def wait(self, seconds: float) -> None:
+        """Wait, on the thread that takes, before something is tried again."""
+        time.sleep(seconds)
 
     def add_busy_seconds(self, seconds: float) -> None:
         """Count how long the thread has worked on what it took, until now."""
@@ -111,14 +115,14 @@ class RecordQueue:
 
     def _has_enough(self) -> bool:
         """Return whether the queue, behind the entry that was taken, has the starts and ends for a transaction."""
-        return len(self) >= 2 * self._max_group - 1
+        return len(self) >= 2 * self.max_group - 1
 
     @cached_property
-    def _max_group(self) -> int:
+    def max_group(self) -> int:
         """How many attempts one transaction records. Kept, because each task asks twice."""
         return MAX_GROUP[connection().vendor]
 
 
-def _is_start(entry: Entry) -> bool:
+def is_start(entry: Entry) -> bool:
     """Return whether an entry is the start of a task that has not ended yet, and no thread waits for it."""
     return isinstance(entry.work, ObservedAttempt) and entry.work.outcome is None and entry.done is None

@@ -69,10 +69,10 @@ class _Publisher(threading.local):
 class Recorder:
     """Records on one thread of this process. Calls run in order, and attempts in order with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue: RecordQueue | None = None) -> None:
         #: Sends the signals of finished jobs, on a thread of its own: a receiver that hangs delays only others.
         self.signals = SignalQueue()
-        self._queue = RecordQueue()
+        self._queue = RecordQueue() if queue is None else queue
         self._thread = SupervisedThread("notifications-celery", self._record_next, session=self._session)
         self._is_away = False
         #: Attempts whose rows are locked by others, since when (monotonic).
@@ -119,6 +119,10 @@ class Recorder:
     def forget(self, key: Any) -> None:
         """Forget a report that was not stored: the task has ended."""
         self._progress.forget(key)
+
+    def start(self) -> None:
+        """Start the thread before something is added. Raises ``NoThread``."""
+        self._thread.wake()
 
     def drain(self, seconds: float) -> None:
         """Wait until all that was added is recorded, and its signals are sent, at most this long."""
@@ -188,7 +192,7 @@ class Recorder:
             if isinstance(work, list):
                 continue
             if isinstance(work, ObservedAttempt):
-                if group.get(work.id, work) is not work:
+                if group.get(work.id, work) is not work or len(group) >= self._queue.max_group:
                     yield partial(self._record, list(group.values()))
                     group = {}
                 group[work.id] = work
@@ -232,7 +236,7 @@ class Recorder:
             except BaseException:
                 logger.exception("Could not record a Celery task")
                 return
-            time.sleep(pause)
+            self._queue.wait(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     def _seconds_to_next(self) -> float:
@@ -280,6 +284,12 @@ _unrecorded = itertools.count(1)
 def recorder() -> Recorder:
     """Return the recorder of this process."""
     return _recorder
+
+
+def replace_recorder(recorder: Recorder) -> None:
+    """Use another recorder in this process."""
+    global _recorder
+    _recorder = recorder
 
 
 def _reset() -> None:

@@ -26,6 +26,8 @@ START_COLUMNS = (
     *("worker", "started_at", "attempt", "max_attempts", "fence"),
     *("run_after", "check_at", "missing_since"),
 )
+#: Seconds by which two records of one start may differ.
+SAME_START_SECONDS = 0.5
 
 
 @dataclass(eq=False, kw_only=True)
@@ -101,7 +103,9 @@ def write_starts(
     interrupted = [
         (row, None, now)
         for attempt, row in starts
-        if row.state == Job.State.RUNNING and row.attempt >= attempt.number
+        if row.state == Job.State.RUNNING
+        and row.attempt >= attempt.number
+        and not _is_recorded(attempt, row, now)
     ]
     if interrupted:
         insert_attempts(interrupted, statistics)
@@ -133,3 +137,11 @@ def write_starts(
         fence=lambda job: job.fence - 1,
     )
     streams.ring([row.user_id for row in begun])
+
+
+def _is_recorded(attempt: ObservedAttempt, row: Job, now: datetime) -> bool:
+    """Return whether a row has this very start, which another process has recorded that was killed since."""
+    if row.worker != attempt.worker or row.attempt != attempt.number or row.started_at is None:
+        return False
+    seconds = (now - row.started_at).total_seconds() - (time.monotonic() - attempt.started_at)
+    return abs(seconds) < SAME_START_SECONDS

@@ -86,6 +86,7 @@ def worker(shared_worker, celery_app, transactional_db, request):
     with suppress(AssertionError):
         wait_until(lambda: not active.exists(), timeout=10)
     request.node.add_report_section("teardown", "celery", shared_worker.output[before:])
+    assert "Could not observe" not in shared_worker.output[before:]
 
 
 def until_ended(result, timeout=60):

@@ -60,6 +60,18 @@ def hold(user_id, path):
     return "released"
 
 
+@shared_task
+@observed(title="Publishes another task", owner="user_id")
+def publish_export(user_id, year):
+    export.delay(user_id, year)
+
+
+@shared_task(ignore_result=True)
+@observed(title="Long result", owner="user_id")
+def long_result(user_id, size):
+    return "x" * size
+
+
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 @observed(title="Held, late", owner="user_id")
 def hold_late(user_id, path):

@@ -75,6 +75,19 @@ def test_many_lost_messages(reconciler, reconcile, make_job, monkeypatch):
     assert {problem(job) for job in jobs} == {("failed", "never-started")}
 
 
+def test_a_backlog_is_not_looked_through_at_once(reconcile, reconciler, make_job, monkeypatch):
+    """The main process, which hands out the tasks, would be busy with those that only wait."""
+    from notifications.contrib.celery import broker
+
+    monkeypatch.setattr(reconcile, "MAX_JOBS_PER_ROUND", 2)
+    monkeypatch.setattr(broker, "find_messages", lambda app, queues: dict.fromkeys(queues, True))
+    now = times.now()
+    for _ in range(6):
+        make_job()
+    reconciler.run_round()
+    assert Job.objects.filter(state="queued", check_at__gt=now).count() == 2
+
+
 @pytest.mark.usefixtures("all_answer")
 def test_a_message_in_its_queue(reconciler, celery_app, make_job):
     with celery_app.connection_for_read() as connection:

@@ -115,6 +115,14 @@ def test_a_rollback_leaves_the_row_of_the_worker(tasks, user):
     assert until_ended(result).user_id == user.pk
 
 
+def test_a_task_publishes_another_one(tasks, user):
+    """Its message has the header of the job: no error in the log, which each test of this module looks for."""
+    tasks.publish_export.delay(user.pk, 2026)
+    wait_until(lambda: len(bell_of(user)) == 2, what="both notifications")
+    job = Job.objects.get(title="Export 2026")
+    assert (job.state, job.user_id, job.language) == ("succeeded", user.pk, "en")
+
+
 def test_progress_and_notify_work_inside(tasks, user, tmp_path):
     path = tmp_path / "gate"
     result = tasks.report.delay(user.pk, str(path))

@@ -1,0 +1,95 @@
+"""The queue of what the recording process of a Celery worker has to record: it is read from a pipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from notifications.contrib.celery.record_pipe import RecordPipe
+from notifications.contrib.celery.record_queue import (
+    MAX_GATHER_SECONDS,
+    MAX_QUEUED_CALLS,
+    START_DELAY_SECONDS,
+    Entry,
+    RecordQueue,
+    Work,
+    is_start,
+)
+
+if TYPE_CHECKING:
+    from notifications.contrib.celery.receiver import Receiver
+
+logger = logging.getLogger("notifications.jobs")
+
+
+class ReceivedQueue(RecordQueue):
+    """Takes what child processes have sent, and what threads of this process put.
+
+    Messages gather in the pipe: none of them wakes this process.
+    """
+
+    def __init__(self, pipe: RecordPipe, receiver: Receiver) -> None:
+        super().__init__()
+        self._pipe = pipe
+        self.receiver = receiver
+        #: Written to by ``put()``.
+        self._wake_read_end, self._wake_write_end = os.pipe()
+        #: All processes that write to the pipe have ended.
+        self.has_ended = threading.Event()
+
+    def put(self, work: Work, *, done: threading.Event | None = None) -> None:
+        """Add an entry of this process."""
+        self._entries.put(Entry(work, done))
+        os.write(self._wake_write_end, b"\0")
+
+    def take(self, timeout: float) -> list[Entry]:
+        """Wait for entries, let them gather, and return them in order; none after ``timeout`` seconds without any."""
+        entries = self._read(timeout)
+        if entries and not any(entry.done for entry in entries):
+            pause = min(self._ready_at - time.monotonic(), MAX_GATHER_SECONDS)
+            if all(map(is_start, entries)):  # the end of a short task follows at once
+                pause = max(pause, START_DELAY_SECONDS)
+            if pause > 0:
+                time.sleep(pause)
+                entries += self._read(0.0)
+        return entries
+
+    def wait(self, seconds: float) -> None:
+        """Wait, and take messages from the pipe meanwhile: else tasks would wait for room in it."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            ends = [self._pipe.read_end]
+            if self.has_ended.is_set() or len(self.receiver) >= MAX_QUEUED_CALLS:
+                ends = []
+            if select.select(ends, [], [], left)[0]:
+                self._receive()
+                time.sleep(min(START_DELAY_SECONDS, left))
+
+    def _read(self, timeout: float) -> list[Entry]:
+        ends = (
+            [self._wake_read_end] if self.has_ended.is_set() else [self._pipe.read_end, self._wake_read_end]
+        )
+        readable = select.select(ends, [], [], timeout)[0]
+        if self._pipe.read_end in readable:
+            self._receive()
+        entries = [Entry(work) for work in self.receiver.take()]
+        if self._wake_read_end in readable:
+            os.read(self._wake_read_end, 4096)
+        while len(self):
+            entries.append(self._entries.get())
+        return entries
+
+    def _receive(self) -> None:
+        if (messages := self._pipe.read()) is None:
+            self.has_ended.set()
+            return
+        for _, message in messages:
+            try:
+                self.receiver.receive(*pickle.loads(message))  # noqa: S301  (from a fork of the same process)
+            except Exception:
+                logger.exception("Could not record a Celery task")
