@@ -1,6 +1,7 @@
 """Each end of a job is counted once, in the transaction that records it."""
 
 from datetime import timedelta
+from time import monotonic
 
 import pytest
 from django.db import connection, transaction
@@ -115,11 +116,16 @@ def make_observed(**fields):
     return Job(task_path="shop.tasks.add", created_at=now, queued_at=now, **fields)
 
 
-def begin_observed(job, worker, number):
+def begin_observed(job, worker, number, seconds_later=0.0):
     """Record the start of an attempt by a worker that has a copy of the row."""
     copy = make_observed(id=job.id, state="running", attempt=number)
     attempt = ObservedAttempt(
-        id=copy.id, make_job=lambda: copy, worker=worker, number=number, policy=DEFAULT_POLICY
+        id=copy.id,
+        make_job=lambda: copy,
+        worker=worker,
+        number=number,
+        policy=DEFAULT_POLICY,
+        started_at=monotonic() + seconds_later,
     )
     recording.record([attempt])
     return attempt.job
@@ -129,7 +135,9 @@ def observe(worker):
     job = make_observed()
     recording.insert([job])
     begin_observed(job, worker, 1)
-    running = begin_observed(job, worker, 1)  # delivered again
+    begin_observed(job, worker, 1)  # recorded again by another process
+    assert counted() == {}
+    running = begin_observed(job, worker, 1, seconds_later=1)  # delivered again
     assert counted() == {"lost": 1}
     changes.schedule_retry(outcomes.retried(running, ValueError(), 1), 60)
     running = begin_observed(job, worker, 2)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import select
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from notifications.contrib.celery.record_pipe import RecordPipe
+from notifications.contrib.celery.record_pipe import RecordPipe, wait_until_ready
 from notifications.contrib.celery.record_queue import (
     MAX_GATHER_SECONDS,
     MAX_QUEUED_CALLS,
@@ -39,7 +38,7 @@ class ReceivedQueue(RecordQueue):
         self.receiver = receiver
         #: Written to by ``put()``.
         self._wake_read_end, self._wake_write_end = os.pipe()
-        #: All processes that write to the pipe have ended.
+        #: All processes that write to the pipe have closed it, or ended.
         self.has_ended = threading.Event()
 
     def put(self, work: Work, *, done: threading.Event | None = None) -> None:
@@ -63,18 +62,18 @@ class ReceivedQueue(RecordQueue):
         """Wait, and take messages from the pipe meanwhile: else tasks would wait for room in it."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            ends = [self._pipe.read_end]
-            if self.has_ended.is_set() or len(self.receiver) >= MAX_QUEUED_CALLS:
-                ends = []
-            if select.select(ends, [], [], left)[0]:
+            has_room = len(self.receiver) < MAX_QUEUED_CALLS
+            if wait_until_ready(self._open_ends if has_room else [], left):
                 self._receive()
                 time.sleep(min(START_DELAY_SECONDS, left))
 
+    @property
+    def _open_ends(self) -> list[int]:
+        """The end of the pipe that is read, none if it will have no more messages."""
+        return [] if self.has_ended.is_set() else [self._pipe.read_end]
+
     def _read(self, timeout: float) -> list[Entry]:
-        ends = (
-            [self._wake_read_end] if self.has_ended.is_set() else [self._pipe.read_end, self._wake_read_end]
-        )
-        readable = select.select(ends, [], [], timeout)[0]
+        readable = wait_until_ready([*self._open_ends, self._wake_read_end], timeout)
         if self._pipe.read_end in readable:
             self._receive()
         entries = [Entry(work) for work in self.receiver.take()]

@@ -6,13 +6,15 @@ import os
 import select
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 #: Bytes that a pipe is to hold, if the system allows that: the starts and ends of about 1,000 tasks.
 PIPE_BYTES = 1024 * 1024
 #: Bytes that are written at once: a pipe keeps those of several writers apart up to this length.
 MAX_WRITE_BYTES = getattr(select, "PIPE_BUF", 512)
+#: What is waited for by default. Not on Windows, where there is no such pipe either.
+_READABLE = getattr(select, "POLLIN", 0)
 #: Before each part of a message: the process that writes it, the bytes of the part, whether it is the first and the
 #: last one of its message.
 _PART = struct.Struct("=IH??")
@@ -76,7 +78,7 @@ class RecordPipe:
                 return True
             except BlockingIOError:
                 seconds = 0.0 if self._is_full else timeout
-                if not select.select([], [self._write_end], [], seconds)[1]:
+                if not wait_until_ready([self._write_end], seconds, select.POLLOUT):
                     self._is_full = True
                     return False
             except OSError:
@@ -102,3 +104,14 @@ class RecordPipe:
             if is_last:
                 yield pid, b"".join(self._begun.pop(pid))
         self._rest = data[position:]
+
+
+def wait_until_ready(ends: Iterable[int], seconds: float, event: int = _READABLE) -> set[int]:
+    """Wait until one of these ends of pipes can be read, or written. Return those that can, none after ``seconds``.
+
+    Unlike ``select()`` it takes any number, as there are in a main process with hundreds of children.
+    """
+    poll = select.poll()
+    for end in ends:
+        poll.register(end, event)
+    return {end for end, _ in poll.poll(max(seconds, 0.0) * 1000)}

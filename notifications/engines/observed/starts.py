@@ -27,7 +27,7 @@ START_COLUMNS = (
     *("run_after", "check_at", "missing_since"),
 )
 #: Seconds by which two records of one start may differ.
-SAME_START_SECONDS = 0.5
+SAME_START_SECONDS = 0.1
 
 
 @dataclass(eq=False, kw_only=True)
