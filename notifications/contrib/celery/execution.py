@@ -198,12 +198,12 @@ class ObservedExecution(Execution):
         recorder().forget(self)
 
         if self.is_inline:
-            end_attempt(self.attempt, change)
+            _end_attempt(self.attempt, change)
         else:
-            recorder().call(lambda: end_attempt(self.attempt, change), wait=self._wait_seconds)
+            recorder().call(lambda: _end_attempt(self.attempt, change), wait=self._wait_seconds)
 
 
-def end_attempt(attempt: ObservedAttempt, change: Callable[[], Any]) -> None:
+def _end_attempt(attempt: ObservedAttempt, change: Callable[[], Any]) -> None:
     """Record the end of an attempt in another way than as an outcome: ``change`` does, after its start is recorded."""
     _ensure_begun(attempt)
     if attempt.is_begun and not attempt.is_void:

@@ -3,8 +3,8 @@
 None of them raises, and none waits for long: the tasks run as they would without this app. What cannot be recorded for
 ``RETRY_SECONDS`` is found out later by ``reconcile``.
 
-In the process that runs a task, ``ObservedExecution`` knows its job. The other signals come to the main
-process of the worker, which knows only the id: revoked tasks, hard time limits, children that were killed.
+In the process that runs a task, ``ObservedExecution`` knows its job. The other signals come to the main process of the
+worker, which knows only the id: revoked tasks, hard time limits, children that were killed.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class ReceivedQueue(RecordQueue):
     def __init__(self, pipe: RecordPipe, receiver: Receiver) -> None:
         super().__init__()
         self._pipe = pipe
-        self.receiver = receiver
+        self._receiver = receiver
         #: Written to by ``put()``.
         self._wake_read_end, self._wake_write_end = os.pipe()
         #: All processes that write to the pipe have closed it, or ended.
@@ -62,7 +62,7 @@ class ReceivedQueue(RecordQueue):
         """Wait, and take messages from the pipe meanwhile: else tasks would wait for room in it."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            has_room = len(self.receiver) < MAX_QUEUED_CALLS
+            has_room = len(self._receiver) < MAX_QUEUED_CALLS
             if wait_until_ready(self._open_ends if has_room else [], left):
                 self._receive()
                 time.sleep(min(START_DELAY_SECONDS, left))
@@ -76,7 +76,7 @@ class ReceivedQueue(RecordQueue):
         readable = wait_until_ready([*self._open_ends, self._wake_read_end], timeout)
         if self._pipe.read_end in readable:
             self._receive()
-        entries = [Entry(work) for work in self.receiver.take()]
+        entries = [Entry(work) for work in self._receiver.take()]
         if self._wake_read_end in readable:
             os.read(self._wake_read_end, 4096)
         while len(self):
@@ -87,8 +87,8 @@ class ReceivedQueue(RecordQueue):
         if (messages := self._pipe.read()) is None:
             self.has_ended.set()
             return
-        for _, message in messages:
+        for message in messages:
             try:
-                self.receiver.receive(*pickle.loads(message))  # noqa: S301  (from a fork of the same process)
+                self._receiver.receive(*pickle.loads(message))  # noqa: S301  (from a fork of the same process)
             except Exception:
                 logger.exception("Could not record a Celery task")

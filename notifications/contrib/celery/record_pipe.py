@@ -64,8 +64,8 @@ class RecordPipe:
                     return False
         return True
 
-    def read(self) -> list[tuple[int, bytes]] | None:
-        """Return the messages that have come, with their processes; None at the end. Waits for the first one."""
+    def read(self) -> list[bytes] | None:
+        """Return the messages that have come; None at the end. Waits for the first one."""
         if not (data := os.read(self.read_end, 2 * PIPE_BYTES)):
             return None
         return list(self._messages(self._rest + data))
@@ -85,7 +85,7 @@ class RecordPipe:
                 return False
         return False
 
-    def _messages(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+    def _messages(self, data: bytes) -> Iterator[bytes]:
         position = 0
         while len(data) - position >= _PART.size:
             pid, size, is_first, is_last = _PART.unpack_from(data, position)
@@ -94,7 +94,7 @@ class RecordPipe:
             position += _PART.size + size
             part = data[position - size : position]
             if is_first and is_last:
-                yield pid, part
+                yield part
                 continue
             if is_first:  # what has come before is of a message that its process gave up
                 self._begun[pid] = []
@@ -102,7 +102,7 @@ class RecordPipe:
                 continue
             self._begun[pid].append(part)
             if is_last:
-                yield pid, b"".join(self._begun.pop(pid))
+                yield b"".join(self._begun.pop(pid))
         self._rest = data[position:]
 
 

@@ -34,7 +34,7 @@ def test_messages_of_any_length_arrive_in_order(pipe):
     sent = [b"", b"a", b"b" * LONG, b"c" * 4096, b"d"]
     assert all(pipe.send(message, 1) for message in sent)
     pipe.close_writing()
-    assert read_all(pipe) == [(os.getpid(), message) for message in sent]
+    assert read_all(pipe) == sent
 
 
 def test_long_messages_of_threads_are_not_mixed(pipe):
@@ -43,7 +43,7 @@ def test_long_messages_of_threads_are_not_mixed(pipe):
         sending = [threads.submit(pipe.send, message, 10) for message in messages]
         received = []
         while len(received) < len(messages):
-            received += [message for _, message in pipe.read()]
+            received += pipe.read()
         assert all(sent.result() for sent in sending)
     assert sorted(received) == messages
 
@@ -60,7 +60,7 @@ def test_message_of_a_process_that_is_killed_while_it_writes_costs_no_other(pipe
     ):
         os.write(pipe._write_end, data)
     pipe.close_writing()
-    assert read_all(pipe) == [(2, b"other"), (1, b"new message")]
+    assert read_all(pipe) == [b"other", b"new message"]
 
 
 def test_only_one_message_waits_for_room(pipe):
@@ -74,4 +74,4 @@ def test_only_one_message_waits_for_room(pipe):
     assert time.monotonic() - started < 30
     pipe.read()
     assert pipe.send(b"room again", 0)
-    assert pipe.read() == [(os.getpid(), b"room again")]
+    assert pipe.read() == [b"room again"]
