@@ -13,6 +13,7 @@ from notifications.contrib.celery.record_pipe import RecordPipe, wait_until_read
 from notifications.contrib.celery.record_queue import (
     MAX_GATHER_SECONDS,
     MAX_QUEUED_CALLS,
+    QUIET_SECONDS,
     START_DELAY_SECONDS,
     Entry,
     RecordQueue,
@@ -49,13 +50,17 @@ class ReceivedQueue(RecordQueue):
     def take(self, timeout: float) -> list[Entry]:
         """Wait for entries, let them gather, and return them in order; none after ``timeout`` seconds without any."""
         entries = self._read(timeout)
-        if entries and not any(entry.done for entry in entries):
-            pause = min(self._ready_at - time.monotonic(), MAX_GATHER_SECONDS)
-            if all(map(is_start, entries)):  # the end of a short task follows at once
-                pause = max(pause, START_DELAY_SECONDS)
-            if pause > 0:
-                time.sleep(pause)
-                entries += self._read(0.0)
+        if not entries or any(entry.done for entry in entries):
+            return entries
+        now = time.monotonic()
+        until = min(self._ready_at, now + MAX_GATHER_SECONDS)
+        if all(map(is_start, entries)):  # the end of a short task follows at once
+            until = max(until, now + START_DELAY_SECONDS)
+        while (seconds := until - time.monotonic()) > 0:
+            time.sleep(min(seconds, QUIET_SECONDS))
+            if not (more := self._read(0.0)):
+                break
+            entries += more
         return entries
 
     def wait(self, seconds: float) -> None:

@@ -154,7 +154,8 @@ class _Group:
 def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     """Record attempts as ``record`` does. An end that the database refuses becomes a failure.
 
-    Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is away.
+    A start that is refused is logged. Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is
+    away.
     """
     try:
         return record(group)
@@ -162,21 +163,25 @@ def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
         raise
     except Exception as exc:
         if len(group) == 1:
-            [attempt] = group
-            if attempt.outcome is None:
-                raise
-            # Without its notify function: the other attempts would wait for it.
-            attempt.outcome = replace(outcomes.refused(attempt.job, attempt.policy, exc), notify=None)
-            return record(group)
-    locked: list[ObservedAttempt] = []
-    for attempt in group:
-        try:
-            locked += record_or_refuse([attempt])
-        except UNAVAILABLE:
-            raise
-        except Exception:
-            logger.exception("Could not record job %s", attempt.id)
-    return locked
+            return _record_refused(group[0], exc)
+    # In halves: one refused end among 400 costs 20 transactions.
+    half = len(group) // 2
+    return [*record_or_refuse(group[:half]), *record_or_refuse(group[half:])]
+
+
+def _record_refused(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAttempt]:
+    """Record an end that the database refused as a failure. Returns the attempt if its row is locked."""
+    try:
+        if attempt.outcome is None:
+            raise exc
+        # Without its notify function: the other attempts would wait for it.
+        attempt.outcome = replace(outcomes.refused(attempt.job, attempt.policy, exc), notify=None)
+        return record([attempt])
+    except UNAVAILABLE:
+        raise
+    except Exception:
+        logger.exception("Could not record job %s", attempt.id)
+        return []
 
 
 def _lock_rows(attempts: Sequence[ObservedAttempt]) -> dict[UUID, Job]:

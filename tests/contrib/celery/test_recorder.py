@@ -185,6 +185,7 @@ def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, grou
 def gathering(recorder, monkeypatch):
     """Have the recorder gather for minutes."""
     monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
+    monkeypatch.setattr(record_queue, "QUIET_SECONDS", 600)
     monkeypatch.setattr(recorder._queue, "add_busy_seconds", lambda seconds: None)
     recorder._queue._ready_at = time.monotonic() + 600
 
@@ -215,6 +216,14 @@ def test_a_full_group_does_not_wait_for_more(recorder, user, groups, gathering, 
     assert groups == [10]
 
 
+def test_gathering_ends_when_nothing_more_comes(recorder, user, groups, gathering, monkeypatch):
+    monkeypatch.setattr(record_queue, "QUIET_SECONDS", 2)
+    for _ in range(3):
+        recorder.record(make_attempt(user))
+    until_succeeded(3)
+    assert groups == [3]
+
+
 def test_an_awaited_entry_behind_a_full_group_does_not_gather(recorder, user, groups, gathering, monkeypatch):
     """The first group does not contain what is awaited, and the second one must not gather until it is full."""
     monkeypatch.setitem(record_queue.MAX_GROUP, connection.vendor, 3)
@@ -231,6 +240,7 @@ def test_nothing_gathers_after_a_quiet_time(monkeypatch, user):
     now = 1_000.0
     monkeypatch.setattr(record_queue, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
+    monkeypatch.setattr(record_queue, "QUIET_SECONDS", 600)
     waits = []
     queue = record_queue.RecordQueue()
     monkeypatch.setattr(queue._is_due, "wait", waits.append)

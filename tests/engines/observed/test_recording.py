@@ -148,6 +148,18 @@ def test_an_end_that_the_database_refuses_harms_no_other(user, caplog):
     assert len(titles(user)) == 3
 
 
+def test_a_refused_end_among_many_costs_few_transactions(user, monkeypatch):
+    """Others of a group wait for all of them."""
+    rows = [new_row(user) for _ in range(64)]
+    recording.insert(rows)
+    attempts = [attempt_at(row) for row in rows]
+    attempts[20].outcome.notification.level = None
+    groups, record = [], recording.record
+    monkeypatch.setattr(recording, "record", lambda group: groups.append(len(group)) or record(group))
+    assert recording.record_or_refuse(attempts) == []
+    assert (len(groups), Job.objects.filter(state="succeeded").count()) == (14, 63)
+
+
 def test_a_start_that_a_later_one_has_replaced_cannot_end_the_job(user):
     """A message that was delivered twice."""
     row = new_row(user)
