@@ -63,6 +63,24 @@ def test_an_open_inbox_is_updated_without_moving(site_server, new_page):
     expect(page.locator("notifications-inbox").get_by_role("listitem")).to_have_count(2)
 
 
+def test_an_empty_inbox_shows_what_arrives(site_server, page):
+    """Nothing is being read there, so nothing is offered; what is typed beside it stays."""
+    visit(page, site_server.url, "/notifications/")
+    inbox = page.locator("notifications-inbox")
+    expect(inbox).to_contain_text("You'll see updates about your jobs here.")
+    page.evaluate("window.isSamePage = true")
+    search = page.get_by_role("searchbox")
+    search.focus()
+    site_server.manage("notify", "demo", "First")
+    site_server.manage("notify", "demo", "Second")
+    # The second one arrives when the first one is shown, as in any other list.
+    offer = inbox.get_by_role("link", name="1 new")
+    expect(inbox.get_by_role("link", name="First", exact=True)).to_be_visible()
+    expect(inbox.get_by_role("link", name="Second", exact=True).or_(offer)).to_be_visible()
+    expect(search).to_be_focused()
+    assert page.evaluate("window.isSamePage")
+
+
 ENQUEUE = """async (urls) => {
     const { ask } = await notifications.ready;
     const job = ask("/reports/", {

@@ -183,7 +183,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   /** @param {MouseEvent} event */
   function handleClick(event) {
     const { target, shiftKey } = event;
-    const clicked = /** @type {HTMLElement} */ (target);
+    const clicked = /** @type {HTMLInputElement} */ (target);
     const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
     const row = /** @type {HTMLElement|null|undefined} */ (link?.closest("[data-id]"));
     if (row && !event.defaultPrevented) follow(row);
@@ -191,7 +191,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
       event.preventDefault();
       for (const box of getBoxes()) box.checked = link.dataset.check === "all";
     }
-    if (!(clicked instanceof HTMLInputElement) || clicked.name !== "id") return;
+    if (clicked.name !== "id") return; // Only checkboxes have this name.
     const boxes = getBoxes();
     const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
     if (shiftKey) for (const box of boxes.slice(from, to + 1)) box.checked = clicked.checked;
@@ -251,8 +251,9 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
     dom.updateRows(inbox, notifications, page);
-    const newer = page.newerThan(newest);
-    if (newer.length) offerNewer(newer.length);
+    const count = page.newerThan(newest).length;
+    // Nothing is being read in a list without rows, which is loaded again.
+    if (count && inbox.querySelector("form")) offerNewer(count);
     markShownSeen();
     if (op !== "jobs" && notifications.length) list.updateViewsSoon();
   }

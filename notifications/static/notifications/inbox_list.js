@@ -87,7 +87,7 @@ export function connectList(
     return answer.children;
   }
 
-  /** Show the counts of the views after a change, and the groups that are open or in the pane. */
+  /** Show the counts of the views after a change, the groups that are open or in the pane, and the rows if there were none. */
   async function updateViews() {
     const groups = inbox.querySelectorAll("[data-group]:is([aria-current], :has([aria-expanded='true']))");
     for (const group of groups.length ? groups : [null]) {
@@ -98,6 +98,7 @@ export function connectList(
         const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);
         document.querySelector(".notifications-views")?.replaceWith(views);
         if (group) replaceGroup(/** @type {HTMLElement} */ (group), next);
+        else if (!inbox.querySelector("form")) inbox.replaceWith(await loadPage(location.href));
       } catch {
         // They are those of before, until the next change.
       }
