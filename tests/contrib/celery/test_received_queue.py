@@ -18,16 +18,6 @@ TASK = "shop.tasks.pay"
 
 
 @pytest.fixture
-def pipe():
-    from notifications.contrib.celery.record_pipe import RecordPipe
-
-    pipe = RecordPipe()
-    yield pipe
-    pipe.close_writing()
-    os.close(pipe.read_end)
-
-
-@pytest.fixture
 def queue(pipe, monkeypatch):
     """A queue that gathers for minutes."""
     from notifications.contrib.celery import received_queue

@@ -12,16 +12,6 @@ pytest.importorskip("celery", reason='Celery is not installed (pip install "cele
 LONG = 100_000
 
 
-@pytest.fixture
-def pipe():
-    from notifications.contrib.celery.record_pipe import RecordPipe
-
-    pipe = RecordPipe()
-    yield pipe
-    pipe.close_writing()
-    os.close(pipe.read_end)
-
-
 def read_all(pipe):
     """Return all messages until the end, and close the pipe for that."""
     messages = []
