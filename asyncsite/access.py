@@ -7,7 +7,6 @@ from inspect import iscoroutinefunction
 from asgiref.sync import sync_to_async
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import get_object_or_404, render
@@ -17,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from asyncsite.models import Report
 from asyncsite.problems import problem_response, wants_json
+from notifications.api import DATABASE_UNAVAILABLE
 
 logger = logging.getLogger("asyncsite")
 #: The greatest key of a report in the database.
@@ -61,7 +61,7 @@ def require_sign_in(*methods, accepts=FORM_TYPES):
                     return await protected(request, *args, **kwargs)
                 except FORM_ERRORS as error:
                     return await sync_to_async(form_error_response)(request, error)
-                except (OperationalError, InterfaceError) as error:
+                except DATABASE_UNAVAILABLE as error:
                     return database_error_response(request, error)
 
             return async_wrapper
@@ -75,7 +75,7 @@ def require_sign_in(*methods, accepts=FORM_TYPES):
                 return protected(request, *args, **kwargs)
             except FORM_ERRORS as error:
                 return form_error_response(request, error)
-            except (OperationalError, InterfaceError) as error:
+            except DATABASE_UNAVAILABLE as error:
                 return database_error_response(request, error)
 
         return wrapper

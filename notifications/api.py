@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from notifications.compat import TaskResult
 from notifications.context import requester
+from notifications.db.unavailable import DATABASE_UNAVAILABLE
 from notifications.http import request_resources
 from notifications.jobs import job_context
 from notifications.jobs.callbacks import Callback, acallback, callback
@@ -80,9 +80,6 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-#: What Django raises while the database is restarted, unreachable or busy: ``@policy(retry_on=DATABASE_UNAVAILABLE)``.
-DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError)
 
 
 def __getattr__(name: str) -> Any:

@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError
-
 from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
 from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.db.unavailable import is_not_migrated, is_unavailable, log_if_not_migrated
+from notifications.db.unavailable import QUERY_ERRORS, is_not_migrated, is_unavailable, log_if_not_migrated
 from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")
@@ -170,7 +168,7 @@ class Upkeep:
                     f"SELECT {sql}", [param for _, params in conditions.values() for param in params]
                 )
                 row = cursor.fetchone()
-        except DatabaseError:
+        except QUERY_ERRORS:
             return duties  # each fails by itself, if it is about its rows
         is_needed = dict(zip(conditions, row, strict=True))
         idle = {duty for duty in duties if duty.condition and not is_needed[duty.condition]}
@@ -229,7 +227,7 @@ def elect(duties: Sequence[Duty]) -> list[Duty]:
     rows = DutyRun.objects.using(database())
     try:
         runs: dict[str, datetime] = dict(rows.values_list("name", "last_run_at"))
-    except DatabaseError as exc:
+    except QUERY_ERRORS as exc:
         if not log_if_not_migrated(exc):
             raise
         # A deploy may start processes before it migrates. The others have been there before.

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import Error
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -19,6 +18,7 @@ from django.utils.translation import ngettext
 
 from notifications.admin.mixins import ReadOnlyMixin, reports_database_errors
 from notifications.db.transactions import database
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.models import Job, Schedule, Tick
 from notifications.schedules import operating
 from notifications.schedules.declarations import declared_schedules
@@ -48,7 +48,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         if self.has_view_permission(request):
             try:
                 operating.insert_declared()
-            except Error as exc:
+            except QUERY_ERRORS as exc:
                 logger.warning("Could not list the schedules that have not run yet: %s", exc)
         return super().changelist_view(request, extra_context)
 

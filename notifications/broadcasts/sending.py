@@ -10,7 +10,6 @@ import json
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
 from django.db.models import F
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -21,6 +20,7 @@ from notifications.broadcasts.audiences import Audience
 from notifications.broadcasts.languages import Texts, read_languages
 from notifications.broadcasts.permissions import require_permission
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
@@ -33,8 +33,6 @@ State = Broadcast.State
 
 #: Longest time of a job that sends or withdraws, in seconds, and how often it is started.
 TIMEOUT_SECONDS, MAX_ATTEMPTS = 6 * 3600, 5
-#: Exceptions after which it is started again.
-RETRIED_ERRORS = (OperationalError, InterfaceError)
 #: Keys of recipients that are read at once.
 MAX_KEYS_READ = 1_000
 
@@ -51,7 +49,7 @@ def describe_result(job: FinishedJob) -> dict[str, Any]:
     title="{title}",
     max_attempts=MAX_ATTEMPTS,
     timeout=TIMEOUT_SECONDS,
-    retry_on=RETRIED_ERRORS,
+    retry_on=UNAVAILABLE,
     notify=describe_result,
 )
 def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from notifications import times
 from notifications.broadcasts.permissions import require_permission
 from notifications.broadcasts.sending import (
     MAX_ATTEMPTS,
-    RETRIED_ERRORS,
     TIMEOUT_SECONDS,
     describe_result,
     read_broadcast,
 )
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
@@ -37,7 +37,7 @@ MAX_PASSES, PAUSE_SECONDS = 20, 0.25
     title="{title}",
     max_attempts=MAX_ATTEMPTS,
     timeout=TIMEOUT_SECONDS,
-    retry_on=RETRIED_ERRORS,
+    retry_on=UNAVAILABLE,
     notify=describe_result,
 )
 def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, url: str) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from django.db import Error
-
 from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.db.unavailable import is_query_error
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -44,7 +43,7 @@ class ProjectThreads:
 
         def log_error(call: Future[Any]) -> None:
             if not call.cancelled() and (exc := call.exception()):
-                trace = None if isinstance(exc, Error) else exc
+                trace = None if is_query_error(exc) else exc
                 logger.warning("%s, which is tried again: %s", error_message, exc, exc_info=trace)
 
         try:

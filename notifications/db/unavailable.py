@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error, InterfaceError, OperationalError
 
 from notifications.db.threads import NoThread
 
@@ -22,9 +22,13 @@ MIGRATE_LOG_INTERVAL_SECONDS = 60.0
 _lock = threading.Lock()
 _logged_at: float | None = None
 
+#: What Django raises while the database is restarted, unreachable or busy.
+DATABASE_UNAVAILABLE = (OperationalError, InterfaceError)
 #: For ``except`` around the app's own database work, where an OSError can only come from the way to the database:
 #: psycopg raises a bare one where there is no free descriptor. Around code of the project use ``is_unavailable()``.
-UNAVAILABLE = (OperationalError, InterfaceError, NoThread, MemoryError, OSError)
+UNAVAILABLE = (*DATABASE_UNAVAILABLE, NoThread, MemoryError, OSError)
+#: The same where what the database refuses, such as a query for a table that does not exist, is caught too.
+QUERY_ERRORS = (Error, *UNAVAILABLE)
 #: No descriptor in the process, none in the system, no memory, no room on the disk.
 ERROR_NUMBERS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 #: The RuntimeError of Python where a process cannot start a thread; asgiref lets it through.
@@ -36,6 +40,11 @@ def is_unavailable(exc: BaseException) -> bool:
     if isinstance(exc, OSError):
         return exc.errno in ERROR_NUMBERS
     return isinstance(exc, UNAVAILABLE) or (isinstance(exc, RuntimeError) and str(exc) == NO_THREAD_MESSAGE)
+
+
+def is_query_error(exc: BaseException) -> bool:
+    """Return whether an error is one of the database, or means that the process lacks a resource."""
+    return isinstance(exc, Error) or is_unavailable(exc)
 
 
 def is_not_migrated(exc: BaseException) -> bool:

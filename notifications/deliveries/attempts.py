@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.mail import EmailMultiAlternatives
-from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 
 from notifications import times, validators
@@ -30,6 +29,7 @@ from notifications.db.transactions import (
     fair_atomic,
     retrying_atomic,
 )
+from notifications.db.unavailable import DATABASE_UNAVAILABLE, UNAVAILABLE, is_unavailable
 from notifications.deliveries import pushes
 from notifications.deliveries.decisions import (
     Recipient,
@@ -50,8 +50,6 @@ Reason: Any = Delivery.Reason
 MAX_ATTEMPTS, TIMEOUT_SECONDS = 10, 120
 #: Seconds from the first try to the second; each pause is twice as long as the one before, at most an hour.
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60, 3600
-#: What may pass although the project's own code has raised it.
-DATABASE_AWAY = (OperationalError, InterfaceError)
 MAX_ERROR_LENGTH = 500
 #: Notifications that one message shows; it says how many more there are.
 MAX_NEWEST = 50
@@ -74,7 +72,7 @@ class DeliveryError(Exception):
 POLICY: dict[str, Any] = {
     "max_attempts": MAX_ATTEMPTS,
     "timeout": TIMEOUT_SECONDS,
-    "retry_on": (TemporaryError, TimeoutError, *DATABASE_AWAY),
+    "retry_on": (TemporaryError, TimeoutError, *UNAVAILABLE),
     "notify": False,
 }
 
@@ -142,7 +140,7 @@ def send_open(
         if not settings.SITE_URL:
             raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
         send(Opened(newest, ids), recipient.user)
-    except DATABASE_AWAY:
+    except DATABASE_UNAVAILABLE:
         raise
     except pushes.DeviceGone as exc:
         _update(deliveries, never_attempted, attempted_at=None)
@@ -228,9 +226,9 @@ def send_built(build: Callable[[], EmailMultiAlternatives]) -> None:
     """Send an e-mail that ``build`` makes, which may raise anything."""
     try:
         email = build()
-    except DATABASE_AWAY:
-        raise
     except Exception as exc:
+        if is_unavailable(exc):
+            raise
         raise ValueError(f"The e-mail cannot be made: {type(exc).__name__}: {exc}") from exc
     send_email(email)
 

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import Error, connections
+from django.db import connections
 
 from notifications import engines
 from notifications.conf import settings
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
-from notifications.db.unavailable import log_if_not_migrated
+from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
 from notifications.engines import dispatching, has_engines, quarantine, resending, senders
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.upkeep import Upkeep, Where
@@ -115,7 +115,7 @@ class DispatchLoop:
         """Return what a call returns; False after an error, which is logged."""
         try:
             return bool(function())
-        except Error as exc:
+        except QUERY_ERRORS as exc:
             self._unbroken_since = time.monotonic()
             if not log_if_not_migrated(exc):
                 logger.warning("Could not dispatch jobs, which is tried again: %s", exc)

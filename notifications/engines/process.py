@@ -14,10 +14,11 @@ import os
 import threading
 from uuid import UUID
 
-from django.db import Error, connections
+from django.db import connections
 
 from notifications import engines
 from notifications.db.threads import start_thread
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.engines import dispatch_loop, dispatching, senders
 from notifications.worker.dispatched_jobs import DispatchedJobEnd, WaitFor
 from notifications.worker.worker import JobWorker
@@ -124,7 +125,7 @@ def _hand_back(id: UUID) -> None:
     """Have another process given a job that this one did not claim, sooner than a lost id."""
     try:
         dispatching.take_back([id])
-    except Error as exc:
+    except QUERY_ERRORS as exc:
         logger.warning("Could not hand a job back, which is dispatched again later: %s: %s", id, exc)
 
 

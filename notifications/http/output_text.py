@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import DatabaseError
 from django.urls import reverse
 from django.utils.translation import gettext
 
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.output_parts import read_part
 from notifications.realtime.transports.output import format_offset
@@ -50,7 +50,7 @@ def read_output_text(user: Any, job: Any) -> OutputText | None:
         part = read_part(user.pk, id, 0)
     except JobDoesNotExist:
         return None
-    except (DatabaseError, SynchronousOnlyOperation):  # the script reads it
+    except (*QUERY_ERRORS, SynchronousOnlyOperation):  # the script reads it
         url = reverse("notifications:api-job-output", args=[id])
         return OutputText(
             job=id, url=url, offset="-1", lines=[], is_last=True, is_closed=False, is_cancelled=False

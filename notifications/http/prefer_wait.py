@@ -7,16 +7,15 @@ import contextlib
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError
-
 from notifications.db.threads import NoThread
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
 from notifications.http.server_task import get_server_task
 from notifications.jobs.job_ends import end_reader
 from notifications.realtime import doorbell, hub
 
 #: Errors of the lookup. The wait ends, and the response shows the job as it was read before.
-_LOOKUP_ERRORS = (TimeoutError, JobDoesNotExist, DatabaseError, InterfaceError)
+_LOOKUP_ERRORS = (TimeoutError, JobDoesNotExist, *QUERY_ERRORS)
 
 
 async def wait_for_job(job_id: UUID, seconds: float) -> None:

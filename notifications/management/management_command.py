@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.core.management.color import no_style
-from django.db import Error
 
-from notifications.db.unavailable import is_not_migrated
+from notifications.db.unavailable import is_not_migrated, is_query_error
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
@@ -129,7 +128,9 @@ class ManagementCommand(BaseCommand):
         """Run the command. Errors of the database are errors of the command."""
         try:
             return super().execute(*args, **options)
-        except Error as exc:
+        except Exception as exc:
+            if not is_query_error(exc):
+                raise
             raise CommandError(f"Database error: {explain_error(exc)}") from exc
 
 
@@ -148,7 +149,7 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def explain_error(exc: Error) -> str:
+def explain_error(exc: BaseException) -> str:
     """Return what the database has said, with the remedy."""
     reason = " ".join(str(exc).split())[:300] or type(exc).__name__
     remedy = "Run manage.py migrate." if is_not_migrated(exc) else "Try again."

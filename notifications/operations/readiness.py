@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from django.apps import apps
-from django.db import DatabaseError, InterfaceError
 from django.db.migrations.executor import MigrationExecutor
 
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection
+from notifications.db.unavailable import is_query_error
 from notifications.engines import configured_engines
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
@@ -42,7 +42,9 @@ def find_missing() -> tuple[Missing, str] | None:
             return Missing.MIGRATIONS, f"not applied: {', '.join(pending)}"
         if needs_worker() and (reason := _find_missing_worker()):
             return Missing.WORKER, reason
-    except (DatabaseError, InterfaceError) as exc:
+    except Exception as exc:
+        if not is_query_error(exc):
+            raise
         return Missing.DATABASE, " ".join(str(exc).split())[:300] or type(exc).__name__
     return None
 

@@ -12,8 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django.db import Error as DatabaseFault
-
+from notifications.db.unavailable import is_query_error
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import (
@@ -109,7 +108,7 @@ class Fanout:
                 result = future.result()
             except Exception as exc:
                 # Retried after any error: without a new ring nothing else would read again.
-                logger.warning("Could not read changes: %s", exc, exc_info=not isinstance(exc, DatabaseFault))
+                logger.warning("Could not read changes: %s", exc, exc_info=not is_query_error(exc))
                 self._changed_users |= changed
                 self._behind |= {subscriber for subscriber in behind if not subscriber.is_closed}
                 self._loop.call_later(RETRY_SECONDS, self._read)

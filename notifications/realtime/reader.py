@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from django.db import Error as DatabaseFault
-
 from notifications import streams
 from notifications.db.damaged_rows import is_damage, log_damage
+from notifications.db.unavailable import is_query_error
 from notifications.models import Notification
 from notifications.realtime import frames
 from notifications.serializers import encode_item, encoded_size
@@ -102,14 +101,14 @@ def read_changes(request: ReadRequest) -> ReadResult:
     try:
         return _read(request)
     except Exception as exc:
-        if isinstance(exc, DatabaseFault) and not is_damage(exc):
+        if is_query_error(exc) and not is_damage(exc):
             raise
     result = ReadResult(epoch=None)
     for user in request.cursors:
         try:
             result.update(_read(request.for_user(user)))
         except Exception as exc:
-            if isinstance(exc, DatabaseFault) and not is_damage(exc):
+            if is_query_error(exc) and not is_damage(exc):
                 raise
             log_damage(f"a row of stream {user}", f"{type(exc).__name__}: {exc}")
             result.failed_users.add(user)

@@ -8,12 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import Error
-
 from notifications import validators
 from notifications.compat import should_send, task_enqueued
 from notifications.db.transactions import database, on_commit
-from notifications.db.unavailable import is_unavailable
+from notifications.db.unavailable import is_query_error
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs import results
 from notifications.models import Job, Schedule, Tick
@@ -42,7 +40,7 @@ class ScheduledCall:
         try:
             self._prepare()
         except Exception as exc:
-            if isinstance(exc, Error) or is_unavailable(exc):
+            if is_query_error(exc):
                 raise
             self._error = str(exc) or repr(exc)
 

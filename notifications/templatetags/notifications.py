@@ -13,7 +13,6 @@ from typing import Any
 from django import template
 from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import DatabaseError
 from django.middleware.csrf import get_token
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, get_script_prefix, reverse
@@ -24,6 +23,7 @@ from django.utils.html import format_html
 from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.http import csrf, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.http.output_text import read_output_text
@@ -323,7 +323,7 @@ def _urls(query: str) -> dict[str, Any]:
 def _position(user: Any) -> pages.StreamPosition | None:
     try:
         return pages.read_stream_position(user)
-    except (DatabaseError, SynchronousOnlyOperation):
+    except (*QUERY_ERRORS, SynchronousOnlyOperation):
         logger.exception("Could not read the stream position for {%% notifications %%}: user %s", user)
         return None
 

@@ -15,7 +15,6 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
@@ -23,6 +22,7 @@ from django.views.decorators.debug import sensitive_variables
 from notifications import serializers, times
 from notifications.context import current_execution
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.deliveries.decisions import read_recipient
 from notifications.deliveries.sending import queue_name
 from notifications.exceptions import JobError
@@ -90,7 +90,7 @@ class Answer(NamedTuple):
 POLICY: dict[str, Any] = {
     "max_attempts": len(PAUSES_SECONDS) + 1,
     "timeout": 6 * DEADLINE_SECONDS,
-    "retry_on": (WebhookFailed, TimeoutError, OperationalError, InterfaceError),
+    "retry_on": (WebhookFailed, *UNAVAILABLE),
     "concurrency": MAX_CONCURRENT_ATTEMPTS,
     "notify": False,
 }

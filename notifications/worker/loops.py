@@ -7,9 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from django.db import Error
-
-from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
+from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -39,7 +37,7 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
     while True:
         try:
             return await call()
-        except (Error, *UNAVAILABLE) as exc:
+        except QUERY_ERRORS as exc:
             if is_stopping():
                 raise
             if str(exc) != last_error:

@@ -9,10 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from django.db import DatabaseError
-
 from notifications.db.threads import NoThread
-from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
+from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_if_not_migrated
 from notifications.jobs import ports
 from notifications.jobs.handlers.declarations import load_handlers
 from notifications.jobs.transitions import notify_functions, reaping
@@ -79,7 +77,7 @@ class Maintenance:
         while waiting:
             try:
                 unfinished += await self._write(self._upkeep.run_first, waiting)
-            except (*UNAVAILABLE, DatabaseError) as exc:
+            except QUERY_ERRORS as exc:
                 _log_unavailable("Could not maintain jobs and streams, which is tried again: %s", exc)
                 break
         return unfinished

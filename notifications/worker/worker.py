@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db import Error
-
 from notifications.conf import settings
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
 from notifications.jobs import ports
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.engine_activity import BackendQueue
@@ -162,7 +160,7 @@ class JobWorker:
             if self.state.run_limit.ends_by_itself:
                 # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
                 await self.state.retry_write(ports.dispatching.move_to_configured_executors)
-        except (Error, *UNAVAILABLE):  # stopped while the database was away
+        except QUERY_ERRORS:  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
         watchdog = Watchdog(loop, self._may_end_process)
@@ -309,7 +307,7 @@ class JobWorker:
             if unclaimed:
                 await self.state.writer.run(ports.dispatching.take_back, unclaimed)
             await self.state.writer.run(self.lease.end)
-        except (Error, *UNAVAILABLE) as exc:
+        except QUERY_ERRORS as exc:
             logger.warning(
                 "Could not release %d jobs, which are reaped when the lease is over: %s", len(unfinished), exc
             )

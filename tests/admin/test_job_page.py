@@ -1,9 +1,11 @@
 """The page of a job in the admin: arguments without secrets, tracebacks by permission, live state, its notification."""
 
+import json
 import re
 from datetime import UTC, datetime
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from notifications.admin import job_attempts, job_details, live_jobs
@@ -157,7 +159,9 @@ def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, m
     assert "Queued" in first.text and "Cancel this job" in first.text
     assert first.text.count('form="job_form"') == 3, "django-unfold has the buttons outside of the form"
     assert client.get(address, headers={"If-None-Match": first["ETag"]}).status_code == 304
-    Job.objects.update(progress_current=3, progress_total=10, progress_message="<b>")
+    Job.objects.update(
+        progress_current=3, progress_total=10, progress_message="<b>", version=F("version") + 1
+    )
     changed = client.get(address, headers={"If-None-Match": first["ETag"]})
     assert '<progress max="10" value="3"' in changed.text and "3 / 10 · &lt;b&gt;" in changed.text
     assert "data-overview-final" not in changed.text
@@ -168,6 +172,22 @@ def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, m
         assert part in ended
     assert "data-overview-figures" not in page(client, id).text
     assert client.get(f"{LIST}x/state/").status_code == 404
+
+
+@pytest.mark.parametrize("address", ["{id}/state/", "rows/?ids={id}"])
+def test_the_etag_says_nothing_of_the_arguments(client, sign_in_staff, monkeypatch, settings, address):
+    """Who may not see them could try which ones have this hash."""
+    monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
+    staff = sign_in_staff("view_job")
+    id = tasks.fail.enqueue().id
+    etags = []
+    for password in ("4711", "4712"):
+        Job.objects.update(kwargs=json.dumps({"password": password}), result=password, error="{}")
+        etags.append(client.get(LIST + address.format(id=id))["ETag"])
+    assert etags[0] == etags[1]
+    settings.SECRET_KEY += "2"
+    client.force_login(staff)
+    assert client.get(LIST + address.format(id=id))["ETag"] != etags[0]
 
 
 def test_rows_of_the_list_are_reloaded_while_a_job_is_not_done(client, sign_in_staff, monkeypatch):

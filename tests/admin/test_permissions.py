@@ -494,6 +494,13 @@ def viewer(make_user, client_of):
     return sign_in
 
 
+def test_every_list_has_its_filters():
+    names = {
+        model._meta.model_name for model in admin.site._registry if model._meta.app_label == "notifications"
+    }
+    assert names == {*FILTERS, "overview"}
+
+
 @pytest.mark.parametrize("name", FILTERS)
 def test_lookups_by_the_address_of_a_list(name, viewer, rows):
     """Only the declared filters are accepted: any other lookup would tell what a field holds that no page shows."""

@@ -1,5 +1,6 @@
 """What is sent when a delivery is due, and what is not and why."""
 
+import errno
 from datetime import timedelta
 
 import django
@@ -257,6 +258,27 @@ def test_template_that_raises(notified, monkeypatch):
         (delivery.job, "failed"),
         (neighbor.job, "succeeded"),
     }
+
+
+@pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=repr)
+def test_template_that_lacks_a_resource(notified, monkeypatch, exc):
+    """Loading it opens files. It is tried again, and nothing is lost."""
+    from notifications.deliveries import emails
+
+    failures, render = [exc], emails.render_to_string
+
+    def fail_once(*args):
+        if failures:
+            raise failures.pop()
+        return render(*args)
+
+    delivery = notified()
+    monkeypatch.setattr(emails, "render_to_string", fail_once)
+    send_due()
+    assert Delivery.objects.get().state == "queued" and not mail.outbox
+    run_until_idle()
+    delivery.refresh_from_db()
+    assert delivery.state == "sent" and len(mail.outbox) == 1
 
 
 def test_retry_by_hand_sends_again(notified, mailbox):

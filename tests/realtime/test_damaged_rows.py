@@ -1,5 +1,6 @@
 """Rows that another program has damaged, for example by SQL: other rows and other users are still served."""
 
+import errno
 import json
 import logging
 
@@ -10,6 +11,7 @@ from django.test import Client
 from notifications import serializers, streams
 from notifications.api import notify
 from notifications.models import Job, Notification
+from notifications.realtime import reader
 from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, until
@@ -201,6 +203,18 @@ async def test_unreadable_stream_does_not_block_others(connect, user, other_user
     is_broken = False
     assert [item["title"] for item in (await third.receive("sync"))["items"]] == ["for both"]
     assert [item["title"] for item in (await user_socket.receive("change"))["items"]] == ["for both"]
+
+
+@pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=repr)
+def test_lack_of_a_resource_is_no_damage(monkeypatch, user, exc):
+    """The read is repeated for all, and no stream is left out as one with a damaged row."""
+
+    def read(request):
+        raise exc
+
+    monkeypatch.setattr(reader, "_read", read)
+    with pytest.raises(type(exc)):
+        reader.read_changes(reader.ReadRequest(cursors={user.pk: 0}))
 
 
 def test_damaged_job_does_not_block_claims(transactional_db):

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from django.db import Error, connections, reset_queries
+from django.db import connections, reset_queries
 
 from notifications.contrib.celery.progress_reports import ProgressReports, Store
 from notifications.contrib.celery.record_queue import MAX_QUEUED_CALLS, Entry, RecordQueue, Work
@@ -35,7 +35,7 @@ from notifications.db.threads import (
     close_connections,
     keep_connections,
 )
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
 from notifications.engines.observed import recording
 from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs.transitions import notify_functions
@@ -272,7 +272,7 @@ def _insert(rows: list[Job]) -> None:
     recording.insert(rows)
     try:
         log_unknown_owners(rows)
-    except Error as exc:  # the users may be in another database, which is away
+    except QUERY_ERRORS as exc:  # the users may be in another database, which is away
         logger.warning("Could not read the owners of Celery tasks: %s", exc)
 
 

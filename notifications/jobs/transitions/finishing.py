@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error
 
 from notifications.compat import should_send, task_backends, task_finished
 from notifications.db import project_code, signal_queue
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.handlers import events
@@ -134,7 +134,7 @@ def _send_task_finished(outcome: Outcome) -> None:
         result = results.task_result(job, attempts=attempts)
     except (ImportError, ImproperlyConfigured, ValueError):
         return  # without its task or backend, or with damaged arguments, a job has no TaskResult
-    except Error as exc:
+    except QUERY_ERRORS as exc:
         logger.warning("Could not send task_finished for job %s: %s", job.id, exc)
         return
     _call_while_handling(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from django.db import DatabaseError, InterfaceError
-
+from notifications.db.unavailable import is_query_error
 from notifications.management.diagnosis import (
     configuration,
     database,
@@ -72,7 +71,9 @@ def run_check(check: Callable[[], Finding]) -> Finding:
     """Run a check; an error of the database is a finding too."""
     try:
         return check()
-    except (DatabaseError, InterfaceError) as exc:
+    except Exception as exc:
+        if not is_query_error(exc):
+            raise
         reason = " ".join(str(exc).split())[:300]
         return Finding(
             check="database",

@@ -6,12 +6,11 @@ import statistics
 import time
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError
-
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.deadlines import limit_answers
 from notifications.db.transactions import begins_with_lock, connection
+from notifications.db.unavailable import is_query_error
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.operations.readiness import (
     MAX_CLOCK_SKEW_SECONDS,
@@ -181,9 +180,9 @@ def check_readiness() -> Finding:
     try:
         with limit_answers():
             found = find_missing()
-    except (DatabaseError, InterfaceError):
-        raise
     except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
+        if is_query_error(exc):
+            raise
         found = Missing.SETTINGS, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
     if found:
         missing, reason = found

@@ -6,13 +6,13 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError
 from django.db.models import Count, Min, Q
 from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
@@ -79,7 +79,7 @@ QUEUE_PREFIX = "celery:"
 
 def has_observed_tasks() -> bool:
     """Return whether there are live workers that observe tasks, or tasks that wait for one."""
-    with suppress(DatabaseError, InterfaceError):  # which the other checks report
+    with suppress(*QUERY_ERRORS):  # which the other checks report
         return live_observers().exists() or bool(_due_tasks())
     return False
 

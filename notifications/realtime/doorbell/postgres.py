@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from django.db import DatabaseError
-
 from notifications.db.deadlines import limit_this_thread, set_options
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, start
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.realtime.doorbell.message import build_messages, parse_message
 from notifications.realtime.doorbell.retry import retry_forever
 
@@ -148,7 +147,7 @@ class PostgresPublisher:
             result = db.connection.wait(execute(pgconn))[-1]
             if result.status != ExecStatus.COMMAND_OK:
                 raise Error(result.get_error_message())
-        except (DatabaseError, Error) as exc:
+        except (*QUERY_ERRORS, Error) as exc:
             db.errors_occurred = True  # makes Django check the connection before the next request
             logger.warning("Could not ring other processes: %s", exc)
             return False
