@@ -29,6 +29,8 @@ INSPECT_TIMEOUT_SECONDS, SLOW_INSPECT_TIMEOUT_SECONDS = 1.0, 5.0
 MAX_READ_MESSAGES, READ_CHUNK = 1_000, 100
 #: The interval at which a worker and its broker look for each other, if the project sets none.
 DEFAULT_HEARTBEAT_SECONDS = 120.0
+#: RabbitMQ's ``consumer_timeout``: how long it leaves a message unacknowledged.
+DELIVERY_TIMEOUT_SECONDS = 1800.0
 #: On a thread of its own: a broker that is away must not delay the request that cancels.
 _executor = DaemonExecutor(1, "notifications-revoke")
 
@@ -163,13 +165,15 @@ def redelivery_seconds(app: Any) -> float:
     """Return the seconds after which the broker has delivered again what a lost worker had received.
 
     0 for Redis, whose messages are read. Another broker does so when a worker's connection has been silent for two
-    heartbeats, or after the visibility timeout that the project sets.
+    heartbeats, without them when a message was not acknowledged in time, or after the visibility timeout that the
+    project sets.
     """
     if hasattr(getattr(app.connection_for_read().transport, "Channel", None), "unacked_key"):
         return 0.0
-    options = app.conf.broker_transport_options or {}
-    heartbeat = float(app.conf.broker_heartbeat or DEFAULT_HEARTBEAT_SECONDS)
-    return float(options.get("visibility_timeout", 2 * heartbeat))
+    options, heartbeat = app.conf.broker_transport_options or {}, app.conf.broker_heartbeat
+    if heartbeat is None:
+        heartbeat = DEFAULT_HEARTBEAT_SECONDS
+    return float(options.get("visibility_timeout", 2.0 * heartbeat or DELIVERY_TIMEOUT_SECONDS))
 
 
 def is_delivered_again(app: Any, name: str) -> bool:

@@ -133,6 +133,7 @@ def test_message_in_a_long_queue_is_not_looked_for(reconciler, celery_app, make_
         ("redis://h/0", {}, 0),
         ("amqp://h//", {}, 240),
         ("amqp://h//", {"broker_heartbeat": 10}, 20),
+        ("amqp://h//", {"broker_heartbeat": 0}, 1800),
         ("memory://", {"broker_transport_options": {"visibility_timeout": 600}}, 600),
     ],
 )
