@@ -9,8 +9,8 @@ ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent
 machine, where ratios of equal trees scatter around 1, so many of them are above 1 by chance in one of 200 runs at most.
 Both trees run the benchmarks of this one. It takes at most 90 s on a machine with two free cores.
 
-``--base`` is by default the last release: the newest tag before HEAD, else the point where the branch left the main
-one, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. ``--only`` selects
+``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
+names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. ``--only`` selects
 measures by these words: jobs, enqueued, push, reconnect, page.
 
 What a change is meant to cost is written into its commit, as a line ``Dearer: WORD, REASON``: figures whose name has
@@ -95,11 +95,11 @@ def find_base() -> str:
     """Return the revision to compare with, or an empty string."""
     if tag := git("describe", "--tags", "--abbrev=0", "HEAD^"):
         return tag
-    head = git("rev-parse", "HEAD")
-    for branch in ("origin/main", "main"):
-        if (fork := git("merge-base", "HEAD", branch)) and fork != head:
-            return fork
-    return git("rev-parse", "--verify", "--quiet", "HEAD^")
+    named = TREE / "bench" / "guard_base.txt"
+    for revision in (named.read_text().strip() if named.exists() else "", "HEAD^"):
+        if revision and (commit := git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")):
+            return commit
+    return ""
 
 
 def git(*arguments: str) -> str:

@@ -1,5 +1,8 @@
 """The comparison of costs with an earlier revision tells a dearer tree from noise."""
 
+import shutil
+import subprocess
+
 import pytest
 
 from bench import guard
@@ -33,6 +36,44 @@ def test_turns_of_what_looks_dearer_go_on():
         figures = {"of another database": [(1.0, 2.0)]}
         guard.alternate([lambda: {"a job": 100.0}, lambda now=now: {"a job": now}], 60, figures)
         assert len(figures["a job"]) == turns
+
+
+@pytest.fixture
+def repository(monkeypatch, tmp_path):
+    """repository(*arguments) runs git in a repository with four commits, and returns its output."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed (apt install git).")
+    monkeypatch.setattr(guard, "TREE", tmp_path)
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@users.example")
+
+    def run(*arguments):
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    run("init", "-q")
+    for number in range(4):
+        run("commit", "-q", "--allow-empty", "-m", str(number))
+    return run
+
+
+def test_base_is_the_commit_before(repository):
+    assert guard.find_base() == repository("rev-parse", "HEAD^")
+
+
+def test_base_is_the_one_that_is_named(repository, tmp_path):
+    """Else costs could grow by less than the tolerance with each commit."""
+    (tmp_path / "bench").mkdir()
+    named = tmp_path / "bench" / "guard_base.txt"
+    named.write_text(repository("rev-parse", "--short", "HEAD~3") + "\n")
+    assert guard.find_base() == repository("rev-parse", "HEAD~3")
+    named.write_text("0123456789\n")  # not in a shallow clone
+    assert guard.find_base() == repository("rev-parse", "HEAD^")
+
+
+def test_base_is_the_last_release(repository, tmp_path):
+    repository("tag", "-m", "1.0", "1.0", "HEAD~2")
+    repository("tag", "-m", "of HEAD itself", "1.1")
+    assert guard.find_base() == "1.0"
 
 
 def test_nothing_is_compared_without_an_earlier_revision(monkeypatch, tmp_path, capsys):
