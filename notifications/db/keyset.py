@@ -21,7 +21,7 @@ from django.db.models.sql.datastructures import BaseTable
 #: Rows of one slice, and of all slices of one page.
 ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 7_500
 #: Rows of all slices of one page where ``keep`` decides, which takes longer than a query.
-MAX_ROWS_CHECKED = 2_500
+MAX_ROWS_CHECKED = 2_000
 #: Rows of a slice that ``keep`` is given at once.
 ROWS_PER_CHECK = 900
 #: Rows that may enter a slice while it is read without the last rows of it being passed over.
