@@ -5,6 +5,8 @@ import contextlib
 import errno
 import json
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
@@ -15,6 +17,7 @@ from django.urls import clear_url_caches, path
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import is_unavailable
 from notifications.realtime.servers import overload
+from tests.support.site import ROOT
 
 #: What the view raises.
 raised = []
@@ -31,6 +34,59 @@ ERRORS = [
     InterfaceError("closed"),
 ]
 OTHER_ERRORS = [FileNotFoundError(errno.ENOENT, "none"), RuntimeError("other"), ValueError("other")]
+
+#: A process that opens no file after its start. Each of its two requests fails for lack of a descriptor: one in an
+#: application, one in a view, which Django logs and answers with 500.
+PROGRAM_WITHOUT_DESCRIPTORS = """
+import asyncio, errno, json, logging, os, resource, sys
+import django
+from django.conf import settings
+from django.http import HttpResponseServerError
+from django.urls import path
+apps = ["django.contrib.auth", "django.contrib.contenttypes", "notifications"]
+settings.configure(INSTALLED_APPS=apps, ROOT_URLCONF="__main__", ALLOWED_HOSTS=["*"])
+django.setup()
+from django.core.handlers.asgi import ASGIHandler
+from notifications.asgi import Application
+
+logging.basicConfig(stream=sys.stderr, format="%(message)s")
+sent = []
+
+async def view(request):
+    raise OSError(errno.EMFILE, "in the view")
+
+async def application(scope, receive, send):
+    raise OSError(errno.EMFILE, "in the application")
+
+def handler500(request):
+    return HttpResponseServerError()
+
+async def request(application):
+    body = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive():
+        return body.pop() if body else await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message.get("status") or message["body"].decode())
+
+    scope = {"type": "http", "method": "GET", "path": "/fail/", "query_string": b"", "headers": []}
+    await application(scope, receive, send)
+
+async def main():
+    applications = [Application(application), Application(ASGIHandler())]  # each calls prepare()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        open(os.devnull)
+    except OSError as error:
+        sent.append(error.errno)
+    for each in applications:
+        await request(each)
+
+urlpatterns = [path("fail/", view)]
+asyncio.run(main())
+print(json.dumps(sent))
+"""
 
 
 def fail(request):
@@ -148,3 +204,24 @@ async def test_other_errors(error):
 
     with pytest.raises(type(error)):
         await request(application)
+
+
+def test_a_process_without_descriptors():
+    """It refuses both requests and logs the errors in full, although it cannot import a codec or read its source."""
+    program = [sys.executable, "-c", PROGRAM_WITHOUT_DESCRIPTORS]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    errno_of_open, *sent = json.loads(done.stdout)
+    assert errno_of_open == errno.EMFILE
+    assert sent[::2] == [503, 503]
+    assert [json.loads(body)["status"] for body in sent[1::2]] == [503, 503]
+    refused, _, failed = done.stderr.partition("Internal Server Error: /fail/\n")
+    # The source of a frame, for which a traceback reads the file of the module.
+    assert "await application(scope, receive, send_or_replace)\n" in refused
+    assert refused.startswith(
+        "Responded with 503 after a database error: [Errno 24] in the application\nTraceback "
+    )
+    assert refused.endswith("OSError: [Errno 24] in the application\n")
+    # Django escapes the path with the codec unicode_escape before it logs it.
+    assert failed.startswith("Traceback ")
+    assert failed.endswith("OSError: [Errno 24] in the view\n")
