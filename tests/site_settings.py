@@ -7,6 +7,7 @@ Redis of TEST_RQ_URL), whose apps are then installed.
 TEST_SPANS is a file to which spans of OpenTelemetry are written: tests/support/span_file.py.
 TEST_LOCALE_PATH is the folder of a catalog for the language "he".
 TEST_GATE is a file: tests/support/gate.py.
+TEST_URLCONF is a module of URLs in place of the site's: tests/support/blocked_loop.py.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
@@ -32,6 +33,9 @@ if os.environ.get("TEST_RINGS_ONLY"):
 
 if os.environ.get("TEST_DEADLINES"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_deadlines.ShortDeadlines"]
+
+if urlconf := os.environ.get("TEST_URLCONF"):
+    ROOT_URLCONF = urlconf
 
 if path := os.environ.get("TEST_GATE"):
     from tests.support.gate import add_gate
