@@ -126,15 +126,18 @@ def count_waiting() -> dict[str, int]:
         return dict(cursor.fetchall())
 
 
-def read_questions() -> tuple[int, datetime | None]:
-    """Return the number of open questions, at most ``MAX_RUNNING_READ``, and since when the oldest is open."""
+def read_questions() -> tuple[int, bool, datetime | None]:
+    """Return how many questions are open, whether there are more, and since when the oldest is open.
+
+    At most ``MAX_RUNNING_READ`` are counted.
+    """
     with connection().cursor() as cursor:
         cursor.execute(
             "SELECT count(*), min(created_at) FROM (SELECT created_at FROM notifications_wait "
-            f"WHERE kind = 'question' AND ended_at IS NULL ORDER BY created_at LIMIT {MAX_RUNNING_READ}) AS question"
+            f"WHERE kind = 'question' AND ended_at IS NULL ORDER BY created_at LIMIT {MAX_RUNNING_READ} + 1) AS question"
         )
         count, since = cursor.fetchone()
-        return count, read_moment(since)
+        return min(count, MAX_RUNNING_READ), count > MAX_RUNNING_READ, read_moment(since)
 
 
 def read_moment(value: Any) -> datetime | None:

@@ -146,7 +146,7 @@ def _queue_gauges() -> Iterator[Metric]:
     for queue, count in count_waiting().items():
         waiting.add_metric([queue], count)
     yield from (due, delayed, running, waiting, oldest, paused)
-    count, asked_at = read_questions()
+    count, _, asked_at = read_questions()
     yield GaugeMetricFamily("notifications_questions_open", "Open questions.", count)
     yield GaugeMetricFamily(
         "notifications_question_oldest_seconds",

@@ -282,6 +282,18 @@ def test_retry_of_a_large_group_is_counted_to_a_limit(staff_client, monkeypatch)
     assert json.loads(Job.objects.get(task_path=BULK).result)["changed"] == 3
 
 
+@pytest.mark.parametrize(("count", "is_capped"), [(1, False), (2, False), (3, True)])
+def test_as_many_failures_as_are_read_are_all_of_them(db, count, is_capped, monkeypatch):
+    """The figures and the count before a retry say that there are more only if there are."""
+    fail_jobs(count)
+    monkeypatch.setattr(failures, "MAX_FAILED_READ", 2)
+    since = timezone.now() - timedelta(hours=1)
+    found = failures.read_failures(since)
+    assert (found.count, found.is_capped) == (min(count, 2), is_capped)
+    assert [group.count for group in found.groups] == [min(count, 2)]
+    assert failures.count_jobs(since, {}) == (min(count, 2), is_capped)
+
+
 @pytest.mark.parametrize("codenames", [("view_overview",), ("view_overview", "view_job")])
 def test_retry_needs_the_permission_to_change_jobs(staff_client, codenames):
     """No button, and 403."""

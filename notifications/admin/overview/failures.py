@@ -59,35 +59,36 @@ def read_failures(since: datetime) -> Failures:
     """Return the jobs that failed since a time and were not retried, grouped, in one query."""
     sql = f"""
         SELECT task_path, coalesce(exception_class_path, ''), coalesce(location, ''),
-            count(*), count(CASE WHEN lane <> 'observed' THEN 1 END), min(finished_at), max(finished_at)
-        FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
+            count(*), count(CASE WHEN lane <> 'observed' THEN 1 END), min(finished_at), max(finished_at),
+            EXISTS ({failed_jobs_sql("1", 1)} OFFSET {MAX_FAILED_READ})
+        FROM ({_failed_jobs(MAX_FAILED_READ)}) AS failed {_JOIN_ATTEMPT}
         GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3
     """
     with connection().cursor() as cursor:
-        cursor.execute(sql, [times.to_db(since, connection())])
-        groups = [
-            FailureGroup(
-                task_path=task_path,
-                exception=exception,
-                location=location,
-                count=count,
-                retryable=retryable,
-                first_at=read_moment(first_at),
-                last_at=read_moment(last_at),
-            )
-            for task_path, exception, location, count, retryable, first_at, last_at in cursor.fetchall()
-        ]
-    count = sum(group.count for group in groups)
+        cursor.execute(sql, [times.to_db(since, connection())] * 2)
+        rows = cursor.fetchall()
+    groups = [
+        FailureGroup(
+            task_path=task_path,
+            exception=exception,
+            location=location,
+            count=count,
+            retryable=retryable,
+            first_at=read_moment(first_at),
+            last_at=read_moment(last_at),
+        )
+        for task_path, exception, location, count, retryable, first_at, last_at, _ in rows
+    ]
     return Failures(
         groups=groups[:MAX_GROUPS],
-        count=count,
-        is_capped=count >= MAX_FAILED_READ,
+        count=sum(group.count for group in groups),
+        is_capped=any(has_more for *_, has_more in rows),
         is_retryable=sum(group.retryable > 0 for group in groups) > 1,
     )
 
 
 def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
-    """Return how many jobs can be retried, and whether there may be more: ``MAX_FAILED_READ`` are read.
+    """Return how many jobs can be retried, and whether there may be more. At most ``MAX_FAILED_READ`` are counted.
 
     ``group``
         The values of ``COLUMNS``; empty for the jobs of all groups.
@@ -95,16 +96,16 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
     conditions = ["lane <> 'observed'", *(f"coalesce({COLUMNS[name]}, '') = %s" for name in group)]
     sql = f"""
         SELECT count(*), count(CASE WHEN {" AND ".join(conditions)} THEN 1 END)
-        FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
+        FROM ({_failed_jobs(MAX_FAILED_READ + 1)}) AS failed {_JOIN_ATTEMPT}
     """
     with connection().cursor() as cursor:
         cursor.execute(sql, [*group.values(), times.to_db(since, connection())])
         read, count = cursor.fetchone()
-    return count, read >= MAX_FAILED_READ
+    return min(count, MAX_FAILED_READ), read > MAX_FAILED_READ
 
 
-def _failed_jobs() -> str:
-    return failed_jobs_sql("id, task_path, lane, attempt, finished_at", MAX_FAILED_READ)
+def _failed_jobs(limit: int) -> str:
+    return failed_jobs_sql("id, task_path, lane, attempt, finished_at", limit)
 
 
 #: The attempt that ended the job.

@@ -16,7 +16,6 @@ from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Alert, AlertState, Job, Tick
 from notifications.operations.depths import (
-    MAX_RUNNING_READ,
     QueueDepth,
     RunningJobs,
     queue_depths,
@@ -247,8 +246,8 @@ def _figures(now: datetime, seconds: float) -> list[reading.Figures]:
 def _unanswered(now: datetime, limits: Limits) -> Iterator[Condition]:
     if limits.question is None:
         return
-    count, since = read_questions()
+    count, is_capped, since = read_questions()
     age = (now - since).total_seconds() if since else 0.0
     if since and age >= limits.question:
-        facts = {"count": count, "is_capped": count >= MAX_RUNNING_READ, "age": age, "limit": limits.question}
+        facts = {"count": count, "is_capped": is_capped, "age": age, "limit": limits.question}
         yield Condition(kind=Kind.QUESTION, facts=facts)

@@ -11,6 +11,7 @@ from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import claims, queueing, reaping
 from notifications.models import Alert, Job, Tick, Wait, Worker
+from notifications.operations import depths
 from notifications.operations.alerts import texts
 from notifications.testing import run_jobs
 from notifications.webhooks import sending as webhook_sending
@@ -192,6 +193,20 @@ def test_an_unanswered_question(alerts, operator, user):
     recent.save()
     assert alerts.evaluate() == []
     assert alerts.notified(operator) == ["Question unanswered", "Over: Question unanswered"]
+
+
+@pytest.mark.parametrize(("number", "counted"), [(2, "2 questions are open"), (3, "2+ questions are open")])
+def test_as_many_questions_as_are_counted(alerts, number, counted, monkeypatch):
+    """The text has a plus only if there are more than are counted."""
+    monkeypatch.setattr(depths, "MAX_RUNNING_READ", 2)
+    alerts.limit(question=3_600)
+    asked_at = timezone.now() - timedelta(hours=2)
+    details = '{"choices": {"yes": "Ship"}, "body": "", "to": []}'
+    for _ in range(number):
+        fields = {"attempt": 1, "title": "Ship?", "details": details, "created_at": asked_at}
+        Wait.objects.create(job=uuid7(), name="ship", kind="question", **fields)
+    assert alerts.evaluate() == [("question", "")]
+    assert texts.detail_of(Alert.objects.get(closed_at=None)).startswith(counted)
 
 
 def test_no_worker(alerts, operator):
