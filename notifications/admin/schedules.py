@@ -200,7 +200,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
 def describe_tick(tick: Tick) -> str:
     """Return what became of a tick, as staff read it."""
     if tick.outcome == Tick.Outcome.MISSED:
-        number = f"{tick.count:,}" + ("+" if tick.count == MAX_COUNTED_TICKS else "")
+        number = f"{tick.count:,}" if tick.count != MAX_COUNTED_TICKS + 1 else f"{MAX_COUNTED_TICKS:,}+"
         return _("Missed") if tick.count == 1 else _("%(count)s missed") % {"count": number}
     if tick.outcome != Tick.Outcome.ENQUEUED:
         return tick.get_outcome_display()

@@ -52,7 +52,7 @@ class Audience:
             return users.filter(is_member(self.values))
         return users.filter(is_staff=True) if self.kind == Kind.STAFF else users
 
-    def count(self, limit: int = MAX_USERS_COUNTED) -> int:
+    def count(self, limit: int) -> int:
         """Return how many users there are, ``limit`` at most."""
         found: int = self.users().order_by().values("pk")[:limit].count()
         return found

@@ -24,7 +24,7 @@ from notifications import times
 INTERVAL_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 MIN_INTERVAL, MAX_INTERVAL = timedelta(seconds=1), timedelta(days=366)
 MAX_CRON_LENGTH = 200
-#: Ticks of a cron expression that ``count_ticks`` counts at most.
+#: Ticks of a cron expression that ``count_ticks`` counts at most; one more means that there may be more.
 MAX_COUNTED_TICKS = 1_000
 #: Cron expressions have no ticks that are closer.
 CRON_RESOLUTION = timedelta(minutes=1)
@@ -104,12 +104,12 @@ class Timing:
     def count_ticks(self, after: datetime, until: datetime) -> int:
         """Return how many ticks are after a time, up to another one.
 
-        Those of a cron expression are counted up to ``MAX_COUNTED_TICKS``.
+        Those of a cron expression are counted up to ``MAX_COUNTED_TICKS + 1``.
         """
         if self.every:
             return (until - INTERVAL_ORIGIN) // self.every - (after - INTERVAL_ORIGIN) // self.every
         count = 0
-        while count < MAX_COUNTED_TICKS:
+        while count <= MAX_COUNTED_TICKS:
             tick = self.next_tick(after)
             if tick is None or tick > until:
                 break

@@ -7,6 +7,7 @@ one task. It is a column of the notification, and no row of its own: nothing has
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -41,24 +42,23 @@ class Group:
         The position of the newest of them.
     ``counts``
         How many of those that were counted have each level.
+    ``total``
+        How many there are, at least.
     ``is_unread``
         Whether any of those is unread.
     ``titles``
         The first and the last of their titles: what both begin with, all do.
     ``has_more``
-        Whether there may be more than were counted.
+        Whether there are more than ``total``.
     """
 
     key: str
     newest: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    total: int = 0
     titles: set[str] = field(default_factory=set)
     is_unread: bool = False
     has_more: bool = False
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
 
     @property
     def name(self) -> str:
@@ -186,27 +186,32 @@ def _read_once(
 def _count(user: Any, keys: Sequence[str], *, head: int, filters: Filters) -> dict[Any, Group]:
     """Return groups by their keys, with the newest notifications of each that a list has counted."""
     limit = max(MIN_COUNTED, MAX_COUNTED // len(keys))
+    # One more than the limit is read of each partition, so that a group of exactly as many is not called larger.
     selects = [
-        f"SELECT * FROM (SELECT group_key, level, title, read_at IS NULL AS is_unread, raised "
+        f"SELECT * FROM (SELECT group_key, {number} AS number, level, title, read_at IS NULL AS is_unread, raised "
         f"FROM notifications_notification WHERE user_id = %s AND group_key = %s AND raised <= %s AND {partition} "
-        f"ORDER BY raised DESC LIMIT {limit}) AS part"
-        for partition in filters.partitions()
+        f"ORDER BY raised DESC LIMIT {limit + 1}) AS part"
+        for number, partition in enumerate(filters.partitions())
     ]
     params = [part for key in keys for part in [to_db(user), key, head] * len(selects)]
     groups = {key: Group(key=key) for key in keys}
+    found: Counter[tuple[str, int]] = Counter()
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT group_key, level, is_unread, COUNT(*), MAX(raised), MIN(title), MAX(title) "
-            f"FROM ({' UNION ALL '.join(selects * len(keys))}) AS counted GROUP BY group_key, level, is_unread",
+            "SELECT group_key, number, level, is_unread, COUNT(*), MAX(raised), MIN(title), MAX(title) "
+            f"FROM ({' UNION ALL '.join(selects * len(keys))}) AS counted GROUP BY group_key, number, level, is_unread",
             params,
         )
-        for key, level, is_unread, count, newest, *titles in cursor.fetchall():
+        for key, number, level, is_unread, count, newest, *titles in cursor.fetchall():
             group = groups[key]
             group.counts[level] = group.counts.get(level, 0) + count
             group.is_unread |= bool(is_unread)
             group.newest = max(group.newest, newest)
             group.titles.update(titles)
-            group.has_more = group.total >= limit
+            found[key, number] += count
+    for (key, _), count in found.items():
+        groups[key].total += min(count, limit)
+        groups[key].has_more |= count > limit
     return groups
 
 

@@ -72,7 +72,7 @@ def test_the_count_of_each_audience(client, staff, user, make_user):
     assert count_of(client.post(PREVIEW, MESSAGE).text).startswith("Choose the recipients")
 
 
-def test_the_count_is_bounded(client, staff, user, monkeypatch, django_assert_max_num_queries):
+def test_the_count_is_bounded(client, staff, user, make_user, monkeypatch, django_assert_max_num_queries):
     """While one types it stops at 10,000, before a confirmation at 1,000,000; the page says so."""
     monkeypatch.setattr("notifications.admin.broadcasts.composing.MAX_USERS_COUNTED_LIVE", 2)
     limits, count = [], audiences.Audience.count
@@ -84,13 +84,19 @@ def test_the_count_is_bounded(client, staff, user, monkeypatch, django_assert_ma
     monkeypatch.setattr(audiences.Audience, "count", record)
     with django_assert_max_num_queries(12):
         page = client.post(PREVIEW, TO_EVERYBODY).text
+    assert count_of(page) == "2 active users get it."
+    make_user("bob")
+    page = client.post(PREVIEW, TO_EVERYBODY).text
     assert count_of(page) == "More than 2 active users get it. The preview counts up to 1,000,000."
     client.post(COMPOSER, TO_EVERYBODY)
-    assert limits == [2, 1_000_000]
+    assert limits == [3, 3, 1_000_001]  # One more shows whether there are more.
 
 
-def test_a_preview_that_has_counted_all_it_may(client, staff, user, monkeypatch):
+def test_a_preview_that_has_counted_all_it_may(client, staff, user, make_user, monkeypatch):
     monkeypatch.setattr("notifications.admin.broadcasts.composing.MAX_USERS_COUNTED", 2)
+    page = client.post(COMPOSER, TO_EVERYBODY).text
+    assert "Send to 2 users" in page and "are counted" not in page
+    make_user("bob")
     page = client.post(COMPOSER, TO_EVERYBODY).text
     assert "Send to 2+ users" in page and "Only 2 are counted; all of them get it." in page
 

@@ -1,13 +1,15 @@
 """Staff see schedules with their runs, and pause, resume and run them with permission; the log says who did."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 
+from notifications.admin.schedules import describe_tick
 from notifications.models import Job, Schedule, Tick
 from notifications.schedules import operating
+from notifications.schedules.timing import MAX_COUNTED_TICKS, Timing
 from notifications.testing import run_jobs
 
 LIST = "/admin/notifications/schedule/"
@@ -60,6 +62,18 @@ def test_list_and_page(client, sign_in_staff, declared):
     assert "The user ada does not exist." in page and "Create the user, or correct" in page
     assert "Run now" not in page and "Pause" not in page
     assert "gone.task" in client.get(f"{LIST}old/change/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [(1, "Missed"), (1_000, "1,000 missed"), (1_001, "1,000+ missed"), (9_000, "1,000+ missed")],
+)
+def test_as_many_missed_ticks_as_are_counted(minutes, text):
+    """The text has a plus only if there are more than are counted."""
+    assert MAX_COUNTED_TICKS == 1_000
+    after = datetime(2027, 3, 1, tzinfo=UTC)
+    count = Timing(cron="* * * * *", zone="UTC").count_ticks(after, after + timedelta(minutes=minutes))
+    assert describe_tick(Tick(outcome=Tick.Outcome.MISSED, count=count)) == text
 
 
 def test_times_are_those_of_the_reader(client, sign_in_staff, declared):

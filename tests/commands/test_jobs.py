@@ -323,6 +323,18 @@ class TestTail:
         jobs, is_cut = changes.read()
         assert len(jobs) == 2 and is_cut
 
+    def test_as_many_changes_as_are_read(self, monkeypatch):
+        """They are all of them, also when those jobs are active and change again."""
+        monkeypatch.setattr(job_changes, "MAX_JOBS_PER_READ", 2)
+        changes = JobChanges()
+        changes.read()
+        ids = {tasks.noop.enqueue().id for _ in range(2)}
+        jobs, is_cut = changes.read()
+        assert ({job.id for job in jobs}, is_cut) == (set(map(uuid.UUID, ids)), False)
+        Job.objects.update(version=99)
+        jobs, is_cut = changes.read()
+        assert len(jobs) == 2 and not is_cut
+
     def test_it_follows_until_ctrl_c(self, site):
         """It prints jobs of other processes, of one queue, and exits with 0 after Ctrl-C."""
         site.environment["EMBEDDED_WORKER"] = "0"

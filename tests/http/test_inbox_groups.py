@@ -294,6 +294,18 @@ class TestPages:
         assert read_titles(user_client) == ["Imports (5+)"]
         assert "5 updates" not in user_client.get(INBOX).content.decode()
 
+    def test_as_many_as_are_counted(self, user_client, user, monkeypatch):
+        """Of the unread and of the read ones. The counts of all are shown."""
+        monkeypatch.setattr("notifications.streams.groups.MAX_COUNTED", 5)
+        monkeypatch.setattr("notifications.streams.groups.MIN_COUNTED", 5)
+        for number in range(5):
+            notify(user, f"Import {number}", body="Of today", group="Imports")
+        assert read_titles(user_client) == ["Imports: 5 updates"]
+        Notification.objects.update(read_at=times.now())
+        for number in range(5):
+            notify(user, f"Import {number}", body="Of today", group="Imports")
+        assert read_titles(user_client) == ["Imports: 10 updates"]
+
     def test_filters_list_single_notifications(self, user_client, user):
         notify_imports(user, 3)
         assert read_titles(user_client, f"{INBOX}?q=Import") == ["Import 2", "Import 1", "Import 0"]

@@ -56,7 +56,7 @@ class ComposerMixin(_ModelAdmin):
             return self._show_form(request, ComposerForm())
         if "_test" in request.POST:
             return self._send_test(request)
-        form = ComposerForm(request.POST)
+        form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
         if "_edit" in request.POST or not form.is_valid():
             return self._show_form(request, form)
         broadcast = _build(form, request)
@@ -92,7 +92,7 @@ class ComposerMixin(_ModelAdmin):
             self.message_user(request, text, messages.ERROR)
         else:
             self.message_user(request, _("Sent to you alone. Look at the bell."), messages.SUCCESS)
-        whole = ComposerForm(request.POST)
+        whole = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
         if request.POST.get("broadcast") and whole.is_valid():
             return self._show_preview(request, whole, _build(whole, request))
         return self._show_form(request, form)
@@ -116,7 +116,7 @@ class ComposerMixin(_ModelAdmin):
             "row": row,
             "recipients": recipients,
             "number": formats.number_format(recipients or 0, force_grouping=True),
-            "is_more": recipients is not None and recipients >= form.max_counted,
+            "is_more": recipients is not None and form.has_more_recipients,
             "limit": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
             "recipients_error": errors[0] if errors and is_chosen else "",
             "languages": [name for code, name in form.languages if form.data.get(f"title_{code}")],
@@ -183,7 +183,7 @@ class ComposerMixin(_ModelAdmin):
             "form": form,
             "broadcast": broadcast,
             "row": row,
-            "is_counted": broadcast.recipients < MAX_USERS_COUNTED,
+            "is_counted": not form.has_more_recipients,
             "inactive": form.inactive,
             "translations": [
                 (name, form.translations[code]) for code, name in form.languages if code in form.translations

@@ -49,7 +49,8 @@ class TextField(forms.CharField):
 class ComposerForm(forms.Form):
     """The message and its recipients. Once valid it has ``audience``, ``recipients`` and ``inactive``.
 
-    ``recipients`` is how many users there are, ``inactive`` how many of the named users are left out.
+    ``recipients`` is how many users there are, ``max_counted`` at most, and ``has_more_recipients`` whether there are
+    more. ``inactive`` is how many of the named users are left out.
 
     ``max_counted``
         Users that are counted at most; 0 leaves the audience out, which a test to oneself does not have.
@@ -172,7 +173,8 @@ class ComposerForm(forms.Form):
             self.add_error(field, exc)
             return values
         if self.audience is not None:
-            self.recipients = self.audience.count(self.max_counted)
+            found = self.audience.count(self.max_counted + 1)
+            self.recipients, self.has_more_recipients = min(found, self.max_counted), found > self.max_counted
             if not self.recipients:
                 self.add_error(field, _("No active user is among the recipients. Choose others."))
         return values

@@ -32,20 +32,19 @@ class JobChanges:
         """Return the changed jobs, in the order of their changes, and whether there may have been more."""
         since, self._since = self._since - timedelta(seconds=COMMIT_SECONDS), times.now()
         rows = Job.objects.using(database()).defer("args", "kwargs", "result")
-        active = islice(
-            (id for id, (_, done) in reversed(self._versions.items()) if not done), MAX_JOBS_PER_READ
-        )
+        limit = MAX_JOBS_PER_READ + 1  # One more shows whether there are more.
+        active = islice((id for id, (_, done) in reversed(self._versions.items()) if not done), limit)
         changed: dict[UUID, Job] = {}
         is_cut = False
         for found in (
-            rows.order_by("-created_at", "-id")[:MAX_JOBS_PER_READ],
-            rows.filter(finished_at__gte=since).order_by("-finished_at")[:MAX_JOBS_PER_READ],
-            rows.filter(state=Job.State.RUNNING).order_by("worker", "id")[:MAX_JOBS_PER_READ],
+            rows.order_by("-created_at", "-id")[:limit],
+            rows.filter(finished_at__gte=since).order_by("-finished_at")[:limit],
+            rows.filter(state=Job.State.RUNNING).order_by("worker", "id")[:limit],
             rows.filter(id__in=list(active)),
         ):
             new = [job for job in found if self._versions.get(job.id, (0, False))[0] != job.version]
-            is_cut = is_cut or len(new) == MAX_JOBS_PER_READ
-            for job in new:
+            is_cut = is_cut or len(new) > MAX_JOBS_PER_READ
+            for job in new[:MAX_JOBS_PER_READ]:
                 changed[job.id] = job
                 self._remember(job)
         return sorted(changed.values(), key=_changed_at), is_cut
