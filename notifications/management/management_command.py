@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from notifications.management.output import EscapingOutput, OutputFailed, escapi
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
 INTERRUPTED, CLOSED_PIPE = 130, 141
+#: The variables of the environment with which an example begins, and its arguments.
+EXAMPLE = re.compile(r"((?:[A-Z_]+=\S+ ?)*)(.*)")
 
 
 class HelpFormatter(DjangoHelpFormatter):
@@ -31,7 +34,8 @@ class HelpFormatter(DjangoHelpFormatter):
 class ManagementCommand(BaseCommand):
     """A command of the app, or a subcommand of ``manage.py notifications``.
 
-    ``examples`` are the arguments of calls that ``--help`` shows, without ``manage.py`` and the command's name.
+    ``examples`` are the arguments of calls that ``--help`` shows, without ``manage.py`` and the command's name. Variables
+    of the environment may precede them, as in ``"PORT=8000 --reload"``.
     On the command line it exits with 130 at Ctrl-C and with 141 when the program that reads its output has ended.
     """
 
@@ -66,8 +70,12 @@ class ManagementCommand(BaseCommand):
 
     def epilog(self, name: str) -> str:
         """Return the examples as a block of lines; ``name`` is what follows ``manage.py``."""
-        lines = (f"  manage.py {name} {example}".rstrip() for example in self.examples)
-        return "\n".join(["Examples:", *lines]) if self.examples else ""
+        lines = []
+        for example in self.examples:
+            variables, arguments = EXAMPLE.fullmatch(example).groups()  # type: ignore[union-attr]
+            prefix = f"{variables.strip()} " if variables else ""
+            lines.append(f"  {prefix}manage.py {name} {arguments}".rstrip())
+        return "\n".join(["Examples:", *lines]) if lines else ""
 
     def add_examples(self, verbs: Any) -> None:
         """Show in the help of each verb, of what ``add_subparsers`` returned, the examples that begin with it."""

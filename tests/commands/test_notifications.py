@@ -7,6 +7,8 @@ import sys
 import pytest
 from django.core.management import CommandError, call_command, get_commands
 
+from asyncsite.environment import NAMES
+from asyncsite.management.commands import serve, work
 from notifications.management.commands import notifications, notify, run_jobs
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.doctor import DoctorCommand
@@ -81,19 +83,25 @@ def test_an_unknown_subcommand():
     [
         (run_jobs.Command, ["run_jobs"]),
         (notify.Command, ["notify"]),
+        (serve.Command, ["serve"]),
+        (work.Command, ["work"]),
         *((notifications.Command, ["notifications", name]) for name in SUBCOMMANDS),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_the_help_has_examples(command, arguments, capsys):
-    """Each is a call that the command's parser accepts."""
+    """Each is a call of the command, those of the site with variables that it reads."""
     with pytest.raises(SystemExit):
         command().run_from_argv(["manage.py", *arguments, "--help"])
     out = capsys.readouterr().out
     examples = out.partition("\nExamples:\n")[2].splitlines()
     assert examples
     for example in examples:
-        assert example.startswith(f"  manage.py {' '.join(arguments)}")
+        variables, manage, rest = example.partition("manage.py ")
+        assert manage and f"{rest} ".startswith(f"{' '.join(arguments)} ")
+        names = [name for name, _, value in (part.partition("=") for part in variables.split()) if value]
+        assert len(names) == len(variables.split()) and {*names} <= {*NAMES}
+        assert not names or command in (serve.Command, work.Command)
 
 
 def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch, capsys):

@@ -10,13 +10,14 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import check_password
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError, connection
 
 from asyncsite.environment import write_record
 from asyncsite.migrating import migration_lock
 from asyncsite.private_files import make_private_folder
 from notifications.asgi import begin_serving
+from notifications.management.management_command import ManagementCommand
 
 #: Connections that the kernel queues until the server accepts them. With Twisted's 50, clients that all reconnect after
 #: a restart are refused and retry a second later.
@@ -35,8 +36,9 @@ UVICORN_OPTIONS = {
 }
 
 
-class Command(BaseCommand):
+class Command(ManagementCommand):
     help = "Migrate the database and serve the site on HOST and PORT. In development, create the users demo and admin."
+    examples = ("", "PORT=8765", "SERVER=uvicorn EMBEDDED_WORKER=0")
 
     requires_system_checks = []  # They run in handle(), after problems with a clearer message.
 

@@ -3,17 +3,18 @@
 import time
 
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from notifications.api import DATABASE_UNAVAILABLE
+from notifications.management.management_command import ManagementCommand
 
 POLL_INTERVAL_SECONDS = 0.5
 
 
-class Command(BaseCommand):
+class Command(ManagementCommand):
     help = "Wait until the server beside this process has migrated the database, then run jobs."
+    examples = ("", "DATABASE_URL=postgres://mysite@127.0.0.1/mysite")
 
     def handle(self, **options):
         reported = ""
