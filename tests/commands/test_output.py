@@ -174,13 +174,14 @@ def test_retry_and_cancel_by_filters(user):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_pausing_a_queue_that_does_not_exist_warns():
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_queue_that_does_not_exist_warns(verb):
     """A note, which is not red."""
     out, err = StringIO(), StringIO()
-    call_command("notifications", "jobs", "pause", "typo", stdout=out, stderr=err, force_color=True)
+    call_command("notifications", "jobs", verb, "typo", stdout=out, stderr=err, force_color=True)
     assert err.getvalue() == "No job is in the queue typo, and TASKS does not name it. Is it misspelled?\n"
     tasks.noop.using(queue_name="used").enqueue()
-    call_command("notifications", "jobs", "pause", "used", stdout=out, stderr=(err := StringIO()))
+    call_command("notifications", "jobs", verb, "used", stdout=out, stderr=(err := StringIO()))
     assert err.getvalue() == ""
 
 

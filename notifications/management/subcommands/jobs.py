@@ -290,7 +290,7 @@ class JobsCommand(ManagementCommand):
             change(queue)
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
-        if became == "paused" and not bulk_changes.is_queue_used(queue):
+        if not bulk_changes.is_queue_used(queue):
             self.stderr.write_plain(
                 f"No job is in the queue {queue}, and TASKS does not name it. Is it misspelled?"
             )
