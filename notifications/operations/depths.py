@@ -133,8 +133,8 @@ def read_questions() -> tuple[int, bool, datetime | None]:
     """
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT count(*), min(created_at) FROM (SELECT created_at FROM notifications_wait "
-            f"WHERE kind = 'question' AND ended_at IS NULL ORDER BY created_at LIMIT {MAX_RUNNING_READ} + 1) AS question"
+            "SELECT count(*), min(created_at) FROM (SELECT created_at FROM notifications_wait WHERE kind = 'question' "
+            f"AND ended_at IS NULL ORDER BY created_at LIMIT {MAX_RUNNING_READ} + 1) AS question"
         )
         count, since = cursor.fetchone()
         return min(count, MAX_RUNNING_READ), count > MAX_RUNNING_READ, read_moment(since)
