@@ -144,7 +144,6 @@ NIGHTLY = {
         "docs/test_browser_pages.py::test_htmx",
         "docs/test_browser_pages.py::test_react",
         "docs/test_browser_pages.py::test_turbo",
-        "docs/test_deploy.py::*",
         "docs/test_engines.py::test_another_backend_runs_jobs",
         "docs/test_engines.py::test_jobs_run_on_celery_and_back",
         "docs/test_engines.py::test_own_engine_runs_jobs",
