@@ -24,5 +24,16 @@ def blocks(page, language):
     return re.findall(rf"^```{language}$\n(.*?)^```$", page.read_text(), re.M | re.S)
 
 
+def tables(page):
+    """Return the tables of a page, each a list of rows, and each row the list of its cells."""
+    found = re.findall(r"^\|.*(?:\n\|.*)*", without_code(page), re.M)
+    return [[split_row(line) for line in table.splitlines()] for table in found]
+
+
+def split_row(line):
+    """Return the cells of a row. As on GitHub, each bar without a backslash ends a cell, also one inside of code."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|"))]
+
+
 def without_code(page):
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)

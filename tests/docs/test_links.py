@@ -1,10 +1,10 @@
-"""Links of the documentation lead to files and headings that exist, and each page is in a table of contents."""
+"""Links lead to files and headings that exist, each page is in a table of contents, rows of tables are whole."""
 
 import re
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES, ROOT, blocks, without_code
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks, tables, without_code
 
 OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 
@@ -58,3 +58,25 @@ def test_paths_in_the_text_exist(page):
     bases = [ROOT, *(ROOT / "notifications" / folder for folder in folders)]
     missing = [path for path in paths if path[0] != "/" and not any((base / path).exists() for base in bases)]
     assert missing == ["application/problem"] * ("application/problem+json" in quoted)
+
+
+def test_rows_of_tables_have_the_cells_of_the_header():
+    """A bar in code that has no backslash makes a cell more, of which GitHub drops the last one."""
+    found, wrong = 0, []
+    for page in [*PAGES, *OTHER_PAGES]:
+        for header, *rows in tables(page):
+            found += 1
+            assert set("".join(rows[0])) <= set(":-"), f"{name(page)}: no line below the header {header}"
+            wrong += [f"{name(page)}: {row}" for row in rows if len(row) != len(header)]
+    assert found
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_of_folders_names_every_package():
+    """Each folder of the app that has Python code, in the first column."""
+    [(_, _, *rows)] = [
+        table for table in tables(DOCS / "explanation/architecture.md") if table[0][0] == "folder"
+    ]
+    named = {path.split("/")[0] for first, *_ in rows for path in re.findall(r"`([\w/]+)/`", first)}
+    app = ROOT / "notifications"
+    assert named == {path.relative_to(app).parts[0] for path in app.glob("*/**/*.py")}
