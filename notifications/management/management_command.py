@@ -34,8 +34,8 @@ class HelpFormatter(DjangoHelpFormatter):
 class ManagementCommand(BaseCommand):
     """A command of the app, or a subcommand of ``manage.py notifications``.
 
-    ``examples`` are the arguments of calls that ``--help`` shows, without ``manage.py`` and the command's name. Variables
-    of the environment may precede them, as in ``"PORT=8000 --reload"``.
+    ``examples`` are the arguments of calls that ``--help`` shows, without ``manage.py`` and the command's name.
+    Variables of the environment may precede them.
     On the command line it exits with 130 at Ctrl-C and with 141 when the program that reads its output has ended.
     """
 
