@@ -18,7 +18,7 @@ from notifications.db.transactions import database
 from notifications.models import Delivery, Notification, Reader
 from notifications.streams.categories import Choice, load_categories
 from notifications.streams.marking_seen import seen_positions
-from notifications.streams.preferences import choice_in_force, is_muted, read_choices
+from notifications.streams.preferences import choice_in_force, is_muted, is_paused, read_choices
 
 Reason: Any = Delivery.Reason
 
@@ -51,9 +51,8 @@ class Facts(NamedTuple):
     @property
     def is_paused(self) -> bool:
         """Whether the user has paused what this delivery is of."""
-        until = self.reader.paused_until
         category = self.notification.category if self.notification else ""
-        return until is not None and until > self.now and not load_categories().get(category).is_required
+        return is_paused(self.reader, self.now) and not load_categories().get(category).is_required
 
 
 def read_recipient(user: Any) -> Recipient | None:

@@ -26,6 +26,9 @@ from notifications.states import ACTIVE
 from notifications.streams.categories import Choice, load_categories
 from notifications.streams.preferences import zone_of
 
+#: How far ahead a window ends at most: a week, and a day in case a time zone changes its offset meanwhile.
+MAX_WINDOW = timedelta(days=8)
+
 
 class Member(NamedTuple):
     """A delivery that is due, and by what its user has chosen a digest."""

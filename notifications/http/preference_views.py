@@ -47,7 +47,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         return _save(request)
     user = request.user.pk
     reader = preferences.read_reader(user)
-    is_paused = reader.paused_until is not None and reader.paused_until > times.now()
+    is_paused = preferences.is_paused(reader, times.now())
     context = {
         "notifications_position": pages.read_stream_position(user),
         "rows": read_rows(user),

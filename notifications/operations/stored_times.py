@@ -20,6 +20,7 @@ from notifications.conf import settings
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
+from notifications.deliveries.digests import MAX_WINDOW
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.queueing import REQUEUE_DELAY_SECONDS
@@ -27,6 +28,8 @@ from notifications.models import (
     Alert,
     AlertState,
     Attempt,
+    Delivery,
+    Digest,
     Job,
     Notification,
     Schedule,
@@ -35,6 +38,9 @@ from notifications.models import (
     Worker,
 )
 from notifications.schedules.declarations import declared_schedules
+from notifications.streams.deliveries import MAX_DELAY
+from notifications.streams.preferences import MAX_PAUSE
+from notifications.streams.snoozing import MAX_SNOOZE
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -120,15 +126,36 @@ def stored_times() -> tuple[StoredTime, ...]:
             name="run_after",
             rows=queued & Q(fail_if_unknown_after__isnull=False) & ~Q(executor=Job.Executor.OBSERVED),
             longest=timedelta(seconds=REQUEUE_DELAY_SECONDS),
-            changes={
-                "fail_if_unknown_after": Value(times.now()) + (F("fail_if_unknown_after") - F("run_after"))
-            },
+            changes={"fail_if_unknown_after": _now() + (F("fail_if_unknown_after") - F("run_after"))},
         ),
         StoredTime(
             model=Job,
             name="run_after",
             rows=queued & Q(fence__gt=0) & ~Q(executor=Job.Executor.OBSERVED) & _was_claimed_by_fast_clock(),
         ),
+        # The end of a window by a fast clock. The row of the digest is the proof, so it is corrected after its job: to
+        # as far in the past as it lay ahead. A user has one digest for each time, so they cannot all be set to now.
+        StoredTime(
+            model=Job,
+            name="run_after",
+            rows=queued & Q(pk__in=_impossible_digests().values("job")),
+            longest=MAX_WINDOW,
+        ),
+        StoredTime(
+            model=Digest,
+            name="due_at",
+            rows=~_has_impossible_job(),
+            longest=MAX_WINDOW,
+            changes={"due_at": _now() - (F("due_at") - _now())},
+        ),
+        # What is due is decided anew: that of a paused user waits again for the end of the pause.
+        StoredTime(
+            model=Delivery,
+            name="due_at",
+            rows=Q(state=Delivery.State.PENDING),
+            longest=max(MAX_DELAY, MAX_PAUSE),
+        ),
+        StoredTime(model=Notification, name="snoozed_until", longest=MAX_SNOOZE),
         # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
         StoredTime(
             model=Job,
@@ -191,8 +218,24 @@ def _was_claimed_by_fast_clock() -> Q:
     return Q(started_at__gt=latest) | Q(Exists(ended))
 
 
+def _now() -> Value:
+    return Value(times.now(), output_field=times.MomentField())
+
+
+def _impossible_digests() -> Any:
+    latest = times.latest_possible(times.now(), MAX_WINDOW)
+    return Digest.objects.using(database()).filter(due_at__gt=latest)
+
+
+def _has_impossible_job() -> Exists:
+    """Return the condition that the job of a digest is still queued for a time that is impossible."""
+    latest = times.latest_possible(times.now(), MAX_WINDOW)
+    jobs = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__gt=latest)
+    return Exists(jobs.filter(pk=OuterRef("job")))
+
+
 def _moved_waits() -> dict[str, Any]:
-    now = Value(times.now())
+    now = _now()
     return {"created_at": now} | {name: now + (F(name) - F("created_at")) for name in ("due_at", "remind_at")}
 
 

@@ -221,6 +221,12 @@ def zone_of(reader: Reader) -> ZoneInfo:
     return ZoneInfo("UTC")
 
 
+def is_paused(reader: Reader, now: datetime) -> bool:
+    """Return whether a reader has paused everything. A pause that is impossible was stored while a clock was wrong."""
+    until = reader.paused_until
+    return until is not None and now < until <= times.latest_possible(now, MAX_PAUSE)
+
+
 @cache
 def time_zones() -> frozenset[str]:
     """Return the names of all time zones. Finding them reads hundreds of files."""

@@ -28,8 +28,8 @@ from notifications.jobs.transitions import (
     running,
     waiting,
 )
-from notifications.models import Delivery, Job, Notification, Wait, WebhookAttempt, Worker
-from notifications.operations import unserved_engines, unserved_queues
+from notifications.models import Delivery, Digest, Job, Notification, Wait, WebhookAttempt, Worker
+from notifications.operations import stored_times, unserved_engines, unserved_queues
 from notifications.operations.depths import count_waiting
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
@@ -314,6 +314,25 @@ def test_no_query_scans(large_tables, monkeypatch, settings):
         assert explained, f"{name} has executed no query."
         scanning |= {f"{name}: {sql[:700]}": scans for sql in explained if (scans := scans_of(explain(sql)))}
     assert not scanning, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in scanning.items())
+
+
+@pytest.mark.tables("delivery", "digest", "job")
+def test_wrong_times_of_deliveries_and_digests_are_found_by_index(large_tables):
+    """Each process looks for them once a minute."""
+    far = timezone.now() + timedelta(days=3650)
+    Delivery.objects.filter(user=5).update(state="pending", due_at=far)
+    Digest.objects.filter(user=5).update(due_at=far)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(list(stored_times.find_wrong_times())) == 2
+        stored_times.correct_wrong_times()
+        assert not list(stored_times.find_wrong_times())
+    found = [
+        sql for query in queries.captured_queries if re.search("_(delivery|digest)", sql := query["sql"])
+    ]
+    plans = {sql: explain(sql) for sql in found if can_scan(sql)}
+    assert plans
+    for sql, plan in plans.items():
+        assert not scans_of(plan), f"{sql}\n{plan}"
 
 
 @pytest.mark.tables("stream")

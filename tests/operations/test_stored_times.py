@@ -5,11 +5,15 @@ import sys
 from datetime import timedelta
 
 import pytest
-from django.db.models import F
+from django.apps import apps
+from django.core import mail
+from django.db.models import DateTimeField, F
 from django.utils import timezone
 
+from notifications import times
 from notifications.api import notify
 from notifications.db import clock
+from notifications.deliveries import sending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import policy_of
@@ -20,9 +24,12 @@ from notifications.management.diagnosis import database
 from notifications.models import (
     Alert,
     AlertState,
+    Delivery,
+    Digest,
     Job,
     JobStatistics,
     Notification,
+    Reader,
     Schedule,
     ServerProcess,
     Wait,
@@ -31,21 +38,85 @@ from notifications.models import (
 from notifications.operations import stored_times
 from notifications.statistics import roll_up
 from notifications.statistics.recording import first_shard
-from notifications.streams import number_pending
+from notifications.streams import number_pending, preferences, snoozing
 from notifications.testing import run_jobs
+from tests.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.schedules.conftest import schedules  # noqa: F401 (a fixture)
+from tests.test_times import naive  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 YEARS = timedelta(days=3650)
 
+#: Why a time is not corrected, by its field. What is not in ``stored_times()`` must be here.
+FOUND_BY_READER = "its reader finds that it is impossible"
+CHANGED_WITH_ANOTHER = "it is changed with another field of its row"
+ONLY_EARLIER_VERSIONS = "only earlier versions read it"
+CHOSEN = "a user, staff or the project have chosen it"
+RECORDED = "written when it happens, never waited for"
+ONLY_DELETED_LATE = "written when it happens; only the deletion of the row waits"
+NOT_CORRECTED = {
+    "Alert.acknowledged_at": RECORDED,
+    "Alert.closed_at": RECORDED,
+    "Alert.opened_at": RECORDED,
+    "AlertState.evaluated_at": ONLY_EARLIER_VERSIONS,
+    "AlertState.worker_seen_at": ONLY_EARLIER_VERSIONS,
+    "Attempt.ended_at": RECORDED,
+    "Attempt.started_at": RECORDED,
+    "Broadcast.created_at": RECORDED,
+    "Broadcast.send_at": CHOSEN,
+    "Broadcast.sent_at": RECORDED,
+    "Broadcast.withdrawn_at": RECORDED,
+    "Delivery.attempted_at": RECORDED,
+    "Delivery.ended_at": RECORDED,
+    "DutyRun.last_run_at": FOUND_BY_READER,
+    "Job.cancel_requested_at": RECORDED,
+    "Job.created_at": RECORDED,
+    "Job.dispatched_at": RECORDED,
+    "Job.expires_at": CHOSEN,
+    "Job.fail_if_unknown_after": CHANGED_WITH_ANOTHER,
+    "Job.idempotency_expires_at": FOUND_BY_READER,
+    "Job.missing_since": "a lost observed task is only found later",
+    "Job.queued_at": RECORDED,
+    "Job.started_at": RECORDED,
+    "Notification.created_at": RECORDED,
+    "Notification.read_at": RECORDED,
+    "OutputChunk.created_at": RECORDED,
+    "PendingMark.moment": "it is compared for equality only",
+    "Preference.changed_at": RECORDED,
+    "PushSubscription.created_at": RECORDED,
+    "PushSubscription.seen_at": RECORDED,
+    "PushSubscription.used_at": RECORDED,
+    "Queue.paused_at": RECORDED,
+    "Reader.paused_until": FOUND_BY_READER,
+    "Schedule.created_at": RECORDED,
+    "Schedule.next_tick": FOUND_BY_READER,
+    "Schedule.paused_at": RECORDED,
+    "Schedule.problem_since": RECORDED,
+    "SeenMark.at": ONLY_DELETED_LATE,
+    "ServerProcess.started_at": RECORDED,
+    "Step.ended_at": RECORDED,
+    "Step.started_at": RECORDED,
+    "Tick.due_at": RECORDED,
+    "Tick.first_due_at": RECORDED,
+    "Tick.recorded_at": ONLY_DELETED_LATE,
+    "Wait.ended_at": RECORDED,
+    "Wait.remind_at": CHANGED_WITH_ANOTHER,
+    "WebhookAttempt.started_at": ONLY_DELETED_LATE,
+    "WebhookEndpoint.created_at": RECORDED,
+    "WebhookEndpoint.failing_since": "an endpoint that fails is only turned off later",
+    "WebhookEndpoint.off_at": RECORDED,
+    "WebhookEndpoint.previous_until": "until then the previous secret signs too, and nothing waits",
+    "Worker.started_at": RECORDED,
+}
+
 
 @pytest.fixture
 def far():
     """Return a time ten years ahead."""
-    return timezone.now() + YEARS
+    return times.now() + YEARS
 
 
 def assert_corrected(model, field, *, within=timedelta(hours=1), **key):
@@ -290,6 +361,103 @@ def test_archived_notification(far, user):
     assert Notification.objects.get(id=id).seq > seq
 
 
+def test_snoozed_notification(fast_clock, user):
+    """It would not come back."""
+    (id,) = notify(user, "note")
+    until = times.now() + timedelta(hours=3)
+    snoozing.snooze(user.pk, [id], Notification.objects.get(id=id).raised, until)
+    number_pending()
+    Notification.objects.filter(id=id).update(snoozed_until=until + YEARS)
+    assert_corrected(Notification, "snoozed_until", id=id)
+    snoozing.raise_due()
+    row = Notification.objects.get(id=id)
+    assert row.archived_at is None and row.snoozed_until is None
+
+
+@pytest.fixture
+def recipient(make_user, by_email):  # noqa: F811
+    """Return a user to whom all notifications go by e-mail after ten minutes."""
+    return make_user("ada", email="ada@users.example")
+
+
+def notify_by_fast_clock(monkeypatch, user):
+    """Notify a user while the clock of this machine is ten years fast, and return the delivery."""
+    with monkeypatch.context() as patch:
+        patch.setattr(times, "now", lambda: timezone.now() + YEARS)
+        (id,) = notify(user, "The export is ready")
+    return Delivery.objects.get(notification=id)
+
+
+def test_delivery(monkeypatch, recipient):
+    """The e-mail would be sent ten years later."""
+    delivery = notify_by_fast_clock(monkeypatch, recipient)
+    sending.enqueue_due()
+    assert Delivery.objects.get().state == "pending"
+    assert_corrected(Delivery, "due_at", id=delivery.id)
+    sending.enqueue_due()
+    run_jobs()
+    assert [email.subject for email in mail.outbox] == ["The export is ready"]
+    assert Delivery.objects.get().state == "sent"
+
+
+def test_delivery_of_a_paused_user(recipient):
+    """A pause of a year is possible, and its deliveries keep its end."""
+    notify(recipient, "The export is ready")
+    until = times.now() + preferences.MAX_PAUSE
+    preferences.change_reader(recipient.pk, paused_until=until)
+    Delivery.objects.update(due_at=until)
+    stored_times.correct_wrong_times()
+    assert Delivery.objects.get().due_at == until
+    assert database.check_stored_times().state == "ok"
+
+
+def test_delivery_of_a_user_who_was_paused_by_a_fast_clock(recipient, far):
+    """The pause is impossible, so it does not put the corrected delivery off again."""
+    notify(recipient, "The export is ready")
+    Reader.objects.create(user=recipient, paused_until=far)
+    Delivery.objects.update(due_at=far)
+    assert_corrected(Delivery, "due_at")
+    sending.enqueue_due()
+    run_jobs()
+    assert Delivery.objects.get().state == "sent"
+
+
+def test_digests(fast_clock, recipient):
+    """Two windows of one user end ten years later. Both e-mails are sent, and the rows can be deleted."""
+    preferences.change_reader(
+        recipient.pk, digest_hour=(timezone.now().hour + 3) % 24, time_zone="UTC"
+    )  # which is not the end of this hour
+    preferences.choose(recipient.pk, {("daily", "email"): "daily", ("hourly", "email"): "hourly"})
+    for category in ("daily", "hourly"):
+        notify(recipient, category, category=category)
+    Delivery.objects.update(due_at=timezone.now())
+    with fast_clock():
+        sending.enqueue_due()
+    jobs = list(Digest.objects.values_list("job", flat=True))
+    assert len(jobs) == 2
+    finding = database.check_stored_times()
+    assert finding.state == "error" and all(str(id) in finding.message for id in jobs)
+    stored_times.correct_wrong_times()
+    assert database.check_stored_times().state == "ok"
+    run_jobs()
+    assert len(mail.outbox) == 2
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"sent"}
+    assert not Digest.objects.filter(due_at__gt=timezone.now()).exists()
+
+
+def test_times_that_the_database_computes_with_naive_times(user, naive, far):  # noqa: F811
+    """In projects with USE_TZ = False, where Django would refuse an aware time."""
+    Digest.objects.create(user=user, due_at=far, job=uuid7())
+    wait = {"job": uuid7(), "name": "nap", "kind": "question", "attempt": 1, "created_at": far}
+    Wait.objects.create(**wait, due_at=far)
+    job = {"run_after": far, "fail_if_unknown_after": far}
+    Job.objects.filter(id=tasks.noop.enqueue().id).update(**job)
+    stored_times.correct_wrong_times()
+    assert abs(Digest.objects.get().due_at + YEARS - times.now()) < timedelta(hours=1)
+    for row, field in ((Wait.objects.get(), "due_at"), (Job.objects.get(), "fail_if_unknown_after")):
+        assert abs(getattr(row, field) - times.now()) < timedelta(hours=1)
+
+
 @pytest.mark.parametrize(
     "values", [{"executor": "handed"}, {"executor": "isolated"}, {"executor": "isolated", "attempt": 2}]
 )
@@ -339,3 +507,19 @@ def test_statistics(far):
     JobStatistics.objects.create(shard=first_shard(far.timestamp()) + 1, **row)
     assert roll_up.roll_up_chunk() >= 1
     assert not JobStatistics.objects.filter(shard__gt=0, queue_name="q").exists()
+
+
+def test_every_stored_time_is_corrected_or_need_not_be():
+    """A new field that is waited for would else be forgotten, and wait for years after a clock was fast."""
+    # Deadlines are corrected by the tasks of running jobs.
+    running = {"state": "running", "worker": uuid7(), "attempt": 1, "deadline": timezone.now()}
+    Job.objects.filter(id=tasks.noop.enqueue().id).update(**running)
+    corrected = {f"{stored.model.__name__}.{stored.name}" for stored in stored_times.stored_times()}
+    fields = {
+        f"{model.__name__}.{field.name}"
+        for model in apps.get_app_config("notifications").get_models(include_auto_created=True)
+        for field in model._meta.local_fields
+        if isinstance(field, DateTimeField)
+    }
+    assert fields - corrected == set(NOT_CORRECTED)
+    assert all(NOT_CORRECTED.values())
