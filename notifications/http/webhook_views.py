@@ -23,13 +23,12 @@ from notifications.http.parsing import parse_integer, parse_json_object, parse_l
 from notifications.models import Job, WebhookAttempt
 from notifications.problems import Problem, prevent_caching
 from notifications.webhooks.endpoints import (
-    MAX_OVERLAP,
-    OVERLAP,
     check_description,
     check_url,
     join_events,
     reason_of_off,
 )
+from notifications.webhooks.signing import MAX_OVERLAP, OVERLAP
 
 T = TypeVar("T")
 

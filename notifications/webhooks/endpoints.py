@@ -23,15 +23,13 @@ from notifications.models import Job, WebhookAttempt, WebhookEndpoint
 from notifications.streams.inbox import user_keys_of
 from notifications.webhooks import sending
 from notifications.webhooks.sending import Reason
-from notifications.webhooks.signing import new_secret
+from notifications.webhooks.signing import MAX_OVERLAP, OVERLAP, new_secret
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
 MAX_ENDPOINTS = 10
 MAX_DESCRIPTION_LENGTH = 200
 #: Failed events that are sent again by one call.
 MAX_RESENT = 100
-#: How long the previous secret signs too after a rotation, by default and at most.
-OVERLAP, MAX_OVERLAP = timedelta(days=1), timedelta(days=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

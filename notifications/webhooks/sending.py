@@ -30,7 +30,7 @@ from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.notifying import notify
 from notifications.models import WebhookAttempt, WebhookEndpoint
-from notifications.webhooks.signing import sign
+from notifications.webhooks.signing import MAX_OVERLAP, sign
 
 logger = logging.getLogger("notifications")
 
@@ -136,7 +136,8 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
 
 def secrets_of(endpoint: WebhookEndpoint, now: datetime) -> list[str]:
     """Return the secrets that sign now: during a rotation the previous one too."""
-    is_rotating = endpoint.previous_until is not None and endpoint.previous_until > now
+    until = endpoint.previous_until
+    is_rotating = until is not None and now < until <= times.latest_possible(now, MAX_OVERLAP)
     return [endpoint.secret, *([endpoint.previous_secret] if is_rotating else [])]
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -20,6 +20,8 @@ from notifications.exceptions import InvalidWebhook
 
 #: Bytes of a new secret. The specification has from 24 to 64.
 SECRET_BYTES = 32
+#: How long the previous secret signs too after a rotation, by default and at most.
+OVERLAP, MAX_OVERLAP = timedelta(days=1), timedelta(days=30)
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
 #: One signature of the only version that a shared secret makes. Others, of later versions, are passed over.
 _SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=", re.ASCII)

@@ -28,7 +28,7 @@ from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpo
 from notifications.realtime import frames
 from notifications.streams import marking, preferences, receipts
 from notifications.streams.categories import CHOICES
-from notifications.webhooks import endpoints, sending
+from notifications.webhooks import endpoints, sending, signing
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")
@@ -234,7 +234,7 @@ def test_limits_match_the_code():
     greatest = values_of("maximum")
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599
     overlap = timedelta(seconds=greatest.pop(f"{schemas}/Rotation/properties/overlap"))
-    assert overlap == endpoints.MAX_OVERLAP
+    assert overlap == signing.MAX_OVERLAP
     for name in ("Preferences", "PreferenceChanges"):
         for field in ("digest_hour", "digest_day"):
             limit = greatest.pop(f"{schemas}/{name}/properties/{field}")

@@ -108,7 +108,7 @@ NOT_CORRECTED = {
     "WebhookEndpoint.created_at": RECORDED,
     "WebhookEndpoint.failing_since": "an endpoint that fails is only turned off later",
     "WebhookEndpoint.off_at": RECORDED,
-    "WebhookEndpoint.previous_until": "until then the previous secret signs too, and nothing waits",
+    "WebhookEndpoint.previous_until": "an impossible one is ignored where events are signed",
     "Worker.started_at": RECORDED,
 }
 

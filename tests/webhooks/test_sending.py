@@ -258,10 +258,12 @@ def test_both_secrets_sign_during_a_rotation(create, receiver, user):
     notify(user, "Hello")
     run_jobs()
     assert signers(receiver.requests[-1], *secrets) == secrets
-    WebhookEndpoint.objects.update(previous_until=timezone.now() - timedelta(seconds=1))
-    notify(user, "Hello")
-    run_jobs()
-    assert signers(receiver.requests[-1], *secrets) == secrets[1:]
+    # It has ended, and one that a clock began which was wrong.
+    for until in (timedelta(seconds=-1), timedelta(days=400)):
+        WebhookEndpoint.objects.update(previous_until=timezone.now() + until)
+        notify(user, "Hello")
+        run_jobs()
+        assert signers(receiver.requests[-1], *secrets) == secrets[1:]
     secrets.append(webhooks.rotate_secret(endpoint.id, overlap=timedelta(0)))
     notify(user, "Hello")
     run_jobs()
