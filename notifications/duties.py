@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -61,7 +62,9 @@ def list_duties(process: Upkeep) -> list[Duty]:
     # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
     move = Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
     orphaned = Duty("fail abandoned deliveries", ORPHAN_CHECK_INTERVAL_SECONDS, sending.fail_orphaned)
-    check_waits, check_questions = _Search(waiting.queue_jobs_without_wait), _Search(reminders.ask_staff)
+    check_waits = _Search(waiting.queue_jobs_without_wait)
+    remind = partial(_run_all, reminders.remind_of_due)
+    ask_staff = partial(_run_all, _Search(reminders.ask_staff).run_chunk)
     waits = Duty(
         "queue jobs that wait for nothing",
         WAIT_CHECK_INTERVAL_SECONDS,
@@ -70,7 +73,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
     questions = Duty(
         "ask staff what nobody else can answer",
         QUESTION_CHECK_INTERVAL_SECONDS,
-        lambda: process.run_chunks(check_questions.run_chunk),
+        lambda: start(ask_staff, "Could not ask staff what nobody else can answer"),
     )
     elected = [alerts, roll_up_statistics, prune, move, orphaned, waits, questions]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
@@ -95,7 +98,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty(
             "remind of open questions",
             0,
-            lambda: process.run_chunks(reminders.remind_of_due),
+            lambda: start(remind, "Could not remind of open questions"),
             condition=reminders.due_condition,
         ),
         Duty(
@@ -164,6 +167,12 @@ def _reap(process: Upkeep) -> None:
 def _mark(process: Upkeep) -> bool:
     # With one chunk a round, other work comes in between.
     return continue_marking(process.seconds, fair_atomic if process.seconds else retrying_atomic)
+
+
+def _run_all(run_chunk: Callable[[], bool]) -> None:
+    """Run chunks until there are no more: on a thread for code of the project, where no other duty waits."""
+    while run_chunk():
+        pass
 
 
 def _roll_up(process: Upkeep) -> bool:

@@ -12,14 +12,15 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from notifications.db.threads import DaemonExecutor, NoThread
-from notifications.db.unavailable import is_query_error
+from notifications.db.unavailable import is_query_error, log_if_not_migrated
 
 logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
-#: One for the rounds of schedules and one for announcements, whose receivers must not delay the former.
-THREADS = 2
+#: One each for the rounds of schedules, announcements, reminders of questions and the search for questions without an
+#: addressee: none of them must wait for a backend or a receiver that another one calls. They are started when needed.
+THREADS = 4
 
 
 class ProjectThreads:
@@ -42,7 +43,7 @@ class ProjectThreads:
             return
 
         def log_error(call: Future[Any]) -> None:
-            if not call.cancelled() and (exc := call.exception()):
+            if not call.cancelled() and (exc := call.exception()) and not log_if_not_migrated(exc):
                 trace = None if is_query_error(exc) else exc
                 logger.warning("%s, which is tried again: %s", error_message, exc, exc_info=trace)
 

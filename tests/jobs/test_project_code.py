@@ -1,7 +1,8 @@
-"""Code of the project runs on no thread that claims, records, numbers, pushes, authenticates or dispatches.
+"""Code of the project runs on no thread that claims, records, numbers, pushes or dispatches.
 
-Receivers, functions of policies and authentication backends note the thread that they are called on, while a worker,
-a hub and a dispatch_loop loop live through every kind of event.
+Receivers, functions of policies, authentication backends and the manager of users note the thread that they are called
+on, while a worker, a hub and a dispatch loop live through every kind of event. Threads that sign in clients call the
+project only for that.
 """
 
 import asyncio
@@ -10,31 +11,41 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import UserManager
 from django.db import connections
 from django.utils import timezone
 
+from notifications import duties
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
+from notifications.db import signal_queue
+from notifications.db.signal_queue import SignalQueue
 from notifications.engines import dispatch_loop
 from notifications.jobs.transitions import manual
-from notifications.models import Alert, Job, Notification, Schedule, Tick
+from notifications.models import Alert, Job, Notification, Schedule, Tick, Wait
 from notifications.operations.announcing import announcer
 from notifications.realtime import hub as hubs
 from notifications.signals import job_finished, notification_recorded
-from tests.jobs import tasks
+from notifications.testing import run_jobs
+from notifications.upkeep import Upkeep, Where
+from tests.jobs import tasks, wait_tasks
+from tests.jobs.conftest import until_done
+from tests.realtime.conftest import Socket, in_thread, sign_in
 from tests.support.waiting import wait_until
 
-#: Threads of the app on which nothing may wait for the project.
-PROTECTED = (
-    "notifications-writer",
-    "notifications-claim",
-    "notifications-numbers",
-    "notifications-hub",
-    "notifications-auth",
-    "notifications-lease",
-    "notifications-doorbell",
-    "dispatch under test",
-)
+#: Threads of the app on which nothing may wait for the project, each with what it calls nevertheless.
+PROTECTED = {
+    "notifications-writer": (),
+    "notifications-claim": (),
+    "notifications-numbers": (),
+    "notifications-hub": (),
+    # Authentication consists of these calls. Only handshakes and the checks of sessions wait for them.
+    "notifications-auth": ("sign-in by an authentication backend", "manager of users"),
+    "notifications-lease": (),
+    "notifications-doorbell": (),
+    "dispatch under test": (),
+    "upkeep under test": (),
+}
 calls = set()
 
 
@@ -43,10 +54,17 @@ def note(what):
 
 
 class NotingBackend(ModelBackend):
-    """An authentication backend of a project."""
+    """An authentication backend of a project. Its search for users with a permission waits for ``may_search``."""
+
+    may_search = threading.Event()
+
+    def get_user(self, user_id):
+        note("sign-in by an authentication backend")
+        return super().get_user(user_id)
 
     def with_perm(self, *args, **kwargs):
         note("authentication backend")
+        assert self.may_search.wait(300)  # longer than any wait for what must not wait for it
         return super().with_perm(*args, **kwargs)
 
 
@@ -104,6 +122,14 @@ def project(settings, make_user, monkeypatch):
         "ALERTS": {"interval": 0.5, "wait": 0.000001, "clear": 0.000001},
     }
     monkeypatch.setattr(announcer, "ROUND_INTERVAL_SECONDS", 0.2)
+    get_queryset = UserManager.get_queryset
+
+    def note_query(manager):
+        note("manager of users")
+        return get_queryset(manager)
+
+    monkeypatch.setattr(UserManager, "get_queryset", note_query)
+    NotingBackend.may_search.set()
     calls.clear()
     signals = {
         "notification_recorded": notification_recorded,
@@ -119,16 +145,19 @@ def project(settings, make_user, monkeypatch):
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
     yield operator, owner
+    NotingBackend.may_search.set()
     for signal, receiver in receivers:
         signal.disconnect(receiver)
 
 
 def misplaced():
     """Return the calls on protected threads."""
-    found = {
-        (what, next((name for name in PROTECTED if thread.startswith(name)), "")) for what, thread in calls
+    return {
+        (what, name)
+        for what, thread in calls
+        for name, expected in PROTECTED.items()
+        if thread.startswith(name) and what not in expected
     }
-    return {call for call in found if call[1]}
 
 
 def titles(user):
@@ -146,6 +175,89 @@ def begin_alert():
         created_at=timezone.now(),
         queued_at=timezone.now() - timedelta(hours=1),
     )
+
+
+def ask_deactivated(user, *, is_reminder):
+    """Have a job ask a user who then leaves. A reminder is due, or staff must be asked without one."""
+    wait_tasks.ask_sync.using(owner=user).enqueue(remind_hours=[1] if is_reminder else [])
+    run_jobs()
+    Wait.objects.filter(remind_at__isnull=False).update(remind_at=timezone.now())
+    type(user).objects.filter(pk=user.pk).update(is_active=False)
+    calls.clear()
+
+
+@pytest.fixture(params=["reminder", "staff"])
+def question(request, project, make_user, monkeypatch):
+    """An open question without an active addressee, which one of the two duties finds."""
+    is_reminder = request.param == "reminder"
+    interval = duties.QUESTION_CHECK_INTERVAL_SECONDS if is_reminder else 0.1
+    monkeypatch.setattr(duties, "QUESTION_CHECK_INTERVAL_SECONDS", interval)
+    ask_deactivated(make_user("leaver"), is_reminder=is_reminder)
+
+
+class TestQuestionsWithoutAddressee:
+    """Staff are asked, whom the authentication backend and the manager of users find."""
+
+    pytestmark = pytest.mark.django_db(transaction=True)
+
+    def assert_asked(self, operator):
+        wait_until(lambda: "Ship?" in titles(operator), what="the question to staff")
+        assert {"authentication backend", "manager of users"} <= {what for what, _ in calls}
+        assert misplaced() == set()
+
+    def test_worker(self, project, question, start_worker):
+        start_worker()
+        self.assert_asked(project[0])
+
+    @pytest.mark.parametrize("where", [Where.OBSERVER, Where.ENGINE_SERVER])
+    def test_upkeep(self, project, question, where):
+        """Of the main process of Celery, and of a dispatch loop."""
+        process, is_ended = Upkeep(where, seconds=1), threading.Event()
+
+        def run_rounds():
+            signals = SignalQueue()
+            signal_queue.use_on_this_thread(signals)
+            while not is_ended.wait(0.05):
+                process.run_round()
+            signals.end()
+            connections.close_all()
+
+        thread = threading.Thread(target=run_rounds, name="upkeep under test")
+        thread.start()
+        try:
+            self.assert_asked(project[0])
+        finally:
+            is_ended.set()
+            thread.join(60)
+            process.project_threads.end(60)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_backend_that_hangs(project, make_user, start_worker, monkeypatch):
+    """All that search for users by permission wait for it. Jobs of other users, and schedules, do not."""
+    monkeypatch.setattr(duties, "QUESTION_CHECK_INTERVAL_SECONDS", 0.1)
+    # The reminder last: running a job inline also reminds of due questions.
+    for name, is_reminder in (("first", False), ("second", True)):
+        ask_deactivated(make_user(name), is_reminder=is_reminder)
+    begin_alert()
+    NotingBackend.may_search.clear()
+    start_worker(queues=["default"])
+
+    def has_all_threads():  # of announcements, reminders and the search for questions
+        return len({thread for what, thread in calls if what == "authentication backend"}) == 3
+
+    try:
+        wait_until(has_all_threads, what="three calls of the backend")
+        ticks = Tick.objects.count()
+        (job,) = until_done(tasks.noop.using(owner=project[1]).enqueue())
+        assert job.state == "succeeded"
+        wait_until(lambda: Tick.objects.count() > ticks, what="a tick of a schedule")
+        assert "Ship?" not in titles(project[0])
+    finally:
+        NotingBackend.may_search.set()
+    questions = Notification.objects.filter(user=project[0], title="Ship?", archived_at=None)
+    wait_until(lambda: questions.count() == 2, what="questions to staff")
+    assert misplaced() == set()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -172,6 +284,7 @@ def test_worker(project, start_worker):
     assert {what for what, _ in calls} == {
         "authentication backend",
         "handler",
+        "manager of users",
         "notify function of a batch",
         "notify function of a policy",
         "receiver of job_finished",
@@ -184,7 +297,7 @@ def test_worker(project, start_worker):
 
 @pytest.mark.django_db(transaction=True)
 def test_server_process(project):
-    """Its hub announces alerts where no worker lives, "No worker" among them."""
+    """Its hub announces alerts where no worker lives, "No worker" among them, and signs in a client."""
     operator, _ = project
     begin_alert()
 
@@ -195,9 +308,15 @@ def test_server_process(project):
             connections.close_all()
 
     async def serve():
-        hub = hubs.Hub(asyncio.get_running_loop())
+        hub = hubs.current_hub()
         try:
             await asyncio.to_thread(wait_for_alert)
+            socket = Socket(await in_thread(sign_in, operator))
+            await socket.handshake()
+            assert socket.accepted
+            await socket.start()
+            socket.task.cancel()
+            await asyncio.gather(socket.task, return_exceptions=True)
         finally:
             await hub.close()
 
@@ -207,6 +326,11 @@ def test_server_process(project):
         "authentication backend",
         "receiver of notification_recorded",
         "receiver of task_enqueued",  # of the handler's job
+        "manager of users",
+        "sign-in by an authentication backend",
+    }
+    assert ("sign-in by an authentication backend", "notifications-auth") in {
+        (what, thread.rpartition("-")[0]) for what, thread in calls
     }
     assert misplaced() == set()
 

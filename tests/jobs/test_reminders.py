@@ -184,6 +184,21 @@ class TestAddresseesWhoLeave:
         jobs[0].refresh_from_db()
         assert (jobs[0].state, unread(staff)) == ("succeeded", 1)
 
+    def test_two_searches_ask_once(self, user, other_user, staff, monkeypatch):
+        """A backend takes longer than the interval, after which another process searches too."""
+        ask(user, to=other_user.pk, remind_hours=[])
+        other_user.delete()
+        find_users = reminders._find_users
+
+        def search_meanwhile(wait):
+            monkeypatch.setattr(reminders, "_find_users", find_users)
+            self.search()
+            return find_users(wait)
+
+        monkeypatch.setattr(reminders, "_find_users", search_meanwhile)
+        self.search()
+        assert len(notes_of(staff)) == 1
+
     def test_without_staff_it_waits(self, user, other_user, caplog):
         for _ in range(3):
             ask(user, to=other_user.pk, remind_hours=[])

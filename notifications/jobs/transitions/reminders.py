@@ -2,6 +2,9 @@
 
 A reminder is a new notification, which replaces the earlier one of its user: so it is toasted, counted as unseen and
 delivered by the other channels like the first.
+
+Authentication backends and managers of users find those who are asked, and may take seconds. So processes call
+``remind_of_due`` and ``ask_staff`` on threads for code of the project.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ def ask_staff(after: Position | None = None) -> Position | None:
             continue
         if not (users := _find_users(wait)):
             return None  # there is no staff either, which is logged once
-        if fair_atomic(partial(_remind, wait.id, users, is_due=False), more_follows=True):
+        if fair_atomic(partial(_remind, wait.id, users, details=wait.details), more_follows=True):
             logger.info("Asked staff a question whose addressees are gone: job %s", wait.job)
     return (waits[-1].created_at, waits[-1].id) if len(waits) == MAX_QUESTIONS_PER_CHECK else None
 
@@ -100,17 +103,20 @@ def _find_users(wait: Wait) -> list[Any]:
     return []
 
 
-def _remind(id: UUID, users: Sequence[Any], *, is_due: bool = True) -> bool:
+def _remind(id: UUID, users: Sequence[Any], *, details: str | None = None) -> bool:
     """Remind of one question, unless it has ended or its job is locked. Returns whether it did.
 
-    With ``is_due`` only if the time of a reminder has come.
+    ``details``
+        Those of the question before ``users`` were searched for. If they have changed, it was asked meanwhile, and is
+        left alone. None: remind only if the time of a reminder has come.
     """
     rows = Wait.objects.using(database()).filter(id=id, ended_at=None)
     found = rows.values_list("job", flat=True).first()
     job = found and lock_query(Job.objects.using(database()).filter(id=found)).first()
     now = database_now()
     # Read after the lock: it may have ended, or another process may have reminded of it.
-    wait = job and (rows.filter(remind_at__lte=now) if is_due else rows).first()
+    is_unchanged = Q(remind_at__lte=now) if details is None else Q(details=details)
+    wait = job and rows.filter(is_unchanged).first()
     if not wait:
         return False
     wait.remind_at = next_time(wait, now)
