@@ -20,7 +20,7 @@ from notifications.broadcasts.audiences import Audience
 from notifications.broadcasts.languages import Texts, read_languages
 from notifications.broadcasts.permissions import require_permission
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
@@ -49,7 +49,7 @@ def describe_result(job: FinishedJob) -> dict[str, Any]:
     title="{title}",
     max_attempts=MAX_ATTEMPTS,
     timeout=TIMEOUT_SECONDS,
-    retry_on=UNAVAILABLE,
+    retry_on=RETRIED_ERRORS,
     notify=describe_result,
 )
 def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:

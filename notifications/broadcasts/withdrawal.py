@@ -18,7 +18,7 @@ from notifications.broadcasts.sending import (
     read_broadcast,
 )
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
@@ -37,7 +37,7 @@ MAX_PASSES, PAUSE_SECONDS = 20, 0.25
     title="{title}",
     max_attempts=MAX_ATTEMPTS,
     timeout=TIMEOUT_SECONDS,
-    retry_on=UNAVAILABLE,
+    retry_on=RETRIED_ERRORS,
     notify=describe_result,
 )
 def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, url: str) -> dict[str, Any]:

@@ -24,6 +24,9 @@ _logged_at: float | None = None
 
 #: What Django raises while the database is restarted, unreachable or busy.
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError)
+#: For ``retry_on`` of the app's own tasks. Without OSError, as TimeoutError is one: a task that took too long would be
+#: started again.
+RETRIED_ERRORS = (*DATABASE_UNAVAILABLE, NoThread, MemoryError)
 #: For ``except`` around the app's own database work, where an OSError can only come from the way to the database:
 #: psycopg raises a bare one where there is no free descriptor. Around code of the project use ``is_unavailable()``.
 UNAVAILABLE = (*DATABASE_UNAVAILABLE, NoThread, MemoryError, OSError)

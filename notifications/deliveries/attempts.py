@@ -29,7 +29,7 @@ from notifications.db.transactions import (
     fair_atomic,
     retrying_atomic,
 )
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, UNAVAILABLE, is_unavailable
+from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, is_unavailable
 from notifications.deliveries import pushes
 from notifications.deliveries.decisions import (
     Recipient,
@@ -72,7 +72,7 @@ class DeliveryError(Exception):
 POLICY: dict[str, Any] = {
     "max_attempts": MAX_ATTEMPTS,
     "timeout": TIMEOUT_SECONDS,
-    "retry_on": (TemporaryError, TimeoutError, *UNAVAILABLE),
+    "retry_on": (TemporaryError, TimeoutError, *RETRIED_ERRORS),
     "notify": False,
 }
 
@@ -226,9 +226,11 @@ def send_built(build: Callable[[], EmailMultiAlternatives]) -> None:
     """Send an e-mail that ``build`` makes, which may raise anything."""
     try:
         email = build()
+    except DATABASE_UNAVAILABLE:
+        raise
     except Exception as exc:
         if is_unavailable(exc):
-            raise
+            raise ConnectionError(f"The e-mail cannot be made now: {type(exc).__name__}: {exc}") from exc
         raise ValueError(f"The e-mail cannot be made: {type(exc).__name__}: {exc}") from exc
     send_email(email)
 

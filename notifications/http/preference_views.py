@@ -166,6 +166,7 @@ def api_preferences(request: HttpRequest) -> HttpResponse:
 
 def _preferences_of(user: Any) -> HttpResponse:
     reader = preferences.read_reader(user)
+    until = preferences.paused_until(reader, times.now())
     document = {
         "categories": [
             {
@@ -177,7 +178,7 @@ def _preferences_of(user: Any) -> HttpResponse:
             }
             for row in read_rows(user)
         ],
-        "paused_until": serializers.format_time(reader.paused_until) if reader.paused_until else None,
+        "paused_until": serializers.format_time(until) if until else None,
         "time_zone": reader.time_zone,
         "digest_hour": reader.digest_hour,
         "digest_day": reader.digest_day,

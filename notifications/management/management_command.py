@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.core.management.color import no_style
+from django.db import Error
 
-from notifications.db.unavailable import is_not_migrated, is_query_error
+from notifications.db.unavailable import is_not_migrated, is_unavailable
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
@@ -133,13 +134,15 @@ class ManagementCommand(BaseCommand):
             self.style = style
 
     def execute(self, *args: Any, **options: Any) -> Any:
-        """Run the command. Errors of the database are errors of the command."""
+        """Run the command. Errors of the database, and lack of a resource, are errors of the command."""
         try:
             return super().execute(*args, **options)
         except Exception as exc:
-            if not is_query_error(exc):
-                raise
-            raise CommandError(f"Database error: {explain_error(exc)}") from exc
+            if isinstance(exc, Error):
+                raise CommandError(f"Database error: {explain_error(exc)}") from exc
+            if is_unavailable(exc):
+                raise CommandError(f"A resource is not available: {explain_error(exc)}") from exc
+            raise
 
 
 def flush_output() -> None:

@@ -54,7 +54,7 @@ __all__ = [
 
 logger = logging.getLogger("notifications")
 
-#: Streams that one transaction locks at most.
+#: Streams that one transaction locks at most, if it does nothing else.
 MAX_STREAMS_LOCKED = 100
 #: Users whose pending rows one call of ``number_pending`` numbers at most.
 MAX_PENDING_USERS = 1_000

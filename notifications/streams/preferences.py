@@ -221,10 +221,16 @@ def zone_of(reader: Reader) -> ZoneInfo:
     return ZoneInfo("UTC")
 
 
+def paused_until(reader: Reader, now: datetime) -> datetime | None:
+    """Return the end of the last pause, None without one and for one that a wrong clock made longer than can be."""
+    until: datetime | None = reader.paused_until
+    return until if until and until <= times.latest_possible(now, MAX_PAUSE) else None
+
+
 def is_paused(reader: Reader, now: datetime) -> bool:
-    """Return whether a reader has paused everything. A pause that is impossible was stored while a clock was wrong."""
-    until = reader.paused_until
-    return until is not None and now < until <= times.latest_possible(now, MAX_PAUSE)
+    """Return whether a reader has paused everything now."""
+    until = paused_until(reader, now)
+    return until is not None and until > now
 
 
 @cache

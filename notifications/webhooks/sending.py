@@ -22,7 +22,7 @@ from django.views.decorators.debug import sensitive_variables
 from notifications import serializers, times
 from notifications.context import current_execution
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.deliveries.decisions import read_recipient
 from notifications.deliveries.sending import queue_name
 from notifications.exceptions import JobError
@@ -90,7 +90,7 @@ class Answer(NamedTuple):
 POLICY: dict[str, Any] = {
     "max_attempts": len(PAUSES_SECONDS) + 1,
     "timeout": 6 * DEADLINE_SECONDS,
-    "retry_on": (WebhookFailed, *UNAVAILABLE),
+    "retry_on": (WebhookFailed, TimeoutError, *RETRIED_ERRORS),
     "concurrency": MAX_CONCURRENT_ATTEMPTS,
     "notify": False,
 }

@@ -3,7 +3,9 @@
 import pytest
 from django.db import OperationalError
 
-from notifications.broadcasts import sending, starting
+from notifications.broadcasts import sending, starting, withdrawal
+from notifications.jobs import outcomes
+from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification, Stream
 from notifications.signals import notification_recorded
@@ -129,6 +131,14 @@ def test_receivers_are_called_for_each_recipient(users, make_broadcast, small_ch
         notification_recorded.disconnect(follow)
     sent = recipients(broadcast)
     assert sorted(set(recorded)) == sent
+
+
+@pytest.mark.parametrize("task", [sending.send_broadcast, withdrawal.withdraw_broadcast])
+def test_job_that_takes_too_long_is_not_started_again(task):
+    """Its thread may still run."""
+    policy = policy_at(task.module_path)
+    assert outcomes.timed_out(Job(attempt=1, max_attempts=5), policy).state == "failed"
+    assert outcomes.failed(Job(attempt=1, max_attempts=5), policy, OperationalError("away")).state != "failed"
 
 
 def test_permission_is_checked_when_the_job_begins(users, sender, make_broadcast):

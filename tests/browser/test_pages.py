@@ -81,6 +81,50 @@ def test_an_empty_inbox_shows_what_arrives(site_server, page):
     assert page.evaluate("window.isSamePage")
 
 
+def test_a_search_that_is_typed_while_an_empty_inbox_is_loaded(site_server, page):
+    """The list that is put in its place does not end the search."""
+    site_server.manage("notify", "demo", "First")
+    visit(page, site_server.url, "/notifications/?q=zzz")
+    inbox = page.locator("notifications-inbox")
+    expect(inbox).to_contain_text("No notification matches.")
+    held = []
+    is_list = re.compile(r"/notifications/\?q=zzz$")
+    page.route(is_list, lambda route: held.append(route))
+    with page.expect_request(is_list):
+        site_server.manage("notify", "demo", "Second")
+    page.get_by_role("searchbox").fill("First")
+    held[0].continue_()
+    expect(inbox.get_by_role("link", name="First", exact=True)).to_be_visible()
+    expect(page).to_have_url(re.compile("q=First$"))
+
+
+def test_an_older_page_below_one_without_rows(site_server, page):
+    """A search that has read many notifications without a hit is continued by a link, and not begun anew."""
+    site_server.manage("notify", "demo", "First")
+    end = (
+        '<nav><span data-end><span class="notifications-note">Searched 7,500</span> '
+        '<a rel="next" href="?q=First">Search older</a></span></nav></notifications-inbox>'
+    )
+
+    def without_rows(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text().replace("</notifications-inbox>", end))
+
+    page.route(re.compile(r"/notifications/\?q=zzz$"), without_rows)
+    visit(page, site_server.url, "/notifications/?q=zzz")
+    inbox = page.locator("notifications-inbox")
+    older = inbox.get_by_role("link", name="Search older")
+    older.focus()
+    site_server.manage("notify", "demo", "Second")
+    expect(inbox.get_by_role("link", name="1 new")).to_be_visible()
+    page.wait_for_timeout(1500)  # The views are loaded within a second.
+    expect(older).to_be_focused()
+    older.click()
+    first = inbox.get_by_role("link", name="First", exact=True)
+    expect(first).to_be_visible()
+    expect(first).to_be_focused()
+
+
 ENQUEUE = """async (urls) => {
     const { ask } = await notifications.ready;
     const job = ask("/reports/", {

@@ -1,6 +1,7 @@
 """What commands write: no control characters of stored texts, and no traceback if something is missing."""
 
 import os
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -185,10 +186,20 @@ def test_a_queue_that_does_not_exist_warns(verb):
     assert err.getvalue() == ""
 
 
-def test_a_database_error_is_one_sentence(monkeypatch):
+@pytest.mark.parametrize(
+    ("exc", "text"),
+    [
+        (
+            OperationalError("connection failed:\n\tno route"),
+            "Database error: connection failed: no route. Try again.",
+        ),
+        (MemoryError(), "A resource is not available: MemoryError. Try again."),
+    ],
+)
+def test_an_error_is_one_sentence(monkeypatch, exc, text):
     def fail(self, *args, **options):
-        raise OperationalError("connection failed:\n\tno route")
+        raise exc
 
     monkeypatch.setattr(SchedulesCommand, "handle", fail)
-    with pytest.raises(CommandError, match=r"^Database error: connection failed: no route\. Try again\.$"):
+    with pytest.raises(CommandError, match=f"^{re.escape(text)}$"):
         call_command("notifications", "schedules", "list")

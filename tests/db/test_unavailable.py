@@ -19,7 +19,10 @@ ALLOWED = {
     **dict.fromkeys(
         [
             f"management/{name}.py"
-            for name in ("commands/notify", *(f"subcommands/{n}" for n in ("doctor", "new_epoch", "prune")))
+            for name in (
+                *("commands/notify", "diagnosis/__init__", "management_command"),
+                *(f"subcommands/{name}" for name in ("doctor", "new_epoch", "prune")),
+            )
         ],
         "Error",
     ),

@@ -186,6 +186,9 @@ class TestApi:
         back = {"categories": {"export": {"email": None}}, "paused_until": None}
         changed = client.post(API, back, content_type="application/json").json()
         assert changed["categories"][0]["channels"]["email"] == "daily" and changed["paused_until"] is None
+        # That of a clock that was wrong: deliveries are not paused either.
+        Reader.objects.update(paused_until=timezone.now() + timedelta(days=3650))
+        assert client.get(API).json()["paused_until"] is None
 
     @pytest.mark.parametrize(
         "body",

@@ -38,6 +38,7 @@ from notifications.db.threads import (
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
 from notifications.engines.observed import recording
 from notifications.engines.observed.starts import ObservedAttempt
+from notifications.jobs.handlers.events import count_jobs_per_end
 from notifications.jobs.transitions import notify_functions
 from notifications.models import Job
 
@@ -187,12 +188,14 @@ class Recorder:
             yield partial(_insert, rows)
         # Those that were locked by others are tried again first: a second attempt at a job follows its first one.
         group = {attempt.id: attempt for attempt in self._locked}
+        # The jobs of handlers and webhooks are rows too, for which others would wait longer.
+        size = max(1, 2 * self._queue.max_group // (2 + count_jobs_per_end()))
         for entry in entries:
             work = entry.work
             if isinstance(work, list):
                 continue
             if isinstance(work, ObservedAttempt):
-                if group.get(work.id, work) is not work or len(group) >= self._queue.max_group:
+                if group.get(work.id, work) is not work or len(group) >= size:
                     yield partial(self._record, list(group.values()))
                     group = {}
                 group[work.id] = work

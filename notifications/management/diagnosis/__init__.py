@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from django.db import Error
+
 from notifications.db.unavailable import is_query_error
 from notifications.management.diagnosis import (
     configuration,
@@ -74,7 +76,14 @@ def run_check(check: Callable[[], Finding]) -> Finding:
     except Exception as exc:
         if not is_query_error(exc):
             raise
-        reason = " ".join(str(exc).split())[:300]
+        reason = " ".join(str(exc).split())[:300] or type(exc).__name__
+        if not isinstance(exc, Error):
+            return Finding(
+                check="resources",
+                state=ERROR,
+                message=f"This process lacks a resource: {reason}.",
+                remedy="Check the limits of processes, threads, memory and open files, and free space on the disk.",
+            )
         return Finding(
             check="database",
             state=ERROR,

@@ -252,8 +252,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   function handleChange({ op, notifications }) {
     dom.updateRows(inbox, notifications, page);
     const count = page.newerThan(newest).length;
-    // Nothing is being read in a list without rows, which is loaded again.
-    if (count && inbox.querySelector("form")) offerNewer(count);
+    if (count && !list.isEmpty()) offerNewer(count);
     markShownSeen();
     if (op !== "jobs" && notifications.length) list.updateViewsSoon();
   }

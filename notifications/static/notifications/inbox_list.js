@@ -14,6 +14,8 @@ const VIEWS_DELAY_MS = 1_000;
 const LOAD_MARGIN = "800px";
 /** The number of the last search: the responses to earlier ones are dropped. */
 let lastSearch = 0;
+/** It goes on where another list is put in the place of the one that started it. */
+let searchTimer = /** @type {any} */ (null);
 
 /**
  * Load older rows when the end of the list comes into view, or by its link, and return to the row that was followed.
@@ -56,6 +58,7 @@ export function connectList(
       history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
     },
 
+    isEmpty,
     loadPage,
     sendForm,
     updateViews,
@@ -98,11 +101,16 @@ export function connectList(
         const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);
         document.querySelector(".notifications-views")?.replaceWith(views);
         if (group) replaceGroup(/** @type {HTMLElement} */ (group), next);
-        else if (!inbox.querySelector("form")) inbox.replaceWith(await loadPage(location.href));
+        else if (isEmpty()) inbox.replaceWith(await loadPage(location.href));
       } catch {
         // They are those of before, until the next change.
       }
     }
+  }
+
+  /** Return whether the list has no rows, and no older page: nothing is being read, so it is loaded again. */
+  function isEmpty() {
+    return !inbox.querySelector("form, [data-end]");
   }
 
   /**
@@ -221,6 +229,11 @@ export function connectList(
     if (!link || end.ariaBusy) return false;
     return load(end, link, (older) => {
       const first = older.querySelector("li");
+      // The pages until now had no rows.
+      if (!inbox.querySelector("form")) {
+        inbox.replaceWith(older);
+        return focusRow(first ?? undefined);
+      }
       addDays([...older.querySelectorAll("section")]);
       const nextEnd = older.querySelector("[data-end]");
       if (nextEnd) end.replaceWith(nextEnd);
@@ -288,15 +301,13 @@ export function connectSearch(inbox, { clock }, signal) {
     inbox.parentElement?.querySelector("[role=search]")
   );
   if (!form) return;
-  let timer = /** @type {any} */ (null);
-  const cancel = () => clock.clearTimeout(timer);
-  signal.addEventListener("abort", cancel);
+  const cancel = () => clock.clearTimeout(searchTimer);
   form.addEventListener("input", schedule, { signal });
   form.addEventListener("submit", submit, { signal });
 
   function schedule() {
     cancel();
-    timer = clock.setTimeout(load, SEARCH_DELAY_MS);
+    searchTimer = clock.setTimeout(load, SEARCH_DELAY_MS);
   }
 
   /** @param {Event} event */
@@ -315,9 +326,10 @@ export function connectSearch(inbox, { clock }, signal) {
     inbox.ariaBusy = "true";
     try {
       const list = await loadPage(url.href);
-      if (number !== lastSearch || !inbox.isConnected) return;
+      const shown = document.querySelector(inbox.localName);
+      if (number !== lastSearch || !shown) return;
       history.replaceState(null, "", url);
-      inbox.replaceWith(list);
+      shown.replaceWith(list);
     } catch {
       // The browser says what is wrong.
       if (number === lastSearch) location.assign(url);
