@@ -33,6 +33,8 @@ export function connectList(
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
   let isUpdatePlanned = false;
+  /** Whether the list has no rows, and no older page: nothing is being read, so it is loaded again. */
+  const isEmpty = () => !inbox.querySelector("form, [data-end]");
   const observer = new IntersectionObserver(
     ([{ isIntersecting, target }]) => isIntersecting && loadOlder(/** @type {HTMLElement} */ (target)),
     { rootMargin: LOAD_MARGIN },
@@ -106,11 +108,6 @@ export function connectList(
         // They are those of before, until the next change.
       }
     }
-  }
-
-  /** Return whether the list has no rows, and no older page: nothing is being read, so it is loaded again. */
-  function isEmpty() {
-    return !inbox.querySelector("form, [data-end]");
   }
 
   /**
