@@ -169,11 +169,11 @@ def test_a_hidden_tab_counts_in_its_title(site_server, page):
     set_visibility(page, "hidden")
     for text in ("One", "Two"):
         site_server.manage("notify", "demo", text)
-    page.wait_for_function("document.title.startsWith('(2) ')")
+    page.wait_for_function("() => document.title.startsWith('(2) ')")
     assert page.title() == f"(2) {title}"
     page.evaluate("document.title = 'Changed'")
     site_server.manage("notify", "demo", "Three")
-    page.wait_for_function("document.title === '(3) Changed'")
+    page.wait_for_function("() => document.title === '(3) Changed'")
     set_visibility(page, "visible")
     assert page.title() == "Changed"
 

@@ -261,7 +261,9 @@ def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_pa
     wait_for_state(page, "live")
     site.manage("notify", "demo", "Hello")
     for each in (page, device):
-        each.wait_for_function("localStorage.getItem('toasts')?.endsWith('Hello')", timeout=PAGE_TIMEOUT_MS)
+        each.wait_for_function(
+            "() => localStorage.getItem('toasts')?.endsWith('Hello')", timeout=PAGE_TIMEOUT_MS
+        )
         expect(find_bell(each, 1)).to_be_visible()
     assert page.evaluate("localStorage.getItem('toasts')") == "Hello"
 

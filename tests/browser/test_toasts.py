@@ -81,7 +81,7 @@ def test_once_per_browser(site_server, new_page):
     notify(site_server, "notify(user, 'Only once')")
     for page in (first, second):
         expect_unread(page, 1)
-    first.wait_for_function("JSON.stringify({ ...localStorage }).includes(':shown')")
+    first.wait_for_function("() => JSON.stringify({ ...localStorage }).includes(':shown')")
     first.wait_for_timeout(300)  # Toasts are batched for 100 ms, so a second one would be visible by now.
     assert read_toast_count(first) + read_toast_count(second) == 1
     first.goto(f"{site_server.url}/check/")
