@@ -1,6 +1,7 @@
 """The inbox in a browser: changes in place with undo, keyboard shortcuts, actions, sign-out, and without JavaScript."""
 
 import re
+import signal
 
 import pytest
 from playwright.sync_api import expect
@@ -133,6 +134,26 @@ def test_keyboard(inbox_page):
     page.go_back()
     expect(row(page, "Number 2")).to_be_visible()
     expect(unread_rows(page)).to_have_count(3)
+
+
+def test_changes_that_wait_are_sent_when_the_page_is_left(inbox_page, site_server):
+    """The server is slow: the other changes wait for the first one, and all are shown already."""
+    page, server = inbox_page, site_server.web.popen
+    for key in ("j", "j"):
+        page.keyboard.press(key)
+    page.wait_for_load_state("networkidle")
+    server.send_signal(signal.SIGSTOP)
+    try:
+        for key in ("Shift+I", "k", "e", "e"):
+            page.keyboard.press(key)
+        expect(rows(page)).to_have_count(3)
+        page.goto("about:blank")
+    finally:
+        server.send_signal(signal.SIGCONT)
+    table = "notifications_notification"
+    sql = f"SELECT title, read_at IS NOT NULL FROM {table} WHERE archived_at IS NOT NULL ORDER BY title"
+    expected = [("Number 4", 1), ("Number 5", 0)]
+    wait_until(lambda: site_server.rows(sql) == expected, what="the changes that waited")
 
 
 def test_selection_during_a_request_is_kept(inbox_page):

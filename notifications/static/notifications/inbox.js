@@ -31,6 +31,8 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   /** Says what has changed, with a button to undo it. */
   const message = dom.createElement("div", "notifications-message notifications-floating");
   let lastSave = /** @type {Promise<unknown>} */ (Promise.resolve());
+  /** Start the changes that wait for others. All are sent when the page is left: after that they would be lost. */
+  const waiting = /** @type {Set<() => void>} */ (new Set());
   /** The checkbox that was clicked last, where a range begins. */
   let lastBox = /** @type {HTMLInputElement|null} */ (null);
 
@@ -39,6 +41,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   inbox.addEventListener("click", handleClick, { signal });
   inbox.addEventListener("submit", handleSubmit, { signal });
   document.addEventListener("visibilitychange", markShownSeen, { signal });
+  addEventListener("pagehide", sendWaiting, { signal });
   for (const stop of [
     client.on("change", handleChange),
     client.on("state", handleState),
@@ -131,7 +134,13 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   ) {
     show(verb, rows, stay);
     // One after the other: of two changes of a row the server has to apply the last one last.
-    const saved = lastSave.then(() => save(rows));
+    const saved = /** @type {ReturnType<Save>} */ (
+      new Promise((resolve) => {
+        const start = () => waiting.delete(start) && resolve(save(rows));
+        waiting.add(start);
+        void lastSave.then(start);
+      })
+    );
     lastSave = saved.catch(() => undefined);
     let answer;
     try {
@@ -144,6 +153,10 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     }
     void list.updateViews();
     return answer ?? [];
+  }
+
+  function sendWaiting() {
+    for (const start of waiting) start();
   }
 
   /**
