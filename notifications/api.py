@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 
 from notifications.compat import TaskResult
 from notifications.context import requester
-from notifications.db.unavailable import DATABASE_UNAVAILABLE
+from notifications.db import unavailable
 from notifications.http import request_resources
 from notifications.jobs import job_context
 from notifications.jobs.callbacks import Callback, acallback, callback
@@ -80,6 +80,9 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+#: What Django raises while the database is restarted, unreachable or busy: ``@policy(retry_on=DATABASE_UNAVAILABLE)``.
+DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = unavailable.DATABASE_UNAVAILABLE
 
 
 def __getattr__(name: str) -> Any:

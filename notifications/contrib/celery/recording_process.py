@@ -1,7 +1,7 @@
 """The process of a Celery worker that records the observed tasks of its child processes (pool ``prefork``).
 
 They send starts and ends through a pipe, and go on with the next task, without a thread or a connection to the
-database for that. While threads of theirs recorded, tasks ran at 0.78 of Celery's own rate, now at 0.89 (two cores,
+database for that. While threads of theirs recorded, tasks ran at 0.78 of Celery's own rate, now at 0.9 (two cores,
 PostgreSQL). What they have sent is recorded also if they are killed.
 
 The main process forks it before its children, and again if it was killed. It ends when all others have ended.
