@@ -27,8 +27,9 @@ async def write(*texts):
 
 
 @task
-def write_repeated(text, times):
+def write_repeated(text, times, end=""):
     output(text * times)
+    output(end)
 
 
 @task

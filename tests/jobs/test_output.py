@@ -133,6 +133,16 @@ def test_chunks_end_between_characters(worker, settings, text):
     assert max(len(chunk.text.encode()) for chunk in chunks(result)) <= 8 * 1024
 
 
+def test_nothing_is_missing_without_a_line_that_says_so(db, settings):
+    """The limit is one of what is stored: of one long text with CR LF more is taken than the limit has characters."""
+    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 1_000}
+    short = output_tasks.write_repeated.enqueue("x" * 8 + "\r\n", 111, "END\n")
+    long = output_tasks.write_repeated.enqueue("\r\n", 1_000_000, "END\n")
+    run_jobs()
+    assert stored_output(short) == ("x" * 8 + "\n") * 111 + "E\n\x1ecut\n"
+    assert stored_output(long) == "\n" * 1_000 + "\n\x1ecut\n"
+
+
 def test_more_than_the_limit(worker):
     """64 MiB: the first MiB is stored, the buffer never has more, and the end says that it was cut."""
     result = output_tasks.write_much.enqueue(64)

@@ -55,10 +55,13 @@ class OutputBuffer:
     def append(self, text: str) -> None:
         """Append text, unless the limit is reached."""
         with self._lock:
-            if self._is_cut or self.is_closed:
-                return
-            # The limit is one of bytes, so no more characters than these are stored.
-            self._add(self._newlines.decode(text[: self._limit + 1]))  # type: ignore[arg-type]
+            # In pieces, so that a text much longer than the limit is not copied. One piece may not reach the limit,
+            # because CR LF becomes one character.
+            size = self._limit + 1
+            for start in range(0, len(text), size):
+                if self._is_cut or self.is_closed:
+                    return
+                self._add(self._newlines.decode(text[start : start + size]))  # type: ignore[arg-type]
 
     def finish(self) -> None:
         """Append what waited for the next text: a CR that ends the last one."""
