@@ -91,7 +91,7 @@ def serialize_notification(row: Notification) -> dict[str, Any]:
         "body": row.body,
         "url": row.url or None,
         "job": row.job and str(row.job),
-        "created_at": format_time(row.created_at),
+        "created_at": format_time(row.raised_at),
         "read_at": format_time(row.read_at),
         "archived_at": format_time(row.archived_at),
         "data": decode_object(row.data),

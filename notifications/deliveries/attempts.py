@@ -218,7 +218,7 @@ def _addresses(row: Delivery, recipient: Recipient) -> list[str]:
 
 def _copy_to(address: str, row: Delivery) -> Delivery:
     """Return a delivery to a further address, which is due at once and gets a job of its own."""
-    names = ("notification", "user_id", "channel", "language", "due_at")
+    names = ("notification", "user_id", "channel", "language", "due_at", "delay_seconds")
     return bulk.new(Delivery, address=address, **{name: getattr(row, name) for name in names})
 
 

@@ -165,6 +165,6 @@ def _row(row: Notification) -> dict[str, Any]:
         "title": row.title,
         "body": row.body,
         "link": absolute(row.url or reverse("notifications:inbox")),
-        "created_at": row.created_at,
+        "created_at": row.raised_at,
         "disc": describe_disc(row),
     }

@@ -15,6 +15,7 @@ from notifications.deliveries.calls import Event, events_of_calls, in_order
 from notifications.deliveries.decisions import find_reason, read_facts
 from notifications.deliveries.devices import of_user
 from notifications.models import Delivery, Notification
+from notifications.streams.deliveries import REASONS_OF_NOTIFICATION
 from notifications.streams.marking_seen import first_mark, seen_positions
 from notifications.streams.preferences import is_muted
 from notifications.streams.receipts import Receipt, find
@@ -31,13 +32,19 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
     facts = read_facts(pending) if pending else {}
     for delivery in pending:
         found = facts[delivery.id].notification
-        if found and found.snoozed_until and found.snoozed_until <= delivery.due_at:
-            found.archived_at = found.read_at = found.raised = None  # It is raised again before, as new.
+        if found and found.snoozed_until:
+            found.archived_at = found.read_at = found.raised = (
+                None  # It is raised again as new, and sent then.
+            )
         if reason := find_reason(facts[delivery.id]):  # As it will be decided when it is due.
             delivery.state, delivery.reason = Delivery.State.SKIPPED, reason
     names = {str(device.id): device.name for device in of_user(row.user_id)}
     events = list(_events_on_the_page(row))
     for delivery in deliveries:
+        if row.snoozed_until and delivery.reason in REASONS_OF_NOTIFICATION and not delivery.may_have_arrived:
+            delivery.state = Delivery.State.PENDING  # It will be, when the notification is raised again.
+            delivery.ended_at = None
+            delivery.due_at = row.snoozed_until + timedelta(seconds=delivery.delay_seconds)
         events += describe(delivery, names, for_user)
     events += events_of_calls(row.pk, row.job, reader=row.user_id if for_user else None)
     return in_order(events)
@@ -51,8 +58,12 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         yield Event(row.read_at, _("Read."))
     if row.snoozed_until:
         until = date_format(template_localtime(row.snoozed_until), "DATETIME_FORMAT")
-        yield Event(row.archived_at, _("Snoozed until %(time)s") % {"time": until})
-    elif row.archived_at:
+        yield Event(row.snoozed_at or row.archived_at, _("Snoozed until %(time)s") % {"time": until})
+    elif row.snoozed_at:
+        yield Event(row.snoozed_at, _("Snoozed."))
+    if row.returned_at:
+        yield Event(row.returned_at, _("Moved to the inbox again, at the end of the snooze."))
+    if row.archived_at and not row.snoozed_until:
         yield Event(row.archived_at, _("Moved to Done, or replaced by a newer one with the same key."))
     if row.raised is None:
         yield Event(None, _("Not yet in the stream of the user."))
@@ -63,13 +74,13 @@ def _events_on_the_page(row: Notification) -> Iterator[Event]:
         if mark and mark.browser:
             text = _("Shown in the bell or the inbox: %(browser)s.") % {"browser": mark.browser}
         if mark and (receipt := find(mark.receipts, row.raised)):
-            yield from _events_of_receipt(receipt, mark.browser, row.created_at)
+            yield from _events_of_receipt(receipt, mark.browser, row.raised_at)
         yield Event(mark.at if mark else None, text)
 
 
-def _events_of_receipt(receipt: Receipt, browser: str, created_at: datetime) -> Iterator[Event]:
+def _events_of_receipt(receipt: Receipt, browser: str, raised_at: datetime) -> Iterator[Event]:
     def milliseconds(moment: datetime) -> int:
-        return max(0, (moment - times.as_utc(created_at)) // timedelta(milliseconds=1))
+        return max(0, (moment - times.as_utc(raised_at)) // timedelta(milliseconds=1))
 
     values = {"browser": browser, "milliseconds": milliseconds(receipt.received_at)}
     yield Event(receipt.received_at, _("Pushed to %(browser)s after %(milliseconds)d ms.") % values)

@@ -60,7 +60,7 @@ class GroupRow:
     total: str
     level: str
     is_unread: bool
-    created_at: datetime | None
+    raised_at: datetime | None
 
     def get_level_display(self) -> str:
         return str(NotificationLevel(self.level).label)
@@ -99,8 +99,8 @@ def group_by_day(rows: Sequence[Notification], groups: Mapping[UUID, Group], que
 
     def day_of(item: InboxRow) -> date:
         # A damaged row may have no time.
-        created_at = item.notification.created_at
-        return timezone.localtime(times.as_utc(created_at)).date() if created_at else today
+        raised_at = item.notification.raised_at
+        return timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today
 
     return [
         Day(label=_label_of(day, today), rows=list(items))
@@ -147,7 +147,7 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
         total=f"{group.total}+" if group.has_more else "",
         level=levels[0] if levels else "info",
         is_unread=group.is_unread,
-        created_at=newest.created_at,
+        raised_at=newest.raised_at,
     )
 
 

@@ -80,6 +80,9 @@ class Notification(models.Model):
     open_question = models.UUIDField(null=True, blank=True, editable=False)
     #: It is archived until then, and raised again. NULL: it is not snoozed.
     snoozed_until = MomentField(null=True, blank=True, editable=False)
+    #: When it was last snoozed, and when it was last raised again at the end of a snooze.
+    snoozed_at = MomentField(null=True, blank=True, editable=False)
+    returned_at = MomentField(null=True, blank=True, editable=False)
     #: The rows that the inbox shows as one: see ``streams/groups.py``. NULL: it is in no group.
     group_key = models.CharField(max_length=102, null=True, blank=True, editable=False)  # noqa: DJ001
     #: Not stored: the steps of its deliveries, instead of those that the setting has for its category.
@@ -147,6 +150,11 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def raised_at(self) -> Any:
+        """When it was raised: at its creation, or at the end of its last snooze. None in a damaged row."""
+        return self.returned_at or self.created_at
 
 
 def _job_index(name: str, *fields: str, **condition: Any) -> models.Index:

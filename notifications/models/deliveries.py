@@ -55,6 +55,8 @@ class Delivery(models.Model):
     job = models.UUIDField(_("job"), null=True, blank=True)
     #: When it is, or was, to be decided.
     due_at = MomentField(_("due"))
+    #: Seconds of its step: from when the notification is raised until the delivery is due, unless it is postponed.
+    delay_seconds = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     #: When the last attempt to send it began; None if all have certainly sent nothing.
     attempted_at = MomentField(_("attempted"), null=True, blank=True)
     #: When it was sent, skipped, or failed.

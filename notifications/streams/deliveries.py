@@ -7,9 +7,11 @@ it. When a delivery is due, ``deliveries/sending.py`` decides whether it is sent
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -17,11 +19,17 @@ from django.utils import translation
 
 from notifications.conf import WrongDeclaration, settings
 from notifications.db import bulk
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database
 from notifications.models import Delivery, Notification
 from notifications.streams.categories import Choice
 from notifications.streams.preferences import choice_in_force, is_muted, read_choices
 
 logger = logging.getLogger("notifications")
+
+State: Any = Delivery.State
+#: Why a delivery is not sent while its notification is as it is, which changes when this is raised again.
+REASONS_OF_NOTIFICATION = {Delivery.Reason.SEEN, Delivery.Reason.READ, Delivery.Reason.ARCHIVED}
 
 #: The key of the steps of categories that have none of their own.
 ALL_OTHERS = "*"
@@ -170,12 +178,40 @@ def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | N
                 channel=step.channel,
                 language=language,
                 due_at=row.created_at + step.delay,
+                delay_seconds=int(step.delay.total_seconds()),
             )
             for row, language in zip(rows, languages, strict=True)
             for step in (rules.of(row.category) if row.steps is None else row.steps)
             if is_wanted(row, step.channel)
         ]
     )
+
+
+def lock_deliveries(ids: Iterable[UUID]) -> list[Delivery]:
+    """Lock the deliveries of notifications, and return those that were not sent because of the state of these.
+
+    A process that decides one of them at this moment is waited for, so no stream may be locked yet.
+    """
+    rows = Delivery.objects.using(database()).filter(notification__in=list(ids)).order_by("id")
+    # What another process has just skipped was not skipped in the snapshot of this statement.
+    locked = lock_query(rows, skip_locked=False)
+    return [row for row in locked if row.state == State.SKIPPED and row.reason in REASONS_OF_NOTIFICATION]
+
+
+def reopen_deliveries(rows: Iterable[Delivery], now: datetime) -> None:
+    """Have deliveries, which this transaction has locked, decided anew: their delays begin now."""
+    by_delay = defaultdict(list)
+    for row in rows:
+        by_delay[row.delay_seconds].append(row.id)
+    for seconds, ids in by_delay.items():
+        Delivery.objects.using(database()).filter(id__in=ids).update(
+            state=State.PENDING,
+            reason="",
+            error="",
+            job=None,
+            ended_at=None,
+            due_at=now + timedelta(seconds=seconds),
+        )
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -22,7 +22,7 @@ from notifications.models import Notification
 #: The columns that an item or a row of the inbox shows.
 COLUMNS = (
     *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
-    *("created_at", "read_at", "archived_at", "open_question", "broadcast", "snoozed_until"),
+    *("created_at", "read_at", "archived_at", "open_question", "broadcast", "snoozed_until", "returned_at"),
 )
 #: Notifications of each partition in which categories are looked for, and categories that are found at most.
 MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50

@@ -213,6 +213,8 @@ class Chunk:
             values = {column: mark.moment if is_set else None}
             if column == "archived_at":
                 values["snoozed_until"] = mark.until
+            if mark.until is not None:
+                values["snoozed_at"] = mark.moment
             rows.update(**values, seq=None)
             self.may_be_unnumbered = streams.number_in_transaction([mark.user])
         return True

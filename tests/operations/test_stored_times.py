@@ -83,6 +83,8 @@ NOT_CORRECTED = {
     "Job.started_at": RECORDED,
     "Notification.created_at": RECORDED,
     "Notification.read_at": RECORDED,
+    "Notification.returned_at": RECORDED,
+    "Notification.snoozed_at": RECORDED,
     "OutputChunk.created_at": RECORDED,
     "PendingMark.moment": "it is compared for equality only",
     "Preference.changed_at": RECORDED,

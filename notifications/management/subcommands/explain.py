@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
+from django.db.models.functions import Coalesce
 from django.utils import timezone, translation
 
 from notifications import times
@@ -70,8 +71,9 @@ class ExplainCommand(ManagementCommand):
             key = users._default_manager.get_by_natural_key(username).pk
         except users.DoesNotExist as exc:
             raise CommandError(f"There is no user {username!r}. Check the spelling.") from exc
-        rows = Notification.objects.using(database()).filter(user=key, created_at__gte=after)
-        newest = rows.order_by("-created_at", "-id")[:MAX_NOTIFICATIONS]
+        rows = Notification.objects.using(database()).filter(user=key)
+        rows = rows.annotate(shown_since=Coalesce("returned_at", "created_at")).filter(shown_since__gte=after)
+        newest = rows.order_by("-shown_since", "-id")[:MAX_NOTIFICATIONS]
         if not newest:
             self.stderr.write_plain(f"{username} has got no notification for so long: --since {since}.")
         return list(reversed(newest))

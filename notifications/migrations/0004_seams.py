@@ -1,0 +1,27 @@
+from django.db import migrations, models
+
+from notifications.migrations._operations import AddField
+
+
+class Migration(migrations.Migration):
+    atomic = False
+
+    dependencies = [("notifications", "0003_worker_memory")]
+
+    operations = [
+        AddField(
+            model_name="notification",
+            name="snoozed_at",
+            field=models.DateTimeField(blank=True, editable=False, null=True),
+        ),
+        AddField(
+            model_name="notification",
+            name="returned_at",
+            field=models.DateTimeField(blank=True, editable=False, null=True),
+        ),
+        AddField(
+            model_name="delivery",
+            name="delay_seconds",
+            field=models.PositiveIntegerField(db_default=0, default=0, editable=False),
+        ),
+    ]
