@@ -161,16 +161,21 @@ class Receiver:
         Then it is tried again, after what has come meanwhile.
         """
         recorder().forget(attempt)
-        give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
+        give_up_at: float | None = None
 
         def end() -> None:
+            nonlocal give_up_at
             is_locked = bool(recording.record_or_refuse([attempt])) if not attempt.is_begun else False
             if not is_locked and attempt.is_begun and not attempt.is_void:
                 is_locked = not change()
-            if is_locked and time.monotonic() < give_up_at:
+            if not is_locked:
+                return
+            now = time.monotonic()
+            give_up_at = give_up_at or now + MAX_LOCKED_SECONDS
+            if now < give_up_at:
                 time.sleep(LOCKED_PAUSE_SECONDS)
                 recorder().call(end, wait=0.0)
-            elif is_locked:
+            else:
                 log_unrecorded(f"job {attempt.id}: its row is locked")
 
         self._received[end] = None

@@ -46,7 +46,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that a caller waits, unless the database is known to be away.
 MAX_WAIT_SECONDS = 2.0
-#: Seconds for which a call is tried again while the database is away, and between two tries at most.
+#: Seconds after its first error for which a call is tried again while the database is away, and between two tries at
+#: most.
 RETRY_SECONDS, MAX_PAUSE_SECONDS = 30.0, 2.0
 #: Entries that may wait before threads that add attempts or rows wait for those. A task has two. With 200, tasks waited
 #: when a transaction took 0.3 s on a busy machine.
@@ -218,9 +219,10 @@ class Recorder:
                 log_unrecorded(f"job {attempt.id}: its row is locked")
 
     def _run_until_done(self, function: Callable[[], Any]) -> None:
-        give_up_at = time.monotonic() + RETRY_SECONDS
+        give_up_at: float | None = None
         pause = 0.05
         while True:
+            started = time.monotonic()
             try:
                 check_connections()
                 function()
@@ -233,7 +235,11 @@ class Recorder:
                     logger.warning("Could not record a Celery task, which is tried again: %s", exc)
                 self._is_away = True
                 connections.close_all()
-                if time.monotonic() > give_up_at:
+                if give_up_at is None:
+                    give_up_at = time.monotonic() + RETRY_SECONDS
+                # Not by the time of the error: PostgreSQL ends the transaction of a process that is suspended, which
+                # then finds the error and the end of the time together.
+                if started > give_up_at:
                     log_unrecorded(exc)
                     return
             except BaseException:

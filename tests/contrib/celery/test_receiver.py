@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,3 +128,24 @@ def test_slow_notify_functions_hold_up_no_record(receiver, observe, recorded, ca
     gate.set()
     wait_until(lambda: len(recorded.attempts) == 2, what="the calls to return")
     assert {attempt.outcome.notification.title for attempt in recorded.attempts} == {"Paid"}
+
+
+@pytest.mark.django_db
+def test_locked_row_is_tried_again_however_late_it_is_taken(receiver, observe, monkeypatch, caplog):
+    """As by a process that was suspended: the time begins when the row is first found locked."""
+    from notifications.contrib.celery import receiver as module
+
+    observe()
+    later, locked = [], iter([True, False])
+    now = time.monotonic()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=lambda seconds: None))
+    queue = SimpleNamespace(forget=lambda attempt: None, call=lambda end, wait: later.append(end))
+    monkeypatch.setattr(module, "recorder", lambda: queue)
+    monkeypatch.setattr(module.recording, "record_or_refuse", lambda attempts: attempts * next(locked))
+    receiver.receive("requeue", start(), None, None)
+    [_, end] = receiver.take()
+    now += module.MAX_LOCKED_SECONDS + 1
+    end()
+    assert later == [end]
+    end()
+    assert "its row is locked" not in caplog.text

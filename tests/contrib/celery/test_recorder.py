@@ -52,6 +52,31 @@ def test_a_call_is_tried_again_while_the_database_is_away(recorder, caplog):
     assert caplog.text.count("which is tried again") == 1
 
 
+def test_a_call_is_tried_again_however_long_its_first_try_took(recorder, monkeypatch, caplog):
+    """As in a process that was suspended meanwhile: the time begins with the first error."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0)
+    tries = []
+
+    def write():
+        tries.append(1)
+        if len(tries) < 2:
+            raise OperationalError("ended meanwhile")
+
+    recorder.call(write, wait=30)
+    assert len(tries) == 2
+    assert "records given up" not in caplog.text
+
+
+def test_a_call_is_given_up_when_the_database_stays_away(recorder, monkeypatch, caplog):
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0)
+
+    def write():
+        raise OperationalError("away")
+
+    recorder.call(write, wait=30)
+    assert "away; records given up" in caplog.text
+
+
 def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 1)
     is_away, ran = threading.Event(), []

@@ -5,9 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from notifications.models import Attempt, Job
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
+from tests.faults.support.freezing import is_stopped
 from tests.support.waiting import wait_until
 
 
@@ -16,6 +18,13 @@ def tasks(celery_app):
     from tests.contrib.celery import tasks
 
     return tasks
+
+
+#: Ends the sessions of processes that are suspended in a transaction, as PostgreSQL does by itself after 10 s.
+END_IDLE_TRANSACTIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle in transaction' AND pid <> pg_backend_pid()
+"""
 
 
 def is_alive(pid):
@@ -78,3 +87,22 @@ def test_results_of_any_length(start_celery, tasks, user):
     results = [tasks.long_result.delay(user.pk, size) for size in sizes]
     assert [len(until_ended(result).result) for result in results] == [size + 2 for size in sizes]
     assert until_ended(tasks.long_result.delay(user.pk, 2_000_000)).result == "null"
+
+
+@pytest.mark.database_law
+def test_a_record_is_tried_again_after_a_suspension(start_celery, tasks, user):
+    """The process goes on after the time for which it would try again, and finds its transaction ended."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite ends no transaction of a process that is suspended.")
+    worker = start_celery("--pool", "prefork", "--concurrency", 1, app="tests.contrib.celery.suspended_app")
+    [pid] = worker.recording_pids()
+    result = tasks.export.apply_async((user.pk, 2026), ignore_result=True)
+    wait_until(lambda: is_stopped(pid), what="the recording process to stop")
+    with connection.cursor() as cursor:
+        cursor.execute(END_IDLE_TRANSACTIONS)
+        assert cursor.fetchall() == [(True,)]
+    os.kill(pid, signal.SIGCONT)
+    # Without its record the reconciler would end the job later, as one that was never started.
+    assert until_ended(result, timeout=20).state == "succeeded"
+    assert "records given up" not in worker.output
+    assert len(bell_of(user)) == 1
