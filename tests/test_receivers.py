@@ -6,13 +6,13 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.test.utils import isolate_apps
 
-from notifications import receivers, streams
+from notifications import receivers, streams, times
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
-from notifications.models import Attempt, Job, Notification, Stream
+from notifications.models import Attempt, Broadcast, Job, Notification, Stream, Wait
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_consistent
 from tests.support.claims import claim_rows
@@ -49,6 +49,16 @@ def test_a_deleted_users_rows_are_purged(user, other_user):
     assert len(everything_of(other_user.pk)) == 255
     streams.number([other_user.pk])
     assert_consistent([other_user])
+
+
+def test_rows_of_others_do_not_name_a_deleted_user(user, other_user):
+    """A broadcast that the user has sent and a question of another's job that the user has answered stay."""
+    Broadcast.objects.create(sender=user, recipients=1, created_at=times.now())
+    row = job(other_user)
+    Wait.objects.create(job=row.pk, attempt=1, created_at=times.now(), ended_by=user)
+    user.delete()
+    assert Broadcast.objects.get().sender_id is None
+    assert Wait.objects.get().ended_by_id is None
 
 
 def test_only_after_the_commit(user):

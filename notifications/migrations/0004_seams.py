@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-from notifications.migrations._operations import AddField
+from notifications.migrations._operations import AddField, AddIndex
 
 
 class Migration(migrations.Migration):
@@ -23,5 +23,13 @@ class Migration(migrations.Migration):
             model_name="delivery",
             name="delay_seconds",
             field=models.PositiveIntegerField(db_default=0, default=0, editable=False),
+        ),
+        AddIndex(
+            model_name="wait",
+            index=models.Index(
+                condition=models.Q(("ended_by__isnull", False)),
+                fields=["ended_by"],
+                name="notifications_wait_ended_by",
+            ),
         ),
     ]

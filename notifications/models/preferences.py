@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from notifications.ids import uuid7
-from notifications.models.users import user_key
+from notifications.models.users import UserPrimaryKey, user_key
 from notifications.times import MomentField
 
 
@@ -54,14 +53,7 @@ class Preference(models.Model):
 class Reader(models.Model):
     """What a user has chosen for all categories, and the address at which e-mails do not arrive."""
 
-    user = models.OneToOneField(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-        primary_key=True,
-        verbose_name=_("user"),
-    )
+    user = UserPrimaryKey(verbose_name=_("user"))
     #: Until then nothing is sent by channels other than the bell.
     paused_until = MomentField(_("paused until"), null=True, blank=True)
     #: Of daily and weekly digests: the time zone (that of the site if empty), the hour, and the day, 0 is Monday.

@@ -5,26 +5,18 @@ By the epoch clients notice that a backup was restored.
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
-from notifications.models.users import user_key
+from notifications.models.users import UserPrimaryKey, user_key
 from notifications.times import MomentField
 
 
 class Stream(models.Model):
     """The ordered sequence of changes for one user, up to ``head``. Only modules of ``streams/`` lock or write it."""
 
-    user = models.OneToOneField(
-        settings.AUTH_USER_MODEL,
-        models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-        primary_key=True,
-        verbose_name=_("user"),
-    )
+    user = UserPrimaryKey(verbose_name=_("user"))
     head = models.BigIntegerField(default=0)
     floor = models.BigIntegerField(default=0)
     unread = models.BigIntegerField(default=0)

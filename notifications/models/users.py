@@ -1,4 +1,4 @@
-"""The foreign key to the users of the project that the models have."""
+"""The foreign keys to the users of the project that the models have."""
 
 from __future__ import annotations
 
@@ -19,3 +19,22 @@ def user_key(**options: Any) -> Any:
         **options,
     }
     return models.ForeignKey(settings.AUTH_USER_MODEL, models.DO_NOTHING, **options)
+
+
+class UserPrimaryKey(models.OneToOneField):
+    """A primary key that is the user: without constraint and reverse relation.
+
+    In ``dumpdata --natural-foreign`` it is a field too. Django writes a primary key as it is, which names another user
+    where users have got other keys.
+    """
+
+    serialize = property(lambda self: True, lambda self, value: None)  # models set it to False
+
+    def __init__(self, **options: Any) -> None:
+        users = {"to": settings.AUTH_USER_MODEL, "on_delete": models.DO_NOTHING, "db_constraint": False}
+        super().__init__(**{**users, "related_name": "+", "primary_key": True, **options})
+
+    def deconstruct(self) -> Any:
+        # Migrations have one of Django's, which differs in dumps only.
+        name, _, args, options = super().deconstruct()
+        return name, "django.db.models.OneToOneField", args, {**options, "serialize": False}

@@ -80,6 +80,9 @@ class Wait(models.Model):
                 name="notifications_wait_question",
             ),
             models.Index(
+                fields=["ended_by"], condition=Q(ended_by__isnull=False), name="notifications_wait_ended_by"
+            ),
+            models.Index(
                 fields=["remind_at"],
                 condition=Q(ended_at__isnull=True, remind_at__isnull=False),
                 name="notifications_wait_remind",

@@ -168,6 +168,12 @@ def changes_that_no_process_numbers(fixture):
     Notification.objects.update(seq=None)
 
 
+@case("positions", "error", "manage.py notifications doctor --recount")
+def rows_above_the_head_of_their_stream(fixture):
+    inbox.create_notifications(fixture("user"), "Hello")
+    Stream.objects.all().delete()
+
+
 @case("unread", "error", "manage.py notifications doctor --recount")
 def a_wrong_unread_count(fixture):
     inbox.create_notifications(fixture("user"), "Hello")

@@ -11,8 +11,8 @@ SMALL_INDEXES = (
     r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|handed|running|waiting)"
     r"|notifications_delivery_(due|job)"
 )
-#: Tables with one row per process, queue, or problem and its reader, or a single row.
-SMALL_TABLES = "worker|epoch|queue|announcedstate"
+#: Tables with one row per process, queue, broadcast, or problem and its reader, or a single row.
+SMALL_TABLES = "worker|epoch|queue|broadcast|announcedstate"
 NUMBERS = {
     "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) ",
     "postgresql": "WITH n (i) AS (SELECT generate_series(1, {})) ",

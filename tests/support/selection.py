@@ -53,6 +53,7 @@ PATHS_BY_MARKER = {
         "data/test_two_hundred.py",
         "docs/test_deploy.py",
         "docs/test_engines.py",
+        "docs/test_moving_data.py",
         "docs/test_from_django_celery_results.py",
         "docs/test_tutorial.py",
         "docs/test_waiting_jobs.py",

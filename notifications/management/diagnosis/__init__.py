@@ -29,6 +29,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         database.check_clock,
         database.check_stored_times,
         database.check_numbering,
+        database.check_positions,
         database.check_unread_counts,
         processes.check_doorbell,
         processes.check_workers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from notifications import streams
@@ -22,15 +23,15 @@ from notifications.operations.readiness import (
     worker_advice,
 )
 from notifications.operations.stored_times import find_wrong_times
-from notifications.streams import recount
+from notifications.streams import rebuilding, recount
 
 #: Seconds within which some process must number pending changes.
 NUMBERING_SECONDS = 3.0
-#: Pending rows of each kind that are read, and rows of each kind by which counts are checked.
-MAX_PENDING_ROWS, MAX_COUNTED_ROWS = 1_000, 100_000
+#: Pending rows of each kind that are read, and rows of each kind by which counts and positions are checked.
+MAX_PENDING_ROWS, MAX_COUNTED_ROWS, MAX_POSITIONED_ROWS = 1_000, 100_000, 10_000
 #: Times that a message names.
 MAX_TIMES_NAMED = 5
-#: Users with a wrong unread count that are named.
+#: Users with a wrong unread count or wrong positions that are named.
 MAX_USERS_NAMED = 10
 
 
@@ -141,17 +142,36 @@ def check_numbering() -> Finding:
     return Finding(check="numbering", state=OK, message="All changes are numbered.", figures={"waiting": 0})
 
 
+def check_positions() -> Finding:
+    """Check the newest rows against the streams of their users: none above the head, no two at one position."""
+    wrong = rebuilding.find_wrong_streams(MAX_POSITIONED_ROWS)
+    if wrong:
+        return Finding(
+            check="positions",
+            state=ERROR,
+            message="Rows are hidden, or share a position with another one, because their stream does not agree with "
+            f"them, for {len(wrong)} users: {name_users(wrong)}.",
+            remedy="Stop the site, and run manage.py notifications doctor --recount.",
+            figures={"wrong": list(map(str, wrong))},
+        )
+    message = f"Streams agree with their rows, by at most {MAX_POSITIONED_ROWS:,} of the newest of each kind."
+    return Finding(check="positions", state=OK, message=message)
+
+
+def name_users(users: Iterable[Any]) -> str:
+    """Return the first of these users (keys) as text."""
+    named = list(map(str, users))
+    return ", ".join(named[:MAX_USERS_NAMED]) + (" and others" if len(named) > MAX_USERS_NAMED else "")
+
+
 def check_unread_counts() -> Finding:
     """Check the unread and unseen counts of users against their notifications, as far as a bounded read shows."""
     wrong = recount.find_wrong_counts(MAX_COUNTED_ROWS)
     if wrong:
-        named = ", ".join(map(str, list(wrong)[:MAX_USERS_NAMED])) + (
-            " and others" if len(wrong) > MAX_USERS_NAMED else ""
-        )
         return Finding(
             check="unread",
             state=ERROR,
-            message=f"The unread or unseen count is wrong for {len(wrong)} users: {named}.",
+            message=f"The unread or unseen count is wrong for {len(wrong)} users: {name_users(wrong)}.",
             remedy="Run manage.py notifications doctor --recount. "
             "Then find the program that changes rows without this app.",
             figures={

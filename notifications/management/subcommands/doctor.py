@@ -14,6 +14,8 @@ from django.db import Error
 from notifications.management.diagnosis import database, diagnose, diagnose_readiness
 from notifications.management.diagnosis.finding import ERROR, Finding
 from notifications.management.management_command import ManagementCommand, explain_error
+from notifications.streams import begin_epoch
+from notifications.streams.rebuilding import find_wrong_streams, rebuild
 from notifications.streams.recount import find_wrong_counts, recount
 
 
@@ -50,7 +52,8 @@ class DoctorCommand(ManagementCommand):
         parser.add_argument(
             "--recount",
             action="store_true",
-            help="first correct the unread and unseen counts that are wrong",
+            help="first rebuild streams that do not agree with their rows, with a new epoch, and correct wrong "
+            "unread and unseen counts",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -88,6 +91,16 @@ class DoctorCommand(ManagementCommand):
         try:
             if (tables := database.check_tables()).state == ERROR:
                 raise CommandError(f"Nothing was corrected. {tables.message} {tables.remedy}")
+            if users := find_wrong_streams():
+                self.stderr.write_plain(
+                    f"Began a new epoch, so that all clients start from a snapshot: {begin_epoch()}."
+                )
+            for user in users:
+                before, head, moved = rebuild(user)
+                self.stderr.write_plain(
+                    f"Rebuilt the stream of user {user} from the rows: it ends at {head}, not {before}, "
+                    f"and {moved} rows have a position of their own again."
+                )
             for user, (stored, expected) in find_wrong_counts().items():
                 recount(user)
                 self.stderr.write_plain(
