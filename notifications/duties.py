@@ -43,7 +43,7 @@ MOVE_INTERVAL_SECONDS = 60.0
 ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
 #: Seconds between two searches for waiting jobs that have nothing to wait for.
 WAIT_CHECK_INTERVAL_SECONDS = 60.0
-#: Seconds between two searches for questions whose addressees are gone.
+#: Seconds between two searches for users who may answer open questions by now, or may not any more.
 QUESTION_CHECK_INTERVAL_SECONDS = 300.0
 EVERYWHERE = LASTING | Where.SERVER
 
@@ -64,16 +64,16 @@ def list_duties(process: Upkeep) -> list[Duty]:
     orphaned = Duty("fail abandoned deliveries", ORPHAN_CHECK_INTERVAL_SECONDS, sending.fail_orphaned)
     check_waits = _Search(waiting.queue_jobs_without_wait)
     remind = partial(_run_all, reminders.remind_of_due)
-    ask_staff = partial(_run_all, _Search(reminders.ask_staff).run_chunk)
+    update_addressees = partial(_run_all, _Search(reminders.update_addressees).run_chunk)
     waits = Duty(
         "queue jobs that wait for nothing",
         WAIT_CHECK_INTERVAL_SECONDS,
         lambda: process.run_chunks(check_waits.run_chunk),
     )
     questions = Duty(
-        "ask staff what nobody else can answer",
+        "update who is asked open questions",
         QUESTION_CHECK_INTERVAL_SECONDS,
-        lambda: start(ask_staff, "Could not ask staff what nobody else can answer"),
+        lambda: start(update_addressees, "Could not update who is asked open questions"),
     )
     elected = [alerts, roll_up_statistics, prune, move, orphaned, waits, questions]
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows

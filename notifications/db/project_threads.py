@@ -18,8 +18,8 @@ logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
-#: One each for the rounds of schedules, announcements, reminders of questions and the search for questions without an
-#: addressee: none of them must wait for a backend or a receiver that another one calls. They are started when needed.
+#: One each for the rounds of schedules, announcements, reminders of questions and the search for those who may answer
+#: questions: none of them must wait for a backend or a receiver that another one calls. They are started when needed.
 THREADS = 4
 
 

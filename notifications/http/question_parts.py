@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
+from notifications.db.transactions import database
 from notifications.jobs import question_forms
-from notifications.jobs.transitions import answering
+from notifications.jobs.addressees import may_answer
 from notifications.models import Job, Wait
 
 
@@ -35,18 +35,17 @@ def describe_question(question: Wait, answered: Mapping[str, Any]) -> dict[str, 
 
 
 def describe_open_question(job: Job, user: Any) -> dict[str, Any]:
-    """Return what the page of a job shows of the first question that it waits for, if the user may answer it.
+    """Return what the page of a job shows of the first question that it waits for and the user may answer.
 
     ``waiting``
-        Its id, "" without one.
+        The id of the question that the item of the job has, "" without one.
     """
     wait = json.loads(job.waiting) if job.waiting else {"kind": ""}
-    context: dict[str, Any] = {"waiting": ""}
-    if wait["kind"] != Wait.Kind.QUESTION:
+    context: dict[str, Any] = {"waiting": wait["id"] if wait["kind"] == Wait.Kind.QUESTION else ""}
+    if job.state != Job.State.WAITING:
         return context
-    context["waiting"] = wait["id"]
-    try:
-        question = answering.find_question(job.id, UUID(wait["id"]), user)
-    except answering.QuestionNotFound:
-        return context
-    return context if question.ended_at else context | describe_question(question, {})
+    rows = Wait.objects.using(database()).filter(job=job.id, is_awaited=True, ended_at=None)
+    for question in rows.order_by("id"):
+        if question.kind == Wait.Kind.QUESTION and may_answer(question.asked, user):
+            return context | describe_question(question, {})
+    return context

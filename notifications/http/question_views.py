@@ -25,6 +25,7 @@ from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
 from notifications.http.question_parts import describe_question
 from notifications.jobs import question_forms
+from notifications.jobs.addressees import is_asked
 from notifications.jobs.transitions import answering
 from notifications.jobs.transitions.question_notifications import describe_end, describe_end_in_words
 from notifications.models import Job, Wait
@@ -148,6 +149,8 @@ def _log_answer_of_staff(user: Any, question: Wait) -> None:
         question=question.title, answer=end["label"] or gettext("the form")
     )
     try:
+        if is_asked(question.asked, user):  # since less than five minutes: no notification was sent yet
+            return
         job = Job.objects.using(database()).only("id", "title").get(id=question.job)
         LogEntry.objects.log_actions(user.pk, [job], CHANGE, text)  # type: ignore[arg-type]
     except Exception:  # the answer is stored; the log may be in another database

@@ -5,7 +5,7 @@ Users may be in another database than the app's rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth import get_backends, get_user_model
@@ -21,35 +21,76 @@ MAX_ADDRESSEES = 100
 ANSWER_PERMISSION = "notifications.answer_question"
 
 
-def find_addressees(to: Any, owner: Any) -> list[Any]:
-    """Return the keys of the active users who are asked a question.
+class NoAddressee(RuntimeError):
+    """No active user could answer a question."""
+
+
+def describe_asked(to: Any, owner: Any) -> dict[str, Any]:
+    """Return whom a question asks: ``{"users": […]}``, ``{"group": key}`` or ``{"permission": name}``, to be stored.
 
     ``to``
         A user or key, an iterable of these, a group, or a permission such as ``"shop.ship_order"``. None: the owner.
     ``owner``
         The key of the owner of the job, None without one.
 
-    If none of them is active, those with ``ANSWER_PERMISSION`` are asked, superusers too. Raises TypeError, ValueError
-    for more than ``MAX_ADDRESSEES``, and RuntimeError if there is nobody to ask.
+    Raises TypeError, and ValueError for more than ``MAX_ADDRESSEES`` users.
     """
-    keys = _read_active_keys(_select(to, owner))
+    if to is None:
+        return {"users": [] if owner is None else [str(owner)]}
+    if isinstance(to, str):
+        if not all(to.partition(".")):
+            raise ValueError(f"to is {to!r}, which is no permission such as 'shop.ship_order'.")
+        return {"permission": to}
+    if isinstance(to, Model) and has_user_field("groups") and isinstance(to, group_model()):
+        return {"group": str(to.pk)}
+    keys = user_keys_of(to)
     if len(keys) > MAX_ADDRESSEES:
-        raise ValueError(
-            f"to has more than {MAX_ADDRESSEES} active users. Ask fewer, as those of a smaller group."
-        )
-    keys = keys or _read_active_keys(_select(ANSWER_PERMISSION, None))[:MAX_ADDRESSEES]
+        raise ValueError(f"to has {len(keys)} users. At most {MAX_ADDRESSEES} are asked one question.")
+    return {"users": [str(key) for key in keys]}
+
+
+def find_addressees(asked: Mapping[str, Any]) -> list[Any]:
+    """Return the keys of the active users who are asked a question, at most one more than ``MAX_ADDRESSEES``.
+
+    ``asked``
+        As ``describe_asked()`` returns it.
+
+    If none of them is active, those with ``ANSWER_PERMISSION`` are asked, superusers too. Raises ``NoAddressee``.
+    """
+    keys = _find_active(asked) or _find_active({"permission": ANSWER_PERMISSION})[:MAX_ADDRESSEES]
     if not keys:
-        raise RuntimeError(
+        raise NoAddressee(
             "There is no active user who could answer. Pass others as to, or give staff the permission "
             f"{ANSWER_PERMISSION}."
         )
     return keys
 
 
+def may_answer(asked: Mapping[str, Any], user: Any) -> bool:
+    """Return whether a user may answer a question now: one who is asked, or has ``ANSWER_PERMISSION``.
+
+    Calls code of the project, as ``has_perm()``: not inside of a transaction. A user object remembers its permissions:
+    pass one that was read just before.
+    """
+    return is_asked(asked, user) or is_asked({"permission": ANSWER_PERMISSION}, user)
+
+
+def is_asked(asked: Mapping[str, Any], user: Any) -> bool:
+    """Return whether a user is active and one of those whom a question asks. See ``may_answer()``."""
+    if "permission" in asked:
+        return read_user(user.pk) is not None and user.has_perm(asked["permission"])
+    return bool(filter_active(_select(asked)).filter(pk=user.pk).exists())
+
+
+def read_user(key: Any) -> Any:
+    """Return the active user with this key, None if there is none."""
+    return filter_active(get_user_model()._base_manager.filter(pk=key)).first()
+
+
 def read_active(keys: Collection[str]) -> set[str]:
     """Return those of these keys of users, as strings, whose users exist and are active."""
-    users = get_user_model()._base_manager.filter(pk__in=keys)
-    return {str(key) for key in filter_active(users).values_list("pk", flat=True)}
+    users = filter_active(get_user_model()._default_manager.filter(pk__in=keys))
+    return {str(key) for key in users.values_list("pk", flat=True)}
 
 
 def filter_active(users: Any) -> Any:
@@ -108,23 +149,18 @@ def _finds_holders(backend: Any) -> bool:
     return callable(getattr(backend, "with_perm", None))
 
 
-def _select(to: Any, owner: Any) -> Any:
+def _select(asked: Mapping[str, Any]) -> Any:
     users = get_user_model()._default_manager
-    if to is None:
-        return users.filter(pk__in=[] if owner is None else [owner])
-    if isinstance(to, str):
-        if not all(to.partition(".")):
-            raise ValueError(f"to is {to!r}, which is no permission such as 'shop.ship_order'.")
-        return holders(to) if has_holders() else users.none()
-    if has_user_field("groups") and isinstance(to, group_model()):
-        return users.filter(is_member([to.pk]))
-    if isinstance(to, Model):
-        return users.filter(pk__in=user_keys_of(to))
-    keys = user_keys_of(to)
-    if len(keys) > MAX_ADDRESSEES:
-        raise ValueError(f"to has {len(keys)} users. At most {MAX_ADDRESSEES} are asked one question.")
-    return users.filter(pk__in=keys)
+    if "permission" in asked:
+        return holders(asked["permission"]) if has_holders() else users.none()
+    if "group" in asked:
+        return users.filter(is_member([asked["group"]])) if has_user_field("groups") else users.none()
+    return users.filter(pk__in=asked["users"])
 
 
-def _read_active_keys(users: Any) -> list[Any]:
-    return list(filter_active(users).order_by("pk").values_list("pk", flat=True)[: MAX_ADDRESSEES + 1])
+def _find_active(asked: Mapping[str, Any]) -> list[Any]:
+    users = filter_active(_select(asked)).order_by("pk")
+    if "permission" not in asked:
+        return list(users.values_list("pk", flat=True)[: MAX_ADDRESSEES + 1])
+    # A backend that refuses a permission to users overrules those that find them.
+    return [user.pk for user in users[: MAX_ADDRESSEES + 1] if user.has_perm(asked["permission"])]

@@ -108,8 +108,9 @@ def question(
         Returned if nobody has answered in time, instead of raising ``QuestionExpired``.
     ``to``
         Who is asked, by a notification, and may answer: a user or key, an iterable of at most 100, a group, or a
-        permission such as ``"shop.ship_order"``. By default the owner of the job. If none of them is active, those
-        with the permission ``notifications.answer_question`` are asked, superusers too.
+        permission such as ``"shop.ship_order"``. By default the owner of the job. Who comes into a group or gets a
+        permission later is asked too, who loses it is not any more. If none of them is active, those with the
+        permission ``notifications.answer_question`` are asked, superusers too.
     ``remind``
         When those who were asked are notified again until the first answer: at most 10 times after the question is
         stored, in ascending order, as ``[timedelta(hours=1), timedelta(days=1)]``.
@@ -226,12 +227,17 @@ def _value(one: Question, wait: Wait) -> Any:
 
 def _make(execution: CurrentExecution, one: Question) -> Wait:
     """Return an unsaved question with its notifications. The users are read now, outside of any transaction."""
-    from notifications.jobs.addressees import find_addressees
+    from notifications.jobs.addressees import MAX_ADDRESSEES, describe_asked, find_addressees
     from notifications.jobs.question_forms import validate_form
     from notifications.jobs.transitions.question_notifications import build_notifications
     from notifications.models import Wait
 
-    users = find_addressees(one.to, execution.job.user_id)
+    asked = describe_asked(one.to, execution.job.user_id)
+    users = find_addressees(asked)
+    if len(users) > MAX_ADDRESSEES:
+        raise ValueError(
+            f"to has more than {MAX_ADDRESSEES} active users. Ask fewer, as those of a smaller group."
+        )
     wait = Wait(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
     wait.title, wait.lasts = str(one.title), one.expires
     details = {
@@ -240,6 +246,7 @@ def _make(execution: CurrentExecution, one: Question) -> Wait:
         "remind": [after.total_seconds() for after in one.remind],
         "form": validate_form(one.form) if one.form is not None else "",
         "danger": list(one.danger),
+        "asked": asked,
     }
     build_notifications(wait, details, users)
     return wait

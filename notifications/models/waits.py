@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -91,3 +93,18 @@ class Wait(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Whom a question asks, as ``jobs.addressees.describe_asked()`` returns it. It does not change."""
+        details = json.loads(self.details)
+        # A former release has stored only the users whom it had found.
+        asked: dict[str, Any] = details.get("asked") or {"users": details["to"]}
+        return asked
+
+    def next_reminder(self, now: datetime) -> datetime | None:
+        """Return when those who are asked a question are reminded after ``now``, None for never."""
+        times = (
+            self.created_at + timedelta(seconds=after) for after in json.loads(self.details).get("remind", ())
+        )
+        return next((time for time in times if time > now), None)

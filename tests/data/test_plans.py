@@ -211,8 +211,8 @@ def wait(user):
     assert Job.objects.filter(pk__in=[row.pk for row in jobs], state="queued").count() == 3
     waiting.queue_jobs_without_wait()
     waiting.queue_jobs_without_wait(uuid7())
-    reminders.ask_staff()
-    reminders.ask_staff((timezone.now(), uuid7()))
+    reminders.update_addressees()
+    reminders.update_addressees((timezone.now(), uuid7()))
     count_waiting()
 
 

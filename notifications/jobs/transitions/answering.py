@@ -14,7 +14,7 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import question_forms
-from notifications.jobs.addressees import ANSWER_PERMISSION, filter_active
+from notifications.jobs.addressees import may_answer, read_user
 from notifications.jobs.transitions.retrying import limit_lock_wait
 from notifications.jobs.transitions.waiting import end_waits
 from notifications.models import Job, Wait
@@ -60,16 +60,18 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
 
     Returns the question. Raises ``QuestionNotFound``, ``QuestionEnded`` and ``WrongChoice``.
     """
-    # The project's code is not called in the transaction.
+    # The project's code is not called in the transaction: backends and managers find permissions and groups.
     name = name_of(user)
-    may_answer_all = by_staff or user.has_perm(ANSWER_PERMISSION)
+    asked = _read_question(job, id)
+    if not by_staff and (asked is None or not _may_still_answer(asked, user)):
+        raise QuestionNotFound
 
     def write() -> Wait:
         limit_lock_wait()
         # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
         lock_query(Job.objects.using(database()).filter(id=job).only("id"), skip_locked=False).first()
-        wait = Wait.objects.using(database()).filter(id=id, job=job, kind=Wait.Kind.QUESTION).first()
-        if wait is None or not (may_answer_all or _is_active_addressee(wait, user)):
+        wait = _read_question(job, id)
+        if wait is None:
             raise QuestionNotFound
         if wait.ended_at is not None:
             raise QuestionEnded(wait)
@@ -113,9 +115,9 @@ def check_value(wait: Wait, value: Any) -> Any:
 
 
 def find_question(job: UUID, id: UUID, user: Any) -> Wait:
-    """Return a question that a user was asked or may answer. Raises ``QuestionNotFound``."""
-    wait = Wait.objects.using(database()).filter(id=id, job=job, kind=Wait.Kind.QUESTION).first()
-    if wait is None or not (_is_active_addressee(wait, user) or user.has_perm(ANSWER_PERMISSION)):
+    """Return a question that a user may answer, or might if it had not ended. Raises ``QuestionNotFound``."""
+    wait = _read_question(job, id)
+    if wait is None or not may_answer(wait.asked, user):
         raise QuestionNotFound
     return wait
 
@@ -148,7 +150,11 @@ def _encode(value: Any, details: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _is_active_addressee(wait: Wait, user: Any) -> bool:
-    if str(user.pk) not in json.loads(wait.details)["to"]:
-        return False
-    return bool(filter_active(get_user_model()._base_manager.filter(pk=user.pk)).exists())
+def _read_question(job: UUID, id: UUID) -> Wait | None:
+    return Wait.objects.using(database()).filter(id=id, job=job, kind=Wait.Kind.QUESTION).first()
+
+
+def _may_still_answer(wait: Wait, user: Any) -> bool:
+    """Return whether a user may answer now: since the user was read, a form may have been validated for a long time."""
+    present = read_user(user.pk)
+    return present is not None and may_answer(wait.asked, present)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -90,29 +91,56 @@ def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]
     return {row.user_id for row in rows}
 
 
-def replace_notifications(wait: Wait, job: Job, users: Sequence[Any]) -> set[Any]:
-    """Insert new notifications of an open question for these users (keys), which archive their earlier ones.
+def change_addressees(
+    wait: Wait, job: Job, users: Sequence[Any], now: datetime, *, is_reminder: bool
+) -> set[Any]:
+    """Ask an open question of these users (keys) from now on.
 
     Inside a transaction that holds the row of the job locked. Changes the details of the question, which the caller
-    stores. Returns the keys of the users whose rows it then numbers.
+    stores.
+
+    ``is_reminder``
+        All of them get a new notification, which archives their earlier one. Otherwise only those do who were not asked
+        before. Those of users who are not asked any more are closed.
+
+    Returns the keys of the users whose rows it then numbers.
     """
     details = json.loads(wait.details)
     rows = Notification.objects.using(database()).filter(id__in=details["notifications"])
-    earlier = list(lock_query(rows.order_by("id").only("id", "user_id"), skip_locked=False))
-    replaced = [row.id for row in earlier if row.user_id in set(users)]
+    earlier = list(lock_query(rows.order_by("id").only("id", "user_id", "open_question"), skip_locked=False))
+    notified = [user for user in users if is_reminder or str(user) not in details["to"]]
+    replaced = [row.id for row in earlier if row.open_question and row.user_id in set(notified)]
     # Without buttons, because the later one has them.
     plain = {key: value for key, value in _make_data(wait, details).items() if key != "actions"}
     rows.filter(id__in=replaced).update(
         open_question=None, data=json.dumps(plain, ensure_ascii=False), seq=None
     )
+    withdrawn = [row for row in earlier if row.user_id not in set(users)]
     with translation.override(job.language or None):
-        build_notifications(wait, details, users, note=gettext("Reminder: this question is still open."))
+        if withdrawn:
+            _withdraw(wait, details, [row.id for row in withdrawn], now)
+        note = gettext("Reminder: this question is still open.") if is_reminder else ""
+        build_notifications(wait, details, notified, note=note)
     asked = insert_notifications([wait], [job])
     changed = json.loads(wait.details)
-    changed["to"] = list(dict.fromkeys([*details["to"], *changed["to"]]))
-    changed["notifications"] += [str(row.id) for row in earlier if row.id not in replaced]
+    changed["to"] = [str(user) for user in users]
+    changed["notifications"] += [str(row.id) for row in earlier if row not in withdrawn]
     wait.details = json.dumps(changed, ensure_ascii=False)
-    return asked
+    return asked | {row.user_id for row in withdrawn}
+
+
+def _withdraw(wait: Wait, details: dict[str, Any], ids: Sequence[Any], now: datetime) -> None:
+    """Close the notifications of users who may not answer an open question any more, nor be shown its answer."""
+    ended = dict.fromkeys(("how", "at", "by", "with", "value", "label"))
+    ended |= {"how": "withdrawn", "at": serializers.format_time(now)}
+    body = "\n".join(filter(None, (gettext("You cannot answer this question any more."), details["body"])))
+    Notification.objects.using(database()).filter(id__in=ids).update(
+        data=json.dumps(_make_data(wait, details, ended), ensure_ascii=False),
+        body=body[: validators.MAX_BODY_LENGTH],
+        read_at=now,
+        open_question=None,
+        seq=None,
+    )
 
 
 def close_notifications(waits: Iterable[Wait]) -> set[Any]:
@@ -137,6 +165,8 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
         job = found.get(wait.job)
         data = json.dumps(_make_data(wait, details), ensure_ascii=False)
         closed = [row for row in locked if ids[str(row.id)] is wait]
+        # Those that a reminder has replaced show the end too, but were not what anybody has answered.
+        answered = [row for row in closed if row.open_question]
         for is_own in (False, True):
             readers = [row for row in closed if (row.user_id == wait.ended_by_id) is is_own]
             with translation.override((job and job.language) or None):
@@ -153,9 +183,9 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
                 for name, value in values.items():
                     setattr(row, name, value)
         if wait.how == Wait.How.ANSWERED and job and job.task_path not in load_handlers().task_paths:
-            answered = events.build_jobs_for_notifications(closed, NOTIFICATION_ANSWERED, wait.ended_at)
-            events.insert_jobs(answered)
-            events.wake_workers(answered)
+            of_handlers = events.build_jobs_for_notifications(answered, NOTIFICATION_ANSWERED, wait.ended_at)
+            events.insert_jobs(of_handlers)
+            events.wake_workers(of_handlers)
     return {row.user_id for row in locked}
 
 
@@ -206,7 +236,9 @@ def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, time: str = ""
     return ", ".join(filter(None, (text, time, wait.ended_with))) + "."
 
 
-def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:
+def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the data of a notification of a question. ``ended``: how it ended for its reader alone."""
+    ended = ended or describe_end(wait, wait.ended_by_name)
     page, answer = paths.question_page(wait.job, wait.id), paths.answer_path(wait.job, wait.id)
     about = {
         "id": str(wait.id),
@@ -214,10 +246,10 @@ def _make_data(wait: Wait, details: dict[str, Any]) -> dict[str, Any]:
         "expires_at": serializers.format_time(wait.due_at),
         "choices": None if details.get("form") else details["choices"],
         "links": {"answer": answer, "page": page or None},
-        "ended": describe_end(wait, wait.ended_by_name),
+        "ended": ended,
     }
     data: dict[str, Any] = {"question": about, "icon": "comment"}
-    if wait.ended_at is not None or not answer:
+    if ended or not answer:
         return data
     if details.get("form"):
         data["actions"] = [{"label": gettext("Open the form"), "url": page}] if page else []

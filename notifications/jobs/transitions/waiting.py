@@ -24,7 +24,6 @@ from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.handlers import events
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions import reminders
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.question_notifications import (
     close_notifications,
@@ -69,7 +68,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
             if existing is None:
                 wait.created_at, wait.is_awaited = now, True
                 wait.due_at = now + wait.lasts if wait.lasts is not None else None
-                wait.remind_at = reminders.next_time(wait, now)
+                wait.remind_at = wait.next_reminder(now)
                 inserted.append(wait)
                 is_open.append(wait)
             elif existing.ended_at is None:
@@ -151,7 +150,7 @@ def end_waits(waits: Sequence[Wait], now: datetime) -> list[Wait]:
         )
         if changed:
             ended.append(wait)
-    _follow_ends({wait.job for wait in ended}, now)
+    update_waiting_jobs({wait.job for wait in ended}, now)
     number(close_notifications(ended))
     return ended
 
@@ -240,10 +239,10 @@ def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:
 
 def _queue_without_wait(ids: Sequence[UUID]) -> list[UUID]:
     rows = Job.objects.using(database()).filter(id__in=ids).order_by("id")
-    return _follow_ends([job.id for job in lock_query(rows.only("id"))], database_now())
+    return update_waiting_jobs([job.id for job in lock_query(rows.only("id"))], database_now())
 
 
-def _follow_ends(ids: Collection[UUID], now: datetime) -> list[UUID]:
+def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
     """Queue those of these jobs, whose rows are locked, that wait for nothing any more. Others show what is left.
 
     Returns the ids of the queued jobs.
