@@ -318,11 +318,11 @@ def progress(current: int, total: int | None = None, message: str | Promise = ""
     """Report the progress of the running job, from any function that its task calls. Outside a job it does nothing.
 
     ``current``, ``total``
-        Integers from 0 to 2^53-1. ``total`` is None while it is unknown.
+        From 0 to 2^53-1, or the nearest is stored. ``total`` is None if unknown; a ``current`` of None is ignored.
     ``message``
-        At most 200 characters.
+        Shortened to 200 characters; NUL and lone surrogates are replaced by U+FFFD.
 
-    Costs no query: the worker writes the progress of all its jobs twice a second. Raises TypeError or ValueError.
+    Costs no query: the worker writes the progress of all its jobs twice a second. Raises nothing.
     """
     job_context.progress(current, total, message)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.utils.functional import Promise
 from django.views.decorators.debug import sensitive_variables
+
+from notifications.context import is_inside_job
 
 if TYPE_CHECKING:
     from standardwebhooks import Webhook
@@ -40,6 +41,7 @@ MAX_HEADER_BYTES = 2048
 #: The greatest integer that JavaScript represents exactly.
 MAX_INTEGER = 2**53 - 1
 
+_UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _FORBIDDEN_IN_LINKS = re.compile(r"[\x00-\x20\x7f\\]")
 #: json.dumps() makes a new encoder for each call with these arguments.
 _STRICT_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -62,6 +64,32 @@ def text(name: str, value: Any, limit: int, *, required: bool = False) -> str:
     if "\0" in value or not (value.isascii() or encodable(value)):
         raise ValueError(f"{name} contains NUL or a lone surrogate, which cannot be stored. Remove it.")
     return value
+
+
+def label(name: str, value: Any, limit: int, *, required: bool = False) -> str:
+    """Return a text that people read, such as a title, as ``text()`` does. Below a running job it is not refused.
+
+    There it is cut and made printable, and ``…`` if it is required and empty: a job must not fail by it after hours of
+    work.
+    """
+    if isinstance(value, str | Promise) and is_inside_job():
+        value = shortened(printable(str(value)), limit)
+        if required and not value.strip():
+            value = "…"
+    return text(name, value, limit, required=required)
+
+
+def decoration(value: Any) -> str:
+    """Return what a job says about its work as text, ``""`` if ``str()`` of it raises. Raises nothing."""
+    try:
+        return printable(value.decode(errors="replace") if isinstance(value, bytes) else str(value))
+    except Exception:  # a class of the project may raise anything
+        return ""
+
+
+def printable(value: str) -> str:
+    """Return ``value`` with U+FFFD in place of NUL and lone surrogates, which cannot be stored."""
+    return _UNPRINTABLE.sub("\ufffd", value)
 
 
 def shortened(value: str, limit: int) -> str:
@@ -123,7 +151,7 @@ def _action(name: str, value: Any) -> dict[str, str]:
         raise TypeError(f"{name} must be a dict, not {type(value).__name__}.")
     if set(value) not in ({"label", "url"}, {"label", "post"}):
         raise ValueError(f"{name} must have the keys 'label' and either 'url' or 'post'.")
-    label = text(f"{name}['label']", value["label"], MAX_LABEL_LENGTH, required=True)
+    shown = label(f"{name}['label']", value["label"], MAX_LABEL_LENGTH, required=True)
     kind = "url" if "url" in value else "post"
     target = link(f"{name}[{kind!r}]", value[kind])
     if not target:
@@ -132,7 +160,7 @@ def _action(name: str, value: Any) -> dict[str, str]:
         raise ValueError(
             f"{name}['post'] must be a path of this site, because it is sent with the CSRF token."
         )
-    return {"label": label, kind: target}
+    return {"label": shown, kind: target}
 
 
 def party(name: str, value: Any, link_key: str) -> dict[str, str]:
@@ -141,10 +169,10 @@ def party(name: str, value: Any, link_key: str) -> dict[str, str]:
     ``value`` is a name, or a dict of ``name`` and ``link_key``. Raises TypeError or ValueError.
     """
     if not isinstance(value, dict):
-        return {"name": text(name, value, MAX_NAME_LENGTH, required=True)}
+        return {"name": label(name, value, MAX_NAME_LENGTH, required=True)}
     if "name" not in value or set(value) - {"name", link_key}:
         raise ValueError(f"{name} must have the key 'name', and may have {link_key!r}.")
-    result = {"name": text(f"{name}['name']", value["name"], MAX_NAME_LENGTH, required=True)}
+    result = {"name": label(f"{name}['name']", value["name"], MAX_NAME_LENGTH, required=True)}
     if target := link(f"{name}[{link_key!r}]", value.get(link_key)):
         result[link_key] = target
     return result
@@ -172,15 +200,12 @@ def json_text(name: str, value: Any, limit: int) -> str:
     return encoded
 
 
-def integer(name: str, value: Any) -> int:
-    """Return ``value`` as an integer from 0 to 2^53-1; a float is truncated. Raises TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value}. It must be finite.")
-    if not 0 <= value <= MAX_INTEGER:
-        raise ValueError(f"{name} is {value}. It must be from 0 to {MAX_INTEGER}.")
-    return int(value)
+def integer(value: Any) -> int | None:
+    """Return ``value`` as an integer, at least 0 and at most 2^53-1, or None if it is no number. Raises nothing."""
+    try:
+        return min(max(int(value), 0), MAX_INTEGER)
+    except Exception:  # a class of the project may raise anything
+        return None
 
 
 def _has_nul(value: Any) -> bool:

@@ -175,28 +175,24 @@ def test_whatever_json_text_returns_is_strict(value):
     assert json.loads(text.encode(), parse_constant=refuse) == value
 
 
-@pytest.mark.parametrize(("value", "number"), [(0, 0), (7, 7), (2**53 - 1, 2**53 - 1), (5.0, 5), (33.3, 33)])
-def test_an_integer(value, number):
-    """From 0 to what a browser counts exactly; of a float, its whole part."""
-    assert validators.integer("current", value) == number
-
-
 @pytest.mark.parametrize(
-    ("value", "error"),
+    ("value", "number"),
     [
-        (-1, ValueError),
-        (2**53, ValueError),
-        (math.nan, ValueError),
-        (math.inf, ValueError),
-        (True, TypeError),
-        ("1", TypeError),
-        (None, TypeError),
+        (0, 0),
+        (2**53 - 1, 2**53 - 1),
+        (2**53, 2**53 - 1),
+        (-1, 0),
+        (33.3, 33),
+        (Decimal("33.3"), 33),
+        (math.nan, None),
+        (math.inf, None),
+        ("many", None),
+        (None, None),
     ],
 )
-def test_an_integer_that_is_refused(value, error):
-    """Names the value and what is allowed."""
-    with pytest.raises(error, match="current"):
-        validators.integer("current", value)
+def test_an_integer(value, number):
+    """From 0 to what a browser counts exactly; of a fraction, its whole part."""
+    assert validators.integer(value) == number
 
 
 # A control character takes six bytes of JSON, a letter beyond ASCII up to four.

@@ -303,5 +303,4 @@ def _chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
 
 
 def _storable(error: str) -> str:
-    text = error.replace("\0", "\ufffd").encode(errors="replace").decode()
-    return validators.shortened(text, MAX_ERROR_LENGTH)
+    return validators.shortened(validators.printable(error), MAX_ERROR_LENGTH)

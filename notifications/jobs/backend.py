@@ -122,7 +122,7 @@ class JobBackend(BaseTaskBackend):
             priority=int(task.priority),
             run_after=task.run_after and times.as_utc(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
-            title=validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
+            title=validators.label("title", title, validators.MAX_TITLE_LENGTH, required=True),
             url=validators.link("url", options.url),
             language=translation.get_language() or "",
             trace=trace_context.serialize(),

@@ -61,7 +61,7 @@ class Batch:
         self._title = (
             None
             if title is None
-            else validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True)
+            else validators.label("title", title, validators.MAX_TITLE_LENGTH, required=True)
         )
         self._url = validators.link("url", url)
         self._notify = _serialize_notify(notify)

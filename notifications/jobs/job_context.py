@@ -33,20 +33,23 @@ class JobContext(TaskContext):
 
 def progress(current: int, total: int | None = None, message: str = "") -> None:
     """See ``notifications.api.progress``."""
-    current = validators.integer("current", current)
-    total = None if total is None else validators.integer("total", total)
-    message = validators.text("message", message, validators.MAX_PROGRESS_LENGTH)
     execution = current_execution()
     if execution is None:
         return
-    job = execution.job
-    job.progress_current, job.progress_total, job.progress_message = current, total, message
+    job, done = execution.job, validators.integer(current)
+    job.progress_current = (job.progress_current or 0) if done is None else done
+    job.progress_total = validators.integer(total)
+    text = "" if message is None else validators.decoration(message)
+    job.progress_message = validators.shortened(text, validators.MAX_PROGRESS_LENGTH)
     execution.on_progress(execution)
 
 
 def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
     """See ``notifications.api.track``."""
-    total = len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
+    try:
+        total = len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
+    except Exception:  # as of a data loader whose length is not known
+        total = None
     for done, item in enumerate(items):
         progress(done, total, message)
         yield item

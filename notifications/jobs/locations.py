@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 
+from notifications.validators import printable
+
 MAX_LOCATION_CHARS = 300
 #: Directories of installed packages, whose frames are not the project's own.
 PACKAGE_DIRECTORIES = {"site-packages", "dist-packages"}
@@ -27,8 +29,7 @@ def find_location(exc: BaseException) -> str:
     chosen = found or innermost
     if chosen is None:
         return ""
-    location = f"{_name(chosen.tb_frame)}, line {chosen.tb_lineno}"[-MAX_LOCATION_CHARS:]
-    return location.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return printable(f"{_name(chosen.tb_frame)}, line {chosen.tb_lineno}"[-MAX_LOCATION_CHARS:])
 
 
 @lru_cache(maxsize=1000)

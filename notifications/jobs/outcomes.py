@@ -233,7 +233,7 @@ def _failed(
         error = {
             "type": kind,
             "title": _("Failed"),
-            "detail": validators.shortened(_storable(detail), validators.MAX_DETAIL_LENGTH),
+            "detail": validators.shortened(validators.printable(detail), validators.MAX_DETAIL_LENGTH),
         }
     return Outcome(
         job=job,
@@ -342,8 +342,4 @@ def _path(kind: type) -> str:
 
 
 def _traceback(exc: BaseException) -> str:
-    return _storable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:])
-
-
-def _storable(text: str) -> str:
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return validators.printable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:])

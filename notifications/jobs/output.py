@@ -5,10 +5,15 @@ No model is imported at the top: ``notifications.api`` may be imported before th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable
+from functools import lru_cache
 from inspect import isawaitable
 
+from notifications import validators
 from notifications.context import current_execution
+
+logger = logging.getLogger("notifications.jobs")
 
 
 def output(text: str) -> None:
@@ -21,6 +26,7 @@ def output(text: str) -> None:
 
     ``text``
         A string of any length. NUL, lone surrogates and U+001E are replaced by U+FFFD, and ends of lines by ``\n``.
+        Bytes are decoded, and of anything else ``str()`` is written.
 
     Costs no query: the worker stores the output of all its jobs 10 times a second, or when 8 KiB have come together,
     and the last of it in the transaction that ends the attempt. A job has ``NOTIFICATIONS["OUTPUT_LIMIT"]`` bytes, all
@@ -28,18 +34,17 @@ def output(text: str) -> None:
     an attempt that writes after another one begins with a line that says which it is.
 
     Any thread may call it that runs in the context of the job, as those of ``asyncio.to_thread()`` do; lines of several
-    threads do not mix if each call has whole ones. Outside a job, and when the attempt is over, it does nothing. Raises
-    TypeError for anything but a string, and RuntimeError in an observed Celery task.
+    threads do not mix if each call has whole ones. Outside a job, in an observed Celery task, and when the attempt is
+    over, it does nothing. Raises nothing.
     """
-    if not isinstance(text, str):
-        raise TypeError(
-            f"text must be a string, not {type(text).__name__}. Decode bytes with errors='replace'."
-        )
     execution = current_execution()
     if execution is None:
         return
     if execution.on_output is None:
-        raise RuntimeError("An observed Celery task cannot write output. Make it a @task.")
+        _warn_of_observed_task()
+        return
+    if not isinstance(text, str):
+        text = validators.decoration(text)
     if text and not (execution.is_over or execution.is_stopping):
         execution.on_output(execution, text)
 
@@ -62,6 +67,8 @@ async def aoutput_from(texts: AsyncIterable[str]) -> str:
     iterator = aiter(texts)
     try:
         async for text in iterator:
+            if not isinstance(text, str):
+                raise TypeError(f"texts must be strings, not {type(text).__name__}. Decode bytes.")
             output(text)
             collected.append(text)
     finally:
@@ -69,3 +76,8 @@ async def aoutput_from(texts: AsyncIterable[str]) -> str:
         if isawaitable(closing):
             await closing
     return "".join(collected)
+
+
+@lru_cache(maxsize=1)  # once a process
+def _warn_of_observed_task() -> None:
+    logger.warning("Dropped output of an observed Celery task, which cannot write any. Make it a @task.")

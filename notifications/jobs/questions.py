@@ -56,7 +56,7 @@ class Question:
 
     def __post_init__(self) -> None:
         validators.text("name", self.name, validators.MAX_KEY_LENGTH, required=True)
-        validators.text("title", self.title, validators.MAX_TITLE_LENGTH, required=True)
+        _title_of(self)
         validators.text("body", self.body, validators.MAX_BODY_LENGTH)
         if (self.choices is None) == (self.form is None):
             raise TypeError("Pass either choices or form.")
@@ -239,7 +239,7 @@ def _make(execution: CurrentExecution, one: Question) -> Wait:
             f"to has more than {MAX_ADDRESSEES} active users. Ask fewer, as those of a smaller group."
         )
     wait = Wait(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
-    wait.title, wait.lasts = str(one.title), one.expires
+    wait.title, wait.lasts = _title_of(one), one.expires
     details = {
         "choices": {} if one.choices is None else _validated_choices(one.choices),
         "body": str(one.body),
@@ -250,6 +250,10 @@ def _make(execution: CurrentExecution, one: Question) -> Wait:
     }
     build_notifications(wait, details, users)
     return wait
+
+
+def _title_of(one: Question) -> str:
+    return validators.label("title", one.title, validators.MAX_TITLE_LENGTH, required=True)
 
 
 def _validated_choices(choices: Any) -> dict[str, str]:

@@ -113,7 +113,7 @@ class ScheduledCall:
 def insert_tick(schedule: str, due_at: datetime, outcome: Any, now: datetime, **fields: Any) -> Tick:
     """Insert the row of a tick and return it."""
     # The message of an exception may have characters that cannot be stored.
-    detail = fields.get("detail", "").replace("\0", "\ufffd").encode(errors="replace").decode()
+    detail = validators.printable(fields.get("detail", ""))
     fields["detail"] = validators.shortened(detail, MAX_DETAIL_LENGTH)
     return Tick.objects.using(database()).create(
         schedule_id=schedule, due_at=due_at, outcome=outcome, recorded_at=now, **fields

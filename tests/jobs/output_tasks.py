@@ -38,8 +38,11 @@ def write_lone_surrogate():
 
 
 @task
-def write_bytes():
-    output(b"\xff")
+async def stream_bytes():
+    async def generate():
+        yield b"\xff"
+
+    await aoutput_from(generate())
 
 
 class Tokens:

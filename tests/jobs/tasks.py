@@ -355,11 +355,6 @@ async def report_and_hold():
 
 
 @task
-async def bad_progress():
-    progress(-1)
-
-
-@task
 def notify_user(user):
     notify(user, "From a job")
 

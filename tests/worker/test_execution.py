@@ -25,7 +25,6 @@ RAISED = {
     hostile_tasks.cancelled_error: "asyncio.exceptions.CancelledError",
     hostile_tasks.base_exception: "builtins.BaseException",
     hostile_tasks.subtask_exits: "builtins.RuntimeError",
-    tasks.bad_progress: "builtins.ValueError",
 }
 
 

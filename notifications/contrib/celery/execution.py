@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,8 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, running
 from notifications.models import Job
 from notifications.worker.execution import Execution
+
+logger = logging.getLogger("notifications.jobs")
 
 
 class ObservedExecution(Execution):
@@ -270,6 +273,9 @@ def policy_of(observation: Observation | None) -> Policy:
 def _report_progress(execution: Execution) -> None:
     assert isinstance(execution, ObservedExecution)
     if execution.is_inline:
-        execution.store_progress()
+        try:
+            execution.store_progress()
+        except UNAVAILABLE as exc:
+            logger.warning("Could not store the progress of a Celery task: %s", exc)
     elif not execution.is_over:  # else it would never be forgotten
         recorder().report(execution, execution.store_progress)

@@ -72,8 +72,7 @@ class TaskCall:
     def title(self, observation: Observation) -> str:
         """Return the title of the job, the name of the task if the declared title cannot be formatted."""
         title = self._format("title", str(observation.title)) if observation.title else ""
-        if not title.strip() or "\0" in title or not validators.encodable(title):
-            title = label_of(self.name)
+        title = validators.printable(title) if title.strip() else label_of(self.name)
         return validators.shortened(title, validators.MAX_TITLE_LENGTH)
 
     def url(self, observation: Observation) -> str:

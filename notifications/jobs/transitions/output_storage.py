@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from io import IncrementalNewlineDecoder
 
-from notifications import streams
+from notifications import streams, validators
 from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
@@ -133,11 +133,7 @@ class OutputBuffer:
     def _add(self, text: str) -> None:
         if self._is_cut or self.is_closed:
             return
-        text = text.replace("\0", "\ufffd").replace(MARK, "\ufffd")
-        try:
-            self._data += text.encode()
-        except UnicodeEncodeError:
-            self._data += "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text).encode()
+        self._data += validators.printable(text.replace(MARK, "\ufffd")).encode()
         self._cut_to_limit()
 
     def _cut_to_limit(self) -> None:

@@ -64,6 +64,21 @@ def test_an_eager_task_has_a_worker_while_it_runs(tasks, user, monkeypatch):
     assert not Worker.objects.filter(queues="engine:eager").exists()
 
 
+@pytest.mark.django_db
+@pytest.mark.usefixtures("eager")
+def test_an_eager_task_does_not_fail_by_its_progress(tasks, user, monkeypatch, caplog):
+    """The database may be busy when it is stored."""
+
+    def refuse(jobs):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("notifications.jobs.transitions.running.store_progress", refuse)
+    monkeypatch.setattr(tasks, "held", lambda path: None)
+    result = tasks.report.delay(user.pk, "")
+    assert Job.objects.get(id=result.id).state == "succeeded"
+    assert "Could not store the progress of a Celery task: database is locked" in caplog.text
+
+
 @pytest.fixture
 def propagating(eager, celery_app):
     celery_app.conf.task_eager_propagates = True
