@@ -139,16 +139,17 @@ def test_an_unknown_url_says_nothing_of_the_callback(calls):
     assert token not in Wait.objects.get(kind="callback").details
 
 
-def test_many_unknown_urls_of_an_address_are_refused_without_a_query(
-    calls, monkeypatch, django_assert_num_queries
-):
-    """A right URL is not, although behind a proxy all have one address."""
+@pytest.mark.parametrize("fallbacks", [None, 0, 1], ids=["same key", "new key", "new key and fallback"])
+def test_many_unknown_urls_of_an_address_are_refused(calls, monkeypatch, settings, fallbacks):
+    """A right URL is not, although behind a proxy all have one address, nor one that an earlier SECRET_KEY made."""
     monkeypatch.setattr(callback_views, "MAX_UNKNOWN_PER_MINUTE", 3)
     job = waiting_job()
+    if fallbacks is not None:
+        settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY] * fallbacks
+        settings.SECRET_KEY = "another"
     unknown = calls[0][:-2] + "~/"
     assert [post(unknown).status_code for _ in range(4)] == [404, 404, 404, 429]
-    with django_assert_num_queries(0):
-        assert 1 <= int(post(unknown)["Retry-After"]) <= 61
+    assert 1 <= int(post(unknown)["Retry-After"]) <= 61
     assert post(calls[0]).status_code == 204
     assert end_of(job)[0] == "succeeded"
 
@@ -188,6 +189,29 @@ class TestEnds:
         assert (job.state, Wait.objects.get().how) == ("failed", "expired")
         assert "The callback 'bank' was not called in time." in Attempt.objects.get().traceback
         assert post(calls[0]).status_code == 410
+
+    def test_a_call_between_the_expiry_and_the_duty_that_ends_it(self, calls):
+        """410, whatever its body is, and the job expires."""
+        job = waiting_job(wait_tasks.ask_bank, None, 60)
+        clock.advance(timedelta(seconds=59))
+        assert post(calls[0], "{").status_code == 400
+        clock.advance(timedelta(seconds=2))
+        assert [post(calls[0], body).status_code for body in ("1", "{")] == [410, 410]
+        run_until_idle()
+        job.refresh_from_db()
+        assert (job.state, Wait.objects.get().how) == ("failed", "expired")
+
+    def test_a_call_after_the_expiry_while_the_job_runs(self, calls, monkeypatch):
+        """The job, which does not wait yet, expires too."""
+
+        def call(url):
+            clock.advance(timedelta(seconds=61))
+            calls.append(post(url, "1").status_code)
+
+        monkeypatch.setattr(wait_tasks, "call", call)
+        wait_tasks.ask_bank.enqueue(None, 60)
+        run_until_idle()
+        assert (calls, Job.objects.get().state, Wait.objects.get().how) == ([410], "failed", "expired")
 
     def test_cancelled(self, calls):
         job = waiting_job()

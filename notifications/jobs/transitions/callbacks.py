@@ -70,8 +70,15 @@ def find_callback(id: UUID, token: str) -> tuple[Wait, str] | None:
     return (wait, details["secret"]) if wait and any(is_known) else None
 
 
+def is_open(wait: Wait) -> bool:
+    """Return whether a callback can be called: it has not ended, and its time is not over."""
+    if wait.ended_at is not None:
+        return False
+    return wait.due_at is None or wait.due_at > database_now()  # the duty that ends it may come later
+
+
 def end_callback(found: Wait, value: str) -> bool:
-    """Store what a callback has brought, and queue its job if it waits for nothing else. Returns False if it has ended.
+    """Store what a callback has brought, and queue its job if it waits for nothing else. False if it is not open.
 
     ``value``
         JSON.
@@ -80,8 +87,8 @@ def end_callback(found: Wait, value: str) -> bool:
     def write() -> bool:
         # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
         lock_query(Job.objects.using(database()).filter(id=found.job).only("id"), skip_locked=False).first()
-        wait = Wait.objects.using(database()).filter(id=found.id, ended_at=None).first()
-        if wait is None:
+        wait = Wait.objects.using(database()).filter(id=found.id).first()
+        if wait is None or not is_open(wait):
             return False
         wait.how, wait.value = Wait.How.CALLED_BACK, value
         return bool(end_waits([wait], database_now()))
