@@ -116,8 +116,10 @@ def _prepare_wait(request: HttpRequest, accepted: AcceptedJob) -> AcceptedJob:
     seconds = 0 if prefers_async(request) else wait_seconds(request)
     if not seconds or accepted.job.done:
         return replace(accepted, seconds=seconds)
-    slot = acquire_wait_slot(getattr(getattr(request, "user", None), "pk", None))
-    if slot is None:  # too many requests of this user wait: 202
+    user = getattr(getattr(request, "user", None), "pk", None)
+    # Requests without a user share the slots of their address: those of one client would take all.
+    slot = acquire_wait_slot(("address", request.META.get("REMOTE_ADDR")) if user is None else user)
+    if slot is None:  # too many of them wait: 202
         return accepted
     close_connections()
     return replace(accepted, seconds=seconds, slot=slot)

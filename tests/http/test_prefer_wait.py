@@ -157,6 +157,24 @@ class TestAccepted:
         for slot in slots:
             slot.release()
 
+    async def test_anonymous_requests_have_slots_for_each_address(self, path, asgi, db):
+        """The fifth of one address gets 202 at once. One of another address waits."""
+        application = get_asgi_application()
+
+        async def send(address):
+            return await asgi(
+                path, method="POST", below="", headers=WAIT_20, app=application, address=address
+            )
+
+        waiting = []
+        for address in ["192.0.2.1"] * wait_slots.MAX_WAITING_REQUESTS + ["192.0.2.2"]:
+            waiting.append(await send(address))
+            await until_waiting(len(waiting))
+        refused = await (await send("192.0.2.1")).wait_for_response()
+        assert refused.status == 202 and "preference-applied" not in refused.headers
+        await in_thread(run_jobs)
+        assert {(await request.wait_for_response()).status for request in waiting} == {200}
+
     async def test_client_disconnects(self, path, post, user):
         """The thread and the slot are released, and the job continues."""
         response = await post(path, **WAIT_20)

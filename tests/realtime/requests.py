@@ -13,7 +13,9 @@ API = "/notifications/api/"
 class Request:
     """A sent request. Call `wait_for_response()`, which sets status and headers, then `json()` or `receive()`."""
 
-    def __init__(self, path, cookie=None, *, method="GET", headers=None, body=b"", below=API, app=None):
+    def __init__(
+        self, path, cookie=None, *, method="GET", headers=None, body=b"", below=API, app=None, address=None
+    ):
         path, _, query = path.partition("?")
         headers = [(b"host", b"testserver")] + [
             (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
@@ -27,6 +29,7 @@ class Request:
             "query_string": query.encode(),
             "root_path": "",
             "headers": headers,
+            "client": (address, 1) if address else None,
         }
         self.incoming, self.outgoing = asyncio.Queue(), asyncio.Queue()
         self.unblocked = asyncio.Event()
