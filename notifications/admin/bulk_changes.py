@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import django
@@ -23,11 +24,12 @@ from notifications import times
 from notifications.admin import job_filters
 from notifications.context import requester, running_attempt
 from notifications.db.transactions import database
-from notifications.exceptions import JobError, NotificationsError
+from notifications.exceptions import NotificationsError
 from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.job_context import progress
+from notifications.jobs.permissions import require_permission
 from notifications.models import Job
 from notifications.operations import bulk_changes as changing
 from notifications.operations.matching import JobFilter
@@ -195,14 +197,16 @@ def change_matching_jobs(
     ``count`` is how many there were when the user confirmed it, None if that is not known. The result has the numbers
     of changed and skipped jobs, and ``text`` that says both.
     """
-    user_model = LogEntry._meta.get_field("user").related_model
-    by = user_model._meta.pk.to_python(user)
-    staff = user_model._base_manager.filter(pk=by, is_active=True).first()
-    if staff is None or not staff.has_perm("notifications.change_job"):
-        raise JobError(_("The permission to change jobs was withdrawn before this began."))
+    by = LogEntry._meta.get_field("user").related_model._meta.pk.to_python(user)
     changed = skipped = 0
     moment = datetime.fromisoformat(run_at) if run_at else None
-    for chunk in changing.change_jobs(change, JobFilter.from_json(conditions), by=by, run_at=moment):
+    for chunk in changing.change_jobs(
+        change,
+        JobFilter.from_json(conditions),
+        by=by,
+        run_at=moment,
+        check_permission=partial(require_permission, by, "notifications.change_job"),
+    ):
         if changed < MAX_JOBS_LOGGED:
             _log(by, chunk.changed[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change].format(run_at=moment))
         changed += len(chunk.changed)

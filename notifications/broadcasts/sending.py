@@ -18,7 +18,6 @@ from django.utils.translation import ngettext
 from notifications import times
 from notifications.broadcasts.audiences import Audience
 from notifications.broadcasts.languages import Texts, read_languages
-from notifications.broadcasts.permissions import require_permission
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
@@ -26,6 +25,7 @@ from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.notifying import creation_events
+from notifications.jobs.permissions import require_permission
 from notifications.models import Broadcast
 from notifications.streams import inbox
 
@@ -55,7 +55,6 @@ def describe_result(job: FinishedJob) -> dict[str, Any]:
 def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:
     """Notify each user of the audience that has not been notified yet, in the order of their keys."""
     row = read_broadcast(broadcast)
-    require_permission(row.sender_id, "notifications.add_notification")
     audience = Audience(kind=row.audience_kind, values=tuple(json.loads(row.audience_values)))
     while row.state == State.SENDING:
         context.progress(row.sent, max(row.recipients, row.sent))
@@ -66,6 +65,7 @@ def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dic
         size = inbox.chunk_size(creation_events())
         for start in range(0, len(keys), size):
             context.raise_if_cancelled()
+            require_permission(row.sender_id, "notifications.add_notification")
             if not _send_chunk(row, keys[start : start + size]):
                 break
             context.progress(row.sent, max(row.recipients, row.sent))

@@ -10,7 +10,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.broadcasts.permissions import require_permission
 from notifications.broadcasts.sending import (
     MAX_ATTEMPTS,
     TIMEOUT_SECONDS,
@@ -23,6 +22,7 @@ from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
+from notifications.jobs.permissions import require_permission
 from notifications.models import Broadcast
 from notifications.streams.withdrawing import withdraw_chunk
 
@@ -44,9 +44,8 @@ def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, u
     """Archive the notifications of a broadcast that are unread. Done again from the start it archives none twice."""
     row = read_broadcast(broadcast)
     user_field: Any = Broadcast._meta.get_field("sender").target_field
-    require_permission(user_field.to_python(user), "notifications.withdraw_broadcast")
     if row.state == State.WITHDRAWING:
-        _archive_all(context, row)
+        _archive_all(context, row, user_field.to_python(user))
         _finish(row)
     text = ngettext(
         "%(count)d unread notification was withdrawn.",
@@ -56,7 +55,7 @@ def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, u
     return {"withdrawn": row.withdrawn, "text": text % {"count": row.withdrawn}, "url": url}
 
 
-def _archive_all(context: Any, row: Broadcast) -> None:
+def _archive_all(context: Any, row: Broadcast, user: Any) -> None:
     def store_count(count: int) -> None:
         Broadcast.objects.using(database()).filter(pk=row.pk).update(withdrawn=F("withdrawn") + count)
 
@@ -64,6 +63,7 @@ def _archive_all(context: Any, row: Broadcast) -> None:
         skipped, position = 0, None
         while True:
             context.raise_if_cancelled()
+            require_permission(user, "notifications.withdraw_broadcast")
             chunk = withdraw_chunk(row.pk, position, store_count=store_count)
             row.withdrawn += chunk.archived
             skipped += chunk.skipped

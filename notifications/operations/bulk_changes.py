@@ -75,7 +75,12 @@ def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> Jo
 
 
 def change_jobs(
-    change: str, conditions: JobFilter, *, by: Any, run_at: datetime | None = None
+    change: str,
+    conditions: JobFilter,
+    *,
+    by: Any,
+    run_at: datetime | None = None,
+    check_permission: Callable[[], None] = lambda: None,
 ) -> Iterator[ChangedJobs]:
     """Change all jobs that meet the conditions, newest first, ``JOBS_PER_CHUNK`` at a time. Yields each chunk.
 
@@ -85,6 +90,8 @@ def change_jobs(
         The key of the user who changes them.
     ``run_at``
         When rescheduled jobs run.
+    ``check_permission``
+        Called before each chunk. What it raises ends the change.
 
     A job whose owner has too many active jobs is not retried. Done again from the start it changes no job otherwise,
     because a changed job has left the states that it applies to, or gets the same time.
@@ -94,6 +101,7 @@ def change_jobs(
     )
     for part in _parts(change, conditions):
         for ids in _read_ids(change, part):
+            check_permission()
             yield ChangedJobs(found=ids, changed=apply(ids))
 
 

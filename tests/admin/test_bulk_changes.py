@@ -16,6 +16,7 @@ from notifications.operations import bulk_changes as changing
 from notifications.operations import matching
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.lost_rights import RIGHTS, lose_right
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -238,6 +239,25 @@ def test_withdrawn_permission_stops_it(staff, user, change_all):
     Job.objects.filter(pk=id).update(run_after=timezone.now() + timedelta(days=1))
     run_jobs()
     assert Job.objects.get(pk=id).state == "queued" and bulk_job().state == "failed"
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_right_that_is_lost_stops_it_before_the_next_chunk(staff, user, change_all, monkeypatch, right):
+    monkeypatch.setattr(changing, "JOBS_PER_CHUNK", 2)
+    later = timezone.now() + timedelta(days=1)
+    ids = [tasks.noop.using(owner=user, run_after=later).enqueue().id for _ in range(5)]
+    change_all("cancel_jobs", confirm=True)
+    cancel = manual.cancel
+
+    def cancel_and_lose_right(ids, by):
+        lose_right(staff, right)
+        return cancel(ids, by=by)
+
+    monkeypatch.setattr(manual, "cancel", cancel_and_lose_right)
+    run_jobs()
+    assert Job.objects.filter(pk__in=ids, state="cancelled").count() == 2
+    assert bulk_job().state == "failed"
+    assert json.loads(bulk_job().error)["detail"] == "The user who started this no longer has the permission."
 
 
 def test_without_the_permission_nothing_is_asked(client, sign_in_staff, user, change_all):

@@ -1,6 +1,7 @@
 """A broadcast is sent by a job, in chunks, to each recipient once, also if it is interrupted."""
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import OperationalError
 
 from notifications.broadcasts import sending, starting, withdrawal
@@ -10,6 +11,7 @@ from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification, Stream
 from notifications.signals import notification_recorded
 from notifications.testing import run_jobs, run_until_idle
+from tests.support.lost_rights import RIGHTS, lose_right
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -146,6 +148,29 @@ def test_permission_is_checked_when_the_job_begins(users, sender, make_broadcast
     sender.user_permissions.clear()
     run_jobs()
     assert Job.objects.get().state == "failed" and recipients(broadcast) == []
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_right_that_is_lost_stops_it_before_the_next_chunk(
+    users, sender, make_broadcast, small_chunks, monkeypatch, right
+):
+    """Retried after the right was given back it notifies the others, each once."""
+    send_chunk = sending._send_chunk
+
+    def send_and_lose_right(row, keys):
+        lose_right(sender, right)
+        return send_chunk(row, keys)
+
+    broadcast = make_broadcast()
+    with monkeypatch.context() as patched:
+        patched.setattr(sending, "_send_chunk", send_and_lose_right)
+        run_jobs()
+    assert Job.objects.get().state == "failed" and len(recipients(broadcast)) == 2
+    type(sender).objects.filter(pk=sender.pk).update(is_staff=True, is_active=True)
+    sender.user_permissions.add(Permission.objects.get(codename="add_notification"))
+    manual.retry([broadcast.job])
+    run_jobs()
+    assert len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
 
 
 def test_form_that_is_sent_twice_is_one_broadcast(users, make_broadcast):

@@ -7,6 +7,7 @@ from notifications.broadcasts import sending, starting, withdrawal
 from notifications.models import Broadcast, Job, Notification, Stream
 from notifications.streams import changes, marking, recount, withdrawing
 from notifications.testing import run_jobs
+from tests.support.lost_rights import RIGHTS, lose_right
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -118,6 +119,21 @@ def test_notification_that_is_not_numbered_yet_is_withdrawn(users, sender, make_
     streams.number_pending()
     note = Notification.objects.get(broadcast=broadcast.pk, user=users[3])
     assert note.archived_at and note.seq and not note.counted
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_right_that_is_lost_stops_it_before_the_next_chunk(sender, sent, monkeypatch, right):
+    archive = withdrawal.withdraw_chunk
+
+    def archive_and_lose_right(*args, **kwargs):
+        lose_right(sender, right)
+        return archive(*args, **kwargs)
+
+    monkeypatch.setattr(withdrawal, "withdraw_chunk", archive_and_lose_right)
+    starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    run_jobs()
+    sent.refresh_from_db()
+    assert (sent.state, sent.withdrawn, len(archived(sent))) == ("withdrawing", 2, 2)
 
 
 def test_withdrawn_permission_stops_it(sender, sent):
