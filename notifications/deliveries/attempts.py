@@ -9,6 +9,7 @@ have been sent before is stored, for the case that it is not sent again.
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -39,17 +40,20 @@ from notifications.deliveries.decisions import (
     read_recipient,
 )
 from notifications.deliveries.emails import send_email
-from notifications.deliveries.errors import is_certain, is_of_dead_address, may_pass
+from notifications.deliveries.errors import describe_error, is_certain, is_of_dead_address, may_pass
 from notifications.models import Delivery, Notification, Reader
 from notifications.streams.categories import Choice
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
 
-#: How often a message is tried, in four hours, and seconds for one try.
+#: How often a message is tried, in four to six hours, and seconds for one try.
 MAX_ATTEMPTS, TIMEOUT_SECONDS = 10, 120
 #: Seconds from the first try to the second; each pause is twice as long as the one before, at most an hour.
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60, 3600
+#: Each pause is longer by a random part of it up to this one, so that messages that failed together do not come back
+#: together.
+JITTER = 0.5
 MAX_ERROR_LENGTH = 500
 #: Notifications that one message shows; it says how many more there are.
 MAX_NEWEST = 50
@@ -61,7 +65,7 @@ class TemporaryError(Exception):
     def __init__(self, message: str, attempt: int, retry_after: float | None = None) -> None:
         super().__init__(message)
         pause = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), MAX_PAUSE_SECONDS)
-        self.retry_after = max(pause, retry_after or 0)
+        self.retry_after = max(pause, retry_after or 0) * random.uniform(1, 1 + JITTER)
 
 
 class DeliveryError(Exception):
@@ -147,7 +151,7 @@ def send_open(
         end(ids, State.SKIPPED, of_job=job, reason=Reason.GONE, error=str(exc))
         return str(State.SKIPPED)
     except Exception as exc:  # templates and backends of the project raise anything
-        error = f"{type(exc).__name__}: {exc}"
+        error = _storable(describe_error(exc))
         if is_certain(exc):  # of this attempt: an earlier one may still have sent it
             _update(deliveries, never_attempted, attempted_at=None)
         if may_pass(exc):

@@ -1,4 +1,4 @@
-"""What an error of sending says: may it pass, may the message have arrived, and is the address dead."""
+"""What an error of sending says: in words, and may it pass, may the message have arrived, is the address dead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 #: Answers of HTTP APIs, which have the attribute ``status_code``, that may pass, besides 5xx.
 PASSING_STATUS_CODES = {408, 425, 429}
 #: Enhanced status codes (RFC 3463, RFC 7505) of addresses at which nothing will ever arrive.
-DEAD_ADDRESS = re.compile(rb"\s*5\.1\.(1|2|3|6|10)\b")
+DEAD_ADDRESS = re.compile(r"\s*5\.1\.(1|2|3|6|10)\b")
 
 
 def may_pass(exc: BaseException) -> bool:
@@ -19,10 +19,10 @@ def may_pass(exc: BaseException) -> bool:
 
     if isinstance(exc, smtplib.SMTPRecipientsRefused):
         return all(code < 500 for code, _ in exc.recipients.values())
-    if isinstance(exc, smtplib.SMTPAuthenticationError):
-        return True  # a password that is wrong now
-    if isinstance(exc, smtplib.SMTPResponseException):
+    if isinstance(exc, smtplib.SMTPDataError):
         return not 500 <= exc.smtp_code < 600
+    if isinstance(exc, smtplib.SMTPResponseException):
+        return True  # about the server, the password or the sender, which are not of this message
     if isinstance(exc, getattr(sys.modules.get("anymail.exceptions"), "AnymailRecipientsRefused", ())):
         return False  # it has no status
     if isinstance(exc, outbound.OutboundError) and not isinstance(exc, outbound.BadStatus):
@@ -49,7 +49,38 @@ def is_certain(exc: BaseException) -> bool:
 
 def is_of_dead_address(exc: BaseException) -> bool:
     """Return whether a mail server has said that nothing will ever arrive at the address."""
-    if not isinstance(exc, smtplib.SMTPRecipientsRefused):
-        return False
-    answers = [text if isinstance(text, bytes) else str(text).encode() for _, text in exc.recipients.values()]
-    return bool(answers) and all(map(DEAD_ADDRESS.match, answers))
+    # Servers that know the address only when they have the message answer so to its final dot.
+    answers = _answers(exc) if isinstance(exc, smtplib.SMTPRecipientsRefused | smtplib.SMTPDataError) else []
+    return bool(answers) and all(code >= 500 and DEAD_ADDRESS.match(text) for code, text in answers)
+
+
+def describe_error(exc: BaseException) -> str:
+    """Return an error of sending as one line: the answer of a server, or why there was none."""
+    if answers := _answers(exc):
+        return "; ".join(_as_line(f"{code} {text}") for code, text in answers)
+    if isinstance(exc, smtplib.SMTPServerDisconnected):
+        return "The mail server closed the connection without an answer."
+    if isinstance(exc, socket.gaierror):
+        return "The name of the server was not found."
+    if isinstance(exc, OSError) and exc.strerror:
+        return _as_line(exc.strerror)
+    if isinstance(exc, TimeoutError):
+        return "There was no answer in time."
+    return _as_line(str(exc)) or type(exc).__name__
+
+
+def _answers(exc: BaseException) -> list[tuple[int, str]]:
+    """Return codes and texts of the answers of an SMTP server that an error has."""
+    answers: list[tuple[int, bytes | str]] = []
+    if isinstance(exc, smtplib.SMTPRecipientsRefused):
+        answers = list(exc.recipients.values())
+    elif isinstance(exc, smtplib.SMTPResponseException):
+        answers = [(exc.smtp_code, exc.smtp_error)]
+    return [
+        (code, text.decode(errors="replace") if isinstance(text, bytes) else str(text))
+        for code, text in answers
+    ]
+
+
+def _as_line(text: str) -> str:
+    return " ".join(text.split())

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
+from django.db.models.functions import Right
 from django.utils.formats import date_format
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.deliveries.calls import Event, events_of_calls, in_order
+from notifications.deliveries.attempts import DeliveryError
+from notifications.deliveries.calls import MAX_ATTEMPTS_SHOWN, Event, events_of_calls, in_order
 from notifications.deliveries.decisions import find_reason, read_facts
 from notifications.deliveries.devices import of_user
-from notifications.models import Delivery, Notification
+from notifications.models import Attempt, Delivery, Notification
 from notifications.streams.deliveries import REASONS_OF_NOTIFICATION
 from notifications.streams.marking_seen import first_mark, seen_positions
 from notifications.streams.preferences import is_muted
 from notifications.streams.receipts import Receipt, find
+
+#: The module of the errors whose texts are the answers of servers.
+ERRORS_MODULE = DeliveryError.__module__
+#: Characters at the end of a traceback that are read: more than its last line has.
+MAX_END_CHARS = 1_000
 
 
 def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
@@ -38,6 +47,7 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
             )
         if reason := find_reason(facts[delivery.id]):  # As it will be decided when it is due.
             delivery.state, delivery.reason = Delivery.State.SKIPPED, reason
+    failed = {} if for_user else _read_failed_attempts(deliveries)
     names = {str(device.id): device.name for device in of_user(row.user_id)}
     events = list(_events_on_the_page(row))
     for delivery in deliveries:
@@ -46,6 +56,7 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
             delivery.ended_at = None
             delivery.due_at = row.snoozed_until + timedelta(seconds=delivery.delay_seconds)
         events += describe(delivery, names, for_user)
+        events += _describe_failed_attempts(delivery, failed.get(delivery.job, []))
     events += events_of_calls(row.pk, row.job, reader=row.user_id if for_user else None)
     return in_order(events)
 
@@ -89,6 +100,33 @@ def _events_of_receipt(receipt: Receipt, browser: str, raised_at: datetime) -> I
         yield Event(receipt.toast_at, _("Shown as a toast after %(milliseconds)d ms.") % values)
 
 
+def _read_failed_attempts(deliveries: Iterable[Delivery]) -> dict[UUID | None, list[Attempt]]:
+    """Return the attempts of the jobs of deliveries that have sent nothing, each with the end of its traceback."""
+    found = defaultdict(list)
+    if jobs := {delivery.job for delivery in deliveries if delivery.job}:
+        rows = Attempt.objects.using(database()).filter(job__in=jobs).defer("traceback")
+        rows = rows.annotate(end=Right("traceback", MAX_END_CHARS))
+        for attempt in rows.order_by("number", "id")[:MAX_ATTEMPTS_SHOWN]:
+            found[attempt.job_id].append(attempt)
+    return found
+
+
+def _describe_failed_attempts(delivery: Delivery, attempts: Sequence[Attempt]) -> Iterator[Event]:
+    for attempt in attempts:
+        answer = str(attempt.get_outcome_display())
+        if attempt.exception_class_path.startswith(ERRORS_MODULE):  # its text is the answer of the server
+            answer = attempt.end.strip().rpartition("\n")[2].partition(": ")[2]
+        if delivery.state == Delivery.State.FAILED and attempt is attempts[-1] and answer == delivery.error:
+            continue  # described by the end of the delivery
+        values = {"channel": _channel_of(delivery), "number": attempt.number, "answer": answer}
+        yield Event(attempt.ended_at, _("%(channel)s: attempt %(number)d failed. %(answer)s") % values)
+
+
+def _channel_of(delivery: Delivery) -> str:
+    channel = str(delivery.get_channel_display())
+    return channel[:1].upper() + channel[1:]
+
+
 def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:
     """Return the address of a delivery, or the name of its device, of those by their ids in ``devices``."""
     if delivery.channel == Delivery.Channel.PUSH:
@@ -98,7 +136,7 @@ def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:
 
 def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> list[Event]:
     """Return what became of a delivery. ``devices`` has the names of the user's devices by their ids."""
-    channel, error = delivery.get_channel_display(), "" if for_user else delivery.error
+    error = "" if for_user else delivery.error
     match delivery.state:
         case Delivery.State.SENT:
             text = _("%(channel)s: sent to %(address)s.")
@@ -116,14 +154,12 @@ def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> 
             text = _("%(channel)s: is being sent.")
         case Delivery.State.QUEUED:
             text = _("%(channel)s: is to be sent by job %(job)s.")
-            if error:
-                text = _("%(channel)s: is to be sent by job %(job)s, whose last try failed. %(error)s")
         case _ if for_user:
             text = _("%(channel)s: will be sent later, unless you see or read this before.")
         case _:
             text = _("%(channel)s: due, if it is still open then.")
     values = {
-        "channel": channel[:1].upper() + channel[1:],
+        "channel": _channel_of(delivery),
         "address": address_of(delivery, devices),
         "reason": delivery.get_reason_display(),
         "error": error,

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from notifications.models import Notification
 from notifications.streams.categories import Channel
-from notifications.streams.preferences import switch_off, switch_on
+from notifications.streams.preferences import restore, switch_off
 
 
 class _ShortJSON:
@@ -56,4 +56,4 @@ def unsubscribe(user: Any, category: str | None) -> None:
 def resubscribe(user: Any, category: str | None) -> None:
     """Undo ``unsubscribe()`` of a category."""
     if category is not None:
-        switch_on(user, category, [str(Channel.EMAIL)])
+        restore(user, category, Channel.EMAIL)

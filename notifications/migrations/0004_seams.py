@@ -32,4 +32,9 @@ class Migration(migrations.Migration):
                 name="notifications_wait_ended_by",
             ),
         ),
+        AddField(
+            model_name="preference",
+            name="before_unsubscribe",
+            field=models.CharField(blank=True, db_default="", default="", max_length=10),
+        ),
     ]

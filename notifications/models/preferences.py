@@ -34,6 +34,8 @@ class Preference(models.Model):
     choice = models.CharField(_("choice"), max_length=10, choices=Choice)
     #: The choice before the category was muted, or ``"default"``; empty if it was not muted.
     before_mute = models.CharField(max_length=10, blank=True, default="", db_default="")
+    #: The same for unsubscribing by the link of an e-mail.
+    before_unsubscribe = models.CharField(max_length=10, blank=True, default="", db_default="")
     changed_at = MomentField(_("changed"))
 
     class Meta:

@@ -99,51 +99,58 @@ def choose(
     changes: Mapping[tuple[str, str], str | None],
     *,
     max_categories: int = MAX_CATEGORIES,
-    is_mute: bool = False,
+    keep_before: str = "",
 ) -> None:
     """Store what a user (key) chooses for categories and channels, None is the default. In its own transaction.
 
-    ``is_mute``
-        Keep the earlier choices for ``unmute()``.
+    ``keep_before``
+        The column that keeps the earlier choices: ``before_mute`` or ``before_unsubscribe``.
 
     Raises ``TooManyPreferences``, and ``ValueError`` for a channel or choice that does not exist, or a category that is
     required.
     """
     categories, now = load_categories(), times.now()
     inserted = []
+
+    def is_chosen(row: Preference) -> bool:
+        return bool(row.choice != categories.get(row.category).choice(row.channel, None))
+
     for (key, channel), choice in changes.items():
         category = categories.get(key)
         if channel not in CHOICES or choice not in (None, *CHOICES[channel]):
             raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
         if category.is_required and choice not in (None, Choice.ON):
             raise ValueError(f"The category {key!r} cannot be switched off.")
-        if choice is not None and choice != category.choice(channel, None):
-            inserted.append(
-                Preference(user_id=user, category=key, channel=channel, choice=choice, changed_at=now)
-            )
+        if choice is not None:
+            row = Preference(user_id=user, category=key, channel=channel, choice=choice, changed_at=now)
+            if keep_before or is_chosen(row):
+                inserted.append(row)
     changed = Q()
     for category_key, channel in changes:
         changed |= Q(category=category_key, channel=channel)
 
     def store() -> None:
-        rows = Preference.objects.using(database()).filter(user=user)
-        if is_mute:
+        rows, new = Preference.objects.using(database()).filter(user=user), inserted
+        if keep_before:
             before = {
-                (row.category, row.channel): row.before_mute or row.choice for row in rows.filter(changed)
+                (row.category, row.channel): getattr(row, keep_before) or row.choice
+                for row in rows.filter(changed)
             }
-            for row in inserted:
-                row.before_mute = before.get((row.category, row.channel), DEFAULT)
+            for row in new:
+                setattr(row, keep_before, before.get((row.category, row.channel), DEFAULT))
+            # The default has a row only if something else was chosen before.
+            new = [row for row in new if getattr(row, keep_before) != DEFAULT or is_chosen(row)]
         rows.filter(changed).delete()
-        if inserted:
-            kept = set(rows.values_list("category", flat=True)) | {row.category for row in inserted}
+        if new:
+            kept = set(rows.values_list("category", flat=True)) | {row.category for row in new}
             if len(kept - {*categories.declared, ""}) > max_categories:
                 raise TooManyPreferences
             # Two requests at once may both have deleted what they insert.
             Preference.objects.using(database()).bulk_create(
-                inserted,
+                new,
                 update_conflicts=True,
                 unique_fields=["user", "category", "channel"],
-                update_fields=["choice", "before_mute", "changed_at"],
+                update_fields=["choice", "before_mute", "before_unsubscribe", "changed_at"],
             )
 
     if changes:
@@ -156,7 +163,7 @@ def mute(user: Any, category: str) -> None:
     Raises ``TooManyPreferences``, and ``ValueError`` if the category is required.
     """
     off = dict.fromkeys(((category, channel) for channel in CHOICES), str(Choice.OFF))
-    choose(user, off, is_mute=True)
+    choose(user, off, keep_before="before_mute")
 
 
 def unmute(user: Any, category: str) -> None:
@@ -189,7 +196,8 @@ def switch_on(
 def switch_off(user: Any, category: str | None, channel: str) -> None:
     """Switch a category off for a user (key) by one channel; without a category all whose choice is a digest.
 
-    A category that is required stays on. However many preferences the user has, it is stored.
+    The earlier choices are kept for ``restore()``. A category that is required stays on. However many preferences the
+    user has, it is stored.
     """
     categories = load_categories()
     keys: Collection[str] = [category] if category is not None else []
@@ -203,7 +211,14 @@ def switch_off(user: Any, category: str | None, channel: str) -> None:
         ]
     optional = [key for key in keys if not categories.get(key).is_required]
     off = dict.fromkeys(((key, channel) for key in optional), str(Choice.OFF))
-    choose(user, off, max_categories=sys.maxsize)
+    choose(user, off, max_categories=sys.maxsize, keep_before="before_unsubscribe")
+
+
+def restore(user: Any, category: str, channel: str) -> None:
+    """Undo ``switch_off()`` of a category."""
+    rows = Preference.objects.using(database()).filter(user=user, category=category, channel=channel)
+    kept = rows.exclude(before_unsubscribe__in=("", DEFAULT, Choice.OFF))
+    switch_on(user, category, [channel], dict(kept.values_list("channel", "before_unsubscribe")))
 
 
 def read_reader(user: Any) -> Reader:
@@ -236,7 +251,8 @@ def is_paused(reader: Reader, now: datetime) -> bool:
 @cache
 def time_zones() -> frozenset[str]:
     """Return the names of all time zones. Finding them reads hundreds of files."""
-    return frozenset(available_timezones())
+    # On some systems the names of files that stand for no place are among them.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def check_reader(values: Mapping[str, Any]) -> None:

@@ -116,7 +116,7 @@ def test_refused_address(notified, provider, code, words):
     provider.answers = [(422, {"ErrorCode": code, "Message": words})]
     send_due()
     delivery.refresh_from_db()
-    assert delivery.state == "failed" and delivery.error.startswith("AnymailRecipientsRefused")
+    assert delivery.state == "failed" and delivery.error.startswith("All message recipients were rejected")
     assert Job.objects.get(pk=delivery.job).state == "failed" and len(provider.requests) == 1
 
 

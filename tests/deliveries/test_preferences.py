@@ -123,6 +123,7 @@ class TestChoices:
             ({"digest_day": -1}, "day is -1"),
             ({"time_zone": "Mars/Base"}, "no time zone 'Mars/Base'"),
             ({"time_zone": "../../etc/passwd"}, "no time zone"),
+            ({"time_zone": "localtime"}, "no time zone 'localtime'"),
             ({"paused_until": datetime(2999, 1, 1, tzinfo=UTC)}, "at most 366 days"),
         ],
     )

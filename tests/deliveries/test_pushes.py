@@ -159,7 +159,7 @@ def test_retry_after(user, service):
     send_due()
     assert (Job.objects.get().run_after - before).total_seconds() >= 5000
     error = attempts.TemporaryError("", 1, retry_after=3)
-    assert error.retry_after == attempts.FIRST_PAUSE_SECONDS
+    assert error.retry_after >= attempts.FIRST_PAUSE_SECONDS
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 413, 307, 302])
@@ -198,7 +198,7 @@ def test_silence(user, service, monkeypatch):
     push(user)
     send_due()
     delivery = Delivery.objects.get()
-    assert delivery.state == "queued" and delivery.error.startswith("TimedOut: ")
+    assert delivery.state == "queued" and "within 0.5 s" in delivery.error
 
 
 def test_body_of_an_answer_is_not_read(user, service, monkeypatch):
@@ -222,7 +222,7 @@ def test_endpoints_inside_the_network(user, service, push_to, host):
     send_due()
     run_until_idle()
     delivery = Delivery.objects.get()
-    assert delivery.state == "failed" and delivery.error.startswith("Refused: ")
+    assert delivery.state == "failed" and "was not called" in delivery.error
     assert not service.tries and Job.objects.get().attempt == 1
 
 
@@ -413,5 +413,5 @@ def test_keys_that_cannot_encrypt(user, service):
     service.add_device(user, p256dh="AAAA")
     push(user)
     send_due()
-    assert Delivery.objects.get().error.startswith("ValueError: The keys of the device cannot encrypt")
+    assert Delivery.objects.get().error.startswith("The keys of the device cannot encrypt")
     assert Delivery.objects.get().state == "failed" and not service.tries

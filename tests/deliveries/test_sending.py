@@ -251,7 +251,7 @@ def test_template_that_raises(notified, monkeypatch):
     neighbor.refresh_from_db()
     assert (delivery.state, delivery.error) == (
         "failed",
-        "ValueError: The e-mail cannot be made: KeyError: 'total'",
+        "The e-mail cannot be made: KeyError: 'total'",
     )
     assert neighbor.state == "sent"
     assert set(Job.objects.values_list("id", "state")) == {

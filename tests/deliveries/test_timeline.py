@@ -19,7 +19,8 @@ from notifications.deliveries.timeline import timeline
 from notifications.models import Delivery, Job, Notification, SeenMark, Stream
 from notifications.streams import marking, marking_seen, preferences, snoozing
 from notifications.testing import run_jobs, run_until_idle
-from tests.deliveries.conftest import send_due
+from tests.deliveries.conftest import send_due, use_mail_backend
+from tests.support.network import free_port
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -182,9 +183,42 @@ def test_seen_after_an_attempt(notified, user, mailbox, is_interrupted):
         "E-mail: not sent again. The notification had been seen.",
     ]
     expected = sent if is_interrupted else ["E-mail: not sent. The notification had been seen."]
-    assert texts_of_attempts(timeline(Notification.objects.get())) == expected
+    answers = [
+        "E-mail: attempt 1 failed. The mail server closed the connection without an answer.",
+        "E-mail: attempt 2 failed. 451 Later",
+    ]
+    if not is_interrupted:
+        answers[0] = "E-mail: attempt 1 failed. 451 Later"
+    found = texts_of_attempts(timeline(Notification.objects.get()))
+    assert sorted(found) == sorted([*answers, *expected])
     assert (expected[0] in explain(delivery.notification)) and expected[-1] in explain(delivery.notification)
     assert texts_of_attempts(timeline(Notification.objects.get(), for_user=True)) == expected
+
+
+def test_each_attempt_with_the_answer_of_the_server(notified, mailbox):
+    """In words, also the last one; its user reads no answers."""
+    delivery = notified()
+    answers = ["451 4.7.1 Try again later", "421 Busy", "552 5.2.3 Message too large"]
+    mailbox.answer = lambda number: answers[number - 1]
+    send_due()
+    run_until_idle()
+    # The clock of the attempts is ahead of that of their delivery here.
+    assert sorted(texts(delivery.notification)) == [
+        "Created.",
+        *(f"E-mail: attempt {number} failed. {answer}" for number, answer in enumerate(answers[:2], 1)),
+        "E-mail: failed. 552 5.2.3 Message too large",
+    ]
+    assert "E-mail: attempt 2 failed. 421 Busy\n" in explain(delivery.notification)
+    found = timeline(Notification.objects.get(), for_user=True)
+    assert texts_of_attempts(found) == ["E-mail: could not be sent."]
+
+
+def test_an_attempt_without_an_answer(notified, mailbox, settings):
+    """Says so in words."""
+    delivery = notified()
+    use_mail_backend(settings, "smtp", host="127.0.0.1", port=free_port())
+    send_due()
+    assert "E-mail: attempt 1 failed. Connection refused" in texts(delivery.notification)
 
 
 def test_what_happened_on_the_page(notified, user):

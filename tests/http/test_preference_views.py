@@ -261,6 +261,32 @@ class TestUnsubscribing:
         assert "You get these e-mails again." in Client().post(link, {"action": "undo"}).content.decode()
         assert preferences.read_choices([user.pk]) == {}
 
+    @pytest.mark.parametrize("choice", ["hourly", "daily", "weekly"])
+    @pytest.mark.parametrize("clicks", [1, 2])
+    def test_undo_restores_what_was_chosen(self, link, user, choice, clicks):
+        """Also after the program has unsubscribed by its own button before."""
+        preferences.choose(user.pk, {("export", "email"): choice})
+        for _ in range(clicks):
+            Client().post(link)
+        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        Client().post(link, {"action": "undo"})
+        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): choice}
+
+    def test_undo_restores_a_choice_beside_a_default_that_is_off(self, link, user, settings):
+        category = {"name": "Export", "email": "off"}
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CATEGORIES": {"export": category}}
+        preferences.choose(user.pk, {("export", "email"): "daily"})
+        Client().post(link)
+        Client().post(link, {"action": "undo"})
+        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "daily"}
+
+    def test_unmuting_does_not_undo_it(self, link, user):
+        preferences.choose(user.pk, {("export", "email"): "daily"})
+        Client().post(link)
+        preferences.mute(user.pk, "export")
+        preferences.unmute(user.pk, "export")
+        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+
     def test_link_is_that_of_one_user_and_category(self, link, user, other_user):
         Client().post(link)
         assert list(Preference.objects.values_list("user", "category")) == [(user.pk, "export")]

@@ -16,6 +16,8 @@ class Mailbox:
         Returns the answer to the message of this number, from 1; None breaks the connection after it was taken.
     ``answer_to_recipient``
         The answer to each recipient.
+    ``refuse``
+        The answers to new connections, by "greeting", to EHLO and HELO, by "ehlo", and to MAIL FROM, by "mail".
     """
 
     def __init__(self):
@@ -23,7 +25,20 @@ class Mailbox:
         self.tries = 0
         self.answer = lambda number: "250 OK"
         self.answer_to_recipient = "250 OK"
+        self.refuse = {}
         self.port = None
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        session.host_name = hostname
+        return [self.refuse["ehlo"]] if "ehlo" in self.refuse else responses
+
+    async def handle_HELO(self, server, session, envelope, hostname):
+        session.host_name = hostname
+        return self.refuse.get("ehlo", "250 mail.example")
+
+    async def handle_MAIL(self, server, session, envelope, address, options):
+        envelope.mail_from = address
+        return self.refuse.get("mail", "250 OK")
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         if self.answer_to_recipient.startswith("250"):
@@ -40,11 +55,21 @@ class Mailbox:
         return answer or "421 Closing"
 
 
+class Server(SMTP):
+    """One connection."""
+
+    async def push(self, status):
+        is_greeting = status.startswith("220 ") and self.session.host_name is None
+        await super().push(self.event_handler.refuse.get("greeting", status) if is_greeting else status)
+
+
 @contextmanager
 def smtp_server(mailbox=None):
     """Run a server on a thread; yield its ``Mailbox``, whose ``port`` it listens to on 127.0.0.1."""
     mailbox, loop = mailbox or Mailbox(), asyncio.new_event_loop()
-    listening = loop.create_server(lambda: SMTP(mailbox, loop=loop, hostname="mail.example"), "127.0.0.1", 0)
+    listening = loop.create_server(
+        lambda: Server(mailbox, loop=loop, hostname="mail.example"), "127.0.0.1", 0
+    )
     server = loop.run_until_complete(listening)
     mailbox.port = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, name="smtp")
