@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.http import HttpRequest
@@ -22,7 +22,7 @@ def authenticate(request: HttpRequest) -> None:
     """
     if hasattr(request, _ATTRIBUTE):
         return
-    user = next((user for user in _find_users(request) if user is not None), None)
+    user = _find_user(request)
     setattr(request, _ATTRIBUTE, user is not None)
     if user is not None:
         if not user.is_active:
@@ -33,6 +33,31 @@ def authenticate(request: HttpRequest) -> None:
 def is_authenticated_without_session(request: HttpRequest) -> bool:
     """Return whether an authenticator has found the user. There is no CSRF check then: docs/how-to/frameworks.md."""
     return getattr(request, _ATTRIBUTE, False)
+
+
+def make_check(request: HttpRequest) -> Callable[[], bool] | None:
+    """Return a function that asks the authenticators again whether they accept the user of the request.
+
+    It raises what they raise. None if no authenticator has found the user.
+    """
+    if not is_authenticated_without_session(request):
+        return None
+    pk = request.user.pk
+
+    def is_accepted() -> bool:
+        try:
+            user = _find_user(request)
+        except Problem as exc:
+            if exc.status in (401, 403):
+                return False
+            raise
+        return user is not None and user.is_active and user.pk == pk
+
+    return is_accepted
+
+
+def _find_user(request: HttpRequest) -> Any | None:
+    return next((user for user in _find_users(request) if user is not None), None)
 
 
 def _find_users(request: HttpRequest) -> Iterator[Any]:

@@ -5,7 +5,7 @@ https://github.com/durable-streams/durable-streams/blob/main/PROTOCOL.md, sectio
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from django.utils.translation import gettext
 
 from notifications.exceptions import JobDoesNotExist
 from notifications.http.access import check_request
+from notifications.http.authentication import make_check
 from notifications.http.decorators import async_api_view
 from notifications.http.negotiation import is_not_modified
 from notifications.http.parsing import header
@@ -43,11 +44,12 @@ CONTENT_TYPE = "text/plain; charset=utf-8"
 class OutputRequest:
     """A request for the output of ``job``, with the part that was there. ``live`` is "" for what there is.
 
-    ``is_at_end``: it asks for the end, which no entity tag names.
+    ``is_accepted`` is as in ``EventStream``. ``is_at_end``: it asks for the end, which no entity tag names.
     """
 
     user: Any
     session: str | None
+    is_accepted: Callable[[], bool] | None
     job: UUID
     live: str
     cursor: str
@@ -95,6 +97,7 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
     return OutputRequest(
         user=user,
         session=authenticating_session_key(request),
+        is_accepted=make_check(request),
         job=id,
         live=live or "",
         cursor=request.GET.get("cursor", ""),
@@ -133,7 +136,13 @@ async def _stream(asked: OutputRequest, slot: WaitSlot) -> AsyncGenerator[bytes]
     try:
         await release_connections()
         events = OutputEvents(
-            hub.current_hub(), asked.user, asked.session, asked.job, asked.part.start, asked.cursor
+            hub.current_hub(),
+            asked.user,
+            asked.session,
+            asked.is_accepted,
+            asked.job,
+            asked.part.start,
+            asked.cursor,
         )
         events.take(asked.part)
         async with aclosing(events.stream_output()) as stream:

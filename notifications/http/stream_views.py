@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext
 
 from notifications.http.access import check_request, is_signed_in
-from notifications.http.authentication import authenticate
+from notifications.http.authentication import authenticate, make_check
 from notifications.http.decorators import async_api_view
 from notifications.http.negotiation import if_none_match, is_not_modified, wait_seconds
 from notifications.http.parsing import header, parse_query_integer
@@ -30,10 +30,14 @@ from notifications.validators import MAX_INTEGER
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamRequest:
-    """A request to follow the stream of ``user`` (key), whose client has everything up to ``epoch`` and ``seq``."""
+    """A request to follow the stream of ``user`` (key), whose client has everything up to ``epoch`` and ``seq``.
+
+    ``is_accepted`` is as in ``EventStream``.
+    """
 
     user: Any
     session: str | None
+    is_accepted: Callable[[], bool] | None
     epoch: str | None
     seq: int | None
 
@@ -104,7 +108,11 @@ def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
 
 def _stream_request(request: HttpRequest, epoch: str | None, seq: int | None) -> StreamRequest:
     return StreamRequest(
-        user=request.user.pk, session=authenticating_session_key(request), epoch=epoch, seq=seq
+        user=request.user.pk,
+        session=authenticating_session_key(request),
+        is_accepted=make_check(request),
+        epoch=epoch,
+        seq=seq,
     )
 
 
@@ -135,7 +143,9 @@ async def _poll(request: HttpRequest, stream_request: StreamRequest, seconds: in
 async def _stream_events(stream_request: StreamRequest, slot: WaitSlot) -> AsyncGenerator[bytes]:
     try:
         await release_connections()
-        stream = EventStream(hub.current_hub(), stream_request.user, stream_request.session)
+        stream = EventStream(
+            hub.current_hub(), stream_request.user, stream_request.session, stream_request.is_accepted
+        )
         async with aclosing(stream.stream(stream_request.epoch, stream_request.seq)) as events:
             async for event in events:
                 yield event

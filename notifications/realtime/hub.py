@@ -16,8 +16,10 @@ from weakref import WeakSet
 
 from notifications.operations import unserved_engines, unserved_queues
 from notifications.realtime import close_reasons, doorbell, freed_memory
+from notifications.realtime.auth.credential_checker import CredentialChecker
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
+from notifications.realtime.auth.sessions import find_deactivated
 from notifications.realtime.clock import HubClock
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.fanout import Fanout
@@ -32,6 +34,8 @@ from notifications.upkeep import Upkeep, Where
 #: Ticks of the clock, which are seconds, between two position checks, and between two checks of all sessions.
 POSITION_CHECK_TICKS = 5
 SESSION_CHECK_TICKS = 60
+#: Between two searches for deactivated users, who are closed within 5 s.
+ACTIVE_CHECK_TICKS = 4
 #: Seconds for which a duty of the upkeep changes rows, once a second. Its thread also numbers what new clients are
 #: shown.
 MAX_DUTY_SECONDS = 0.05
@@ -58,6 +62,7 @@ class Hub:
         self._stop_listening: Callable[[], None] | None = None
         self._server_row = ServerRow()
         self._session_checker = SessionChecker(loop, self.auth_pool, self.users.subscribers)
+        self._credential_checker = CredentialChecker(loop, self.users.subscribers)
         self._fanout = Fanout(
             loop,
             self.users,
@@ -99,6 +104,10 @@ class Hub:
         """Send a subscriber what followed its position, as soon as it can be read and there is room for it."""
         self._fanout.catch_up(subscriber)
 
+    def check_credentials(self, user: Any) -> None:
+        """Ask authenticators whether they still accept the unconfirmed clients of a user (key)."""
+        self._credential_checker.check(user)
+
     def subscribers(self, users: Iterable[Any] | None = None) -> list[Subscriber]:
         """Return all subscribers, or those of these user keys."""
         return self.users.subscribers(users)
@@ -127,7 +136,8 @@ class Hub:
             self._stop_listening()
             self._stop_listening = None
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
-        for thread in [*self.query_pool.close(), *self.auth_pool.close(), *self.write_pool.close()]:
+        threads = [*self.query_pool.close(), *self.auth_pool.close(), *self.write_pool.close()]
+        for thread in [*threads, *self._credential_checker.end_threads()]:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._upkeep.project_threads.end(max(0.0, deadline - time.monotonic()))
 
@@ -189,11 +199,24 @@ class Hub:
                     error_message="Could not check positions: %s",
                     level=logging.WARNING,
                 )
+        if ticks % ACTIVE_CHECK_TICKS == 0 and self.users:
+            run_in(
+                self.auth_pool,
+                find_deactivated,
+                list(self.users),
+                on_result=self._close_users,
+                error_message="Could not find deactivated users: %s",
+                level=logging.WARNING,
+            )
         if self._freed_memory.is_due(len(subscribers)):
             message = "Could not give free memory back: %s"
             run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
             self._session_checker.check(self.subscribers())
+
+    def _close_users(self, users: list[Any]) -> None:
+        for subscriber in self.subscribers(users):
+            subscriber.close(close_reasons.SIGNED_OUT)
 
     def _handle_positions(self, checked: PositionCheck) -> None:
         """Catch up the subscribers that lost rings have left behind, and those whose last read failed."""

@@ -21,6 +21,8 @@ class HubProtocol(Protocol):
 
     def catch_up(self, subscriber: Subscriber) -> None: ...
 
+    def check_credentials(self, user: Any) -> None: ...
+
 
 class Subscriber:
     """Base class of WebSockets, event streams and long polls.
@@ -30,6 +32,8 @@ class Subscriber:
 
     #: Whether it counts toward ``NOTIFICATIONS["SOCKETS_PER_USER"]``.
     is_socket = False
+    #: Whether the project's authenticators must say that they still accept it.
+    is_unconfirmed = False
 
     __slots__ = (
         "epoch",

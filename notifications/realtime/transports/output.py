@@ -10,7 +10,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
 from notifications.realtime.hub import Hub
 from notifications.realtime.subscriber import Subscriber
-from notifications.realtime.transports.sse import DRAIN_TIMEOUT_SECONDS, EventStream
+from notifications.realtime.transports.sse import EventStream
 
 #: A cursor of the protocol counts intervals of this length from this time: 2024-10-09 UTC.
 CURSOR_SECONDS, CURSOR_EPOCH = 20, 1_728_432_000
@@ -106,9 +106,16 @@ class OutputEvents(EventStream):
     max_response_seconds = 60.0
 
     def __init__(
-        self, hub: Hub, user: Any, session_key: str | None, job: UUID, offset: int, cursor: str
+        self,
+        hub: Hub,
+        user: Any,
+        session_key: str | None,
+        is_accepted: Callable[[], bool] | None,
+        job: UUID,
+        offset: int,
+        cursor: str,
     ) -> None:
-        super().__init__(hub, user, session_key)
+        super().__init__(hub, user, session_key, is_accepted)
         self.job, self.offset, self.cursor = job, offset, cursor
         self.has_begun = False
 
@@ -120,7 +127,7 @@ class OutputEvents(EventStream):
         if self.is_closed:
             return
         if part is None:
-            self._end(DRAIN_TIMEOUT_SECONDS)
+            self.end()
             return
         if part.data or part.is_closed or not self.has_begun:
             self.has_begun, self.offset, self.cursor = True, part.end, next_cursor(self.cursor)
@@ -134,7 +141,7 @@ class OutputEvents(EventStream):
             # In one message with the data, so that both arrive together.
             self._append_bytes(_data_event(part) + event if part.data else event)
         if part.is_closed:
-            self._end(DRAIN_TIMEOUT_SECONDS)
+            self.end()
         else:
             self._end_if_large()
 

@@ -17,6 +17,8 @@ from notifications.realtime.subscriber import HubProtocol, Subscriber
 
 #: Seconds between two comments, which keep the connection open in proxies.
 COMMENT_INTERVAL_SECONDS = 15.0
+#: Seconds for which a stream without a session is sent before the user is authenticated again.
+MAX_UNCONFIRMED_SECONDS = 30.0
 #: Milliseconds after which a browser reconnects.
 RECONNECT_MS = 3000
 #: Seconds for the client to read the rest of an ended response, and of one that ended with a bye.
@@ -31,15 +33,37 @@ class EventStream(Subscriber):
     max_response_bytes = 256 * 1024
     max_response_seconds = 300.0
 
-    __slots__ = ("end_at", "has_chunks", "next_comment_at", "pending_chunks", "total_bytes")
+    __slots__ = (
+        "end_at",
+        "has_chunks",
+        "is_accepted",
+        "is_unconfirmed",
+        "next_comment_at",
+        "pending_chunks",
+        "total_bytes",
+    )
 
-    def __init__(self, hub: HubProtocol, user: Any, session_key: str | None) -> None:
+    def __init__(
+        self,
+        hub: HubProtocol,
+        user: Any,
+        session_key: str | None,
+        is_accepted: Callable[[], bool] | None = None,
+    ) -> None:
+        """``is_accepted``, called in a thread, returns whether an authenticator still accepts the client.
+
+        Without it and a session, the response ends after 30 s, so that the project authenticates the next request.
+        """
         super().__init__(hub, user, session_key)
         now = hub.loop.time()
+        self.is_accepted = is_accepted
+        self.is_unconfirmed = False
         self.pending_chunks: deque[bytes] = deque()
         self.total_bytes = 0
         self.next_comment_at = now + COMMENT_INTERVAL_SECONDS
         self.end_at = now + self.max_response_seconds
+        if session_key is None and is_accepted is None:
+            self.end_at = min(self.end_at, now + MAX_UNCONFIRMED_SECONDS)
         self.has_chunks = asyncio.Event()
 
     def stream(self, epoch: str | None, seq: int | None) -> AsyncGenerator[bytes]:
@@ -79,13 +103,27 @@ class EventStream(Subscriber):
         return True
 
     def handle_tick(self, now: float) -> None:
-        """Send a comment when one is due and nothing else is pending. End the response after 5 minutes."""
+        """Send a comment when one is due and nothing else is pending, and ask again whether the client is accepted.
+
+        End the response after 5 minutes, or if that question has not been answered since the comment before.
+        """
         if now >= self.end_at:
-            self._end(DRAIN_TIMEOUT_SECONDS)
+            self.end()
         elif now >= self.next_comment_at:
             self.next_comment_at += COMMENT_INTERVAL_SECONDS
+            if self.is_unconfirmed:
+                self.end()
+                return
             if not self.pending_chunks:
                 self._append(":\n\n")
+            if self.is_accepted is not None:
+                self.is_unconfirmed = True
+                self.hub.check_credentials(self.user)
+
+    def end(self) -> None:
+        """End the response after what is pending, without a bye: the client reconnects."""
+        if not self.is_closed:
+            self._end(DRAIN_TIMEOUT_SECONDS)
 
     def close(self, bye: Bye) -> None:
         if self.is_closed:
@@ -105,7 +143,7 @@ class EventStream(Subscriber):
 
     def _end_if_large(self) -> None:
         if self.total_bytes > self.max_response_bytes:
-            self._end(DRAIN_TIMEOUT_SECONDS)
+            self.end()
 
     def _leave(self) -> None:
         self.is_closed = True

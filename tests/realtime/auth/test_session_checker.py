@@ -6,6 +6,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.models import Session
 from django.db import OperationalError
@@ -24,6 +25,7 @@ from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 #: The real delays, before a fixture shortens them.
 REAL_CHECK_DELAYS_SECONDS = session_checker.CHECK_DELAYS_SECONDS
 REAL_SEARCH_INTERVAL_SECONDS = session_checker.SEARCH_INTERVAL_SECONDS
+REAL_TICK_SECONDS = clock.TICK_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +146,35 @@ async def test_password_change_and_deactivation_close_all_sessions(connect, send
     await in_thread(end, user)
     await device.assert_signed_out()
     await second.assert_signed_out()
+
+
+def deactivate_in_bulk(user):
+    """Deactivate a user as directory syncs do: no signal, and neither guard nor session changes."""
+    get_user_model().objects.filter(pk=user.pk).update(is_active=False)
+
+
+async def test_users_who_are_deactivated_without_a_signal(
+    connect, send_request, user, other_user, device, monkeypatch
+):
+    """All clients of a user who was deactivated by ``update()`` are closed; those of other users are not."""
+    other = await Browser().open(connect, send_request, other_user)
+    without_session = await connect(scope_user=user)
+    await without_session.start()
+    await in_thread(deactivate_in_bulk, user)
+    await device.assert_signed_out()
+    assert (await without_session.receive_bye())["code"] == 4401
+    await other.assert_connected()
+
+
+def test_deactivated_users_are_found_in_chunks(make_user, transactional_db, django_assert_num_queries):
+    """A query reads 1,000 users, and writes nothing. It is repeated within 5 s."""
+    assert hub.ACTIVE_CHECK_TICKS * REAL_TICK_SECONDS < 5
+    users = [make_user("first"), make_user("second")]
+    deactivate_in_bulk(users[1])
+    keys = [users[0].pk, *range(10**6, 10**6 + 1998), users[1].pk]
+    with django_assert_num_queries(2) as queries:
+        assert sessions.find_deactivated(keys) == [users[1].pk]
+    assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 
 async def test_deleted_user_is_closed(device, user):

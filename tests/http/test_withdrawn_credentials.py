@@ -1,0 +1,208 @@
+"""Event streams and outputs without a session end when their authenticator refuses their client."""
+
+import asyncio
+import threading
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.utils.decorators import async_only_middleware
+
+from notifications.api import notify
+from notifications.db.threads import MAX_THREADS_PER_SLOT
+from notifications.models import Job
+from notifications.problems import Problem
+from notifications.realtime import clock, hub
+from notifications.realtime.auth import credential_checker
+from notifications.realtime.transports import sse
+from tests.data.rows import job as make_job
+from tests.http.conftest import asgi  # noqa: F401 (a fixture)
+from tests.realtime.conftest import in_thread, until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MAX_THREADS = credential_checker.THREADS * MAX_THREADS_PER_SLOT
+REAL_COMMENT_INTERVAL_SECONDS = sse.COMMENT_INTERVAL_SECONDS
+
+
+class Directory:
+    """An authenticator: tokens are names of users. ``hung`` ones are answered when ``answer`` is set."""
+
+    def __init__(self):
+        self.revoked, self.hung, self.failing, self.asked = set(), set(), set(), []
+        self.answer = threading.Event()
+
+    def __call__(self, request):
+        token = request.headers.get("Authorization", "").removeprefix("Token ")
+        if not token:
+            return None
+        self.asked.append(token)
+        if token in self.hung:
+            self.answer.wait(60)
+        if token in self.failing:
+            raise SystemExit("The directory is away.")
+        if token in self.revoked:
+            raise Problem(401, "The token was revoked.")
+        return get_user_model().objects.get(username=token.partition("-")[0])
+
+
+@pytest.fixture
+def directory(settings, monkeypatch):
+    """The authenticator of the project; a second of a stream takes 20 ms."""
+    directory = Directory()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "AUTHENTICATORS": [directory]}
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
+    monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.3)
+    yield directory
+    directory.answer.set()
+
+
+@pytest.fixture
+def open_stream(asgi, directory):  # noqa: F811
+    """open_stream(token, path) returns a stream that has begun."""
+
+    async def open_stream(token, path="events/"):
+        stream = await asgi(path, headers={"Authorization": f"Token {token}"})
+        await stream.wait_for_response()
+        assert stream.status == 200
+        assert await stream.receive() == {"retry": "3000"}
+        return stream
+
+    return open_stream
+
+
+@pytest.fixture
+def output(user):
+    """The path of the events of the output of a running job of the user."""
+    job = make_job(user, state="running")
+    Job.objects.filter(pk=job.pk).update(fence=1, attempt=1)
+    return f"jobs/{job.pk}/output/?offset=0&live=sse"
+
+
+async def read_names(stream):
+    """Return the names of the events until the stream ends."""
+    names = []
+    while (event := await stream.receive()) is not None:
+        names.append(event.get("event"))
+    return names
+
+
+async def receive_title(stream):
+    """Return the title of the next change."""
+    while (event := await stream.receive()).get("event") != "change":
+        assert event is not None
+    return event["data"]["items"][0]["title"]
+
+
+async def ask_twice(directory, token):
+    """Wait until an authenticator was asked for a token two times from now on."""
+    before = directory.asked.count(token)
+    await until(lambda: directory.asked.count(token) >= before + 2)
+
+
+def test_how_often_authenticators_are_asked():
+    """Two intervals, at the end of which an unanswered stream is ended, are 30 s."""
+    assert 2 * REAL_COMMENT_INTERVAL_SECONDS <= sse.MAX_UNCONFIRMED_SECONDS == 30
+
+
+async def test_streams_of_a_revoked_token_end(directory, open_stream, user, output):
+    """Events and output of a revoked token end with `signed_out`; another token of the same user goes on."""
+    events, text = await open_stream(user.username), await open_stream(user.username, output)
+    other = await open_stream(f"{user.username}-2")
+    await ask_twice(directory, user.username)
+    await ask_twice(directory, f"{user.username}-2")
+    directory.revoked.add(user.username)
+    assert (await read_names(events))[-1] == "bye"
+    assert (await read_names(text))[-1] == "bye"
+    await ask_twice(directory, f"{user.username}-2")
+    await in_thread(notify, user, "goes on")
+    assert await receive_title(other) == "goes on"
+
+
+async def test_token_that_now_belongs_to_another_user(directory, open_stream, user, other_user, monkeypatch):
+    """It does not read the stream of its former user."""
+    events = await open_stream(user.username)
+    monkeypatch.setattr(Directory, "__call__", lambda self, request: other_user)
+    assert (await read_names(events))[-1] == "bye"
+
+
+async def test_authenticators_that_hang_stop_nobody(
+    directory, open_stream, user, other_user, make_user, monkeypatch
+):
+    """Streams without an answer end without a `bye`. Others are asked about as before, and then these again."""
+    monkeypatch.setattr(credential_checker, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 1.0)
+    hung = [await in_thread(make_user, f"hung {number}") for number in range(credential_checker.THREADS + 1)]
+    streams = [await open_stream(each.username) for each in hung for _ in range(2)]
+    other = await open_stream(other_user.username)
+    directory.hung |= {each.username for each in hung}
+    assert not any("bye" in names for names in await asyncio.gather(*map(read_names, streams)))
+    await ask_twice(directory, other_user.username)
+    await in_thread(notify, other_user, "goes on")
+    assert await receive_title(other) == "goes on"
+    directory.revoked.add(other_user.username)
+    assert (await read_names(other))[-1] == "bye"
+    directory.hung.clear()
+    directory.answer.set()
+    again = await open_stream(hung[0].username)
+    await ask_twice(directory, hung[0].username)
+    await in_thread(notify, hung[0], "back")
+    assert await receive_title(again) == "back"
+
+
+async def test_authenticators_that_occupy_all_threads(
+    asgi,  # noqa: F811
+    directory,
+    open_stream,
+    other_user,
+    make_user,
+    monkeypatch,
+):
+    """Streams that cannot be asked about end without a `bye`; their next request asks in its own thread."""
+    monkeypatch.setattr(credential_checker, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    users = [await in_thread(make_user, f"hung {number}") for number in range(MAX_THREADS)]
+    streams = [await open_stream(each.username) for each in users]
+    directory.hung |= {each.username for each in users}
+    assert not any("bye" in names for names in await asyncio.gather(*map(read_names, streams)))
+    other = await open_stream(other_user.username)
+    assert "bye" not in await read_names(other)
+    directory.revoked.add(other_user.username)
+    refused = await asgi("events/", headers={"Authorization": f"Token {other_user.username}"})
+    assert (await refused.wait_for_response()).status == 401
+
+
+async def test_authenticators_that_raise(directory, open_stream, user):
+    """An error signs nobody out: the stream ends without a `bye`, and its client reconnects."""
+    events = await open_stream(user.username)
+    directory.failing.add(user.username)
+    assert "bye" not in await read_names(events)
+    directory.failing.clear()
+    events = await open_stream(user.username)
+    await ask_twice(directory, user.username)
+
+
+async def test_users_of_middleware_without_a_session(asgi, directory, settings, user, monkeypatch):  # noqa: F811
+    """Nothing can be asked again about them, so their streams end after 30 s and are requested again."""
+    monkeypatch.setattr(sse, "MAX_UNCONFIRMED_SECONDS", 0.2)
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.sign_in_by_header"]
+    events = await asgi("events/", headers={"X-User": user.username})
+    await events.wait_for_response()
+    assert "bye" not in await read_names(events)
+    signed_in = await asgi("events/", user)
+    await signed_in.start()
+    ticks = []
+    monkeypatch.setattr(sse.EventStream, "handle_tick", lambda self, now: ticks.append(now > self.end_at))
+    await until(lambda: len(ticks) > 50)
+    assert not any(ticks)
+
+
+@async_only_middleware
+def sign_in_by_header(get_response):
+    """Middleware of a project that signs users in without a session."""
+
+    async def middleware(request):
+        if name := request.headers.get("X-User"):
+            request.user = await get_user_model().objects.aget(username=name)
+        return await get_response(request)
+
+    return middleware
