@@ -6,7 +6,6 @@ No model is imported at the top: ``notifications.api`` may be imported before th
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sized
@@ -19,12 +18,12 @@ from django.db import connections
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import times, validators
-from notifications.compat import normalize_json
 from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import AttemptEnded, JobSuspended
 from notifications.jobs.job_context import refuse_on_event_loop
+from notifications.jobs.step_values import decode, encode
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -49,9 +48,10 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
         At most 200 characters, unique in the job for its whole life: what is stored under a name is returned whatever
         function and arguments are given with it. Raises ValueError where an attempt uses a name twice.
     ``func``
-        A function that returns JSON of at most 1 MiB. What it raises is not stored.
+        A function that returns JSON of at most 1 MiB, in which ``Decimal``, ``datetime``, ``date``, ``time`` and
+        ``UUID`` keep their types. What it raises is not stored.
 
-    The result is returned as JSON has it, a tuple as a list, also in the attempt that made the call. A job that dies
+    The result is returned as it is stored, a tuple as a list, also in the attempt that made the call. A job that dies
     between a call and its storing makes that call again, with the same ``Idempotency-Key`` in its outbound requests.
     Results survive retries, also by hand, and are deleted with the job. A job has at most 10,000.
 
@@ -64,15 +64,15 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     refuse_on_event_loop("step")
     execution = begin(name)
     if execution is None:
-        return _decode(_encode(name, func(*args, **kwargs)))
+        return decode(encode(name, func(*args, **kwargs)))
     refuse_in_transaction(execution, "step")
     result = call_when_available(execution, _read_result, execution, name)
     if result is None:
         started_at = times.now()
         with entered_step(execution.job.id, name):
             value = func(*args, **kwargs)
-        result = _store(execution, name, _encode(name, value), started_at).result()
-    return _decode(result)
+        result = _store(execution, name, encode(name, value), started_at).result()
+    return decode(result)
 
 
 @overload
@@ -83,7 +83,7 @@ async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: An
     """See step(). ``func`` is async, or sync and called in a thread. ``asyncio.gather()`` runs steps side by side."""
     execution = begin(name)
     if execution is None:
-        return _decode(_encode(name, await _call(func, args, kwargs)))
+        return decode(encode(name, await _call(func, args, kwargs)))
     result: str | None = None
     if may_have_stored(execution):
         result = await acall_when_available(execution, _read_result, execution, name)
@@ -91,13 +91,13 @@ async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: An
         started_at = times.now()
         with entered_step(execution.job.id, name):
             value = await _call(func, args, kwargs)
-        text = _encode(name, value)
+        text = encode(name, value)
         if execution.run_inline:
             future = await sync_to_async(_store)(execution, name, text, started_at)
         else:
             future = _store(execution, name, text, started_at)
         result = await asyncio.wrap_future(future)
-    return _decode(result)
+    return decode(result)
 
 
 async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -241,22 +241,6 @@ def _store(execution: CurrentExecution, name: str, result: str, started_at: Any)
     writes.add(future)
     future.add_done_callback(writes.discard)
     return future
-
-
-def _decode(text: str) -> Any:
-    return json.loads(text)
-
-
-def _encode(name: str, value: Any) -> str:
-    what = f"The result of the step {name!r}"
-    try:
-        return validators.json_text(what, value, validators.MAX_RESULT_BYTES)
-    except TypeError as exc:  # as results of tasks, which may be UTF-8 bytes, and any mapping and sequence
-        try:
-            normalized = normalize_json(value)
-        except Exception:
-            raise exc from None
-        return validators.json_text(what, normalized, validators.MAX_RESULT_BYTES)
 
 
 def refuse_in_transaction(execution: CurrentExecution, function: str) -> None:

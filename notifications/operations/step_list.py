@@ -19,6 +19,7 @@ from notifications import paths
 from notifications.db.transactions import database
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
+from notifications.jobs.step_values import decode
 from notifications.models import Job, Step, Wait
 
 #: Steps of a job that are shown, and characters of the results among which a shown part is looked for.
@@ -125,7 +126,7 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
 def read_results(job: UUID) -> dict[str, Any]:
     """Return the stored results of a job's steps by name, in the order in which they were stored."""
     rows = Step.objects.using(database()).filter(job=job).order_by("id")
-    return {name: json.loads(result) for name, result in rows.values_list("name", "result")}
+    return {name: decode(result) for name, result in rows.values_list("name", "result")}
 
 
 def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_results: bool) -> StoredStep:

@@ -108,6 +108,18 @@ async def return_anything(value):
     await astep("first", pay, "first", values[value])
 
 
+#: What ``return_and_fail`` returns from its step, and what it got, in each attempt.
+returned, received = None, []
+
+
+@task
+@policy(max_attempts=2, retry_on=(Down,))
+def return_and_fail():
+    received.append(step("value", lambda: returned))
+    if len(received) == 1:
+        raise Down
+
+
 @task
 async def hold_in_step(name="held"):
     return await astep(name, _hold, name)

@@ -92,7 +92,7 @@ def test_outside_of_a_job(db, calls):
     for name, error in (("", "empty"), ("a\0", "NUL"), ("x" * 201, "201 characters")):
         with pytest.raises(ValueError, match=error):
             step(name, step_tasks.pay, "never")
-    with pytest.raises(TypeError, match=r"The result of the step 'bad' cannot be written as JSON"):
+    with pytest.raises(TypeError, match=r"step 'bad' was made, but its result cannot be written as JSON"):
         step("bad", step_tasks.pay, "bad", {1})
     assert calls == ["first", "first", "again", "bad"]
     assert not Step.objects.exists()
@@ -106,8 +106,16 @@ def test_outside_of_a_job(db, calls):
         (step_tasks.async_function, (), "is async, which step() cannot call"),
         (step_tasks.return_anything, ("large",), "has 2000002 bytes of JSON. At most 1048576"),
         (step_tasks.return_anything, ("nul",), "contains NUL"),
-        (step_tasks.return_anything, ("set",), "step 'first' cannot be written as JSON"),
-        (step_tasks.return_anything, ("nan",), "step 'first' cannot be written as JSON"),
+        (
+            step_tasks.return_anything,
+            ("set",),
+            "step 'first' was made, but its result cannot be written as JSON",
+        ),
+        (
+            step_tasks.return_anything,
+            ("nan",),
+            "step 'first' was made, but its result cannot be written as JSON",
+        ),
     ],
 )
 def test_wrong_uses(db, task, args, error):
