@@ -17,7 +17,7 @@ from django.urls import NoReverseMatch, reverse
 from notifications import conf
 from notifications.broadcasts.languages import find_wrong_field
 from notifications.compat import task_backends
-from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
+from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
 from notifications.deliveries.vapid import find_wrong_web_push
 from notifications.engines import engine_of
 from notifications.jobs.backend import JobBackend
@@ -48,11 +48,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, E003, E004: keys, types and the lease in ``NOTIFICATIONS``."""
     configured = getattr(settings, "NOTIFICATIONS", {})
     if not isinstance(configured, dict):
-        return [
-            Error(
-                "NOTIFICATIONS is not a dict.", hint="Write NOTIFICATIONS = {...}.", id="notifications.E002"
-            )
-        ]
+        hint = "Write NOTIFICATIONS = {...}."
+        return [Error("NOTIFICATIONS is not a dict.", hint=hint, id="notifications.E002")]
     found: list[CheckMessage] = [
         Error(
             f"NOTIFICATIONS has an unknown key {key!r}.",
@@ -87,14 +84,11 @@ def check_opentelemetry(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []  # E002 or E003
     if not is_on or spans.is_installed():
         return []
-    return [
-        Warning(
-            "NOTIFICATIONS['OPENTELEMETRY'] is on, but the package opentelemetry-api is not installed: there are no "
-            "spans.",
-            hint='pip install "asyncsite-notifications[opentelemetry]"',
-            id="notifications.W008",
-        )
-    ]
+    message = (
+        "NOTIFICATIONS['OPENTELEMETRY'] is on, but opentelemetry-api is not installed: there are no spans."
+    )
+    hint = 'pip install "asyncsite-notifications[opentelemetry]"'
+    return [Warning(message, hint=hint, id="notifications.W008")]
 
 
 @register(Tags.database)
@@ -103,7 +97,7 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
     from django.db import connections
     from django.db.migrations.recorder import MigrationRecorder
 
-    if database() not in (databases or ()):
+    if database() not in (databases or ()) or not is_supported():
         return []
     applied = MigrationRecorder(connections[database()]).applied_migrations()
     # If this app's first migration is recorded too, the row is a leftover and the tables are this app's.
@@ -122,7 +116,7 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
 @register(Tags.database)
 def check_database(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """W012: indexes are missing. W013: the clocks differ. W014: times were stored while a clock was wrong."""
-    if database() not in (databases or ()):
+    if database() not in (databases or ()) or not is_supported():
         return []
     return [Warning(problem, hint=hint, id=id) for id, problem, hint in database_problems()]
 
@@ -144,6 +138,17 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="notifications.E005",
         )
     ]
+
+
+@register("notifications")
+def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E011: the database is of a kind that the app does not support."""
+    if is_supported():
+        return []
+    engine = connection().settings_dict["ENGINE"]
+    message = f"The tables of notifications are in the database {database()!r}, whose ENGINE is {engine!r}."
+    hint = "Use PostgreSQL or SQLite, for the whole project or for this app by DATABASE_ROUTERS."
+    return [Error(message, hint=hint, id="notifications.E011")]
 
 
 @register("notifications")
@@ -221,13 +226,8 @@ def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         except (ImportError, TypeError):
             continue
     if not backends:
-        return [
-            Warning(
-                "No backend in TASKS stores jobs in this app.",
-                hint='TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}',
-                id="notifications.W003",
-            )
-        ]
+        hint = 'TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}'
+        return [Warning("No backend in TASKS stores jobs in this app.", hint=hint, id="notifications.W003")]
     found = [
         error
         for alias, params in backends.items()

@@ -1,6 +1,7 @@
 """The public verbs, from outside."""
 
 import json
+from decimal import Decimal
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -101,6 +102,14 @@ class TestNotify:
         """The error names the field and the remedy, and nothing is written."""
         with pytest.raises(error, match=words):
             notify(user, **{"title": "Hello", **fields})
+        assert not Notification.objects.exists()
+
+    @pytest.mark.parametrize("key", [True, 1.0, Decimal(1)])
+    def test_value_that_would_be_converted_to_a_key(self, key):
+        """It is refused: it would reach the user with the key 1."""
+        for users in (key, [key]):
+            with pytest.raises(ValueError, match=r"Pass a saved user or its primary key"):
+                notify(users, "Hello")
         assert not Notification.objects.exists()
 
     @pytest.mark.parametrize("nobody", [None, AnonymousUser()])

@@ -8,13 +8,13 @@ from unittest import mock
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.test import TestCase
 from django.utils import timezone
 
 from notifications.api import batch, join, notify
 from notifications.jobs.claiming import queues
-from notifications.models import Attempt, Job, Notification, Stream, Worker
+from notifications.models import Attempt, Epoch, Job, Notification, Stream, Worker
 from notifications.signals import rung
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import (
@@ -148,6 +148,34 @@ class RunJobsTests(TestCase):
         Job.objects.update(task_path="tests.jobs.tasks.gone")
         with self.assertRaises(ImportError):
             run_jobs()
+
+
+class BrokenTransactionTests(TestCase):
+    """Queries of a job fail inside the transaction of the test, which the outcomes of jobs are written in too."""
+
+    def test_a_constraint_that_a_task_violates(self):
+        """The job ends as with a worker, and the next one runs."""
+        ways = {"raised": "failed", "ignored": "succeeded", "in a transaction": "failed", "SQL": "failed"}
+        jobs = {way: hostile_tasks.insert_twice.enqueue(way).id for way in ways}
+        jobs["async"] = hostile_tasks.insert_twice_on_the_loop.enqueue().id
+        last = tasks.noop.enqueue().id
+        self.assertEqual(run_jobs(), 6)
+        states = {way: Job.objects.get(id=id).state for way, id in jobs.items()}
+        self.assertEqual(states, {**ways, "async": "failed"})
+        self.assertEqual(Job.objects.get(id=last).state, "succeeded")
+
+    def test_the_error_of_such_a_task_is_raised(self):
+        hostile_tasks.insert_twice.enqueue("raised")
+        with self.assertRaises(IntegrityError):
+            run_jobs(raise_errors=True)
+        self.assertEqual(Job.objects.get().state, "failed")
+
+    def test_rows_of_a_task_that_fails_otherwise_stay(self):
+        """As with a worker, which has no transaction around a task."""
+        hostile_tasks.insert_and_fail.enqueue()
+        run_jobs()
+        self.assertEqual(Job.objects.get().state, "failed")
+        self.assertTrue(Epoch.objects.filter(id=7).exists())
 
 
 class RaiseErrorsTests(TestCase):

@@ -90,6 +90,11 @@ def connection() -> BaseDatabaseWrapper:
     return connections[database()]
 
 
+def is_supported() -> bool:
+    """Return whether the app can use ``database()``, without a connection to it."""
+    return connection().vendor in ("sqlite", "postgresql")
+
+
 def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
     """Return whether this thread is in a caller's transaction. It always is while autocommit is turned off.
 

@@ -84,9 +84,11 @@ def _enqueue(
 def _atomic_on_default_database() -> AbstractContextManager[Any]:
     """Return a transaction on the project's own database, if the app's tables are in another one.
 
-    It is committed first, so that no worker runs a job before the project's rows for it are visible.
+    It is committed first, so that no worker runs a job before the project's rows for it are visible. A project whose
+    routers name a database for each model may have no default one.
     """
-    return nullcontext() if database() == DEFAULT_DB_ALIAS else transaction.atomic()
+    has_other = database() != DEFAULT_DB_ALIAS and connections[DEFAULT_DB_ALIAS].vendor != "unknown"
+    return transaction.atomic() if has_other else nullcontext()
 
 
 def _find_job_of_other_request(key: IdempotencyKey, owner: Any, exc: Exception) -> Job | None:

@@ -160,14 +160,19 @@ def user_keys_of(users: Any) -> list[Any]:
 
 
 def _user_key(user: Any) -> Any:
-    if user is None or isinstance(user, AnonymousUser) or getattr(user, "pk", user) is None:
+    if user is None or isinstance(user, AnonymousUser | bool) or getattr(user, "pk", user) is None:
         raise ValueError(f"{user!r} is not a saved user. Pass a saved user or its primary key.")
     field: Any = Notification._meta.get_field("user")
     if isinstance(user, Model) and not isinstance(user, field.related_model):
         raise TypeError(f"{user!r} is not a user. Pass a saved user or its primary key.")
     try:
         key = field.target_field.to_python(getattr(user, "pk", user))
-        if not isinstance(user, Model):  # 10**30 would fail all rows of a group in the database
+        if not isinstance(user, Model):
+            if not isinstance(user, str | int | uuid.UUID | type(key)):  # 1.0, of which the key 1 was made
+                raise ValueError(
+                    f"{user!r} is not a primary key of a user. Pass a saved user or its primary key."
+                )
+            # 10**30 would fail all rows of a group in the database.
             field.target_field.run_validators(key)
         return key
     except ValidationError as exc:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import DatabaseError, connections
 
 from notifications.ids import uuid7
 from notifications.testing.job_clock import clock
@@ -84,6 +87,7 @@ class _Run:
         """Run the next job, if there is one."""
         from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
         from notifications.jobs.transitions import claims, queueing
+        from notifications.jobs.transitions.finishing import finish_jobs
 
         # Also the jobs of engines: a project's tests need no broker.
         executors = dict.fromkeys((*WORKER_EXECUTORS, *ENGINE_EXECUTORS), 1)
@@ -96,7 +100,9 @@ class _Run:
                 f"{self.limit} jobs have run and there are more. Do they enqueue one another without end?"
             )
         self.count += 1
-        async_to_sync(self._run)(jobs[0])
+        with savepoints():
+            outcome = async_to_sync(self._run)(jobs[0])
+        finish_jobs([outcome])
         return True
 
     def run_until_done(self, id: UUID) -> None:
@@ -114,11 +120,11 @@ class _Run:
                         f"A job waits for job {id}, which is not due, is held back, or waits for that job."
                     )
 
-    async def _run(self, claimed: Any) -> None:
+    async def _run(self, claimed: Any) -> Any:
+        """Return the outcome of a job."""
         import asyncio
 
         from notifications.jobs.transitions import notify_functions
-        from notifications.jobs.transitions.finishing import finish_jobs
         from notifications.worker.execution import Execution
         from notifications.worker.preparation import prepare_claimed_jobs
 
@@ -133,7 +139,33 @@ class _Run:
         outcome = await asyncio.create_task(run.run(None, None))
         outcome = await sync_to_async(notify_functions.call_here)(outcome)
         self.error = outcome.exception if self.error is None else self.error
-        await sync_to_async(finish_jobs)([outcome])
+        return outcome
+
+
+@contextmanager
+def savepoints() -> Iterator[None]:
+    """Undo what the block has written on each connection whose transaction it leaves broken.
+
+    A worker runs a job without a transaction, where a query that fails is undone alone. In that of a test case no query
+    would work after it.
+    """
+    points = [
+        (db, db.savepoint())
+        for db in connections.all(initialized_only=True)
+        if db.in_atomic_block and not db.needs_rollback
+    ]
+    for db, point in points:
+        db.savepoint_ids.append(point)  # of which the callbacks after the commit are dropped with it
+    try:
+        yield
+    finally:
+        for db, point in points:
+            db.savepoint_ids.remove(point)
+            try:
+                db.savepoint_commit(point)
+            except DatabaseError:
+                db.needs_rollback = False
+                db.savepoint_rollback(point)
 
 
 def _next_run_after(after: datetime) -> datetime | None:

@@ -3,11 +3,40 @@
 import asyncio
 import sys
 from collections import UserDict
+from contextlib import nullcontext, suppress
+from uuid import uuid4
 
 from asgiref.sync import sync_to_async
+from django.db import IntegrityError, connection, transaction
 
 from notifications.api import policy, task
+from notifications.models import Epoch
 from tests.jobs.tasks import BrokenDict, seen
+
+
+@task
+def insert_twice(way):
+    """Insert two rows with one key. The error is raised, ignored, or that of a transaction of the task."""
+    Epoch.objects.create(id=7, value=uuid4())
+    if way == "in a transaction":
+        with transaction.atomic():
+            Epoch.objects.create(id=7, value=uuid4())
+    with suppress(IntegrityError) if way == "ignored" else nullcontext():
+        if way == "SQL":
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO notifications_epoch SELECT * FROM notifications_epoch")
+        Epoch.objects.create(id=7, value=uuid4())
+
+
+@task
+def insert_and_fail():
+    Epoch.objects.create(id=7, value=uuid4())
+    raise ValueError
+
+
+@task
+async def insert_twice_on_the_loop():
+    await sync_to_async(insert_twice.func)("raised")
 
 
 @task
