@@ -99,6 +99,8 @@ class ManagementCommand(BaseCommand):
         if sys.stdout is None:  # >&-
             self.stderr.write("Standard output is closed.")
             sys.exit(1)
+        # Where the encoding of the environment is not UTF-8, Python keeps other bytes as lone surrogates.
+        argv = [os.fsencode(argument).decode(errors="replace") for argument in argv]
         try:
             try:
                 super().run_from_argv(argv)

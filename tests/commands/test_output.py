@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 import sys
-from io import StringIO
+from contextlib import suppress
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from django.core import checks
@@ -14,11 +15,13 @@ from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from notifications.management.commands.notifications import Command
+from notifications.management.commands.notify import Command as NotifyCommand
 from notifications.management.subcommands.jobs import JobsCommand
 from notifications.management.subcommands.schedules import SchedulesCommand
-from notifications.models import Job
+from notifications.models import Job, Notification
 from notifications.streams import inbox, retention
-from tests.jobs import tasks
+from notifications.testing import run_jobs
+from tests.jobs import output_tasks, tasks
 from tests.support.site import ROOT
 
 ATTACK = "\x1b]0;owned\x07\x9b31m\u202e"
@@ -45,6 +48,70 @@ def test_control_characters_are_escaped(hostile_rows, arguments):
     call_command("notifications", *arguments, stdout=out)
     assert ESCAPED in out.getvalue().replace(r"\u009B", r"\u009b")
     assert not {*ATTACK} - {*ESCAPED} & {*out.getvalue()}
+
+
+COMMANDS = [
+    ["jobs", "list"],
+    ["jobs", "show", "ID"],
+    ["jobs", "stats", "--by-task"],
+    ["explain", "--user", "ada"],
+    ["watch", "ada", "--once"],
+    ["doctor"],
+]
+
+
+@pytest.fixture
+def forging_rows(user):
+    """Return a failed job and a notification whose texts look like lines of commands, and are not ASCII."""
+    for end in ("\n", "\r\n", "\u2028", "\x85"):
+        inbox.create_notifications(user, f"Größe{end}FORGED", body=f"ä{end}FORGED", category=f"ö{end}FORGED")
+    result = output_tasks.forge.using(owner=user, title="Größe\nFORGED", queue_name="ü\nFORGED").enqueue()
+    run_jobs()
+    return result
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_stored_text_makes_no_line(forging_rows, arguments):
+    """It is one line, or part of one: otherwise a title could look like the state of a job, or an event."""
+    out = StringIO()
+    arguments = [forging_rows.id if argument == "ID" else argument for argument in arguments]
+    with suppress(CommandError):  # of doctor: no worker runs
+        call_command("notifications", *arguments, stdout=out)
+    assert out.getvalue()
+    assert not [line for line in out.getvalue().splitlines() if line.startswith("FORGED")]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_terminal_without_unicode(forging_rows, arguments):
+    """What it cannot show is written with a backslash."""
+    out = TextIOWrapper(BytesIO(), encoding="ascii")
+    arguments = [forging_rows.id if argument == "ID" else argument for argument in arguments]
+    with suppress(CommandError):
+        call_command("notifications", *arguments, stdout=out)
+    out.flush()
+    written = out.buffer.getvalue().decode()
+    assert written
+    assert "Größe" not in written and ("Gr" not in written or r"Gr\xf6\xdfe" in written)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_arguments_on_a_terminal_without_unicode(user, capsys):
+    """Python keeps their bytes as lone surrogates."""
+    argument = "Größe".encode().decode("ascii", "surrogateescape")
+    NotifyCommand().run_from_argv(["manage.py", "notify", user.username, argument])
+    assert Notification.objects.get().title == "Größe"
+    with pytest.raises(SystemExit):
+        NotifyCommand().run_from_argv(["manage.py", "notify", argument, "Title"])
+    assert "There is no user 'Größe'." in capsys.readouterr().err
+
+
+@pytest.mark.django_db
+def test_standard_input_that_is_not_encoded_as_the_terminal(user, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO("Größe".encode()), encoding="ascii"))
+    with pytest.raises(CommandError, match=r"Nothing was sent\. Standard input is not encoded as ascii\."):
+        call_command("notify", user.username, "Title", "--body", "-")
 
 
 @pytest.mark.django_db(transaction=True)

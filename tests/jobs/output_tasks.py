@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from notifications.api import aoutput_from, apause, output, policy, task
+from notifications.api import aoutput_from, apause, output, policy, step, task
 
 go_on, entered = threading.Event(), threading.Event()
 #: Whether an iterator was closed.
@@ -137,3 +137,9 @@ def write_until_late():
     time.sleep(0.8)
     output("late")
     entered.set()
+
+
+@task
+def forge():
+    step("name\nFORGED", str, "result\nFORGED")
+    raise ValueError("Größe\nFORGED\r\nFORGED\u2028FORGED")

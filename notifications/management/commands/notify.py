@@ -61,7 +61,12 @@ class Command(ManagementCommand):
             raise CommandError("Nothing was sent: no active user is in these groups.")
         fields = {name: options[name] for name in ("body", "url", "level", "key")}
         if fields["body"] == "-":
-            fields["body"] = sys.stdin.read(MAX_INPUT_CHARACTERS).rstrip()
+            try:
+                fields["body"] = sys.stdin.read(MAX_INPUT_CHARACTERS).rstrip()
+            except UnicodeDecodeError as exc:
+                raise CommandError(
+                    f"Nothing was sent. Standard input is not encoded as {exc.encoding}. Set PYTHONIOENCODING=utf-8."
+                ) from exc
         self.send(users, title, fields, prints_ids=not is_audience, as_json=options["json"])
 
     def send(

@@ -83,9 +83,9 @@ class DoctorCommand(ManagementCommand):
     def print_finding(self, finding: Finding) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "error": self.style.ERROR}
         self.stdout.write(f"{finding.state:<7}", style[finding.state], ending="")
-        self.stdout.write(f"  {finding.check:<10}  {finding.message}")
+        self.stdout.write_line(f"  {finding.check:<10}  {finding.message}")
         if finding.remedy:
-            self.stdout.write(f"{'':21}{finding.remedy}")
+            self.stdout.write_line(f"{'':21}{finding.remedy}")
 
     def correct_counts(self) -> None:
         try:

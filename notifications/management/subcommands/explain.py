@@ -80,10 +80,10 @@ class ExplainCommand(ManagementCommand):
 
     def print_timeline(self, row: Notification) -> None:
         """Print the title of a notification and its events."""
-        self.stdout.write(f"{row.pk} {row.title}")
+        self.stdout.write_line(f"{row.pk} {row.title}")
         for event in timeline(row):
             at = timezone.localtime(event.at).strftime("%Y-%m-%d %H:%M:%S") if event.at else " " * 19
-            self.stdout.write(f"  {at}  {event.text}")
+            self.stdout.write_line(f"  {at}  {event.text}")
 
 
 def parse_age(text: str) -> timedelta:

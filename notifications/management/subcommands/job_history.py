@@ -19,8 +19,10 @@ def describe_history(job: Job) -> Iterator[str]:
     yield from describe_steps(read_steps(job, with_results=True))
     yield from describe_calls(job)
     for attempt in _read_attempts(job):
-        yield f"\nAttempt {attempt.number}: {attempt.outcome} {serializers.format_time(attempt.ended_at)}"
-        yield attempt.traceback.rstrip() or attempt.exception_class_path
+        yield ""
+        yield f"Attempt {attempt.number}: {attempt.outcome} {serializers.format_time(attempt.ended_at)}"
+        for line in (attempt.traceback.rstrip() or attempt.exception_class_path).splitlines():
+            yield f"  {line}"
 
 
 def history_item(job: Job) -> dict[str, Any]:
@@ -39,7 +41,8 @@ def _read_attempts(job: Job) -> list[Attempt]:
 def describe_steps(steps: StepList) -> Iterator[str]:
     """Yield the lines of a job's steps, none if it has none."""
     if steps.first:
-        yield f"\nSteps: {steps.count}"
+        yield ""
+        yield f"Steps: {steps.count}"
     for step in steps.first:
         took = "waiting" if step.took is None else f"{step.took.total_seconds():.2f} s"
         due = f" until {serializers.format_time(step.due_at)}" if step.took is None and step.due_at else ""
@@ -62,7 +65,8 @@ def describe_calls(job: Job) -> Iterator[str]:
     with translation.override("en"):  # as all output of commands
         events = events_of_calls(job=job.pk)
     if events:
-        yield "\nCalls to programs"
+        yield ""
+        yield "Calls to programs"
     for event in events:
         yield " ".join(filter(None, (serializers.format_time(event.at), event.text)))
 

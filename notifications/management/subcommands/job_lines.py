@@ -41,7 +41,7 @@ def change_line(job: Job, error: str) -> str:
     if job.state == Job.State.RUNNING and job.progress_current is not None:
         total = "" if job.progress_total is None else f" of {job.progress_total}"
         progress = f"{job.progress_current}{total} {job.progress_message}"
-    text = " | ".join(" ".join(part.split()) for part in (job.title, progress, error) if part)
+    text = " | ".join(filter(None, (job.title, progress.strip(), error)))
     return f"{moment}  {job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {job.queue_name}  {text}"
 
 

@@ -155,8 +155,8 @@ class JobsCommand(ManagementCommand):
                 details.append(f"waiting for {runner_of(job)}")
             if job.done:
                 details.pop()
-            text = " | ".join(" ".join(detail.split()) for detail in details if detail)
-            self.stdout.write(f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {text}")
+            text = " | ".join(filter(None, details))
+            self.stdout.write_line(f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {text}")
 
     def show(self, id: UUID, **options: Any) -> None:
         job = Job.objects.using(database()).filter(pk=id).first()
@@ -184,9 +184,9 @@ class JobsCommand(ManagementCommand):
         }
         for name, value in facts.items():
             if value not in (None, ""):
-                self.stdout.write(f"{name + ':':<13} {value}")
+                self.stdout.write_line(f"{name + ':':<13} {value}")
         for line in describe_history(job):
-            self.stdout.write(line)
+            self.stdout.write_line(line)
 
     def output(self, id: UUID, **options: Any) -> None:
         with contextlib.suppress(KeyboardInterrupt):
@@ -230,7 +230,8 @@ class JobsCommand(ManagementCommand):
         except UNAVAILABLE:  # What was read is printed all the same: it is not read again.
             errors = {job.id: error_detail(job) for job in jobs}
         for job in jobs:
-            self.stdout.write(json.dumps(item(job)) if options["json"] else change_line(job, errors[job.pk]))
+            text = json.dumps(item(job)) if options["json"] else change_line(job, errors[job.pk])
+            self.stdout.write_line(text)
         self.stdout.flush()
         if is_cut:
             self.stderr.write_plain("More jobs have changed than were read. Some changes are not shown.")
@@ -238,7 +239,7 @@ class JobsCommand(ManagementCommand):
     def stats(self, last: str, by_task: bool, queue: str | None, **options: Any) -> None:
         figures = read_figures(WINDOWS[last], by_task=by_task, queue=queue)
         for line in map(json.dumps, map(figures_item, figures)) if options["json"] else table(figures):
-            self.stdout.write(line)
+            self.stdout.write_line(line)
 
     def cancel(self, ids: Any, **options: Any) -> None:
         if bulk_changes.is_filtered(ids, options, "cancel"):

@@ -49,7 +49,7 @@ class SchedulesCommand(ManagementCommand):
                 continue
             last = item["last_run"]
             outcome = f"{last['due_at']} {last['state'] or last['outcome']}" if last else "never"
-            self.stdout.write(
+            self.stdout.write_line(
                 f"{row.name:<24}  {item['state']:<12}  next {item['next_run'] or '-':<20}  last {outcome}"
                 f"  | {row.timing} | {row.task_path}"
             )

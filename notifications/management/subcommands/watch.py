@@ -79,7 +79,7 @@ class WatchCommand(ManagementCommand):
                 self.stdout.write(text)
         else:
             for item in shown.changed([*frame["items"], *frame.get("jobs", [])]):
-                self.stdout.write(line(item))
+                self.stdout.write_line(line(item))
         self.stdout.flush()
         return frame["epoch"], frame["seq"], frame["more"]
 
@@ -125,5 +125,5 @@ def line(item: dict[str, Any]) -> str:
     else:
         state = "archived" if item["archived_at"] else "read" if item["read_at"] else item["level"]
         details = [item["title"], item["body"], item["url"] or ""]
-    text = " | ".join(" ".join(detail.split()) for detail in details if detail)
+    text = " | ".join(filter(None, details))
     return f"{item['seq'] or '-':>6}  {item['kind']:<12}  {state:<9}  {text}"
