@@ -27,6 +27,15 @@ def render_pages(request):
     now = timezone.now()
     question = SimpleNamespace(title="Ship the order?", job=make_id(1), pk=make_id(2))
     asked = {"question": question, "body": "To the new address."}
+    about = {
+        "asking_job": SimpleNamespace(
+            title="Orders of today", progress_message="Order 7", progress_current=3, progress_total=7
+        ),
+        "output": {
+            "lines": [("", "Dear customer,\nwe ship it tomorrow."), ("continued", "")],
+            "url": "/style/",
+        },
+    }
     row, done = build_inbox_rows()[0], build_jobs()[7]
     row["notification"].pk = make_id(3)
     events = [{"text": "Shown in the bell.", "at": now}, {"text": "No e-mail was sent: it had been seen."}]
@@ -38,7 +47,7 @@ def render_pages(request):
     samples = [
         ("A notification", "notification", {"row": row["notification"], "item": row, "events": events, **ended}),
         ("An action", "confirm_action", {"row": row["notification"], "action": {"label": "Approve", "post": "#"}}),
-        ("A question", "question", {**asked, "choices": CHOICES, "danger": ["delete"]}),
+        ("A question", "question", {**asked, **about, "choices": CHOICES, "danger": ["delete"]}),
         ("Confirm an answer", "question", {**asked, "confirm": "delete", "confirm_label": "Delete the order"}),
         ("A question by a form, with errors", "question", {**asked, "form": SampleForm({}, prefix="style")}),
         ("Answered", "question", {**asked, "end": "Ada has answered: Ship."}),

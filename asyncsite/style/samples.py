@@ -107,7 +107,7 @@ def build_group():
         total="6",
         level="error",
         is_unread=True,
-        created_at=timezone.now() - timedelta(minutes=4),
+        raised_at=timezone.now() - timedelta(minutes=4),
         get_level_display=lambda: "Error",
     )
 

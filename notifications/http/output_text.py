@@ -13,9 +13,12 @@ from django.utils.translation import gettext
 
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.output_parts import read_part
+from notifications.jobs.output_parts import read_end, read_part
+from notifications.jobs.transitions.output_storage import MARK
 from notifications.realtime.transports.output import format_offset
 
+#: Bytes of the end of an output that ``read_output_end()`` returns, about.
+MAX_END_BYTES = 64 * 1024
 #: A line of the app, and one that is not whole yet at the end of a part.
 _MARK, _MARK_BEGINNING = re.compile("\n\x1e([^\n]*)\n"), re.compile("\n(?:\x1e[^\n]*)?\\Z")
 
@@ -35,6 +38,22 @@ class OutputText:
     is_last: bool
     is_closed: bool
     is_cancelled: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputEnd:
+    """The end of the output of a job. ``lines`` as in ``OutputText``; ``url`` has all of it, "" if these are all."""
+
+    lines: list[tuple[str, str]]
+    url: str
+
+
+def read_output_end(job: UUID) -> OutputEnd:
+    """Return the end of the output of a job of any user."""
+    text, is_cut = read_end(job, MAX_END_BYTES, MARK)
+    return OutputEnd(
+        lines=_split_lines(text), url=reverse("notifications:api-job-output", args=[job]) if is_cut else ""
+    )
 
 
 def read_output_text(user: Any, job: Any) -> OutputText | None:
@@ -58,6 +77,19 @@ def read_output_text(user: Any, job: Any) -> OutputText | None:
     text, rest = part.text, ""
     if not part.is_closed and (found := _MARK_BEGINNING.search(text)):
         text, rest = text[: found.start()], found[0]
+    return OutputText(
+        job=id,
+        url=reverse("notifications:api-job-output", args=[id]),
+        offset=format_offset(part.end - len(rest.encode())),
+        lines=_split_lines(text),
+        is_last=part.is_last,
+        is_closed=part.is_closed,
+        is_cancelled=getattr(job, "state", "") == "cancelled",
+    )
+
+
+def _split_lines(text: str) -> list[tuple[str, str]]:
+    """Return the text of an output as ``OutputText.lines`` has it."""
     lines = []
     for index, piece in enumerate(_MARK.split(text)):
         if not index % 2:
@@ -65,12 +97,4 @@ def read_output_text(user: Any, job: Any) -> OutputText | None:
         else:
             name, _, number = piece.partition(" ")
             lines.append((name, gettext("Attempt {number}").format(number=number)))
-    return OutputText(
-        job=id,
-        url=reverse("notifications:api-job-output", args=[id]),
-        offset=format_offset(part.end - len(rest.encode())),
-        lines=lines,
-        is_last=part.is_last,
-        is_closed=part.is_closed,
-        is_cancelled=getattr(job, "state", "") == "cancelled",
-    )
+    return lines

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext
 
+from notifications.db.transactions import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.http.access import check_request
 from notifications.http.authentication import make_check
@@ -27,6 +28,8 @@ from notifications.http.request_resources import release_connections
 from notifications.http.stream_views import set_event_headers
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.jobs.output_parts import OutputPart, read_part
+from notifications.jobs.transitions.answering import find_open_question
+from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, prevent_caching
 from notifications.realtime import close_reasons, hub
 from notifications.realtime.auth.sessions import authenticating_session_key
@@ -59,7 +62,7 @@ class OutputRequest:
 
 @async_api_view
 async def job_output(request: HttpRequest, id: UUID) -> HttpResponseBase:
-    """Return the output of a job of the user from ``offset`` on, as text.
+    """Return the output of a job of the user, or of one that asks the user, from ``offset`` on, as text.
 
     ``live=long-poll`` waits for what follows, ``live=sse`` streams it as Server-Sent Events. HEAD returns its end.
     """
@@ -89,7 +92,8 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
         raise Problem(400, "offset is missing. It must be -1, now, or the one that the last response gave.")
     user, at_end = request.user.pk, text == "now" or request.method == "HEAD"
     try:
-        part = read_part(user, id, None if at_end else _parse_offset(text))
+        offset = None if at_end else _parse_offset(text)
+        part = read_part(user if live else _readable_owner(request, id), id, offset)
     except ValueError as exc:
         raise Problem(400, f"{exc} Begin with -1.", field="offset") from None
     except JobDoesNotExist:
@@ -104,6 +108,17 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
         part=part,
         is_at_end=at_end,
     )
+
+
+def _readable_owner(request: HttpRequest, job: UUID) -> Any:
+    """Return the key of the owner of a job whose output the user may read. Raises ``JobDoesNotExist``.
+
+    A job that asks the user a question waits for the answer and writes nothing, so nobody follows it.
+    """
+    for owner in Job.objects.using(database()).filter(pk=job).values_list("user", flat=True):
+        if owner == request.user.pk or find_open_question(job, request.user):
+            return owner
+    raise JobDoesNotExist(job)
 
 
 def _parse_offset(text: str | None) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from notifications.db.transactions import database
+from notifications.http.output_text import read_output_end
 from notifications.jobs import question_forms
-from notifications.jobs.addressees import may_answer
+from notifications.jobs.transitions.answering import find_open_question
 from notifications.models import Job, Wait
 
 
@@ -42,10 +43,15 @@ def describe_open_question(job: Job, user: Any) -> dict[str, Any]:
     """
     wait = json.loads(job.waiting) if job.waiting else {"kind": ""}
     context: dict[str, Any] = {"waiting": wait["id"] if wait["kind"] == Wait.Kind.QUESTION else ""}
-    if job.state != Job.State.WAITING:
-        return context
-    rows = Wait.objects.using(database()).filter(job=job.id, is_awaited=True, ended_at=None)
-    for question in rows.order_by("id"):
-        if question.kind == Wait.Kind.QUESTION and may_answer(question.asked, user):
-            return context | describe_question(question, {})
-    return context
+    question = find_open_question(job.id, user) if job.state == Job.State.WAITING else None
+    return context | describe_question(question, {}) if question else context
+
+
+def describe_asking_job(question: Wait) -> dict[str, Any]:
+    """Return what the page of an open question shows of its job: its title, progress and the end of its output.
+
+    See ``find_open_question()``, which says what others than the owner may see.
+    """
+    columns = ("id", "title", "progress_current", "progress_total", "progress_message")
+    job = Job.objects.using(database()).only(*columns).filter(pk=question.job).first()
+    return {"asking_job": job, "output": read_output_end(question.job)}

@@ -23,7 +23,7 @@ from notifications.deliveries.devices import describe_browser
 from notifications.http.decorators import api_view
 from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
-from notifications.http.question_parts import describe_question
+from notifications.http.question_parts import describe_asking_job, describe_question
 from notifications.jobs import question_forms
 from notifications.jobs.addressees import is_asked
 from notifications.jobs.transitions import answering
@@ -60,6 +60,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         "notifications_position": pages.read_stream_position(request.user.pk),
         "end": _describe_end(question, request.user),
         **describe_question(question, page),
+        **({} if question.ended_at else describe_asking_job(question)),
         "confirm_label": details["choices"].get(page.get("confirm")),
     }
     if "form" in context and context["form"] is None:

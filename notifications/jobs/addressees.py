@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth import get_backends, get_user_model
-from django.contrib.auth.models import PermissionsMixin
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Permission, PermissionsMixin
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Exists, Model, OuterRef, Q
 
@@ -33,17 +34,24 @@ def describe_asked(to: Any, owner: Any) -> dict[str, Any]:
     ``owner``
         The key of the owner of the job, None without one.
 
-    Raises TypeError, and ValueError for more than ``MAX_ADDRESSEES`` users.
+    Raises TypeError, and ValueError for no user, more than ``MAX_ADDRESSEES``, and a permission that does not exist.
     """
     if to is None:
         return {"users": [] if owner is None else [str(owner)]}
     if isinstance(to, str):
         if not all(to.partition(".")):
             raise ValueError(f"to is {to!r}, which is no permission such as 'shop.ship_order'.")
+        if has_holders() and not _is_permission(to):
+            raise ValueError(
+                f"to is {to!r}, a permission that does not exist. Correct its name, or run migrate."
+            )
         return {"permission": to}
     if isinstance(to, Model) and has_user_field("groups") and isinstance(to, group_model()):
         return {"group": str(to.pk)}
-    keys = user_keys_of(to)
+    if not (keys := user_keys_of(to)):
+        raise ValueError(
+            "to is empty. Pass users, a group or a permission, or None for the owner of the job."
+        )
     if len(keys) > MAX_ADDRESSEES:
         raise ValueError(f"to has {len(keys)} users. At most {MAX_ADDRESSEES} are asked one question.")
     return {"users": [str(key) for key in keys]}
@@ -143,6 +151,15 @@ def holders(permission: str) -> Any:
     for users in found:
         condition |= Q(pk__in=users.order_by().values("pk"))
     return get_user_model()._default_manager.filter(condition)
+
+
+def _is_permission(name: str) -> bool:
+    """Return whether there is a permission of this name, or a backend with permissions of its own may have one."""
+    app, _, codename = name.partition(".")
+    if Permission.objects.filter(content_type__app_label=app, codename=codename).exists():
+        return True
+    own = ModelBackend.with_perm
+    return any(type(backend).with_perm is not own for backend in get_backends() if _finds_holders(backend))
 
 
 def _finds_holders(backend: Any) -> bool:

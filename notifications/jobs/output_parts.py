@@ -93,10 +93,11 @@ def read_next(job: UUID, offset: int) -> OutputPart:
     return _read_part(job, offset, 0, _is_done(job))
 
 
-def read_end(job: UUID, max_bytes: int) -> tuple[str, bool]:
+def read_end(job: UUID, max_bytes: int, mark: str = PLAIN_MARK) -> tuple[str, bool]:
     """Return about this much of the end of the output of a job of any user, and whether there is more before it.
 
-    For operators. It begins with a whole line if it has several.
+    It begins with a whole line if it has several. ``mark`` is what lines of the app begin with, by default for
+    operators.
     """
     rows = OutputChunk.objects.using(database()).filter(job=job).order_by("-start")
     last = rows.values_list("start", flat=True).first()
@@ -104,7 +105,7 @@ def read_end(job: UUID, max_bytes: int) -> tuple[str, bool]:
         return "", False
     chunks = rows.filter(start__gt=last - max_bytes).values_list("start", "text")[:MAX_PART_CHUNKS]
     starts, texts = zip(*reversed(chunks), strict=True)
-    text = "".join(texts).replace(MARK, PLAIN_MARK)
+    text = "".join(texts).replace(MARK, mark)
     return (text[text.find("\n") + 1 :], True) if starts[0] else (text, False)
 
 

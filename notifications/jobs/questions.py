@@ -119,7 +119,7 @@ def question(
 
     Raises ``QuestionExpired`` of ``notifications.exceptions``; ``JobSuspended``, which the task must let pass;
     RuntimeError without an active user to ask, outside of a job, inside a transaction and in an observed Celery task;
-    TypeError and ValueError.
+    TypeError; ValueError, also for a permission that does not exist and an empty ``to``.
     """
     one = Question(title, name, choices, body, expires, default, to, remind, form, danger)
     return _ask("question", [one])[0]

@@ -296,6 +296,25 @@ class TestProjectCode:
         assert response.status_code == 404
         assert Wait.objects.get().ended_at is None
 
+    def test_a_permission_that_only_a_backend_knows(self, settings, asker, subject, client_of):
+        """It is found by the backend, and is not refused as one that does not exist."""
+        settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Directory"]
+        wait_tasks.ask_staff_of.using(owner=asker).enqueue("permission", "directory.approve")
+        run_jobs()
+        (note,) = Notification.objects.exclude(open_question=None)
+        assert note.user_id == subject.pk
+        assert post(client_of(subject), "API", Wait.objects.get()).status_code == 200
+
+
+class Directory(ModelBackend):
+    """Knows who may approve, without rows of permissions."""
+
+    def with_perm(self, perm, is_active=True, include_superusers=True, obj=None):
+        return get_user_model().objects.filter(username="bob" if perm == "directory.approve" else "")
+
+    def has_perm(self, user, perm, obj=None):
+        return perm == "directory.approve" and user.username == "bob"
+
 
 class ModelBackendOfTests(ModelBackend):
     """Finds users, so that NotingBackend is asked first."""

@@ -251,6 +251,8 @@ class TestWrongUses:
             ("11 reminders", "remind has 11 times. At most 10 are allowed."),
             ("a reminder after the end", "remind[0] is not before expires"),
             ("no permission", "to is 'everybody', which is no permission"),
+            ("a permission that does not exist", "to is 'notifications.ship_order', a permission that does"),
+            ("no one", "to is empty. Pass users, a group or a permission"),
             ("101 users", "to has 101 users"),
             ("in a transaction", "question() was called inside a transaction"),
             ("name twice", "The name 'ship' was used before in this attempt"),
@@ -258,7 +260,8 @@ class TestWrongUses:
             ("no question", "questions() takes a list of Question"),
         ],
     )
-    def test_each_fails_the_job(self, user, worker, kind, error):
+    def test_each_fails_the_job(self, user, admin_user, worker, kind, error):
+        """None is asked of staff instead."""
         (job,) = until_done(wait_tasks.ask_wrongly.using(owner=user).enqueue(kind))
         assert job.state == "failed"
         assert error in traceback_of(job)

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission
 from django.db import transaction
 
 from notifications.db.locks import lock_query
-from notifications.jobs.transitions import answering, manual, reminders
+from notifications.jobs.transitions import answering, manual, reminders, waiting
 from notifications.models import Delivery, Job, Notification, Stream, Wait
 from notifications.testing import answer_question, clock, run_jobs
 from tests.jobs import wait_tasks
@@ -85,6 +85,29 @@ def test_once_after_an_outage_over_several(user):
     advance(48 * HOUR)
     advance(48 * HOUR)
     assert len(notes_of(user)) == 2
+
+
+@pytest.mark.parametrize("end", ["answered", "expired", "cancelled"])
+def test_those_that_were_replaced_say_how_it_ended(user, other_user, end):
+    """Who reads them in the archive would take the question for open otherwise."""
+    job = ask(user, to=[user.pk, other_user.pk], expires_ms=10**9, default="no")
+    advance(2 * HOUR)
+    advance(24 * HOUR)
+    notes = notes_of(user)
+    assert [bool(note.open_question) for note in notes] == [False, False, True]
+    assert all(json.loads(note.data)["question"]["ended"] is None for note in notes)
+    if end == "answered":
+        answer_question("yes", by=user)
+    elif end == "cancelled":
+        manual.cancel([job.id])
+    else:
+        clock.advance(timedelta(days=20))
+        waiting.end_due_waits()
+    ends = [
+        json.loads(note.data)["question"]["ended"] for note in [*notes_of(user)[:3], *notes_of(other_user)]
+    ]
+    assert [one["how"] for one in ends] == [end] * 6
+    assert unread(other_user) == 0
 
 
 @pytest.mark.parametrize("end", ["answered", "cancelled"])

@@ -16,8 +16,10 @@ from notifications.api import (
     astep,
     callback,
     join,
+    output,
     pause,
     policy,
+    progress,
     question,
     questions,
     step,
@@ -230,6 +232,17 @@ async def ask_staff_of(kind, key):
 
 @task
 @policy(max_attempts=1)
+def ask_about_draft(to, argument):
+    step("a step", call, "a step's result")
+    progress(3, 7, "Page 3")
+    output("Dear customer,\n<b>no</b>.\n")
+    question("Send it?", name="send", choices=YES_NO, to=to)
+    output("It was sent.\n")
+    return "a result"
+
+
+@task
+@policy(max_attempts=1)
 def ask_wrongly(kind):
     options = {"name": "ship", "choices": YES_NO}
     match kind:
@@ -269,6 +282,10 @@ def ask_wrongly(kind):
             options |= {"remind": [DAY], "expires": DAY}
         case "no permission":
             options["to"] = "everybody"
+        case "a permission that does not exist":
+            options["to"] = "notifications.ship_order"
+        case "no one":
+            options["to"] = []
         case "101 users":
             options["to"] = list(range(1, 102))
         case "in a transaction":

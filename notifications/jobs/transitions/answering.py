@@ -122,6 +122,16 @@ def find_question(job: UUID, id: UUID, user: Any) -> Wait:
     return wait
 
 
+def find_open_question(job: UUID, user: Any) -> Wait | None:
+    """Return the first open question of a job that a user may answer, None without one.
+
+    While there is one, the user may see the title, the progress and the output of the job, but not its arguments, steps
+    and result: a job may ask about what it has written.
+    """
+    rows = Wait.objects.using(database()).filter(job=job, ended_at=None).order_by("id")
+    return next((w for w in rows if w.kind == Wait.Kind.QUESTION and may_answer(w.asked, user)), None)
+
+
 def name_of(user: Any) -> str:
     """Return the full name of a user, or else the username; "" without a user."""
     if user is None:
