@@ -7,11 +7,10 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
-from django.db import transaction
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
-from notifications.db.transactions import on_commit
+from notifications.db.transactions import on_commit, on_commit_merged
 from notifications.streams import purging
 
 #: Fields of a user whose change ends sessions.
@@ -59,10 +58,8 @@ def _session_values(instance: Any) -> tuple[Any, ...]:
 
 
 def _purge_user(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
-    user = instance.pk  # Django clears it after the signal
+    def purge(users: list[Any]) -> None:
+        on_commit(lambda: purging.purge(users))
 
-    def purge() -> None:
-        on_commit(lambda: purging.purge(user))
-
-    # First after the commit of the users' database, which may be another one than the app's.
-    transaction.on_commit(purge, using=using, robust=True)
+    # First after the commit of the users' database, which may be another one than the app's. Many are deleted at once.
+    on_commit_merged("purges", instance.pk, purge, using=using)

@@ -2,9 +2,9 @@
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.signals import post_delete, post_save
-from django.test.utils import isolate_apps
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from notifications import receivers, streams, times
 from notifications.api import notify
@@ -78,6 +78,32 @@ def test_several_at_once(user, other_user):
     get_user_model().objects.all().delete()
     assert not Notification.objects.exists()
     assert not Stream.objects.exists()
+
+
+def test_many_users_are_purged_together(make_user):
+    """200 users, each with a notification, cost few queries more than one."""
+    users = [make_user(f"user{number}") for number in range(201)]
+    notify(users, "Hello")
+    one, *others = (user.pk for user in users)
+    queries = []
+    for keys in ([one], others):
+        with CaptureQueriesContext(connection) as captured:
+            get_user_model().objects.filter(pk__in=keys).delete()
+        queries.append([query["sql"] for query in captured if "notifications_" in query["sql"]])
+    assert len(queries[1]) < 3 * len(queries[0]), "\n".join(queries[1])
+    assert not Notification.objects.exists() and not Stream.objects.exists()
+
+
+def test_deletion_of_one_that_is_rolled_back(user, other_user):
+    """Of two deletions in a transaction, that whose savepoint is rolled back purges nothing."""
+    for each in (user, other_user):
+        notify(each, "Hello")
+    with transaction.atomic():
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            user.delete()
+            raise ZeroDivisionError
+        other_user.delete()
+    assert Notification.objects.get().user_id == get_user_model().objects.get().pk
 
 
 @isolate_apps("tests")

@@ -235,9 +235,15 @@ def call_after_write(work: Callable[[], object]) -> None:
         deferred.calls.append(work)
 
 
-def on_commit_merged(name: str, argument: T, work: Callable[[list[T]], object]) -> None:
-    """Call ``work`` once after the caller's transaction, with the arguments of all calls under this name in it."""
-    db = connection()
+def on_commit_merged(
+    name: str, argument: T, work: Callable[[list[T]], object], *, using: str | None = None
+) -> None:
+    """Call ``work`` once after the caller's transaction, with the arguments of all calls under this name in it.
+
+    ``using``
+        The alias of a database of the project, whose transaction it is in place of one of ``database()``.
+    """
+    db = connections[using] if using else connection()
     # The first callback that runs takes all arguments. Registering one callback only would be wrong, because the
     # rollback of its savepoint removes it. References are weak, so that the call of a removed callback is forgotten.
     call = _MergedCall(argument)
@@ -250,7 +256,10 @@ def on_commit_merged(name: str, argument: T, work: Callable[[list[T]], object]) 
             waiting.clear()
             work([merged.argument for merged in taken])
 
-    on_commit(take_all)
+    if using:
+        transaction.on_commit(take_all, using=using, robust=True)
+    else:
+        on_commit(take_all)
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from notifications import serializers, times
 from notifications.db.transactions import database
-from notifications.jobs.handlers.declarations import CALLBACK_TASK
+from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.models import Job, JobCallback, WebhookAttempt, WebhookEndpoint
 
 #: Calls of a notification and its job that are shown, the newest, and attempts of all of them, the first.
@@ -54,7 +54,8 @@ def events_of_calls(
         The user (key) to whom it is shown: without the webhooks of others. None: staff.
     """
     sources = [id for id in (notification, job) if id is not None]
-    rows = Job.objects.using(database()).filter(event_source__in=sources).only(*_COLUMNS)
+    calls = {"event_source__in": sources, "task_path__in": (WEBHOOK_TASK, CALLBACK_TASK)}
+    rows = Job.objects.using(database()).filter(**calls).only(*_COLUMNS)
     sends = list(rows.order_by("-id")[:MAX_CALLS_SHOWN]) if sources else []
     events_of_sends = {send.id: json.loads(send.args)[0] for send in sends}
     endpoints = _read_endpoints(events_of_sends.values())

@@ -241,7 +241,7 @@ class Job(models.Model):
     schedule = models.CharField(
         _("schedule"), max_length=100, blank=True, default="", db_default="", editable=False
     )
-    #: The notification or job of whose event a webhook or callback tells. NULL: another job.
+    #: The notification or job of whose event a handler, webhook or callback is told. NULL: another job.
     event_source = models.UUIDField(null=True, blank=True, editable=False)
     cancel_requested_at = MomentField(null=True, blank=True)
     #: Whether a user other than the owner requested the cancellation, of which the owner is notified then.

@@ -6,87 +6,153 @@ stream. ``prune`` finds both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import router
+from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 
+from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.db.user_keys import to_db
-from notifications.models import OutputChunk, Stream
+from notifications.models import (
+    AnnouncedState,
+    Attempt,
+    Broadcast,
+    Delivery,
+    Digest,
+    Job,
+    JobCallback,
+    Notification,
+    OutputChunk,
+    PendingMark,
+    Preference,
+    PushSubscription,
+    Reader,
+    SeenMark,
+    Step,
+    Stream,
+    Wait,
+    WebhookEndpoint,
+)
 from notifications.streams import ring
 from notifications.streams.numbering import lock_clause
 
 #: Streams whose users one query looks up at most.
 MAX_STREAMS_PER_CHUNK = 500
+#: Users whose rows one transaction deletes at most.
+MAX_USERS_PER_TRANSACTION = 100
 #: Chunks of output that one transaction deletes.
 MAX_OUTPUT_PER_CHUNK = 1_000
-#: Tables with few rows of a user.
-TABLES_BY_USER = (
-    *("delivery", "digest", "pushsubscription", "preference", "reader"),
-    *("pendingmark", "announcedstate", "webhookendpoint", "seenmark", "stream"),
+#: Models with few rows of a user.
+MODELS_BY_USER: tuple[Any, ...] = (
+    *(Delivery, Digest, PushSubscription, Preference, Reader),
+    *(PendingMark, AnnouncedState, WebhookEndpoint, SeenMark, Stream),
 )
 #: Columns of rows that stay, of other users or of nobody, and then name nobody. They would name the next user with that
 #: key, and ``dumpdata`` with natural keys fails at a user who does not exist.
-COLUMNS_OF_OTHERS = (("wait", "ended_by_id"), ("broadcast", "sender_id"))
+COLUMNS_OF_OTHERS: tuple[tuple[Any, str], ...] = ((Wait, "ended_by_id"), (Broadcast, "sender_id"))
 
 
-def purge(user: Any) -> int:
-    """Delete all rows of a deleted user (key); return the number of jobs and notifications among them."""
+def purge(users: Iterable[Any]) -> int:
+    """Delete all rows of deleted users (keys); return the number of jobs and notifications among them."""
     deleted = 0
-    while count := fair_atomic(lambda: purge_chunk(user)):
-        deleted += count
+    for group in in_groups(list(users)):
+        while count := fair_atomic(partial(purge_chunk, group)):
+            deleted += count
     return deleted
 
 
-def purge_chunk(user: Any) -> int:
-    """Delete, inside a transaction, a chunk of the rows of a deleted user (key), the stream last.
+def in_groups(users: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield users (keys) in the groups that ``purge_chunk`` takes."""
+    for start in range(0, len(users), MAX_USERS_PER_TRANSACTION):
+        yield users[start : start + MAX_USERS_PER_TRANSACTION]
 
-    Returns the number of jobs or notifications, or of chunks of output, 0 when only the stream was left.
+
+def purge_chunk(users: Sequence[Any]) -> int:
+    """Delete, inside a transaction, a chunk of the rows of a group of deleted users (keys), the streams last.
+
+    Jobs that tell handlers, webhooks and callbacks of a row are deleted before it, also those that have not ended,
+    because their arguments have its texts. A worker stops within seconds those of them that it runs.
+    Returns the number of jobs or notifications, or of chunks of output, 0 when only the streams were left.
     """
-    key = to_db(user)
+    keys = [to_db(user) for user in users]
     with connection().cursor() as cursor:
-        for table in ("notifications_job", "notifications_notification"):
-            # The inner query limits, the outer one sorts: of many rows only these few are sorted.
-            chunk = f"SELECT id FROM {table} WHERE user_id = %s LIMIT {MAX_ROWS_PER_TRANSACTION}"
-            cursor.execute(f"SELECT id FROM {table} WHERE id IN ({chunk}) ORDER BY id{lock_clause()}", [key])
-            ids = [row[0] for row in cursor.fetchall()]
-            if ids:
-                marks = ", ".join(["%s"] * len(ids))
-                if table == "notifications_job":
-                    if count := delete_much_output(ids):
-                        return count
-                    cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
-                    for table_of_job in ("step", "wait", "jobcallback"):
-                        cursor.execute(
-                            f"DELETE FROM notifications_{table_of_job} WHERE job IN ({marks})", ids
-                        )
-                else:
-                    cursor.execute(f"DELETE FROM notifications_delivery WHERE notification IN ({marks})", ids)
-                cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
-                return len(ids)
+        for model in (Job, Notification):
+            of_users, params = bulk.where_in(model, "user_id", keys)
+            if ids := _select_ids(cursor, model, of_users, params):
+                return _delete_chunk(cursor, model, ids)
+        endpoints, params = bulk.where_in(WebhookEndpoint, "user_id", keys)
         cursor.execute(
             "DELETE FROM notifications_webhookattempt WHERE endpoint IN "
-            "(SELECT id FROM notifications_webhookendpoint WHERE user_id = %s)",
-            [key],
+            f"(SELECT id FROM notifications_webhookendpoint WHERE {endpoints})",
+            params,
         )
-        for table, column in COLUMNS_OF_OTHERS:
-            cursor.execute(f"UPDATE notifications_{table} SET {column} = NULL WHERE {column} = %s", [key])
-        for table in TABLES_BY_USER:
-            cursor.execute(f"DELETE FROM notifications_{table} WHERE user_id = %s", [key])
-    ring([user])
+        for model, column in COLUMNS_OF_OTHERS:
+            of_users, params = bulk.where_in(model, column, keys)
+            cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = NULL WHERE {of_users}", params)
+        for model in MODELS_BY_USER:
+            _delete(cursor, model, "user_id", keys)
+    ring(users)
     return 0
 
 
-def delete_much_output(jobs: list[Any]) -> int:
+def _delete_chunk(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> int:
+    """Delete rows, or while there are some, jobs that tell of them. Returns how many, or of chunks of output."""
+    of_sources, params = bulk.where_in(Job, "event_source", ids)
+    # A transaction locks jobs in the order of their ids: these and their sources are not in one order.
+    if jobs := _lock(cursor, Job, _select_ids(cursor, Job, of_sources, params)):
+        return _delete_jobs(cursor, jobs)
+    ids = _lock(cursor, model, ids)
+    if _select_ids(cursor, Job, of_sources, params):
+        return 1  # The transaction that held a row has inserted one.
+    if model is Job:
+        return _delete_jobs(cursor, ids)
+    _delete(cursor, Delivery, "notification", ids)
+    _delete(cursor, Notification, "id", ids)
+    return len(ids)
+
+
+def _delete_jobs(cursor: CursorWrapper, ids: Sequence[Any]) -> int:
+    if count := delete_much_output(ids):
+        return count
+    _delete(cursor, Attempt, "job_id", ids)
+    for model in (Step, Wait, JobCallback):
+        _delete(cursor, model, "job", ids)
+    _delete(cursor, Job, "id", ids)
+    return len(ids)
+
+
+def _select_ids(cursor: CursorWrapper, model: Any, condition: str, params: Sequence[Any]) -> list[Any]:
+    table = model._meta.db_table
+    cursor.execute(f"SELECT id FROM {table} WHERE {condition} LIMIT {MAX_ROWS_PER_TRANSACTION}", params)
+    return [id for (id,) in cursor.fetchall()]
+
+
+def _lock(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> list[Any]:
+    """Lock rows in the order of their ids; return the ids of those that are left."""
+    if not ids:
+        return []
+    of_ids, params = bulk.where_in(model, "id", ids)
+    cursor.execute(f"SELECT id FROM {model._meta.db_table} WHERE {of_ids} ORDER BY id{lock_clause()}", params)
+    return [id for (id,) in cursor.fetchall()]
+
+
+def _delete(cursor: CursorWrapper, model: Any, column: str, keys: Sequence[Any]) -> None:
+    condition, params = bulk.where_in(model, column, keys)
+    cursor.execute(f"DELETE FROM {model._meta.db_table} WHERE {condition}", params)
+
+
+def delete_much_output(jobs: Sequence[Any]) -> int:
     """Delete output of jobs (ids). Returns 0 if that was all, so that the jobs can be deleted in this transaction.
 
     Else the number of chunks that were deleted, of which one transaction deletes a bounded number.
     """
     chunks = OutputChunk.objects.using(database())
-    ids = list(chunks.filter(job__in=jobs).values_list("id", flat=True)[:MAX_OUTPUT_PER_CHUNK])
+    ids = list(chunks.filter(job__in=list(jobs)).values_list("id", flat=True)[:MAX_OUTPUT_PER_CHUNK])
     chunks.filter(id__in=ids).delete()
     return len(ids) if len(ids) == MAX_OUTPUT_PER_CHUNK else 0
 

@@ -30,7 +30,7 @@ from notifications.models import (
     WebhookAttempt,
 )
 from notifications.streams import raise_floors
-from notifications.streams.purging import delete_much_output, find_deleted_users, purge_chunk
+from notifications.streams.purging import delete_much_output, find_deleted_users, in_groups, purge_chunk
 
 #: The models that are pruned, each with the indexed column of the time at which a row ended.
 END_COLUMNS: dict[Any, str] = {
@@ -82,8 +82,8 @@ class Pruning:
             yield from self._repeat(partial(_prune_chunk, model, self._before))
         for users in find_deleted_users():
             yield 0  # reading streams counts as a chunk
-            for user in users:
-                yield from self._repeat(partial(purge_chunk, user))
+            for group in in_groups(users):
+                yield from self._repeat(partial(purge_chunk, group))
 
     def _repeat(self, work: Callable[[], int]) -> Iterator[int]:
         while count := self._run(work):

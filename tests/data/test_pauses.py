@@ -160,7 +160,7 @@ WRITES = {
     "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], count_unnumbered),
     "numbering many users": (number_streams, count_unnumbered),
     "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.number_pending()], count_unnumbered),
-    "purging": (lambda user: purging.purge(user.pk), count_rows),
+    "purging": (lambda user: purging.purge([user.pk]), count_rows),
     "pruning": (prune, count_rows),
     "sending a broadcast": (send_broadcast, Notification.objects.count),
     "withdrawing a broadcast": (

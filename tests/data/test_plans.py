@@ -282,7 +282,7 @@ OPERATIONS = {
     "unarchiving": unarchive,
     "running a job": run_a_job,
     "reaping no jobs": reap_no_jobs,
-    "purging": lambda user: purging.purge(user),
+    "purging": lambda user: purging.purge([user]),
     "active jobs": read_active_jobs,
     "limited jobs": run_limited_jobs,
     "cancelling and retrying": cancel_and_retry,

@@ -327,7 +327,7 @@ def test_purged_with_their_user(transactional_db, user, monkeypatch):
     monkeypatch.setattr(output_storage, "MAX_CHUNK_BYTES", 4)
     output_tasks.write.using(owner=user).enqueue("x" * 100)
     run_jobs()
-    assert purge(user.pk)
+    assert purge([user.pk])
     assert not OutputChunk.objects.exists() and not Job.objects.exists()
 
 

@@ -335,7 +335,7 @@ class TestRows:
 
     def test_they_are_purged_with_the_user(self, user):
         suspended(owner=user)
-        retrying_atomic(lambda: purge_chunk(user.pk))
+        retrying_atomic(lambda: purge_chunk([user.pk]))
         assert not Wait.objects.exists()
 
 

@@ -298,7 +298,7 @@ def test_owner_that_left(create, receiver, user, change):
     else:
         key = user.pk
         user.delete()
-        purging.purge(key)
+        purging.purge([key])
         assert not WebhookEndpoint.objects.exists()
     run_until_idle()
     assert not receiver.requests and not WebhookAttempt.objects.exists()

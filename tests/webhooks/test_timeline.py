@@ -141,6 +141,15 @@ def test_reads_are_bounded(create, user, monkeypatch, django_assert_max_num_quer
         assert len(events_of_calls(job=job.id)) == 3
 
 
+def test_handlers_are_no_calls(user, settings):
+    """Their jobs have the same source, but call no program that the timeline names."""
+    paths = {"notification.created": ["tests.jobs.handlers.tasks.handle"]}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HANDLERS": paths}
+    (id,) = notify(user, "Hello")
+    assert Job.objects.get().event_source == id
+    assert events_of_calls(id) == []
+
+
 def test_none(user, django_assert_num_queries):
     (id,) = notify(user, "Hello")
     with django_assert_num_queries(1):

@@ -90,12 +90,13 @@ class Receivers:
 
     def build_jobs(self, type: str, user: Any, event: Item, source: UUID, **columns: Any) -> Iterator[Job]:
         """Yield the unsaved jobs of an event of a notification or job, whose id is the ``source``."""
+        columns["event_source"] = source
         for handler in self._handlers.get(type, ()):
             yield _build(handler, event, **columns)
         value, text = event
         for id in self._endpoints.find(type, user) if self._endpoints and self._webhook else ():
             with_endpoint = {"endpoint": id, **(value or {})}, f'{{"endpoint":"{id}",{text[1:]}'
-            yield _build(self._webhook, with_endpoint, event_source=source, **columns)  # type: ignore[arg-type]
+            yield _build(self._webhook, with_endpoint, **columns)  # type: ignore[arg-type]
 
 
 def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:

@@ -1,5 +1,7 @@
 """Tasks that are handlers."""
 
+import asyncio
+
 from notifications.api import notify, policy, task
 
 #: The events that handlers have got.
@@ -30,6 +32,16 @@ async def handle_with_context(context, event):
 def notify_again(event):
     events.append(event)
     notify(event["user"], "from a handler")
+
+
+@task
+async def hold(event):
+    """Run until it is cancelled."""
+    events.append(event)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        events.append("stopped")
 
 
 @task
