@@ -239,6 +239,7 @@ def select_all_and(page, action):
 PAGES = {
     "index": "/admin/",
     "overview": f"{ADMIN}overview/",
+    "tasks": f"{ADMIN}overview/tasks/",
     "jobs": f"{ADMIN}job/",
     "filtered": f"{ADMIN}job/?state__exact=failed&q=receipt",
     "no-jobs": f"{ADMIN}job/?q=nothing-has-this-name",
