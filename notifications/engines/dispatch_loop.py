@@ -43,19 +43,22 @@ END_TIMEOUT_SECONDS = 2.0
 _last_search, _cursor = 0.0, resending.Cursor()
 
 
-def run_round(drained: Mapping[BackendQueue, float] | None = None) -> bool:
+def run_round(drained: Mapping[BackendQueue, float] | None = None, has_room: bool = False) -> bool:
     """Dispatch what is due and what was lost. Returns whether there may be more.
 
-    ``drained`` is what ``DrainedQueues.take()`` returns in a process of an engine.
+    ``drained`` is what ``DrainedQueues.take()`` returns in a process of an engine. ``has_room`` says that a quarantined
+    job has ended in this process.
     """
     global _last_search
+    unreachable = senders.unreachable_backends()
     due, lost = dispatching.dispatch_due_jobs(), []
     # However often the queue rings, and on whichever thread this is called.
-    if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
+    is_search = time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS
+    if is_search:
         _last_search = time.monotonic()
-        unreachable = senders.unreachable_backends()
         lost = resending.dispatch_again(unreachable, drained, _cursor)
-        due += quarantine.dispatch_quarantined_jobs(unreachable)
+    if is_search or has_room:
+        due += quarantine.dispatch_quarantined_jobs(unreachable, has_room=has_room)
     if lost:
         logger.info("Dispatched jobs again that no process of their engine had claimed: %d", len(lost))
     senders.send([*due, *lost])

@@ -3,7 +3,7 @@
 A process of an engine claims one of them at a time (``worker/dispatched_jobs.py``), so that a job that ends
 processes reaches its last attempt without taking the others along. Which process gets an id is decided by the
 engine. So no more ids are dispatched than there are processes, and an id that came to a process with another
-quarantined job is sent again soon.
+quarantined job is sent again when that job has ended, or soon.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from notifications.models import Job, Worker
 MAX_JOBS_PER_BACKEND = 50
 
 
-def dispatch_quarantined_jobs(unreachable: Collection[str] = ()) -> list[Job]:
+def dispatch_quarantined_jobs(unreachable: Collection[str] = (), *, has_room: bool = False) -> list[Job]:
     """Return quarantined jobs to be sent to their engines: the first ones, and those whose ids no process has claimed.
 
     Of the backends in ``unreachable``, whose engines did not answer this process, one job is sent in an interval, which
-    tries them again.
+    tries them again. With ``has_room``, because a quarantined job has ended in this process, one that was refused is
+    sent before its time.
     """
     claimable = candidates.claimable_queues((), (ENGINE_QUARANTINED,))
     if not claimable or not (ids := _read_first_of_backends(claimable)):
@@ -60,6 +61,8 @@ def dispatch_quarantined_jobs(unreachable: Collection[str] = ()) -> list[Job]:
         sent: list[Job] = []
         for alias, of_backend in firsts.items():
             due = [job for job in of_backend if job.next_dispatch_at is None or job.next_dispatch_at <= now]
+            if has_room and not due:
+                due = [job for job in of_backend if job.dispatched_at is None][:1]
             if alias in unreachable:
                 due = due[:1] if len(due) == len(of_backend) else []
             sent += due

@@ -15,6 +15,7 @@ from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
 from notifications.jobs import ports
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.engine_activity import BackendQueue
+from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing
 from notifications.models import Worker
@@ -69,7 +70,8 @@ class JobWorker:
         The name of the engine whose process this is. The worker then runs only the jobs that it is given by
         ``run_dispatched_job()``, as many at once as there are callers.
     ``dispatch``
-        Called once a second, and when the queue rings, on the writer's thread, with ``DrainedQueues.take()``.
+        Called once a second, when the queue rings, and when a quarantined job has ended, on the writer's thread, with
+        ``DrainedQueues.take()``, and with whether such a job has ended.
     ``is_process``
         Whether the process is there for this worker only, and ends if the event loop does not come back.
 
@@ -86,7 +88,7 @@ class JobWorker:
         concurrency: int | None = None,
         run_limit: RunLimit | None = None,
         engine: str = "",
-        dispatch: Callable[[Mapping[BackendQueue, float]], object] | None = None,
+        dispatch: Callable[[Mapping[BackendQueue, float], bool], object] | None = None,
         is_process: bool = False,
     ) -> None:
         # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
@@ -111,6 +113,8 @@ class JobWorker:
         self._dispatch = dispatch
         self._dispatch_wake = asyncio.Event()
         self._drained_queues = DrainedQueues(concurrency)
+        #: A quarantined job of an engine has ended here since the last dispatch: the next one is sent without a pause.
+        self._has_room = False
         self._is_process = is_process
         self._grace = 0.0
         self._stop_deadline = 0.0
@@ -231,12 +235,16 @@ class JobWorker:
 
     def _remove(self, claim: Claim) -> None:
         """Free the slot of a claim, on the event loop."""
+        quarantined = self.state.executions.count_active()[QUARANTINED]
         execution = self.state.executions.remove(claim)
         self._slot_freed.set()
         if execution:
             self._claim_loop.slot_freed(execution.job)
             if self._dispatched_jobs:
                 self._drained_queues.add(execution.job)
+                if self.state.executions.count_active()[QUARANTINED] < quarantined:
+                    self._has_room = True
+                    self._dispatch_wake.set()
 
     def _on_join(self, execution: Execution) -> None:
         """Claim again while the task of an execution waits for another job; from any thread."""
@@ -276,8 +284,9 @@ class JobWorker:
         """Hand jobs over to engines, for ever."""
         assert self._dispatch is not None
         while True:
+            has_room, self._has_room = self._has_room, False
             try:
-                await self.state.writer.run(self._dispatch, self._drained_queues.take())
+                await self.state.writer.run(self._dispatch, self._drained_queues.take(), has_room)
             except UNAVAILABLE as exc:
                 logger.warning("Could not dispatch jobs, which is tried again: %s", exc)
             await asyncio.sleep(MIN_DISPATCH_INTERVAL_SECONDS)

@@ -80,6 +80,19 @@ def test_an_id_that_another_quarantined_job_keeps_from_running_is_sent_again_soo
     assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == [id]
 
 
+def test_one_that_was_refused_is_sent_when_another_has_ended(lost_jobs):
+    """Not after its interval, which grows to a minute while the other one runs."""
+    ids = lost_jobs(2)
+    quarantine.dispatch_quarantined_jobs()
+    claim(ids[:1])
+    quarantine.dispatch_quarantined_jobs()
+    dispatching.take_back(ids[1:])
+    assert quarantine.dispatch_quarantined_jobs() == []
+    assert [job.id for job in quarantine.dispatch_quarantined_jobs(has_room=True)] == ids[1:]
+    # Its id is on its way now.
+    assert quarantine.dispatch_quarantined_jobs(has_room=True) == []
+
+
 def move_to_another_backend(ids):
     Job.objects.filter(id__in=ids).update(backend="other")
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from django.db import OperationalError
 
+from notifications.engines import dispatch_loop, senders
 from notifications.ids import uuid7
 from notifications.models import Job
 from notifications.worker import dispatched_jobs, record_loop
@@ -52,6 +54,30 @@ def test_worker_runs_what_it_is_given(engine_worker):
     job.refresh_from_db()
     other.refresh_from_db()
     assert (job.state, other.state) == ("succeeded", "queued")
+
+
+@pytest.mark.parametrize("task", [tasks.noop, tasks.busy])
+def test_quarantined_jobs_run_one_after_another(start_worker, callers, monkeypatch, task):
+    """Without a pause between them, also after one that is tried again: here the next round is after minutes."""
+    jobs = [
+        enqueue(task, *([1, 600] if task is tasks.busy else [])),
+        *(enqueue(tasks.noop) for _ in range(4)),
+    ]
+    Job.objects.update(executor="isolated", dispatched_at=None, next_dispatch_at=None)
+    sent, started = [], Future()
+
+    def send(jobs):
+        sent.extend(job.id for job in jobs)
+        for job in jobs:
+            callers.submit(lambda id=job.id: started.result(60).run_dispatched_job(id))
+
+    monkeypatch.setattr(senders, "send", send)
+    monkeypatch.setattr(worker_module, "DISPATCH_INTERVAL_SECONDS", 600)
+    monkeypatch.setattr(dispatch_loop, "ROUND_INTERVAL_SECONDS", 600)
+    monkeypatch.setattr(dispatch_loop, "_last_search", time.monotonic() - 600)
+    started.set_result(start_worker(engine="tests", dispatch=dispatch_loop.run_round).worker)
+    until_succeeded(*jobs[1:])
+    assert sent == [job.id for job in jobs]
 
 
 def test_id_of_no_job(engine_worker):

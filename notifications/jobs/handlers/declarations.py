@@ -36,6 +36,8 @@ EVENTS = (*END_EVENTS, JOB_WAITING, NOTIFICATION_CREATED, NOTIFICATION_ANSWERED)
 WEBHOOK_TASK = "notifications.webhooks.sending.send"
 #: The task that calls the URL that a request has sent with its job.
 CALLBACK_TASK = "notifications.webhooks.callbacks.call"
+#: The task that sends a push message to a device.
+PUSH_TASK = "notifications.deliveries.sending.deliver_push"
 #: Tasks of this app whose jobs raise no events: a handler that notifies of each e-mail would cause the next one.
 SILENT_TASKS = {
     "notifications.deliveries.sending.deliver",

@@ -16,6 +16,7 @@ from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarantine_executor
+from notifications.jobs.handlers.declarations import CALLBACK_TASK, PUSH_TASK, WEBHOOK_TASK
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
@@ -27,6 +28,9 @@ logger = logging.getLogger("notifications.jobs")
 
 MAX_JOBS_PER_TRANSACTION = 100
 MAX_WORKERS_DELETED = 100
+#: Tasks of this app that call no code of the project, so that none of them has ended the process. Those of e-mails call
+#: its templates and backends.
+HARMLESS_TASKS = {WEBHOOK_TASK, CALLBACK_TASK, PUSH_TASK}
 
 
 def lost_jobs_condition() -> tuple[str, Sequence[Any]]:
@@ -43,7 +47,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
     """Take running jobs away from lost workers, and return how many.
 
     A job with attempts left is queued again. Unless its worker lives, and only the job's deadline is over, it becomes
-    a quarantined job: it may be what ended the process. A job without attempts left fails.
+    a quarantined job: it may be what ended the process, but for ``HARMLESS_TASKS``. A job without attempts left fails.
 
     ``dead_workers``
         Workers whose processes are known to have ended.
@@ -66,7 +70,10 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         insert_attempts(((job, None, now) for job in requeued), statistics)
         alive = set(_live_workers(now)) - set(dead_workers)
         executors = [
-            job.executor if job.worker in alive else quarantine_executor(job.executor) for job in requeued
+            job.executor
+            if job.worker in alive or job.task_path in HARMLESS_TASKS
+            else quarantine_executor(job.executor)
+            for job in requeued
         ]
         conditional_update(
             "state='queued', lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1",

@@ -41,6 +41,22 @@ class TestReap:
         assert not Worker.objects.exists()
         assert notifications_of(user) == []
 
+    @pytest.mark.parametrize(
+        ("path", "executor"),
+        [
+            *((path, "async") for path in sorted(reaping.HARMLESS_TASKS)),
+            ("notifications.deliveries.sending.deliver", "suspect"),
+            ("notifications.deliveries.sending.deliver_digest", "suspect"),
+        ],
+    )
+    def test_tasks_that_call_no_code_of_the_project_are_not_quarantined(self, live_worker, path, executor):
+        """Pushes and webhooks run beside each other again. An e-mail calls templates and a backend of the project."""
+        tasks.noop.enqueue()
+        job = claim_one(live_worker(-1))
+        Job.objects.update(task_path=path)
+        assert reaping.reap_jobs() == 1
+        assert (stored(job).state, stored(job).executor, stored(job).attempt) == ("queued", executor, 1)
+
     @pytest.mark.django_db(transaction=True)
     def test_workers_are_woken(self, live_worker, rings):
         tasks.noop.enqueue()
