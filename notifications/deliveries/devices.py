@@ -11,6 +11,7 @@ from uuid import UUID
 from django.utils.translation import gettext as _
 
 from notifications import times, validators
+from notifications.db.locks import lock_name
 from notifications.db.transactions import database, retrying_atomic
 from notifications.models import PushSubscription
 
@@ -70,6 +71,8 @@ def register(
     changing = {"p256dh": p256dh, "auth": auth, "name": name, "language": language, "seen_at": now}
 
     def change() -> PushSubscription:
+        lock_name("devices", user)
+        lock_name("endpoint", endpoint)
         rows = PushSubscription.objects.using(database())
         if isinstance(replaces, str) and replaces not in ("", endpoint):
             rows.filter(user=user, endpoint=replaces).delete()
@@ -87,14 +90,19 @@ def register(
 
 
 def check_subscription(endpoint: Any, p256dh: Any, auth: Any) -> None:
-    """Raise ``WrongSubscription`` for what no browser sends. The addresses of the endpoint are checked at each call."""
-    from notifications.outbound.guard import Forbidden, parse  # with aiohttp, in processes that need it only
+    """Raise ``WrongSubscription`` for what no browser sends. The addresses of a name are checked at each call."""
+    # With aiohttp, in processes that need it only.
+    from notifications.outbound.config import get_config
+    from notifications.outbound.guard import Forbidden, is_allow_listed, parse, refuse_forbidden
 
     if not isinstance(endpoint, str) or not endpoint.isascii() or len(endpoint) > MAX_ENDPOINT_LENGTH:
         raise WrongSubscription("endpoint", f"must be a URL of at most {MAX_ENDPOINT_LENGTH} characters.")
     try:
-        if parse(endpoint).url.scheme != "https":
+        target, config = parse(endpoint), get_config()
+        if target.url.scheme != "https":
             raise WrongSubscription("endpoint", "must begin with https://.")
+        if not is_allow_listed(target, config):
+            refuse_forbidden(target, config)
     except Forbidden as exc:
         raise WrongSubscription("endpoint", f"cannot be called: {exc}.") from exc
     point = _decode("p256dh", p256dh, P256DH_BYTES)

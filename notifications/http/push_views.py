@@ -26,6 +26,7 @@ from notifications.http.negotiation import is_not_modified
 from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
 from notifications.problems import Problem, prevent_caching
+from notifications.realtime.auth import page_user
 from notifications.realtime.reader import number_if_needed
 from notifications.streams import pages
 
@@ -75,6 +76,8 @@ def state(request: HttpRequest) -> HttpResponse:
             "csrf_token": get_token(request),
             "position": pages.read_stream_position(user).seq,
             "links": {
+                # For this user only: in a browser that another one signs in to, no worker speaks for that one.
+                "worker": f"{reverse('notifications:push-worker')}?{page_user.PARAMETER}={page_user.make_token(user)}",
                 "subscribe": reverse("notifications:push-subscribe"),
                 "read": reverse("notifications:api-notifications-read"),
             },

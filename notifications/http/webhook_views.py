@@ -20,6 +20,7 @@ from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from notifications.http.decorators import api_view
 from notifications.http.job_responses import job_response
 from notifications.http.parsing import parse_integer, parse_json_object, parse_limit, parse_uuids
+from notifications.jobs.enqueueing.rate_limit import limit_request
 from notifications.models import Job, WebhookAttempt
 from notifications.problems import Problem, prevent_caching
 from notifications.webhooks.endpoints import (
@@ -89,7 +90,8 @@ def webhook_test(request: HttpRequest, id: UUID) -> HttpResponse:
     user = request.user.pk
     _get(user, id)
     try:
-        job = _call(webhooks.send_test, id, requester=user)
+        with limit_request():
+            job = _call(webhooks.send_test, id, requester=user)
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
     row = Job.objects.using(database()).get(pk=job)

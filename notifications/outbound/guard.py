@@ -135,10 +135,12 @@ def is_allow_listed(target: Target, config: OutboundConfig) -> bool:
 
 
 def refuse_forbidden(target: Target, config: OutboundConfig) -> None:
-    """Raise Forbidden for a port that is not open to calls, and for an address that is not public."""
+    """Raise Forbidden for a port that is not open to calls, and for an address or a name that is never public."""
     if target.port not in config.ports:
         raise Forbidden(gettext("its port is not allowed"))
     if target.endpoint.is_ip_address and describe_reserved(target.host):
+        raise Forbidden(NOT_PUBLIC)
+    if target.host == "localhost" or target.host.endswith(".localhost"):  # RFC 6761, section 6.3
         raise Forbidden(NOT_PUBLIC)
 
 

@@ -13,7 +13,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from notifications import serializers, times, validators
 from notifications.conf import settings
-from notifications.db.locks import lock_query
+from notifications.db.locks import lock_name, lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
@@ -96,8 +96,7 @@ def create(
     )
 
     def insert() -> None:
-        # Another transaction that adds one is waited for: it locks the same rows.
-        list(lock_query(_rows().filter(user=row.user_id).order_by("id"), skip_locked=False).values_list("id"))
+        lock_name("webhooks", row.user_id)
         if not has_room(row.user_id):
             raise TooManyWebhooks(
                 f"There are {MAX_ENDPOINTS} webhooks of this owner already. Delete one first."

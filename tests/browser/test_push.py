@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from notifications.deliveries import vapid
 from tests.browser.parts import visit
 from tests.support.axe import find_violations
+from tests.support.browser import sign_in_over_http
 from tests.support.push_service import base64url, browser_keys
 from tests.support.waiting import wait_until
 
@@ -162,9 +163,12 @@ def test_no_problem_of_accessibility(open_devices, scheme):
 
 
 @pytest.fixture
-def worker_page(open_devices, push_site):
-    """The page of devices with an active service worker, and deliver(message), which has it receive a push message."""
-    page = open_devices()
+def worker_page(open_devices, push_site, request):
+    """The page of devices with an active service worker, and deliver(message), which has it receive a push message.
+
+    With the parameter False it may log errors.
+    """
+    page = open_devices(errors=getattr(request, "param", True))
     turn_on(page)
     session, found = page.context.new_cdp_session(page), []
     session.on("ServiceWorker.workerRegistrationUpdated", lambda event: found.extend(event["registrations"]))
@@ -262,19 +266,41 @@ def test_click_focuses_a_page_that_is_open(worker_page, push_site):
     assert worker.evaluate("self.focused") == worker_page.url
 
 
-def test_subscription_that_the_browser_changes(worker_page, push_site):
-    """The worker tells the server, without a page."""
-    (worker,) = worker_page.context.service_workers
+def change_subscription(page, *, knows_old=True):
+    """Have the browser change its subscription, and return the error of the worker, "" without one."""
+    (worker,) = page.context.service_workers
+    old = '{ endpoint: "https://push.example/send/1" }' if knows_old else "null"
     keys = json.dumps(browser_keys()[1])
-    worker.evaluate(
+    return worker.evaluate(
         f"""async () => {{
             const event = new Event("pushsubscriptionchange");
             const done = new Promise((resolve) => {{ event.waitUntil = resolve; }});
-            event.oldSubscription = {{ endpoint: "https://push.example/send/1" }};
+            event.oldSubscription = {old};
             event.newSubscription = {{ toJSON: () => ({{ endpoint: "https://push.example/send/2", keys: {keys} }}) }};
             dispatchEvent(event);
-            await done;
+            return done.then(() => "", String);
         }}"""
     )
+
+
+def test_subscription_that_the_browser_changes(worker_page, push_site):
+    """The worker tells the server, without a page."""
+    assert change_subscription(worker_page) == ""
     stored = push_site.python(READ_DEVICES)
     assert "send/2" in stored and "send/1" not in stored
+
+
+@pytest.mark.parametrize("worker_page", [False], indirect=True, ids=[""])
+@pytest.mark.parametrize("knows_old", [True, False], ids=["with the old one", "without"])
+def test_subscription_that_changes_after_another_user_has_signed_in(worker_page, push_site, knows_old):
+    """It becomes no device of that user, who has not turned push on, until a click of theirs."""
+    worker_page.context.clear_cookies()
+    sign_in_over_http(worker_page.context, push_site.url, "other")
+    assert "401" in change_subscription(worker_page, knows_old=knows_old)
+    stored = push_site.python(READ_DEVICES)
+    assert "'demo'" in stored and "send/1" in stored and "other" not in stored and "send/2" not in stored
+    worker_page.reload()
+    turn_on(worker_page)
+    assert change_subscription(worker_page) == ""
+    stored = push_site.python(READ_DEVICES)
+    assert "'other'" in stored and "send/2" in stored and "demo" not in stored

@@ -2,7 +2,9 @@
 
 import base64
 import json
+from functools import partial
 from io import StringIO
+from threading import Barrier
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,6 +17,7 @@ from notifications.conf import settings as app_settings
 from notifications.deliveries import devices, vapid
 from notifications.models import PushSubscription
 from tests.support.push_service import base64url, browser_keys
+from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,6 +73,37 @@ def test_too_many_devices(user, other_user):
     assert PushSubscription.objects.filter(user=user).count() == devices.MAX_DEVICES
 
 
+@pytest.mark.database_law
+def test_registrations_at_the_same_moment(user):
+    """No more than ``MAX_DEVICES`` of 30 browsers are registered, and the others are refused."""
+    refused, barrier = [], Barrier(30)
+
+    def register_browser(number):
+        barrier.wait(30)
+        try:
+            register(user, f"https://push.example/{number}")
+        except devices.TooManyDevices:
+            refused.append(number)
+
+    run_in_threads(*(partial(register_browser, number) for number in range(30)))
+    assert PushSubscription.objects.count() == devices.MAX_DEVICES and len(refused) == 10
+
+
+@pytest.mark.database_law
+def test_two_users_of_one_browser_at_the_same_moment(user, other_user):
+    """It is the device of one of them, and neither request fails."""
+    for number in range(20):
+        endpoint, barrier = f"https://push.example/{number}", Barrier(2)
+
+        def register_for(each, endpoint=endpoint, barrier=barrier):
+            barrier.wait(30)
+            assert register(each, endpoint).user_id == each.pk
+
+        run_in_threads(partial(register_for, user), partial(register_for, other_user))
+        assert PushSubscription.objects.filter(endpoint=endpoint).count() == 1
+        PushSubscription.objects.all().delete()
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [
@@ -86,6 +120,14 @@ def test_too_many_devices(user, other_user):
         f"https://push.example/{'x' * 1000}",
         "https://push.example:99999/",
         "https://0x7f.1/",
+        "https://127.0.0.1/1",
+        "https://10.0.0.1/1",
+        "https://169.254.169.254/1",
+        "https://[::1]/1",
+        "https://[::ffff:10.0.0.1]/1",
+        "https://localhost/1",
+        "https://push.localhost./1",
+        "https://push.example:22/1",
         "javascript:alert(1)",
     ],
 )
@@ -93,6 +135,11 @@ def test_wrong_endpoints(user, endpoint):
     with pytest.raises(devices.WrongSubscription, match="endpoint ") as raised:
         register(user, endpoint)
     assert raised.value.field == "endpoint" and not PushSubscription.objects.exists()
+
+
+def test_endpoint_inside_the_network_that_is_allowed(user, settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_ALLOW": ["10.0.0.1:8443"]}
+    assert register(user, "https://10.0.0.1:8443/1").endpoint == "https://10.0.0.1:8443/1"
 
 
 @pytest.mark.parametrize(

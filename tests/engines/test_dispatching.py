@@ -8,12 +8,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.db.clock import database_now
+from notifications.db.locks import lock_number
 from notifications.engines import dispatching, resending
 from notifications.engines.interface import dispatched_job
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.claiming.concurrency import _lock_number
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, policy_of
 from notifications.jobs.transitions import claims, manual, queueing, recording
 from notifications.models import Job
@@ -182,7 +182,7 @@ def test_claim_beside_another_one_of_the_same_limit_is_tried_again(settings):
     def hold_limit():
         try:
             with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_lock_number(("queue", "default"))])
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [lock_number("queue", "default")])
                 is_locked.set()
                 is_seen.wait(30)
         finally:

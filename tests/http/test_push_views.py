@@ -64,6 +64,15 @@ def test_requests_of_the_worker(user):
     assert answer.status_code == 200
 
 
+def test_worker_of_another_user(user_client, client_of, other_user):
+    """The worker is that of the user who has turned push on: requests with its mark are refused for another one."""
+    script = user_client.get("/notifications/devices/state/").json()["links"]["worker"]
+    assert b"notificationclick" in user_client.get(script).content
+    mark = script.partition("?")[2]
+    assert user_client.get(f"/notifications/devices/state/?{mark}").json()["links"]["worker"] == script
+    assert client_of(other_user).get(f"/notifications/devices/state/?{mark}").status_code == 401
+
+
 @pytest.mark.parametrize(
     ("document", "status", "field"),
     [

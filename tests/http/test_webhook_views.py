@@ -72,6 +72,8 @@ def test_webhook_without_events_gets_all(user_client):
         ({"url": 5}, "url", "must be a string"),
         ({"url": "https://10.0.0.1/"}, "url", "Use a URL on the public internet"),
         ({"url": "https://[::1]/"}, "url", "Use a URL on the public internet"),
+        ({"url": "https://localhost/"}, "url", "Use a URL on the public internet"),
+        ({"url": "https://api.LOCALHOST./"}, "url", "Use a URL on the public internet"),
         ({"url": "http://hooks.example/"}, "url", "begins with https://"),
         ({"url": URL, "events": "job.failed"}, "events", "a list of names"),
         ({"url": URL, "events": [["job.failed"]]}, "events", "a list of names"),
@@ -182,6 +184,17 @@ def test_too_many_test_events(user_client, user, settings):
     response = post(user_client, f"{webhook.id}/test/")
     assert_problem(response, 429)
     assert response["Retry-After"] == "10"
+
+
+def test_test_events_count_in_the_rate_limit(user_client, user, settings):
+    """Together with all other jobs of the user."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 2}
+    webhook = webhooks.create(URL, owner=user)
+    tasks.noop.using(owner=user).enqueue()
+    assert post(user_client, f"{webhook.id}/test/").status_code == 202
+    response = post(user_client, f"{webhook.id}/test/")
+    assert "2 jobs were enqueued within a minute." in assert_problem(response, 429)["detail"]
+    assert 0 < int(response["Retry-After"]) <= 60 and Job.objects.count() == 2
 
 
 def test_resend(user_client, user, receiver):  # noqa: F811

@@ -40,6 +40,18 @@ def test_refused():
                 check(parse(url))
 
 
+def test_names_of_this_machine(allow):
+    """``localhost`` and the names below it are refused by their text, unless the allow list has them."""
+    with collect_offenders() as offenders:
+        for host in (*VECTORS["names_of_loopback"], "api.localhost", "a.b.LOCALHOST."):
+            with offenders.row(ascii(host)), pytest.raises(Forbidden):
+                check(parse(f"https://{host}/"))
+    for host in ("localhost.example", "mylocalhost", "localhost-1.example"):
+        assert check(parse(f"https://{host}/")) is False
+    allow("localhost:8000")
+    assert check(parse("http://localhost:8000/")) is True
+
+
 def test_parse():
     """A host has one canonical form, in which it is compared and called."""
     with collect_offenders() as offenders:

@@ -23,6 +23,12 @@ from notifications.outbound import pools, sockets
 from .upstream import CannedServer, http_response
 
 
+@pytest.fixture
+def names(resolve_names):
+    """A name whose address a thread of the resolver finds, and the guard refuses."""
+    resolve_names({"inside.test": ["127.0.0.1"]})
+
+
 def count_open_sockets():
     """Return the number of open sockets of this process."""
     count = 0
@@ -49,7 +55,7 @@ def run_and_close(call, *, loop_factory=asyncio.new_event_loop):
         loop.close()
 
 
-def test_300_event_loops(upstream):
+def test_300_event_loops(upstream, names):
     """300 event loops with kept connections of both kinds leave no loop, socket or warning behind."""
     before, loops = count_open_sockets(), []
 
@@ -57,7 +63,7 @@ def test_300_event_loops(upstream):
         loops.append(weakref.ref(asyncio.get_running_loop()))
         await outbound.get(upstream.url("/ok"))
         with pytest.raises(outbound.Refused):
-            await outbound.get("http://localhost/")
+            await outbound.get("http://inside.test/")
 
     for _ in range(300):
         asyncio.run(call())
@@ -114,7 +120,7 @@ def test_async_to_sync(upstream):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="needs uvloop")
-def test_uvloop(upstream):
+def test_uvloop(upstream, names):
     """uvloop's loops close their connections too, and the guard works there."""
     import uvloop
 
@@ -123,7 +129,7 @@ def test_uvloop(upstream):
         response, _ = run_and_close(outbound.get(upstream.url("/ok")), loop_factory=uvloop.new_event_loop)
         assert response.status == 200
         with pytest.raises(outbound.Refused):
-            run_and_close(outbound.get("http://localhost/"), loop_factory=uvloop.new_event_loop)
+            run_and_close(outbound.get("http://inside.test/"), loop_factory=uvloop.new_event_loop)
     gc.collect()
     assert falls_to(count_open_sockets, maximum=before + 2)
 
@@ -217,7 +223,7 @@ def test_hanging_lookup_does_not_delay_exit(resolve_names):
     gate.set()
 
 
-def test_after_a_fork(upstream):
+def test_after_a_fork(upstream, names):
     """A child process resolves names and makes calls on its own."""
     asyncio.run(outbound.get(upstream.url("/ok")))
     reader, writer = os.pipe()
@@ -226,7 +232,7 @@ def test_after_a_fork(upstream):
         try:
             asyncio.run(outbound.get(upstream.url("/ok")))
             with pytest.raises(outbound.Refused):
-                asyncio.run(outbound.get("http://localhost/"))
+                asyncio.run(outbound.get("http://inside.test/"))
             os.write(writer, b"done")
         finally:
             os._exit(0)

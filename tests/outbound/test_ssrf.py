@@ -47,7 +47,7 @@ async def test_refused_hosts(allow, canary, resolve_names):
 
 
 async def test_localhost_of_the_system(allow, canary):
-    """The system's own answer for localhost is refused too."""
+    """It is refused by its name, whatever the system's own answer is."""
     allow(ports=[canary.port])
     with pytest.raises(
         outbound.Refused, match=r"^localhost:\d+ was not called: it is not on the public internet\.$"

@@ -19,6 +19,7 @@ from notifications.http.callback_url import HEADER
 from notifications.jobs.handlers import callbacks
 from notifications.jobs.transitions import manual
 from notifications.models import Job, JobCallback, Notification, WebhookAttempt
+from notifications.outbound import resolver
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
 from notifications.webhooks.callbacks import call
@@ -280,13 +281,14 @@ class TestRefused:
         calling = Job.objects.get(task_path=call.module_path)
         assert (calling.state, calling.attempt, receiver.requests) == ("failed", 1, [])
 
-    def test_inside_the_network(self, settings, request_job, receiver):
+    def test_inside_the_network(self, settings, request_job, receiver, monkeypatch):
         """An origin that is allowed is called through the guard of all outbound calls."""
+        monkeypatch.setattr(resolver, "resolve_name", lambda host, port: ["127.0.0.1"])
         settings.NOTIFICATIONS = {
             **settings.NOTIFICATIONS,
             "OUTBOUND_ALLOW": [],
             "OUTBOUND_PORTS": [80, 443, int(receiver.address.partition(":")[2])],
-            "CALLBACK_ORIGINS": [f"http://localhost:{receiver.address.partition(':')[2]}"],
+            "CALLBACK_ORIGINS": [f"http://inside.test:{receiver.address.partition(':')[2]}"],
         }
         assert request_job(settings.NOTIFICATIONS["CALLBACK_ORIGINS"][0] + "/hook").status_code == 202
         run_jobs()

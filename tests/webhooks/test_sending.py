@@ -14,6 +14,7 @@ from notifications import webhooks
 from notifications.api import notify
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification, WebhookAttempt, WebhookEndpoint
+from notifications.outbound import resolver
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs, run_until_idle
 from notifications.webhooks import sending
@@ -241,10 +242,11 @@ def test_internal_address(user, url):
     assert attempts() == [(None, "Refused")]
 
 
-def test_name_that_leads_inside(user, receiver, create, settings):
+def test_name_that_leads_inside(user, receiver, create, settings, monkeypatch):
     """The address is checked where the socket is made; nothing arrives."""
     endpoint = create()
-    url = f"http://localhost:{receiver.port}/hook"
+    monkeypatch.setattr(resolver, "resolve_name", lambda host, port: ["127.0.0.1"])
+    url = f"http://inside.test:{receiver.port}/hook"
     WebhookEndpoint.objects.filter(id=endpoint.id).update(url=url)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_PORTS": [receiver.port]}
     notify(user, "Hello")

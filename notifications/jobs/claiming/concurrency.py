@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from hashlib import blake2b
 from uuid import UUID
 
 from notifications import times
 from notifications.db.clock import database_now
+from notifications.db.locks import lock_number
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries
 from notifications.jobs.claiming.engine_activity import read_activity
@@ -118,7 +118,7 @@ class RunningLimits:
             return
         with db.cursor() as cursor:
             calls = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(names))
-            cursor.execute(f"SELECT {calls}", [_lock_number(name) for name in names])
+            cursor.execute(f"SELECT {calls}", [lock_number(*name) for name in names])
             self._locked_names.update(
                 name for name, is_locked in zip(names, cursor.fetchone(), strict=True) if not is_locked
             )
@@ -222,9 +222,3 @@ def select_within_limits(
         if not jobs:
             return taken, False
     return taken, True
-
-
-def _lock_number(name: LimitName) -> int:
-    """Return the 64 bits of a name's advisory lock: a hash, because other users of the database have locks too."""
-    text = f"notifications {name[0]} {name[1]}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)

@@ -1,8 +1,8 @@
 """The limit of jobs per user and minute that are enqueued by requests, ``NOTIFICATIONS["JOBS_PER_MINUTE"]``.
 
 The jobs of the last minute are counted in the database, by an index, so the limit holds over all processes. The INSERT
-of the first job of a request checks it in the same statement. Jobs that are enqueued outside ``accepted()`` count, but
-are never refused.
+of the first job of a request checks it in the same statement. Jobs that are enqueued outside of ``accepted()`` and of
+the API for test events of webhooks count, but are never refused.
 """
 
 from __future__ import annotations

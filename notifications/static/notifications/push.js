@@ -3,7 +3,7 @@
 
 /**
  * @typedef {{public_key: string, csrf_header: string, csrf_token: string, position: number,
- *   links: {subscribe: string, read: string}}} PushState what the server tells this script and the service worker
+ *   links: {worker: string, subscribe: string, read: string}}} PushState what the server tells this script and the service worker
  * @typedef {"unsupported"|"denied"|"unsaved"|"failed"} TextKey
  */
 
@@ -34,7 +34,7 @@ export async function connectDevices() {
     try {
       if ((await Notification.requestPermission()) !== "granted") return say("denied");
       const state = await readState();
-      const made = await subscribe(await install(), state.public_key);
+      const made = await subscribe(await install(state.links.worker), state.public_key);
       await post(state, made);
       location.reload();
     } catch (error) {
@@ -47,9 +47,12 @@ export async function connectDevices() {
     }
   }
 
-  /** Return the registration of the service worker as soon as it is active. */
-  async function install() {
-    const installed = await navigator.serviceWorker.register(worker, { scope, updateViaCache: "none" });
+  /**
+   * Return the registration of the service worker as soon as it is active.
+   * @param {string} script
+   */
+  async function install(script) {
+    const installed = await navigator.serviceWorker.register(script, { scope, updateViaCache: "none" });
     const newest = installed.active ?? installed.waiting ?? installed.installing;
     if (newest && newest.state !== "activated")
       await new Promise((resolve) =>
@@ -82,9 +85,9 @@ export async function connectDevices() {
       await held.unsubscribe().catch(() => false); // The server sends nothing to a removed device anyway.
       form.submit();
     });
-    // Confirms the subscription, whose keys and language may have changed.
+    // Confirms the subscription, whose keys and language may have changed, and the worker's mark of its user.
     void readState()
-      .then((state) => post(state, held))
+      .then((state) => install(state.links.worker).then(() => post(state, held)))
       .catch(() => {});
   }
 

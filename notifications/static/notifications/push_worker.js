@@ -59,7 +59,8 @@ async function renew(event) {
 
 /** @returns {Promise<PushState>} */
 async function readState() {
-  const url = new URL("state/", worker.registration.scope);
+  // With the mark of the user who has turned push on here. Requests of another one, who has signed in since, are refused.
+  const url = new URL(`state/${worker.location.search}`, worker.registration.scope);
   const response = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/json" } });
   if (!response.ok) throw new Error(`The state could not be read: ${response.status}`);
   return response.json();
