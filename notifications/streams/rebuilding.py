@@ -30,8 +30,8 @@ def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
     """Return the users (keys) with a row above the head of their stream, or with two rows at one position.
 
     ``max_rows``
-        Compares at most so many of the newest rows of each kind, with all that have their positions as ``seq``:
-        quickly, however many rows there are. By default all rows are compared.
+        Compares the heads of at most so many streams, and as many of the newest rows of each kind with those that have
+        their positions as ``seq``: quickly, however many rows there are. By default all rows are compared.
     """
     wrong = [
         "SELECT user_id FROM positions GROUP BY user_id, position HAVING count(*) > 1",
@@ -42,6 +42,12 @@ def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
         wrong += [
             f"SELECT p.user_id FROM positions p JOIN {table} o "
             "ON o.user_id = p.user_id AND o.seq = p.position AND o.id <> p.id"
+            for table in TABLES
+        ]
+        streams = f"(SELECT user_id, head FROM notifications_stream ORDER BY user_id LIMIT {max_rows}) s"
+        wrong += [
+            f"SELECT user_id FROM {streams} "
+            f"WHERE head < (SELECT max(o.seq) FROM {table} o WHERE o.user_id = s.user_id)"
             for table in TABLES
         ]
     newest = "" if max_rows is None else f"ORDER BY id DESC LIMIT {max_rows}"

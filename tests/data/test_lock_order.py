@@ -28,6 +28,7 @@ TABLES = {
     "pending marks": "pendingmark",
     "announced states": "announcedstate",
     "notification rows by id": "notification",
+    "deliveries by id": "delivery",
     "streams": "stream",
 }
 #: A part of a statement that takes rows of a table, from the name of the table on.

@@ -39,6 +39,14 @@ def wrong_users():
     return found
 
 
+def test_old_rows_above_the_head(moved, other_user):
+    """They are found by their stream, however many newer rows other users have."""
+    Stream.objects.filter(user=moved).update(head=2)
+    for number in range(3):
+        notify(other_user, f"newer {number}")
+    assert rebuilding.find_wrong_streams(2) == [moved.pk]
+
+
 def run_doctor(*options):
     """Return the findings about positions and counts, which are wrong, or those of --recount."""
     errors = StringIO()

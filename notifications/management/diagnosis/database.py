@@ -143,7 +143,7 @@ def check_numbering() -> Finding:
 
 
 def check_positions() -> Finding:
-    """Check the newest rows against the streams of their users: none above the head, no two at one position."""
+    """Check streams against their rows, as far as a bounded read shows: none above the head, no two at one position."""
     wrong = rebuilding.find_wrong_streams(MAX_POSITIONED_ROWS)
     if wrong:
         return Finding(
@@ -154,7 +154,7 @@ def check_positions() -> Finding:
             remedy="Stop the site, and run manage.py notifications doctor --recount.",
             figures={"wrong": list(map(str, wrong))},
         )
-    message = f"Streams agree with their rows, by at most {MAX_POSITIONED_ROWS:,} of the newest of each kind."
+    message = f"Streams agree with their rows, by at most {MAX_POSITIONED_ROWS:,} streams and new rows of each kind."
     return Finding(check="positions", state=OK, message=message)
 
 
