@@ -90,7 +90,7 @@ test("a question that others were asked is refused without a request", async () 
   const page = livePage({ modules });
   const { questions } = listen(page, asking(1, "1", { links: { answer: null, page: "/n/jobs/1/" } }));
   await settled();
-  await assert.rejects(questions[0].answer("yes"), { name: "RequestRefused", status: 403 });
+  await assert.rejects(questions[0].answer("yes"), { name: "RequestRefused", status: 404 });
 });
 
 test("output is not read without an address, and not after its listener was removed", async () => {

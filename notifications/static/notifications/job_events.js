@@ -41,8 +41,8 @@ function listenToQuestions(job, listener, { jobs, errors, signal }) {
     const { choices, links } = waiting;
     const answer = async (/** @type {any} */ value) => {
       if (!links.answer) {
-        const detail = "You may not answer this question: it was asked of others.";
-        throw new errors.RequestRefused({ type: "about:blank", title: "Forbidden", status: 403, detail });
+        const detail = "You may not answer this question.";
+        throw new errors.RequestRefused({ type: "about:blank", title: "Not Found", status: 404, detail });
       }
       const headers = { "Content-Type": "application/json" };
       const body = JSON.stringify(choices ? { value } : value);
