@@ -97,7 +97,8 @@ def find_writers():
 
 def test_no_other_module_writes_the_state_of_a_job():
     allowed = {TRANSITIONS, OBSERVED, PACKAGE / "migrations", SERVERS, BROADCASTS, DELIVERIES, ANNOUNCING}
-    modules = [path for path in PACKAGE.rglob("*.py") if not allowed & {*path.parents}]
+    allowed.add(PACKAGE / "streams/deliveries.py")
+    modules = [path for path in PACKAGE.rglob("*.py") if not allowed & {path, *path.parents}]
     writes = {
         str(path.relative_to(PACKAGE)): find_state_writes(
             path.read_text(), with_conditional_updates=path not in DISPATCH_MODULES

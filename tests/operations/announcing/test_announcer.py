@@ -209,7 +209,7 @@ def test_rows_of_deleted_users_are_deleted(operators):
     Announcer().run_round()
     key = operators[0].pk
     operators[0].delete()
-    purging.purge(key)
+    purging.purge([key])
     assert not AnnouncedState.objects.filter(user=key).exists()
 
 
