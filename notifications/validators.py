@@ -89,6 +89,8 @@ def decoration(value: Any) -> str:
 
 def printable(value: str) -> str:
     """Return ``value`` with U+FFFD in place of NUL and lone surrogates, which cannot be stored."""
+    if "\0" not in value and (value.isascii() or encodable(value)):  # a fifth of the time
+        return value
     return _UNPRINTABLE.sub("\ufffd", value)
 
 
