@@ -16,7 +16,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.html import format_html
 from django.utils.translation import get_language, get_language_bidi, gettext
 
-from notifications.db.unavailable import is_unavailable
+from notifications.db.unavailable import is_log_due, is_no_thread, is_unavailable
 
 logger = logging.getLogger("notifications")
 
@@ -85,7 +85,14 @@ def database_unavailable() -> Problem:
 
 
 def log_database_error(exc: Exception) -> None:
-    """Log the error behind a 503. It may be one that no retry fixes, such as a missing table."""
+    """Log the error behind a 503. It may be one that no retry fixes, such as a missing table.
+
+    Without threads, each request would log the same.
+    """
+    if is_no_thread(exc):
+        if is_log_due("no thread"):
+            logger.warning("Responded with 503 for lack of threads, which is logged once a minute: %s", exc)
+        return
     logger.warning("Responded with 503 after a database error: %s", exc, exc_info=exc)
 
 

@@ -235,7 +235,7 @@ def test_one_duty_that_fails_keeps_no_other_from_being_done(caplog, error):
 @pytest.fixture
 def not_migrated(monkeypatch):
     """Return a function that raises the error of the database for a column that does not exist."""
-    monkeypatch.setattr(unavailable, "_logged_at", None)
+    monkeypatch.setattr(unavailable, "_logged_at", {})
 
     def read():
         with connection.cursor() as cursor:
@@ -256,7 +256,7 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
         process.run_round()
     (line,) = lines(caplog)
     assert "The database is not migrated, run manage.py migrate: " in line and "missing" in line
-    monkeypatch.setattr(unavailable, "MIGRATE_LOG_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
     process.run_round()
     assert len(lines(caplog)) == 2
 

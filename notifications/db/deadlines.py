@@ -119,7 +119,12 @@ def _limit(db: BaseDatabaseWrapper) -> None:
 
 
 def _open(db: Any, params: dict[str, Any]) -> Any:
-    raw = type(db).get_new_connection(db, params)
+    try:
+        raw = type(db).get_new_connection(db, params)
+    except OSError as exc:
+        # psycopg waits for the connection with a descriptor of its own. Without a free one it raises the bare error,
+        # which a task that is retried after errors of the database would not know.
+        raise db.Database.OperationalError(f"Could not connect to the database: {exc}") from exc
     _limit_waits(raw)
     return raw
 

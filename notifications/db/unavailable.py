@@ -17,10 +17,11 @@ from notifications.db.threads import NoThread
 
 logger = logging.getLogger("notifications")
 
-#: Seconds between two log lines that say that migrations are not applied.
-MIGRATE_LOG_INTERVAL_SECONDS = 60.0
+#: Seconds between two log lines of a process that say that migrations are not applied, or that it has no thread.
+LOG_INTERVAL_SECONDS = 60.0
 _lock = threading.Lock()
-_logged_at: float | None = None
+#: When (monotonic) something was logged last that is logged once in this interval.
+_logged_at: dict[str, float] = {}
 
 #: What Django raises while the database is restarted, unreachable or busy.
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError)
@@ -42,7 +43,12 @@ def is_unavailable(exc: BaseException) -> bool:
     """Return whether an error means that the database is away or busy, or that the process lacks a resource."""
     if isinstance(exc, OSError):
         return exc.errno in ERROR_NUMBERS
-    return isinstance(exc, UNAVAILABLE) or (isinstance(exc, RuntimeError) and str(exc) == NO_THREAD_MESSAGE)
+    return isinstance(exc, UNAVAILABLE) or is_no_thread(exc)
+
+
+def is_no_thread(exc: BaseException) -> bool:
+    """Return whether an error means that the process has no thread for a call."""
+    return isinstance(exc, NoThread) or (isinstance(exc, RuntimeError) and str(exc) == NO_THREAD_MESSAGE)
 
 
 def is_query_error(exc: BaseException) -> bool:
@@ -59,12 +65,18 @@ def is_not_migrated(exc: BaseException) -> bool:
 
 def log_if_not_migrated(exc: BaseException) -> bool:
     """Return whether an error means that migrations are not applied. Of all that do, log one a minute."""
-    global _logged_at
     if not is_not_migrated(exc):
         return False
+    if is_log_due("not migrated"):
+        logger.error("The database is not migrated, run manage.py migrate: %s", str(exc).splitlines()[0])
+    return True
+
+
+def is_log_due(what: str) -> bool:
+    """Return whether this process may log ``what`` now: once in ``LOG_INTERVAL_SECONDS``. Counts it as logged then."""
     with _lock:
         now = time.monotonic()
-        if _logged_at is None or now - _logged_at >= MIGRATE_LOG_INTERVAL_SECONDS:
-            _logged_at = now
-            logger.error("The database is not migrated, run manage.py migrate: %s", str(exc).splitlines()[0])
-    return True
+        if what in _logged_at and now - _logged_at[what] < LOG_INTERVAL_SECONDS:
+            return False
+        _logged_at[what] = now
+        return True

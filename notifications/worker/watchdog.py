@@ -13,8 +13,6 @@ import time
 import traceback
 from collections.abc import Callable
 
-from django.conf import settings
-
 from notifications.db.hang_report import describe_threads
 from notifications.db.threads import NoThread, start_thread
 from notifications.worker.subtasks import name_of
@@ -26,6 +24,10 @@ BLOCKED_SECONDS = 1.0
 HEARTBEAT_INTERVAL_SECONDS = 0.4
 #: Seconds without a heartbeat after which the process is ended.
 MAX_BLOCKED_SECONDS = 30.0
+#: The packages of debuggers: a loop that stands in one of their frames is not stuck.
+DEBUGGERS = {"bdb", "pdb", "debugpy", "pydevd"}
+#: After which Django's autoreload starts its process again. After any other it ends too.
+AUTORELOAD_EXIT_CODE = 3
 #: Seconds that the last log lines of a process may take.
 LOG_SECONDS = 10
 #: Set in a process without a supervisor, which starts itself again instead of ending.
@@ -37,7 +39,7 @@ class Watchdog:
 
     ``may_end_process``
         Called, on the thread, with the task that has blocked the loop for ``MAX_BLOCKED_SECONDS``, None outside of
-        tasks. Returns whether to end the process. It never is by default.
+        tasks. Returns whether to end the process. It never is by default, nor while the loop stands in a debugger.
     """
 
     interval = HEARTBEAT_INTERVAL_SECONDS
@@ -86,8 +88,14 @@ class Watchdog:
             missed_heartbeats = missed_heartbeats + 1 if blocked_since else 0
             if missed_heartbeats * self.interval >= MAX_BLOCKED_SECONDS:
                 missed_heartbeats = 0
-                if not self._loop.is_closed() and self._may_end_process(asyncio.current_task(self._loop)):
+                may_end = not self._loop.is_closed() and not self._is_in_debugger()
+                if may_end and self._may_end_process(asyncio.current_task(self._loop)):
                     end_process(checked_at - last_heartbeat)
+
+    def _is_in_debugger(self) -> bool:
+        frame = sys._current_frames().get(self._loop_thread)
+        names = (each.f_globals.get("__name__", "") for each, _ in traceback.walk_stack(frame))
+        return any(name.partition(".")[0] in DEBUGGERS for name in names)
 
     def _log_blocked(self, seconds: float) -> None:
         task = asyncio.current_task(self._loop)
@@ -105,13 +113,13 @@ class ServerWatchdog(Watchdog):
     """Ends a server whose event loop does not come back, for its supervisor to start another one.
 
     A server without descriptors or threads once never came back: the start of a thread waited for a thread that had
-    failed. While ``DEBUG`` is on, the loop may stand in a debugger.
+    failed.
     """
 
     interval = 0.5
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop, lambda task: not settings.DEBUG)
+        super().__init__(loop, lambda task: True)
 
     def _log_blocked(self, seconds: float) -> None:
         """Shorter blocks are those of the project's views."""
@@ -135,4 +143,4 @@ def end_process(seconds: float) -> None:
     if _restarts.is_set():
         with contextlib.suppress(OSError):
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (the command that started this process)
-    os._exit(os.EX_SOFTWARE)
+    os._exit(AUTORELOAD_EXIT_CODE if os.environ.get("RUN_MAIN") == "true" else os.EX_SOFTWARE)

@@ -1,6 +1,9 @@
 """Threads of the app's own give a silent PostgreSQL up; others wait as the project has configured it."""
 
+import json
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -9,6 +12,7 @@ from django.db import DatabaseError, OperationalError, connection, connections
 from notifications.db import deadlines
 from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
 from notifications.db.threads import DaemonExecutor
+from tests.support.site import ROOT
 
 
 @pytest.fixture
@@ -135,3 +139,52 @@ def test_threads_of_the_app_use_no_connection_of_a_pool(on_postgresql, monkeypat
     assert in_thread(lambda: work(set_options_of_this_thread)) == connections.settings["default"]["OPTIONS"]
     with limit_answers():
         assert in_thread(lambda: work(lambda: None))["pool"] == {"min_size": 1}
+
+
+#: Connects with no, one, two … free descriptors, on a thread of the app, and prints the class of each error.
+PROGRAM_WITHOUT_DESCRIPTORS = """
+import json, os, resource
+import django
+from django.conf import settings
+apps = ["django.contrib.auth", "django.contrib.contenttypes", "notifications"]
+settings.configure(DATABASES={{"default": {database!r}}}, INSTALLED_APPS=apps)
+django.setup()
+from django.db import connection
+from notifications.db.threads import DaemonExecutor
+
+def connect():
+    connection.ensure_connection()
+    connection.close()
+
+def find_error():
+    error = threads.submit(connect).exception()
+    return error and f"{{type(error).__module__}}.{{type(error).__name__}}"
+
+threads = DaemonExecutor(1, "threads")
+errors = [find_error()]  # imports what it needs
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+opened = []
+try:
+    while True:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(20):
+    errors.append(find_error())
+    os.close(opened.pop())
+print(json.dumps(errors))
+"""
+
+
+def test_lack_of_descriptors_is_an_error_of_the_database(on_postgresql):
+    """Wherever the driver needs one. As a bare OSError it would end a job that is tried again after such errors."""
+    names = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
+    database = {name: connection.settings_dict[name] for name in names}
+    program = PROGRAM_WITHOUT_DESCRIPTORS.format(database=database)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    before, without, *_, last = json.loads(done.stdout)
+    assert (before, without, last) == (None, "django.db.utils.OperationalError", None)
+    assert set(json.loads(done.stdout)) == {None, "django.db.utils.OperationalError"}

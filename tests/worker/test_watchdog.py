@@ -24,7 +24,6 @@ print("started", flush=True)
 if "AGAIN" in os.environ:
     sys.exit(0)
 os.environ["AGAIN"] = "1"
-{before}
 
 async def main():
     watchdog.ServerWatchdog(asyncio.get_running_loop())
@@ -34,6 +33,7 @@ async def main():
 def stand_for_ever():
     threading.Event().wait(8)
 
+{before}
 asyncio.run(main())
 print("went on", flush=True)
 """
@@ -75,9 +75,34 @@ logging.root.handlers[:] = [Blocking()]
     assert run(before=before).returncode == -14  # SIGALRM
 
 
-def test_in_development_the_loop_may_stand():
-    """In a debugger."""
-    assert run(debug=True).stdout == "started\nwent on\n"
+def test_a_server_in_development_ends_too():
+    """A process that has run out of threads would stand for ever."""
+    assert run(debug=True).returncode == 70
+
+
+def test_a_server_with_autoreload_is_started_again_by_it():
+    """It starts its process again after this exit code only."""
+    assert run(debug=True, before='os.environ["RUN_MAIN"] = "true"').returncode == 3
+
+
+#: For longer than a server that is stuck lives.
+STAND_IN_PDB = """
+import pdb
+def stand_for_ever():
+    read, write = os.pipe()
+    threading.Timer(4, os.write, (write, b"continue\\n")).start()
+    pdb.Pdb(stdin=os.fdopen(read), stdout=sys.stderr).set_trace()
+"""
+STAND_IN_MODULE = """
+def stand_for_ever():
+    exec("threading.Event().wait(4)", {{"__name__": {!r}, "threading": threading}})
+"""
+
+
+@pytest.mark.parametrize("before", [STAND_IN_PDB, *map(STAND_IN_MODULE.format, ("debugpy.server", "pydevd"))])
+def test_in_a_debugger_the_loop_may_stand(before):
+    """At a breakpoint, for as long as its programmer looks."""
+    assert run(debug=True, before=before).stdout == "started\nwent on\n"
 
 
 @pytest.mark.parametrize("is_process", [True, False])

@@ -12,7 +12,6 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings as django_settings
 from django.core.management.base import CommandError
 from django.utils import autoreload
 
@@ -141,7 +140,7 @@ class Command(ManagementCommand):
             concurrency=concurrency or settings.CONCURRENCY,
             run_limit=limit,
             dispatch=dispatch_loop.run_round if has_engines() else None,
-            is_process=not django_settings.DEBUG,
+            is_process=True,
         )
 
     def announce(self, worker: JobWorker) -> None:

@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, HttpResponseServerError
 from django.urls import clear_url_caches, path
 
+from notifications.db import unavailable
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import is_unavailable
 from notifications.realtime.servers import overload
@@ -204,6 +205,23 @@ async def test_other_errors(error):
 
     with pytest.raises(type(error)):
         await request(application)
+
+
+async def test_lack_of_threads_is_logged_once_a_minute(caplog, monkeypatch):
+    """In one line, not with a traceback for each request."""
+    monkeypatch.setattr(unavailable, "_logged_at", {})
+
+    async def application(scope, receive, send):
+        raise NoThread("can't start new thread: the thread was not started.")
+
+    for _ in range(3):
+        assert (await request(application))[0]["status"] == 503
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Responded with 503 for lack of threads")
+    assert record.exc_info is None
+    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
+    await request(application)
+    assert len(caplog.records) == 2
 
 
 def test_a_process_without_descriptors():
