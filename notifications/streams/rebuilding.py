@@ -27,26 +27,32 @@ class Rebuilt(NamedTuple):
 
 
 def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
-    """Return the users (keys) with a row above the head of their stream, or with two rows at one position.
+    """Return the users (keys) of streams with a row above the head, two rows at one position, or a wrong ``seen``.
 
     ``max_rows``
-        Compares the heads of at most so many streams, and as many of the newest rows of each kind with those that have
-        their positions as ``seq``: quickly, however many rows there are. By default all rows are compared.
+        Compares at most so many streams with their rows and marks, and as many of the newest rows of each kind with
+        those that have their positions as ``seq``: quickly, however many rows there are. By default all are compared.
     """
     wrong = [
         "SELECT user_id FROM positions GROUP BY user_id, position HAVING count(*) > 1",
         "SELECT p.user_id FROM positions p LEFT JOIN notifications_stream s ON s.user_id = p.user_id "
         "WHERE p.position > coalesce(s.head, 0)",
     ]
+    limit = "" if max_rows is None else f"ORDER BY user_id LIMIT {max_rows}"
+    some_streams = f"(SELECT user_id, head, seen FROM notifications_stream {limit}) s"
+    # Each move of ``seen`` has a mark, of which the oldest are pruned first.
+    wrong.append(
+        f"SELECT user_id FROM {some_streams} "
+        "WHERE seen <> (SELECT max(up_to) FROM notifications_seenmark m WHERE m.user_id = s.user_id)"
+    )
     if max_rows is not None:
         wrong += [
             f"SELECT p.user_id FROM positions p JOIN {table} o "
             "ON o.user_id = p.user_id AND o.seq = p.position AND o.id <> p.id"
             for table in TABLES
         ]
-        streams = f"(SELECT user_id, head FROM notifications_stream ORDER BY user_id LIMIT {max_rows}) s"
         wrong += [
-            f"SELECT user_id FROM {streams} "
+            f"SELECT user_id FROM {some_streams} "
             f"WHERE head < (SELECT max(o.seq) FROM {table} o WHERE o.user_id = s.user_id)"
             for table in TABLES
         ]
@@ -58,11 +64,11 @@ def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
 
 
 def rebuild(user: Any) -> Rebuilt:
-    """Make head, positions, ``seen`` and counts of a user (key) agree with the rows.
+    """Make head, positions, ``seen`` and counts of a user (key) agree with the rows and marks.
 
-    The head moves to the last position. Of rows at one position the oldest keeps it, and the others move to the end, in
-    the order of their ids. Rows that are locked elsewhere stay as they are. Positions of clients mean nothing after it:
-    begin a new epoch.
+    The head moves to the last position, or mark. Of rows at one position the oldest keeps it, and the others move
+    to the end, in the order of their ids. Rows that are locked elsewhere stay as they are. Positions of clients mean
+    nothing after it: begin a new epoch.
     """
     rebuilt = retrying_atomic(lambda: _rebuild_positions(user))
     recount(user)
@@ -78,7 +84,10 @@ def _rebuild_positions(user: Any) -> Rebuilt:
         # Statements after the lock: see ``Pass.run``.
         (stream,) = numbering.read_streams().values()
         cursor.execute(f"{positions} SELECT max(position) FROM positions", [key] * len(TABLES))
-        head = max(stream.head, cursor.fetchone()[0] or 0)
+        last = cursor.fetchone()[0] or 0
+        cursor.execute("SELECT max(up_to) FROM notifications_seenmark WHERE user_id = %s", [key])
+        seen = cursor.fetchone()[0] or 0
+        head = max(stream.head, last, seen)
         cursor.execute(
             f"{positions}, ranked AS (SELECT id, position, row_number() OVER (PARTITION BY position ORDER BY id) AS n "
             "FROM positions) SELECT id, position FROM ranked WHERE n > 1 ORDER BY id, position",
@@ -89,9 +98,7 @@ def _rebuild_positions(user: Any) -> Rebuilt:
             if _move_row(cursor, id, position, head + 1):
                 head, moved = head + 1, moved + 1
         cursor.execute(
-            "UPDATE notifications_stream SET head = %s, seen = "
-            "coalesce((SELECT max(up_to) FROM notifications_seenmark WHERE user_id = %s), 0) WHERE user_id = %s",
-            [head, key, key],
+            "UPDATE notifications_stream SET head = %s, seen = %s WHERE user_id = %s", [head, seen, key]
         )
     return Rebuilt(stream.head, head, moved)
 

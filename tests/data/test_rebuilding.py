@@ -93,6 +93,23 @@ def test_rows_above_the_head(moved):
     assert titles(moved, read_at=None) == ["note 2", "note 3", "note 4", "Work"]
 
 
+def test_stream_of_a_user_with_more_rows(moved, other_user):
+    """Its head is far enough, but by its `seen` the new rows would be no news: the marks say what was seen."""
+    seen, unseen = Stream.objects.values_list("seen", "unseen").get(user=moved)
+    Stream.objects.filter(user=moved).update(head=70, seen=60, unseen=0)
+    assert_rebuilt(moved)
+    stream = Stream.objects.get(user=moved)
+    assert (stream.head, stream.seen, stream.unseen) == (70, seen, unseen)
+
+
+def test_mark_above_the_rows(moved):
+    """A client may have been shown a stream up to a position without a row, which only the mark has then."""
+    mark_seen(moved.pk, Stream.objects.get(user=moved).head)
+    Stream.objects.all().delete()
+    rebuilding.rebuild(moved.pk)
+    assert_consistent([moved])
+
+
 def test_positions_that_are_used_twice(moved):
     """Rows that were notified of in a stream that began anew follow the rows that were there before."""
     Stream.objects.filter(user=moved).delete()

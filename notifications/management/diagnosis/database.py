@@ -149,7 +149,7 @@ def check_positions() -> Finding:
         return Finding(
             check="positions",
             state=ERROR,
-            message="Rows are hidden, or share a position with another one, because their stream does not agree with "
+            message="Rows are hidden, share a position, or count wrongly as seen, because streams do not agree with "
             f"them, for {len(wrong)} users: {name_users(wrong)}.",
             remedy="Stop the site, and run manage.py notifications doctor --recount.",
             figures={"wrong": list(map(str, wrong))},
