@@ -1,33 +1,46 @@
 """Digests: what is still open at the end of an hour, a day or a week goes in one e-mail.
 
 A digest is unique by user and end of its window, in the database. Windows of several lengths that end together are one.
+
+Users who have chosen none get no more than a few e-mails an hour either: those that are due within ten minutes after
+another one join a message, whose window they extend. An ``EmailThrottle`` has that window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 from uuid import UUID
 
+from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
+from django.db.models import Count, F, Max, Min
 from django.urls import reverse
+from django.utils import translation
 
+from notifications import times
 from notifications.db import bulk
 from notifications.db.adapters import adapter
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.deliveries.attempts import OpenDelivery, Opened
-from notifications.deliveries.emails import absolute, describe_disc, make_email
-from notifications.models import Delivery, Digest, Job, Notification, Reader
+from notifications.deliveries.emails import absolute, build_email, describe_disc, make_email
+from notifications.jobs.group_names import describe_group
+from notifications.models import Delivery, Digest, EmailThrottle, Job, Notification, Reader
 from notifications.states import ACTIVE
-from notifications.streams.categories import Choice, load_categories
+from notifications.streams.categories import ALERTS, Choice, load_categories
+from notifications.streams.groups import Group
 from notifications.streams.preferences import zone_of
 
 #: How far ahead a window ends at most: a week, and a day in case a time zone changes its offset meanwhile.
 MAX_WINDOW = timedelta(days=8)
+#: An e-mail that is due so soon after another one joins a message. It is sent so long after the last one has joined it,
+#: and at the latest ``MAX_THROTTLE`` after the first one.
+THROTTLE, MAX_THROTTLE = timedelta(minutes=10), timedelta(hours=1)
 
 
 class Member(NamedTuple):
@@ -122,6 +135,85 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
     return jobs
 
 
+def is_throttled(delivery: Delivery, row: Notification | None) -> bool:
+    """Return whether a delivery joins a message if it is due soon after another one.
+
+    A question waits for its answer, an alert for an operator, and the steps of one call are what the project wants.
+    """
+    return (
+        row is not None
+        and delivery.channel == Delivery.Channel.EMAIL
+        and not delivery.is_explicit
+        and row.open_question is None
+        and row.category != ALERTS
+        and not load_categories().get(row.category).is_required
+    )
+
+
+def throttle(
+    deliveries: Sequence[Delivery], own_jobs: Mapping[UUID, Job], message_jobs: Mapping[Any, Job]
+) -> list[Job]:
+    """Queue deliveries, which this transaction has locked, each by itself or in a message. Returns the new jobs.
+
+    ``own_jobs``
+        The job of each delivery (id) that is sent by itself.
+    ``message_jobs``
+        The job of a new message for each user (key).
+    """
+    if not deliveries:
+        return []
+    by_user: dict[Any, list[UUID]] = {}
+    for delivery in deliveries:
+        by_user.setdefault(delivery.user_id, []).append(delivery.id)
+    alias = database()
+    throttles = _lock_throttles(by_user)
+    gathering = [row.job for row in throttles if row.joined_since is not None]
+    active = set(
+        Job.objects.using(alias).filter(id__in=gathering, state__in=ACTIVE).values_list("id", flat=True)
+    )
+    now = database_now()
+    jobs: list[Job] = []
+    job_of: dict[UUID, UUID] = {}
+    for row in throttles:
+        message = message_jobs[row.user_id]
+        for id in by_user[row.user_id]:
+            # A window that is longer than one can be was stored while a clock was fast.
+            is_open = now < row.ends_at <= times.latest_possible(now, MAX_THROTTLE)
+            if row.joined_since is None and not is_open:
+                row.ends_at = now + THROTTLE
+                jobs.append(own_jobs[id])
+                job_of[id] = own_jobs[id].id
+                continue
+            if row.joined_since is None or row.job not in {message.id, *active}:
+                row.joined_since, row.job = now, message.id
+                jobs.append(message)
+            row.ends_at = min(now + THROTTLE, row.joined_since + MAX_THROTTLE)
+            job_of[id] = row.job
+        message.run_after = row.ends_at
+        if row.job in active:
+            _run_later(row.job, row.ends_at)
+        row.save(using=alias, update_fields=["ends_at", "joined_since", "job"])
+    queue_deliveries(job_of)
+    return jobs
+
+
+def _lock_throttles(users: Iterable[Any]) -> list[EmailThrottle]:
+    """Return the throttles of users (keys), which are inserted unless they exist."""
+    rows = EmailThrottle.objects.using(database()).filter(user__in=list(users))
+    missing = set(users).difference(rows.values_list("user", flat=True))
+    # Another process may insert one at this moment, which is waited for.
+    new = [EmailThrottle(user_id=user, ends_at=database_now()) for user in sorted(missing, key=str)]
+    bulk.insert(new, ignore_conflicts=True)
+    return list(lock_query(rows.order_by("user"), skip_locked=False))
+
+
+def _run_later(job: UUID, moment: datetime) -> None:
+    jobs = Job.objects.using(database()).filter(id=job, state=Job.State.QUEUED)
+    # A worker claims one that is locked: what joins is sent by it.
+    ids = list(lock_query(jobs).values_list("id", flat=True))
+    jobs.filter(id__in=ids).update(run_after=moment, version=F("version") + 1)
+
+
 def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:
     """Give deliveries, which this transaction has locked, their jobs by their ids."""
     # bulk_update() in its place held SQLite's lock for eight times as long.
@@ -131,36 +223,111 @@ def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:
 
 
 def close(job: UUID) -> None:
-    """Have nothing added to the digest of a job any more. In its own transaction, before what is sent is read."""
-    rows = Digest.objects.using(database()).filter(job=job)
-    retrying_atomic(lambda: rows.update(is_closed=True))
+    """Have nothing added to the digest of a job any more. In its own transaction, before what is sent is read.
+
+    E-mails that are due soon after a message that others have joined join the next one.
+    """
+    alias = database()
+    users = Delivery.objects.using(alias).filter(job=job, state=Delivery.State.QUEUED).values("user")[:1]
+
+    def write() -> None:
+        Digest.objects.using(alias).filter(job=job).update(is_closed=True)
+        throttles = EmailThrottle.objects.using(alias).filter(user__in=users, job=job)
+        throttles.update(job=None, joined_since=None, ends_at=database_now() + THROTTLE)
+
+    retrying_atomic(write)
 
 
-def build_digest(job: UUID, opened: Opened, user: Any) -> EmailMultiAlternatives:
-    """Return the e-mail of a digest's job, its notifications by category, the newest first. Renders templates."""
+def build_digest(
+    job: UUID, opened: Opened, user: Any, *, is_throttled: bool = False
+) -> EmailMultiAlternatives:
+    """Return the e-mail of a digest's job, its notifications by category, the newest first. Renders templates.
+
+    Those of a group are one row, as in the inbox. With ``is_throttled`` its user has not chosen to get them together:
+    a single one is sent as an e-mail of its own.
+    """
+    newest = opened.newest[-1]
+    if is_throttled and len(opened.ids) == 1:
+        return build_email(newest.delivery, newest.notification, user, id=job)
     categories = load_categories()
 
     def place(each: OpenDelivery) -> tuple[bool, str]:  # those without a category come last
         return not each.notification.category, each.notification.category
 
-    newest_first = list(reversed(opened.newest))
-    shown = sorted(newest_first, key=place)
-    groups = [
-        (categories.get(category).name, [_row(each.notification) for each in group])
-        for (_, category), group in groupby(shown, place)
-    ]
+    sent = Notification.objects.using(database()).filter(
+        id__in=Delivery.objects.using(database())
+        .filter(job=job, state=Delivery.State.QUEUED)
+        .values("notification")
+    )
+    found = _count_groups(sent)
+    # Each group is where its newest notification is.
+    shown_groups: dict[str | None, None] = {}
+    shown = []
+    for each in reversed(opened.newest):
+        key = each.notification.group_key
+        if key not in found or key not in shown_groups:
+            shown.append(each)
+        shown_groups[key] = None
+    with translation.override(newest.delivery.language or django_settings.LANGUAGE_CODE):
+        jobs = _read_jobs(each.notification for each in shown)
+        groups = [
+            (
+                categories.get(category).name,
+                [_row(each.notification, found.get(each.notification.group_key), jobs) for each in group],
+            )
+            for (_, category), group in groupby(sorted(shown, key=place), place)
+        ]
     count = len(opened.ids)
+    counted = [
+        found[each.notification.group_key].total if each.notification.group_key in found else 1
+        for each in shown
+    ]
     return make_email(
         "digest",
-        opened.newest[-1].delivery,
+        newest.delivery,
         user,
         id=job,
-        category=None,
-        context={"groups": groups, "count": count, "hidden": count - len(shown)},
+        categories=list(sent.order_by().values_list("category", flat=True).distinct())
+        if is_throttled
+        else None,
+        context={
+            "groups": groups,
+            "count": count,
+            "hidden": max(0, count - sum(counted)),
+            "is_throttled": is_throttled,
+        },
     )
 
 
-def _row(row: Notification) -> dict[str, Any]:
+def _count_groups(rows: Any) -> dict[str | None, Group]:
+    """Return those groups of notifications that are shown as one row, by their keys."""
+    groups: dict[str | None, Group] = {}
+    counts = rows.exclude(group_key=None).order_by().values_list("group_key", "level")
+    for key, level, count, first, last in counts.annotate(Count("id"), Min("title"), Max("title")):
+        group = groups.setdefault(key, Group(key=key))
+        group.counts[level] = count
+        group.total += count
+        group.titles |= {first, last}
+    return {key: group for key, group in groups.items() if group.is_one_row}
+
+
+def _read_jobs(rows: Iterable[Notification]) -> dict[UUID, Job]:
+    """Return the jobs after which groups of these notifications may be called."""
+    found = {row.job: row.user_id for row in rows if row.job and row.group_key}
+    jobs = Job.objects.using(database()).filter(id__in=list(found)).only("id", "user", "title", "task_path")
+    return {job.id: job for job in jobs if job.user_id == found[job.id]}
+
+
+def _row(row: Notification, group: Group | None, jobs: Mapping[UUID, Job]) -> dict[str, Any]:
+    if group is not None:
+        texts = describe_group(group, row, jobs.get(row.job) if row.job else None)
+        return {
+            "title": texts.title,
+            "body": texts.body,
+            "link": absolute(f"{reverse('notifications:inbox')}?{urlencode({'group': group.key})}"),
+            "created_at": row.raised_at,
+            "disc": describe_disc(Notification(level=texts.level)),
+        }
     return {
         "title": row.title,
         "body": row.body,

@@ -6,6 +6,7 @@ digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.policy import Policy
 from email.policy import default as default_policy
@@ -34,6 +35,9 @@ SMTP_TIMEOUT_SECONDS = 30
 #: Headers in which providers take a key by their SMTP servers: within a day they send no second message with the same.
 IDEMPOTENCY_HEADERS = {"smtp.resend.com": "Resend-Idempotency-Key"}
 
+
+#: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
+MAX_HEADER_URL_LENGTH = 998 - len("List-Unsubscribe: <>")
 
 #: By level: the symbol, its color, and that of the disc around it.
 DISCS = {
@@ -86,7 +90,7 @@ def build_email(
         delivery,
         user,
         id=id or delivery.id,
-        category=category.key,
+        categories=[category.key],
         subject=row.title,
         context=context,
     )
@@ -114,7 +118,7 @@ def make_email(
     user: Any,
     *,
     id: UUID,
-    category: str | None,
+    categories: Sequence[str] | None,
     context: dict[str, Any],
     subject: str = "",
 ) -> EmailMultiAlternatives:
@@ -123,17 +127,16 @@ def make_email(
     They are rendered in the language of the delivery and the time zone of its user.
 
     Its ``Message-ID`` is that of ``id`` each time, so that programs recognize one that was sent twice. It has the
-    headers for unsubscribing with one click (RFC 8058) from a category, None is all digests, unless the category is
-    required. Without a subject, its subject is the first line of the text.
+    headers for unsubscribing with one click (RFC 8058) from categories, None is all digests, unless all are required or
+    they are too many for an address. Without a subject, its subject is the first line of the text.
     """
     language = delivery.language or django_settings.LANGUAGE_CODE
     zone = zone_of(read_reader(delivery.user_id))
     with translation.override(language), timezone.override(zone):
         headers = {"Message-ID": f"<{id}@{_host()}>", "Auto-Submitted": "auto-generated"}
-        if category is None or not load_categories().get(category).is_required:
-            token = unsubscribing.make_token(delivery.user_id, category)
-            context["unsubscribe_url"] = absolute(reverse("notifications:unsubscribe", args=[token]))
-            headers["List-Unsubscribe"] = f"<{_in_ascii(context['unsubscribe_url'])}>"
+        if url := _unsubscribe_url(delivery.user_id, categories):
+            context["unsubscribe_url"] = url
+            headers["List-Unsubscribe"] = f"<{_in_ascii(url)}>"
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         context |= {
             "user": user,
@@ -153,6 +156,19 @@ def make_email(
     )
     email.attach_alternative(html, "text/html")
     return email
+
+
+def _unsubscribe_url(user: Any, categories: Sequence[str] | None) -> str:
+    """Return the address that ends e-mails of categories, None is all digests; empty if there can be none."""
+    scope: unsubscribing.Scope = None
+    if categories is not None:
+        optional = sorted(key for key in categories if not load_categories().get(key).is_required)
+        if not optional:
+            return ""
+        scope = optional[0] if len(optional) == 1 else optional
+    token = unsubscribing.make_token(user, scope)
+    url = absolute(reverse("notifications:unsubscribe", args=[token]))
+    return url if len(_in_ascii(url)) <= MAX_HEADER_URL_LENGTH else ""
 
 
 def _in_ascii(url: str) -> str:

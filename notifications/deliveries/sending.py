@@ -82,18 +82,20 @@ def enqueue_due() -> bool:
     Users are not read here: their model is the project's, and one that raises would hold up all others.
     """
     due = Delivery.objects.using(database()).filter(state=State.PENDING, due_at__lte=database_now())
-    ids = list(due.order_by("due_at", "id").values_list("id", flat=True)[:MAX_PER_CHUNK])
+    found = list(due.order_by("due_at", "id").values_list("id", "user_id")[:MAX_PER_CHUNK])
+    ids, users = [id for id, _ in found], [user for _, user in found]
     if not ids or not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return False
     # Before the transactions, in which no code of the project is called: an engine chooses the executor of a job.
     backend = deliver.get_backend()
     jobs = {id: backend.prepare(deliver, [str(id)], {})[0] for id in ids}
+    messages = {user: _prepare_message_job() for user in set(users)}
     has_more = len(ids) == MAX_PER_CHUNK
 
     def enqueue() -> list[digests.Member]:
         rows = list(lock_query(due.filter(id__in=ids).order_by("id")))
         facts = read_facts(rows)
-        inserted, paused, skipped = [], [], defaultdict(list)
+        inserted, throttled, paused, skipped = [], [], [], defaultdict(list)
         members = []
         for row in rows:
             known = facts[row.id]
@@ -103,6 +105,8 @@ def enqueue_due() -> bool:
                 paused.append(row)
             elif known.choice != Choice.ON:
                 members.append(digests.Member(row, known.choice, known.reader))
+            elif digests.is_throttled(row, known.notification):
+                throttled.append(row)
             else:
                 inserted.append(row.id)
         for reason, ids_of_reason in skipped.items():
@@ -110,6 +114,7 @@ def enqueue_due() -> bool:
         postpone_paused(paused)
         _insert_jobs([jobs[id] for id in inserted])
         digests.queue_deliveries({id: jobs[id].id for id in inserted})
+        _insert_jobs(digests.throttle(throttled, jobs, messages))
         return members
 
     if members := fair_atomic(enqueue):
@@ -169,6 +174,12 @@ def _prepare_digest_job(digest: Digest) -> Job:
     return task.get_backend().prepare(task, [], {})[0]
 
 
+def _prepare_message_job() -> Job:
+    """Return the job of a message that deliveries may join."""
+    task = deliver_digest.using(run_after=database_now() + digests.THROTTLE)
+    return task.get_backend().prepare(task, [], {"is_throttled": True})[0]
+
+
 def fail_orphaned() -> bool:
     """Mark a chunk of deliveries as failed whose job has ended otherwise: after its last attempt, or by hand.
 
@@ -204,12 +215,15 @@ def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
 
 @own_task(queue_name=queue_name, takes_context=True)
 @policy(title="Deliver a digest", **POLICY)
-def deliver_digest(context: Any) -> str:
-    """Send the deliveries of a digest, which have this job, in one e-mail if they are open. Returns their state."""
+def deliver_digest(context: Any, is_throttled: bool = False) -> str:
+    """Send the deliveries of a digest, which have this job, in one e-mail if they are open. Returns their state.
+
+    With ``is_throttled`` its user has not chosen a digest: they were due soon after one another.
+    """
     job = UUID(context.task_result.id)
 
     def send(opened: Opened, user: Any) -> None:
-        send_built(lambda: digests.build_digest(job, opened, user))
+        send_built(lambda: digests.build_digest(job, opened, user, is_throttled=is_throttled))
 
     digests.close(job)
     return send_open(context, send, is_digest=True)

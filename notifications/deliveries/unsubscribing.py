@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from django.core import signing
@@ -27,33 +28,42 @@ SALT = "notifications.unsubscribe"
 MAX_TOKEN_LENGTH = 1000
 
 
-def make_token(user: Any, category: str | None) -> str:
-    """Return what an e-mail to a user (key) is unsubscribed with: of a category, None is all digests.
+#: What an e-mail is unsubscribed from: a category, several, or None, all digests.
+Scope = str | Sequence[str] | None
+
+
+def make_token(user: Any, scope: Scope) -> str:
+    """Return what an e-mail to a user (key) is unsubscribed with.
 
     It does not expire, because e-mails are kept. It is signed with ``SECRET_KEY``, and can do nothing else.
     """
     key = user if isinstance(user, int) else str(user)
-    return signing.dumps([key, category], salt=SALT, serializer=_ShortJSON)
+    return signing.dumps([key, scope], salt=SALT, serializer=_ShortJSON)
 
 
-def read_token(token: str) -> tuple[Any, str | None]:
-    """Return the user (key) and the category of a token. Raises ``ValueError`` if it is not one of ``make_token``."""
+def read_token(token: str) -> tuple[Any, Scope]:
+    """Return the user (key) and the scope of a token. Raises ``ValueError`` if it is not one of ``make_token``."""
     if len(token) > MAX_TOKEN_LENGTH:
         raise ValueError("The token is too long.")
     field: Any = Notification._meta.get_field("user")
     try:
-        key, category = signing.loads(token, salt=SALT, serializer=_ShortJSON)
-        return field.target_field.to_python(key), category
+        key, scope = signing.loads(token, salt=SALT, serializer=_ShortJSON)
+        return field.target_field.to_python(key), scope
     except (signing.BadSignature, ValidationError) as exc:
         raise ValueError("The token is not valid.") from exc
 
 
-def unsubscribe(user: Any, category: str | None) -> None:
-    """Send a user (key) no more e-mails of a category, or no digests."""
-    switch_off(user, category, Channel.EMAIL)
+def unsubscribe(user: Any, scope: Scope) -> None:
+    """Send a user (key) no more e-mails of this scope."""
+    switch_off(user, categories_of(scope), Channel.EMAIL)
 
 
-def resubscribe(user: Any, category: str | None) -> None:
-    """Undo ``unsubscribe()`` of a category."""
-    if category is not None:
+def resubscribe(user: Any, scope: Scope) -> None:
+    """Undo ``unsubscribe()`` of categories."""
+    for category in categories_of(scope) or ():
         restore(user, category, Channel.EMAIL)
+
+
+def categories_of(scope: Scope) -> Sequence[str] | None:
+    """Return the categories of a scope, None for all digests."""
+    return [scope] if isinstance(scope, str) else scope

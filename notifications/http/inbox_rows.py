@@ -15,12 +15,12 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import get_language, gettext, ngettext
+from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times, validators
 from notifications.db.transactions import database
-from notifications.http.group_names import name_group
 from notifications.http.inbox_query import INBOX, InboxQuery
+from notifications.jobs.group_names import describe_group
 from notifications.models import Broadcast, Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.streams.categories import load_categories
@@ -129,23 +129,14 @@ def read_rows(
 
 
 def _describe_group(group: Group, newest: Notification, job: Job | None, query: InboxQuery) -> GroupRow:
-    texts = {
-        "success": ngettext("%(count)d succeeded", "%(count)d succeeded", group.counts.get("success", 0)),
-        "error": ngettext("%(count)d failed", "%(count)d failed", group.counts.get("error", 0)),
-        "warning": ngettext("%(count)d warning", "%(count)d warnings", group.counts.get("warning", 0)),
-        "info": ngettext("%(count)d update", "%(count)d updates", group.counts.get("info", 0)),
-    }
-    counts = [text % {"count": group.counts[level]} for level, text in texts.items() if level in group.counts]
-    levels = [level for level in ("error", "warning", "success") if level in group.counts]
-    name = name_group(group, newest, job)
+    texts = describe_group(group, newest, job)
     return GroupRow(
         key=group.key,
         url=query.url(group=group.key, after=None, before=None),
-        # The counts are not those of the newest ones only, which a reader would take for all.
-        title=name if group.has_more else f"{name}: {', '.join(counts)}",
-        body=newest.body if newest.title == name else newest.title,
+        title=texts.title,
+        body=texts.body,
         total=f"{group.total}+" if group.has_more else "",
-        level=levels[0] if levels else "info",
+        level=texts.level,
         is_unread=group.is_unread,
         raised_at=newest.raised_at,
     )

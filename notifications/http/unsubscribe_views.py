@@ -10,6 +10,7 @@ from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
@@ -19,7 +20,7 @@ from notifications.deliveries import unsubscribing
 from notifications.http.decorators import View, exempt_from_project
 from notifications.http.page_views import database_unavailable_page
 from notifications.problems import log_database_error
-from notifications.streams.categories import load_categories
+from notifications.streams.categories import Category, load_categories
 
 
 def signed_page(view: View) -> View:
@@ -49,7 +50,7 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     """Show the form that ends e-mails of a category, or end them. Programs of e-mail post to it (RFC 8058)."""
     context: dict[str, Any] = {"is_valid": False, "action": request.POST.get("action", "")}
     try:
-        user, key = unsubscribing.read_token(token)
+        user, scope = unsubscribing.read_token(token)
     except ValueError:
         return render(request, "notifications/unsubscribe.html", context, status=404)
     model: Any = get_user_model()
@@ -57,10 +58,10 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "notifications/unsubscribe.html", context, status=404)
     if request.method == "POST":
         if context["action"] == "undo":
-            unsubscribing.resubscribe(user, key)
+            unsubscribing.resubscribe(user, scope)
         else:
-            unsubscribing.unsubscribe(user, key)
-    category = load_categories().get(key) if key is not None else None
+            unsubscribing.unsubscribe(user, scope)
+    category = _read_category(scope)
     context |= {
         "is_valid": True,
         "is_digest": category is None,
@@ -70,3 +71,11 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
         "category": category,
     }
     return render(request, "notifications/unsubscribe.html", context)
+
+
+def _read_category(scope: unsubscribing.Scope) -> Category | None:
+    """Return the category of a scope, of several one with all of their names, None for all digests."""
+    if scope is None or isinstance(scope, str):
+        return None if scope is None else load_categories().get(scope)
+    names = [str(load_categories().get(key).name or gettext("Others")) for key in scope]
+    return Category(", ".join(scope), ", ".join(names))

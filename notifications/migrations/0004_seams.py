@@ -1,6 +1,7 @@
+from django.conf import settings
 from django.db import migrations, models
 
-from notifications.migrations._operations import AddField, AddIndex
+from notifications.migrations._operations import AddField, AddIndex, CreateModel
 
 
 class Migration(migrations.Migration):
@@ -36,5 +37,30 @@ class Migration(migrations.Migration):
             model_name="preference",
             name="before_unsubscribe",
             field=models.CharField(blank=True, db_default="", default="", max_length=10),
+        ),
+        AddField(
+            model_name="delivery",
+            name="is_explicit",
+            field=models.BooleanField(db_default=False, default=False, editable=False),
+        ),
+        CreateModel(
+            name="EmailThrottle",
+            fields=[
+                (
+                    "user",
+                    models.OneToOneField(
+                        db_constraint=False,
+                        on_delete=models.DO_NOTHING,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                ("ends_at", models.DateTimeField()),
+                ("joined_since", models.DateTimeField(null=True)),
+                ("job", models.UUIDField(null=True)),
+            ],
+            options={"default_permissions": ()},
         ),
     ]

@@ -33,6 +33,7 @@ from notifications.models.overview import Overview as Overview
 from notifications.models.overview import ServerProcess as ServerProcess
 from notifications.models.pending_marks import PendingMark as PendingMark
 from notifications.models.preferences import Digest as Digest
+from notifications.models.preferences import EmailThrottle as EmailThrottle
 from notifications.models.preferences import Preference as Preference
 from notifications.models.preferences import Reader as Reader
 from notifications.models.schedules import Schedule as Schedule

@@ -57,6 +57,8 @@ class Delivery(models.Model):
     due_at = MomentField(_("due"))
     #: Seconds of its step: from when the notification is raised until the delivery is due, unless it is postponed.
     delay_seconds = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    #: The call that created the notification has given this step (``deliver=``).
+    is_explicit = models.BooleanField(default=False, db_default=False, editable=False)
     #: When the last attempt to send it began; None if all have certainly sent nothing.
     attempted_at = MomentField(_("attempted"), null=True, blank=True)
     #: When it was sent, skipped, or failed.

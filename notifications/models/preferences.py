@@ -93,3 +93,20 @@ class Digest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.due_at:%Y-%m-%d %H:%M}"
+
+
+class EmailThrottle(models.Model):
+    """The window in which e-mails to a user join one message: see ``throttle()`` in ``deliveries/digests.py``."""
+
+    user = UserPrimaryKey()
+    #: An e-mail that is due until then joins; the message is sent then, if any has joined.
+    ends_at = MomentField()
+    #: When the first e-mail has joined the message, and the job that sends it. NULL: none has joined.
+    joined_since = MomentField(null=True)
+    job = models.UUIDField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.ends_at:%Y-%m-%d %H:%M}"

@@ -21,6 +21,7 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
 from notifications.deliveries.digests import MAX_WINDOW
+from notifications.deliveries.sending import deliver_digest
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.queueing import REQUEUE_DELAY_SECONDS
@@ -133,18 +134,17 @@ def stored_times() -> tuple[StoredTime, ...]:
             name="run_after",
             rows=queued & Q(fence__gt=0) & ~Q(executor=Job.Executor.OBSERVED) & _was_claimed_by_fast_clock(),
         ),
-        # The end of a window by a fast clock. The row of the digest is the proof, so it is corrected after its job: to
-        # as far in the past as it lay ahead. A user has one digest for each time, so they cannot all be set to now.
+        # The end of a window by a fast clock. That of the digest becomes as far in the past as it lay ahead: a user has
+        # one digest for each time, so they cannot all be set to now.
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(pk__in=_impossible_digests().values("job")),
+            rows=queued & Q(task_path=deliver_digest.module_path),
             longest=MAX_WINDOW,
         ),
         StoredTime(
             model=Digest,
             name="due_at",
-            rows=~_has_impossible_job(),
             longest=MAX_WINDOW,
             changes={"due_at": _now() - (F("due_at") - _now())},
         ),
@@ -220,18 +220,6 @@ def _was_claimed_by_fast_clock() -> Q:
 
 def _now() -> Value:
     return Value(times.now(), output_field=times.MomentField())
-
-
-def _impossible_digests() -> Any:
-    latest = times.latest_possible(times.now(), MAX_WINDOW)
-    return Digest.objects.using(database()).filter(due_at__gt=latest)
-
-
-def _has_impossible_job() -> Exists:
-    """Return the condition that the job of a digest is still queued for a time that is impossible."""
-    latest = times.latest_possible(times.now(), MAX_WINDOW)
-    jobs = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__gt=latest)
-    return Exists(jobs.filter(pk=OuterRef("job")))
 
 
 def _moved_waits() -> dict[str, Any]:

@@ -20,6 +20,9 @@ logger = logging.getLogger("notifications")
 Channel: Any = Preference.Channel
 Choice: Any = Preference.Choice
 
+#: The category of alerts of this app.
+ALERTS = "alert"
+
 EXAMPLE = '{"export": {"name": _("Exports"), "default": {"email": "daily"}}}'
 KEYS = {"name", "description", "required", "default"}
 #: What a user can choose for each channel.

@@ -179,6 +179,7 @@ def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | N
                 language=language,
                 due_at=row.created_at + step.delay,
                 delay_seconds=int(step.delay.total_seconds()),
+                is_explicit=row.steps is not None,
             )
             for row, language in zip(rows, languages, strict=True)
             for step in (rules.of(row.category) if row.steps is None else row.steps)

@@ -193,15 +193,14 @@ def switch_on(
     )
 
 
-def switch_off(user: Any, category: str | None, channel: str) -> None:
-    """Switch a category off for a user (key) by one channel; without a category all whose choice is a digest.
+def switch_off(user: Any, keys: Collection[str] | None, channel: str) -> None:
+    """Switch categories off for a user (key) by one channel; without any all whose choice is a digest.
 
     The earlier choices are kept for ``restore()``. A category that is required stays on. However many preferences the
     user has, it is stored.
     """
     categories = load_categories()
-    keys: Collection[str] = [category] if category is not None else []
-    if category is None:
+    if keys is None:
         choices = read_choices([user])
         known = {*categories.declared, *(key for _, key, _ in choices)}
         keys = [

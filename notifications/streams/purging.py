@@ -24,6 +24,7 @@ from notifications.models import (
     Broadcast,
     Delivery,
     Digest,
+    EmailThrottle,
     Job,
     JobCallback,
     Notification,
@@ -49,7 +50,7 @@ MAX_USERS_PER_TRANSACTION = 100
 MAX_OUTPUT_PER_CHUNK = 1_000
 #: Models with few rows of a user.
 MODELS_BY_USER: tuple[Any, ...] = (
-    *(Delivery, Digest, PushSubscription, Preference, Reader),
+    *(Delivery, Digest, EmailThrottle, PushSubscription, Preference, Reader),
     *(PendingMark, AnnouncedState, WebhookEndpoint, SeenMark, Stream),
 )
 #: Columns of rows that stay, of other users or of nobody, and then name nobody. They would name the next user with that

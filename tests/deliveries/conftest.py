@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.deliveries import sending, vapid
+from notifications.deliveries import digests, sending, vapid
 from notifications.models import Delivery, Digest, Job
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
@@ -42,8 +42,9 @@ def outbox(settings):
 
 
 @pytest.fixture
-def configure(settings):
-    """configure(steps of all categories, **other settings) sets NOTIFICATIONS."""
+def configure(settings, monkeypatch):
+    """configure(steps of all categories, **other settings) sets NOTIFICATIONS. E-mails are not joined."""
+    monkeypatch.setattr(digests, "THROTTLE", timedelta(0))
 
     def configure(steps, **others):
         settings.NOTIFICATIONS = {

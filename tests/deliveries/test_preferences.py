@@ -366,11 +366,11 @@ class TestDigests:
         """The job has read what it sends, and would never send what is added to it."""
         build = digests.build_digest
 
-        def build_beside_another(*args):
+        def build_beside_another(*args, **options):
             monkeypatch.setattr(digests, "build_digest", build)
             notify(user, "Export 2", category="export")
             send_due()
-            return build(*args)
+            return build(*args, **options)
 
         monkeypatch.setattr(digests, "build_digest", build_beside_another)
         notify(user, "Export 1", category="export")

@@ -13,7 +13,7 @@ from django.utils import timezone
 from notifications import times
 from notifications.api import notify
 from notifications.db import clock
-from notifications.deliveries import sending
+from notifications.deliveries import digests, sending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import policy_of
@@ -26,6 +26,7 @@ from notifications.models import (
     AlertState,
     Delivery,
     Digest,
+    EmailThrottle,
     Job,
     JobStatistics,
     Notification,
@@ -72,6 +73,8 @@ NOT_CORRECTED = {
     "Delivery.attempted_at": RECORDED,
     "Delivery.ended_at": RECORDED,
     "DutyRun.last_run_at": FOUND_BY_READER,
+    "EmailThrottle.ends_at": FOUND_BY_READER,
+    "EmailThrottle.joined_since": RECORDED,
     "Job.cancel_requested_at": RECORDED,
     "Job.created_at": RECORDED,
     "Job.dispatched_at": RECORDED,
@@ -445,6 +448,27 @@ def test_digests(fast_clock, recipient):
     assert len(mail.outbox) == 2
     assert set(Delivery.objects.values_list("state", flat=True)) == {"sent"}
     assert not Digest.objects.filter(due_at__gt=timezone.now()).exists()
+
+
+def test_message_that_e_mails_have_joined(fast_clock, recipient, monkeypatch):
+    """Its window ends ten years later. It is sent, and later e-mails wait for nothing."""
+    monkeypatch.setattr(digests, "THROTTLE", timedelta(minutes=10))
+    for number in range(3):
+        notify(recipient, f"Number {number}")
+    Delivery.objects.update(due_at=timezone.now())
+    with fast_clock():
+        sending.enqueue_due()
+    assert database.check_stored_times().state == "error"
+    stored_times.correct_wrong_times()
+    assert database.check_stored_times().state == "ok"
+    run_jobs()
+    assert [email.subject for email in mail.outbox] == ["Number 0", "2 new notifications"]
+    EmailThrottle.objects.update(ends_at=timezone.now() + YEARS)
+    notify(recipient, "Later")
+    Delivery.objects.filter(state="pending").update(due_at=timezone.now())
+    sending.enqueue_due()
+    run_jobs()
+    assert mail.outbox[-1].subject == "Later"
 
 
 def test_times_that_the_database_computes_with_naive_times(user, naive, far):  # noqa: F811

@@ -16,8 +16,9 @@ from notifications.operations.alerts.episodes import open_alerts
 from notifications.operations.alerts.links import subject_url
 from notifications.operations.alerts.texts import detail_of, in_words
 from notifications.operations.announcing.topics import Topic
+from notifications.streams.categories import ALERTS
 
-PREFIX, CATEGORY, OPEN = "alert:", "alert", "open"
+PREFIX, OPEN = "alert:", "open"
 #: The permission of operators, and the users who are notified at most.
 PERMISSION = "notifications.receive_alerts"
 MAX_RECIPIENTS = 1_000
@@ -63,7 +64,7 @@ def _describe(alert: Alert, before: str) -> dict[str, Any]:
         "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
         "url": paths.admin_page("overview_changelist"),
         "level": "error",
-        "category": CATEGORY,
+        "category": ALERTS,
         "actions": [{"label": label, "url": subject}]
         if 0 < len(subject) <= validators.MAX_URL_LENGTH
         else (),
@@ -86,7 +87,7 @@ def _describe_end(key: str, before: str) -> dict[str, Any]:
         "body": text,
         "url": paths.admin_page("overview_changelist"),
         "level": "success",
-        "category": CATEGORY,
+        "category": ALERTS,
     }
 
 

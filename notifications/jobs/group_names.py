@@ -1,4 +1,4 @@
-"""The name of a group of notifications on the inbox page."""
+"""How a group of notifications is shown as one row, on the inbox page and in e-mails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable
 from itertools import takewhile
 from string import Formatter, punctuation
+from typing import NamedTuple
+
+from django.utils.translation import ngettext
 
 from notifications import serializers
 from notifications.jobs.declaring.observations import label_of
@@ -21,6 +24,37 @@ CONNECTING_WORDS = re.compile(
 #: What is removed from the end of a name. Closing brackets and quotes stay.
 SEPARATORS = " :,;-\N{EN DASH}—#.…·|/&+=@*~"
 QUOTES, PAIRS = '"“”„', ("()", "[]", "{}", "«»")
+
+
+class GroupTexts(NamedTuple):
+    """What the row of a group shows. ``level`` is the most severe one among its notifications."""
+
+    title: str
+    body: str
+    level: str
+
+
+def describe_group(group: Group, newest: Notification, job: Job | None) -> GroupTexts:
+    """Return the texts of a group in the current language, with how many notifications of each level it has.
+
+    ``job``
+        The job of the newest notification, if it is of one.
+    """
+    texts = {
+        "success": ngettext("%(count)d succeeded", "%(count)d succeeded", group.counts.get("success", 0)),
+        "error": ngettext("%(count)d failed", "%(count)d failed", group.counts.get("error", 0)),
+        "warning": ngettext("%(count)d warning", "%(count)d warnings", group.counts.get("warning", 0)),
+        "info": ngettext("%(count)d update", "%(count)d updates", group.counts.get("info", 0)),
+    }
+    counts = [text % {"count": group.counts[level]} for level, text in texts.items() if level in group.counts]
+    levels = [level for level in ("error", "warning", "success") if level in group.counts]
+    name = name_group(group, newest, job)
+    return GroupTexts(
+        # The counts are not those of the newest ones only, which a reader would take for all.
+        title=name if group.has_more else f"{name}: {', '.join(counts)}",
+        body=newest.body if newest.title == name else newest.title,
+        level=levels[0] if levels else "info",
+    )
 
 
 def name_group(group: Group, newest: Notification, job: Job | None) -> str:

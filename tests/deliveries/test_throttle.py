@@ -1,0 +1,214 @@
+"""E-mails that are due soon after one another are joined in one message."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.test import Client
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.deliveries import digests, sending
+from notifications.models import Delivery, EmailThrottle, Job, Notification
+from notifications.streams import preferences
+from notifications.testing import run_jobs
+from tests.deliveries.conftest import send_due
+from tests.support.threads import run_in_threads
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+JOB = "notifications.deliveries.sending.deliver_digest"
+
+
+@pytest.fixture(autouse=True)
+def throttled(by_email, monkeypatch):
+    """Other tests have no throttle."""
+    monkeypatch.setattr(digests, "THROTTLE", timedelta(minutes=10))
+
+
+def pass_time(**time):
+    """Move all times that wait into the past, as if this time had passed."""
+    before = timedelta(**time)
+    for row in EmailThrottle.objects.all():
+        row.ends_at -= before
+        row.joined_since = row.joined_since and row.joined_since - before
+        row.save()
+    for job in Job.objects.filter(state="queued", run_after__isnull=False):
+        Job.objects.filter(pk=job.pk).update(run_after=job.run_after - before)
+    run_jobs()
+
+
+def minutes_left():
+    """Return in how many minutes the message is sent."""
+    job = Job.objects.get(task_path=JOB, state="queued")
+    assert job.run_after == EmailThrottle.objects.get().ends_at
+    return round((job.run_after - timezone.now()) / timedelta(minutes=1))
+
+
+def subjects():
+    return [email.subject for email in mail.outbox]
+
+
+def test_the_second_within_ten_minutes_joins_a_message(user):
+    """It ends ten minutes after the last, whatever has joined meanwhile."""
+    for number in range(12):
+        notify(user, f"Number {number}")
+        send_due()
+    assert subjects() == ["Number 0"] and minutes_left() == 10
+    pass_time(minutes=9)
+    assert len(mail.outbox) == 1
+    notify(user, "The last one")
+    send_due()
+    assert minutes_left() == 10
+    pass_time(minutes=11)
+    assert subjects() == ["Number 0", "12 new notifications"]
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"sent"}
+
+
+def test_one_after_ten_minutes_is_sent_by_itself(user):
+    for number in range(3):
+        notify(user, f"Number {number}")
+        send_due()
+        pass_time(minutes=11)
+    assert subjects() == ["Number 0", "Number 1", "Number 2"]
+
+
+def test_a_message_ends_an_hour_after_the_first(user):
+    notify(user, "By itself")
+    for _ in range(8):
+        notify(user, "Joins")
+        send_due()
+        pass_time(minutes=8)
+    assert len(mail.outbox) == 2 and mail.outbox[1].subject == "8 new notifications"
+
+
+def test_what_comes_soon_after_a_message_joins_the_next_one(user):
+    for number in range(3):
+        notify(user, f"Number {number}")
+    send_due()
+    pass_time(minutes=11)
+    notify(user, "Soon after")
+    send_due()
+    assert len(mail.outbox) == 2 and minutes_left() == 10
+    pass_time(minutes=11)
+    assert subjects()[1:] == ["2 new notifications", "Soon after"]
+
+
+def test_hundreds_at_once_are_two_emails(user):
+    """Also if several processes look for what is due."""
+    for number in range(480):
+        notify(user, f"Number {number}", deliver=None)
+    Delivery.objects.update(due_at=timezone.now() - timedelta(hours=5))
+
+    def enqueue():
+        while sending.enqueue_due():
+            pass
+
+    run_in_threads(*[enqueue] * 3)
+    enqueue()
+    run_jobs()
+    pass_time(minutes=11)
+    assert len(mail.outbox) == 2 and mail.outbox[1].subject == "479 new notifications"
+    assert "429 more are in the inbox." in mail.outbox[1].body
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"sent"}
+
+
+def test_others_do_not_wait(user, other_user):
+    type(other_user).objects.filter(pk=other_user.pk).update(email="bob@users.example")
+    for recipient in (user, user, other_user):
+        notify(recipient, f"For {recipient.pk}")
+    send_due()
+    assert sorted(email.to[0] for email in mail.outbox) == ["ada@users.example", "bob@users.example"]
+
+
+def as_required(user):
+    notify(user, "Exempt", category="security")
+
+
+def as_question(user):
+    (id,) = notify(user, "Exempt")
+    Notification.objects.filter(id=id).update(open_question=id)
+
+
+def as_alert(user):
+    notify(user, "Exempt", category="alert")
+
+
+def with_steps(user):
+    notify(user, "Exempt", deliver=[{"email": 0}])
+
+
+@pytest.mark.parametrize("make", [as_required, as_question, as_alert, with_steps])
+def test_what_is_sent_by_itself(user, configure, make):
+    configure([{"email": 600}], CATEGORIES={"security": {"required": True}})
+    notify(user, "First")
+    for _ in range(2):
+        make(user)
+    send_due()
+    assert sorted(subjects()) == ["Exempt", "Exempt", "First"]
+
+
+def test_what_was_read_meanwhile_is_left_out(user):
+    """A single one is then an e-mail of its own."""
+    for number in range(3):
+        notify(user, f"Number {number}")
+    send_due()
+    Notification.objects.filter(title="Number 1").update(read_at=timezone.now())
+    pass_time(minutes=11)
+    assert subjects() == ["Number 0", "Number 2"]
+
+
+def test_a_chosen_digest_is_none_of_this(user):
+    preferences.choose(user.pk, {("export", "email"): "daily"})
+    for category in ("export", "other", "export"):
+        notify(user, category, category=category)
+    send_due()
+    assert subjects() == ["other"]
+    assert Delivery.objects.filter(state="queued").values("job").distinct().count() == 1
+
+
+def test_a_message_whose_job_was_cancelled_is_not_joined(user):
+    for _ in range(2):
+        notify(user, "First")
+    send_due()
+    Job.objects.filter(task_path=JOB).update(state="cancelled", finished_at=timezone.now())
+    for _ in range(2):
+        notify(user, "Second")
+    send_due()
+    pass_time(minutes=11)
+    assert subjects() == ["First", "2 new notifications"]
+
+
+def test_a_group_is_one_row(user):
+    """Worded as in the inbox, with the link to its notifications, however many there are."""
+    notify(user, "By itself")
+    for number in range(60):
+        notify(user, "Receipt failed", group="Receipts", level="error" if number % 2 else "success")
+    notify(user, "Alone")
+    send_due()
+    pass_time(minutes=11)
+    body = mail.outbox[1].body
+    assert mail.outbox[1].subject == "61 new notifications"
+    assert body.count("\n- ") == 2 and "- Receipts: 30 succeeded, 30 failed\n" in body and "- Alone\n" in body
+    assert "https://site.example/notifications/?group=n%3AReceipts" in body
+    assert "more" not in body and "in one e-mail because they came within a short time" in body
+
+
+@pytest.mark.parametrize("categories", [["export"], ["export", "", "reports"]])
+def test_it_is_unsubscribed_from_all_of_its_categories(user, categories):
+    """With one click, and Undo restores each."""
+    preferences.choose(user.pk, {("other", "email"): "on"})
+    notify(user, "By itself")
+    for category in categories * 2:
+        notify(user, "note", category=category)
+    send_due()
+    pass_time(minutes=11)
+    headers = mail.outbox[1].extra_headers
+    link = headers["List-Unsubscribe"].removeprefix("<https://site.example").removesuffix(">")
+    page = Client().get(link).content.decode()
+    assert "Export" in page
+    Client().post(link, {"List-Unsubscribe": "One-Click"})
+    found = {key: choice for (_, key, _), choice in preferences.read_choices([user.pk]).items()}
+    assert found == dict.fromkeys(categories, "off")
+    Client().post(link, {"action": "undo"})
+    assert preferences.read_choices([user.pk]) == {}
