@@ -8,6 +8,7 @@ TEST_SPANS is a file to which spans of OpenTelemetry are written: tests/support/
 TEST_LOCALE_PATH is the folder of a catalog for the language "he".
 TEST_GATE is a file: tests/support/gate.py.
 TEST_URLCONF is a module of URLs in place of the site's: tests/support/blocked_loop.py.
+TEST_SAVE_SESSIONS=1 sets SESSION_SAVE_EVERY_REQUEST.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
@@ -28,6 +29,8 @@ CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     json.loads(os.environ.get("TEST_DATABASE_OPTIONS", "{}"))
 )
+SESSION_SAVE_EVERY_REQUEST = bool(os.environ.get("TEST_SAVE_SESSIONS"))
+
 if os.environ.get("TEST_RINGS_ONLY"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.rings_only.RingsOnly"]
 

@@ -21,6 +21,7 @@ from notifications import states
 from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.overview.changes import MAX_AGE_SECONDS
 from notifications.db.transactions import connection
+from notifications.http.background_requests import MARK, background_view
 from notifications.models import Job
 from notifications.templatetags.notifications import csp_nonce
 
@@ -44,8 +45,12 @@ class LiveJobsMixin(_ModelAdmin):
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
         return [
-            path("rows/", view(self.rows_view), name="notifications_job_rows"),
-            path("<path:object_id>/state/", view(self.state_view), name="notifications_job_state"),
+            path("rows/", view(background_view(self.rows_view)), name="notifications_job_rows"),
+            path(
+                "<path:object_id>/state/",
+                view(background_view(self.state_view)),
+                name="notifications_job_state",
+            ),
             *super().get_urls(),
         ]
 
@@ -56,7 +61,8 @@ class LiveJobsMixin(_ModelAdmin):
             jobs = context["cl"].result_list
             if not all(job.done for job in jobs):
                 ids = ",".join(job.pk.hex for job in jobs)
-                url = f"{self._url('rows')}?ids={ids}{'&counts=' * has_state_counts(context['cl'])}"
+                counts = "&counts=" * has_state_counts(context["cl"])
+                url = f"{self._url('rows')}?ids={ids}{counts}&{MARK}"
                 context |= {"nonce": csp_nonce({}, request), "rows_url": url}
         return response
 
@@ -65,7 +71,10 @@ class LiveJobsMixin(_ModelAdmin):
     ) -> HttpResponse:
         job = kwargs.get("obj")
         if job is not None and not job.done:
-            context |= {"nonce": csp_nonce({}, request), "state_url": self._url("state", job.pk)}
+            context |= {
+                "nonce": csp_nonce({}, request),
+                "state_url": f"{self._url('state', job.pk)}?{MARK}",
+            }
         return super().render_change_form(request, context, *args, **kwargs)
 
     def rows_view(self, request: HttpRequest) -> HttpResponse:

@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.http.access import check_request
+from notifications.http.background_requests import background_view, leave_session_unsaved
 from notifications.problems import error_response, exceptions_as_problems
 
 View = Callable[..., HttpResponse]
@@ -29,7 +30,7 @@ def api_view(method: str) -> Callable[[View], View]:
             check_request(request, method)
             return view(request, *args, **kwargs)
 
-        return exempt_from_project(wrapped)
+        return exempt_from_project(background_view(wrapped))
 
     return decorate
 
@@ -41,9 +42,9 @@ def async_api_view(view: AsyncView) -> AsyncView:
     @wraps(view)
     async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
-            return await view(request, *args, **kwargs)
+            return leave_session_unsaved(request, await view(request, *args, **kwargs))
         except Exception as exc:
-            return error_response(exc)
+            return leave_session_unsaved(request, error_response(exc))
 
     return exempt_from_project(wrapped)
 

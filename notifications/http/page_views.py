@@ -20,6 +20,7 @@ from notifications import serializers
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
+from notifications.http.background_requests import background_view
 from notifications.http.decorators import View, exempt_from_project
 from notifications.http.question_parts import describe_open_question
 from notifications.jobs.output_parts import has_output
@@ -52,7 +53,7 @@ def page_view(view: View) -> View:
         is_get = request.method in ("GET", "HEAD")
         return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
 
-    return exempt_from_project(wrapped)
+    return exempt_from_project(background_view(wrapped))
 
 
 @page_view

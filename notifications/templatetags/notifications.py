@@ -24,7 +24,7 @@ from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.http import csrf, sign_in_page
+from notifications.http import background_requests, csrf, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.http.output_text import read_output_text
 from notifications.realtime.auth import page_user
@@ -306,16 +306,17 @@ def _in_event_loop() -> bool:
 
 
 def _urls(query: str) -> dict[str, Any]:
+    more = f"{query}&" if query else "?"
     return {
         "marks": {verb: reverse(f"notifications:api-notifications-{verb}") + query for verb in VERBS},
         "inbox": reverse("notifications:inbox"),
         "default_inbox": paths.inbox_page(),
         "health": reverse("notifications:api-health-live"),
-        "sync": reverse("notifications:api-sync") + query,
-        "list": reverse("notifications:api-notifications") + query,
-        "seen": reverse("notifications:api-notifications-seen") + query,
+        "sync": reverse("notifications:api-sync") + more + background_requests.MARK,
+        "list": reverse("notifications:api-notifications") + more + "limit=",
+        "seen": reverse("notifications:api-notifications-seen") + more + background_requests.MARK,
         "action": reverse("notifications:action", args=[PLACEHOLDER_ID, 0]),
-        "job": reverse("notifications:api-job", args=[PLACEHOLDER_ID]) + query,
+        "job": reverse("notifications:api-job", args=[PLACEHOLDER_ID]) + more + background_requests.MARK,
         "socket": get_script_prefix() + WEBSOCKET_PATH + query,
     }
 

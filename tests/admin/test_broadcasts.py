@@ -67,7 +67,7 @@ def test_page_and_list_say_how_far_it_is(client, staff, user, send):
 def test_state_is_requested_again_while_it_is_sent(client, staff, send):
     """304 while nothing has changed. A page of one that is done requests nothing."""
     broadcast = send()
-    assert f'data-overview-figures="{LIST}{broadcast.pk}/state/"' in page_of(client, broadcast)
+    assert f'data-overview-figures="{LIST}{broadcast.pk}/state/?background=1"' in page_of(client, broadcast)
     first = client.get(f"{LIST}{broadcast.pk}/state/")
     assert "Waiting to be sent" in first.text
     again = {"If-None-Match": first["ETag"]}

@@ -153,7 +153,7 @@ def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, m
     monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
     sign_in_staff("view_job", "change_job", "view_attempt", "view_traceback", "view_job_arguments")
     id = tasks.fail.enqueue().id
-    address = f"{LIST}{id}/state/"
+    address = f"{LIST}{id}/state/?background=1"
     assert f'data-overview-figures="{address}"' in page(client, id).text
     first = client.get(address)
     assert "Queued" in first.text and "Cancel this job" in first.text

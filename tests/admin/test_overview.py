@@ -429,7 +429,7 @@ def test_custom_admin_site(admin_client, settings):
     fail_jobs(1)
     custom = PAGE.replace("/admin/", "/operations/")
     text = admin_client.get(custom).text
-    assert f'data-overview-figures="{custom}figures/?period=hour"' in text
+    assert f'data-overview-figures="{custom}figures/?period=hour&amp;background=1"' in text
     assert f'action="{custom}retry/"' in text
     assert f'href="{custom}"' in admin_client.get("/operations/").text
     assert admin_client.get(f"{custom}figures/").status_code == 200
@@ -469,7 +469,10 @@ def test_charts_of_a_queue_or_task(admin_client):
         assert (past.totals.enqueued, past.totals.ended) == (5, 3)
         assert sorted(past.queues) == ["default", "mail"]
     page = admin_client.get(f"{PAGE}?queue=mail&task={noop}&period=day").text
-    assert f'data-overview-figures="{FIGURES}?period=day&amp;queue=mail&amp;task={noop}"' in page
+    assert (
+        f'data-overview-figures="{FIGURES}?period=day&amp;queue=mail&amp;task={noop}&amp;background=1"'
+        in page
+    )
     assert "<option selected>mail</option>" in page and f"<option selected>{noop}</option>" in page
     assert f'href="?period=week&amp;queue=mail&amp;task={noop}"' in page
     fragments = [admin_client.get(FIGURES, selection) for selection in ({}, {"queue": "mail"})]
@@ -515,7 +518,7 @@ def test_script_name(admin_client):
         text = admin_client.get(PAGE).text
     finally:
         set_script_prefix("/")
-    assert f'data-overview-figures="/app{PAGE}figures/?period=hour"' in text
+    assert f'data-overview-figures="/app{PAGE}figures/?period=hour&amp;background=1"' in text
     assert f'action="/app{RETRY}"' in text
 
 

@@ -190,7 +190,7 @@ test("where no socket can be opened, the client polls every 15 s and keeps tryin
   page.last().end(1006);
   await page.clock.advance(0);
   assert.equal(page.client.state, "polling");
-  assert.equal(page.net.calls[0].url.search, "?epoch=e1&seq=41");
+  assert.equal(page.net.calls[0].url.search, "?background=1&epoch=e1&seq=41");
   seq = 43;
   await page.clock.advance(15_000);
   assert.equal(page.client.stream.cursor, 43);
@@ -273,7 +273,7 @@ test("a snapshot over HTTP that is older than the socket's is dropped, and its s
   await answer(syncFrame({ prev: null, seq: 49, reset: true, unread: 1, items: [] }));
   assert.deepEqual([page.client.stream.cursor, page.client.unread], [51, 3]);
   assert.deepEqual([...page.client.stream.notifications.keys()], ["a", "b"]);
-  assert.equal(page.net.calls.at(-1).url.search, "?epoch=e1&seq=51");
+  assert.equal(page.net.calls.at(-1).url.search, "?background=1&epoch=e1&seq=51");
   await answer(syncFrame({ prev: 51, seq: 51, unread: 3 }));
   assert.equal(page.net.calls.length, 2);
 });

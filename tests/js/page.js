@@ -11,7 +11,7 @@ import { FakeClock, FakeSocket, fakeFetch } from "./fakes.js";
 
 export function makePage({
   start = { epoch: "e1", seq: 41, unread: 2, unseen: 2 },
-  pollUrl = "/n/api/sync/",
+  pollUrl = "/n/api/sync/?background=1",
   routes = {},
   random = () => 0.5,
   hasUser = true,

@@ -28,7 +28,7 @@ test("on focus the client checks the session once, and starts from a snapshot if
   page.client.checkConnection();
   await settled();
   assert.equal(page.net.count(SYNC), 1);
-  assert.equal(page.net.calls[0].url.search, "");
+  assert.equal(page.net.calls[0].url.search, "?background=1");
   assert.equal(page.sockets.length, 2);
   page.last().welcome({ prev: 50, seq: 50, unread: 1 });
   assert.deepEqual(page.last().sent[0], { op: "hello", epoch: "e1", seq: 50 }); // the position of the snapshot

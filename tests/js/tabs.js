@@ -25,7 +25,7 @@ export function makeBrowser(
   const open = (name = NAME, seq = 41) => {
     const tab = { sockets: [], net: fakeFetch(routes), isVisible: true };
     const createTransport = (callbacks) => {
-      const poller = new Poller({ url: "/sync/", fetch: tab.net.fetch, clock, callbacks });
+      const poller = new Poller({ url: "/sync/?background=1", fetch: tab.net.fetch, clock, callbacks });
       const createConnection = (callbacks) =>
         new Connection({
           url: "ws://site.test/ws/",
@@ -33,7 +33,7 @@ export function makeBrowser(
           random: () => 0,
           hasUser: true,
           callbacks,
-          poller: new Poller({ url: "/sync/", fetch: tab.net.fetch, clock, callbacks }),
+          poller: new Poller({ url: "/sync/?background=1", fetch: tab.net.fetch, clock, callbacks }),
           openSocket: (...args) => {
             tab.sockets.push(new FakeSocket(...args));
             return tab.sockets.at(-1);

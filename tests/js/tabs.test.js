@@ -40,7 +40,7 @@ test("a follower has the state of the leader's connection", async () => {
 test("a new follower catches up over HTTP from the position of its page, once", async () => {
   const { follower } = await twoTabs();
   assert.equal(follower.net.calls.length, 1);
-  assert.equal(follower.net.calls[0].url.search, "?epoch=e1&seq=41");
+  assert.equal(follower.net.calls[0].url.search, "?background=1&epoch=e1&seq=41");
 });
 
 test("a follower that has missed a frame catches up over HTTP, not through the leader's socket", async () => {

@@ -25,6 +25,7 @@ from notifications.db.keyset import count_rows
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
+from notifications.http.background_requests import MARK, background_view
 from notifications.models import Broadcast, Job, Notification
 from notifications.problems import log_database_error
 from notifications.states import ACTIVE
@@ -63,7 +64,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         name = "notifications_broadcast"
         return [
             path("preview/", view(self.preview_view), name=f"{name}_preview"),
-            path("<path:object_id>/state/", view(self.state_view), name=f"{name}_state"),
+            path("<path:object_id>/state/", view(background_view(self.state_view)), name=f"{name}_state"),
             path("<path:object_id>/withdraw/", view(self.withdraw_view), name=f"{name}_withdraw"),
             *super().get_urls(),
         ]
@@ -165,7 +166,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         row = kwargs.get("obj")
         if row is not None:
             context |= self._describe(row) | {"nonce": csp_nonce({}, request)}
-            context["state_url"] = self._url("state", row)
+            context["state_url"] = f"{self._url('state', row)}?{MARK}"
             if self.has_withdraw_permission(request) and starting.can_withdraw(row):
                 context["withdraw_url"] = self._url("withdraw", row)
         return super().render_change_form(request, context, *args, **kwargs)

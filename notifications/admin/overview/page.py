@@ -19,6 +19,7 @@ from notifications.admin.overview import changes, chart_filter, operating, retry
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.http.background_requests import MARK, background_view
 from notifications.models import Alert, Job, Overview, Schedule
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
@@ -36,7 +37,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         view = self.admin_site.admin_view
         return [
             path("", view(self.changelist_view), name="notifications_overview_changelist"),
-            path("figures/", view(self.figures_view), name="notifications_overview_figures"),
+            path("figures/", view(background_view(self.figures_view)), name="notifications_overview_figures"),
             path("tasks/", view(self.tasks_view), name="notifications_overview_tasks"),
             path("retry/", view(self.retry_view), name="notifications_overview_retry"),
             *(
@@ -62,7 +63,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             **self._figures_context(request, period, selection),
             **chart_filter.choices(period, selection),
             "title": _("Overview"),
-            "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}",
+            "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}&{MARK}",
             "tasks_url": f"{self._url('tasks')}?period={period}",
             **(extra_context or {}),
         }

@@ -97,7 +97,7 @@ export function connectList(
     const groups = inbox.querySelectorAll("[data-group]:is([aria-current], :has([aria-expanded='true']))");
     for (const group of groups.length ? groups : [null]) {
       const url = new URL(group?.querySelector("a")?.href ?? location.href);
-      url.searchParams.set("part", "views");
+      url.search += "&part=views&background=1"; // A part of the page, for which no person has asked.
       try {
         const views = await loadPage(url.href, ".notifications-views");
         const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);

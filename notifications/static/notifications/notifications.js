@@ -189,12 +189,8 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     while ((await jobs.send(url, request)).more);
     client.refresh();
   };
-  const readList = async (/** @type {number} */ limit, /** @type {string} */ filter) => {
-    const url = new URL(data.list, location.href);
-    url.searchParams.set("limit", String(limit));
-    if (filter) url.searchParams.set(filter, "1");
-    return (await jobs.send(url.href)).items;
-  };
+  // The URL ends with "limit=".
+  const readList = async (/** @type {string} */ query) => (await jobs.send(data.list + query)).items;
   let seenUpTo = 0;
   /** Positions of notifications, with the times at which they were received, and then shown in a toast. */
   const receipts = /** @type {number[][]} */ ([]);
@@ -207,8 +203,9 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     for (const { raised } of detail) receipts.find(([known]) => known === raised)?.push(clock.now());
   });
   return {
-    loadLatest: async (count, isUnread) => client.merge(await readList(count, isUnread ? "unread" : "")),
-    countQuestions: async () => (await readList(MAX_QUESTIONS, "questions")).length,
+    loadLatest: async (count, isUnread) =>
+      client.merge(await readList(count + (isUnread ? "&unread=1" : ""))),
+    countQuestions: async () => (await readList(`${MAX_QUESTIONS}&questions=1&background=1`)).length,
     mark: (verb, items) => {
       const raised = items.map((item) => item.raised);
       return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });

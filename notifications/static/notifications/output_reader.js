@@ -21,7 +21,7 @@ const MARK_BEGINNING = /\n(?:\x1e[^\n]*)?$/;
  * Read until the output is closed, and on when the job runs again. Nothing is read while the page is hidden.
  * @param {object} options
  * @param {string} options.id of the job
- * @param {string} options.url of the job
+ * @param {string} options.url of the job, with a query
  * @param {string} [options.offset] up to which the text is known, from the beginning if there is none
  * @param {boolean} [options.isClosed] whether nothing follows it, until the job runs again
  * @param {Client} options.client
@@ -40,7 +40,7 @@ export function readOutput({ id, url, offset = "-1", isClosed = false, client, j
   const getUrl = (/** @type {string} */ query) => {
     const address = new URL(url, location.href);
     address.pathname += "output/";
-    return `${address.href}${address.search ? "&" : "?"}offset=${offset}${query}`;
+    return `${address.href}&offset=${offset}${query}`;
   };
 
   /** Pass on text that ends at an offset. If it is the last, the state of the job is read. */

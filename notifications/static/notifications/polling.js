@@ -18,7 +18,7 @@ export class Poller {
   #hasMore = /** @type {boolean|undefined} */ (false);
   #lastAnswer = { position: "", etag: /** @type {string|null} */ ("") };
 
-  /** @param {{url: string, fetch: typeof fetch, clock: Clock, callbacks: Callbacks}} options */
+  /** @param {{url: string, fetch: typeof fetch, clock: Clock, callbacks: Callbacks}} options the URL has a query */
   constructor(options) {
     this.#options = options;
   }
@@ -94,8 +94,7 @@ export class Poller {
   /** @param {string} position */
   #request(position) {
     const parameters = JSON.parse(position);
-    const separator = this.#options.url.includes("?") ? "&" : "?";
-    const query = parameters.epoch === null ? "" : separator + new URLSearchParams(parameters);
+    const query = parameters.epoch === null ? "" : `&${new URLSearchParams(parameters)}`;
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json" };
     const { position: answered, etag } = this.#lastAnswer;

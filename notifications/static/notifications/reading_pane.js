@@ -38,6 +38,8 @@ export function connectPane(inbox, page, signal, list) {
   /** The notification of the content. */
   let loadedId = "";
   let timer = /** @type {any} */ (null);
+  /** Whether a person has chosen the row. Other requests do not prolong their session. */
+  let isChosen = false;
   let request = new AbortController();
 
   const observer = new MutationObserver(update);
@@ -75,9 +77,10 @@ export function connectPane(inbox, page, signal, list) {
   }
 
   /** @param {HTMLElement|undefined} row */
-  function show(row) {
+  function show(row, isByPerson = false) {
     const id = row ? getId(row) : "";
     if (row === shown && id === shownId) return;
+    isChosen = isByPerson;
     shown?.removeAttribute("aria-current");
     shown = row;
     shownId = id;
@@ -99,7 +102,8 @@ export function connectPane(inbox, page, signal, list) {
     const isOther = id !== loadedId;
     const skeletonTimer = clock.setTimeout(() => isOther && showParts(skeleton), SKELETON_DELAY_MS);
     try {
-      const url = `${page.inboxUrl}${id}/?part=pane`;
+      const url = `${page.inboxUrl}${id}/?part=pane${isChosen ? "" : "&background=1"}`;
+      isChosen = false;
       const loaded = await list.loadPage(url, ".notifications-page", { signal });
       loadedId = id;
       replaceContent(loaded);
@@ -160,7 +164,7 @@ export function connectPane(inbox, page, signal, list) {
     const row = /** @type {HTMLElement|null} */ (element.closest("notifications-inbox li[data-raised]"));
     const isCursor = element === row || element.matches(".notifications-title, :focus-visible");
     focused = pane?.contains(element) ? element.textContent : null;
-    if (row && isCursor && isVisible()) show(row);
+    if (row && isCursor && isVisible()) show(row, true);
   }
 
   /**
@@ -174,7 +178,7 @@ export function connectPane(inbox, page, signal, list) {
     event.preventDefault();
     row.tabIndex = -1;
     row.focus({ preventScroll: true });
-    show(row);
+    show(row, true);
     list.markRead(row);
   }
 

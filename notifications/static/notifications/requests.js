@@ -111,15 +111,17 @@ export class Requests {
   }
 
   /**
-   * Read JSON, and try again after a pause while the server or the network is away.
+   * Read JSON, and try again after a pause while the server or the network is away. The request is marked as one that no
+   * person made, which does not prolong their session.
    * @param {string} url
    * @param {AbortSignal|null} [signal]
    * @returns {Promise<any>} rejects with RequestRefused, or with what fetch() throws
    */
   async read(url, signal) {
+    const address = `${url}${url.includes("?") ? "&" : "?"}background=1`;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.parse(await this.send(url, { signal }));
+        return await this.parse(await this.send(address, { signal }));
       } catch (error) {
         if (!isTemporary(error) || attempt === MAX_READ_ATTEMPTS) throw error;
         const seconds = (error instanceof Problem && error.retryAfter) || 2 ** (attempt - 1);
