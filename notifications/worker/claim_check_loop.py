@@ -69,7 +69,10 @@ class ClaimCheckLoop:
                 or task.done()
             ):
                 continue
-            logger.warning("Cancelling an execution: another worker has claimed job %s", execution.job.id)
+            logger.warning(
+                "Cancelling an execution: another worker has claimed job %s, or it was deleted",
+                execution.job.id,
+            )
             execution.is_stopping = True
             task.cancel()
             self._remove(claim)
