@@ -65,6 +65,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
     check_waits = _Search(waiting.queue_jobs_without_wait)
     remind = partial(_run_all, reminders.remind_of_due)
     update_addressees = partial(_run_all, _Search(reminders.update_addressees).run_chunk)
+    enqueue_deliveries = partial(_run_all, sending.enqueue_due)
     waits = Duty(
         "queue jobs that wait for nothing",
         WAIT_CHECK_INTERVAL_SECONDS,
@@ -123,7 +124,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty(
             "enqueue deliveries",
             sending.INTERVAL_SECONDS,
-            sending.enqueue_due,
+            lambda: start(enqueue_deliveries, "Could not enqueue deliveries"),
             condition=sending.due_condition,
         ),
         Duty(

@@ -28,7 +28,13 @@ from notifications.admin.runners import has_runners
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.engines import label_of
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS, ENGINE_QUARANTINED, OBSERVED
+from notifications.jobs.claiming.executors import (
+    DISPATCHED,
+    ENGINE_EXECUTORS,
+    ENGINE_QUARANTINED,
+    KEPT_EXECUTORS,
+    OBSERVED,
+)
 from notifications.models import Job, Worker
 from notifications.operations import unserved_engines
 from notifications.operations.matching import JobFilter
@@ -331,7 +337,7 @@ def short_path(path: str) -> str:
 def _is_in_engine(job: Job) -> bool:
     """Return whether a job is queued and its id was dispatched to its engine."""
     is_dispatched = job.executor == DISPATCHED or (
-        job.executor == ENGINE_QUARANTINED and job.dispatched_at is not None
+        job.executor in KEPT_EXECUTORS and job.dispatched_at is not None
     )
     return job.state == Job.State.QUEUED and is_dispatched
 

@@ -18,9 +18,10 @@ logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
-#: One each for the rounds of schedules, announcements, reminders of questions and the search for those who may answer
-#: questions: none of them must wait for a backend or a receiver that another one calls. They are started when needed.
-THREADS = 4
+#: One each for the rounds of schedules, announcements, reminders of questions, the search for those who may answer
+#: questions, and deliveries: none of them must wait for a backend or a receiver that another one calls. They start when
+#: needed.
+THREADS = 5
 
 
 class ProjectThreads:

@@ -62,13 +62,18 @@ class DaemonExecutor(Executor):
 
     ``keep_connections``
         Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, and close them after
-        ``IDLE_SECONDS``: for threads on which a call is one query, not a job or a request.
+        ``idle_seconds``: for threads on which a call is one query, not a job or a request.
+    ``idle_seconds``
+        How long a thread is idle before it closes what it keeps: see ``close_when_idle()``.
     """
 
-    def __init__(self, size: int, name: str, *, keep_connections: bool = False) -> None:
+    def __init__(
+        self, size: int, name: str, *, keep_connections: bool = False, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self._size = size
         self._name = name
         self._keep_connections = keep_connections
+        self._idle_seconds = idle_seconds
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
@@ -191,11 +196,14 @@ class DaemonExecutor(Executor):
 
     def _run(self) -> None:
         _thread_local.executor = self
+        _thread_local.close_kept = close_connections if self._keep_connections else None
         try:
             self._take_calls()
         except BaseException as exc:  # no memory, between two calls
             self._replace_this_thread(exc)
         finally:
+            if close_kept := _thread_local.close_kept:
+                close_kept()
             close_connections()
 
     def _replace_this_thread(self, error: BaseException) -> None:
@@ -230,11 +238,11 @@ class DaemonExecutor(Executor):
             del call, future, work
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        if self._keep_connections:
+        if close_kept := _thread_local.close_kept:
             try:
-                return self._calls.get(timeout=IDLE_SECONDS)
+                return self._calls.get(timeout=self._idle_seconds)
             except queue.Empty:
-                close_connections()
+                close_kept()
         return self._calls.get()
 
     def _is_surplus(self, future: Future[Any]) -> bool:
@@ -284,6 +292,17 @@ class DaemonExecutor(Executor):
         del error  # a reference cycle with this frame otherwise
 
 
+def close_when_idle(close: Callable[[], object]) -> bool:
+    """Have ``close``, which raises nothing, called when this thread has been idle for a while, or ends.
+
+    Returns False, and does nothing, on a thread that no ``DaemonExecutor`` has started.
+    """
+    if not hasattr(_thread_local, "executor"):
+        return False
+    _thread_local.close_kept = close
+    return True
+
+
 def check_connections() -> None:
     """Close connections of this thread that are broken, too old, or inside a transaction."""
     for connection in connections.all(initialized_only=True):
@@ -309,11 +328,8 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
         if connection.vendor == "sqlite":
             return raw.in_transaction
         if connection.vendor == "postgresql":
-            return raw.info.transaction_status in (
-                1,
-                2,
-                3,
-            )  # active, in a transaction, in a failed one (libpq)
+            # Active, in a transaction, in a failed one (libpq).
+            return raw.info.transaction_status in (1, 2, 3)
     except connection.Database.Error:
         return False  # it is broken, and with it any transaction
     return not connection.autocommit

@@ -10,6 +10,8 @@ import errno
 import logging
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from django.db import Error, InterfaceError, OperationalError
 
@@ -17,8 +19,12 @@ from notifications.db.threads import NoThread
 
 logger = logging.getLogger("notifications")
 
+T = TypeVar("T")
+
 #: Seconds between two log lines of a process that say that migrations are not applied, or that it has no thread.
 LOG_INTERVAL_SECONDS = 60.0
+#: Seconds between two tries of ``retry_while_unavailable()``.
+RETRY_INTERVAL_SECONDS = 0.5
 _lock = threading.Lock()
 #: When (monotonic) something was logged last that is logged once in this interval.
 _logged_at: dict[str, float] = {}
@@ -49,6 +55,24 @@ def is_unavailable(exc: BaseException) -> bool:
 def is_no_thread(exc: BaseException) -> bool:
     """Return whether an error means that the process has no thread for a call."""
     return isinstance(exc, NoThread) or (isinstance(exc, RuntimeError) and str(exc) == NO_THREAD_MESSAGE)
+
+
+def retry_while_unavailable(function: Callable[[], T]) -> T:
+    """Return what a call returns, after as many tries as it takes until the database is there.
+
+    Blocks its thread meanwhile: for what must not be forgotten, such as the answer of a server.
+    """
+    is_logged = False
+    while True:
+        try:
+            return function()
+        except Exception as exc:
+            if not is_unavailable(exc):
+                raise
+            if not is_logged:
+                is_logged = True
+                logger.warning("Could not store an answer, which is tried again until it is stored: %s", exc)
+            time.sleep(RETRY_INTERVAL_SECONDS)
 
 
 def is_query_error(exc: BaseException) -> bool:

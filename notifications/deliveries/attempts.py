@@ -4,15 +4,16 @@ The decision is made in the transaction that stores the address, so nothing is s
 switched off before. Where a recipient has several addresses, the same transaction gives each further one a delivery of
 its own, so that one that hangs holds up no other. A message is sent at least once: after a process was killed between
 the answer of a server and the commit, another sends it again, with the same ``Message-ID`` or the same tag. That it may
-have been sent before is stored, for the case that it is not sent again.
+have been sent before is stored, for the case that it is not sent again. What a server has answered is stored as soon as
+the database takes it: while it is away, the attempt goes on.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -20,18 +21,22 @@ from uuid import UUID
 from django.core.mail import EmailMultiAlternatives
 from django.db.models import QuerySet
 
-from notifications import times, validators
+from notifications import times
 from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.locks import lock_query
 from notifications.db.transactions import (
-    MAX_ROWS_PER_TRANSACTION,
     database,
     fair_atomic,
     retrying_atomic,
 )
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, is_unavailable
-from notifications.deliveries import pushes
+from notifications.db.unavailable import (
+    DATABASE_UNAVAILABLE,
+    RETRIED_ERRORS,
+    is_unavailable,
+    retry_while_unavailable,
+)
+from notifications.deliveries import devices, outages
 from notifications.deliveries.decisions import (
     Recipient,
     find_reason,
@@ -40,8 +45,26 @@ from notifications.deliveries.decisions import (
     read_recipient,
 )
 from notifications.deliveries.emails import send_email
-from notifications.deliveries.errors import describe_error, is_certain, is_of_dead_address, may_pass
-from notifications.models import Delivery, Notification, Reader
+from notifications.deliveries.errors import (
+    DeviceGone,
+    describe_error,
+    is_certain,
+    is_of_dead_address,
+    is_timeout,
+    may_pass,
+)
+from notifications.deliveries.storing import (
+    chunks,
+    end,
+    fail,
+    postpone,
+    postpone_paused,
+    storable,
+    store,
+    update,
+)
+from notifications.jobs.pauses import pause
+from notifications.models import ChannelOutage, Delivery, Notification, Reader
 from notifications.streams.categories import Choice
 
 State: Any = Delivery.State
@@ -54,7 +77,6 @@ FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60, 3600
 #: Each pause is longer by a random part of it up to this one, so that messages that failed together do not come back
 #: together.
 JITTER = 0.5
-MAX_ERROR_LENGTH = 500
 #: Notifications that one message shows; it says how many more there are.
 MAX_NEWEST = 50
 
@@ -89,48 +111,96 @@ class OpenDelivery(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The deliveries that one message sends.
+    """The deliveries that one message sends, of one user.
 
     ``newest``
         At most ``MAX_NEWEST`` of them, by their notifications, the newest last.
     ``ids``
         The ids of all.
+    ``user``
+        The user, an instance of the project's model.
+    ``job``, ``attempt``
+        The id of their job, and the number of its attempt.
+    ``never_attempted``
+        The ids of those that no attempt before this one may have sent.
+    ``outage``
+        What is known of an outage of the channel.
     """
 
     newest: Sequence[OpenDelivery]
     ids: Sequence[UUID]
+    user: Any
+    job: UUID
+    attempt: int
+    never_attempted: Sequence[UUID]
+    outage: ChannelOutage | None
+    is_digest: bool
 
 
 def send_open(
     context: Any,
-    send: Callable[[Opened, Any], None],
+    send: Callable[[Opened], None],
     *,
     is_digest: bool = False,
     is_resend: bool = False,
 ) -> str:
     """Send those deliveries of the job that are still open in one message, and return what became of them.
 
-    They are of one user. One that has another job meanwhile is left to that job. Many are decided in several
-    transactions, those of the newest notifications, which the message shows, in the last one.
-
     ``context``
         The TaskContext of the job.
     ``send``
-        Sends the open ones to the user. It may raise anything.
+        Sends the open ones to their user. It may raise anything.
     ``is_resend``
         Staff have requested it: it is sent although the notification was seen or read, and not left to a digest.
 
     Raises ``TemporaryError``, with which its job is tried again, and ``DeliveryError``.
     """
+    opened = open_deliveries(context, is_digest=is_digest, is_resend=is_resend)
+    if not opened:
+        return str(State.SKIPPED)
+    try:
+        check_site_url()
+        send(opened)
+    except DATABASE_UNAVAILABLE:  # before anything was sent
+        raise
+    except Exception as exc:  # templates and backends of the project raise anything
+        return record_answer(opened, exc)
+    return record_answer(opened)
+
+
+def check_site_url() -> None:
+    """Raise ConnectionError if links of messages would lead nowhere."""
+    if not settings.SITE_URL:
+        raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+
+
+def open_deliveries(context: Any, *, is_digest: bool = False, is_resend: bool = False) -> Opened | None:
+    """Return those deliveries of the job that are still open, the attempt stored; None if there are none.
+
+    They are of one user. One that has another job meanwhile is left to that job. Many are decided in several
+    transactions, those of the newest notifications, which the message shows, in the last one. While their channel rests
+    they are left to the duty; a digest waits for it, because the next one may be a week away.
+
+    Raises ``JobSuspended``.
+    """
     job = UUID(context.task_result.id)
     deliveries = Delivery.objects.using(database()).filter(job=job)
-    user = deliveries.values_list("user_id", flat=True).first()
-    recipient = None if user is None else read_recipient(user)
+    first = deliveries.only("user", "channel").first()
+    if first is None:
+        return None
+    outage = outages.read(first.channel)
+    if not is_resend and not outages.may_try(outage):
+        if is_digest:
+            # In a wait of the job, of which each attempt has one.
+            pause(f"e-mail rests, {context.attempt}", timedelta(seconds=outages.REST_SECONDS))
+        postpone(list(deliveries.values_list("id", flat=True)), times.now())
+        return None
+    recipient = read_recipient(first.user_id)
 
     newest: list[OpenDelivery] = []
     ids: list[UUID] = []
     never_attempted: list[UUID] = []
-    for chunk in _chunks(deliveries.order_by("notification", "id").values_list("id", flat=True)):
+    for chunk in chunks(deliveries.order_by("notification", "id").values_list("id", flat=True)):
         decide = partial(
             _decide, deliveries.filter(id__in=chunk), recipient, is_digest=is_digest, is_resend=is_resend
         )
@@ -139,30 +209,53 @@ def send_open(
         ids += [each.delivery.id for each in opened]
         never_attempted += [each.delivery.id for each in opened if each.delivery.attempted_at is None]
     if not newest or recipient is None:
-        return str(State.SKIPPED)
-    try:
-        if not settings.SITE_URL:
-            raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
-        send(Opened(newest, ids), recipient.user)
-    except DATABASE_UNAVAILABLE:
-        raise
-    except pushes.DeviceGone as exc:
-        _update(deliveries, never_attempted, attempted_at=None)
+        return None
+    return Opened(newest, ids, recipient.user, job, context.attempt, never_attempted, outage, is_digest)
+
+
+def record_answer(opened: Opened, exc: Exception | None = None) -> str:
+    """Store what became of open deliveries, and return it.
+
+    ``exc``
+        What the sending has raised; None: they were sent.
+
+    The answer of a server must not be forgotten, or the message would be sent twice: while the database is away it is
+    tried again, for as long as the process lives. Others take the job only a whole lease after the database is back.
+
+    Raises ``TemporaryError`` and ``DeliveryError``.
+    """
+    return retry_while_unavailable(partial(_record, opened, exc))
+
+
+def _record(opened: Opened, exc: Exception | None) -> str:
+    ids, job = opened.ids, opened.job
+    channel = opened.newest[-1].delivery.channel
+    if exc is None:
+        end(ids, State.SENT)
+        outages.end(opened.outage)
+        return str(State.SENT)
+    deliveries = Delivery.objects.using(database()).filter(job=job)
+    if isinstance(exc, DeviceGone):
+        update(deliveries, opened.never_attempted, attempted_at=None)
         end(ids, State.SKIPPED, of_job=job, reason=Reason.GONE, error=str(exc))
         return str(State.SKIPPED)
-    except Exception as exc:  # templates and backends of the project raise anything
-        error = _storable(describe_error(exc))
-        if is_certain(exc):  # of this attempt: an earlier one may still have sent it
-            _update(deliveries, never_attempted, attempted_at=None)
-        if may_pass(exc):
-            _store(ids, of_job=job, error=error)
-            raise TemporaryError(error, context.attempt, getattr(exc, "retry_after", None)) from exc
-        if is_of_dead_address(exc):
-            _remember_dead_address(user, newest[0].delivery.address, error)
-        fail(ids, job, error)
-        raise DeliveryError(error) from exc
-    end(ids, State.SENT)
-    return str(State.SENT)
+    error = storable(describe_error(exc))
+    if is_certain(exc):  # of this attempt: an earlier one may still have sent it
+        update(deliveries, opened.never_attempted, attempted_at=None)
+    if channel == Delivery.Channel.EMAIL and is_timeout(exc):
+        if outages.add_timeout(channel) and not opened.is_digest:
+            store(ids, of_job=job, error=error, state=State.PENDING, due_at=times.now(), job=None)
+            return str(State.PENDING)
+    else:
+        outages.end(opened.outage)
+    if may_pass(exc):
+        store(ids, of_job=job, error=error)
+        raise TemporaryError(error, opened.attempt, getattr(exc, "retry_after", None)) from exc
+    if is_of_dead_address(exc):
+        delivery = opened.newest[0].delivery
+        _remember_dead_address(delivery.user_id, delivery.address, error)
+    fail(ids, job, error)
+    raise DeliveryError(error) from exc
 
 
 def _decide(
@@ -186,10 +279,10 @@ def _decide(
         known = facts[row.id]
         addresses = _addresses(row, recipient) if recipient else []
         addressed = recipient and recipient._replace(address=addresses[0] if addresses else "")
-        reason = find_reason(known, is_resend=is_resend) or find_reason_of_recipient(addressed, known.reader)
+        reason = find_reason(known, is_resend=is_resend) or find_reason_of_recipient(
+            addressed, known.reader, row.channel
+        )
         if reason:
-            if reason == Reason.NO_ADDRESS and row.channel == Delivery.Channel.PUSH:
-                reason = Reason.NO_DEVICE
             skipped[reason].append(row.id)
         elif row.attempted_at is None and known.is_paused:
             paused.append(row)
@@ -216,7 +309,7 @@ def _decide(
 
 def _addresses(row: Delivery, recipient: Recipient) -> list[str]:
     if row.channel == Delivery.Channel.PUSH:
-        return pushes.addresses(row)
+        return [row.address] if row.address else [str(each.id) for each in devices.of_user(row.user_id)]
     return [recipient.address] if recipient.address else []
 
 
@@ -240,71 +333,6 @@ def send_built(build: Callable[[], EmailMultiAlternatives]) -> None:
 
 
 def _remember_dead_address(user: Any, address: str, error: str) -> None:
-    values = {"dead_address": address, "dead_error": _storable(error)}
+    values = {"dead_address": address, "dead_error": storable(error)}
     readers = Reader.objects.using(database())
     retrying_atomic(lambda: readers.update_or_create(user_id=user, defaults=values))
-
-
-def postpone_paused(rows: Sequence[Delivery]) -> None:
-    """Have deliveries decided anew when the pauses of their users end, in the transaction that has read these."""
-    by_user: dict[Any, list[UUID]] = {}
-    for row in rows:
-        by_user.setdefault(row.user_id, []).append(row.id)
-    for user, ids in by_user.items():
-        # Locked, and read again: a request that ends the pause meanwhile finds these rows, or is found here.
-        reader = lock_query(Reader.objects.using(database()).filter(user=user), skip_locked=False).first()
-        postpone(ids, (reader and reader.paused_until) or times.now())
-
-
-def postpone(ids: Sequence[UUID], until: datetime) -> None:
-    """Have deliveries decided anew at a time."""
-    if ids:
-        _store(ids, error="", state=State.PENDING, due_at=until, job=None)
-
-
-def end(
-    ids: Sequence[UUID],
-    state: str,
-    *,
-    of_job: UUID | None = None,
-    reason: str = "",
-    error: str = "",
-) -> None:
-    """Store how deliveries have ended; with ``of_job``, only of those that still have this job."""
-    _store(ids, of_job=of_job, state=state, reason=reason, error=error, ended_at=times.now())
-
-
-def fail(ids: Sequence[UUID], job: UUID, error: str) -> None:
-    """Store that deliveries have failed for good, but of those that have ended or have another job meanwhile."""
-    queued = Delivery.objects.using(database()).filter(state=State.QUEUED, job=job)
-    failed = {"state": State.FAILED, "reason": "", "error": _storable(error), "ended_at": times.now()}
-    _update(queued, ids, **failed)
-
-
-def _store(ids: Sequence[UUID], *, error: str, of_job: UUID | None = None, **values: Any) -> None:
-    """Store what became of deliveries, but of those that were sent, and that were deleted meanwhile.
-
-    ``of_job``
-        Only of those that still have this job.
-    """
-    rows = Delivery.objects.using(database()).exclude(state=State.SENT)
-    if of_job is not None:
-        rows = rows.filter(job=of_job)
-    _update(rows, ids, error=_storable(error), **values)
-
-
-def _update(rows: QuerySet[Delivery], ids: Sequence[UUID], **values: Any) -> None:
-    """Update those of these rows that have one of the ids, in short transactions."""
-    for chunk in _chunks(ids):
-        chosen = rows.filter(id__in=chunk)
-        fair_atomic(lambda chosen=chosen: chosen.update(**values))  # type: ignore[misc]
-
-
-def _chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
-    ids = list(ids)
-    for start in range(0, len(ids), MAX_ROWS_PER_TRANSACTION):
-        yield ids[start : start + MAX_ROWS_PER_TRANSACTION]
-
-
-def _storable(error: str) -> str:
-    return validators.shortened(validators.printable(error), MAX_ERROR_LENGTH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -68,9 +68,30 @@ def read_recipient(user: Any) -> Recipient | None:
     return Recipient(found, bool(getattr(found, "is_active", True)), address_of(found))
 
 
+def read_recipients(users: Collection[Any]) -> dict[Any, Recipient | None]:
+    """Return the recipients, without their users, for keys of users; nothing if the model has no column for it.
+
+    One query, in which no instance is made: their addresses and whether they are active may be properties.
+    """
+    model: Any = get_user_model()
+    columns = {field.name for field in model._meta.concrete_fields}
+    names = [getattr(model, "EMAIL_FIELD", "email"), "is_active"]
+    if not columns.issuperset(names):
+        return {}
+    rows = QuerySet(model, using=router.db_for_write(model)).filter(pk__in=users)
+    found = {
+        key: Recipient(None, bool(is_active), _valid_address(address))
+        for key, address, is_active in rows.values_list("pk", *names)
+    }
+    return {user: found.get(user) for user in users}
+
+
 def address_of(user: Any) -> str:
     """Return the e-mail address of a user, empty if there is none or it is not valid."""
-    address = getattr(user, getattr(user, "EMAIL_FIELD", "email"), None)
+    return _valid_address(getattr(user, getattr(user, "EMAIL_FIELD", "email"), None))
+
+
+def _valid_address(address: Any) -> str:
     try:
         validate_email(address)
     except (ValidationError, TypeError):
@@ -118,12 +139,12 @@ def find_reason(facts: Facts, *, is_resend: bool = False) -> str:
     return Reason.OFF if facts.choice == Choice.OFF else ""
 
 
-def find_reason_of_recipient(recipient: Recipient | None, reader: Reader) -> str:
-    """Return why a user is sent nothing, empty if they are."""
+def find_reason_of_recipient(recipient: Recipient | None, reader: Reader, channel: str) -> str:
+    """Return why a user is sent nothing by a channel, empty if they are."""
     if recipient is None:
         return Reason.DELETED
     if not recipient.is_active:
         return Reason.INACTIVE
     if not recipient.address:
-        return Reason.NO_ADDRESS
+        return Reason.NO_DEVICE if channel == Delivery.Channel.PUSH else Reason.NO_ADDRESS
     return Reason.DEAD_ADDRESS if recipient.address == reader.dead_address else ""

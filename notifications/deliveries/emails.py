@@ -6,7 +6,11 @@ digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
 
 from __future__ import annotations
 
+import smtplib
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.policy import Policy
 from email.policy import default as default_policy
@@ -24,6 +28,7 @@ from django.utils.encoding import punycode
 from notifications import serializers
 from notifications.compat import HAS_EMAIL_POLICIES, mail_backend
 from notifications.conf import settings
+from notifications.db.threads import close_when_idle
 from notifications.deliveries import unsubscribing
 from notifications.models import Delivery, Notification
 from notifications.streams import icons
@@ -32,6 +37,12 @@ from notifications.streams.preferences import read_reader, zone_of
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
+#: Messages that are sent by one connection. Servers limit them, the usual ones to 100.
+MAX_PER_CONNECTION = 100
+#: Seconds since the last message after which the server is asked whether the connection is still open.
+NOOP_SECONDS = 1.0
+#: What an SMTP server answers to NOOP (RFC 5321, section 4.2.3).
+SMTP_OK = 250
 #: Headers in which providers take a key by their SMTP servers: within a day they send no second message with the same.
 IDEMPOTENCY_HEADERS = {"smtp.resend.com": "Resend-Idempotency-Key"}
 
@@ -186,12 +197,64 @@ def absolute(url: str) -> str:
     return settings.SITE_URL.rstrip("/") + url if url.startswith("/") else url
 
 
+class _Connection(threading.local):
+    """The connection of a thread to the server of e-mail, which is kept for its next messages."""
+
+    backend: Any = None
+    sent = 0
+    #: When the last message was sent (monotonic).
+    used_at = 0.0
+
+    def open(self) -> Any:
+        """Return an open backend: the one that is kept, if its server still answers."""
+        if self.sent >= MAX_PER_CONNECTION or (self._is_old() and not _is_alive(self.backend)):
+            self.close()
+        if self.backend is None:
+            backend = mail_backend()
+            if getattr(backend, "timeout", 0) is None:  # SMTP would wait without end
+                backend.timeout = SMTP_TIMEOUT_SECONDS
+            if not close_when_idle(self.close):
+                return backend  # which opens and closes its connection itself
+            backend.open()
+            self.backend, self.sent = backend, 0
+        self.sent, self.used_at = self.sent + 1, time.monotonic()
+        return self.backend
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self.used_at >= NOOP_SECONDS
+
+    def close(self) -> None:
+        """Close the connection, if one is kept."""
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            with suppress(Exception):  # it is broken
+                backend.close()
+
+
+_connection = _Connection()
+
+
+def _is_alive(backend: Any) -> bool:
+    """Return whether the server has not closed the connection: SMTP servers do so after some time."""
+    noop = getattr(getattr(backend, "connection", None), "noop", None)
+    try:
+        return noop is None or noop()[0] == SMTP_OK
+    except (OSError, smtplib.SMTPException):
+        return False
+
+
 def send_email(email: EmailMultiAlternatives) -> None:
-    """Send an e-mail by the project's backend. Raises what it raises, and ``ConnectionError`` if it sends nothing."""
-    backend = mail_backend()
-    if getattr(backend, "timeout", 0) is None:  # SMTP would wait without end
-        backend.timeout = SMTP_TIMEOUT_SECONDS
+    """Send an e-mail by the project's backend. Raises what it raises, and ``ConnectionError`` if it sends nothing.
+
+    A thread for e-mails keeps its connection for ``MAX_PER_CONNECTION`` messages, or until it is idle.
+    """
+    backend = _connection.open()
     if header := IDEMPOTENCY_HEADERS.get(getattr(backend, "host", None) or ""):
         email.extra_headers[header] = email.extra_headers["Message-ID"].strip("<>")
-    if backend.send_messages([email]) == 0:
+    try:
+        count = backend.send_messages([email])
+    except BaseException:
+        _connection.close()
+        raise
+    if count == 0:
         raise ConnectionError("The backend of e-mail has sent nothing, and has not said why.")

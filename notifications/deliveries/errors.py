@@ -13,6 +13,20 @@ PASSING_STATUS_CODES = {408, 425, 429}
 DEAD_ADDRESS = re.compile(r"\s*5\.1\.(1|2|3|6|10)\b")
 
 
+class DeviceGone(Exception):
+    """The device is not subscribed any more, and was removed."""
+
+
+def is_timeout(exc: BaseException) -> bool:
+    """Return whether a server has not answered in time: ``smtplib`` reports that as a lost connection."""
+    error: BaseException | None = exc
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def may_pass(exc: BaseException) -> bool:
     """Return whether an error of sending may pass: not for good answers like 550 of SMTP, and not for wrong values."""
     from notifications import outbound  # with aiohttp, in processes that send only

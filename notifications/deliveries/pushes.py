@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
@@ -14,10 +13,10 @@ from django.utils.translation import gettext
 
 from notifications import serializers, times
 from notifications.conf import settings
-from notifications.context import requester
 from notifications.db.transactions import database, retrying_atomic
 from notifications.deliveries import devices, vapid
 from notifications.deliveries.emails import absolute
+from notifications.deliveries.errors import DeviceGone
 from notifications.models import Delivery, Notification, PushSubscription
 from notifications.models.levels import NotificationLevel
 
@@ -33,58 +32,59 @@ DEADLINE_SECONDS = 20.0
 GONE_STATUSES = {404, 410}
 
 
-class DeviceGone(Exception):
-    """The device is not subscribed any more, and was removed."""
+class PushRequest(NamedTuple):
+    """A request to the push service of a device."""
+
+    device: PushSubscription
+    body: bytes
+    headers: dict[str, str]
+
+    async def send(self) -> None:
+        """Send it. The body of the answer is not read.
+
+        Raises ``DeviceGone``, ``outbound.OutboundError``, and ``ValueError`` for what no other attempt can change.
+        """
+        from notifications import outbound  # with aiohttp, in processes that send only
+
+        async with outbound.stream(
+            "POST",
+            self.device.endpoint,
+            data=self.body,
+            headers=self.headers,
+            deadline=DEADLINE_SECONDS,
+            retries=0,
+            follow_redirects=False,
+        ) as response:
+            if 300 <= response.status < 400:
+                raise ValueError("The push service redirects to another address, which is not followed.")
+            if response.status in GONE_STATUSES:
+                service = devices.service_of(self.device)
+                raise DeviceGone(f"{self.device.name}: {service} answered {response.status}.")
+            response.raise_for_status()
+
+    def record(self, exc: Exception | None) -> None:
+        """Store that the device was reached, or remove it if it is gone."""
+        rows = PushSubscription.objects.using(database()).filter(id=self.device.id, user=self.device.user_id)
+        if exc is None:
+            retrying_atomic(lambda: rows.update(used_at=times.now()))
+        elif isinstance(exc, DeviceGone):
+            # Unless the browser has subscribed anew meanwhile.
+            retrying_atomic(rows.filter(auth=self.device.auth).delete)
 
 
-def addresses(delivery: Delivery) -> list[str]:
-    """Return the ids of the devices that a delivery goes to: that of the delivery, or all of the user."""
-    if delivery.address:
-        return [delivery.address]
-    return [str(device.id) for device in devices.of_user(delivery.user_id)]
+def make_request(delivery: Delivery, row: Notification) -> PushRequest:
+    """Return the request that sends a notification to the device of a delivery.
 
-
-def send_push(delivery: Delivery, row: Notification, user: Any) -> None:
-    """Send a notification to the device of a delivery.
-
-    Raises ``DeviceGone``, ``outbound.OutboundError``, ``ConnectionError`` if the settings are incomplete, and
-    ``ValueError`` for what no other attempt can change.
+    Raises ``DeviceGone``, ``ConnectionError`` if the settings are incomplete, and ``ValueError``.
     """
     rows = PushSubscription.objects.using(database()).filter(id=UUID(delivery.address), user=delivery.user_id)
     device = rows.first()
     if device is None:
         raise DeviceGone
     try:
-        body, headers = build_request(delivery, row, device)
+        return PushRequest(device, *build_request(delivery, row, device))
     except ImproperlyConfigured as exc:
         raise ConnectionError(str(exc)) from exc  # which may be corrected meanwhile
-    with requester(user):  # whose failing device does not keep others from their push service
-        status = async_to_sync(_post)(device.endpoint, body, headers)
-    if status in GONE_STATUSES:
-        # Unless the browser has subscribed anew meanwhile.
-        retrying_atomic(rows.filter(auth=device.auth).delete)
-        raise DeviceGone(f"{device.name}: {devices.service_of(device)} answered {status}.")
-    retrying_atomic(lambda: rows.update(used_at=times.now()))
-
-
-async def _post(endpoint: str, body: bytes, headers: dict[str, str]) -> int:
-    """Return the status of a request to a push service. The body of its answer is not read."""
-    from notifications import outbound  # with aiohttp, in processes that send only
-
-    async with outbound.stream(
-        "POST",
-        endpoint,
-        data=body,
-        headers=headers,
-        deadline=DEADLINE_SECONDS,
-        retries=0,
-        follow_redirects=False,
-    ) as response:
-        if 300 <= response.status < 400:
-            raise ValueError("The push service redirects to another address, which is not followed.")
-        if response.status not in GONE_STATUSES:
-            response.raise_for_status()
-        return response.status
 
 
 def build_request(

@@ -1,52 +1,61 @@
 """Send deliveries when they are due: a duty gives each a job, or adds it to a digest.
 
-Those of a digest have one job together, which sends them at the end of its window.
+Those of a digest have one job together, which sends them at the end of its window. Who cannot be reached gets no job.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext
 
 from notifications import times
 from notifications.compat import task_backends
+from notifications.context import requester
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
-from notifications.deliveries import digests
+from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
+from notifications.deliveries import digests, outages
 from notifications.deliveries.attempts import (
     POLICY,
     Opened,
-    end,
-    fail,
-    postpone_paused,
+    check_site_url,
+    open_deliveries,
+    record_answer,
     send_built,
     send_open,
 )
 from notifications.deliveries.decisions import (
+    Recipient,
     find_reason,
     find_reason_of_recipient,
     read_facts,
     read_recipient,
+    read_recipients,
 )
 from notifications.deliveries.emails import build_email
-from notifications.deliveries.pushes import send_push
+from notifications.deliveries.pushes import PushRequest, make_request
+from notifications.deliveries.storing import end, fail, postpone_paused
 from notifications.jobs.batches import first_queue_name
-from notifications.jobs.claiming.executors import has_engine
+from notifications.jobs.claiming.executors import EMAIL, SENDER, has_engine
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.handlers import events
-from notifications.models import Delivery, Digest, Job
+from notifications.models import Delivery, Digest, Job, PushSubscription
 from notifications.states import ACTIVE
 from notifications.streams.categories import Choice
+
+logger = logging.getLogger("notifications")
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -58,6 +67,8 @@ QUEUE = "deliveries"
 INTERVAL_SECONDS = 5.0
 #: Deliveries that get their jobs in one transaction.
 MAX_PER_CHUNK = 50
+#: Webhooks and push messages of one user that are sent at once, over all workers.
+MAX_PER_USER = 8
 
 
 def queue_name(alias: str = "default") -> str:
@@ -77,19 +88,33 @@ def due_condition() -> tuple[str, Sequence[Any]]:
 
 
 def enqueue_due() -> bool:
-    """Enqueue the jobs of a chunk of deliveries that are due and still open. Returns whether there may be more.
+    """Enqueue the jobs of deliveries that are due and still open, a chunk of each channel.
 
-    Users are not read here: their model is the project's, and one that raises would hold up all others.
+    Returns whether there may be more. Called on a thread for code of the project, which the database of users is.
     """
-    due = Delivery.objects.using(database()).filter(state=State.PENDING, due_at__lte=database_now())
-    found = list(due.order_by("due_at", "id").values_list("id", "user_id")[:MAX_PER_CHUNK])
-    ids, users = [id for id, _ in found], [user for _, user in found]
-    if not ids or not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
+    if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return False
+    has_more = [_enqueue_due(channel) for channel in Delivery.Channel.values]
+    return any(has_more)
+
+
+def _enqueue_due(channel: str) -> bool:
+    limit = MAX_PER_CHUNK
+    outage = outages.read(channel)
+    if outage and outage.rests_until:
+        # The first job that begins is the next try. The others wait for its answer.
+        limit = 1 if outage.rests_until <= database_now() else 0
+    due = Delivery.objects.using(database()).filter(
+        state=State.PENDING, channel=channel, due_at__lte=database_now()
+    )
+    users = dict(due.order_by("due_at", "id").values_list("id", "user_id")[:limit])
+    if not users:
+        return False
+    ids = list(users)
     # Before the transactions, in which no code of the project is called: an engine chooses the executor of a job.
-    backend = deliver.get_backend()
-    jobs = {id: backend.prepare(deliver, [str(id)], {})[0] for id in ids}
-    messages = {user: _prepare_message_job() for user in set(users)}
+    recipients = _find_recipients(channel, set(users.values()))
+    jobs = {id: _prepare_job(channel, id, user) for id, user in users.items()}
+    messages = {user: _prepare_message_job() for user in set(users.values())}
     has_more = len(ids) == MAX_PER_CHUNK
 
     def enqueue() -> list[digests.Member]:
@@ -99,7 +124,10 @@ def enqueue_due() -> bool:
         members = []
         for row in rows:
             known = facts[row.id]
-            if reason := find_reason(known):
+            reason = find_reason(known)
+            if not reason and not row.address and row.user_id in recipients:
+                reason = find_reason_of_recipient(recipients[row.user_id], known.reader, row.channel)
+            if reason:
                 skipped[reason].append(row.id)
             elif known.is_paused:
                 paused.append(row)
@@ -124,17 +152,42 @@ def enqueue_due() -> bool:
     return has_more
 
 
+def _find_recipients(channel: str, users: set[Any]) -> Mapping[Any, Recipient | None]:
+    """Return what is known of how users (keys) are reached, without those of whom only a job can find it out."""
+    try:
+        recipients = read_recipients(users)
+    except (
+        Exception
+    ) as exc:  # the project's model, perhaps in another database: it must not hold up all others
+        logger.warning("Could not read the addresses of users, whose jobs will read them: %r", exc)
+        return {}
+    if channel == Delivery.Channel.EMAIL:
+        return recipients
+    rows = PushSubscription.objects.using(database()).filter(user__in=users)
+    with_device = set(rows.values_list("user", flat=True).distinct())
+    return {
+        user: recipient and recipient._replace(address="-" if user in with_device else "")
+        for user, recipient in recipients.items()
+    }
+
+
+def _prepare_job(channel: str, id: UUID, user: Any, **options: Any) -> Job:
+    if channel == Delivery.Channel.PUSH:
+        return deliver_push.get_backend().prepare(deliver_push, [str(id), str(user)], options)[0]
+    return deliver.get_backend().prepare(deliver, [str(id)], options)[0]
+
+
 def resend(id: UUID) -> str:
     """Enqueue a job that sends a delivery once more, although its notification was seen or read.
 
     Returns why it is not sent, empty if it is: a text. Raises as ``enqueue()`` does.
     """
     deliveries = Delivery.objects.using(database()).filter(id=id)
-    user = deliveries.values_list("user_id", flat=True).first()
+    user, channel = deliveries.values_list("user_id", "channel").first() or (None, "")
     recipient = None if user is None else read_recipient(user)
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return gettext("No backend in TASKS stores jobs.")
-    job = deliver.get_backend().prepare(deliver, [str(id)], {"is_resend": True})[0]
+    job = _prepare_job(channel, id, user, is_resend=True)
 
     def enqueue() -> str:
         row = lock_query(deliveries, skip_locked=False).first()
@@ -146,7 +199,9 @@ def resend(id: UUID) -> str:
         # A device is the address of a push message, and may be a new one: its job looks.
         is_push = row.channel == Delivery.Channel.PUSH
         addressed = recipient._replace(address="-") if recipient and is_push else recipient
-        reason = find_reason(known, is_resend=True) or find_reason_of_recipient(addressed, known.reader)
+        reason = find_reason(known, is_resend=True) or find_reason_of_recipient(
+            addressed, known.reader, row.channel
+        )
         if reason:
             return str(Reason(reason).label)
         if known.is_paused:
@@ -193,27 +248,60 @@ def fail_orphaned() -> bool:
     return len(orphaned) == MAX_PER_CHUNK
 
 
-@own_task(queue_name=queue_name, takes_context=True)
+@own_task(queue_name=queue_name, takes_context=True, executor=EMAIL)
 @policy(title="Deliver a notification", **POLICY)
 def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
-    """Send a delivery, which has this job, if its notification is still open. Returns its state.
+    """Send a delivery by e-mail, which has this job, if its notification is still open. Returns its state.
 
     With ``is_resend`` the e-mail has a ``Message-ID`` of its own, that of the job: mail programs would hide one that
     they have already.
     """
 
-    def send(opened: Opened, user: Any) -> None:
+    def send(opened: Opened) -> None:
         ((found, notification),) = opened.newest
-        if found.channel == Delivery.Channel.PUSH:
-            send_push(found, notification, user)
-        else:
-            id = UUID(context.task_result.id) if is_resend else found.id
-            send_built(lambda: build_email(found, notification, user, id=id))
+        id = opened.job if is_resend else found.id
+        send_built(lambda: build_email(found, notification, opened.user, id=id))
 
     return send_open(context, send, is_resend=is_resend)
 
 
-@own_task(queue_name=queue_name, takes_context=True)
+@own_task(queue_name=queue_name, takes_context=True, executor=SENDER)
+@policy(title="Deliver a push message", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
+async def deliver_push(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
+    """Send a delivery to a device, which has this job, if its notification is still open. Returns its state."""
+    opened, request = await sync_to_async(_open_push)(context, is_resend)
+    if opened is None or request is None:
+        return str(State.SKIPPED)
+    answer = None
+    try:
+        with requester(opened.user):  # whose failing device does not keep others from their push service
+            await request.send()
+    except Exception as exc:
+        answer = exc
+    return await sync_to_async(_record_push)(opened, request, answer)
+
+
+def _open_push(context: Any, is_resend: bool) -> tuple[Opened | None, PushRequest | None]:
+    """Return an open delivery and the request that sends it; without one, what became of it is stored."""
+    opened = open_deliveries(context, is_resend=is_resend)
+    if opened is None:
+        return None, None
+    try:
+        check_site_url()
+        return opened, make_request(*opened.newest[0])
+    except DATABASE_UNAVAILABLE:
+        raise
+    except Exception as exc:
+        record_answer(opened, exc)
+        return opened, None
+
+
+def _record_push(opened: Opened, request: PushRequest, answer: Exception | None) -> str:
+    retry_while_unavailable(lambda: request.record(answer))
+    return record_answer(opened, answer)
+
+
+@own_task(queue_name=queue_name, takes_context=True, executor=EMAIL)
 @policy(title="Deliver a digest", **POLICY)
 def deliver_digest(context: Any, is_throttled: bool = False) -> str:
     """Send the deliveries of a digest, which have this job, in one e-mail if they are open. Returns their state.
@@ -222,8 +310,8 @@ def deliver_digest(context: Any, is_throttled: bool = False) -> str:
     """
     job = UUID(context.task_result.id)
 
-    def send(opened: Opened, user: Any) -> None:
-        send_built(lambda: digests.build_digest(job, opened, user, is_throttled=is_throttled))
+    def send(opened: Opened) -> None:
+        send_built(lambda: digests.build_digest(job, opened, opened.user, is_throttled=is_throttled))
 
     digests.close(job)
     return send_open(context, send, is_digest=True)

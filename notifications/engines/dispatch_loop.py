@@ -25,7 +25,7 @@ from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
-from notifications.engines import dispatching, has_engines, quarantine, resending, senders
+from notifications.engines import dispatching, has_engines, own_senders, quarantine, resending, senders
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.upkeep import Upkeep, Where
 
@@ -52,6 +52,7 @@ def run_round(drained: Mapping[BackendQueue, float] | None = None, has_room: boo
     global _last_search
     unreachable = senders.unreachable_backends()
     due, lost = dispatching.dispatch_due_jobs(), []
+    due += own_senders.dispatch_sender_jobs(unreachable)
     # However often the queue rings, and on whichever thread this is called.
     is_search = time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS
     if is_search:

@@ -26,6 +26,7 @@ from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import (
     DISPATCHED,
+    DISPATCHED_EXECUTORS,
     ENGINE,
     ENGINE_EXECUTORS,
     ENGINE_QUARANTINED,
@@ -35,7 +36,7 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import conditional_update
-from notifications.models import Job
+from notifications.models import Job, Worker
 
 #: Jobs that one transaction dispatches at most.
 MAX_JOBS_PER_TRANSACTION = 50
@@ -136,7 +137,7 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
     only to defer their next dispatch.
     """
     dispatched = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED)
-    rows = dispatched.filter(executor__in=(DISPATCHED, ENGINE_QUARANTINED))
+    rows = dispatched.filter(executor__in=DISPATCHED_EXECUTORS)
     queued = set(rows.values_list("id", flat=True))
 
     def write() -> set[UUID]:
@@ -145,7 +146,7 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
 
         def changes(job: Job) -> tuple[str, datetime | None]:
             if job.executor != ENGINE_QUARANTINED:
-                return ENGINE, None
+                return ENGINE if job.executor == DISPATCHED else job.executor, None
             refusals = job.dispatch_count - job.attempt - 1
             return ENGINE_QUARANTINED, next_dispatch(
                 now, refusals, FIRST_REFUSED_SECONDS, MAX_QUARANTINED_SECONDS
@@ -159,6 +160,12 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
         return queued - {job.id for job in jobs}
 
     return retrying_atomic(write) if queued else set()
+
+
+def count_processes(now: datetime) -> int:
+    """Return how many processes of engines live."""
+    rows = Worker.objects.using(database())
+    return rows.filter(queues__startswith="engine:", lease_until__gte=now).count()
 
 
 def move_to_configured_executors() -> int:

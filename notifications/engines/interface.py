@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from notifications.jobs.claiming.executors import ASYNC, executor_at
+from notifications.jobs.claiming.executors import SYNC, executor_at
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -25,7 +25,8 @@ class HandedJob:
     ``priority``
         -100 to 100; higher ones first.
     ``is_async``
-        Whether the task is async, as far as the process that sends the job knows.
+        Whether the task takes no place of the engine's own in its process: it is async, or sends an e-mail, as far as
+        the process that sends the job knows.
     ``timeout``
         How long the task may take, which the process of the engine that runs it observes.
     """
@@ -121,5 +122,5 @@ def dispatched_job(job: Job) -> HandedJob:
         queue_name=job.queue_name,
         priority=job.priority,
         timeout=timedelta(seconds=policy_at(job.task_path).timeout),
-        is_async=executor_at(job.task_path) == ASYNC,
+        is_async=executor_at(job.task_path) != SYNC,
     )

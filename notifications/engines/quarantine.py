@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Q
 
 from notifications.compat import task_backends
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import retrying_atomic
 from notifications.engines.dispatching import (
     FIRST_QUARANTINED_SECONDS,
     MAX_QUARANTINED_SECONDS,
+    count_processes,
     next_dispatch,
     read_ids,
 )
@@ -30,7 +30,7 @@ from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import ENGINE_QUARANTINED, has_engine
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import conditional_update
-from notifications.models import Job, Worker
+from notifications.models import Job
 
 #: Quarantined jobs of each backend that are looked at in one transaction.
 MAX_JOBS_PER_BACKEND = 50
@@ -53,7 +53,7 @@ def dispatch_quarantined_jobs(unreachable: Collection[str] = (), *, has_room: bo
         jobs = candidates.lock_jobs(
             now, len(ids), claimable, Q(id__in=ids), {ENGINE_QUARANTINED: len(ids)}, limits
         )
-        max_dispatched = max(_count_processes(now), 1)
+        max_dispatched = max(count_processes(now), 1)
         firsts: dict[str, list[Job]] = defaultdict(list)
         for job in jobs:
             if len(firsts[job.backend]) < max_dispatched:
@@ -102,9 +102,3 @@ def _quarantined_jobs(queues: Collection[str], backend: str, limit: int) -> Quer
         f"AND (run_after IS NULL OR run_after <= {now}) ORDER BY priority DESC, id LIMIT {limit}"
     )
     return sql, [*queues, backend, now_param]
-
-
-def _count_processes(now: datetime) -> int:
-    """Return how many processes of engines live."""
-    rows = Worker.objects.using(database())
-    return rows.filter(queues__startswith="engine:", lease_until__gte=now).count()

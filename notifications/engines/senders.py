@@ -18,7 +18,7 @@ from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import on_commit_merged
 from notifications.engines import dispatching, engine_of, usable_engine
 from notifications.engines.interface import HandedJob, JobsRefused, dispatched_job
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, SENDER_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.models import Job
 
@@ -42,7 +42,9 @@ def require_engine(alias: str) -> None:
 
 def prepare(job: Job) -> None:
     """Choose the executor of a new job of an engine: DISPATCHED at its commit, unless something may hold it back."""
-    if job.run_after or job.concurrency_key or job.queue_name in queue_limits():
+    if job.executor in SENDER_EXECUTORS:
+        job.executor = ENGINE_SENDER
+    elif job.run_after or job.concurrency_key or job.queue_name in queue_limits():
         job.executor = ENGINE
     else:
         dispatching.set_dispatched(job)

@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.db import migrations, models
 
-from notifications.migrations._operations import AddField, AddIndex, CreateModel
+from notifications.migrations._operations import AddField, AddIndex, CreateModel, RemoveIndex
 
 
 class Migration(migrations.Migration):
@@ -62,5 +62,46 @@ class Migration(migrations.Migration):
                 ("job", models.UUIDField(null=True)),
             ],
             options={"default_permissions": ()},
+        ),
+        CreateModel(
+            name="ChannelOutage",
+            fields=[
+                ("channel", models.CharField(max_length=10, primary_key=True, serialize=False)),
+                ("timeouts", models.PositiveIntegerField(default=0)),
+                ("rests_until", models.DateTimeField(blank=True, null=True)),
+            ],
+            options={"default_permissions": ()},
+        ),
+        AddIndex(
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(("state", "pending")),
+                fields=["due_at", "id", "channel"],
+                name="notifications_delivery_pending",
+            ),
+        ),
+        RemoveIndex(model_name="delivery", name="notifications_delivery_due"),
+        migrations.AlterField(
+            model_name="job",
+            name="executor",
+            field=models.CharField(
+                choices=[
+                    ("async", "Async"),
+                    ("sync", "Sync"),
+                    ("suspect", "Quarantined"),
+                    ("sender", "Sender"),
+                    ("email", "E-mail"),
+                    ("engine", "For an engine"),
+                    ("handed", "Dispatched to an engine"),
+                    ("isolated", "Quarantined"),
+                    ("sending", "Sender, for an engine"),
+                    ("observed", "Observed"),
+                ],
+                db_column="lane",
+                db_default="sync",
+                default="sync",
+                editable=False,
+                max_length=10,
+            ),
         ),
     ]

@@ -75,7 +75,9 @@ class Delivery(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["due_at", "id"], condition=Q(state="pending"), name="notifications_delivery_due"
+                fields=["due_at", "id", "channel"],
+                condition=Q(state="pending"),
+                name="notifications_delivery_pending",
             ),
             models.Index(fields=["job"], condition=Q(state="queued"), name="notifications_delivery_job"),
             models.Index(fields=["user"], name="notifications_delivery_user"),
@@ -89,6 +91,22 @@ class Delivery(models.Model):
         """Whether an attempt was interrupted that may have sent it, although it was not recorded as sent."""
         has_ended_unsent = self.state in (self.State.SKIPPED, self.State.FAILED)
         return has_ended_unsent and self.attempted_at is not None
+
+
+class ChannelOutage(models.Model):
+    """That the server of a channel does not answer. See ``deliveries/outages.py``."""
+
+    channel = models.CharField(primary_key=True, max_length=10)
+    #: Time-outs since the last answer.
+    timeouts = models.PositiveIntegerField(default=0)
+    #: Until when nothing is sent; None: fewer messages than it takes have timed out.
+    rests_until = MomentField(null=True, blank=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.timeouts} time-outs"
 
 
 class PushSubscription(models.Model):

@@ -20,6 +20,7 @@ from notifications.conf import settings
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
+from notifications.deliveries import outages
 from notifications.deliveries.digests import MAX_WINDOW
 from notifications.deliveries.sending import deliver_digest
 from notifications.jobs.results import loaded_policy_at
@@ -29,6 +30,7 @@ from notifications.models import (
     Alert,
     AlertState,
     Attempt,
+    ChannelOutage,
     Delivery,
     Digest,
     Job,
@@ -155,6 +157,9 @@ def stored_times() -> tuple[StoredTime, ...]:
             rows=Q(state=Delivery.State.PENDING),
             longest=max(MAX_DELAY, MAX_PAUSE),
         ),
+        StoredTime(
+            model=ChannelOutage, name="rests_until", longest=timedelta(seconds=outages.MAX_TRY_SECONDS)
+        ),
         StoredTime(model=Notification, name="snoozed_until", longest=MAX_SNOOZE),
         # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
         StoredTime(
@@ -204,8 +209,11 @@ def stored_times() -> tuple[StoredTime, ...]:
             StoredTime(model=Job, name="next_dispatch_at", rows=queued & rows, longest=timedelta(minutes=30))
             for rows in (
                 Q(executor=Job.Executor.DISPATCHED),
-                Q(executor=Job.Executor.ENGINE_QUARANTINED, run_after=None),
-                Q(executor=Job.Executor.ENGINE_QUARANTINED, run_after__lte=times.now()),
+                *(
+                    Q(executor=executor) & rows
+                    for executor in (Job.Executor.ENGINE_QUARANTINED, Job.Executor.ENGINE_SENDER)
+                    for rows in (Q(run_after=None), Q(run_after__lte=times.now()))
+                ),
             )
         ),
     )

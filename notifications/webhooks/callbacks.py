@@ -7,6 +7,7 @@ sent at least once, with the same ``webhook-id`` in each attempt, and tried agai
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +19,10 @@ from notifications import paths, serializers, times
 from notifications.conf import settings
 from notifications.context import current_execution
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import retry_while_unavailable
 from notifications.deliveries.emails import absolute
 from notifications.deliveries.sending import queue_name
+from notifications.jobs.claiming.executors import SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.handlers.callbacks import url_of
@@ -35,7 +38,7 @@ from notifications.webhooks.sending import (
 from notifications.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
 
 
-@own_task(queue_name=queue_name, takes_context=True)
+@own_task(queue_name=queue_name, takes_context=True, executor=SENDER)
 @policy(title="Callback: {event[type]}", concurrency_key="callback:{event[host]}", **POLICY)
 async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     """Call the URL of the job that has ended, and return the status of the answer."""
@@ -69,7 +72,8 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         status=answer.status,
         error=answer.error,
     )
-    await sync_to_async(retrying_atomic)(lambda: attempt.save(using=database(), force_insert=True))
+    save = partial(attempt.save, using=database(), force_insert=True)
+    await sync_to_async(retry_while_unavailable)(lambda: retrying_atomic(save))
     if answer.is_success:
         return {"status": answer.status}
     if answer.status == GONE:

@@ -17,6 +17,7 @@ from notifications.db.locks import lock_name, lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
+from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.handlers.declarations import EVENTS, WEBHOOK_TASK, load_handlers
 from notifications.jobs.transitions import manual
 from notifications.models import Job, WebhookAttempt, WebhookEndpoint
@@ -214,7 +215,8 @@ def send_test(id: UUID, *, requester: Any = None) -> UUID:
         "job": None,
         "notification": None,
     }
-    return UUID(sending.send.using(owner=requester).enqueue(event).id)
+    key = None if row.user_id is None else sender_key(row.user_id)
+    return UUID(sending.send.using(owner=requester, concurrency_key=key).enqueue(event).id)
 
 
 def resend_failed(id: UUID) -> int:
@@ -291,7 +293,10 @@ def _rows() -> Any:
 
 
 def _jobs_of(id: UUID) -> Any:
-    return Job.objects.using(database()).filter(task_path=WEBHOOK_TASK, concurrency_key=f"webhook:{id}")
+    # The argument is an event, which begins with its endpoint.
+    return Job.objects.using(database()).filter(
+        task_path=WEBHOOK_TASK, args__startswith=f'[{{"endpoint":"{id}"'
+    )
 
 
 @sensitive_variables()

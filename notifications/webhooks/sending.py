@@ -22,10 +22,11 @@ from django.views.decorators.debug import sensitive_variables
 from notifications import serializers, times
 from notifications.context import current_execution
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import RETRIED_ERRORS
+from notifications.db.unavailable import RETRIED_ERRORS, retry_while_unavailable
 from notifications.deliveries.decisions import read_recipient
-from notifications.deliveries.sending import queue_name
+from notifications.deliveries.sending import MAX_PER_USER, queue_name
 from notifications.exceptions import JobError
+from notifications.jobs.claiming.executors import SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.notifying import notify
@@ -42,8 +43,9 @@ PAUSES_SECONDS = (5, 60, 300, 1800, 2 * 3600, 5 * 3600, 8 * 3600, 8 * 3600)
 JITTER = 0.2
 #: Seconds for one attempt, from waiting for a slot of the host to the head of the answer.
 DEADLINE_SECONDS = 10.0
-#: Attempts to one endpoint at a time, over all workers, so that one that does not answer leaves room for the others.
-MAX_CONCURRENT_ATTEMPTS = 4
+#: Attempts at a time, over all workers, for one user, to one endpoint of the site, or to one host that requests name,
+#: so that one that does not answer leaves room for the others.
+MAX_CONCURRENT_ATTEMPTS = MAX_PER_USER
 #: An endpoint is turned off when an event has failed in its last attempt and none has reached it for so long. Its
 #: events are tried for a day: then at least one day of them was lost, and a longer holiday than a weekend is over.
 MAX_FAILING = timedelta(days=5)
@@ -96,7 +98,7 @@ POLICY: dict[str, Any] = {
 }
 
 
-@own_task(queue_name=queue_name, takes_context=True)
+@own_task(queue_name=queue_name, takes_context=True, executor=SENDER)
 @policy(title="Webhook: {event[type]}", concurrency_key="webhook:{event[endpoint]}", **POLICY)
 @sensitive_variables()
 async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +128,7 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         error=answer.error,
     )
     left = job.max_attempts - job.attempt
-    await sync_to_async(_record)(attempt, answer, is_last=left <= 0)
+    await sync_to_async(retry_while_unavailable)(lambda: _record(attempt, answer, is_last=left <= 0))
     if answer.is_success:
         return {"status": answer.status}
     if answer.status == GONE or type == TEST_EVENT:

@@ -1,4 +1,8 @@
-"""How many jobs a worker may claim: free slots, threads for sync tasks, and room for a quarantined job."""
+"""How many jobs a worker may claim: free slots, threads for sync tasks, and room for a quarantined job.
+
+The app's own senders have slots and threads beside those of the project's jobs: a server that does not answer holds up
+other messages, and no job. A share of the project's would be none where it has one slot.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,11 @@ from uuid import UUID
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.claiming.executors import (
     ASYNC,
+    EMAIL,
     QUARANTINE_EXECUTORS,
     QUARANTINED,
+    SENDER,
+    SENDER_EXECUTORS,
     SYNC,
     WORKER_EXECUTORS,
     Capacities,
@@ -20,6 +27,8 @@ from notifications.worker.execution import Execution
 
 #: Jobs per slot that may wait for other jobs. With more of them only jobs are claimed for which they wait.
 MAX_WAITING_PER_SLOT = 4
+#: Webhooks and push messages that are sent at once, and threads for e-mails, in each worker.
+MAX_SENDERS, MAX_EMAIL_THREADS = 25, 4
 
 
 class Executions(dict[Claim, Execution]):
@@ -73,11 +82,10 @@ class Executions(dict[Claim, Execution]):
         return {id for execution in self.joining() for id in list(execution.joined_jobs.values())}
 
     def count_active(self) -> dict[str, int]:
-        """Return how many tasks of each executor do not wait for other jobs, for ASYNC those of all executors."""
+        """Return how many tasks of each executor do not wait for other jobs, for ASYNC all that take a slot."""
         # First: an execution that ends meanwhile must not be subtracted twice.
-        active = {**self._number_of, ASYNC: len(self)}
+        active = dict(self._number_of)
         for execution in self.joining():
-            active[ASYNC] -= 1
             for executor in _executors_taken_by(execution.job):
                 active[executor] -= 1
         return active
@@ -102,6 +110,8 @@ class Capacity:
             ASYNC: slots,
             SYNC: min(slots, self._threads - active[SYNC]),
             QUARANTINED: min(slots, 1 - active[QUARANTINED]),
+            SENDER: MAX_SENDERS - active[SENDER],
+            EMAIL: MAX_EMAIL_THREADS - active[EMAIL],
         }
         return {executor: count for executor, count in free.items() if count > 0}
 
@@ -120,18 +130,20 @@ def subtract(free: Capacities, jobs: Iterable[Job]) -> dict[str, int]:
     left = dict(free)
     for job in jobs:
         left[job.executor] -= 1
-        if job.executor != ASYNC:
+        if job.executor not in (ASYNC, *SENDER_EXECUTORS):
             left[ASYNC] -= 1
     slots = left.get(ASYNC, 0)
-    return {executor: min(count, slots) for executor, count in left.items() if min(count, slots) > 0}
+    left = {name: count if name in SENDER_EXECUTORS else min(count, slots) for name, count in left.items()}
+    return {executor: count for executor, count in left.items() if count > 0}
 
 
 def _executors_taken_by(job: Job) -> list[str]:
-    """Return the executors in which a job takes a place, besides its slot."""
-    executors = [SYNC] if executor_at(job.task_path) == SYNC else []
+    """Return the executors in which a job takes a place; ASYNC stands for its slot."""
+    executor = executor_at(job.task_path)
+    executors = [ASYNC, SYNC] if executor == SYNC else [executor]
     return [*executors, QUARANTINED] if job.executor in QUARANTINE_EXECUTORS else executors
 
 
 def executors_freed_by(job: Job) -> set[str]:
     """Return the executors in which the end of a job may make room, besides its slot."""
-    return {job.executor, executor_at(job.task_path)}
+    return {job.executor, *_executors_taken_by(job)}

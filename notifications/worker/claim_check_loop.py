@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from notifications.db.threads import DaemonExecutor
 from notifications.db.unavailable import UNAVAILABLE
@@ -33,12 +33,12 @@ class ClaimCheckLoop:
         state: WorkerState,
         *,
         unstorable: set[Claim],
-        sync_threads: DaemonExecutor,
+        thread_pools: Sequence[DaemonExecutor],
         remove: Callable[[Claim], None],
     ) -> None:
         self._state = state
         self._unstorable = unstorable
-        self._sync_threads = sync_threads
+        self._thread_pools = thread_pools
         self._remove = remove
         #: Claims without an execution at the last check.
         self._missing: set[Claim] = set()
@@ -47,7 +47,8 @@ class ClaimCheckLoop:
         """Check claims for ever."""
         while True:
             await asyncio.sleep(CLAIM_CHECK_INTERVAL_SECONDS)
-            self._sync_threads.start_missing_thread()
+            for threads in self._thread_pools:
+                threads.start_missing_thread()
             try:
                 await self._check_claims()
                 await self._extend_deadlines()

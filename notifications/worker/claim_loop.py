@@ -12,7 +12,7 @@ from django.db.models import Q
 from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
-from notifications.jobs.claiming.executors import ASYNC, WORKER_EXECUTORS
+from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.models import Job
 from notifications.tracing import spans
@@ -34,6 +34,9 @@ MAX_CLAIM_BATCH = 100
 POLL_INTERVAL_SECONDS = 1.0
 #: When too many jobs wait for others, still claim one other job per this many seconds.
 OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
+#: Seconds between two claims of the app's own senders. They have a statement of their own, because they take none of
+#: the slots that the limit of the others counts, and their concurrency keys would cost each claim its short way.
+SENDER_CLAIM_INTERVAL_SECONDS = 0.1
 
 
 class ClaimLoop:
@@ -50,6 +53,9 @@ class ClaimLoop:
         #: Executors that the last claim found full, so that there may be more jobs for them.
         self._exhausted_executors: set[str] = set()
         self._last_over_limit_claim = time.monotonic()
+        #: When senders may be claimed again (monotonic), if that is later than now.
+        self._next_sender_claim = 0.0
+        self._has_left_out_senders = False
         #: When a job was claimed last (monotonic).
         self.last_claim_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
@@ -114,7 +120,12 @@ class ClaimLoop:
             # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the
             # executors of the claim before.
             if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
-                await loops.wait_for(self._wake, POLL_INTERVAL_SECONDS)
+                await loops.wait_for(self._wake, self._seconds_to_next_claim())
+
+    def _seconds_to_next_claim(self) -> float:
+        if not self._has_left_out_senders:
+            return POLL_INTERVAL_SECONDS
+        return min(max(self._next_sender_claim - time.monotonic(), 0.001), POLL_INTERVAL_SECONDS)
 
     def wake(self) -> None:
         """Read the queue now."""
@@ -129,8 +140,32 @@ class ClaimLoop:
     def _claim(self) -> tuple[list[ClaimedJob], set[str]]:
         """Claim jobs for what is free, on the writer's thread; return them, and the executors that they leave full."""
         free = self._capacity.free()
-        if not free:
-            return [], set(WORKER_EXECUTORS)
+        jobs, exhausted = self._claim_project_jobs(free) if ASYNC in free else ([], set(PROJECT_EXECUTORS))
+        jobs += self._claim_senders(free, len(jobs))
+        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
+        prepare_claimed_jobs(jobs)
+        return jobs, exhausted | exhausted_executors(free, [claimed.row for claimed in jobs])
+
+    def _claim_senders(self, free: Mapping[str, int], started: int) -> list[ClaimedJob]:
+        """Claim jobs of the app's own senders, after so many other jobs."""
+        capacities = {executor: free[executor] for executor in SENDER_EXECUTORS if executor in free}
+        total = sum(capacities.values())
+        limit = 0 if self._state.is_quiet else self._state.run_limit.reduce(started + total) - started
+        if limit <= 0:
+            self._has_left_out_senders = False
+            return []
+        now = time.monotonic()
+        self._has_left_out_senders = (
+            now < self._next_sender_claim and not self._state.run_limit.ends_by_itself
+        )
+        if self._has_left_out_senders:
+            return []
+        self._next_sender_claim = now + SENDER_CLAIM_INTERVAL_SECONDS
+        return self._claim_among(None, limit, capacities)
+
+    def _claim_project_jobs(self, free: Mapping[str, int]) -> tuple[list[ClaimedJob], set[str]]:
+        """Claim jobs that take slots; return them, and all executors if they are full."""
+        free = {executor: count for executor, count in free.items() if executor not in SENDER_EXECUTORS}
         limit = min(free[ASYNC], MAX_CLAIM_BATCH)
         # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
         joined = self._state.executions.joined_jobs()
@@ -140,11 +175,7 @@ class ClaimLoop:
             jobs = self._claim_among(among, limit, free)
         if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
             jobs += self._claim_among(None, remaining, subtract(free, [claimed.row for claimed in jobs]))
-        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
-        prepare_claimed_jobs(jobs)
-        if len(jobs) >= limit:
-            return jobs, set(WORKER_EXECUTORS)
-        return jobs, exhausted_executors(free, [claimed.row for claimed in jobs])
+        return jobs, set(PROJECT_EXECUTORS) if len(jobs) >= limit else set()
 
     def _claim_among(self, among: Q | None, limit: int, executors: Mapping[str, int]) -> list[ClaimedJob]:
         started = spans.start_time()

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
@@ -16,18 +16,24 @@ from notifications.context import OnOutput, OnStep
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
-from notifications.jobs.claiming.executors import QUARANTINE_EXECUTORS
+from notifications.jobs.claiming.executors import EMAIL, QUARANTINE_EXECUTORS, SENDER_EXECUTORS, executor_at
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
 from notifications.models import Job
+from notifications.worker.capacity import MAX_EMAIL_THREADS
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
 from notifications.worker.subtasks import name_for
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Threads for the database work of async tasks, each shared by many jobs.
-MAX_DATABASE_THREADS = 8
+#: Threads for the database work of async tasks, each shared by many jobs: of the project's, and of the app's senders.
+MAX_DATABASE_THREADS, MAX_SENDER_DATABASE_THREADS = 8, 4
+
+#: Seconds after which an idle thread closes its connection to the server of e-mail.
+EMAIL_IDLE_SECONDS = 10.0
+#: Contexts in which thread-sensitive calls use one of these threads, with that thread. Each job runs in a copy.
+Contexts = Iterator[tuple[contextvars.Context, DaemonExecutor]]
 
 
 class JobRunner:
@@ -62,23 +68,18 @@ class JobRunner:
         self._store_large_output = store_large_output
         self._remove = remove
         self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync")
-        self._database_threads = [
-            DaemonExecutor(1, f"notifications-database-{number}", keep_connections=True)
-            for number in range(MAX_DATABASE_THREADS)
-        ]
-        #: Contexts in which thread-sensitive calls use one of these threads, with that thread. Each job runs in a copy.
-        self._contexts: Iterator[tuple[contextvars.Context, DaemonExecutor]] = iter(())
+        self.email_threads = DaemonExecutor(
+            MAX_EMAIL_THREADS, "notifications-email", idle_seconds=EMAIL_IDLE_SECONDS
+        )
+        self._database_threads = _database_threads(MAX_DATABASE_THREADS, "notifications-database")
+        self._sender_threads = _database_threads(MAX_SENDER_DATABASE_THREADS, "notifications-sender")
+        self._contexts: Contexts = iter(())
+        self._sender_contexts: Contexts = iter(())
 
     async def open(self) -> None:
         """Prepare the contexts of jobs. Entering one for each job took a quarter of the event loop's time."""
-        loop = asyncio.get_running_loop()
-        contexts = []
-        for thread in self._database_threads:
-            # A new one, so that nothing leaks into it from the worker.
-            context = contextvars.Context()
-            await loop.create_task(_enter(thread), context=context)
-            contexts.append((context, thread))
-        self._contexts = itertools.cycle(contexts)
+        self._contexts = await _open_contexts(self._database_threads)
+        self._sender_contexts = await _open_contexts(self._sender_threads)
 
     def start(self, claimed: ClaimedJob) -> None:
         """Begin to execute a job, on the event loop."""
@@ -95,9 +96,12 @@ class JobRunner:
         execution = Execution(claimed, self._on_progress, self._on_join, self._on_step, self._on_output)
         self._state.executions.add(execution)
         # In a context of its own, so that nothing leaks into it from another job.
-        context, database_thread = next(self._contexts)
+        executor = executor_at(job.task_path)
+        contexts = self._sender_contexts if executor in SENDER_EXECUTORS else self._contexts
+        threads = self.email_threads if executor == EMAIL else self.sync_threads
+        context, database_thread = next(contexts)
         execution.asyncio_task = asyncio.get_running_loop().create_task(
-            self._execute(execution, database_thread), context=context.copy(), name=name_for(job)
+            self._execute(execution, database_thread, threads), context=context.copy(), name=name_for(job)
         )
 
     async def stop_all(self, seconds: float) -> None:
@@ -113,14 +117,21 @@ class JobRunner:
 
     def shutdown(self) -> None:
         """End the threads when their calls are done."""
-        self._contexts = iter(())
-        for threads in (*self._database_threads, self.sync_threads):
+        self._contexts = self._sender_contexts = iter(())
+        for threads in (
+            *self._database_threads,
+            *self._sender_threads,
+            self.sync_threads,
+            self.email_threads,
+        ):
             threads.shutdown()
 
-    async def _execute(self, execution: Execution, database_thread: DaemonExecutor) -> None:
+    async def _execute(
+        self, execution: Execution, database_thread: DaemonExecutor, threads: DaemonExecutor
+    ) -> None:
         outcome: Outcome | None
         try:
-            outcome = await execution.run(database_thread, self.sync_threads)
+            outcome = await execution.run(database_thread, threads)
         except asyncio.CancelledError:
             if execution.is_stopping:
                 return  # the worker releases the job when it ends; or another worker has claimed it
@@ -153,6 +164,22 @@ class JobRunner:
         logger.error("Requeuing job %s, which gets no thread: %s", job.id, exc)
         await self._state.retry_write(queueing.requeue_without_thread, job)
         self._remove(claim_of(job))
+
+
+def _database_threads(count: int, name: str) -> list[DaemonExecutor]:
+    return [DaemonExecutor(1, f"{name}-{number}", keep_connections=True) for number in range(count)]
+
+
+async def _open_contexts(threads: Sequence[DaemonExecutor]) -> Contexts:
+    """Return, in turn and without end, a context for each thread."""
+    loop = asyncio.get_running_loop()
+    contexts = []
+    for thread in threads:
+        # A new one, so that nothing leaks into it from the worker.
+        context = contextvars.Context()
+        await loop.create_task(_enter(thread), context=context)
+        contexts.append((context, thread))
+    return itertools.cycle(contexts)
 
 
 async def _enter(thread: DaemonExecutor) -> None:

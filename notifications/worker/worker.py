@@ -15,7 +15,7 @@ from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
 from notifications.jobs import ports
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.engine_activity import BackendQueue
-from notifications.jobs.claiming.executors import QUARANTINED
+from notifications.jobs.claiming.executors import ENGINE_SENDER, QUARANTINED
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing
 from notifications.models import Worker
@@ -145,7 +145,7 @@ class JobWorker:
         self._claim_check_loop = ClaimCheckLoop(
             state,
             unstorable=self._record_loop.unstorable,
-            sync_threads=self._job_runner.sync_threads,
+            thread_pools=(self._job_runner.sync_threads, self._job_runner.email_threads),
             remove=self._remove,
         )
 
@@ -244,6 +244,8 @@ class JobWorker:
                 self._drained_queues.add(execution.job)
                 if self.state.executions.count_active()[QUARANTINED] < quarantined:
                     self._has_room = True
+                    self._dispatch_wake.set()
+                if execution.job.executor == ENGINE_SENDER:  # the next one may be dispatched
                     self._dispatch_wake.set()
 
     def _on_join(self, execution: Execution) -> None:

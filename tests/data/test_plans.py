@@ -5,14 +5,15 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from notifications import api, streams, webhooks
-from notifications.deliveries import devices, sending
+from notifications.deliveries import devices, outages, sending
 from notifications.deliveries.timeline import timeline
-from notifications.engines import dispatching, quarantine, resending
+from notifications.engines import dispatching, own_senders, quarantine, resending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
@@ -122,6 +123,8 @@ def hand_jobs_over(user):
     resending.dispatch_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
     job(user, executor="isolated")
     quarantine.dispatch_quarantined_jobs()
+    job(user, executor="sending")
+    own_senders.dispatch_sender_jobs()
     claims.claim_dispatched_jobs(uuid7(), [dispatched[0].pk])
     dispatching.take_back([dispatched[1].pk])
     dispatching.move_to_configured_executors()
@@ -139,9 +142,16 @@ def warn_of_unserved_jobs_of_engines(user):
 def deliver(user):
     id = Notification.objects.filter(user=user, raised__gt=50).values_list("pk", flat=True)[0]
     Notification.objects.filter(pk=id).update(read_at=None)
-    Delivery.objects.create(notification=id, user_id=user, channel="email", due_at=timezone.now())
+    get_user_model().objects.update_or_create(pk=user, defaults={"email": "ada@users.example"})
+    for channel in ("email", "push"):
+        Delivery.objects.create(notification=id, user_id=user, channel=channel, due_at=timezone.now())
+    outages.add_timeout("push")
     sending.enqueue_due()
-    assert Delivery.objects.get(notification=id).state == "queued"
+    assert dict(Delivery.objects.filter(notification=id).values_list("channel", "state")) == {
+        "email": "queued",
+        "push": "queued",
+    }
+    outages.end(outages.read("push"))
     sending.fail_orphaned()
 
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import connection
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
 from notifications.states import ACTIVE
@@ -46,6 +48,8 @@ def test_claimable_queues_reads_no_delayed_jobs(filled_tables, django_assert_num
         assert re.search(line, explain(query["sql"])), explain(query["sql"])
 
 
+#: A worker claims jobs of the project and those of the app's own senders by two claims.
+OF_PROJECT, OF_SENDERS = dict.fromkeys(PROJECT_EXECUTORS, 100), dict.fromkeys(SENDER_EXECUTORS, 100)
 #: Queued jobs that cannot be claimed, and the most that a claim may read: rows, or steps of SQLite's virtual machine.
 BACKLOG, MAX_READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
 
@@ -83,11 +87,13 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, h
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += claim_rows(uuid7(), 100, queues=served)
+            claimed += claim_rows(uuid7(), 100, queues=served, executors=OF_PROJECT)
 
         assert rows_read(claim) < MAX_READ[connection.vendor]
         assert claimed == claimable
-        assert rows_read(lambda: claim_rows(uuid7(), 10, queues=served)) < MAX_READ[connection.vendor]
+        for executors in (OF_PROJECT, OF_SENDERS):
+            claim_nothing = partial(claim_rows, uuid7(), 10, queues=served, executors=executors)
+            assert rows_read(claim_nothing) < MAX_READ[connection.vendor]
 
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])

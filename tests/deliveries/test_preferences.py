@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.db.transactions import fair_atomic
-from notifications.deliveries import attempts, digests, sending
+from notifications.deliveries import attempts, digests, sending, storing
 from notifications.deliveries.timeline import timeline
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Digest, Job, Notification, Reader
@@ -219,7 +219,7 @@ class TestSending:
         until = timezone.now() + timedelta(hours=1)
 
         def postpone_and_fail(email):
-            attempts.postpone([delivery.id], until)
+            storing.postpone([delivery.id], until)
             raise ValueError("late")
 
         monkeypatch.setattr(attempts, "send_email", postpone_and_fail)
@@ -249,7 +249,7 @@ class TestSending:
         preferences.change_reader(user.pk, paused_until=None)
         before = timezone.now()
         with transaction.atomic():
-            attempts.postpone_paused([delivery])
+            storing.postpone_paused([delivery])
         delivery.refresh_from_db()
         assert before <= delivery.due_at <= timezone.now()
 
@@ -481,7 +481,8 @@ class TestDigests:
             with connection.execute_wrapper(count):
                 return fair_atomic(work, **options)
 
-        monkeypatch.setattr(attempts, "fair_atomic", run)
+        for module in (attempts, storing):
+            monkeypatch.setattr(module, "fair_atomic", run)
         send_digests()
         assert set(read_states()) == {("sent", "")}
         assert written == [100, 100, 30] * 2

@@ -171,7 +171,7 @@ def test_while_its_job_sends(notified, monkeypatch):
     assert reasons == ["It is not decided yet, or is being sent."] and len(mail.outbox) == 1
 
 
-@pytest.mark.parametrize("error", [ConnectionError("away"), attempts.pushes.DeviceGone("gone")])
+@pytest.mark.parametrize("error", [ConnectionError("away"), attempts.DeviceGone("gone")])
 def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, monkeypatch, error):
     """Its job was recorded as ended while it hung, and it fails after the resend was enqueued."""
     delivery = notified()

@@ -1,6 +1,7 @@
 """What is sent when a delivery is due, and what is not and why."""
 
 import errno
+from collections import Counter
 from datetime import timedelta
 
 import django
@@ -11,7 +12,8 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.deliveries import attempts, decisions, sending
+from notifications.db import unavailable
+from notifications.deliveries import attempts, decisions, sending, vapid
 from notifications.jobs.handlers import declarations
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Job, Notification
@@ -103,8 +105,7 @@ def test_reasons_not_to_send(notified, user, change, reason, when):
     delivery.refresh_from_db()
     assert (delivery.state, delivery.reason) == ("skipped", reason)
     assert delivery.ended_at and not mail.outbox
-    is_of_user = reason in ("inactive", "no-address")
-    assert Job.objects.count() == (is_of_user or when == "before its job runs")
+    assert Job.objects.count() == (when == "before its job runs")
 
 
 def test_seen_of_another_notification(notified, user):
@@ -137,23 +138,24 @@ def test_concurrent_processes_enqueue_each_once(make_user, by_email):
     assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 230
 
 
-def test_outcome_that_cannot_be_stored_is_sent_again(notified, monkeypatch):
-    """At least once, with the same Message-ID: as if the process was killed after the mail server had answered."""
+def test_answer_is_kept_until_the_database_takes_it(notified, monkeypatch):
+    """While it is away the attempt goes on, and the message is sent once."""
     delivery = notified()
     end, ends = attempts.end, []
 
-    def fail_once(ids, state, **fields):
+    def fail_twice(ids, state, **fields):
         ends.append(state)
-        if len(ends) == 1:
+        if len(ends) <= 2:
             raise OperationalError("server closed the connection")
         end(ids, state, **fields)
 
-    monkeypatch.setattr(attempts, "end", fail_once)
+    monkeypatch.setattr(attempts, "end", fail_twice)
+    monkeypatch.setattr(unavailable, "RETRY_INTERVAL_SECONDS", 0.01)
     send_due()
     run_until_idle()
-    first, second = (email.extra_headers["Message-ID"] for email in mail.outbox)
-    assert first == second == f"<{delivery.id}@site.example>"
-    assert ends == ["sent", "sent"] and Delivery.objects.get().state == "sent"
+    assert [email.extra_headers["Message-ID"] for email in mail.outbox] == [f"<{delivery.id}@site.example>"]
+    assert ends == ["sent"] * 3 and Delivery.objects.get().state == "sent"
+    assert Job.objects.get().attempt == 1
 
 
 def test_late_failure_changes_nothing_of_what_was_sent(notified):
@@ -368,3 +370,40 @@ def test_facts_are_read_in_four_queries(notified, django_assert_num_queries):
     # PostgreSQL is asked for its time too.
     with django_assert_num_queries(4 + (connection.vendor == "postgresql")):
         decisions.read_facts(rows)
+
+
+def test_who_cannot_be_reached_gets_no_job(configure, make_user, service, monkeypatch):
+    """One query of users finds it out for a chunk. Where it fails, each job finds it out by itself."""
+    configure([{"push": 0}, {"email": 0}], **settings_of_push(service))
+    users = [make_user(f"user{number}", email="") for number in range(5)]
+    notify(users, "Hello")
+
+    def fail(users):
+        raise ValueError("a manager of the project")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "read_recipients", fail)
+        Delivery.objects.filter(user=users[0].pk).update(due_at=timezone.now())
+        Delivery.objects.exclude(user=users[0].pk).update(due_at=timezone.now() + timedelta(days=1))
+        send_due_now()
+    assert Job.objects.count() == 2
+    Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    send_due_now()
+    assert Job.objects.count() == 2
+    assert Counter(Delivery.objects.values_list("channel", "reason")) == {
+        ("email", "no-address"): 5,
+        ("push", "no-device"): 5,
+    }
+
+
+def settings_of_push(service):
+    return {
+        "WEB_PUSH": {"private_key": vapid.generate_private_key(), "subject": "mailto:admin@site.example"},
+        "OUTBOUND_ALLOW": [service.address],
+    }
+
+
+def send_due_now():
+    while sending.enqueue_due():
+        pass
+    run_until_idle()

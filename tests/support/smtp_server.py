@@ -80,12 +80,14 @@ def smtp_server(mailbox=None):
         loop.call_soon_threadsafe(server.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.run_until_complete(_end_connections())
+        loop.run_until_complete(end_connections())
         loop.close()
 
 
-async def _end_connections():
+async def end_connections():
+    """Cancel all tasks of the running loop."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # sockets are closed by the next turn of the loop

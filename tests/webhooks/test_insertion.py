@@ -64,7 +64,7 @@ def test_end_of_a_job(user):
     assert (row.user_id, row.queue_name, row.concurrency_key) == (
         None,
         "deliveries",
-        f"webhook:{endpoint.id}",
+        f"send:{user.pk}",
     )
     assert (row.title, row.max_attempts) == ("Webhook: job.cancelled", len(sending.PAUSES_SECONDS) + 1)
     assert endpoint.secret not in str(vars(row)) and URL not in str(vars(row))

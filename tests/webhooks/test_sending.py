@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from notifications import webhooks
 from notifications.api import notify
+from notifications.db import unavailable
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification, WebhookAttempt, WebhookEndpoint
 from notifications.outbound import resolver
@@ -272,21 +273,22 @@ def test_both_secrets_sign_during_a_rotation(create, receiver, user):
     assert signers(receiver.requests[-1], *secrets) == secrets[2:]
 
 
-def test_outcome_that_cannot_be_stored_is_sent_again(create, receiver, user, monkeypatch):
-    """At least once, with the same id: as if the process was killed after the receiver had answered."""
+def test_answer_is_kept_until_the_database_takes_it(create, receiver, user, monkeypatch):
+    """While it is away the attempt goes on, and the event is sent once."""
     create()
     record, calls = sending._record, []
 
-    def fail_once(*args, **kwargs):
+    def fail_twice(*args, **kwargs):
         calls.append(args)
-        if len(calls) == 1:
+        if len(calls) <= 2:
             raise OperationalError("server closed the connection")
         record(*args, **kwargs)
 
-    monkeypatch.setattr(sending, "_record", fail_once)
+    monkeypatch.setattr(sending, "_record", fail_twice)
+    monkeypatch.setattr(unavailable, "RETRY_INTERVAL_SECONDS", 0.01)
     notify(user, "Hello")
     run_until_idle()
-    assert len(receiver.ids) == 2 and len(set(receiver.ids)) == 1
+    assert len(receiver.ids) == 1 and len(calls) == 3
     assert attempts() == [(204, "")]
 
 
@@ -314,8 +316,8 @@ def test_deleted_endpoint(create, receiver, user):
     assert not receiver.requests and Job.objects.get().result == '{"status":null}'
 
 
-def test_stuck_endpoint_leaves_room(create, receiver, user, start_worker, monkeypatch):
-    """Of one that does not answer only some attempts run at a time, so its neighbor gets its events meanwhile."""
+def test_stuck_endpoint_leaves_room(create, receiver, user, other_user, start_worker, monkeypatch):
+    """Of what is sent for one user only some attempts run at a time, so another one gets events meanwhile."""
     monkeypatch.setattr(sending, "DEADLINE_SECONDS", 50)  # no attempt ends before the test releases it
     release = asyncio.Event()
 
@@ -325,10 +327,11 @@ def test_stuck_endpoint_leaves_room(create, receiver, user, start_worker, monkey
 
     receiver.stuck = wait
     create("/stuck")
-    neighbor = create("/hook")
+    create("/stuck")
+    neighbor = create("/hook", owner=other_user)
     for number in range(10):
-        notify(user, f"note {number}")
-    start_worker(concurrency=sending.MAX_CONCURRENT_ATTEMPTS + 1)
+        notify([user, other_user], f"note {number}")
+    start_worker(concurrency=1)
     try:
         ok = WebhookAttempt.objects.filter(endpoint=neighbor.id, status=204)
         wait_until(lambda: ok.count() == 10, what="the events of the neighbor")

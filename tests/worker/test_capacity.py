@@ -7,10 +7,26 @@ import pytest
 from notifications.ids import uuid7
 from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
 from notifications.models import Job
-from notifications.worker.capacity import MAX_WAITING_PER_SLOT, Capacity, Executions
+from notifications.worker.capacity import (
+    MAX_EMAIL_THREADS,
+    MAX_SENDERS,
+    MAX_WAITING_PER_SLOT,
+    Capacity,
+    Executions,
+    exhausted_executors,
+)
 from notifications.worker.execution import Execution, release_slot
 
 pytestmark = pytest.mark.any_database
+
+
+TASKS = {
+    "sync": "bench.tasks.nothing_sync",
+    "email": "notifications.deliveries.sending.deliver",
+    "sender": "notifications.webhooks.sending.send",
+}
+#: What nothing of the project takes.
+SENDERS = {"sender": MAX_SENDERS, "email": MAX_EMAIL_THREADS}
 
 
 class UnwalkableExecutions(Executions):
@@ -33,7 +49,7 @@ def capacity(executions):
 
 
 def start(executions, executor="async"):
-    task_path = "bench.tasks.nothing_sync" if executor == "sync" else "bench.tasks.nothing"
+    task_path = TASKS.get(executor, "bench.tasks.nothing")
     job = Job(id=uuid7(), task_path=task_path, executor=executor, fence=1)
     execution = Execution(ClaimedJob(job, None, None), lambda _: None, executions.add_joining)
     executions.add(execution)
@@ -42,26 +58,43 @@ def start(executions, executor="async"):
 
 def test_each_executor_loses_what_runs_in_it(executions, capacity):
     start(executions)
-    assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1}
+    assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1, **SENDERS}
     sync = start(executions, "sync")
-    assert capacity.free() == {"async": 8, "sync": 2, "suspect": 1}
+    assert capacity.free() == {"async": 8, "sync": 2, "suspect": 1, **SENDERS}
     quarantined = start(executions, "suspect")
-    assert capacity.free() == {"async": 7, "sync": 2}
+    assert capacity.free() == {"async": 7, "sync": 2, **SENDERS}
     executions.remove(claim_of(quarantined.job))
     executions.remove(claim_of(sync.job))
     executions.remove(claim_of(sync.job))
-    assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1}
+    assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1, **SENDERS}
+
+
+def test_senders_take_nothing_of_the_projects_jobs(executions):
+    """Not even where the project has one slot: each executor of them has places of its own."""
+    capacity = Capacity(executions, slots=1, threads=1)
+    for _ in range(MAX_SENDERS):
+        start(executions, "sender")
+    emails = [start(executions, "email") for _ in range(MAX_EMAIL_THREADS)]
+    assert capacity.free() == {"async": 1, "sync": 1, "suspect": 1}
+    executions.remove(claim_of(emails[0].job))
+    start(executions)
+    assert capacity.free() == {"email": 1}
+    assert exhausted_executors(capacity.free(), []) == {"async", "sync", "suspect", "sender"}
+    assert exhausted_executors(capacity.free(), [emails[0].job]) == {
+        *("async", "sync", "suspect"),
+        *("sender", "email"),
+    }
 
 
 def test_a_job_that_waits_for_another_one_takes_no_place(executions, capacity):
     execution, other = start(executions, "sync"), uuid7()
     with release_slot(execution, Future(), other):
-        assert capacity.free() == {"async": 10, "sync": 3, "suspect": 1}
+        assert capacity.free() == {"async": 10, "sync": 3, "suspect": 1, **SENDERS}
         assert executions.joined_jobs() == {other}
         with release_slot(execution, Future(), uuid7()):
             assert len(executions.joined_jobs()) == 2
         assert capacity.free()["async"] == 10
-    assert capacity.free() == {"async": 9, "sync": 2, "suspect": 1}
+    assert capacity.free() == {"async": 9, "sync": 2, "suspect": 1, **SENDERS}
     assert executions.joined_jobs() == set()
 
 

@@ -48,6 +48,8 @@ def hang_in_a_call(claim_loop, released, monkeypatch):
 def lose_the_wake(claim_loop, released, monkeypatch):
     """The event for which the loop waits is not set any more."""
     monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
+    monkeypatch.setattr("notifications.worker.claim_loop.SENDER_CLAIM_INTERVAL_SECONDS", 0)
+    claim_loop._next_sender_claim = 0
     loop = claim_loop._task.get_loop()
     is_woken = threading.Event()
     loop.call_soon_threadsafe(lambda: (claim_loop.wake(), is_woken.set()))

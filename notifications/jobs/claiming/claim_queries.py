@@ -52,7 +52,7 @@ from uuid import UUID
 from notifications.db.clock import database_now_sql
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, Capacities
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, Capacities
 from notifications.states import HOLDING_KEY
 
 #: A query and its parameters.
@@ -203,7 +203,7 @@ def dispatched_jobs(ids: Collection[UUID]) -> Query:
     # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
     sql = f"""
         SELECT id, concurrency_key FROM notifications_job
-        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{DISPATCHED}')
+        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{DISPATCHED}', '{ENGINE_SENDER}')
             AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({PAUSED_QUEUES})
         ORDER BY id{lock_sql()}"""
     return sql, [list(ids), now_param]

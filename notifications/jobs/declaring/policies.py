@@ -246,15 +246,25 @@ def job_concurrency_key(
     kwargs: Mapping[str, Any],
     owner: Any,
 ) -> str:
-    """Return the concurrency key of a job with these arguments and this owner (key), ``""`` if it has none.
-
-    A key that is too long is cut and ends with a hash of the whole, so that different keys stay different.
-    """
+    """Return the concurrency key of a job with these arguments and this owner (key), ``""`` if it has none."""
     template = policy_of(function).concurrency_key
     owner = "" if owner is None else str(owner)
     key = template and _format(
         "concurrency_key", template, function, takes_context, args, kwargs, owner=owner
     )
+    return storable_key(key)
+
+
+def sender_key(user: Any) -> str:
+    """Return the concurrency key of what is sent to the webhooks and devices of a user (key)."""
+    return storable_key(f"send:{user}")
+
+
+def storable_key(key: str) -> str:
+    """Return a concurrency key as it is stored.
+
+    One that is too long is cut and ends with a hash of the whole, so that different keys stay different.
+    """
     if len(key) <= validators.MAX_KEY_LENGTH:
         return key
     digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()

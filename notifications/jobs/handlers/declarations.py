@@ -42,6 +42,7 @@ PUSH_TASK = "notifications.deliveries.sending.deliver_push"
 SILENT_TASKS = {
     "notifications.deliveries.sending.deliver",
     "notifications.deliveries.sending.deliver_digest",
+    PUSH_TASK,
     WEBHOOK_TASK,
     CALLBACK_TASK,
 }

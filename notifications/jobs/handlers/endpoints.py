@@ -39,8 +39,15 @@ class Endpoints:
 
     def find(self, event: str, user: Any) -> list[str]:
         """Return the ids of the endpoints that get an event of a user (key); None: of a job without an owner."""
-        found = self._by_event.get((event, None), [])
-        return found if user is None else [*found, *self._by_event.get((event, user), ())]
+        return [*self.find_of_site(event), *self.find_of_user(event, user)]
+
+    def find_of_site(self, event: str) -> list[str]:
+        """Return the ids of the endpoints that get an event of any user."""
+        return self._by_event.get((event, None), [])
+
+    def find_of_user(self, event: str, user: Any) -> list[str]:
+        """Return the ids of a user's (key) own endpoints that get an event."""
+        return [] if user is None else self._by_event.get((event, user), [])
 
     def _read(self, keys: list[Any], *, with_site: bool) -> None:
         conditions = ["user_id IS NULL"] if with_site else []

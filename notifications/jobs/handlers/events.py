@@ -24,7 +24,7 @@ from notifications.db import bulk, project_code, signal_queue
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
 from notifications.jobs import ports, results
 from notifications.jobs.claiming.executors import DISPATCHED
-from notifications.jobs.declaring.policies import job_concurrency_key, job_title
+from notifications.jobs.declaring.policies import job_concurrency_key, job_title, sender_key
 from notifications.jobs.handlers import callbacks
 from notifications.jobs.handlers.declarations import (
     END_EVENTS,
@@ -93,10 +93,16 @@ class Receivers:
         columns["event_source"] = source
         for handler in self._handlers.get(type, ()):
             yield _build(handler, event, **columns)
+        if self._endpoints is None or self._webhook is None:
+            return
         value, text = event
-        for id in self._endpoints.find(type, user) if self._endpoints and self._webhook else ():
+        of_user = self._endpoints.find_of_user(type, user)
+        for id in [*self._endpoints.find_of_site(type), *of_user]:
             with_endpoint = {"endpoint": id, **(value or {})}, f'{{"endpoint":"{id}",{text[1:]}'
-            yield _build(self._webhook, with_endpoint, **columns)  # type: ignore[arg-type]
+            job = _build(self._webhook, with_endpoint, **columns)
+            if id in of_user:  # all that is sent for a user shares one limit
+                job.concurrency_key = sender_key(user)
+            yield job
 
 
 def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:

@@ -22,6 +22,7 @@ from notifications.jobs.claiming.executors import (
     DISPATCHED,
     ENGINE,
     ENGINE_QUARANTINED,
+    ENGINE_SENDER,
     WORKER_EXECUTORS,
     Capacities,
 )
@@ -138,7 +139,10 @@ def claim_dispatched_jobs(
         or not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists()
     ):
         return claimed, set()  # the others run or are done: their ids were doubled
-    executors = {ENGINE: len(ids), DISPATCHED: len(ids), ENGINE_QUARANTINED: max_quarantined}
+    executors = {
+        **dict.fromkeys((ENGINE, DISPATCHED, ENGINE_SENDER), len(ids)),
+        ENGINE_QUARANTINED: max_quarantined,
+    }
     executors = {executor: count for executor, count in executors.items() if count > 0}
     claimable = candidates.claimable_queues((), executors)
     if not claimable:

@@ -20,7 +20,13 @@ from notifications.db import keyset
 from notifications.db.clock import database_now
 from notifications.engines import engine_of
 from notifications.engines.interface import Engine
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_QUARANTINED, has_engine
+from notifications.jobs.claiming.executors import (
+    DISPATCHED,
+    ENGINE,
+    ENGINE_QUARANTINED,
+    KEPT_EXECUTORS,
+    has_engine,
+)
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.processes import measure_round_trip
@@ -187,7 +193,7 @@ def count_waiting(alias: str) -> Waiting:
     now = database_now()
     since = Greatest("queued_at", Coalesce("run_after", "queued_at"))
     due = due_jobs(alias, now)
-    dispatched = Q(executor=DISPATCHED) | Q(executor=ENGINE_QUARANTINED, dispatched_at__isnull=False)
+    dispatched = Q(executor=DISPATCHED) | Q(executor__in=KEPT_EXECUTORS, dispatched_at__isnull=False)
     found = due[:MAX_COUNTED].aggregate(
         due=Count("id"),
         since=Min(since),
@@ -197,7 +203,7 @@ def count_waiting(alias: str) -> Waiting:
         isolated=Count("id", filter=Q(executor=ENGINE_QUARANTINED)),
     )
     queued = due.model.objects.using(due.db).filter(
-        Q(executor=ENGINE) | Q(executor=ENGINE_QUARANTINED, dispatched_at=None), state="queued", backend=alias
+        Q(executor=ENGINE) | Q(executor__in=KEPT_EXECUTORS, dispatched_at=None), state="queued", backend=alias
     )
     return Waiting(
         to_be_dispatched=keyset.count_rows(queued, MAX_COUNTED),

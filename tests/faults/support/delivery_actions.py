@@ -3,6 +3,7 @@
 from django.contrib.auth import get_user_model
 
 from notifications import webhooks
+from notifications.api import notify
 from notifications.models import PushSubscription
 from notifications.times import now
 from tests.support.site_actions import sign_in
@@ -36,4 +37,9 @@ def create_webhook(user, url):
     webhooks.create(url, owner=User.objects.get(pk=user), events=["notification.created"])
 
 
-ACTIONS = (create_users, create_device, create_webhook)
+def notify_all(title):
+    """Notify all users that have an address."""
+    notify(User.objects.exclude(email="").values_list("pk", flat=True), title)
+
+
+ACTIONS = (create_users, create_device, create_webhook, notify_all)

@@ -153,6 +153,11 @@ async def noop(number=None):
 
 
 @task
+def noop_sync(number=None):
+    return number
+
+
+@task
 async def fail(number):
     raise ValueError(number)
 

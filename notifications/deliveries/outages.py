@@ -1,0 +1,61 @@
+"""Outages of a channel: while its server does not answer, one message at a time finds out when it does.
+
+Messages that wait for time-outs would occupy all threads for e-mails, and each would use up its attempts. After
+``MAX_TIMEOUTS`` time-outs in a row, over all processes, the channel rests: deliveries stay pending without an attempt,
+and once in ``REST_SECONDS`` one message is tried. Any answer ends the outage, also one that refuses a message.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from notifications.db.clock import database_now
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database, retrying_atomic
+from notifications.models import ChannelOutage
+
+#: Time-outs in a row after which a channel rests, and seconds from the last one to the next try.
+MAX_TIMEOUTS, REST_SECONDS = 3, 60
+#: Seconds after which a try that has not ended, because its process was killed, is followed by another one.
+MAX_TRY_SECONDS = 150
+
+
+def read(channel: str) -> ChannelOutage | None:
+    """Return what is known of an outage of a channel, None if the last message got an answer."""
+    return ChannelOutage.objects.using(database()).filter(channel=channel).first()
+
+
+def may_try(outage: ChannelOutage | None) -> bool:
+    """Return whether a message may be tried. Where the channel rests, this is so for the first caller in a while."""
+    if outage is None or outage.rests_until is None:
+        return True
+    now = database_now()
+    if outage.rests_until > now:
+        return False
+    rows = ChannelOutage.objects.using(database()).filter(
+        channel=outage.channel, rests_until=outage.rests_until
+    )
+    return retrying_atomic(lambda: rows.update(rests_until=now + timedelta(seconds=MAX_TRY_SECONDS))) > 0
+
+
+def add_timeout(channel: str) -> bool:
+    """Store that a server has not answered in time. Return whether the channel rests now."""
+
+    def write() -> bool:
+        rows = ChannelOutage.objects.using(database())
+        rows.bulk_create([ChannelOutage(channel=channel)], ignore_conflicts=True)
+        row = lock_query(rows.filter(channel=channel), skip_locked=False).get()
+        row.timeouts += 1
+        if row.timeouts >= MAX_TIMEOUTS:
+            row.rests_until = database_now() + timedelta(seconds=REST_SECONDS)
+        row.save(using=database(), update_fields=["timeouts", "rests_until"])
+        return row.rests_until is not None
+
+    return retrying_atomic(write)
+
+
+def end(outage: ChannelOutage | None) -> None:
+    """Store that the server has answered."""
+    if outage is not None:
+        rows = ChannelOutage.objects.using(database()).filter(channel=outage.channel)
+        retrying_atomic(rows.delete)

@@ -1,0 +1,178 @@
+"""While a mail server does not answer, e-mails rest: one message at a time finds out when it does."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.deliveries import attempts, emails, outages, sending
+from notifications.models import Attempt, ChannelOutage, Delivery, Job
+from notifications.testing import run_jobs, run_until_idle
+from notifications.worker import job_runner
+from notifications.worker.capacity import MAX_EMAIL_THREADS
+from tests.deliveries.conftest import send_all, send_digests, use_mail_backend
+from tests.support.silent_proxy import silent_proxy
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+@pytest.fixture
+def silent(mailbox, settings, monkeypatch):
+    """A mail server that takes connections and does not answer, until `silent.answer()`."""
+    monkeypatch.setattr(emails, "SMTP_TIMEOUT_SECONDS", 0.2)
+    with silent_proxy(mailbox.port) as proxy:
+        use_mail_backend(settings, "smtp", host="127.0.0.1", port=proxy.ports[0])
+        yield proxy
+
+
+@pytest.fixture
+def made_due(user, by_email):
+    """made_due(count) notifies ada so often, with an e-mail each, and has the deliveries due."""
+
+    def make(count, **fields):
+        for number in range(count):
+            notify(user, f"note {number}", deliver=[{"email": 600}], **fields)
+        Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+
+    return make
+
+
+def enqueue_and_run():
+    while sending.enqueue_due():
+        pass
+    run_jobs()
+
+
+def end_rest():
+    ChannelOutage.objects.update(rests_until=timezone.now() - timedelta(seconds=1))
+
+
+def states():
+    return sorted(Delivery.objects.values_list("state", flat=True))
+
+
+def test_no_attempt_is_made_while_it_rests(made_due, silent):
+    """The first three wait for their time-outs, the others stay pending, and get no job any more."""
+    made_due(6)
+    enqueue_and_run()
+    assert silent.connections == outages.MAX_TIMEOUTS
+    # The third has found that e-mail rests: its attempt is not counted either.
+    assert states() == ["pending"] * 4 + ["queued"] * 2
+    assert Job.objects.filter(state="queued", attempt=1).count() == 2
+    made_due(1)
+    jobs = Job.objects.count()
+    enqueue_and_run()
+    assert Job.objects.count() == jobs and silent.connections == outages.MAX_TIMEOUTS
+    assert states() == ["pending"] * 5 + ["queued"] * 2
+
+
+def test_one_message_is_tried_after_a_rest(made_due, silent):
+    """Whether it times out again, or is answered: then all are sent, once each, and the outage is over."""
+    made_due(6)
+    enqueue_and_run()
+    end_rest()
+    enqueue_and_run()
+    assert silent.connections == outages.MAX_TIMEOUTS + 1
+    assert ChannelOutage.objects.get().rests_until > timezone.now()
+    silent.answer()
+    end_rest()
+    enqueue_and_run()  # the one that is tried
+    assert not ChannelOutage.objects.exists()
+    Job.objects.update(run_after=None)
+    enqueue_and_run()
+    assert set(states()) == {"sent"}
+
+
+def test_a_refusal_ends_an_outage(made_due, silent, mailbox):
+    made_due(4)
+    enqueue_and_run()
+    silent.answer()
+    mailbox.answer_to_recipient = "550 5.7.1 no"
+    end_rest()
+    enqueue_and_run()
+    assert not ChannelOutage.objects.exists()
+    assert "failed" in states()
+
+
+def test_answers_in_between_start_the_count_anew(made_due, monkeypatch):
+    """Two time-outs, an answer, and two time-outs are no outage."""
+    results = [TimeoutError, TimeoutError, None, TimeoutError, TimeoutError]
+
+    def send(email):
+        if result := results.pop(0):
+            raise result
+
+    monkeypatch.setattr(attempts, "send_email", send)
+    made_due(5)
+    enqueue_and_run()
+    assert ChannelOutage.objects.get().rests_until is None and not results
+
+
+def test_two_processes_try_one_message(made_due, silent):
+    """Of two jobs that begin at the same moment after a rest, one tries."""
+    made_due(4)
+    enqueue_and_run()
+    end_rest()
+    outage = outages.read("email")
+    assert [outages.may_try(outage) for _ in range(2)] == [True, False]
+
+
+def test_a_digest_waits_for_the_end_of_a_rest(user, configure, made_due, silent):
+    """The next one would be an hour away, or a week."""
+    configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "hourly"}}})
+    made_due(1, category="export")
+    enqueue_and_run()
+    for _ in range(outages.MAX_TIMEOUTS):
+        outages.add_timeout("email")
+    send_digests()
+    (job,) = Job.objects.all()
+    assert (job.state, silent.connections) == ("waiting", 0)
+    silent.answer()
+    end_rest()
+    run_until_idle()
+    assert states() == ["sent"] and not ChannelOutage.objects.exists()
+
+
+def test_push_goes_on_while_email_rests(user, service):
+    for _ in range(outages.MAX_TIMEOUTS):
+        outages.add_timeout("email")
+    service.add_device(user)
+    notify(user, "Hello")
+    send_all()
+    assert states() == ["sent"] and len(service.messages) == 1 and not mail.outbox
+
+
+def test_threads_keep_their_connections(made_due, silent, start_worker, monkeypatch):
+    """For further messages, and until they are idle."""
+    monkeypatch.setattr(job_runner, "EMAIL_IDLE_SECONDS", 0.5)
+    silent.answer()
+    made_due(12)
+    while sending.enqueue_due():
+        pass
+    start_worker()
+    wait_until(lambda: set(states()) == {"sent"}, what="the e-mails to be sent")
+    assert silent.connections <= MAX_EMAIL_THREADS
+    wait_until(lambda: silent.open == 0, what="the connections to be closed")
+
+
+def test_a_connection_is_replaced(made_due, silent, start_worker, monkeypatch):
+    """After as many messages as servers take by one, and when its server has closed it."""
+    monkeypatch.setattr(job_runner, "MAX_EMAIL_THREADS", 1)
+    monkeypatch.setattr(emails, "MAX_PER_CONNECTION", 2)
+    monkeypatch.setattr(emails, "NOOP_SECONDS", 0)
+    silent.answer()
+    made_due(5)
+    while sending.enqueue_due():
+        pass
+    start_worker()
+    wait_until(lambda: set(states()) == {"sent"}, what="the e-mails to be sent")
+    assert silent.connections == 3
+    silent.close_connections()
+    made_due(1)
+    while sending.enqueue_due():
+        pass
+    wait_until(lambda: states() == ["sent"] * 6, what="the e-mail to be sent")
+    assert silent.connections == 4 and not Attempt.objects.exists()
