@@ -29,6 +29,14 @@ def run_until_idle(db: Any) -> Callable[..., int]:
 
 
 @pytest.fixture
+def send_deliveries(db: Any) -> Callable[..., int]:
+    """send_deliveries() sends what waits by e-mail and push, inline, and returns how many were sent."""
+    from notifications import testing
+
+    return testing.send_deliveries
+
+
+@pytest.fixture
 def jobs_clock() -> Iterator[Clock]:
     """The clock by which jobs become due: jobs_clock.advance(60). It is reset after the test."""
     from notifications.testing import clock

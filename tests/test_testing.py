@@ -8,14 +8,16 @@ from unittest import mock
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core import mail
 from django.db import IntegrityError, transaction
-from django.test import TestCase
+from django.test import TestCase, override_settings
 from django.utils import timezone
 
 from notifications.api import batch, join, notify
 from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Epoch, Job, Notification, Stream, Worker
 from notifications.signals import rung
+from notifications.streams import preferences
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import (
     answer_question,
@@ -24,9 +26,66 @@ from notifications.testing import (
     connect,
     run_jobs,
     run_until_idle,
+    send_deliveries,
 )
 from tests.engines import recording_engine
 from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks, wait_tasks
+
+
+@override_settings(
+    NOTIFICATIONS={
+        "SITE_URL": "https://site.example",
+        "DELIVERY": {"quiet": [], "*": [{"email": 600}]},
+        "CATEGORIES": {"report": {"default": {"email": "daily"}}, "security": {"required": True}},
+    }
+)
+class SendDeliveriesTests(TestCase):
+    """In a TestCase, whatever their times are."""
+
+    @classmethod
+    def setUpTestData(cls):
+        cls.demo = get_user_model().objects.create_user("demo", email="demo@users.example")
+
+    def test_it_sends_what_waits_once(self):
+        notify(self.demo, "Export ready", url="/exports/1/")
+        notify(self.demo, "Quiet", category="quiet")
+        before = clock.now()
+        self.assertEqual([send_deliveries(), send_deliveries()], [1, 0])
+        (email,) = mail.outbox
+        self.assertEqual((email.subject, email.to), ("Export ready", ["demo@users.example"]))
+        self.assertLess(clock.now() - before, timedelta(minutes=5))
+
+    def test_what_was_read_is_not_sent(self):
+        notify(self.demo, "Export ready")
+        Notification.objects.update(read_at=timezone.now())
+        self.assertEqual((send_deliveries(), mail.outbox), (0, []))
+
+    def test_digests_messages_and_pauses_end(self):
+        for title in ("First", "Second", "Third"):
+            notify(self.demo, title)
+        for title in ("Report 1", "Report 2"):
+            notify(self.demo, title, category="report")
+        notify(self.demo, "Password changed", category="security")
+        preferences.change_reader(self.demo.pk, paused_until=timezone.now() + timedelta(days=2))
+        self.assertEqual(send_deliveries(), 6)
+        subjects = ["2 new notifications", "2 new notifications", "First", "Password changed"]
+        self.assertEqual(sorted(email.subject for email in mail.outbox), subjects)
+
+    def test_other_jobs_do_not_run(self):
+        later = tasks.noop.using(run_after=timezone.now() + timedelta(seconds=60)).enqueue()
+        tasks.noop.enqueue()
+        notify(self.demo, "Export ready")
+        send_deliveries()
+        self.assertEqual(
+            {job.state for job in Job.objects.filter(task_path=tasks.noop.module_path)}, {"queued"}
+        )
+        self.assertEqual(later.status.name, "READY")
+
+    def test_it_raises_what_fails(self):
+        notify(self.demo, "Export ready")
+        render = mock.patch("notifications.deliveries.emails.render_to_string", side_effect=KeyError("total"))
+        with render, self.assertRaisesRegex(Exception, "The e-mail cannot be made: KeyError: 'total'"):
+            send_deliveries(raise_errors=True)
 
 
 class RunJobsTests(TestCase):

@@ -6,7 +6,7 @@ This module may be imported before the models are ready. ``notifications.pytest_
 from notifications.testing.answers import answer_question
 from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
-from notifications.testing.inline import run_jobs, run_until_idle
+from notifications.testing.inline import run_jobs, run_until_idle, send_deliveries
 from notifications.testing.job_clock import Clock, clock
 from notifications.testing.stored_output import output
 from notifications.testing.stored_steps import steps
@@ -21,5 +21,6 @@ __all__ = [
     "output",
     "run_jobs",
     "run_until_idle",
+    "send_deliveries",
     "steps",
 ]

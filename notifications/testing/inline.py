@@ -1,4 +1,4 @@
-"""Run jobs inline, on the calling thread."""
+"""Run jobs and send deliveries inline, on the calling thread."""
 
 from __future__ import annotations
 
@@ -53,6 +53,40 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     return run.count
 
 
+def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:
+    """Send the deliveries that wait by e-mail and push, as workers would, whenever they are due. Return how many.
+
+    It advances the clock to when they are due, to the end of digests, of pauses of users, and to retries, and resets it
+    at the end. Each is decided then: what is seen or read by now is not sent. Of the jobs only theirs run, as by
+    ``run_jobs``.
+
+    ``raise_errors``
+        Raise the exception of the first one that fails for good.
+    """
+    from django.db.models import Q
+
+    from notifications.db.transactions import database
+    from notifications.deliveries.sending import enqueue_due
+    from notifications.models import Delivery
+
+    deliveries = Delivery.objects.using(database())
+    sent = deliveries.filter(state=Delivery.State.SENT)
+    jobs = Q(id__in=deliveries.filter(state=Delivery.State.QUEUED, job__isnull=False).values("job"))
+    count_before, ahead_before = sent.count(), clock.ahead
+    run = _Run(limit, raise_errors)
+    try:
+        while True:
+            started = clock.now()
+            while enqueue_due() or run.run_one_or_raise(jobs):
+                pass
+            if (next_at := _next_delivery_after(started, jobs)) is None:
+                break
+            clock.advance(max(next_at - clock.now(), timedelta()))
+    finally:
+        clock.ahead = ahead_before
+    return sent.count() - count_before
+
+
 class _Run:
     """A worker for the length of a call, on the caller's thread."""
 
@@ -68,17 +102,18 @@ class _Run:
         from notifications.jobs.transitions import finishing, reminders, waiting
 
         while True:
-            while self._run_one_or_raise():
+            while self.run_one_or_raise():
                 pass
             waiting.end_due_waits()
             reminders.remind_of_due()
             finishing.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
-            if not self._run_one_or_raise():
+            if not self.run_one_or_raise():
                 break
         streams.number_pending()  # notify() numbers after the commit, and a TestCase has none.
 
-    def _run_one_or_raise(self) -> bool:
-        ran = self.run_one()
+    def run_one_or_raise(self, among: Any = None) -> bool:
+        """Run the next job, if there is one, and raise its exception if errors are to be raised."""
+        ran = self.run_one(among)
         if self.raise_errors and self.error is not None:
             raise self.error
         return ran
@@ -186,3 +221,16 @@ def _next_run_after(after: datetime) -> datetime | None:
     waits = Wait.objects.using(database()).filter(ended_at=None, due_at__gt=after)
     due_at = waits.aggregate(at=Min("due_at"))["at"]
     return min((at for at in (next_at, due_at) if at), default=None)
+
+
+def _next_delivery_after(after: datetime, jobs: Any) -> datetime | None:
+    """Return when the next delivery, or one of the jobs of deliveries, is due that was not due at a time."""
+    from django.db.models import Min
+
+    from notifications.db.transactions import database
+    from notifications.models import Delivery, Job
+
+    pending = Delivery.objects.using(database()).filter(state=Delivery.State.PENDING, due_at__gt=after)
+    queued = Job.objects.using(database()).filter(jobs, state=Job.State.QUEUED, run_after__gt=after)
+    times = (pending.aggregate(at=Min("due_at"))["at"], queued.aggregate(at=Min("run_after"))["at"])
+    return min((at for at in times if at), default=None)
