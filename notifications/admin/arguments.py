@@ -1,4 +1,4 @@
-"""The arguments of jobs as the admin shows them, and finds jobs by them: their values without secrets."""
+"""Arguments and results of jobs as the admin shows them, and finds jobs by them: their values without secrets."""
 
 from __future__ import annotations
 
@@ -40,6 +40,16 @@ def describe_arguments(job: Job, *, with_values: bool) -> str:
         return "\n".join(lines) or "-"
     except (ValueError, TypeError, RecursionError):
         return _("Damaged: not JSON")
+
+
+def describe_result(job: Job, max_characters: int) -> str:
+    """Return the result of a job as JSON, without secrets. ``max_characters`` of it are shown."""
+    try:
+        value = redact("", json.loads(job.result or "null"), frozenset(policy_at(job.task_path).redact))
+    except (ValueError, RecursionError):
+        return _("Damaged: not JSON")
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= max_characters else f"{text[:max_characters]}…"
 
 
 def find_jobs(ids: Iterable[UUID], words: Sequence[str]) -> set[UUID]:

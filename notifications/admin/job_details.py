@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.arguments import describe_arguments
+from notifications.admin.arguments import describe_arguments, describe_result
 from notifications.admin.job_attempts import read_attempts
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
@@ -93,13 +93,12 @@ class JobDetailsMixin(_ModelAdmin):
 
     @admin.display(description=_("result"))
     def result_text(self, job: Job) -> str:
-        """Return the result if the user may view arguments: it may hold what they hold."""
+        """Return the result without secrets, if the user may view arguments: it may hold what they hold."""
         if job.result is None:
             return "-"
         if not getattr(job, "has_shown_arguments", False):
             return _("Shown with the permission to view the arguments of jobs.")
-        text = job.result if len(job.result) <= MAX_RESULT_CHARS else f"{job.result[:MAX_RESULT_CHARS]}…"
-        return format_html("<pre>{}</pre>", text)
+        return format_html("<pre>{}</pre>", describe_result(job, MAX_RESULT_CHARS))
 
     @admin.display(description=_("trace id"))
     def trace_id(self, job: Job) -> str:

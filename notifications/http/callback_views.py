@@ -13,7 +13,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from notifications import validators
 from notifications.exceptions import InvalidWebhook
-from notifications.http.decorators import exempt_from_project
+from notifications.http.decorators import exempt_from_project, leave_out_of_log
 from notifications.http.parsing import body_errors_as_problems, body_too_large, check_content_length
 from notifications.jobs.transitions.callbacks import end_callback, find_callback, is_open
 from notifications.problems import Problem, exceptions_as_problems, prevent_caching
@@ -55,6 +55,7 @@ _unknown_urls = UnknownUrls()
 
 @csrf_exempt
 @exempt_from_project
+@leave_out_of_log
 @exceptions_as_problems
 @sensitive_variables()
 def callback(request: HttpRequest, id: UUID, token: str) -> HttpResponse:

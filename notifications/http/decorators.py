@@ -49,6 +49,18 @@ def async_api_view(view: AsyncView) -> AsyncView:
     return exempt_from_project(wrapped)
 
 
+def leave_out_of_log(view: View) -> View:
+    """Make Django log no address of a response of this view with an error: the address is a permission."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        response._has_been_logged = True  # type: ignore[attr-defined]  # see django.utils.log.log_response()
+        return response
+
+    return wrapped
+
+
 def exempt_from_project(view: Any) -> Any:
     """Exempt a view from ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware`` of the project."""
     view._non_atomic_requests = set(connections)

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 
 from notifications.db.unavailable import is_unavailable
 from notifications.deliveries import unsubscribing
-from notifications.http.decorators import View, exempt_from_project
+from notifications.http.decorators import View, exempt_from_project, leave_out_of_log
 from notifications.http.page_views import database_unavailable_page
 from notifications.problems import log_database_error
 from notifications.streams.categories import Category, load_categories
@@ -41,7 +41,7 @@ def signed_page(view: View) -> View:
         response["X-Robots-Tag"] = "noindex"
         return response
 
-    return exempt_from_project(wrapped)
+    return exempt_from_project(leave_out_of_log(wrapped))
 
 
 @signed_page

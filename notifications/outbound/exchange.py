@@ -185,7 +185,9 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         raise call.circuit_open_error(exc.seconds) from exc
     except aiohttp.ClientError as exc:
         exchange.end(exc)
-        raise call.translate_error(exc) from exc
+        # The text of a ClientResponseError has the whole URL. Its cause says what is wrong with the response.
+        cause = exc.__cause__ if isinstance(exc, aiohttp.ClientResponseError) else exc
+        raise call.translate_error(exc) from cause
     except BaseException as exc:
         exchange.end(exc)
         raise

@@ -1,7 +1,8 @@
 """Client spans for OpenTelemetry (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), if it is installed.
 
-Each request that is sent, also by a redirect or a retry, is a span, and the parent of the server's spans. Query strings
-are left out. The server receives the span's ids in ``traceparent`` and nothing else of the trace.
+Each request that is sent, also by a redirect or a retry, is a span, and the parent of the server's spans. Of the URL it
+has scheme, host and port only: paths of webhooks and push services are secrets. The server receives the span's ids in
+``traceparent`` and nothing else of the trace.
 Without OpenTelemetry, or without a tracer provider, there are no spans. A program that uses it has imported it; this
 module imports nothing of it before.
 """
@@ -15,6 +16,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from .call import Call
 from .request import Request
+
+#: What stands for path and query, as the conventions have it for parts that are left out.
+HIDDEN_PATH = "REDACTED"
 
 
 def is_active() -> bool:
@@ -42,7 +46,7 @@ def start_span(call: Call, request: Request) -> tuple[Any, CIMultiDictProxy[str]
                 "server.address": request.target.host,
                 "server.port": request.target.port,
                 "url.scheme": url.scheme,
-                "url.full": str(url.with_query(None)),
+                "url.full": str(url.origin() / HIDDEN_PATH),
                 **({"http.request.resend_count": call.attempts - 1} if call.attempts > 1 else {}),
             },
         )

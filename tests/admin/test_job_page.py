@@ -73,6 +73,21 @@ def test_arguments_and_result_need_a_permission(client, sign_in_staff, may):
     assert "hunter2" not in text
 
 
+def test_result_is_shown_without_secrets(client, sign_in_staff):
+    """By the names of its keys, at any depth, and by the policy of the task. One that is damaged is not shown."""
+    sign_in_staff("view_job", "view_job_arguments")
+    id = pay.enqueue("Ada", "hunter2").id
+    run_jobs()
+    result = {"paid": 7, "iban": "DE99", "calls": [{"accessToken": {"value": "t0p"}}]}
+    Job.objects.update(result=json.dumps(result))
+    text = page(client, id).text
+    assert f"{{&quot;paid&quot;: 7, &quot;iban&quot;: &quot;{HIDDEN}&quot;" in text
+    assert "DE99" not in text and "t0p" not in text and text.count(HIDDEN) == 3
+    Job.objects.update(result='{"token": "t0p"')
+    text = page(client, id).text
+    assert "Damaged: not JSON" in text and "t0p" not in text
+
+
 @pytest.mark.parametrize("may", [True, False])
 def test_output_needs_a_permission(client, sign_in_staff, may, monkeypatch):
     """Its end is shown, in whole lines."""

@@ -1,0 +1,207 @@
+"""Secrets in path, query and headers of calls, and in results, reach no span, log line or page."""
+
+import logging
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from aiohttp import web
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.core.management import call_command
+from django.test import RequestFactory
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from notifications import outbound, webhooks
+from notifications.api import acallback, accepted, astep, notify
+from notifications.compat import task
+from notifications.deliveries import sending, vapid
+from notifications.http.callback_url import HEADER
+from notifications.models import Delivery, Job, Notification, WebhookEndpoint
+from notifications.outbound.circuits import circuits
+from notifications.testing import run_jobs
+from notifications.tracing import spans
+from tests.jobs import tasks
+from tests.outbound.upstream import CannedServer
+from tests.support.offenders import collect_offenders
+from tests.support.push_service import push_service
+from tests.webhooks.receiver import Receiver
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECRET = "s3cr3tNeverShown"
+PATH = f"/hook/{SECRET}?token={SECRET}"
+REFUSED = "10.0.0.1"
+#: Where secrets are stored, because something is sent to them, or a task was given or has returned them.
+STORED = {
+    *("WebhookEndpoint.url", "PushSubscription.endpoint", "JobCallback.url"),
+    *("Job.kwargs", "Job.result", "Step.result"),
+}
+
+
+@task
+async def call(*, origin, token, method="GET", kind="hook"):
+    """Call with secrets, and return them."""
+    headers = {"Authorization": f"Bearer {token}", "X-Api-Key": token}
+    response = await outbound.request(
+        *(method, f"{origin}/{kind}/{token}?token={token}"),
+        headers=headers,
+        params={"key": token},
+        json={"token": token},
+        retries=1,
+        deadline=5.0,
+    )
+    await astep("token", str, token)
+    return {"token": token, "status": response.raise_for_status().status, "list": [{"api_key": token}]}
+
+
+urls = []
+
+
+@task
+async def ask():
+    reply = await acallback("bank")
+    urls.append(reply.url)
+    await reply.aresult()
+
+
+def token_of(url):
+    return url.rstrip("/").rpartition("/")[2]
+
+
+class SecretReceiver(Receiver):
+    """Takes, refuses, ends and redirects calls in turn. Its answers repeat the URL that was called."""
+
+    async def hook(self, request):
+        status = (204, 302, 500, 204, 400, 404, 503, 410)[len(self.requests) % 8]
+        headers = {"Location": f"http://{REFUSED}{PATH}"}
+        return web.Response(status=status, reason=SECRET, headers=headers, text=str(request.url))
+
+
+@pytest.fixture
+def receivers(settings):
+    """Origins of a receiver, of one that does not speak HTTP, of a port that is closed, and of a refused address."""
+    circuits.reset()
+    urls.clear()
+    receiver, garbage = SecretReceiver(), CannedServer(b"NOT HTTP\r\n\r\n")
+    with push_service() as service, garbage:
+        addresses = [receiver.address, garbage.address, "127.0.0.1:9"]
+        settings.NOTIFICATIONS = {
+            **settings.NOTIFICATIONS,
+            "SITE_URL": "https://site.example",
+            "WEBHOOKS": True,
+            "CALLBACK_ORIGINS": [f"http://{address}" for address in addresses],
+            "OUTBOUND_ALLOW": [*addresses, f"127.0.0.1:{service.port}"],
+            "DELIVERY": {"*": [{"push": 0}, {"email": 0}]},
+            "WEB_PUSH": {"private_key": vapid.generate_private_key(), "subject": "mailto:a@site.example"},
+        }
+        yield receiver, service, [*settings.NOTIFICATIONS["CALLBACK_ORIGINS"], f"http://{REFUSED}"]
+    receiver.close()
+
+
+@pytest.fixture
+def exporter(monkeypatch, receivers, settings):
+    """All spans of this process."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": True}
+    spans.configure(provider)
+    yield exporter
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": False}
+    spans.configure()
+
+
+def test_no_secret_is_shown(exporter, receivers, caplog, user, client_of, admin_client):
+    caplog.set_level(logging.DEBUG)
+    receiver, service, origins = receivers
+    send_to_all(user, service, origins)
+    for _ in range(2):  # with attempts that follow failed ones
+        Delivery.objects.filter(state="pending").update(due_at=timezone.now() - timedelta(seconds=1))
+        while sending.enqueue_due():
+            pass
+        Job.objects.filter(state="queued").update(run_after=None)
+        circuits.reset()
+        run_jobs()
+    assert urls and all(
+        client_of(user).post(url, "{", content_type="application/json").status_code == 400 for url in urls
+    )
+
+    assert len(receiver.requests) >= 8  # each answer was given
+    made = exporter.get_finished_spans()
+    called = {str(span.attributes.get("url.full", "")).removesuffix("/REDACTED") for span in made}
+    assert called >= set(origins[:3])
+    with collect_offenders() as offenders:
+        for span in made:
+            with offenders.row(f"the span {span.name}"):
+                assert SECRET not in span.to_json()
+        for record in caplog.records:
+            if record.name == "aiohttp.access":  # of the receiver
+                continue
+            with offenders.row(f"the log line {record.msg}"):
+                assert SECRET not in logging.Formatter().format(record)
+                assert not any(token_of(url) in record.getMessage() for url in urls)
+        with offenders.row("rows"):
+            assert find_rows() == STORED
+        for address, text in read_pages(admin_client, client_of(user), user):
+            with offenders.row(address):
+                assert SECRET not in text
+
+
+def send_to_all(user, service, origins):
+    """Have all senders call all receivers."""
+    ask.enqueue()
+    call.using(owner=user).enqueue(origin=origins[0], token=SECRET, kind="ok")
+    for number in range(4):
+        notify(user, f"Export {number} is ready")
+    for origin in origins:
+        for method in ("GET", "POST"):
+            call.using(owner=user).enqueue(origin=origin, token=SECRET, method=method)
+        service.add_device(user, endpoint=f"{origin}{PATH}")
+        if REFUSED in origin:
+            continue
+        webhooks.create(f"{origin}{PATH}", owner=user)
+        for _ in range(2):
+            request = RequestFactory().post("/", headers={HEADER: f"{origin}{PATH}"})
+            request.user = user
+            assert accepted(request, tasks.noop.enqueue).status_code == 202
+
+
+def find_rows():
+    """Return the fields of the app's rows, and of the log of the admin, in which the secret is stored."""
+    found = set()
+    for model in [*apps.get_app_config("notifications").get_models(), LogEntry]:
+        for row in model.objects.all():
+            for field in model._meta.concrete_fields:
+                if SECRET in str(field.value_from_object(row)):
+                    found.add(f"{model.__name__}.{field.name}")
+    return found
+
+
+def read_pages(admin_client, user_client, user):
+    """Yield address and text of what is shown to staff who may see everything, to the user, and in a terminal."""
+    pages = []
+    for model in apps.get_app_config("notifications").get_models():
+        name = f"admin:notifications_{model._meta.model_name}"
+        try:
+            pages.append(reverse(f"{name}_changelist"))
+            # That of a webhook shows its URL, to those who may see it.
+            rows = [] if model is WebhookEndpoint else model.objects.all()
+            pages += [reverse(f"{name}_change", args=[row.pk]) for row in rows]
+        except NoReverseMatch:
+            continue
+    for page in pages:
+        yield page, admin_client.get(page, follow=True).text
+    for path in ("", "devices/", *(f"{row.pk}/" for row in Notification.objects.all())):
+        text = user_client.get(f"/notifications/{path}").text
+        yield path, text.replace(f"&quot;{SECRET}&quot;", "")  # the results of their own jobs
+    shown = [["jobs", "show", str(job.pk)] for job in Job.objects.all()]
+    for arguments in (*shown, ["jobs", "list"], ["explain", "--user", user.username]):
+        out = StringIO()
+        call_command("notifications", *arguments, stdout=out)
+        yield " ".join(arguments), out.getvalue()
