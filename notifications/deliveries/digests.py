@@ -138,12 +138,14 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
 def is_throttled(delivery: Delivery, row: Notification | None) -> bool:
     """Return whether a delivery joins a message if it is due soon after another one.
 
-    A question waits for its answer, an alert for an operator, and the steps of one call are what the project wants.
+    A question waits for its answer, an alert for an operator, and the steps of one call are what the project wants. One
+    that may have been sent is sent again in the same e-mail, which programs recognize.
     """
     return (
         row is not None
         and delivery.channel == Delivery.Channel.EMAIL
         and not delivery.is_explicit
+        and delivery.attempted_at is None
         and row.open_question is None
         and row.category != ALERTS
         and not load_categories().get(row.category).is_required
@@ -179,8 +181,10 @@ def throttle(
         for id in by_user[row.user_id]:
             # A window that is longer than one can be was stored while a clock was fast.
             is_open = now < row.ends_at <= times.latest_possible(now, MAX_THROTTLE)
-            if row.joined_since is None and not is_open:
-                row.ends_at = now + THROTTLE
+            # The one that has opened it comes again if its channel rested meanwhile, or its user paused.
+            if id == row.opened_by or (row.joined_since is None and not is_open):
+                if row.joined_since is None:
+                    row.opened_by, row.ends_at = id, now + THROTTLE
                 jobs.append(own_jobs[id])
                 job_of[id] = own_jobs[id].id
                 continue
@@ -192,7 +196,7 @@ def throttle(
         message.run_after = row.ends_at
         if row.job in active:
             _run_later(row.job, row.ends_at)
-        row.save(using=alias, update_fields=["ends_at", "joined_since", "job"])
+        row.save(using=alias, update_fields=["ends_at", "opened_by", "joined_since", "job"])
     queue_deliveries(job_of)
     return jobs
 

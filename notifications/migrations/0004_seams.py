@@ -58,6 +58,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("ends_at", models.DateTimeField()),
+                ("opened_by", models.UUIDField(null=True)),
                 ("joined_since", models.DateTimeField(null=True)),
                 ("job", models.UUIDField(null=True)),
             ],

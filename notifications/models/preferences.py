@@ -101,6 +101,8 @@ class EmailThrottle(models.Model):
     user = UserPrimaryKey()
     #: An e-mail that is due until then joins; the message is sent then, if any has joined.
     ends_at = MomentField()
+    #: The delivery before it, which is sent by itself.
+    opened_by = models.UUIDField(null=True)
     #: When the first e-mail has joined the message, and the job that sends it. NULL: none has joined.
     joined_since = MomentField(null=True)
     job = models.UUIDField(null=True)

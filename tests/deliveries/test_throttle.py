@@ -158,6 +158,39 @@ def test_what_was_read_meanwhile_is_left_out(user):
     assert subjects() == ["Number 0", "Number 2"]
 
 
+@pytest.mark.parametrize("has_joined", [True, False])
+def test_one_that_is_decided_again_does_not_wait_for_itself(user, has_joined):
+    """As after an outage of the mail server, or a pause of its user."""
+    notify(user, "First")
+    Delivery.objects.update(due_at=timezone.now())
+    sending.enqueue_due()
+    Delivery.objects.update(state="pending", job=None)
+    if has_joined:
+        notify(user, "Second")
+        Delivery.objects.filter(notification=Notification.objects.get(title="Second").pk).update(
+            due_at=timezone.now() - timedelta(hours=1)
+        )
+        Delivery.objects.exclude(due_at__lt=timezone.now() - timedelta(minutes=1)).update(
+            due_at=timezone.now() + timedelta(hours=1)
+        )
+        sending.enqueue_due()
+    send_due()
+    assert subjects() == ["First"]
+    pass_time(minutes=11)
+    assert subjects() == ["First", *["Second"] * has_joined]
+
+
+def test_one_that_may_have_been_sent_joins_no_message(user):
+    """Programs would show it twice: it is sent in the same e-mail again."""
+    for title in ("First", "Second"):
+        notify(user, title)
+    second = Delivery.objects.get(notification=Notification.objects.get(title="Second").pk)
+    Delivery.objects.filter(pk=second.pk).update(attempted_at=timezone.now())
+    send_due()
+    assert sorted(subjects()) == ["First", "Second"]
+    assert f"<{second.pk}@site.example>" in [email.extra_headers["Message-ID"] for email in mail.outbox]
+
+
 def test_a_chosen_digest_is_none_of_this(user):
     preferences.choose(user.pk, {("export", "email"): "daily"})
     for category in ("export", "other", "export"):
