@@ -87,7 +87,7 @@ export async function connectDevices() {
     });
     // Confirms the subscription, whose keys and language may have changed, and the worker's mark of its user.
     void readState()
-      .then((state) => install(state.links.worker).then(() => post(state, held)))
+      .then((state) => post(state, held).then(() => install(state.links.worker)))
       .catch(() => {});
   }
 
