@@ -29,6 +29,7 @@ TABLES = {
     "announced states": "announcedstate",
     "notification rows by id": "notification",
     "deliveries by id": "delivery",
+    "e-mail throttles by user": "emailthrottle",
     "streams": "stream",
 }
 #: A part of a statement that takes rows of a table, from the name of the table on.

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from notifications import webhooks
 from notifications.ids import uuid7
-from notifications.jobs.handlers.declarations import EVENTS
+from notifications.jobs.handlers.declarations import EVENTS, WEBHOOK_TASK
 from notifications.models import Job, WebhookAttempt, WebhookEndpoint
 from notifications.testing import run_jobs
 from tests.http.conftest import assert_problem
@@ -32,7 +32,7 @@ def fail(endpoint, user):
     """Have an event of the user fail in all attempts, and return its job."""
     tasks.noop.using(owner=user).enqueue()
     run_jobs()
-    job = Job.objects.get(concurrency_key=f"webhook:{endpoint}")
+    job = Job.objects.get(task_path=WEBHOOK_TASK, args__contains=str(endpoint))
     Job.objects.filter(pk=job.pk).update(state="failed", finished_at=timezone.now(), seq=0)
     return job
 
