@@ -144,7 +144,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty(
             "enqueue jobs of schedules",
             0,
-            lambda: start(ticks.run_round, "Could not enqueue jobs of schedules"),
+            lambda: start(ticks.run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
             LASTING & ~Where.WORKER,
         ),
     ]

@@ -7,8 +7,13 @@ connection. On these threads they delay neither claims and records nor pushes.
 from __future__ import annotations
 
 import logging
+import sys
+import threading
+import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from notifications.db.threads import DaemonExecutor, NoThread
@@ -22,25 +27,59 @@ T = TypeVar("T")
 #: questions, and deliveries: none of them must wait for a backend or a receiver that another one calls. They start when
 #: needed.
 THREADS = 5
+#: Seconds after which a call of a function that may be called beside it is stuck: its code may never return.
+STUCK_SECONDS = 10.0
+#: Calls of this process that were stuck.
+_stuck_calls: list[Future[Any]] = []
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of a function, from the moment at which it begins to run (monotonic) on a thread."""
+
+    function: Callable[[], Any]
+    future: Future[Any] = field(init=False)
+    began_at: float | None = None
+    thread: int = 0
+
+    def run(self) -> Any:
+        self.thread, self.began_at = threading.get_ident(), time.monotonic()
+        try:
+            return self.function()
+        except Exception:
+            raise
+        except BaseException as exc:
+            # SystemExit of the project's code would end the event loop that awaits this call.
+            raise RuntimeError(f"Code of the project raised {exc!r}.") from exc
 
 
 class ProjectThreads:
-    """Threads with connections of their own. Each function runs at most once at a time."""
+    """Threads with connections of their own. Each function runs at most once at a time, unless a call is stuck."""
 
     def __init__(self) -> None:
         self._executor = DaemonExecutor(THREADS, "notifications-project", keep_connections=True)
-        self._calls: dict[Callable[[], Any], Future[Any]] = {}
+        self._calls: dict[Callable[[], Any], _Call] = {}
 
-    def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Return the future of a call: of the previous one if that still runs. Raises ``NoThread``."""
-        call = self._calls.get(function)
-        if call is None or call.done():
-            call = self._calls[function] = self._executor.submit(_call, function)
-        return call
+    def submit(self, function: Callable[[], T], *, may_be_stuck: bool = False) -> Future[T]:
+        """Return the future of a call: of the previous one if that still runs. Raises ``NoThread``.
 
-    def start(self, function: Callable[[], object], error_message: str) -> None:
-        """Call a function, unless its previous call still runs. An error is logged with ``error_message``."""
-        if (call := self._calls.get(function)) and not call.done():
+        With ``may_be_stuck`` the function is called again, on another thread, ``STUCK_SECONDS`` after the previous call
+        began. It must run beside itself.
+        """
+        if not self._is_running(function, may_be_stuck):
+            call = _Call(function)
+            call.future = self._executor.submit(call.run)
+            self._calls[function] = call
+        return self._calls[function].future
+
+    def start(
+        self, function: Callable[[], object], error_message: str, *, may_be_stuck: bool = False
+    ) -> None:
+        """Call a function, unless its previous call still runs. An error is logged with ``error_message``.
+
+        ``may_be_stuck`` is that of ``submit()``.
+        """
+        if self._is_running(function, may_be_stuck):
             return
 
         def log_error(call: Future[Any]) -> None:
@@ -56,18 +95,33 @@ class ProjectThreads:
     def close(self) -> list[Future[Any]]:
         """End the threads when their calls are done. Return the calls that run."""
         self._executor.shutdown()
-        return [call for call in self._calls.values() if not call.done()]
+        return [call.future for call in self._calls.values() if not call.future.done()]
 
     def end(self, seconds: float) -> None:
         """End the threads when their calls are done. Wait for these, at most this long."""
         wait(self.close(), timeout=seconds)
 
+    def _is_running(self, function: Callable[[], Any], may_be_stuck: bool) -> bool:
+        """Return whether a call still runs, and is not stuck. The thread of a stuck one is replaced."""
+        call = self._calls.get(function)
+        if call is None or call.future.done():
+            return False
+        if not may_be_stuck or call.began_at is None or time.monotonic() - call.began_at < STUCK_SECONDS:
+            return True
+        del self._calls[function]
+        frame = sys._current_frames().get(call.thread)
+        if self._executor.detach(call.future):
+            _stuck_calls.append(call.future)
+            logger.error(
+                "Code of the project has not returned for %.0f s, and is called again on another thread. Its "
+                "stack:\n%s",
+                time.monotonic() - call.began_at,
+                "".join(traceback.format_stack(frame)) if frame else "",
+            )
+        return False
 
-def _call(function: Callable[[], T]) -> T:
-    try:
-        return function()
-    except Exception:
-        raise
-    except BaseException as exc:
-        # SystemExit of the project's code would end the event loop that awaits this call.
-        raise RuntimeError(f"Code of the project raised {exc!r}.") from exc
+
+def count_stuck_calls() -> int:
+    """Return how many calls of this process are stuck now."""
+    _stuck_calls[:] = [call for call in _stuck_calls if not call.done()]
+    return len(_stuck_calls)

@@ -105,4 +105,9 @@ class Migration(migrations.Migration):
                 max_length=10,
             ),
         ),
+        AddField(
+            model_name="worker",
+            name="stuck_calls",
+            field=models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+        ),
     ]

@@ -46,6 +46,8 @@ class Worker(models.Model):
     outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, as of the last renewal
     #: Resident memory of its process in bytes, as of the last renewal; NULL where it is not known.
     memory = models.BigIntegerField(_("memory"), null=True, editable=False)
+    #: Rounds of schedules of its process that have not returned for long, as of the last renewal.
+    stuck_calls = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     request = models.CharField(max_length=10, choices=Request, blank=True, default="", db_default="")
 
     class Meta:

@@ -54,6 +54,9 @@ _logged: set[str] = set()
 _declared_since: dict[tuple[str, str], datetime] = {}
 #: When this process last prepared the call of a schedule (monotonic), by its name.
 _prepared_at: dict[str, float] = {}
+#: The schedules whose calls are being prepared, by code of the project that may never return. Others must not wait for
+#: them, nor the next round stand in the same code.
+_being_prepared: set[str] = set()
 
 
 def run_worker_round() -> float:
@@ -232,11 +235,16 @@ def _record_due_ticks(
     """
     prepared = {}
     started = time.monotonic()
+    due = [row for row in due if row.name not in _being_prepared]
     for row in sorted(due, key=lambda row: _prepared_at.get(row.name, 0))[:MAX_PREPARED_PER_ROUND]:
         _prepared_at[row.name] = started
         # A process with another declaration may have set the timing meanwhile.
         if row.timing == str(declared[row.name].timing):
-            ticks = isolate(row.name, partial(DueTicks, row, declared[row.name], now))
+            _being_prepared.add(row.name)
+            try:
+                ticks = isolate(row.name, partial(DueTicks, row, declared[row.name], now))
+            finally:
+                _being_prepared.discard(row.name)
             if ticks:
                 prepared[row.name] = ticks
     if not prepared:

@@ -22,6 +22,7 @@ from notifications import times
 from notifications.conf import settings
 from notifications.db import deadlines
 from notifications.db.clock import database_now
+from notifications.db.project_threads import count_stuck_calls
 from notifications.db.threads import start
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
@@ -155,7 +156,11 @@ class Lease:
         until = now + timedelta(seconds=settings.LEASE)
         rows = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
         is_renewed = rows.update(
-            lease_until=until, load=self._load(), outbound=_outbound_overview(), memory=_resident_bytes()
+            lease_until=until,
+            load=self._load(),
+            outbound=_outbound_overview(),
+            memory=_resident_bytes(),
+            stuck_calls=count_stuck_calls(),
         )
         return until if is_renewed else None
 

@@ -89,7 +89,14 @@ class Maintenance:
             started = time.monotonic()
             try:
                 # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
-                pause = await self._call_project(ports.schedules.run_worker_round)
+                threads = self._upkeep.project_threads
+                call = asyncio.wrap_future(
+                    threads.submit(ports.schedules.run_worker_round, may_be_stuck=True)
+                )
+                if not (await asyncio.wait({call}, timeout=ROUND_INTERVAL_SECONDS))[0]:
+                    call.cancel()  # of the wait only
+                    continue  # until it returns, or is stuck, and submit() calls it again
+                pause = call.result()
                 retry_pause, logged_error = FIRST_RETRY_SECONDS, ""
             except UNAVAILABLE as exc:
                 pause, retry_pause = retry_pause, min(2 * retry_pause, ROUND_INTERVAL_SECONDS)

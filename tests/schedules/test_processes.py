@@ -5,11 +5,14 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
 
 from notifications.compat import task_enqueued
+from notifications.db import project_threads
 from notifications.engines import dispatch_loop
-from notifications.models import Tick
+from notifications.management.diagnosis.processes import check_workers
+from notifications.models import Tick, Worker
 from notifications.schedules import runs, ticks
 from notifications.schedules.declarations import declared_schedules
 from notifications.testing import run_jobs
@@ -159,3 +162,53 @@ def test_schedules_go_on_soon_after_an_outage(each_second, start_worker, monkeyp
     wait_for_ticks()
     assert times[failures] - times[0] < 2.5  # with a pause of a second it would be three
     assert caplog.text.count("Could not enqueue jobs of schedules") == 1
+
+
+@pytest.fixture
+def never_found(settings, monkeypatch, transactional_db):
+    """The manager of users looks for the owner of two schedules until this event. Another one is due each second."""
+    found = threading.Event()
+
+    def find(manager, **conditions):
+        if "username" in conditions:
+            found.wait(60)
+        return manager.get_queryset().filter(**conditions)
+
+    options = {"task": "tests.jobs.tasks.noop", "every": timedelta(seconds=1)}
+    schedules = {"poll": options, "first": {**options, "owner": "ada"}, "second": {**options, "owner": "ada"}}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules, "LEASE": 4}
+    monkeypatch.setattr(UserManager, "filter", find)
+    monkeypatch.setattr(project_threads, "STUCK_SECONDS", 0.3)
+    yield found
+    found.set()
+    wait_until(lambda: not project_threads.count_stuck_calls(), what="the rounds to return")
+
+
+def test_owner_who_is_looked_for_for_ever_stops_no_other_schedule(never_found, start_worker, user, caplog):
+    """The log has the stacks of both rounds, and doctor is red until they return."""
+    start_worker()
+    wait_for_ticks(schedule="poll", job_state="succeeded")
+    wait_until(lambda: Worker.objects.filter(stuck_calls=2).exists(), what="two rounds to be stuck")
+    assert "Rounds of schedules do not return" in check_workers().message
+    assert check_workers().state == "error"
+    lines = [record.getMessage() for record in caplog.records]
+    stacks = [line for line in lines if "has not returned for" in line]
+    assert len(stacks) == 2 and all("in find\n" in stack for stack in stacks)
+    assert not Tick.objects.filter(schedule__in=["first", "second"]).exists()
+    never_found.set()
+    wait_until(lambda: Tick.objects.filter(schedule="first").exists(), timeout=60, what="a tick of the owner")
+    wait_until(lambda: not Worker.objects.filter(stuck_calls__gt=0).exists(), what="the rounds to return")
+    assert check_workers().state == "ok"
+
+
+def test_server_process_goes_on_although_an_owner_is_looked_for(never_found, with_engine):
+    """Its rounds are on threads of the same kind."""
+    loop = dispatch_loop.DispatchLoop()
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        wait_until(lambda: Tick.objects.filter(schedule="poll").exists(), timeout=60, what="a tick")
+    finally:
+        never_found.set()
+        loop.stop()
+        thread.join(60)

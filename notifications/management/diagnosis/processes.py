@@ -27,6 +27,8 @@ from notifications.worker.joining import join
 
 #: Seconds that a round trip may take. A lost ring costs 5 s, until the position check.
 SLOW_ROUND_TRIP_SECONDS = 3.0
+#: Rounds of schedules that do not return in one process: the code of more than one schedule is broken.
+MAX_STUCK_CALLS = 2
 
 
 def check_doorbell() -> Finding:
@@ -74,6 +76,16 @@ def check_workers() -> Finding:
     waiting = f"{at_least}{figures['due']} jobs waiting"
     waiting += f", the oldest for {waits:.0f} s." if figures["due"] else "."
     message += waiting
+    # Those of engines too.
+    workers = Worker.objects.using(database()).filter(lease_until__gte=now, stuck_calls__gte=MAX_STUCK_CALLS)
+    if stuck := list(workers.order_by("id")[:10]):
+        return Finding(
+            check="workers",
+            state=ERROR,
+            message=f"Rounds of schedules do not return in {', '.join(map(str, stuck))}; {message}",
+            remedy="Look for the stacks in the log, after 'has not returned', and give that code a time limit.",
+            figures=figures,
+        )
     unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
     if live and (names := list(unserved_queues[:10])):
         return Finding(
