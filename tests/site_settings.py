@@ -8,6 +8,7 @@ TEST_SPANS is a file to which spans of OpenTelemetry are written: tests/support/
 TEST_LOCALE_PATH is the folder of a catalog for the language "he".
 TEST_GATE is a file: tests/support/gate.py.
 TEST_URLCONF is a module of URLs in place of the site's: tests/support/blocked_loop.py.
+TEST_CSP has directives that are added to the policy, such as require-trusted-types-for 'script'.
 TEST_SAVE_SESSIONS=1 sets SESSION_SAVE_EVERY_REQUEST.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
@@ -17,7 +18,15 @@ import os
 import sys
 
 from asyncsite.settings import *  # noqa: F403
-from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, LANGUAGES, NOTIFICATIONS, TASKS
+from asyncsite.settings import (
+    CHANNEL_LAYERS,
+    DATABASES,
+    INSTALLED_APPS,
+    LANGUAGES,
+    NOTIFICATIONS,
+    SECURE_CSP,
+    TASKS,
+)
 
 # Only runserver needs the app, whose import is a third of the start of every process.
 INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne" or "runserver" in sys.argv]
@@ -29,6 +38,9 @@ CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     json.loads(os.environ.get("TEST_DATABASE_OPTIONS", "{}"))
 )
+for directive in filter(None, os.environ.get("TEST_CSP", "").split("; ")):
+    name, *sources = directive.split()
+    SECURE_CSP[name] = sources
 SESSION_SAVE_EVERY_REQUEST = bool(os.environ.get("TEST_SAVE_SESSIONS"))
 
 if os.environ.get("TEST_RINGS_ONLY"):

@@ -31,21 +31,35 @@ function refresh(delay = 0) {
 /** @returns {Promise<boolean>} false if it must be tried again */
 async function read() {
   try {
-    const headers = etag ? { "If-None-Match": etag } : {};
-    const response = await fetch(root.dataset.liveUrl + location.search, { headers });
+    const url = new URL(root.dataset.liveUrl + location.search, location.href).href;
+    const response = await request(url);
     if (response.status === 304) return true;
     // A redirect leads to the sign-in, and 404 means that the report was deleted: the page itself shows either.
-    if (response.redirected || response.status === 404) return location.reload();
-    if (!response.ok) return false;
-    const template = document.createElement("template");
-    template.innerHTML = await response.text();
-    etag = response.headers.get("ETag") ?? "";
-    morphChildren(root, template.content);
+    if (response.status === 404 || (response.status && response.responseURL !== url))
+      return location.reload();
+    if (response.status !== 200) return false;
+    etag = response.getResponseHeader("ETag") ?? "";
+    morphChildren(root, response.responseXML.body);
     root.dispatchEvent(new CustomEvent("live:updated", { bubbles: true }));
     return true;
   } catch {
     return false;
   }
+}
+
+/**
+ * Request a page, which the browser parses: the Content-Security-Policy lets no script parse a text.
+ * @returns {Promise<XMLHttpRequest>} when it has ended, with status 0 if it has failed
+ */
+function request(url) {
+  return new Promise((resolve) => {
+    const sent = new XMLHttpRequest();
+    sent.open("GET", url);
+    sent.responseType = "document";
+    if (etag) sent.setRequestHeader("If-None-Match", etag);
+    sent.onloadend = () => resolve(sent);
+    sent.send();
+  });
 }
 
 /** Make the children of a node equal to those of another, and keep the nodes that are the same. */

@@ -86,8 +86,7 @@ export function connectList(
    */
   async function sendForm(url, body) {
     body.set("part", "message");
-    const request = { method: "POST", body, redirect: /** @type {const} */ ("follow") };
-    const answer = await loadPage(url, ".notifications-message", request);
+    const answer = await loadPage(url, ".notifications-message", body);
     client.refresh();
     return answer.children;
   }
@@ -99,7 +98,7 @@ export function connectList(
       const url = new URL(group?.querySelector("a")?.href ?? location.href);
       url.search += "&part=views&background=1"; // A part of the page, for which no person has asked.
       try {
-        const views = await loadPage(url.href, ".notifications-views");
+        const views = await loadPage(url, ".notifications-views");
         const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);
         document.querySelector(".notifications-views")?.replaceWith(views);
         if (group) replaceGroup(/** @type {HTMLElement} */ (group), next);
@@ -322,7 +321,7 @@ export function connectSearch(inbox, { clock }, signal) {
     const number = lastSearch;
     inbox.ariaBusy = "true";
     try {
-      const list = await loadPage(url.href);
+      const list = await loadPage(url);
       const shown = document.querySelector(inbox.localName);
       if (number !== lastSearch || !shown) return;
       history.replaceState(null, "", url);
@@ -335,16 +334,23 @@ export function connectSearch(inbox, { clock }, signal) {
 }
 
 /**
- * Return an element of a page of the app. Raises an error if the response is another page, such as that for signing in.
- * @param {string} url
+ * Return an element of a page of the app. Rejects if the response is another page, such as that for signing in.
+ * @param {string|URL} url
  * @param {string} [selector]
- * @param {RequestInit} [request]
+ * @param {FormData} [body] of a POST
  * @returns {Promise<HTMLElement>}
  */
-async function loadPage(url, selector = "notifications-inbox", request = {}) {
-  const response = await fetch(url, { redirect: "error", ...request });
-  const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  const found = /** @type {HTMLElement|null} */ (response.ok && page.querySelector(selector));
-  if (!found) throw new Error("The response is another page.");
-  return found;
+function loadPage(url, selector = "notifications-inbox", body) {
+  return new Promise((resolve, reject) => {
+    // The browser parses the response: a policy with require-trusted-types-for lets no script parse a text.
+    const request = new XMLHttpRequest();
+    request.open(body ? "POST" : "GET", url);
+    request.responseType = "document";
+    request.onloadend = () => {
+      const found = /** @type {HTMLElement|null|undefined} */ (request.responseXML?.querySelector(selector));
+      if (found && request.status === 200) resolve(found);
+      else reject();
+    };
+    request.send(body);
+  });
 }

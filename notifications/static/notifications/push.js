@@ -7,6 +7,9 @@
  * @typedef {"unsupported"|"denied"|"unsaved"|"failed"} TextKey
  */
 
+/** With require-trusted-types-for the address of a service worker must come from a policy. It is made once. */
+let policy = /** @type {any} */ (null);
+
 /** Connect the list of a page. Nothing is asked, and no service worker is installed, before a click. */
 export async function connectDevices() {
   const list = /** @type {HTMLElement|null} */ (document.querySelector("[data-notifications-push]"));
@@ -52,7 +55,11 @@ export async function connectDevices() {
    * @param {string} script
    */
   async function install(script) {
-    const installed = await navigator.serviceWorker.register(script, { scope, updateViaCache: "none" });
+    policy ??= /** @type {any} */ (globalThis).trustedTypes?.createPolicy("notifications", {
+      createScriptURL: (/** @type {string} */ url) => url,
+    });
+    const address = policy?.createScriptURL(script) ?? script;
+    const installed = await navigator.serviceWorker.register(address, { scope, updateViaCache: "none" });
     const newest = installed.active ?? installed.waiting ?? installed.installing;
     if (newest && newest.state !== "activated")
       await new Promise((resolve) =>

@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {{getShown: () => HTMLElement[], markRead: (row: HTMLElement) => void, follow: (row: HTMLElement) => void,
- *   loadPage: (url: string, selector: string, request: RequestInit) => Promise<Element>,
+ *   loadPage: (url: string, selector: string) => Promise<Element>,
  *   handleSubmit: (event: SubmitEvent) => void,
  *   showMessage: (text: string) => void}} List
  */
@@ -104,7 +104,8 @@ export function connectPane(inbox, page, signal, list) {
     try {
       const url = `${page.inboxUrl}${id}/?part=pane${isChosen ? "" : "&background=1"}`;
       isChosen = false;
-      const loaded = await list.loadPage(url, ".notifications-page", { signal });
+      const loaded = await list.loadPage(url, ".notifications-page");
+      signal.throwIfAborted(); // Another one is shown.
       loadedId = id;
       replaceContent(loaded);
       if (isOther) /** @type {Element} */ (content.parentElement).scrollTop = 0;
@@ -203,7 +204,7 @@ export function connectPane(inbox, page, signal, list) {
     try {
       const body = new FormData(form, event.submitter);
       const { type } = await fetch(form.action, { method: "POST", body, redirect: "manual" });
-      if (type !== "opaqueredirect") throw new Error("The form was refused.");
+      if (type !== "opaqueredirect") throw new Error("Refused.");
       loadSoon();
     } catch {
       form.ariaBusy = null;

@@ -1,0 +1,75 @@
+"""Pages work with `require-trusted-types-for 'script'`, whether or not the policy allows one of the app's name."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.all_pages import create_content, open_composer, start_with_push, wait_for_page
+from tests.browser.parts import create_report, visit, wait_until_live
+from tests.browser.test_inbox import message, row, rows, wait_for_keys
+from tests.browser.test_push import open_devices, turn_on  # noqa: F401 (a fixture)
+from tests.browser.test_reading_pane import click_beside, expect_shown
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(params=["", "; trusted-types notifications", "; trusted-types 'none'"])
+def strict_site(site, request):
+    """A site whose policy lets no script make elements or addresses of scripts from a text."""
+    site.environment["TEST_CSP"] = f"require-trusted-types-for 'script'{request.param}"
+    return start_with_push(site)
+
+
+@pytest.fixture
+def push_site(strict_site):
+    """The site of `open_devices`."""
+    return strict_site
+
+
+def test_pages(strict_site, new_page):
+    """The inbox loads its pane, older rows, what is searched for and the counts of its views. No page logs an error."""
+    page = new_page(viewport={"width": 1280, "height": 800})
+    addresses = create_content(strict_site, page)
+    response = page.goto(addresses["inbox"])
+    assert "require-trusted-types-for 'script'" in response.header_value("content-security-policy")
+    wait_for_keys(page)
+    click_beside(page, "Number 59")
+    expect_shown(page, "Number 59")
+    count = rows(page).count()
+    page.locator("[data-end]").scroll_into_view_if_needed()
+    expect(rows(page).nth(count)).to_be_attached()
+    page.get_by_role("searchbox").fill("Number 17")
+    expect(rows(page)).to_have_count(1)
+    row(page, "Number 17").hover()
+    page.get_by_role("button", name="Done: Number 17").click()
+    expect(message(page)).to_be_visible()
+    for address in addresses.values():
+        page.goto(address)
+        wait_for_page(page)
+
+
+def test_report(strict_site, page):
+    """The page of a report changes while its job runs."""
+    visit(page, strict_site.url)
+    page.goto(create_report(page, strict_site.url, strict_site.held_urls(2), "Held"))
+    wait_until_live(page)
+    strict_site.release()
+    expect(page.get_by_text("Succeeded").first).to_be_visible()
+
+
+def test_admin(strict_site, new_page):
+    """The overview shows new figures, and the composer the message. Django's own scripts log errors there."""
+    page = new_page(errors=False)
+    open_composer(strict_site, page)
+    page.goto(f"{strict_site.url}/admin/notifications/overview/")
+    page.evaluate("document.querySelector('[data-overview-figures] *').dataset.isOld = ''")
+    strict_site.manage("notify", "demo", "Hello")
+    expect(page.locator("[data-is-old]")).to_have_count(0)
+
+
+def test_devices(open_devices, site):  # noqa: F811
+    """The service worker is registered with the policy of the app, and where that is not allowed the page says so."""
+    page = open_devices(errors="'none'" not in site.environment["TEST_CSP"])
+    if "'none'" not in site.environment["TEST_CSP"]:
+        return turn_on(page)
+    page.get_by_role("button", name="Turn on in this browser").click()
+    expect(page.locator("#main").get_by_role("status")).not_to_be_empty()
