@@ -243,11 +243,10 @@ export function connectList(
   }
 
   /**
-   * Load the page of a link, and add what it lists.
+   * Load the page of a link, and add what it lists. Return whether it was added.
    * @param {HTMLElement} row which is busy meanwhile
    * @param {HTMLAnchorElement} link
    * @param {(page: HTMLElement) => void} add
-   * @returns {Promise<boolean>} whether it was added
    */
   async function load(row, { href }, add) {
     row.ariaBusy = "true";
@@ -333,13 +332,8 @@ export function connectSearch(inbox, { clock }, signal) {
   }
 }
 
-/**
- * Return an element of a page of the app. Rejects if the response is another page, such as that for signing in.
- * @param {string|URL} url
- * @param {string} [selector]
- * @param {FormData} [body] of a POST
- * @returns {Promise<HTMLElement>}
- */
+// Return an element of a page of the app, after a POST with a body. Reject if it is another page, such as that for signing in.
+/** @type {(url: string|URL, selector?: string, body?: FormData) => Promise<HTMLElement>} */
 function loadPage(url, selector = "notifications-inbox", body) {
   return new Promise((resolve, reject) => {
     // The browser parses the response: a policy with require-trusted-types-for lets no script parse a text.
