@@ -11,6 +11,7 @@ from django.db.backends.signals import connection_created
 
 from notifications import times
 from notifications.api import batch, notify
+from notifications.deliveries import sending
 from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
 from notifications.operations.announcing.announcer import announce
@@ -102,8 +103,9 @@ def find_violations(recorded, order):
     return found
 
 
-def test_transactions_lock_in_the_documented_order(transactions, user, other_user):
+def test_transactions_lock_in_the_documented_order(transactions, make_user, other_user, settings):
     """Each change of jobs and notifications once; the record must contain all tables of the order."""
+    user = make_user("ada", email="ada@users.example")
     failing = tasks.fail.using(owner=user).enqueue()
     with batch(title="Two", owner=user):
         tasks.noop.enqueue()
@@ -130,6 +132,11 @@ def test_transactions_lock_in_the_documented_order(transactions, user, other_use
             describe=lambda before: {"title": "The schedule"},
         )
         assert announce([topic])
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "DELIVERY": {"*": [{"email": 0}]}}
+    notify(user, "By e-mail")
+    while sending.enqueue_due():
+        pass
+    run_jobs()
     retention.prune(times.now())
     order = documented_order()
     tables = {table for group in transactions for statement in group for table, _ in locks_of(statement)}
