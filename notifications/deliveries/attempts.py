@@ -70,6 +70,8 @@ from notifications.streams.categories import Choice
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
 
+#: Those that a job may send; one that has failed if its job was retried by hand.
+OPEN = (State.QUEUED, State.FAILED)
 #: How often a message is tried, in four to six hours, and seconds for one try.
 MAX_ATTEMPTS, TIMEOUT_SECONDS = 10, 120
 #: Seconds from the first try to the second; each pause is twice as long as the one before, at most an hour.
@@ -191,9 +193,11 @@ def open_deliveries(context: Any, *, is_digest: bool = False, is_resend: bool = 
     outage = outages.read(first.channel)
     if not is_resend and not outages.may_try(outage):
         if is_digest:
-            # In a wait of the job, of which each attempt has one.
-            pause(f"e-mail rests, {context.attempt}", timedelta(seconds=outages.REST_SECONDS))
-        postpone(list(deliveries.values_list("id", flat=True)), times.now())
+            # Each time in another wait of the job.
+            pause(
+                f"e-mail rests at {times.now():%Y-%m-%d %H:%M:%S.%f}", timedelta(seconds=outages.REST_SECONDS)
+            )
+        postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
 
@@ -224,15 +228,23 @@ def record_answer(opened: Opened, exc: Exception | None = None) -> str:
 
     Raises ``TemporaryError`` and ``DeliveryError``.
     """
-    return retry_while_unavailable(partial(_record, opened, exc))
+    rests = retry_while_unavailable(partial(_record_outage, opened, exc))
+    return retry_while_unavailable(partial(_record, opened, exc, rests))
 
 
-def _record(opened: Opened, exc: Exception | None) -> str:
-    ids, job = opened.ids, opened.job
+def _record_outage(opened: Opened, exc: Exception | None) -> bool:
+    """Store whether the server has answered. Return whether its channel rests now."""
     channel = opened.newest[-1].delivery.channel
+    if channel == Delivery.Channel.EMAIL and exc is not None and is_timeout(exc):
+        return outages.add_timeout(channel)
+    outages.end(opened.outage)
+    return False
+
+
+def _record(opened: Opened, exc: Exception | None, rests: bool) -> str:
+    ids, job = opened.ids, opened.job
     if exc is None:
         end(ids, State.SENT)
-        outages.end(opened.outage)
         return str(State.SENT)
     deliveries = Delivery.objects.using(database()).filter(job=job)
     if isinstance(exc, DeviceGone):
@@ -242,12 +254,9 @@ def _record(opened: Opened, exc: Exception | None) -> str:
     error = storable(describe_error(exc))
     if is_certain(exc):  # of this attempt: an earlier one may still have sent it
         update(deliveries, opened.never_attempted, attempted_at=None)
-    if channel == Delivery.Channel.EMAIL and is_timeout(exc):
-        if outages.add_timeout(channel) and not opened.is_digest:
-            store(ids, of_job=job, error=error, state=State.PENDING, due_at=times.now(), job=None)
-            return str(State.PENDING)
-    else:
-        outages.end(opened.outage)
+    if rests and not opened.is_digest:
+        store(ids, of_job=job, error=error, state=State.PENDING, due_at=times.now(), job=None)
+        return str(State.PENDING)
     if may_pass(exc):
         store(ids, of_job=job, error=error)
         raise TemporaryError(error, opened.attempt, getattr(exc, "retry_after", None)) from exc
@@ -269,8 +278,7 @@ def _decide(
 
     The others end, or are decided anew: after a pause, or at once if the user has chosen a digest meanwhile.
     """
-    # One that has failed: its job was retried by hand.
-    rows = deliveries.filter(state__in=(State.QUEUED, State.FAILED))
+    rows = deliveries.filter(state__in=OPEN)
     opened, copies = [], []
     skipped, paused, later = defaultdict(list), [], []
     locked = list(lock_query(rows.order_by("id"), skip_locked=False))

@@ -19,7 +19,8 @@ class DeviceGone(Exception):
 
 def is_timeout(exc: BaseException) -> bool:
     """Return whether a server has not answered in time: ``smtplib`` reports that as a lost connection."""
-    error: BaseException | None = exc
+    # These two say that a message could not be made.
+    error: BaseException | None = None if type(exc) in (ConnectionError, ValueError) else exc
     while error is not None:
         if isinstance(error, TimeoutError):
             return True

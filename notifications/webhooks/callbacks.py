@@ -72,8 +72,10 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         status=answer.status,
         error=answer.error,
     )
-    save = partial(attempt.save, using=database(), force_insert=True)
-    await sync_to_async(retry_while_unavailable)(lambda: retrying_atomic(save))
+    # Written again if it is not known whether the first commit has reached the database.
+    rows = WebhookAttempt.objects.using(database())
+    insert = partial(rows.bulk_create, [attempt], ignore_conflicts=True)
+    await sync_to_async(retry_while_unavailable)(lambda: retrying_atomic(insert))
     if answer.is_success:
         return {"status": answer.status}
     if answer.status == GONE:

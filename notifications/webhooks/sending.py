@@ -193,7 +193,8 @@ def _record(attempt: WebhookAttempt, answer: Answer, *, is_last: bool) -> None:
     now = times.now()
 
     def write() -> None:
-        attempt.save(using=database(), force_insert=True)
+        # Written again if it is not known whether the first commit has reached the database.
+        WebhookAttempt.objects.using(database()).bulk_create([attempt], ignore_conflicts=True)
         if attempt.event == TEST_EVENT:
             return
         rows = WebhookEndpoint.objects.using(database()).filter(id=attempt.endpoint, off_at__isnull=True)

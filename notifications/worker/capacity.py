@@ -59,6 +59,10 @@ class Executions(dict[Claim, Execution]):
             self._number_of[executor] -= 1
         return self.pop(claim, None)
 
+    def count_slots(self) -> int:
+        """Return how many jobs take a slot, from any thread."""
+        return self._number_of[ASYNC]
+
     def add_joining(self, execution: Execution) -> None:
         """Take note that the task of an execution begins to wait for another job; from any thread."""
         self._joining.add(execution)

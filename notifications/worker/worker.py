@@ -98,7 +98,7 @@ class JobWorker:
         self.lease = Lease(
             queues=queues,
             concurrency=concurrency,
-            load=lambda: len(self.state.executions),
+            load=lambda: self.state.executions.count_slots(),
             # How many jobs a process of an engine runs, and when it ends, is decided by the engine.
             on_request=None if engine else self._on_request,
         )

@@ -14,6 +14,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import outbound
+from notifications.deliveries import outages
 from notifications.jobs.claiming import queues
 from notifications.management.diagnosis import configuration, database, engines
 from notifications.models import Job, Notification, Stream, Worker
@@ -227,6 +228,12 @@ def a_worker_that_was_lost(fixture):
 def a_queue_that_was_left_paused(fixture):
     tasks.noop.enqueue()
     queues.pause("default")
+
+
+@case("e-mail", "warning", "Check the address and the port")
+def a_mail_server_that_does_not_answer(fixture):
+    for _ in range(outages.MAX_TIMEOUTS):
+        outages.add_timeout("email")
 
 
 @case("outbound", "warning", "called again automatically")

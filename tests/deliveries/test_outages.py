@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.db import OperationalError
 from django.utils import timezone
 
 from notifications.api import notify
+from notifications.db import unavailable
 from notifications.deliveries import attempts, emails, outages, sending
-from notifications.models import Attempt, ChannelOutage, Delivery, Job
+from notifications.models import Attempt, ChannelOutage, Delivery, Job, Wait
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
 from notifications.worker.capacity import MAX_EMAIL_THREADS
@@ -128,8 +130,11 @@ def test_a_digest_waits_for_the_end_of_a_rest(user, configure, made_due, silent)
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")
     send_digests()
-    (job,) = Job.objects.all()
-    assert (job.state, silent.connections) == ("waiting", 0)
+    for _ in range(3):
+        (job,) = Job.objects.all()
+        assert (job.state, silent.connections) == ("waiting", 0)
+        Wait.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+        run_jobs()
     silent.answer()
     end_rest()
     run_until_idle()
@@ -176,3 +181,29 @@ def test_a_connection_is_replaced(made_due, silent, start_worker, monkeypatch):
         pass
     wait_until(lambda: states() == ["sent"] * 6, what="the e-mail to be sent")
     assert silent.connections == 4 and not Attempt.objects.exists()
+
+
+def test_a_timeout_counts_once_while_the_database_flickers(made_due, silent, monkeypatch):
+    """What is stored after it may be tried again and again."""
+    store, failures = attempts.store, [OperationalError("server closed the connection")] * 3
+
+    def fail_first(*args, **fields):
+        if failures:
+            raise failures.pop()
+        store(*args, **fields)
+
+    monkeypatch.setattr(attempts, "store", fail_first)
+    monkeypatch.setattr(unavailable, "RETRY_INTERVAL_SECONDS", 0.01)
+    made_due(1)
+    enqueue_and_run()
+    assert ChannelOutage.objects.get().timeouts == 1 and not failures
+
+
+def test_a_timeout_of_a_template_is_none_of_the_server(made_due, silent, monkeypatch):
+    def fail(*args, **fields):
+        raise TimeoutError("a cache")
+
+    monkeypatch.setattr(sending, "build_email", fail)
+    made_due(outages.MAX_TIMEOUTS)
+    enqueue_and_run()
+    assert not ChannelOutage.objects.exists()

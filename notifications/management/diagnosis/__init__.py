@@ -38,6 +38,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         configuration.check_declarations,
         configuration.check_schedules,
         processes.check_outbound,
+        processes.check_email,
         jobs.check_alerts,
         jobs.check_duties,
     )

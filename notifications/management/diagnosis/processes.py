@@ -10,6 +10,7 @@ from notifications import times
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
+from notifications.deliveries import outages
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
@@ -17,7 +18,7 @@ from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.management.diagnosis.jobs import live_observers
-from notifications.models import Worker
+from notifications.models import Delivery, Worker
 from notifications.operations.depths import queue_depths
 from notifications.operations.readiness import builtin_aliases
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
@@ -136,6 +137,22 @@ def check_outbound() -> Finding:
         else "No calls yet."
     )
     return Finding(check="outbound", state=OK, message=message, figures={"workers": overviews})
+
+
+def check_email() -> Finding:
+    """Check that the mail server has answered."""
+    outage = outages.read(str(Delivery.Channel.EMAIL))
+    if outage is None or outage.rests_until is None:
+        return Finding(check="e-mail", state=OK, message="The mail server answers, or no message was sent.")
+    return Finding(
+        check="e-mail",
+        state=WARNING,
+        message=f"The mail server has not answered {outage.timeouts} messages in a row. E-mails wait, and one a minute "
+        "is tried.",
+        remedy="Check the address and the port of the server, and whether this machine reaches it. When it answers, "
+        "all are sent.",
+        figures={"timeouts": outage.timeouts},
+    )
 
 
 def check_round_trip(timeout: float) -> Finding:
