@@ -15,7 +15,7 @@ from notifications.models import Job, OutputChunk
 from notifications.states import DONE
 
 #: Bytes of a part, but for the rest of its last chunk, and chunks that are read for it.
-MAX_PART_BYTES, MAX_PART_CHUNKS = 256 * 1024, 2_000
+MAX_PART_BYTES, MAX_PART_CHUNKS = 240 * 1024, 2_000
 #: What lines of the app begin with for operators, in place of ``MARK``.
 PLAIN_MARK = "--- "
 

@@ -280,6 +280,18 @@ async def test_events_of_a_large_output(asgi, user, job, path, monkeypatch):
     assert count > 3
 
 
+async def test_a_response_is_bounded(asgi, user, job, path):
+    """A client that does not read costs a server that keeps what is unsent 256 KiB of text."""
+    await in_thread(write, job, "x" * 199 + "\n")
+    for _ in range(8):
+        await in_thread(write, job, ("x" * 199 + "\n") * 500)
+    await in_thread(end, job)
+    events = await (await asgi(f"{path}?offset=-1&live=sse", user)).wait_for_response()
+    text, controls = await read_events(events)
+    assert 0 < len(text) <= 256 * 1024
+    assert not controls[-1].get("streamClosed")
+
+
 async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):
     """What is written is read and encoded once, whatever the number of readers."""
     reads, encoded = [], []

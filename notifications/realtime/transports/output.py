@@ -100,8 +100,8 @@ class OutputEvents(EventStream):
     __slots__ = ("cursor", "has_begun", "job", "offset")
 
     hub: Hub
-    #: More than the default limit of an output. Clients of the protocol take several short responses for a fault.
-    max_response_bytes = 2 * 1024 * 1024
+    #: Text of one response, which Daphne keeps in memory for a client that does not read: the size of a part.
+    max_response_bytes = 256 * 1024
     #: The protocol recommends this.
     max_response_seconds = 60.0
 
@@ -128,6 +128,9 @@ class OutputEvents(EventStream):
             return
         if part is None:
             self.end()
+            return
+        if self.total_bytes and self.total_bytes + len(part.data) > self.max_response_bytes:
+            self.end()  # the next response begins with this part
             return
         if part.data or part.is_closed or not self.has_begun:
             self.has_begun, self.offset, self.cursor = True, part.end, next_cursor(self.cursor)
