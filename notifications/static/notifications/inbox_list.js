@@ -332,17 +332,17 @@ export function connectSearch(inbox, { clock }, signal) {
   }
 }
 
-// Return an element of a page of the app, after a POST with a body. Reject if it is another page, such as that for signing in.
+// Return an element of a page of the app, or reject. The browser parses it: trusted types let no script parse a text.
 /** @type {(url: string|URL, selector?: string, body?: FormData) => Promise<HTMLElement>} */
 function loadPage(url, selector = "notifications-inbox", body) {
   return new Promise((resolve, reject) => {
-    // The browser parses the response: a policy with require-trusted-types-for lets no script parse a text.
     const request = new XMLHttpRequest();
     request.open(body ? "POST" : "GET", url);
     request.responseType = "document";
+    request.onreadystatechange = () => request.status === 200 || request.abort(); // An error is not parsed.
     request.onloadend = () => {
       const found = /** @type {HTMLElement|null|undefined} */ (request.responseXML?.querySelector(selector));
-      if (found && request.status === 200) resolve(found);
+      if (found) resolve(found);
       else reject();
     };
     request.send(body);
