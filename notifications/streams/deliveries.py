@@ -196,7 +196,8 @@ def lock_deliveries(ids: Iterable[UUID]) -> list[Delivery]:
     rows = Delivery.objects.using(database()).filter(notification__in=list(ids)).order_by("id")
     # What another process has just skipped was not skipped in the snapshot of this statement.
     locked = lock_query(rows, skip_locked=False)
-    return [row for row in locked if row.state == State.SKIPPED and row.reason in REASONS_OF_NOTIFICATION]
+    skipped = [row for row in locked if row.state == State.SKIPPED and not row.may_have_arrived]
+    return [row for row in skipped if row.reason in REASONS_OF_NOTIFICATION]
 
 
 def reopen_deliveries(rows: Iterable[Delivery], now: datetime) -> None:

@@ -117,6 +117,16 @@ def test_one_that_was_sent_is_not_sent_again_when_it_comes_back(notified, user):
     assert len(mail.outbox) == 1 and Delivery.objects.get().state == "sent"
 
 
+def test_one_that_may_have_been_sent_is_not_sent_again_when_it_comes_back(notified, user):
+    """Its server may have had the message before the attempt was interrupted."""
+    notified()
+    skip_as_archived(user, Notification.objects.get())
+    Delivery.objects.update(attempted_at=timezone.now())
+    end_snooze()
+    send_due()
+    assert not mail.outbox and Delivery.objects.get().state == "skipped"
+
+
 def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user, monkeypatch):
     """The process that raises it waits for that decision, which was made from the row as it was before."""
     if connection.vendor == "sqlite":
