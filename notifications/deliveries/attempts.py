@@ -22,13 +22,11 @@ from django.core.mail import EmailMultiAlternatives
 from django.db.models import QuerySet
 
 from notifications import times
-from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.locks import lock_query
 from notifications.db.transactions import (
     database,
     fair_atomic,
-    retrying_atomic,
 )
 from notifications.db.unavailable import (
     DATABASE_UNAVAILABLE,
@@ -44,12 +42,13 @@ from notifications.deliveries.decisions import (
     read_facts,
     read_recipient,
 )
-from notifications.deliveries.emails import send_email
+from notifications.deliveries.emails import check_site_url, send_email
 from notifications.deliveries.errors import (
     DeviceGone,
     describe_error,
     is_certain,
     is_of_dead_address,
+    is_of_making,
     is_timeout,
     may_pass,
 )
@@ -59,12 +58,13 @@ from notifications.deliveries.storing import (
     fail,
     postpone,
     postpone_paused,
+    remember_dead_address,
     storable,
     store,
     update,
 )
 from notifications.jobs.pauses import pause
-from notifications.models import ChannelOutage, Delivery, Notification, Reader
+from notifications.models import ChannelOutage, Delivery, Notification
 from notifications.streams.categories import Choice
 
 State: Any = Delivery.State
@@ -127,6 +127,8 @@ class Opened(NamedTuple):
         The ids of those that no attempt before this one may have sent.
     ``outage``
         What is known of an outage of the channel.
+    ``is_digest``, ``is_resend``
+        As in ``send_open()``.
     """
 
     newest: Sequence[OpenDelivery]
@@ -137,6 +139,7 @@ class Opened(NamedTuple):
     never_attempted: Sequence[UUID]
     outage: ChannelOutage | None
     is_digest: bool
+    is_resend: bool
 
 
 def send_open(
@@ -152,6 +155,8 @@ def send_open(
         The TaskContext of the job.
     ``send``
         Sends the open ones to their user. It may raise anything.
+    ``is_digest``
+        It is a digest, or a message that several have joined.
     ``is_resend``
         Staff have requested it: it is sent although the notification was seen or read, and not left to a digest.
 
@@ -170,10 +175,9 @@ def send_open(
     return record_answer(opened)
 
 
-def check_site_url() -> None:
-    """Raise ConnectionError if links of messages would lead nowhere."""
-    if not settings.SITE_URL:
-        raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+def _pause() -> None:
+    """Suspend the job, without counting the attempt, each time in another wait of it. Raises ``JobSuspended``."""
+    pause(f"e-mail rests at {times.now():%Y-%m-%d %H:%M:%S.%f}", timedelta(seconds=outages.REST_SECONDS))
 
 
 def open_deliveries(context: Any, *, is_digest: bool = False, is_resend: bool = False) -> Opened | None:
@@ -193,10 +197,7 @@ def open_deliveries(context: Any, *, is_digest: bool = False, is_resend: bool = 
     outage = outages.read(first.channel)
     if not is_resend and not outages.may_try(outage):
         if is_digest:
-            # Each time in another wait of the job.
-            pause(
-                f"e-mail rests at {times.now():%Y-%m-%d %H:%M:%S.%f}", timedelta(seconds=outages.REST_SECONDS)
-            )
+            _pause()
         postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
@@ -214,7 +215,9 @@ def open_deliveries(context: Any, *, is_digest: bool = False, is_resend: bool = 
         never_attempted += [each.delivery.id for each in opened if each.delivery.attempted_at is None]
     if not newest or recipient is None:
         return None
-    return Opened(newest, ids, recipient.user, job, context.attempt, never_attempted, outage, is_digest)
+    return Opened(
+        newest, ids, recipient.user, job, context.attempt, never_attempted, outage, is_digest, is_resend
+    )
 
 
 def record_answer(opened: Opened, exc: Exception | None = None) -> str:
@@ -237,7 +240,8 @@ def _record_outage(opened: Opened, exc: Exception | None) -> bool:
     channel = opened.newest[-1].delivery.channel
     if channel == Delivery.Channel.EMAIL and exc is not None and is_timeout(exc):
         return outages.add_timeout(channel)
-    outages.end(opened.outage)
+    if exc is None or not is_of_making(exc):
+        outages.end(opened.outage)
     return False
 
 
@@ -254,7 +258,10 @@ def _record(opened: Opened, exc: Exception | None, rests: bool) -> str:
     error = storable(describe_error(exc))
     if is_certain(exc):  # of this attempt: an earlier one may still have sent it
         update(deliveries, opened.never_attempted, attempted_at=None)
-    if rests and not opened.is_digest:
+    if rests and opened.is_digest:
+        store(ids, of_job=job, error=error)
+        _pause()
+    if rests and not opened.is_resend:  # which has its retries
         store(ids, of_job=job, error=error, state=State.PENDING, due_at=times.now(), job=None)
         return str(State.PENDING)
     if may_pass(exc):
@@ -262,7 +269,7 @@ def _record(opened: Opened, exc: Exception | None, rests: bool) -> str:
         raise TemporaryError(error, opened.attempt, getattr(exc, "retry_after", None)) from exc
     if is_of_dead_address(exc):
         delivery = opened.newest[0].delivery
-        _remember_dead_address(delivery.user_id, delivery.address, error)
+        remember_dead_address(delivery.user_id, delivery.address, error)
     fail(ids, job, error)
     raise DeliveryError(error) from exc
 
@@ -338,9 +345,3 @@ def send_built(build: Callable[[], EmailMultiAlternatives]) -> None:
             raise ConnectionError(f"The e-mail cannot be made now: {type(exc).__name__}: {exc}") from exc
         raise ValueError(f"The e-mail cannot be made: {type(exc).__name__}: {exc}") from exc
     send_email(email)
-
-
-def _remember_dead_address(user: Any, address: str, error: str) -> None:
-    values = {"dead_address": address, "dead_error": storable(error)}
-    readers = Reader.objects.using(database())
-    retrying_atomic(lambda: readers.update_or_create(user_id=user, defaults=values))

@@ -192,6 +192,12 @@ def _host() -> str:
     return punycode(urlsplit(settings.SITE_URL).hostname or "")
 
 
+def check_site_url() -> None:
+    """Raise ConnectionError if links of messages would lead nowhere."""
+    if not settings.SITE_URL:
+        raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+
+
 def absolute(url: str) -> str:
     """Return a link of the site as one that works in an e-mail. The address of a request is never used."""
     return settings.SITE_URL.rstrip("/") + url if url.startswith("/") else url

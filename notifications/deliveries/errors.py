@@ -17,10 +17,14 @@ class DeviceGone(Exception):
     """The device is not subscribed any more, and was removed."""
 
 
+def is_of_making(exc: BaseException) -> bool:
+    """Return whether an error says that a message could not be made: no server was asked."""
+    return type(exc) in (ConnectionError, ValueError)
+
+
 def is_timeout(exc: BaseException) -> bool:
     """Return whether a server has not answered in time: ``smtplib`` reports that as a lost connection."""
-    # These two say that a message could not be made.
-    error: BaseException | None = None if type(exc) in (ConnectionError, ValueError) else exc
+    error: BaseException | None = None if is_of_making(exc) else exc
     while error is not None:
         if isinstance(error, TimeoutError):
             return True

@@ -5,10 +5,12 @@ Those of a digest have one job together, which sends them at the end of its wind
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,9 +28,9 @@ from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
 from notifications.deliveries import digests, outages
 from notifications.deliveries.attempts import (
+    OPEN,
     POLICY,
     Opened,
-    check_site_url,
     open_deliveries,
     record_answer,
     send_built,
@@ -42,9 +44,9 @@ from notifications.deliveries.decisions import (
     read_recipient,
     read_recipients,
 )
-from notifications.deliveries.emails import build_email
+from notifications.deliveries.emails import build_email, check_site_url
 from notifications.deliveries.pushes import PushRequest, make_request
-from notifications.deliveries.storing import end, fail, postpone_paused
+from notifications.deliveries.storing import end, fail, postpone, postpone_paused
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.claiming.executors import EMAIL, SENDER, has_engine
 from notifications.jobs.declaring.own_tasks import own_task
@@ -99,15 +101,15 @@ def enqueue_due() -> bool:
 
 
 def _enqueue_due(channel: str) -> bool:
-    limit = MAX_PER_CHUNK
+    places, rests_until = MAX_PER_CHUNK, None
     outage = outages.read(channel)
-    if outage and outage.rests_until:
-        # The first job that begins is the next try. The others wait for its answer.
-        limit = 1 if outage.rests_until <= database_now() else 0
+    if outage and (rests_until := outage.rests_until):
+        # The first job that begins is the next try. The others wait for its answer; digests get their members.
+        places = 1 if rests_until <= database_now() else 0
     due = Delivery.objects.using(database()).filter(
         state=State.PENDING, channel=channel, due_at__lte=database_now()
     )
-    users = dict(due.order_by("due_at", "id").values_list("id", "user_id")[:limit])
+    users = dict(due.order_by("due_at", "id").values_list("id", "user_id")[:MAX_PER_CHUNK])
     if not users:
         return False
     ids = list(users)
@@ -120,7 +122,8 @@ def _enqueue_due(channel: str) -> bool:
     def enqueue() -> list[digests.Member]:
         rows = list(lock_query(due.filter(id__in=ids).order_by("id")))
         facts = read_facts(rows)
-        inserted, throttled, paused, skipped = [], [], [], defaultdict(list)
+        inserted: list[UUID] = []
+        throttled, resting, paused, skipped = [], [], [], defaultdict(list)
         members = []
         for row in rows:
             known = facts[row.id]
@@ -129,17 +132,22 @@ def _enqueue_due(channel: str) -> bool:
                 reason = find_reason_of_recipient(recipients[row.user_id], known.reader, row.channel)
             if reason:
                 skipped[reason].append(row.id)
-            elif known.is_paused:
+            # One that may have been sent is sent again in the same message, which programs recognize.
+            elif row.attempted_at is None and known.is_paused:
                 paused.append(row)
-            elif known.choice != Choice.ON:
+            elif row.attempted_at is None and known.choice != Choice.ON:
                 members.append(digests.Member(row, known.choice, known.reader))
             elif digests.is_throttled(row, known.notification):
                 throttled.append(row)
-            else:
+            elif len(inserted) < places:
                 inserted.append(row.id)
+            else:
+                resting.append(row.id)
         for reason, ids_of_reason in skipped.items():
             end(ids_of_reason, State.SKIPPED, reason=reason)
         postpone_paused(paused)
+        if rests_until and resting:
+            postpone(resting, max(rests_until, database_now() + timedelta(seconds=outages.REST_SECONDS)))
         _insert_jobs([jobs[id] for id in inserted])
         digests.queue_deliveries({id: jobs[id].id for id in inserted})
         _insert_jobs(digests.throttle(throttled, jobs, messages))
@@ -256,6 +264,13 @@ def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
     With ``is_resend`` the e-mail has a ``Message-ID`` of its own, that of the job: mail programs would hide one that
     they have already.
     """
+    # A job that was enqueued when push messages had this task: the duty gives its delivery another one.
+    rows = Delivery.objects.using(database()).filter(
+        job=context.task_result.id, channel=Delivery.Channel.PUSH
+    )
+    if push_ids := list(rows.filter(state__in=OPEN).values_list("id", flat=True)):
+        postpone(push_ids, times.now())
+        return str(State.PENDING)
 
     def send(opened: Opened) -> None:
         ((found, notification),) = opened.newest
@@ -278,7 +293,8 @@ async def deliver_push(context: Any, delivery: str, user: str, is_resend: bool =
             await request.send()
     except Exception as exc:
         answer = exc
-    return await sync_to_async(_record_push)(opened, request, answer)
+    # It is recorded also if the time of the attempt is over: calls that wait for the database are in line.
+    return await asyncio.shield(sync_to_async(_record_push)(opened, request, answer))
 
 
 def _open_push(context: Any, is_resend: bool) -> tuple[Opened | None, PushRequest | None]:

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from notifications import times, validators
 from notifications.db.locks import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic, retrying_atomic
 from notifications.models import Delivery, Reader
 
 State: Any = Delivery.State
@@ -81,3 +81,9 @@ def chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
 
 def storable(error: str) -> str:
     return validators.shortened(validators.printable(error), MAX_ERROR_LENGTH)
+
+
+def remember_dead_address(user: Any, address: str, error: str) -> None:
+    values = {"dead_address": address, "dead_error": storable(error)}
+    readers = Reader.objects.using(database())
+    retrying_atomic(lambda: readers.update_or_create(user_id=user, defaults=values))

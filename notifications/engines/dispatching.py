@@ -30,6 +30,7 @@ from notifications.jobs.claiming.executors import (
     ENGINE,
     ENGINE_EXECUTORS,
     ENGINE_QUARANTINED,
+    ENGINE_SENDER,
     WORKER_EXECUTORS,
     first_executor,
     has_engine,
@@ -109,7 +110,9 @@ def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
     wait long after it.
     """
     fences = {job.id: job.fence for job in unsent}
-    rows = Job.objects.using(database()).filter(id__in=fences, state=Job.State.QUEUED, executor=DISPATCHED)
+    rows = Job.objects.using(database()).filter(
+        id__in=fences, state=Job.State.QUEUED, executor__in=(DISPATCHED, ENGINE_SENDER)
+    )
 
     def write() -> bool:
         now = database_now()

@@ -22,6 +22,8 @@ from notifications.models import Job
 
 #: Ids that each process of an engine has at a time.
 MAX_PER_PROCESS = 8
+#: Seconds after which an id that no process has claimed is dispatched again, at most: it keeps others from their turn.
+MAX_INTERVAL_SECONDS = 60.0
 
 
 def dispatch_sender_jobs(unreachable: Collection[str] = ()) -> list[Job]:
@@ -46,7 +48,9 @@ def dispatch_sender_jobs(unreachable: Collection[str] = ()) -> list[Job]:
         tried = [next((job for job in due if job.backend == alias), None) for alias in unreachable]
         sent = [job for job in due if job.backend not in unreachable or job in tried]
         for job in sent:
-            job.next_dispatch_at = next_dispatch(now, max(job.dispatch_count - job.attempt, 0))
+            job.next_dispatch_at = next_dispatch(
+                now, job.dispatch_count - job.attempt, most=MAX_INTERVAL_SECONDS
+            )
         conditional_update(
             "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
             [((job.next_dispatch_at, now), job) for job in sent],

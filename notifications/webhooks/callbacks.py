@@ -7,6 +7,7 @@ sent at least once, with the same ``webhook-id`` in each attempt, and tried agai
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -32,6 +33,7 @@ from notifications.webhooks.sending import (
     POLICY,
     WebhookFailed,
     WebhookNotSent,
+    find_success,
     pause_after,
     post,
 )
@@ -56,6 +58,8 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         check_callback_url(url)
     except Forbidden as exc:
         raise WebhookNotSent(f"{urlsplit(url).hostname} is not called: {exc}.") from exc
+    if (status := await sync_to_async(find_success)(job.id)) is not None:
+        return {"status": status}
     started_at, started = times.now(), monotonic()
     headers = {
         "Content-Type": "application/json",
@@ -75,7 +79,7 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     # Written again if it is not known whether the first commit has reached the database.
     rows = WebhookAttempt.objects.using(database())
     insert = partial(rows.bulk_create, [attempt], ignore_conflicts=True)
-    await sync_to_async(retry_while_unavailable)(lambda: retrying_atomic(insert))
+    await asyncio.shield(sync_to_async(retry_while_unavailable)(lambda: retrying_atomic(insert)))
     if answer.is_success:
         return {"status": answer.status}
     if answer.status == GONE:

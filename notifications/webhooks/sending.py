@@ -6,9 +6,11 @@ It is sent at least once: a process that is killed between the answer and the co
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -111,6 +113,8 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     endpoint = await sync_to_async(_read_endpoint)(id, is_test=type == TEST_EVENT)
     if endpoint is None:
         return {"status": None}  # deleted meanwhile
+    if (status := await sync_to_async(find_success)(job.id)) is not None:
+        return {"status": status}
     text = serializers.encode(body)
     headers = {
         "Content-Type": "application/json",
@@ -128,7 +132,9 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         error=answer.error,
     )
     left = job.max_attempts - job.attempt
-    await sync_to_async(retry_while_unavailable)(lambda: _record(attempt, answer, is_last=left <= 0))
+    record = partial(_record, attempt, answer, is_last=left <= 0)
+    # It is recorded also if the time of the attempt is over, and the next one finds it.
+    await asyncio.shield(sync_to_async(retry_while_unavailable)(record))
     if answer.is_success:
         return {"status": answer.status}
     if answer.status == GONE or type == TEST_EVENT:
@@ -155,6 +161,12 @@ def _read_endpoint(id: UUID, *, is_test: bool) -> WebhookEndpoint | None:
         if owner is None or not owner.is_active:
             raise WebhookNotSent("The owner of the webhook is not active.")
     return endpoint
+
+
+def find_success(job: UUID) -> int | None:
+    """Return the status of an earlier attempt of a job that succeeded, but whose end the job does not know."""
+    rows = WebhookAttempt.objects.using(database()).filter(job=job, status__gte=200, status__lt=300)
+    return rows.values_list("status", flat=True).first()
 
 
 async def post(url: str, headers: dict[str, str], body: bytes) -> Answer:

@@ -141,7 +141,12 @@ class ClaimLoop:
         """Claim jobs for what is free, on the writer's thread; return them, and the executors that they leave full."""
         free = self._capacity.free()
         jobs, exhausted = self._claim_project_jobs(free) if ASYNC in free else ([], set(PROJECT_EXECUTORS))
-        jobs += self._claim_senders(free, len(jobs))
+        try:
+            jobs += self._claim_senders(free, len(jobs))
+        except UNAVAILABLE as exc:
+            if not jobs:
+                raise
+            logger.warning("Could not claim jobs of senders, which is tried again: %s", exc)
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, exhausted | exhausted_executors(free, [claimed.row for claimed in jobs])

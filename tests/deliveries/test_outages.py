@@ -10,7 +10,8 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.db import unavailable
 from notifications.deliveries import attempts, emails, outages, sending
-from notifications.models import Attempt, ChannelOutage, Delivery, Job, Wait
+from notifications.models import Attempt, ChannelOutage, Delivery, Digest, Job, Wait
+from notifications.streams import marking, preferences
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
 from notifications.worker.capacity import MAX_EMAIL_THREADS
@@ -49,7 +50,9 @@ def enqueue_and_run():
 
 
 def end_rest():
-    ChannelOutage.objects.update(rests_until=timezone.now() - timedelta(seconds=1))
+    past = timezone.now() - timedelta(seconds=1)
+    ChannelOutage.objects.update(rests_until=past)
+    Delivery.objects.filter(state="pending").update(due_at=past)
 
 
 def states():
@@ -84,6 +87,7 @@ def test_one_message_is_tried_after_a_rest(made_due, silent):
     enqueue_and_run()  # the one that is tried
     assert not ChannelOutage.objects.exists()
     Job.objects.update(run_after=None)
+    end_rest()  # until then those wait that were due meanwhile
     enqueue_and_run()
     assert set(states()) == {"sent"}
 
@@ -207,3 +211,75 @@ def test_a_timeout_of_a_template_is_none_of_the_server(made_due, silent, monkeyp
     made_due(outages.MAX_TIMEOUTS)
     enqueue_and_run()
     assert not ChannelOutage.objects.exists()
+
+
+def test_digests_get_their_members_while_email_rests(configure, user, made_due, silent):
+    """They would be in the next window otherwise, a week later. What rests does not keep them waiting."""
+    configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "weekly"}}})
+    for _ in range(outages.MAX_TIMEOUTS):
+        outages.add_timeout("email")
+    made_due(sending.MAX_PER_CHUNK + 1)
+    made_due(1, category="export")
+    enqueue_and_run()
+    assert Digest.objects.count() == 1 and silent.connections == 0
+    assert states() == ["pending"] * (sending.MAX_PER_CHUNK + 1) + ["queued"]
+
+
+@pytest.mark.parametrize("change", ["pause", "choose a digest"])
+def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due, silent, change):
+    """Although its user has paused everything meanwhile, or has chosen digests: programs recognize a second one."""
+    made_due(1)
+    for _ in range(outages.MAX_TIMEOUTS - 1):
+        outages.add_timeout("email")
+    enqueue_and_run()
+    assert Delivery.objects.get().attempted_at and states() == ["pending"]
+    if change == "pause":
+        preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(days=3))
+    else:
+        preferences.choose(user.pk, {("", "email"): "weekly"})
+    silent.answer()
+    end_rest()
+    enqueue_and_run()
+    assert states() == ["sent"]
+
+
+def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent):
+    """The duty would not send it, because the notification was read."""
+    silent.answer()
+    made_due(1)
+    enqueue_and_run()
+    marking.mark(user.pk, "read", 100)
+    silent.keep_silent()
+    for _ in range(outages.MAX_TIMEOUTS - 1):
+        outages.add_timeout("email")
+    assert sending.resend(Delivery.objects.get().id) == ""
+    run_jobs()
+    assert states() == ["queued"] and Job.objects.filter(state="queued").count() == 1
+
+
+def test_a_digest_that_is_tried_uses_up_no_attempts(configure, made_due, silent):
+    """It may be the only message of a night in which the server does not answer."""
+    configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "hourly"}}})
+    made_due(1, category="export")
+    enqueue_and_run()
+    for _ in range(outages.MAX_TIMEOUTS):
+        outages.add_timeout("email")
+    end_rest()
+    send_digests()
+    for tries in range(1, attempts.MAX_ATTEMPTS + 2):
+        assert silent.connections == tries
+        end_rest()
+        Wait.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+        run_jobs()
+    assert Job.objects.get().state == "waiting" and states() == ["queued"]
+
+
+def test_a_message_that_cannot_be_made_ends_no_outage(made_due, silent, monkeypatch):
+    """No server was asked."""
+    for _ in range(outages.MAX_TIMEOUTS):
+        outages.add_timeout("email")
+    end_rest()
+    monkeypatch.setattr(sending, "build_email", lambda *args, **fields: 1 / 0)
+    made_due(1)
+    enqueue_and_run()
+    assert states() == ["failed"] and ChannelOutage.objects.exists()

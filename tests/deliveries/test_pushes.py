@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from django.core import mail
 from django.db import OperationalError, transaction
 from django.utils import timezone, translation
 
@@ -415,3 +416,14 @@ def test_keys_that_cannot_encrypt(user, service):
     send_due()
     assert Delivery.objects.get().error.startswith("The keys of the device cannot encrypt")
     assert Delivery.objects.get().state == "failed" and not service.tries
+
+
+def test_job_of_the_task_that_sent_pushes_before(user, service):
+    """Its delivery gets a job of the present task, and no e-mail is sent to the id of a device."""
+    service.add_device(user)
+    push(user)
+    job = sending.deliver.enqueue(str(Delivery.objects.get().id))
+    Delivery.objects.update(state="queued", job=job.id, due_at=timezone.now())
+    send_all()
+    assert len(service.messages) == 1 and not mail.outbox
+    assert Delivery.objects.get().state == "sent"

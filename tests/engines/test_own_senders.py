@@ -80,3 +80,20 @@ def test_emails_take_no_place_of_the_engine(engine_process):
     """A process runs them on threads of its own, beside what the engine gives it: as async jobs."""
     for id, is_beside in ((enqueue(1)[0], True), (tasks.noop_sync.enqueue().id, False)):
         assert dispatched_job(Job.objects.get(id=id)).is_async == is_beside
+
+
+def test_ids_that_could_not_be_sent_for_long_are_sent_soon_after(engine_process):
+    """They keep others from their turn, so their intervals do not grow with the length of an outage."""
+    engine_process()
+    enqueue(1)
+    for _ in range(12):
+        (job,) = dispatch()
+        dispatching.postpone_unsent([dispatched_job(job)])
+        Job.objects.update(next_dispatch_at=timezone.now() - timedelta(seconds=1))
+    (job,) = dispatch()
+    assert (
+        job.next_dispatch_at - timezone.now()
+    ).total_seconds() <= 1.25 * dispatching.FIRST_INTERVAL_SECONDS
+    Job.objects.update(next_dispatch_at=None, dispatch_count=20)
+    (job,) = dispatch()
+    assert (job.next_dispatch_at - timezone.now()).total_seconds() <= 1.25 * own_senders.MAX_INTERVAL_SECONDS

@@ -20,6 +20,10 @@ class SilentProxy:
         """Let the server answer all connections, those that wait included."""
         self._loop.call_soon_threadsafe(self._may_answer.set)
 
+    def keep_silent(self):
+        """Answer no further connections."""
+        self._loop.call_soon_threadsafe(self._may_answer.clear)
+
     def close_connections(self):
         """End all connections, as a server does that has waited for too long."""
         for writer in list(self._writers):

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import logging
+import threading
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +16,7 @@ from django.utils import timezone
 from notifications import webhooks
 from notifications.api import notify
 from notifications.db import unavailable
+from notifications.jobs.declaring.policies import policy_of
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification, WebhookAttempt, WebhookEndpoint
 from notifications.outbound import resolver
@@ -315,6 +319,28 @@ def test_deleted_endpoint(create, receiver, user):
     webhooks.delete(endpoint.id)
     run_jobs(raise_errors=True)
     assert not receiver.requests and Job.objects.get().result == '{"status":null}'
+
+
+def test_an_event_that_was_answered_is_not_sent_again(create, receiver, user, monkeypatch):
+    """The answer is stored although the time of the attempt is over, and the next attempt finds it."""
+    create()
+    record, is_recorded = sending._record, threading.Event()
+
+    def record_late(*args, **kwargs):
+        time.sleep(0.5)  # longer than the attempt may take
+        record(*args, **kwargs)
+        is_recorded.set()
+
+    monkeypatch.setattr(sending, "_record", record_late)
+    policy = replace(policy_of(sending.send.func), timeout=0.2, backoff=0)
+    monkeypatch.setattr("notifications.worker.execution.policy_of", lambda function: policy)
+    notify(user, "Hello")
+    run_jobs()
+    assert is_recorded.wait(10)
+    run_until_idle()
+    assert len(receiver.ids) == 1 and attempts() == [(204, "")]
+    job = Job.objects.get(task_path=sending.send.module_path)
+    assert (job.state, job.result) == ("succeeded", '{"status":204}')
 
 
 def test_stuck_endpoint_leaves_room(create, receiver, user, other_user, start_worker, monkeypatch):
