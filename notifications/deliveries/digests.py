@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
-from django.db.models import Count, F, Max, Min
+from django.db.models import Count, Max, Min
 from django.urls import reverse
 from django.utils import translation
 
@@ -176,6 +176,7 @@ def throttle(
     now = database_now()
     jobs: list[Job] = []
     job_of: dict[UUID, UUID] = {}
+    ends: dict[UUID, datetime] = {}
     for row in throttles:
         message = message_jobs[row.user_id]
         for id in by_user[row.user_id]:
@@ -195,8 +196,11 @@ def throttle(
             job_of[id] = row.job
         message.run_after = row.ends_at
         if row.job in active:
-            _run_later(row.job, row.ends_at)
-        row.save(using=alias, update_fields=["ends_at", "opened_by", "joined_since", "job"])
+            ends[row.job] = row.ends_at
+    _run_later(ends)
+    columns = ("ends_at", "opened_by", "joined_since", "job")
+    rows = bulk.column_values(EmailThrottle, (*columns, "user_id"), throttles)
+    bulk.update(EmailThrottle, columns, ("user_id",), rows)
     queue_deliveries(job_of)
     return jobs
 
@@ -205,17 +209,21 @@ def _lock_throttles(users: Iterable[Any]) -> list[EmailThrottle]:
     """Return the throttles of users (keys), which are inserted unless they exist."""
     rows = EmailThrottle.objects.using(database()).filter(user__in=list(users))
     missing = set(users).difference(rows.values_list("user", flat=True))
-    # Another process may insert one at this moment, which is waited for.
-    new = [EmailThrottle(user_id=user, ends_at=database_now()) for user in sorted(missing, key=str)]
-    bulk.insert(new, ignore_conflicts=True)
+    if missing:
+        now = database_now()
+        new = [EmailThrottle(user_id=user, ends_at=now) for user in sorted(missing, key=str)]
+        bulk.insert(new, ignore_conflicts=True)  # another process may insert one now, which is waited for
     return list(lock_query(rows.order_by("user"), skip_locked=False))
 
 
-def _run_later(job: UUID, moment: datetime) -> None:
-    jobs = Job.objects.using(database()).filter(id=job, state=Job.State.QUEUED)
+def _run_later(moments: Mapping[UUID, datetime]) -> None:
+    jobs = Job.objects.using(database()).filter(id__in=list(moments), state=Job.State.QUEUED)
     # A worker claims one that is locked: what joins is sent by it.
-    ids = list(lock_query(jobs).values_list("id", flat=True))
-    jobs.filter(id__in=ids).update(run_after=moment, version=F("version") + 1)
+    found = list(lock_query(jobs.only("id").order_by("id")))
+    for job in found:
+        job.run_after = moments[job.id]
+    rows = bulk.column_values(Job, ("run_after", "id"), found)
+    bulk.update(Job, ("run_after",), ("id",), rows, assignments=("version = version + 1",))
 
 
 def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -116,7 +116,8 @@ def _enqueue_due(channel: str) -> bool:
     # Before the transactions, in which no code of the project is called: an engine chooses the executor of a job.
     recipients = _find_recipients(channel, set(users.values()))
     jobs = {id: _prepare_job(channel, id, user) for id, user in users.items()}
-    messages = {user: _prepare_message_job() for user in set(users.values())}
+    run_after = database_now() + digests.THROTTLE
+    messages = {user: _prepare_message_job(run_after) for user in set(users.values())}
     has_more = len(ids) == MAX_PER_CHUNK
 
     def enqueue() -> list[digests.Member]:
@@ -237,9 +238,9 @@ def _prepare_digest_job(digest: Digest) -> Job:
     return task.get_backend().prepare(task, [], {})[0]
 
 
-def _prepare_message_job() -> Job:
+def _prepare_message_job(run_after: datetime) -> Job:
     """Return the job of a message that deliveries may join."""
-    task = deliver_digest.using(run_after=database_now() + digests.THROTTLE)
+    task = deliver_digest.using(run_after=run_after)
     return task.get_backend().prepare(task, [], {"is_throttled": True})[0]
 
 

@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
@@ -119,6 +121,30 @@ def test_others_do_not_wait(user, other_user):
         notify(recipient, f"For {recipient.pk}")
     send_due()
     assert sorted(email.to[0] for email in mail.outbox) == ["ada@users.example", "bob@users.example"]
+
+
+def test_statements_do_not_grow_with_users(make_user):
+    """Neither of those that open a window, nor of those that join a message, whose job they postpone."""
+
+    def count_statements(number):
+        users = [make_user(f"{number}-{n}", email=f"{number}-{n}@users.example") for n in range(number)]
+        counts = []
+        for title in ("By itself", "First of a message", "Joins"):
+            notify(users, title)
+            Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+            with CaptureQueriesContext(connection) as queries:
+                sending.enqueue_due()
+            counts.append(len(queries))
+        assert not Delivery.objects.filter(state="pending").exists()
+        jobs = Job.objects.in_bulk(EmailThrottle.objects.filter(user__in=users).values_list("job", flat=True))
+        found = EmailThrottle.objects.filter(user__in=users).values_list("user", "job", "ends_at")
+        for user, job, ends_at in found:
+            joined = Delivery.objects.filter(user=user, job=job)
+            assert (jobs[job].run_after, jobs[job].version, joined.count()) == (ends_at, 2, 2)
+        assert len({job for _, job, _ in found}) == number
+        return counts
+
+    assert count_statements(12) == count_statements(2)
 
 
 def as_required(user):
