@@ -51,7 +51,7 @@ MAX_OUTPUT_PER_CHUNK = 1_000
 #: Models with few rows of a user.
 MODELS_BY_USER: tuple[Any, ...] = (
     *(Delivery, Digest, EmailThrottle, PushSubscription, Preference, Reader),
-    *(PendingMark, AnnouncedState, WebhookEndpoint, SeenMark, Stream),
+    *(PendingMark, AnnouncedState, WebhookEndpoint, Stream),
 )
 #: Columns of rows that stay, of other users or of nobody, and then name nobody. They would name the next user with that
 #: key, and ``dumpdata`` with natural keys fails at a user who does not exist.
@@ -59,7 +59,7 @@ COLUMNS_OF_OTHERS: tuple[tuple[Any, str], ...] = ((Wait, "ended_by_id"), (Broadc
 
 
 def purge(users: Iterable[Any]) -> int:
-    """Delete all rows of deleted users (keys); return the number of jobs and notifications among them."""
+    """Delete all rows of deleted users (keys); return how many ``purge_chunk`` has counted."""
     deleted = 0
     for group in in_groups(list(users)):
         while count := fair_atomic(partial(purge_chunk, group)):
@@ -78,7 +78,8 @@ def purge_chunk(users: Sequence[Any]) -> int:
 
     Jobs that tell handlers, webhooks and callbacks of a row are deleted before it, also those that have not ended,
     because their arguments have its texts. A worker stops within seconds those of them that it runs.
-    Returns the number of jobs or notifications, or of chunks of output, 0 when only the streams were left.
+    Returns the number of jobs or notifications, of chunks of output, of seen marks, or of rows of others that named a
+    user; 0 when only the streams were left.
     """
     keys = [to_db(user) for user in users]
     with connection().cursor() as cursor:
@@ -86,15 +87,22 @@ def purge_chunk(users: Sequence[Any]) -> int:
             of_users, params = bulk.where_in(model, "user_id", keys)
             if ids := _select_ids(cursor, model, of_users, params):
                 return _delete_chunk(cursor, model, ids)
+        of_users, params = bulk.where_in(SeenMark, "user_id", keys)
+        if ids := _select_ids(cursor, SeenMark, of_users, params):
+            _delete(cursor, SeenMark, "id", _lock(cursor, SeenMark, ids))
+            return len(ids)
+        for model, column in COLUMNS_OF_OTHERS:
+            of_users, params = bulk.where_in(model, column, keys)
+            if ids := _select_ids(cursor, model, of_users, params):
+                of_ids, params = bulk.where_in(model, "id", _lock(cursor, model, ids))
+                cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = NULL WHERE {of_ids}", params)
+                return len(ids)
         endpoints, params = bulk.where_in(WebhookEndpoint, "user_id", keys)
         cursor.execute(
             "DELETE FROM notifications_webhookattempt WHERE endpoint IN "
             f"(SELECT id FROM notifications_webhookendpoint WHERE {endpoints})",
             params,
         )
-        for model, column in COLUMNS_OF_OTHERS:
-            of_users, params = bulk.where_in(model, column, keys)
-            cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = NULL WHERE {of_users}", params)
         for model in MODELS_BY_USER:
             _delete(cursor, model, "user_id", keys)
     ring(users)

@@ -1,8 +1,14 @@
 """The purge of a deleted user, beside transactions that write rows of the user."""
 
+from functools import partial
+from itertools import pairwise
+
 import pytest
 
-from notifications.models import Job
+from notifications import times
+from notifications.db.transactions import retrying_atomic
+from notifications.ids import uuid7
+from notifications.models import Broadcast, Job, SeenMark, Stream, Wait
 from notifications.streams import purging
 from tests.data.rows import job
 
@@ -24,3 +30,58 @@ def test_one_that_is_inserted_meanwhile(user, open_connection, on_postgresql):
     ending.commit()
     purge.result(60)
     assert not Job.objects.exists()
+
+
+def make_seen_mark(user, number):
+    return SeenMark(user_id=user, up_to=1, at=times.now())
+
+
+def make_wait(user, number):
+    """Return one of a job of another user, which the user has answered."""
+    return Wait(job=uuid7(), name=f"w{number}", attempt=1, created_at=times.now(), ended_by_id=user)
+
+
+def make_broadcast(user, number):
+    return Broadcast(sender_id=user, recipients=1, created_at=times.now())
+
+
+MAKERS = {SeenMark: make_seen_mark, Wait: make_wait, Broadcast: make_broadcast}
+COLUMNS = {SeenMark: "user", Wait: "ended_by", Broadcast: "sender"}
+models = pytest.mark.parametrize("model", MAKERS)
+
+
+@models
+def test_many_rows_are_purged_in_several_transactions(users, model):
+    """Each deletes or changes at most 100 rows, which are of several users; then the streams are deleted."""
+    *deleted, other = users(4)
+    Stream.objects.bulk_create([Stream(user_id=user) for user in (*deleted, other)])
+    model.objects.bulk_create(
+        [MAKERS[model](user, number) for user in (*deleted, other) for number in range(84)]
+    )
+    rows = model.objects.filter(**{f"{COLUMNS[model]}__in": deleted})
+    counts = [rows.count()]
+    returned = [84 * 3]
+    while returned[-1]:
+        returned.append(retrying_atomic(partial(purging.purge_chunk, deleted)))
+        counts.append(rows.count())
+    assert [before - after for before, after in pairwise(counts)] == returned[1:] == [100, 100, 52, 0]
+    assert model.objects.filter(**{COLUMNS[model]: other}).count() == 84
+    assert list(Stream.objects.values_list("user", flat=True)) == [other]
+
+
+@models
+def test_rows_are_locked_in_the_order_of_their_ids(users, open_connection, on_postgresql, model):
+    """While it waits for the first one it holds no later one, although these are before it in the table."""
+    (user,) = users(1)
+    rows = sorted((MAKERS[model](user, number) for number in range(3)), key=lambda row: row.pk)
+    for row in reversed(rows):
+        row.save(force_insert=True)
+    holding, deleting = open_connection(), open_connection()
+    holding.begin()
+    holding.do(lambda: list(model.objects.select_for_update().filter(pk=rows[0].pk)))
+    purge = deleting.start(lambda: purging.purge([user]))
+    deleting.wait_until_blocked()
+    holding.do(lambda: list(model.objects.select_for_update(nowait=True).filter(pk=rows[-1].pk)))
+    holding.commit()
+    purge.result(60)
+    assert not model.objects.filter(**{COLUMNS[model]: user}).exists()
