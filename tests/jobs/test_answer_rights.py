@@ -8,10 +8,12 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
+from django.utils import timezone
 
 from notifications.jobs import addressees
 from notifications.jobs.transitions import answering, reminders
+from notifications.jobs.transitions.question_notifications import change_addressees
 from notifications.models import Job, Notification, Stream, Wait
 from notifications.serializers import serialize_job
 from notifications.testing import run_jobs
@@ -149,22 +151,24 @@ def test_a_gained_right_answers(kind, is_shown_before, surface, ask, grant, subj
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_is_closed_when_its_user_loses_the_right(kind, ask, grant, subject):
-    """It says why, and does not show who answers later. Another one can still answer."""
+    """It keeps its text, says why, and does not show who answers later. Another one can still answer."""
+    closed = "You cannot answer this question any more."
     grant(kind)
     wait = ask(kind)
     if kind == "staff":  # asked because nobody else was left
         get_user_model().objects.filter(username="carol").update(is_active=False)
         update()
-    (note,) = notes_of(subject)
-    assert note.open_question and Stream.objects.get(user=subject).unread == 1
+    (shown,) = notes_of(subject)
+    assert shown.open_question and Stream.objects.get(user=subject).unread == 1
     grant(kind, False)
     if kind == "staff":
         get_user_model().objects.filter(username="carol").update(is_active=True)
     update()
     (note,) = notes_of(subject)
     assert note.read_at and note.open_question is None and note.seq
-    assert note.body.startswith("You cannot answer this question any more.")
+    assert (note.title, note.body) == (shown.title, "\n".join(filter(None, (closed, shown.body))))
     data = json.loads(note.data)
+    assert data["question"]["choices"] == json.loads(shown.data)["question"]["choices"]
     assert data["question"]["ended"]["how"] == "withdrawn" and "actions" not in data
     assert Stream.objects.get(user=subject).unread == 0
     answering.answer(wait.job, wait.id, "yes", user=get_user_model().objects.get(username="carol"))
@@ -350,6 +354,52 @@ def test_a_question_of_a_former_release(asker, subject, client_of):
     update()
     assert post(client_of(subject), "API", wait).status_code == 404
     assert post(client_of(asker), "API", wait).status_code == 200
+
+
+def test_a_question_of_a_former_release_whose_addressees_leave(asker, subject, make_user, grant):
+    """Staff are asked instead. What was asked stays: who comes back may answer, and staff are not asked any more."""
+    staff = make_user("staff")
+    grant("staff", user=staff)
+    result = wait_tasks.ask_sync.using(owner=asker).enqueue(to=[subject.pk])
+    run_jobs()
+    wait = Wait.objects.get(job=result.id)
+    details = json.loads(wait.details)
+    asked = details.pop("asked")
+    Wait.objects.update(details=json.dumps(details))
+    grant("user", False)
+    update()
+    assert Wait.objects.get().asked == asked
+    assert notes_of(staff)[0].open_question
+    grant("staff", False, user=staff)
+    grant("user")
+    with pytest.raises(answering.QuestionNotFound):
+        answering.answer(wait.job, wait.id, "yes", user=staff)
+    answering.answer(wait.job, wait.id, "yes", user=subject)
+
+
+class CountedUsers(list):
+    """Counts how often it is read from its start."""
+
+    reads = 0
+
+    def __iter__(self):
+        self.reads += 1
+        return super().__iter__()
+
+
+def test_changes_of_many_addressees_take_linear_time(asker, make_user, monkeypatch):
+    """While the job is locked, neither the users nor the notifications are compared pair by pair."""
+    users = [make_user(f"user{number}").pk for number in range(12)]
+    result = wait_tasks.ask_sync.using(owner=asker).enqueue(to=users)
+    run_jobs()
+    job, compared = Job.objects.get(id=result.id), []
+    equals = Notification.__eq__
+    monkeypatch.setattr(Notification, "__eq__", lambda *rows: compared.append(rows) or equals(*rows))
+    kept = CountedUsers(users[:6])
+    with transaction.atomic():
+        changed = change_addressees(Wait.objects.get(), job, kept, timezone.now(), is_reminder=False)
+    assert changed == set(users[6:])
+    assert (kept.reads <= 3, compared) == (True, [])
 
 
 def test_answers_race_with_changes_of_the_group(asker, subject, group, make_user):

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission
 from django.db import transaction
 
 from notifications.db.locks import lock_query
-from notifications.jobs.transitions import answering, manual, reminders, waiting
+from notifications.jobs.transitions import answering, manual, question_notifications, reminders, waiting
 from notifications.models import Delivery, Job, Notification, Stream, Wait
 from notifications.testing import answer_question, clock, run_jobs
 from tests.jobs import wait_tasks
@@ -108,6 +108,41 @@ def test_those_that_were_replaced_say_how_it_ended(user, other_user, end):
     ]
     assert [one["how"] for one in ends] == [end] * 6
     assert unread(other_user) == 0
+
+
+def test_a_reminder_locks_only_open_notifications(user, monkeypatch):
+    """Those that earlier reminders have replaced may be many, and are left alone."""
+    if not lock_query(Job.objects.all()).query.select_for_update:
+        pytest.skip("SQLite locks no rows.")
+    ask(user)
+    advance(2 * HOUR)
+    free = []
+
+    def read_free():
+        with transaction.atomic():
+            free.extend(note.id for note in Notification.objects.select_for_update(skip_locked=True))
+
+    insert = question_notifications.insert_notifications
+    monkeypatch.setattr(
+        question_notifications,
+        "insert_notifications",
+        lambda *arguments: run_in_threads(read_free) or insert(*arguments),
+    )
+    advance(24 * HOUR)
+    assert [note.id in free for note in notes_of(user)] == [True, False, False]
+
+
+def test_who_loses_the_right_after_reminders(user, other_user):
+    """All notifications of the user are closed, those that were replaced too, and do not say how it ends."""
+    job = ask(user, to=[user.pk, other_user.pk])
+    advance(2 * HOUR)
+    type(other_user).objects.filter(pk=other_user.pk).update(is_active=False)
+    reminders.update_addressees()
+    answer_question("yes", by=user)
+    ends = [json.loads(note.data)["question"]["ended"]["how"] for note in notes_of(other_user)]
+    assert ends == ["withdrawn", "withdrawn"]
+    kept = [str(note.id) for note in notes_of(user)]
+    assert sorted(json.loads(Wait.objects.get(job=job.id).details)["notifications"]) == sorted(kept)
 
 
 @pytest.mark.parametrize("end", ["answered", "cancelled"])
