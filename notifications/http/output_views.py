@@ -93,7 +93,7 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
     user, at_end = request.user.pk, text == "now" or request.method == "HEAD"
     try:
         offset = None if at_end else _parse_offset(text)
-        part = read_part(user if live else _readable_owner(request, id), id, offset)
+        part = _read_part(request, id, offset, live)
     except ValueError as exc:
         raise Problem(400, f"{exc} Begin with -1.", field="offset") from None
     except JobDoesNotExist:
@@ -110,15 +110,19 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
     )
 
 
-def _readable_owner(request: HttpRequest, job: UUID) -> Any:
-    """Return the key of the owner of a job whose output the user may read. Raises ``JobDoesNotExist``.
+def _read_part(request: HttpRequest, job: UUID, offset: int | None, live: str | None) -> OutputPart:
+    """Return a part of the output of a job of the user, or, unless it is read live, of one that asks the user.
 
-    A job that asks the user a question waits for the answer and writes nothing, so nobody follows it.
+    A job that asks the user a question waits for the answer and writes nothing, so nobody follows it. Raises as
+    ``read_part()`` does.
     """
-    for owner in Job.objects.using(database()).filter(pk=job).values_list("user", flat=True):
-        if owner == request.user.pk or find_open_question(job, request.user):
-            return owner
-    raise JobDoesNotExist(job)
+    try:
+        return read_part(request.user.pk, job, offset)
+    except JobDoesNotExist:
+        if live or not find_open_question(job, request.user):
+            raise
+    owner = Job.objects.using(database()).filter(pk=job).values_list("user", flat=True).first()
+    return read_part(owner, job, offset)
 
 
 def _parse_offset(text: str | None) -> int:

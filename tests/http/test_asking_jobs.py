@@ -1,8 +1,12 @@
 """What users may see of the job of another one that asks them: title, progress and output, while it does."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import Group, Permission
+from django.test.utils import CaptureQueriesContext
 
+from notifications.db.transactions import connection
 from notifications.jobs.transitions import manual
 from notifications.models import Job, OutputChunk, Wait
 from notifications.testing import answer_question, run_jobs
@@ -80,6 +84,18 @@ def test_only_those_who_may_answer(job, asked, other_user, make_user, client_of)
     staff.user_permissions.add(Permission.objects.get(codename="answer_question"))
     shown = [is_output_shown(client_of(one), job) for one in (job.user, asked, staff, other_user)]
     assert shown == [True, True, True, False]
+
+
+def test_reads_of_the_owner_look_for_no_question(job, user_client):
+    """Pages read the output of running jobs often. It costs these queries and those of the session."""
+    with CaptureQueriesContext(connection()) as queries:
+        assert user_client.get(job_url(job, "output/")).content.decode() == OUTPUT
+    tables = [re.search(r'FROM "(\w+)"', query["sql"])[1] for query in queries.captured_queries]
+    assert [table for table in tables if table.startswith("notifications_")] == [
+        "notifications_job",
+        "notifications_outputchunk",
+        "notifications_outputchunk",
+    ]
 
 
 @pytest.mark.parametrize("end", ["answered", "cancelled"])
