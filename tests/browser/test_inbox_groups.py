@@ -120,7 +120,7 @@ def test_a_group_is_marked_as_read_in_place(site_server, page, group):
     unread = page.locator("li[data-unread]")
     expect(unread).to_have_count(2)
     expect(page.get_by_role("link", name="Unread 3", exact=True)).to_be_visible()
-    page.route("**/undo/", lambda route: route.fulfill(body="another page"))
+    page.route("**/undo/", lambda route: route.fulfill(body="another page", content_type="text/html"))
     message(page).get_by_role("button", name="Undo").click()
     expect(message(page)).to_contain_text("Not saved.")
     expect(unread).to_have_count(2)

@@ -252,7 +252,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     body.set("part", "list");
     const response = await fetch(url, { method: "POST", body, redirect: "error" });
     if (response.ok) client.refresh();
-    else throw new Error("Refused.", { cause: response.status === 422 ? await response.text() : null });
+    else throw new Error("Refused", { cause: response.status === 422 ? await response.text() : null });
   }
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */

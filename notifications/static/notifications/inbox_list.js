@@ -343,7 +343,7 @@ function loadPage(url, selector = "notifications-inbox", body) {
     request.onloadend = () => {
       const found = /** @type {HTMLElement|null|undefined} */ (request.responseXML?.querySelector(selector));
       if (found) resolve(found);
-      else reject();
+      else reject(request);
     };
     request.send(body);
   });

@@ -11,7 +11,9 @@ import notifications
 PACKAGE = Path(notifications.__file__).parent
 TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "engines" / "observed"
 #: They change executors and times of queued jobs, by conditional updates that leave the state.
-DISPATCH_MODULES = {PACKAGE / "engines" / f"{name}.py" for name in ("dispatching", "quarantine", "resending")}
+DISPATCH_MODULES = {
+    PACKAGE / "engines" / f"{name}.py" for name in ("dispatching", "own_senders", "quarantine", "resending")
+}
 #: Adapters of ASGI servers know no jobs, and assign the state of a server's WebSocket protocol.
 SERVERS = PACKAGE / "realtime" / "servers"
 #: Broadcasts, deliveries and what is announced have states of their own.
