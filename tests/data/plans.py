@@ -178,6 +178,7 @@ def insert_rows(streams, users, *names):
             ("reader", reader, streams),
             ("digest", digest, streams),
             ("pendingmark", pending, streams),
+            ("emailthrottle", {"user_id": "i", "ends_at": notice["created_at"]}, streams),
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),

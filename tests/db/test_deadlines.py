@@ -143,7 +143,7 @@ def test_threads_of_the_app_use_no_connection_of_a_pool(on_postgresql, monkeypat
 
 #: Connects with no, one, two … free descriptors, on a thread of the app, and prints the class of each error.
 PROGRAM_WITHOUT_DESCRIPTORS = """
-import json, os, resource
+import gc, json, os, resource
 import django
 from django.conf import settings
 apps = ["django.contrib.auth", "django.contrib.contenttypes", "notifications"]
@@ -171,6 +171,7 @@ except OSError:
     pass
 for _ in range(20):
     errors.append(find_error())
+    gc.collect()  # the socket of a connection that failed is closed with its traceback
     os.close(opened.pop())
 print(json.dumps(errors))
 """
