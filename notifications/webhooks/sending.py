@@ -32,7 +32,7 @@ from notifications.jobs.claiming.executors import SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.notifying import notify
-from notifications.models import WebhookAttempt, WebhookEndpoint
+from notifications.models import Job, WebhookAttempt, WebhookEndpoint
 from notifications.webhooks.signing import MAX_OVERLAP, sign
 
 logger = logging.getLogger("notifications")
@@ -113,7 +113,7 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     endpoint = await sync_to_async(_read_endpoint)(id, is_test=type == TEST_EVENT)
     if endpoint is None:
         return {"status": None}  # deleted meanwhile
-    if (status := await sync_to_async(find_success)(job.id)) is not None:
+    if (status := await sync_to_async(find_success)(job)) is not None:
         return {"status": status}
     text = serializers.encode(body)
     headers = {
@@ -163,9 +163,13 @@ def _read_endpoint(id: UUID, *, is_test: bool) -> WebhookEndpoint | None:
     return endpoint
 
 
-def find_success(job: UUID) -> int | None:
-    """Return the status of an earlier attempt of a job that succeeded, but whose end the job does not know."""
-    rows = WebhookAttempt.objects.using(database()).filter(job=job, status__gte=200, status__lt=300)
+def find_success(job: Job) -> int | None:
+    """Return the status of an earlier attempt that succeeded, but whose end the job does not know.
+
+    Not of one before a retry by hand, which is to send again.
+    """
+    rows = WebhookAttempt.objects.using(database()).filter(job=job.id, started_at__gte=job.queued_at)
+    rows = rows.filter(status__gte=200, status__lt=300)
     return rows.values_list("status", flat=True).first()
 
 
