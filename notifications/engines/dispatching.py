@@ -231,3 +231,15 @@ def mark_dispatched(jobs: Sequence[Job], now: datetime) -> None:
         [((_next_dispatch(now, job), job.dispatched_at), job) for job in jobs],
         state="queued",
     )
+
+
+def mark_sent(jobs: Sequence[Job], now: datetime) -> None:
+    """Store that the ids of jobs are sent now, which keep their executor, and when they are sent again.
+
+    Inside a transaction that holds the rows locked.
+    """
+    conditional_update(
+        "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
+        [((job.next_dispatch_at, now), job) for job in jobs],
+        state="queued",
+    )

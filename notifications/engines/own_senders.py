@@ -12,12 +12,11 @@ from django.db.models import Q
 
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.engines.dispatching import count_processes, next_dispatch
+from notifications.engines.dispatching import count_processes, mark_sent, next_dispatch
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import ENGINE_SENDER
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
 #: Ids that each process of an engine has at a time.
@@ -51,11 +50,7 @@ def dispatch_sender_jobs(unreachable: Collection[str] = ()) -> list[Job]:
             job.next_dispatch_at = next_dispatch(
                 now, job.dispatch_count - job.attempt, most=MAX_INTERVAL_SECONDS
             )
-        conditional_update(
-            "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
-            [((job.next_dispatch_at, now), job) for job in sent],
-            state="queued",
-        )
+        mark_sent(sent, now)
         return sent
 
     return retrying_atomic(write)

@@ -21,6 +21,7 @@ from notifications.engines.dispatching import (
     FIRST_QUARANTINED_SECONDS,
     MAX_QUARANTINED_SECONDS,
     count_processes,
+    mark_sent,
     next_dispatch,
     read_ids,
 )
@@ -29,7 +30,6 @@ from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import ENGINE_QUARANTINED, has_engine
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
 #: Quarantined jobs of each backend that are looked at in one transaction.
@@ -70,11 +70,7 @@ def dispatch_quarantined_jobs(unreachable: Collection[str] = (), *, has_room: bo
             job.next_dispatch_at = next_dispatch(
                 now, job.dispatch_count - job.attempt, FIRST_QUARANTINED_SECONDS, MAX_QUARANTINED_SECONDS
             )
-        conditional_update(
-            "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
-            [((job.next_dispatch_at, now), job) for job in sent],
-            state="queued",
-        )
+        mark_sent(sent, now)
         return sent
 
     return retrying_atomic(write)

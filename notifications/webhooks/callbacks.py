@@ -58,7 +58,7 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         check_callback_url(url)
     except Forbidden as exc:
         raise WebhookNotSent(f"{urlsplit(url).hostname} is not called: {exc}.") from exc
-    if (status := await sync_to_async(find_success)(job)) is not None:
+    if job.attempt > 1 and (status := await sync_to_async(find_success)(job)) is not None:
         return {"status": status}
     started_at, started = times.now(), monotonic()
     headers = {
