@@ -1,9 +1,13 @@
-"""The site's settings, with the URLs of the benchmarks, any number of sockets, and a configurable channel layer."""
+"""The site's settings, with the URLs of the benchmarks, any number of sockets, and a configurable channel layer.
+
+Logging is that of a new project, where Django's loggers take records from INFO on.
+"""
 
 import os
 
 from asyncsite.settings import *  # noqa: F403
 
+LOGGING = {}
 ROOT_URLCONF = "bench.urls"
 SECURE_SSL_REDIRECT = False
 SESSION_COOKIE_SECURE = False

@@ -10,10 +10,13 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import django
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.log import RequireDebugTrue
 
 # django-notifications-hq has the same import name: pip writes the files of both into one folder, where each has some of
 # the other's modules. Its first migration, which this app never has, shows that, whichever was installed last.
@@ -91,12 +94,48 @@ _LOG_RECEIVERS = {id(signals.log_task_enqueued), id(signals.log_task_started), i
 
 
 def should_send(signal: Any, level: int = logging.INFO) -> bool:
-    """Return whether a signal of Django's Tasks has receivers, or Django logs it at ``level``.
+    """Return whether a signal of Django's Tasks has receivers, or a handler takes what Django logs of it at ``level``.
 
-    Otherwise sending it is skipped: making the TaskResult takes half of the time of a small job.
+    Otherwise sending it is skipped: making the TaskResult takes half of the time of a small job. In a new project
+    nothing takes what is logged at INFO: its handlers are ``mail_admins``, and ``console`` for ``DEBUG``.
     """
     has_receivers = any(key[0] not in _LOG_RECEIVERS for key, *_ in signal.receivers)
-    return has_receivers or signals.logger.isEnabledFor(level)
+    return has_receivers or _is_handled(signals.logger, level)
+
+
+def _is_handled(logger: logging.Logger, level: int) -> bool:
+    """Return whether a handler takes records of ``logger`` at ``level``, searched as ``Logger.callHandlers()`` does.
+
+    Nothing is cached, because loggers, handlers and settings may change at any time: a call takes 1.4 µs.
+    """
+    if not logger.isEnabledFor(level):
+        return False
+    # A filter of a logger may count records. Error trackers replace callHandlers() to see those that nothing takes.
+    if logger.filters or not (_is_original(logger.handle) and _is_original(logger.callHandlers)):
+        return True
+    has_handlers = False
+    current: logging.Logger | None = logger
+    while current:
+        for handler in current.handlers:
+            has_handlers = True
+            if level >= handler.level and not _rejects_all(handler):
+                return True
+        current = current.parent if current.propagate else None
+    return not has_handlers and logging.lastResort is not None and level >= logging.lastResort.level
+
+
+def _rejects_all(handler: logging.Handler) -> bool:
+    """Return whether the first filter rejects all records, so that no other is called."""
+    filters = handler.filters
+    return bool(filters) and type(filters[0]) is RequireDebugTrue and not settings.DEBUG
+
+
+def _is_original(method: Any) -> bool:
+    """Return whether a method of an object is one that ``logging`` defines.
+
+    Wrappers have the name and module of what they wrap, those of wrapt all its attributes, but not its type.
+    """
+    return type(method) is MethodType and getattr(method.__func__, "__globals__", None) is vars(logging)
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:

@@ -1,13 +1,10 @@
 """Where possible, outcomes are written together with their seq, not numbered by a later statement."""
 
-import logging
-
 import pytest
 from django.db import connection
 
 from notifications import times
 from notifications.api import notify
-from notifications.compat import should_send, task_finished, task_started
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
@@ -92,17 +89,3 @@ def test_the_second_end_of_a_job(user, statements, is_read):
     numbers = [Job.objects.get().seq, first.seq, second.seq]
     assert len(set(numbers)) == 3 and min(numbers[0], numbers[2]) > 2
     assert Stream.objects.values_list("head", "unread").get() == (max(numbers), 1)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_should_send():
-    def receive(**kwargs):
-        pass
-
-    assert not should_send(task_started, logging.DEBUG)  # Django's own receivers log nothing at that level
-    task_finished.connect(receive)
-    try:
-        assert should_send(task_finished, logging.DEBUG)
-        assert not should_send(task_started, logging.DEBUG)
-    finally:
-        task_finished.disconnect(receive)
