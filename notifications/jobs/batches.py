@@ -5,6 +5,7 @@ A batch is a job itself, which no worker claims: its state is running from the c
 
 from __future__ import annotations
 
+import logging
 from contextvars import ContextVar, Token
 from typing import Any, TypedDict
 
@@ -14,7 +15,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
 from notifications import streams, times, validators
-from notifications.compat import TaskResult, task_backends, task_enqueued
+from notifications.compat import TaskResult, should_send, task_backends, task_enqueued
 from notifications.db import bulk
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
@@ -157,11 +158,12 @@ class Batch:
         if not self._jobs:  # No job will end it.
             on_commit(lambda: finishing.finish_batches([self.id]))
         self._result = results.task_result(job, task=batch, attempts=[])
-        for child, child_task in [*self._jobs, (job, batch)]:
-            sender = type(task_backends[child.backend])
-            task_enqueued.send_robust(
-                sender, task_result=results.task_result(child, task=child_task, attempts=[])
-            )
+        if should_send(task_enqueued, logging.DEBUG):
+            for child, child_task in [*self._jobs, (job, batch)]:
+                sender = type(task_backends[child.backend])
+                task_enqueued.send_robust(
+                    sender, task_result=results.task_result(child, task=child_task, attempts=[])
+                )
 
     def _build_job(self) -> Job:
         """Return the unsaved row of the batch, in the state running."""

@@ -12,6 +12,7 @@ from django.test import TestCase
 from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, requester
 from notifications.compat import task_backends, task_enqueued
 from notifications.exceptions import JobFailed, TooManyJobs
+from notifications.jobs import results
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -117,10 +118,21 @@ def test_task_enqueued_is_sent_after_the_insert():
     task_enqueued.connect(receive)
     try:
         with batch() as b:
-            results = [tasks.noop.enqueue() for _ in range(2)]
+            enqueued = [tasks.noop.enqueue() for _ in range(2)]
     finally:
         task_enqueued.disconnect(receive)
-    assert seen == [(result.id, True) for result in [*results, b.result]]
+    assert seen == [(result.id, True) for result in [*enqueued, b.result]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_whose_signals_nothing_takes_makes_each_result_once(monkeypatch):
+    made, task_result = [], results.task_result
+    monkeypatch.setattr(
+        results, "task_result", lambda job, **kw: made.append(job.id) or task_result(job, **kw)
+    )
+    with batch() as b:
+        enqueued = tasks.noop.enqueue()
+    assert [str(id) for id in made] == [enqueued.id, str(b.id)]  # which enqueue() and b.result return
 
 
 @pytest.mark.django_db(transaction=True)
