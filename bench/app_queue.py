@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.database import USERS, execute, prepare, users  # noqa: F401
 from bench.guard_pages import weigh  # noqa: F401
+from bench.messages import notify_in_turn  # noqa: F401
 from bench.sessions import create_users_with_sessions  # noqa: F401
 
 
@@ -45,6 +46,12 @@ def enqueue_for(owner: int) -> str:
     from bench.tasks import nothing
 
     return nothing.using(owner=owner).enqueue(0).id
+
+
+def count_users() -> int:
+    from django.contrib.auth import get_user_model
+
+    return get_user_model().objects.count()
 
 
 def counts() -> tuple[int, int]:

@@ -2,16 +2,29 @@
 
 ``python -m bench.guard [--base REVISION] [--tolerance 5] [--only WORD …]``
 
-Measured by turns are the CPU time of a job (of the worker), of an enqueued job (one by one and in bulk), of a push and
-of a reconnect (of a server), and the bytes of the inbox page with its files. CPU time is that of the processes of the
-app, on SQLite and, where it is installed, on PostgreSQL, without the database server. A figure is the median of the
-ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent above 1 and the turns agree: on a busy
-machine, where ratios of equal trees scatter around 1, so many of them are above 1 by chance in one of 200 runs at most.
-Both trees run the benchmarks of this one. It takes at most 90 s on a machine with two free cores.
+Measured by turns are:
+
+jobs
+    The CPU time of a job (of the worker), and of an enqueued job, one by one and in bulk.
+push, messages, reconnect
+    The CPU time of a server: of a notification of all users at once, of messages to one user each that another process
+    sends, 100 a second, and of a reconnect.
+writers
+    How long four processes that write to the same SQLite file wait beside a worker.
+startup
+    The modules that ``django.setup()``, ``manage.py check`` and the server import.
+page
+    The bytes of the inbox page with its files.
+
+CPU time is that of the processes of the app, on SQLite and, where it is installed, on PostgreSQL, without the database
+server. A figure is the median of the ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent
+above 1 and the turns agree: on a busy machine, where ratios of equal trees scatter around 1, so many of them are above
+1 by chance in one of 200 runs at most. Latencies, rates and the time of a start scatter too much, and are only printed.
+Both trees run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
 
 ``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
 names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. ``--only`` selects
-measures by these words: jobs, enqueued, push, reconnect, page.
+measures by the words above.
 
 What a change is meant to cost is written into its commit, as a line ``Dearer: WORD, REASON``: figures whose name has
 the word are listed, with the reason, and do not fail.
@@ -21,7 +34,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import re
@@ -35,19 +47,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.clients import Client, Clients
-from bench.measured_queue import Queue, Workers
+from bench.guard_jobs import NOT_JUDGED, Turn, job_turn, writer_turn
+from bench.guard_sockets import Sockets
+from bench.measured_queue import PYTHON, Queue
 from bench.queues import Places, TestSkipped, this_app
-from bench.serving import Server
 
 TREE = Path(__file__).resolve().parent.parent
 #: Turns of a measure, of which each runs both trees: the most, and the least when its seconds are over.
 MAX_TURNS, MIN_TURNS = 15, 8
-JOBS_SECONDS, PUSH_SECONDS, RECONNECT_SECONDS = 18.0, 6.0, 12.0
-#: Jobs in a turn, and those that are enqueued one by one.
-JOBS, SINGLE_JOBS = 1000, 100
-#: Users with a socket each, and messages to all of them in a turn.
-USERS, MESSAGES = 400, 4
+JOBS_SECONDS, WRITERS_SECONDS = 18.0, 20.0
+PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 18.0, 12.0
+STARTUP_TURNS = 3
+MEASURES = ("jobs", "writers", "push", "messages", "reconnect", "startup", "page")
 PAGES = ("/notifications/",)
 #: After MIN_TURNS a measure ends before its seconds are over if all its medians are at most this: more turns of equal
 #: trees say nothing, and those of a tree that is dearer by more than the tolerance have a median below it by chance
@@ -56,9 +67,6 @@ SETTLED_RATIO = 1.02
 #: How likely it may be that equal trees look unequal by chance.
 MAX_CHANCE = 0.005
 
-#: Measures the next turn of a side: the name of each figure and its value.
-Turn = Callable[[], dict[str, float]]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -66,7 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--base", default="")
     parser.add_argument("--tolerance", type=float, default=5, help="percent")
-    parser.add_argument("--only", nargs="*", default=["jobs", "push", "reconnect", "page"])
+    parser.add_argument("--only", nargs="*", choices=MEASURES, default=MEASURES)
     arguments = parser.parse_args()
     base = arguments.base or find_base()
     if not base:
@@ -141,6 +149,7 @@ def compare(base: Path, stack: contextlib.ExitStack, only: set[str]) -> dict[str
         databases["PostgreSQL"] = places.postgres
     figures: dict[str, list[tuple[float, float]]] = {}
     for name, place in databases.items():
+        is_first = name == "SQLite"  # What does not depend on the database is measured once.
         with contextlib.ExitStack() as sides:
             queues = [this_app(name, place()) for _ in range(2)]
             for queue, folder in zip(queues, (base, TREE), strict=True):
@@ -148,30 +157,55 @@ def compare(base: Path, stack: contextlib.ExitStack, only: set[str]) -> dict[str
                 sides.callback(queue.end)
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda queue: queue.call("prepare"), queues))
-            if only & {"jobs", "enqueued"}:
+            if "jobs" in only:
                 with contextlib.ExitStack() as workers:
                     turns = [job_turn(queue, workers.enter_context(queue.working())) for queue in queues]
                     alternate(turns, JOBS_SECONDS, figures)
-            if name == "SQLite" and only & {"push", "reconnect"}:
-                measure_sockets(queues, figures)
-            if name == "SQLite" and "page" in only:
+            if only & ({"push", "messages", "reconnect", "startup"} if is_first else {"messages"}):
+                measure_sockets(queues, only if is_first else {"messages"}, figures)
+            if "writers" in only and is_first:
+                with contextlib.ExitStack() as processes:
+                    for queue in queues:
+                        processes.enter_context(queue.working())
+                    alternate([writer_turn(queue, processes) for queue in queues], WRITERS_SECONDS, figures)
+            if "startup" in only and is_first:
+                measure_startup(queues, figures)
+            if "page" in only and is_first:
                 for page in PAGES:
                     weights = [queue.call("weigh", page).value for queue in queues]
                     figures[f"bytes of {page} with its files"] = [(weights[0], weights[1])]
     return figures
 
 
-def alternate(turns: list[Turn], seconds: float, figures: dict[str, list[tuple[float, float]]]) -> None:
+def run_by_turns(first: Turn, second: Turn) -> list[dict[str, float]]:
+    return [first(), second()]
+
+
+def run_at_once(first: Turn, second: Turn) -> list[dict[str, float]]:
+    """Run a turn of both sides at the same time, where each leaves the machine idle for most of it.
+
+    Other processes then slow both down: by turns the ratios of equal trees scattered from 0.7 to 1.3 beside such.
+    """
+    with ThreadPoolExecutor() as pool:
+        return [future.result() for future in [pool.submit(first), pool.submit(second)]]
+
+
+def alternate(
+    turns: list[Turn],
+    seconds: float,
+    figures: dict[str, list[tuple[float, float]]],
+    run: Callable[[Turn, Turn], list[dict[str, float]]] = run_by_turns,
+) -> None:
     """Run turns of both sides, in alternating order; the first of each is a warm-up."""
     until = time.monotonic() + seconds
     found: dict[int, dict[str, float]] = {}
     for number in range(MAX_TURNS + 1):
         if number > MIN_TURNS and (
-            time.monotonic() > until or is_settled([figures[name] for name in found[0]])
+            time.monotonic() > until or is_settled([figures[name] for name in found[0] if is_judged(name)])
         ):
             break
         order = (0, 1) if number % 2 else (1, 0)
-        found = {side: turns[side]() for side in order}
+        found = dict(zip(order, run(turns[order[0]], turns[order[1]]), strict=True))
         for name in found[0] if number else ():
             figures.setdefault(name, []).append((found[0][name], found[1][name]))
 
@@ -181,91 +215,45 @@ def is_settled(figures: list[list[tuple[float, float]]]) -> bool:
     return all(statistics.median(now / before for before, now in pairs) <= SETTLED_RATIO for pairs in figures)
 
 
-def job_turn(queue: Queue, workers: Workers) -> Turn:
-    def run() -> dict[str, float]:
-        before = workers.precise_cpu()
-        in_bulk = queue.call("enqueue_in_bulk", JOBS)
-        wait_until_done(queue)
-        worker = workers.precise_cpu() - before
-        single = queue.call("enqueue", SINGLE_JOBS)
-        wait_until_done(queue)
-        return {
-            f"µs of CPU a job, {queue.name}": worker / JOBS * 1e6,
-            f"µs of CPU to enqueue one by one, {queue.name}": single.cpu / SINGLE_JOBS * 1e6,
-            f"µs of CPU to enqueue in bulk, {queue.name}": in_bulk.cpu / JOBS * 1e6,
-        }
-
-    return run
-
-
-def wait_until_done(queue: Queue) -> None:
-    give_up_at = time.monotonic() + 60
-    while any(queue.call("counts").value):
-        if time.monotonic() > give_up_at:
-            raise SystemExit(f"{queue.name}: jobs are still active after 60 s.\n{queue.read_log()}")
-        time.sleep(0.02)
-
-
-def measure_sockets(queues: list[Queue], figures: dict[str, list[tuple[float, float]]]) -> None:
+def measure_sockets(
+    queues: list[Queue], only: set[str], figures: dict[str, list[tuple[float, float]]]
+) -> None:
     with contextlib.ExitStack() as stack:
-        sides = []
-        for queue in queues:
-            people = queue.call("create_users_with_sessions", USERS - 100).value
-            server = stack.enter_context(Server("uvicorn", None, env=queue.environment, cwd=queue.folder))
-            clients = Clients(None)
-            stack.callback(clients.stop)
-            sides.append(Sockets(server, clients, [session for _, session in people]))
-        alternate([side.push for side in sides], PUSH_SECONDS, figures)
-        for side in sides:
-            side.begin_reconnects()
-        alternate([side.reconnect for side in sides], RECONNECT_SECONDS, figures)
+        sides = [Sockets(queue, stack) for queue in queues]
+        if "push" in only:
+            alternate([side.push for side in sides], PUSH_SECONDS, figures)
+        if "messages" in only:
+            alternate([side.send_steadily for side in sides], MESSAGES_SECONDS, figures, run_at_once)
+        if "reconnect" in only:
+            for side in sides:
+                side.begin_reconnects()
+            alternate([side.reconnect for side in sides], RECONNECT_SECONDS, figures)
+        if "startup" in only:
+            before, now = (side.count_modules() for side in sides)
+            figures["modules of the server"] = [(before, now)]
 
 
-class Sockets:
-    """A server and a client of each user, all connected."""
+def measure_startup(queues: list[Queue], figures: dict[str, list[tuple[float, float]]]) -> None:
+    for name, command in (("django.setup()", []), ("manage.py check", ["check"])):
+        pairs = [[start_up(queue, command) for queue in queues] for _ in range(STARTUP_TURNS + 1)]
+        (modules_before, _), (modules, _) = pairs[0]
+        figures[f"modules of {name}"] = [(modules_before, modules)]
+        # The first turn has compiled the modules.
+        figures[f"ms of CPU of {name} {NOT_JUDGED}"] = [(before[1], now[1]) for before, now in pairs[1:]]
 
-    def __init__(self, server: Server, clients: Clients, sessions: list[str]) -> None:
-        self.server = server
-        self.clients = clients
-        self.sessions = sessions
-        self.connect([("", 0)] * len(sessions))
 
-    def connect(self, positions: list[tuple[str, int]]) -> None:
-        self.clients.open(
-            self.server.port,
-            [
-                Client(
-                    path="/ws/notifications/",
-                    session=session,
-                    hello=json.dumps({"op": "hello", "epoch": epoch or None, "seq": seq}),
-                )
-                for session, (epoch, seq) in zip(self.sessions, positions, strict=True)
-            ],
-        )
-
-    def push(self) -> dict[str, float]:
-        before, expected = self.server.cpu(), len(self.sessions)
-        for _ in range(MESSAGES):
-            self.server.get("send/app")
-            arrived = len(self.clients.arrived(expected, within=30))
-            if arrived < expected:
-                raise SystemExit(f"{arrived} of {expected} messages have arrived after 30 s.")
-        return {"µs of CPU a push": (self.server.cpu() - before) / expected / MESSAGES * 1e6}
-
-    def begin_reconnects(self) -> None:
-        self._cpu = self.server.cpu()
-
-    def reconnect(self) -> dict[str, float]:
-        """Reconnect all, and return what the server has used since the last call.
-
-        It reads the sessions of new connections once more 2 s later, which is counted in the turn after that.
-        """
-        positions = self.clients.positions()
-        self.clients.close()
-        self.connect(positions)
-        time.sleep(0.4)
-        before, self._cpu = self._cpu, self.server.cpu()
-        return {"µs of CPU a reconnect": (self._cpu - before) / len(self.sessions) * 1e6}
+def start_up(queue: Queue, command: list[str]) -> tuple[float, float]:
+    """Return the number of imported modules and the ms of CPU."""
+    done = subprocess.run(
+        [PYTHON, "-m", "bench.startup", *command],
+        env={**queue.environment, "PYTHONDONTWRITEBYTECODE": ""},
+        cwd=queue.folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    modules, milliseconds = map(float, done.stdout.split())
+    return modules, milliseconds
 
 
 def report(figures: dict[str, list[tuple[float, float]]], limit: float) -> list[str]:
@@ -274,15 +262,19 @@ def report(figures: dict[str, list[tuple[float, float]]], limit: float) -> list[
     for name, pairs in figures.items():
         ratios = sorted(now / before for before, now in pairs)
         ratio = statistics.median(ratios)
-        is_dearer = ratio > limit and (len(ratios) == 1 or is_agreed(ratios))
+        is_dearer = is_judged(name) and ratio > limit and (len(ratios) == 1 or is_agreed(ratios))
         before, now = (statistics.median(values) for values in zip(*pairs, strict=True))
         print(
-            f"{name:42} {before:8.1f} -> {now:8.1f} {ratio - 1:+7.1%}  "
+            f"{name:56} {before:8.1f} -> {now:8.1f} {ratio - 1:+7.1%}  "
             f"({len(ratios)} turns: {ratios[0]:.2f} to {ratios[-1]:.2f}){'  DEARER' * is_dearer}"
         )
         if is_dearer:
             dearer.append(name)
     return dearer
+
+
+def is_judged(name: str) -> bool:
+    return not name.endswith(NOT_JUDGED)
 
 
 def is_agreed(ratios: list[float]) -> bool:

@@ -74,7 +74,8 @@ def notify_in_turn(rate: float, seconds: float) -> None:
 
 
 async def setup(request: HttpRequest) -> JsonResponse:
-    """Return the setup of the server: loop, parsers, layer, garbage collection; and the queries of each table."""
+    """Return the setup of the server: loop, parsers, layer, garbage collection, and modules; and the queries of each
+    table."""
     from channels.layers import get_channel_layer
 
     loop = type(asyncio.get_running_loop())
@@ -84,6 +85,7 @@ async def setup(request: HttpRequest) -> JsonResponse:
         "layer": type(get_channel_layer()).__name__,
         "gc": f"{'on' if gc.isenabled() else 'off'}, thresholds {gc.get_threshold()}, frozen {gc.get_freeze_count()}",
         "queries": dict(queries),
+        "modules": len(sys.modules),
     }
     if "uvicorn" in sys.modules:
         from uvicorn.protocols.http.auto import AutoHTTPProtocol

@@ -38,6 +38,14 @@ def test_turns_of_what_looks_dearer_go_on():
         assert len(figures["a job"]) == turns
 
 
+def test_a_figure_that_is_not_judged_neither_fails_nor_takes_more_turns():
+    latency = f"ms to a message {guard.NOT_JUDGED}"
+    figures = {}
+    guard.alternate([lambda: {latency: 5.0}, lambda: {latency: 10.0}], 60, figures)
+    assert len(figures[latency]) == guard.MIN_TURNS
+    assert guard.report(figures, 1.05) == []
+
+
 @pytest.fixture
 def repository(monkeypatch, tmp_path):
     """repository(*arguments) runs git in a repository with four commits, and returns its output."""

@@ -1,0 +1,93 @@
+"""What ``bench.guard`` measures of jobs: their CPU, that of enqueueing, and how long other writers wait beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable
+
+from bench.measured_queue import PYTHON, Queue, Workers
+
+#: Measures the next turn of a side: the name of each figure and its value.
+Turn = Callable[[], dict[str, float]]
+#: The end of the name of a figure that is printed and never fails.
+NOT_JUDGED = "(not judged)"
+
+#: Jobs in a turn, and those that are enqueued one by one.
+JOBS, SINGLE_JOBS = 1000, 100
+#: Processes that write beside the worker, and the jobs in such a turn, enough for about 200 waits.
+WRITERS, JOBS_BESIDE_WRITERS = 4, 1000
+#: The part of the waits that is judged: the longest, by their mean. SQLite tries again after 1, 2, 5, 10, 15, 20, 25, …
+#: ms, so waits come in steps, and the p99 of a turn jumps between two of them. Between turns of equal trees with 500
+#: waits the p99 scattered by 42 % (standard deviation of the logarithm of the ratios), the mean of the longest
+#: twentieth, which it is part of, by 21 %.
+JUDGED_PART = 0.05
+
+
+def job_turn(queue: Queue, workers: Workers) -> Turn:
+    def run() -> dict[str, float]:
+        before = workers.precise_cpu()
+        in_bulk = queue.call("enqueue_in_bulk", JOBS)
+        wait_until_done(queue)
+        worker = workers.precise_cpu() - before
+        single = queue.call("enqueue", SINGLE_JOBS)
+        wait_until_done(queue)
+        return {
+            f"µs of CPU a job, {queue.name}": worker / JOBS * 1e6,
+            f"µs of CPU to enqueue one by one, {queue.name}": single.cpu / SINGLE_JOBS * 1e6,
+            f"µs of CPU to enqueue in bulk, {queue.name}": in_bulk.cpu / JOBS * 1e6,
+        }
+
+    return run
+
+
+def writer_turn(queue: Queue, stack: contextlib.ExitStack) -> Turn:
+    """Start writers, which end with the stack. They write in each turn while the worker of the queue has jobs."""
+    writers = [
+        stack.enter_context(
+            subprocess.Popen(
+                [PYTHON, "-m", "bench.writer"],
+                env=queue.environment,
+                cwd=queue.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        for _ in range(WRITERS)
+    ]
+
+    def send_line() -> None:
+        for writer in writers:
+            assert writer.stdin
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+
+    def run() -> dict[str, float]:
+        queue.call("enqueue_in_bulk", JOBS_BESIDE_WRITERS)
+        active, start = sum(queue.call("counts").value), time.perf_counter()
+        send_line()
+        wait_until_done(queue)
+        rate = active / (time.perf_counter() - start)
+        send_line()
+        waits = sorted(
+            wait for writer in writers if writer.stdout for wait in json.loads(writer.stdout.readline())
+        )
+        longest = waits[-max(1, int(len(waits) * JUDGED_PART)) :]
+        return {
+            "ms that a writer waits, longest 5 %": sum(longest) / len(longest),
+            f"ms that a writer waits, p99 {NOT_JUDGED}": waits[int(len(waits) * 0.99)],
+            f"jobs/s beside {WRITERS} writers {NOT_JUDGED}": rate,
+        }
+
+    return run
+
+
+def wait_until_done(queue: Queue) -> None:
+    give_up_at = time.monotonic() + 60
+    while any(queue.call("counts").value):
+        if time.monotonic() > give_up_at:
+            raise SystemExit(f"{queue.name}: jobs are still active after 60 s.\n{queue.read_log()}")
+        time.sleep(0.02)
