@@ -125,20 +125,32 @@ def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
     """
     db = connection()
     nested = in_callers_transaction(db)
+
+    def run() -> T:
+        with no_fork(db), transaction.atomic(using=db.alias):
+            if not nested:
+                _begin(db, idle_seconds)
+            started = time.monotonic()
+            result = work()
+        lock_time.until = time.monotonic()
+        lock_time.seconds += lock_time.until - started
+        return result
+
+    return run() if nested else retrying(run)
+
+
+def retrying(work: Callable[[], T]) -> T:
+    """Run ``work``, which is one transaction or one statement without one, again if the database was busy.
+
+    Raises ``django.db.OperationalError`` when the database stays busy.
+    """
     stop_at = time.monotonic() + BUSY_RETRY_SECONDS
     pause = 0.005
     while True:
         try:
-            with no_fork(db), transaction.atomic(using=db.alias):
-                if not nested:
-                    _begin(db, idle_seconds)
-                started = time.monotonic()
-                result = work()
-            lock_time.until = time.monotonic()
-            lock_time.seconds += lock_time.until - started
-            return result
+            return work()
         except (OperationalError, InternalError) as exc:
-            if nested or not _is_transient(exc):
+            if not _is_transient(exc):
                 raise
             if time.monotonic() > stop_at:
                 if isinstance(exc, OperationalError):

@@ -148,7 +148,7 @@ class Batch:
                 active_limit.raise_if_exceeded(owner, owners.count(owner))
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
                 bulk.insert(rows[start : start + MAX_ROWS_PER_INSERT])
-            streams.ring(owners, queue=True)
+            streams.ring_new_jobs(rows)
 
         if connection().in_atomic_block:
             insert()

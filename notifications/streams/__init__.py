@@ -35,7 +35,7 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.rings import prune_rings, ring, too_many_rings
+from notifications.streams.rings import prune_rings, ring, ring_new_jobs, too_many_rings
 
 __all__ = [
     "begin_epoch",
@@ -50,6 +50,7 @@ __all__ = [
     "raise_floors",
     "request_session_check",
     "ring",
+    "ring_new_jobs",
 ]
 
 logger = logging.getLogger("notifications")

@@ -1,21 +1,30 @@
 """Rings: hints, sent after a commit, that streams or the job queue have something new.
 
 A ring names users and carries no data, and it may be lost. Processes of the site get it through the doorbell, which
-listens to the signal ``rung``; on SQLite it is also a row of ``Ring``, which other processes read.
+listens to the signal ``rung``; on SQLite it is also a row of ``Ring``, or that of a new job, which others read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.db.user_keys import to_db
 from notifications.ids import process_number
 from notifications.signals import rung
+from notifications.states import JobExecutor
+
+if TYPE_CHECKING:
+    from notifications.models import Job
 
 #: Rows of ``Ring`` that are kept.
 MAX_RINGS_KEPT = 5_000
+#: How many ids of its own new jobs a process keeps.
+MAX_OWN_JOBS = 1_000
+#: Ids of jobs that this process has rung for itself, as SQLite stores them. Its listener does not ring for them again.
+own_jobs: OrderedDict[str, None] = OrderedDict()
 
 
 def ring(users: Iterable[Any], *, queue: bool = False) -> None:
@@ -36,6 +45,21 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
                 rows,
             )
     on_commit_merged("rings", (keys, queue), _send)
+
+
+def ring_new_jobs(jobs: Sequence[Job]) -> None:
+    """Ring, after the commit, for inserted jobs: the streams of their owners, and the job queue.
+
+    Other processes on SQLite read the jobs themselves, so that enqueueing is one statement and needs no transaction.
+    """
+    if connection().vendor == "sqlite":
+        own_jobs.update((job.id.hex, None) for job in jobs)
+        while len(own_jobs) > MAX_OWN_JOBS:
+            own_jobs.popitem(last=False)
+    users = [job.user_id for job in jobs if job.user_id is not None]
+    queue = any(job.executor != JobExecutor.DISPATCHED for job in jobs)
+    if users or queue:
+        on_commit_merged("rings", (users, queue), _send)
 
 
 def too_many_rings() -> str:

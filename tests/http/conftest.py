@@ -2,6 +2,7 @@
 
 import pytest
 
+from notifications.signals import rung
 from tests.realtime.conftest import send_request as asgi  # noqa: F401 (a fixture: requests by ASGI)
 
 #: Headers of a browser that loads a page.
@@ -32,3 +33,16 @@ def assert_problem(response, status):
     assert document["status"] == status and document["type"] and document["title"]
     assert document["detail"].endswith(".")
     return document
+
+
+@pytest.fixture
+def rings(transactional_db):
+    """The rings of this process: the users of each."""
+    users_of_rings = []
+
+    def record_ring(users, **kwargs):
+        users_of_rings.append(users)
+
+    rung.connect(record_ring)
+    yield users_of_rings
+    rung.disconnect(record_ring)

@@ -211,7 +211,6 @@ def test_statements_while_sqlite_is_locked(user_client, monkeypatch):
     assert [re.sub(r"[\"`]", "", sql).split("(")[0].strip() for sql in statements[begin:]] == [
         "BEGIN IMMEDIATE",
         "INSERT INTO notifications_job",
-        "INSERT INTO notifications_ring",
         "COMMIT",
     ]
 

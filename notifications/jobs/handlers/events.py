@@ -192,7 +192,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
     """Have inserted jobs claimed, or dispatched to their engine, after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
-    streams.ring((), queue=any(job.executor != DISPATCHED for job in jobs))
+    streams.ring_new_jobs(jobs)
     if any(job.executor == DISPATCHED for job in jobs):
         ports.engines.send_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):

@@ -8,10 +8,10 @@ from typing import Any
 
 from notifications import streams, times
 from notifications.db.clock import database_now
-from notifications.db.transactions import connection, retrying_atomic
+from notifications.db.transactions import connection, in_callers_transaction, retrying, retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.claiming.executors import DISPATCHED, first_executor
+from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
 from notifications.jobs.outcomes import Outcome
@@ -37,13 +37,13 @@ def enqueue(job: Job) -> Job:
 
     def insert() -> Job:
         active_limit.insert_within_limit(job)
-        streams.ring([job.user_id], queue=job.executor != DISPATCHED)
+        streams.ring_new_jobs([job])
         return job
 
     if job.idempotency_key:
         return insert_once(job, insert)
-    # On PostgreSQL it is one statement, which needs no transaction.
-    return insert() if db.in_atomic_block or db.vendor == "postgresql" else retrying_atomic(insert)
+    # It is one statement, which needs no transaction.
+    return insert() if db.vendor == "postgresql" or in_callers_transaction(db) else retrying(insert)
 
 
 def requeue(

@@ -1,8 +1,8 @@
 """Rings from other processes on SQLite: a thread that watches the database file for commits.
 
 ``PRAGMA data_version`` takes a few microseconds and changes with each commit of another connection. Only then are rings
-read, and only those after the last one, so the cost does not grow with the number of connected users. On Linux the
-thread sleeps until inotify reports a write.
+and new jobs read, and only those after the last one, so the cost does not grow with the number of connected users. On
+Linux the thread sleeps until inotify reports a write.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from notifications.db.threads import NoThread, start
 from notifications.db.transactions import connection
 from notifications.ids import process_number
-from notifications.models import Stream
+from notifications.models import Job, Stream
 from notifications.realtime.doorbell.inotify import Inotify
+from notifications.streams.rings import own_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ MAX_CHECKS_PER_WRITE = 5
 CHECK_INTERVAL_SECONDS = 0.0002
 #: Seconds between two checks whether the file was replaced, and before the restart after an error.
 IDENTITY_CHECK_SECONDS = 1.0
+#: Jobs that are read where it is not known which ones are new.
+MAX_JOBS_READ_AGAIN = 100
 #: Seconds that ``stop()`` waits for the thread.
 STOP_TIMEOUT_SECONDS = 5.0
 
@@ -48,6 +52,7 @@ class SqliteListener:
     def __init__(self, on_ring: Callable[..., None]) -> None:
         self._on_ring = on_ring
         self.last_ring_id = 0
+        self._last_job: tuple[int, str] = 0, ""  # rowid and id
         self.file_id: tuple[int, int] | None = None  # device and inode
         self._data_version = 0
         self._written_at = 0.0
@@ -101,6 +106,8 @@ class SqliteListener:
             0
         ]  # differs from that of other connections
         self.last_ring_id = execute("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
+        sql = "SELECT rowid, id FROM notifications_job ORDER BY rowid DESC LIMIT 1"
+        self._last_job = execute(sql).fetchone() or (0, "")
         self.file_id = _file_id(path)
         with _open_inotify(path, self._stop_reader.fileno()) as inotify:
             check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
@@ -153,15 +160,34 @@ class SqliteListener:
 
     def _read_rings(self, execute: Callable[..., sqlite3.Cursor]) -> None:
         sql = "SELECT id, user_id, origin FROM notifications_ring WHERE id > ?"
-        rows = execute(sql, [self.last_ring_id]).fetchall()
-        if not rows:
-            return
-        to_python = Stream._meta.pk.target_field.to_python
-        users = {user for _, user, origin in rows if origin != process_number()}
-        if users:
-            # A row without a user rings for the job queue.
-            self._on_ring([to_python(user) for user in users if user is not None], queue=None in users)
-        self.last_ring_id = max(row[0] for row in rows)
+        rings = execute(sql, [self.last_ring_id]).fetchall()
+        jobs = self._read_new_jobs(execute)
+        users = {user for _, user, origin in rings if origin != process_number()}
+        # A row without a user rings for the job queue.
+        queue = None in users or any(executor != Job.Executor.DISPATCHED for _, _, _, executor in jobs)
+        users.update(user for _, _, user, _ in jobs)
+        users.discard(None)
+        if users or queue:
+            to_python = Stream._meta.pk.target_field.to_python
+            self._on_ring([to_python(user) for user in users], queue=queue)
+        self.last_ring_id = max((row[0] for row in rings), default=self.last_ring_id)
+
+    def _read_new_jobs(self, execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, str, Any, str]]:
+        """Return rowid, id, user and executor of jobs that other processes have inserted since the last call.
+
+        Without those of observed tasks, which have rings. It may return older ones too.
+        """
+        sql = "SELECT rowid, id, user_id, lane FROM notifications_job"
+        rows = execute(f"{sql} WHERE rowid >= ? ORDER BY rowid", [self._last_job[0]]).fetchall()
+        if rows and rows[0][:2] == self._last_job:
+            del rows[0]
+        else:
+            # SQLite gives a new row the greatest rowid and 1, which may be that of a deleted row; and VACUUM changes
+            # all of them.
+            rows = execute(f"{sql} ORDER BY rowid DESC LIMIT {MAX_JOBS_READ_AGAIN}").fetchall()[::-1]
+        if rows:
+            self._last_job = rows[-1][:2]
+        return [row for row in rows if row[1] not in own_jobs and row[3] != Job.Executor.OBSERVED]
 
 
 def can_watch() -> bool:

@@ -1,0 +1,192 @@
+"""Other processes on SQLite read the rows of new jobs, which have no rings."""
+
+import os
+import re
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from notifications.db import bulk
+from notifications.jobs.transitions import queueing
+from notifications.models import Job, Ring
+from notifications.realtime.doorbell import _handle_rung, doorbell, listen, sqlite
+from notifications.signals import rung
+from notifications.streams import rings
+from tests.jobs import tasks
+from tests.realtime.ringing import ListenerProcess, ring
+from tests.support.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file"),
+]
+
+
+@pytest.fixture
+def calls(transactional_db):
+    """What the listener has rung: users and whether the job queue has something new. The signal of commits is off."""
+    calls = []
+    rung.disconnect(dispatch_uid="notifications.doorbell")
+    stop = listen(lambda users, queue: calls.append((set(users), queue)))
+    wait_until(lambda: doorbell._listener.is_listening)
+    yield calls
+    stop()
+    rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
+
+
+@pytest.fixture
+def as_other_process(monkeypatch):
+    """Jobs that this process enqueues look like another process's."""
+    monkeypatch.setattr(rings, "MAX_OWN_JOBS", 0)
+
+
+def wait_until_read():
+    """Wait until the listener has read the newest job."""
+    newest = bulk.select(Job, "ORDER BY rowid DESC LIMIT 1")[0].id.hex
+    wait_until(lambda: doorbell._listener._last_job[1] == newest)
+
+
+def enqueue(user=None, executor="async"):
+    """Enqueue a job, and return its rowid."""
+    job = bulk.new(Job, user_id=user and user.pk, executor=executor, task_path="tests.jobs.tasks.noop")
+    queueing.enqueue(job)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rowid FROM notifications_job WHERE id = %s", [job.id.hex])
+        return cursor.fetchone()[0]
+
+
+def test_enqueueing_is_one_statement(user):
+    """Outside a transaction it needs none, and no row of Ring."""
+    tasks.noop.using(owner=user).enqueue()  # which checks the limit of active jobs
+    with CaptureQueriesContext(connection) as queries:
+        tasks.noop.using(owner=user).enqueue()
+    assert [re.split(r"\W+\(", query["sql"])[0] for query in queries] == ["INSERT INTO notifications_job"]
+    assert not Ring.objects.exists()
+
+
+def test_enqueueing_is_repeated_while_the_database_is_busy(user, monkeypatch):
+    """It waits longer than SQLite's own timeout."""
+    execute, failures = bulk.insert_one, [OperationalError("database is locked")] * 2
+
+    def fail_twice(*args, **options):
+        if failures:
+            raise failures.pop()
+        return execute(*args, **options)
+
+    monkeypatch.setattr(bulk, "insert_one", fail_twice)
+    tasks.noop.using(owner=user).enqueue()
+    assert Job.objects.count() == 1
+
+
+def test_busy_in_a_callers_transaction(user, monkeypatch):
+    """The caller repeats it as a whole."""
+    attempts = []
+
+    def fail(*args, **options):
+        attempts.append(args)
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(bulk, "insert_one", fail)
+    with pytest.raises(OperationalError), transaction.atomic():
+        tasks.noop.using(owner=user).enqueue()
+    assert len(attempts) == 1
+
+
+def test_job_of_another_process(calls, as_other_process, user):
+    """It rings for the owner and for the workers, in one call."""
+    enqueue(user)
+    wait_until(lambda: calls)
+    assert calls == [({user.pk}, True)]
+    wait_until_read()
+
+
+def test_job_without_owner(calls, as_other_process):
+    """It rings for the workers only."""
+    enqueue()
+    wait_until(lambda: calls)
+    assert calls == [(set(), True)]
+
+
+def test_job_that_no_worker_takes(calls, as_other_process, user):
+    """A job whose engine has its id rings for its owner only; that of an observed task rings by a row of Ring."""
+    enqueue(user, "observed")
+    wait_until_read()
+    assert not calls
+    enqueue(user, "handed")
+    wait_until(lambda: calls)
+    assert calls == [({user.pk}, False)]
+
+
+def test_job_of_this_process(calls, user):
+    """The listener does not ring again for what this process has rung itself."""
+    enqueue(user)
+    wait_until_read()
+    assert not calls
+
+
+def test_ids_of_own_jobs_are_limited(user, monkeypatch):
+    """A process that enqueues and does not listen keeps the last ones only."""
+    monkeypatch.setattr(rings, "MAX_OWN_JOBS", 3)
+    for _ in range(5):
+        enqueue(user)
+    assert len(rings.own_jobs) == 3
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_rowid_that_is_used_again(calls, as_other_process, user, other_user, kept):
+    """A new job with the rowid of a deleted one, or with a lower one, is read all the same."""
+    rowids = [enqueue(user) for _ in range(4)]
+    wait_until_read()
+    calls.clear()
+    with transaction.atomic():
+        Job.objects.exclude(pk__in=Job.objects.order_by("pk")[: 3 * kept]).delete()
+        assert enqueue(other_user) == (rowids[-1] if kept else 1)
+    wait_until(lambda: any(other_user.pk in users for users, _ in calls))
+
+
+def test_jobs_after_a_rowid_that_is_used_again(calls, as_other_process, user, other_user):
+    """Those that follow it do not hide it."""
+    enqueue(user)
+    wait_until_read()
+    with transaction.atomic():
+        Job.objects.all().delete()
+        enqueue(other_user)
+        enqueue()
+    wait_until(lambda: any(other_user.pk in users for users, _ in calls))
+
+
+def test_old_jobs_are_not_read(as_other_process, user, other_user, monkeypatch, request):
+    """Neither at the start of a listener, nor all of them where the newest job was deleted."""
+    monkeypatch.setattr(sqlite, "MAX_JOBS_READ_AGAIN", 1)
+    for _ in range(3):
+        enqueue(user)
+    calls = request.getfixturevalue("calls")
+    with transaction.atomic():
+        Job.objects.filter(pk=Job.objects.latest("pk").pk).delete()
+        enqueue(other_user)
+    wait_until(lambda: calls)
+    assert calls == [({other_user.pk}, True)]
+
+
+def test_enqueueing_rings_other_processes(site):
+    """A process that has enqueued and exits, outside a transaction or in one; not one that rolls back."""
+    listener = ListenerProcess(site)
+    enqueue = "from asyncsite.tasks import check_urls as task"
+    ring(site, f"{enqueue}\ntask.using(owner=1).enqueue(0)")
+    assert listener.wait_for_user(1)["queue"]
+    ring(
+        site,
+        f"""
+{enqueue}
+try:
+    with transaction.atomic():
+        task.using(owner=2).enqueue(0)
+        1 / 0
+except ZeroDivisionError:
+    with transaction.atomic():
+        task.using(owner=3).enqueue(0)
+""",
+    )
+    assert listener.wait_for_user(3)["queue"]
+    assert listener.users == {1, 3}
