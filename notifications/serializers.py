@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Model
+
 from notifications import paths, times, validators
 from notifications.db.damaged_rows import ColumnNotRead, log_damage
 from notifications.models import Job, Notification, Wait
@@ -37,13 +39,15 @@ def _refuse_constant(name: str) -> None:
 decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
-def encode_item(row: Notification | Job) -> str:
+def encode_item(row: Any) -> str:
     """Return the item of a row as JSON text. See ``make_item()``."""
     return make_item(row)[1]
 
 
-def make_item(row: Notification | Job) -> tuple[dict[str, Any], str]:
+def make_item(row: Any) -> tuple[dict[str, Any], str]:
     """Return the item of a row, and the same as JSON text of at most ``validators.MAX_ITEM_BYTES`` bytes.
+
+    The row is a Notification, a Job, or a named tuple with the columns of a notification that its item shows.
 
     A row that cannot be encoded, which only other programs can write, is repaired and logged instead of raising: it
     keeps its place in the stream, and does not block other rows and users.
@@ -58,6 +62,8 @@ def make_item(row: Notification | Job) -> tuple[dict[str, Any], str]:
         raise
     except Exception as exc:  # damaged data can raise any error
         error = f"{type(exc).__name__}: {exc}"
+    if not isinstance(row, Model):
+        row = Notification(**row._asdict())
     log_damage(f"{row._meta.verbose_name} {row.pk}", error)
     item = serialize(_repair(row))
     return item, encode(item)
@@ -73,7 +79,7 @@ def encoded_size(texts: Iterable[str]) -> int:
     return sum(1 + (len(text) if text.isascii() else len(text.encode())) for text in texts)
 
 
-def serialize(row: Notification | Job) -> dict[str, Any]:
+def serialize(row: Any) -> dict[str, Any]:
     """Return the item of a notification or job as a dict."""
     return serialize_job(row) if isinstance(row, Job) else serialize_notification(row)
 

@@ -14,7 +14,7 @@ from notifications.models import Notification
 from notifications.realtime import frames
 from notifications.serializers import encode_item, encoded_size
 from notifications.streams import changes
-from notifications.streams.changes import MissedChanges, Position
+from notifications.streams.stream_reads import MissedChanges, Position
 
 
 @dataclass(kw_only=True, slots=True)
@@ -116,21 +116,17 @@ def read_changes(request: ReadRequest) -> ReadResult:
 
 
 def _read(request: ReadRequest) -> ReadResult:
-    # Changes before active jobs. A job that finishes in between is in neither, and follows as a change; in the other
-    # order it would be sent as running after it was sent as finished.
     result = ReadResult(epoch=streams.epoch() if request.syncing_users else None)
     encoded: dict[Any, str] = {}
-    cursors = {
-        user: [each for each in of_user if each is not None] for user, of_user in request.cursors.items()
-    }
-    for (user, cursor), missed in changes.read_missed(cursors).items():
-        result.positions[user] = missed.position
-        result.ranges[user, cursor] = _encode_missed(cursor, missed, encoded)
-    positions = changes.positions([user for user, of_user in request.cursors.items() if None in of_user])
-    snapshots = changes.read_snapshots({user: position.head for user, position in positions.items()})
-    for user, position in positions.items():
-        result.positions[user] = position
-        result.ranges[user, None] = _encode_snapshot(position, snapshots.pop(user))
+    snapshot_heads = {}
+    for (user, cursor), missed in changes.read_missed(request.cursors).items():
+        result.positions[user], result.versions[user] = missed.position, missed.versions
+        if cursor is None:
+            snapshot_heads[user] = missed.position.head
+        else:
+            result.ranges[user, cursor] = _encode_missed(cursor, missed, encoded)
+    for user, rows in changes.read_snapshots(snapshot_heads).items():
+        result.ranges[user, None] = _encode_snapshot(result.positions[user], rows)
     _read_active_jobs(request, result)
     return result
 
@@ -146,14 +142,15 @@ def read_sync(user: Any, epoch: str | None, seq: int | None) -> SyncResponse:
     """Return the sync frame after a client's position, or a snapshot if either part of the position is None."""
     current_epoch = streams.epoch()
     cursor = seq if epoch == current_epoch else None
-    change_range = None
-    if cursor is not None:
-        change_range = _encode_missed(cursor, changes.read_missed({user: [cursor]})[user, cursor], {})
-    if change_range is None or change_range.reset:
+    missed = changes.read_missed({user: [cursor]})[user, cursor]
+    if missed.reset:
         number_if_needed([user])
-        position = changes.position(user)
-        change_range = _encode_snapshot(position, changes.read_snapshot(user, position.head))
-    versions = {} if change_range.more else changes.read_active_versions([user]).get(user, {})
+        missed = changes.read_missed({user: [None]})[user, None]
+        change_range = _encode_snapshot(missed.position, changes.read_snapshot(user, missed.position.head))
+    else:
+        assert cursor is not None
+        change_range = _encode_missed(cursor, missed, {})
+    versions = {} if change_range.more else missed.versions
     rows = changes.read_active_jobs(versions)
     versions.update((id, rows[id].version) for id in versions.keys() & rows.keys())
     frame, more = change_range.sync_frame(current_epoch, _encode_active_jobs(versions, rows))
@@ -201,10 +198,8 @@ def _encode_snapshot(position: Position, rows: list[Notification]) -> ChangeRang
 
 
 def _read_active_jobs(request: ReadRequest, result: ReadResult) -> None:
-    versions = changes.read_active_versions(request.cursors)
     ids: set[Any] = set()
-    for user in request.cursors:
-        result.versions[user] = user_versions = versions.get(user, {})
+    for user, user_versions in result.versions.items():
         if user in request.known_versions:
             known = request.known_versions[user]
             ids.update(id for id, version in user_versions.items() if known.get(id) != version)

@@ -15,7 +15,7 @@ from notifications.realtime import close_reasons
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.subscriber import Subscriber
 from notifications.streams import changes
-from notifications.streams.changes import Position
+from notifications.streams.stream_reads import Position
 
 
 class WatchedUser:

@@ -1,39 +1,45 @@
 """Read streams: positions, changes after a cursor, snapshots, active jobs.
 
-The head is read first, then the rows up to it, then the floor again. So a row that changes meanwhile is found by the
-next read, and one that is pruned meanwhile turns the answer into a reset; none is skipped. This module neither locks
-nor writes.
+One statement reads positions, notifications after a cursor and the versions of active jobs, all of one moment. Finished
+jobs are read after it, where notifications do not take every seq up to the head. A row that is still missing then has
+moved past the head, where the next read finds it, or was pruned: then the floor, read last, turns the answer into a
+reset. So none is skipped. This module neither locks nor writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
 from django.db import models
 
-from notifications.db.damaged_rows import read_rows
+from notifications.db.damaged_rows import is_damage, read_rows
 from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Job, Notification, Stream
 from notifications.streams import epochs, listing
+from notifications.streams.stream_reads import (
+    NO_STREAM,
+    POSITION_COLUMNS,
+    MissedChanges,
+    Position,
+    Row,
+    as_position,
+    join_by_index,
+    read_streams,
+)
 
 #: Rows that one read returns at most, of both kinds together.
 MAX_ROWS_PER_READ = 200
-#: A client whose cursor is further behind starts from a snapshot.
-MAX_ROWS_BEHIND = 1_000
 #: Notifications in a snapshot.
 SNAPSHOT_ROWS = 50
 #: Snapshots that one query reads at most, which bounds their memory.
 MAX_SNAPSHOTS_PER_QUERY = 20
-#: Active jobs that a client is shown at most.
-MAX_ACTIVE_JOBS = 100
 #: Users or ids in one query at most.
 MAX_KEYS_PER_QUERY = 500
-#: Ranges that one query of ``_read_near`` reads at most.
+#: Cursors after which one query reads at most.
 MAX_RANGES_PER_QUERY = 200
 
 #: The columns that an item shows, without arguments and results of jobs, which can be large.
@@ -52,40 +58,6 @@ ITEM_COLUMNS: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...]
 
 #: Open questions of a user are counted up to this number.
 MAX_QUESTIONS = 100
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Position:
-    """The position of a stream.
-
-    ``head`` is its last seq, ``floor`` the seq up to which rows were pruned, ``unread`` and ``unseen`` the counts at
-    that head. ``seen`` is the greatest position up to which the user was shown what was raised. ``guard`` rises when
-    sessions of the user may have ended.
-    """
-
-    head: int = 0
-    floor: int = 0
-    unread: int = 0
-    seen: int = 0
-    unseen: int = 0
-    guard: int = 0
-
-    def follows(self, cursor: int) -> bool:
-        """Return whether a client at ``cursor`` can be sent what it missed; otherwise it starts from a snapshot."""
-        return self.floor <= cursor <= self.head and self.head - cursor <= MAX_ROWS_BEHIND
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MissedChanges:
-    """The changes after a cursor: ``rows`` by seq up to ``position.head``, or up to the last of them when ``cut``.
-
-    With ``reset`` the cursor cannot be followed, and there are no rows.
-    """
-
-    position: Position
-    rows: list[Notification | Job]
-    cut: bool = False
-    reset: bool = False
 
 
 def position(user: Any) -> Position:
@@ -109,9 +81,8 @@ def epoch_position_and_questions(user: Any) -> tuple[str, Position, int]:
 
 
 def _read_epoch_and_position(user: Any, column: str, params: list[Any]) -> tuple[str, Position, int]:
-    names = [field.name for field in fields(Position)]
     sql = (
-        f"SELECT {column}, {', '.join(names)}, {epochs.columns()} FROM notifications_epoch "
+        f"SELECT {column}, {POSITION_COLUMNS}, {epochs.columns()} FROM notifications_epoch "
         f"LEFT JOIN {_table(Stream)} ON user_id = %s WHERE notifications_epoch.id = 1"
     )
     with connection().cursor() as cursor:
@@ -119,58 +90,63 @@ def _read_epoch_and_position(user: Any, column: str, params: list[Any]) -> tuple
         row = cursor.fetchone()
     if row is None:
         return epochs.epoch(), position(user), 0
-    value, columns, epoch = row[0], row[1 : len(names) + 1], row[len(names) + 1 :]
-    found = NO_STREAM if columns[0] is None else Position(**dict(zip(names, columns, strict=True)))
-    return epochs.from_columns(epoch), found, value
+    size = len(Position._fields)
+    value, columns, epoch = row[0], row[1 : size + 1], row[size + 1 :]
+    return epochs.from_columns(epoch), as_position(columns), value
 
 
 def positions(users: Iterable[Any]) -> dict[Any, Position]:
     """Return the positions of the streams of these users (keys); ``NO_STREAM`` for one that does not exist."""
-    found = {}
-    columns = [field.name for field in fields(Position)]
-    for user, row in _by_user(f"SELECT user_id, {', '.join(columns)} FROM {{stream}}", users):
-        found[user] = Position(**dict(zip(columns, row, strict=True)))
-    return {user: found.get(user, NO_STREAM) for user in users}
+    found = dict.fromkeys(users, NO_STREAM)
+    for user, columns in _by_user(f"SELECT user_id, {POSITION_COLUMNS} FROM {{stream}}", found):
+        found[user] = Position._make(columns)
+    return found
 
 
-#: The position of a user without a stream: not created yet, or purged. Its guard differs from that of any stream,
-#: because sessions may have ended with the purge.
-NO_STREAM = Position(guard=-1)
-
-
-def read_missed(cursors: Mapping[Any, Iterable[int]]) -> dict[tuple[Any, int], MissedChanges]:
+def read_missed(cursors: Mapping[Any, Iterable[int | None]]) -> dict[tuple[Any, int | None], MissedChanges]:
     """Return the changes after each cursor of each user: ``read_missed({user: [41, 44]})[user, 41]``.
 
-    Cursors that are at most ``MAX_ROWS_PER_READ`` behind share queries: one for the heads, one for each kind of row,
-    one for the floors afterwards, whatever the number of users.
+    None cannot be followed: the position and the active jobs are read. Cursors that are at most ``MAX_ROWS_PER_READ``
+    behind share a query, and another one where jobs have finished, whatever the number of users.
     """
-    heads = positions(cursors)
-    near: dict[Any, int] = {}
-    rows: dict[tuple[Any, int], list[Notification | Job]] = {}
-    for user, users_cursors in cursors.items():
-        head = heads[user].head
-        for cursor in users_cursors:
-            if cursor == head or not heads[user].follows(cursor):
-                continue
-            if head - cursor <= MAX_ROWS_PER_READ:
-                near[user] = min(cursor, near.get(user, cursor))
-            else:
-                rows[user, cursor] = _read_far(user, cursor, head)
-    shared = _read_near(near, heads)
-    floors = positions([*near, *(user for user, _ in rows if user not in near)])
-    found = {}
-    for user, users_cursors in cursors.items():
-        for cursor in users_cursors:
-            position = heads[user]
-            if not position.follows(cursor) or (user in floors and floors[user].floor > cursor):
-                found[user, cursor] = MissedChanges(position=position, rows=[], reset=True)
-                continue
-            changed = rows.get((user, cursor))
-            if changed is None:
-                changed = [row for row in shared.get(user, ()) if row.seq > cursor]
-            found[user, cursor] = MissedChanges(
-                position=position, rows=changed[:MAX_ROWS_PER_READ], cut=len(changed) > MAX_ROWS_PER_READ
-            )
+    found: dict[tuple[Any, int | None], MissedChanges] = {}
+    keys = ((user, cursor) for user, users_cursors in cursors.items() for cursor in users_cursors)
+    for chunk in _chunks(keys, MAX_RANGES_PER_QUERY):
+        found.update(_read_missed(chunk))
+    return found
+
+
+def _read_missed(keys: list[tuple[Any, int | None]]) -> dict[tuple[Any, int | None], MissedChanges]:
+    try:
+        found, kinds = read_streams(keys, MAX_ROWS_PER_READ), ITEM_COLUMNS[1:]
+    except Exception as exc:
+        if not is_damage(exc):
+            raise
+        found, kinds = read_streams(keys, 0), ITEM_COLUMNS
+    incomplete: list[tuple[Any, int, MissedChanges]] = []
+    lows: dict[Any, int] = {}
+    for (user, cursor), missed in found.items():
+        if cursor is None or not missed.position.follows(cursor):
+            missed.reset = True
+        elif len(missed.rows) < missed.position.head - cursor:
+            incomplete.append((user, cursor, missed))
+            if missed.position.head - cursor <= MAX_ROWS_PER_READ:
+                lows[user] = min(cursor, lows.get(user, cursor))
+    if not incomplete:
+        return found
+    near = _read_near(lows, {user: missed.position.head for user, _, missed in incomplete}, kinds)
+    for user, cursor, missed in incomplete:
+        if missed.position.head - cursor <= MAX_ROWS_PER_READ:
+            missed.rows += [row for row in near[user] if row.seq > cursor]
+            missed.rows.sort(key=attrgetter("seq"))
+        else:
+            rows = _read_far(user, cursor, missed.position.head)
+            missed.rows, missed.cut = rows[:MAX_ROWS_PER_READ], len(rows) > MAX_ROWS_PER_READ
+    incomplete = [each for each in incomplete if len(each[2].rows) < each[2].position.head - each[1]]
+    floors = positions(user for user, _, _ in incomplete)
+    for user, cursor, missed in incomplete:
+        if floors[user].floor > cursor:
+            missed.rows, missed.cut, missed.reset = [], False, True
     return found
 
 
@@ -212,27 +188,13 @@ def read_snapshots(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
     return found
 
 
-def read_active_versions(users: Iterable[Any]) -> dict[Any, dict[Any, int]]:
-    """Return the versions of each user's active jobs by id, of the ``MAX_ACTIVE_JOBS`` queued last, newest first.
-
-    The ids are as the database has them, for ``read_active_jobs``.
-    """
-    found: dict[Any, dict[Any, int]] = {}
-    tail = "AND seq = 0 ORDER BY user_id, queued_at DESC, id DESC"
-    for user, (id, version) in _by_user("SELECT user_id, id, version FROM {job}", users, tail):
-        versions = found.setdefault(user, {})
-        if len(versions) < MAX_ACTIVE_JOBS:
-            versions[id] = version
-    return found
-
-
-def read_active_jobs(ids: Iterable[Any]) -> dict[Any, Job]:
-    """Return those of these jobs that are still active, by the ids that were given."""
+def read_active_jobs(ids: Iterable[str]) -> dict[str, Job]:
+    """Return those of these jobs that are still active, by the ids that were given, as in ``MissedChanges``."""
     found = {}
     columns = ", ".join(JOB_COLUMNS)
     for chunk in _chunks(ids, MAX_KEYS_PER_QUERY):
         marks = ", ".join(["%s"] * len(chunk))
-        sql = f"SELECT {columns}, id AS raw_id FROM {_table(Job)} WHERE id IN ({marks}) AND seq = 0"
+        sql = f"SELECT {columns}, CAST(id AS text) AS raw_id FROM {_table(Job)} WHERE id IN ({marks}) AND seq = 0"
         found.update({row.raw_id: row for row in read_rows(Job, JOB_COLUMNS, sql, chunk)})  # type: ignore[attr-defined]
     return found
 
@@ -249,32 +211,31 @@ def read_active_sums(users: Iterable[Any]) -> dict[Any, tuple[int, int]]:
     }
 
 
-def _read_near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, list[Notification | Job]]:
-    """Return the rows of many users, each after their own cursor, by seq.
+def _read_near(
+    lows: Mapping[Any, int], heads: Mapping[Any, int], kinds: Iterable[tuple[type[Any], Sequence[str]]]
+) -> dict[Any, list[Row]]:
+    """Return the rows of these kinds of many users, each after their own cursor.
 
     A cursor is at most ``MAX_ROWS_PER_READ`` behind, and each row takes one seq, so there are at most as many rows.
     """
-    found: dict[Any, list[Notification | Job]] = {user: [] for user in lows}
-    for chunk in _chunks(lows.items(), MAX_RANGES_PER_QUERY):
-        values = ", ".join(["(%s, %s, %s)"] * len(chunk))
-        ranges = [part for user, low in chunk for part in (to_db(user), low, heads[user].head)]
-        for model, columns in ITEM_COLUMNS:
-            # CROSS JOIN has SQLite read the few ranges first. PostgreSQL does so by itself.
-            sql = (
-                f"WITH ranges (user_key, low, high) AS (VALUES {values}) "
-                f"SELECT {', '.join(f'r.{column}' for column in columns)} FROM ranges CROSS JOIN {_table(model)} r "
-                "WHERE r.user_id = ranges.user_key AND r.seq > ranges.low AND r.seq <= ranges.high"
-            )
-            for row in read_rows(model, columns, sql, ranges):
-                found[row.user_id].append(row)
-    for rows in found.values():
-        rows.sort(key=attrgetter("seq"))
+    found: dict[Any, list[Row]] = {user: [] for user in lows}
+    values = ", ".join(["(%s, %s, %s)"] * len(lows))
+    ranges = [part for user, low in lows.items() for part in (to_db(user), low, heads[user])]
+    condition = "r.user_id = ranges.user_key AND r.seq > ranges.low AND r.seq <= ranges.high"
+    for model, columns in kinds if lows else ():
+        rows = join_by_index(f"{_table(model)} AS r", condition, connection().vendor)
+        sql = (
+            f"WITH ranges (user_key, low, high) AS (VALUES {values}) "
+            f"SELECT {', '.join(f'r.{column}' for column in columns)} FROM ranges {rows}"
+        )
+        for row in read_rows(model, columns, sql, ranges):
+            found[row.user_id].append(row)
     return found
 
 
-def _read_far(user: Any, cursor: int, head: int) -> list[Notification | Job]:
+def _read_far(user: Any, cursor: int, head: int) -> list[Row]:
     """Return the first ``MAX_ROWS_PER_READ`` rows of a user after ``cursor``, and one more where there are more."""
-    found: list[Notification | Job] = []
+    found: list[Row] = []
     for model, columns in ITEM_COLUMNS:
         sql = (
             f"SELECT {', '.join(columns)} FROM {_table(model)} WHERE user_id = %s AND seq > %s AND seq <= %s "

@@ -21,8 +21,8 @@ def follow(user, cursor, received):
         assert not missed.reset, f"{user}: the head is below the cursor {cursor}."
         for row in missed.rows:
             assert cursor < row.seq <= missed.position.head
-            assert row.seq > received.get(str(row.pk), 0), f"{row.pk} was read again with seq {row.seq}."
-            received[str(row.pk)] = row.seq
+            assert row.seq > received.get(str(row.id), 0), f"{row.id} was read again with seq {row.seq}."
+            received[str(row.id)] = row.seq
         if not missed.cut:
             return max(cursor, missed.position.head)
         cursor = missed.rows[-1].seq

@@ -104,7 +104,7 @@ def reap_no_jobs(user):
 def read_active_jobs(user):
     for _ in range(3):
         job(user)
-    changes.read_active_jobs(changes.read_active_versions([user])[user])
+    changes.read_active_jobs(changes.read_missed({user: [None]})[user, None].versions)
     changes.read_active_sums([user])
 
 
@@ -261,7 +261,7 @@ OPERATIONS = {
     "catch-up": lambda user: changes.read_missed({user: [2 * ROWS_PER_USER - 10]}),
     "long catch-up": lambda user: changes.read_missed({user: [-10]}),
     "catch-up of many": lambda user: changes.read_missed(
-        {key: [2 * ROWS_PER_USER - 2] for key in range(1, 41)}
+        {key: [2 * ROWS_PER_USER - 2] for key in range(1, 201)}
     ),
     "snapshot": lambda user: changes.read_snapshot(user, 2 * ROWS_PER_USER),
     "snapshots": lambda user: changes.read_snapshots({user: 2 * ROWS_PER_USER, user + 1: 2 * ROWS_PER_USER}),

@@ -1,19 +1,24 @@
 """Reads of streams: positions, missed changes, snapshots and active jobs, with few queries that use indexes."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from notifications import serializers, streams
 from notifications.db.damaged_rows import ColumnNotRead
-from notifications.models import Epoch, Job, Stream
+from notifications.models import Epoch, Job, Notification, Stream
 from notifications.streams import changes, inbox, marking
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+HOUR = timedelta(hours=1)
 
 
 def seqs(missed):
@@ -51,7 +56,7 @@ def test_epoch_and_position_are_read_by_one_query(user, other_user):
 
 
 def test_missed_changes_of_several_cursors_and_users(user, other_user):
-    """Several cursors of several users each get the changes after them, with four queries in total."""
+    """Several cursors of several users each get the changes after them, with two queries in total."""
     rows.notices(user, 5)
     rows.finish(rows.job(user))
     rows.notices(other_user, 2)
@@ -65,15 +70,49 @@ def test_missed_changes_of_several_cursors_and_users(user, other_user):
     }
     assert not any(missed.reset or missed.cut for missed in found.values())
     assert found[user.pk, 0].position.head == 6
-    assert len(queries) == 4
+    assert len(queries) == 2
 
 
-def test_cursor_at_the_head_costs_one_query(user):
-    """A cursor at the head, the usual case, costs one query."""
-    rows.notices(user, 1)
+def test_notifications_and_active_jobs_cost_one_query(user, other_user):
+    """Positions, notifications and versions of active jobs are of one moment, whatever the number of users."""
+    rows.notices(user, 3)
+    rows.notices(other_user, 1)
+    job = rows.job(user)
     with CaptureQueriesContext(connection) as queries:
-        assert seqs(changes.read_missed({user.pk: [1]})[user.pk, 1]) == []
+        found = changes.read_missed({user.pk: [1, 3, None], other_user.pk: [0]})
     assert len(queries) == 1
+    assert [seqs(found[user.pk, cursor]) for cursor in (1, 3, None)] == [[2, 3], [], []]
+    assert seqs(found[other_user.pk, 0]) == [1]
+    for (pk, cursor), missed in found.items():
+        assert missed.position == changes.position(pk)
+        assert list(missed.versions.values()) == [1] * (pk == user.pk)
+        assert missed.reset == (cursor is None)
+    (id,) = found[user.pk, 1].versions
+    assert changes.read_active_jobs([id])[id].pk == job.pk
+
+
+def test_rows_are_shown_as_models_are(user):
+    """What is read without models makes the same items, with every column that an item shows."""
+    job = rows.job(user)
+    rows.notices(user, 1)
+    at = timezone.now()
+    values = {"level": "error", "category": "c", "body": "b", "url": "/u/", "data": '{"a": 1}', "job": job.pk}
+    full = {**values, "read_at": at, "archived_at": at + HOUR, "returned_at": at + 2 * HOUR}
+    for changed in (values, full, {**full, "returned_at": None}):
+        rows.notices(user, 1)
+        Notification.objects.filter(pk=Notification.objects.latest("seq").pk).update(**changed)
+    missed = changes.read_missed({user.pk: [0]})[user.pk, 0]
+    models = Notification.objects.order_by("seq")
+    assert len(missed.rows) == 4
+    assert [*map(serializers.encode_item, missed.rows)] == [*map(serializers.encode_item, models)]
+
+
+def test_active_jobs_are_read_without_a_stream(user):
+    """A user who has jobs and no notification yet has no stream."""
+    job = rows.job(user)
+    (missed,) = changes.read_missed({user.pk: [0]}).values()
+    assert missed.position == changes.NO_STREAM
+    assert [row.pk for row in changes.read_active_jobs(missed.versions).values()] == [job.pk]
 
 
 def test_missed_changes_are_cut_after_200_rows(user):
@@ -96,33 +135,38 @@ def test_cursor_above_the_head_or_below_the_floor_is_a_reset(user):
 
 
 def test_rows_pruned_during_the_read_cause_a_reset(user, monkeypatch):
-    """Rows that are pruned during the read cause a reset, because the floor is read again after them."""
-    rows.notices(user, 5)
+    """Rows that are pruned between two queries cause a reset, because the floor is read again after them."""
+    rows.notices(user, 4)
+    rows.finish(rows.job(user))
     read_near = changes._read_near
 
     def prune_first(*args):
-        rows.prune(user.pk, 3)
+        Job.objects.all().delete()
+        rows.prune(user.pk, 5)
         return read_near(*args)
 
     monkeypatch.setattr(changes, "_read_near", prune_first)
-    found = changes.read_missed({user.pk: [1, 4]})
-    assert found[user.pk, 1].reset
-    assert seqs(found[user.pk, 4]) == [5]
+    found = changes.read_missed({user.pk: [1, 4, 5]})
+    assert [found[user.pk, cursor].reset for cursor in (1, 4, 5)] == [True, True, False]
+    assert not found[user.pk, 1].rows
 
 
 def test_rows_above_the_head_are_left_for_the_next_read(user, monkeypatch):
-    """A row that moves past the head during the read is not returned: only rows up to that head are."""
-    rows.notices(user, 3)
+    """A job that is retried between two queries is not returned: only rows up to the head of the first are."""
+    rows.notices(user, 2)
+    rows.finish(rows.job(user))
+    job = rows.job(user)
+    rows.finish(job, "failed")
     read_near = changes._read_near
 
     def write_first(*args):
         rows.notices(user, 1)
-        marking.mark(user.pk, "read", 1)
+        Job.objects.filter(pk=job.pk).update(seq=0, state="queued")
         return read_near(*args)
 
     monkeypatch.setattr(changes, "_read_near", write_first)
     missed = changes.read_missed({user.pk: [0]})[user.pk, 0]
-    assert (seqs(missed), missed.position.head) == ([2, 3], 3)
+    assert (seqs(missed), missed.position.head, missed.reset) == ([1, 2, 3], 4, False)
 
 
 def test_snapshot_ends_at_its_head(user):
@@ -166,7 +210,8 @@ def test_active_jobs_are_the_100_queued_last(user, other_user):
     created = rows.jobs(user, 105)
     rows.finish(created[-1])
     others = rows.jobs(other_user, 2)
-    versions = changes.read_active_versions([user.pk, other_user.pk])
+    missed = changes.read_missed({user.pk: [None], other_user.pk: [0]})
+    versions = {pk: found.versions for (pk, _), found in missed.items()}
     jobs = changes.read_active_jobs([id for versions_by_id in versions.values() for id in versions_by_id])
     assert [jobs[id].pk for id in versions[user.pk]] == [job.pk for job in created[-2:3:-1]]
     assert [jobs[id].pk for id in versions[other_user.pk]] == [others[1].pk, others[0].pk]
@@ -203,7 +248,7 @@ def test_no_query_scans(user):
         changes.read_snapshot(user.pk, 4)
         changes.read_snapshots({user.pk: 4})
         changes.find_unnumbered_users([user.pk])
-        changes.read_active_jobs(changes.read_active_versions([user.pk])[user.pk])
+        changes.read_active_jobs(changes.read_missed({user.pk: [None]})[user.pk, None].versions)
         changes.read_active_sums([user.pk])
     assert len(queries) > 10
     with connection.cursor() as cursor:
@@ -213,7 +258,8 @@ def test_no_query_scans(user):
             scans = [
                 step
                 for step in plan
-                if step.startswith("SCAN") and not {"ranges", "CONSTANT", "part"} & set(step.split())
+                if step.startswith("SCAN")
+                and not {"ranges", "positions", "active", "CONSTANT", "part"} & set(step.split())
             ]
             assert not scans, (query["sql"], plan)
 
@@ -225,7 +271,9 @@ def test_items_are_made_of_what_was_read(user, state, count):
     jobs = rows.jobs(user, count)
     if state in (Job.State.QUEUED, Job.State.RUNNING):
         Job.objects.update(state=state)
-        found = list(changes.read_active_jobs(changes.read_active_versions([user.pk])[user.pk]).values())
+        found = list(
+            changes.read_active_jobs(changes.read_missed({user.pk: [None]})[user.pk, None].versions).values()
+        )
     else:
         for job in jobs:
             rows.finish(job, state)

@@ -229,15 +229,15 @@ async def test_wait_is_limited_to_20_seconds(send_request, user, cursor):
 
 async def test_change_between_read_and_wait_is_not_missed(send_request, user, cursor, monkeypatch):
     """A poll registers before it reads, so a change that is committed while it reads ends the wait."""
-    read_active_versions, written = changes.read_active_versions, []
+    read_missed, written = changes.read_missed, []
 
-    def read_then_notify(users):
-        versions = read_active_versions(users)
+    def read_then_notify(cursors):
+        missed = read_missed(cursors)
         if not written:
             written.append(notify(user, "in between"))
-        return versions
+        return missed
 
-    monkeypatch.setattr(changes, "read_active_versions", read_then_notify)
+    monkeypatch.setattr(changes, "read_missed", read_then_notify)
     request = await send_request(cursor.query, cookie=cursor.cookie, headers=cursor.wait_headers)
     frame = await (await request.wait_for_response(5)).json()
     assert [item["title"] for item in frame["items"]] == ["in between"]
