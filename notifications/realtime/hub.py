@@ -148,25 +148,34 @@ class Hub:
 
     def _handle_ring(self, users: Iterable[Any]) -> None:
         watched = [user for user in users if user in self.users]
-        # Without a known guard, a ring is the only sign that sessions may have ended. A deleted user has no stream.
-        without_guard = [user for user in watched if self.users[user].guard in (None, NO_STREAM.guard)]
+        # Without a known guard, a ring is the only sign that sessions may have ended.
+        without_guard = [user for user in watched if self.users[user].guard is None]
         self._session_checker.schedule(self.subscribers(without_guard))
         self._fanout.read_users(watched)
         self.outputs.read_users(watched)
 
     def _handle_session_guards(self, guards: dict[Any, int]) -> None:
-        """Check sessions of users whose guard has changed, and of those who joined before their guard was known."""
-        changed = []
+        """Check sessions of users whose guard has changed, and of those who joined before their guard was known.
+
+        A user whose stream is created with guard 0, by the first notification, has not signed out: a sign-out creates
+        it with 1, and a later one raises it. What ended while there was a stream was checked when it was purged. Only
+        the deletion of a user who had no stream changes no guard, also if a notification creates one after it. So it
+        is searched for while there is no stream, and once more when it was created.
+        """
+        changed, without_stream = [], []
         for key, guard in guards.items():
             user = self.users.get(key)
-            if user is None or user.guard == guard:
+            if user is None:
                 continue
-            if user.guard is None:
+            if user.guard == NO_STREAM.guard and guard in (NO_STREAM.guard, 0):
+                without_stream.append(key)
+            elif user.guard is None:
                 self._session_checker.schedule(user.subscribers)
-            else:
+            elif user.guard != guard:
                 changed.append(key)
             user.guard = guard
         self._session_checker.check_changed_sessions(changed)
+        self._session_checker.check_deleted(without_stream)
 
     def _handle_tick(self, ticks: int) -> None:
         now = self.loop.time()
@@ -226,10 +235,6 @@ class Hub:
             if subscriber.is_started and not subscriber.needs_sync and subscriber.epoch != checked.epoch:
                 self._fanout.restart(subscriber)
         self._handle_session_guards({key: position.guard for key, position in checked.positions.items()})
-        # A deleted user who never had a stream has no guard that changes.
-        self._session_checker.check_deleted(
-            [key for key, position in checked.positions.items() if position == NO_STREAM]
-        )
         for key, position in checked.positions.items():
             user = self.users.get(key)
             if user is None:

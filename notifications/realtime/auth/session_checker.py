@@ -7,7 +7,7 @@ about once per second for the keys that it no longer has, and those clients are 
 What ends a session that is still stored, such as a changed password, raises the guard of its user. But a session may
 end a moment after its guard changed, and a client may join in between, with a session that is about to end. So sessions
 are read twice after a guard changed, and once after a client joined, as soon as the guard is known. A user without a
-stream has no guard: there, sessions are read after each ring, and when the user turns out to be deleted.
+stream has no guard, and gets one by signing out: there, sessions are read when the user turns out to be deleted.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class SessionChecker:
         self._pool.run(_find_ended_and_measure, list(keys)).add_done_callback(on_done)
 
     def schedule(self, subscribers: Iterable[Subscriber]) -> None:
-        """Check these in 2 s, with others: they are new, or their users have no guard."""
+        """Check these in 2 s, with others: they are new, or the guards of their users are not known yet."""
         due_at = self._loop.time() + JOIN_DELAY_SECONDS
         self._scheduled += [(due_at, subscriber) for subscriber in subscribers]
 

@@ -14,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications.api import notify
+from notifications.models import Stream
 from notifications.realtime import clock, hub
 from notifications.realtime.auth import handshakes, session_checker, sessions
 from notifications.realtime.auth.session_checker import SessionChecker
@@ -205,6 +206,44 @@ async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch,
     with nullcontext() if rings else no_rings(monkeypatch):
         await in_thread(user.delete)
         assert (await socket.receive_bye())["code"] == 4401
+
+
+async def test_deleted_user_whose_stream_is_created_anew_is_closed(connect, user, monkeypatch):
+    """A notification after the deletion creates a stream. The hub, which knew of none, has seen neither."""
+    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
+    socket = await connect(user)
+    await socket.start()
+    await until(lambda: not hub.current_hub()._session_checker._scheduled)
+    with no_rings(monkeypatch):
+        key = user.pk
+        await in_thread(user.delete)
+        await in_thread(Stream.objects.create, user_id=key)
+        monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
+        assert (await socket.receive_bye())["code"] == 4401
+
+
+async def test_first_notification_checks_no_sessions(connect, user, monkeypatch):
+    """The stream that it creates is no sign of a sign-out; a sign-out that follows is one."""
+    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    checks, checker = record_checks(monkeypatch), hub.current_hub()._session_checker
+    cookie = await in_thread(sign_in, user)
+    socket = await connect(cookie=cookie)
+    await socket.start()
+    await until(lambda: checks and not checker._scheduled)
+    changed, check_changed_sessions = [], checker.check_changed_sessions
+    monkeypatch.setattr(
+        checker,
+        "check_changed_sessions",
+        lambda users: changed.extend(users) or check_changed_sessions(users),
+    )
+    await in_thread(notify, user, "The first")
+    assert (await socket.receive("change"))["seq"] == 1
+    assert hub.current_hub().users[user.pk].guard == 0
+    assert changed == checker._scheduled == []
+    assert len(checks) == 1
+    await in_thread(sign_out, cookie)
+    assert (await socket.receive_bye())["code"] == 4401
 
 
 async def test_users_without_stream_are_not_checked_repeatedly(connect, user, monkeypatch):
