@@ -1,4 +1,4 @@
-"""A new site in a temporary folder, on SQLite with the options of ``make run``."""
+"""A new site in a temporary folder, by default on SQLite with the options of ``make run``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import tempfile
 from pathlib import Path
 
 
-def fresh() -> Path:
-    """Set up Django with an empty migrated database and return its folder. Child processes use the same database."""
+def fresh(database: str = "") -> Path:
+    """Set up Django with an empty database, migrate it and return its folder. Child processes use the same database.
+
+    ``database`` is the URL of another database than one in the folder.
+    """
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     os.environ.update(
         DJANGO_SETTINGS_MODULE="bench.settings",
-        DATABASE_URL=f"sqlite:///{folder}/db.sqlite3",
+        DATABASE_URL=database or f"sqlite:///{folder}/db.sqlite3",
         SECRET_KEY="only for a measurement",
         DEBUG="0",
         EMBEDDED_WORKER="0",

@@ -1,6 +1,7 @@
 """Tasks that do nothing, to measure the queues. They use Django's own ``@task``, so that any backend runs them."""
 
 import asyncio
+import time
 
 from bench.pickups import report_start
 from notifications.api import task
@@ -9,6 +10,12 @@ from notifications.api import task
 @task
 async def nothing(number: int) -> None:
     """Return at once."""
+
+
+@task
+async def time_of_end() -> float:
+    """Return the time."""
+    return time.time()
 
 
 @task
