@@ -27,14 +27,14 @@ from notifications.streams.rings import own_jobs
 logger = logging.getLogger(__name__)
 
 NAME = "SQLite file"
-#: Seconds between two checks for a commit: without inotify, and for 0.1 s after a write, until its commit is seen; then
-#: until 1 s after it, because a commit waits for the disk after its last write; and later, in case that inotify reports
-#: no writes.
-POLL_INTERVAL_SECONDS, SLOW_COMMIT_POLL_INTERVAL_SECONDS, IDLE_POLL_INTERVAL_SECONDS = 0.002, 0.02, 1.0
-POLL_AFTER_WRITE_SECONDS, SLOW_COMMIT_SECONDS = 0.1, 1.0
-#: inotify reports a write before its commit is visible: check up to 5 times, 0.2 ms apart.
-MAX_CHECKS_PER_WRITE = 5
-CHECK_INTERVAL_SECONDS = 0.0002
+#: Seconds between two checks for a commit: without inotify and in a burst of writes; after a write whose commit is sure
+#: to follow; where inotify has reported no write; and in case that it reports none.
+POLL_INTERVAL_SECONDS, COMMIT_POLL_INTERVAL_SECONDS = 0.002, 0.001
+UNREPORTED_POLL_INTERVAL_SECONDS, IDLE_POLL_INTERVAL_SECONDS = 0.02, 1.0
+#: A commit waits for the disk after its last write. For so many seconds it is checked for, at growing intervals.
+SLOW_COMMIT_SECONDS = 1.0
+#: The time from a write to its commit, after which the first check follows, is learned up to so many seconds.
+MAX_COMMIT_SECONDS = 0.005
 #: Seconds between two checks whether the file was replaced, and before the restart after an error.
 IDENTITY_CHECK_SECONDS = 1.0
 #: Jobs that are read where it is not known which ones are new.
@@ -55,7 +55,9 @@ class SqliteListener:
         self._last_job: tuple[int, str] = 0, ""  # rowid and id
         self.file_id: tuple[int, int] | None = None  # device and inode
         self._data_version = 0
-        self._written_at = 0.0
+        self._written_at = self._read_at = 0.0
+        #: A moving average of the seconds from the report of a write until its commit is visible.
+        self.commit_seconds = 0.001
         #: Whether a write was reported whose commit is not seen yet, and whether a check has not seen it since.
         self._awaits_commit = self._was_uncommitted = False
         self._reports_writes = True
@@ -120,28 +122,42 @@ class SqliteListener:
 
     def _wait_for_commit(self, execute: Callable[..., sqlite3.Cursor], inotify: Inotify | None) -> None:
         """Wait for a write or one poll interval, and read the rings if another connection has committed."""
-        has_write, seconds = False, POLL_INTERVAL_SECONDS
         if inotify is None:
-            time.sleep(seconds)
-        else:
-            seconds = self._poll_interval()
-            has_write = self._wait_for_write(inotify, seconds)
-        for _ in range(MAX_CHECKS_PER_WRITE if has_write else 1):
-            version = execute("PRAGMA data_version").fetchone()[0]
-            if version != self._data_version:
-                if inotify and not self._awaits_commit and not self._wait_for_write(inotify, 0):
-                    self._reports_writes = False  # some network file systems
-                if self._was_uncommitted:
-                    # There is one writer at a time: if another one has written since, that is reported next.
-                    self._awaits_commit = False
-                self._data_version = version
-                self._read_rings(execute)
-                break
-            self._was_uncommitted = True
-            if has_write:
-                time.sleep(CHECK_INTERVAL_SECONDS)
-        if has_write:  # a burst of writes is checked once per interval, not once per write
             time.sleep(POLL_INTERVAL_SECONDS)
+            self._read_commit(execute, inotify)
+            return
+        awaits_commit = self._awaits_commit
+        if not self._wait_for_write(inotify, self._poll_interval()):
+            if self._read_commit(execute, inotify) and awaits_commit:
+                seconds = min(time.monotonic() - self._written_at, MAX_COMMIT_SECONDS)
+                self.commit_seconds += (seconds - self.commit_seconds) / 8
+            return
+        # A burst of writes is checked once per interval, not once per write.
+        if (pause := self._read_at + POLL_INTERVAL_SECONDS - self._written_at) > 0:
+            time.sleep(pause)
+        if self._read_commit(execute, inotify):
+            return
+        # Checks every 0.2 ms woke this thread 9.4 times for a message while the cores were busy, this does 4 times.
+        time.sleep(self.commit_seconds)
+        self._wait_for_write(inotify, 0)  # the later writes of this commit
+        if self._read_commit(execute, inotify):
+            self.commit_seconds -= self.commit_seconds / 16  # It may have been visible earlier.
+
+    def _read_commit(self, execute: Callable[..., sqlite3.Cursor], inotify: Inotify | None) -> bool:
+        """Read the rings if another connection has committed. Return whether it has."""
+        version = execute("PRAGMA data_version").fetchone()[0]
+        if version == self._data_version:
+            self._was_uncommitted = True
+            return False
+        if inotify and not self._awaits_commit and not self._wait_for_write(inotify, 0):
+            self._reports_writes = False  # some network file systems
+        if self._was_uncommitted:
+            # There is one writer at a time: if another one has written since, that is reported next.
+            self._awaits_commit = False
+        self._data_version = version
+        self._read_rings(execute)
+        self._read_at = time.monotonic()
+        return True
 
     def _wait_for_write(self, inotify: Inotify, seconds: float) -> bool:
         """Wait up to ``seconds`` until inotify reports a write. Return whether it did."""
@@ -151,12 +167,11 @@ class SqliteListener:
         return has_write
 
     def _poll_interval(self) -> float:
-        since_write = time.monotonic() - self._written_at if self._awaits_commit else SLOW_COMMIT_SECONDS
-        if since_write < POLL_AFTER_WRITE_SECONDS:
-            return POLL_INTERVAL_SECONDS
-        if since_write < SLOW_COMMIT_SECONDS or not self._reports_writes:
-            return SLOW_COMMIT_POLL_INTERVAL_SECONDS
-        return IDLE_POLL_INTERVAL_SECONDS
+        since_write = time.monotonic() - self._written_at
+        if self._awaits_commit and since_write < SLOW_COMMIT_SECONDS:
+            interval = COMMIT_POLL_INTERVAL_SECONDS if self._was_uncommitted else POLL_INTERVAL_SECONDS
+            return max(interval, since_write / 2)
+        return IDLE_POLL_INTERVAL_SECONDS if self._reports_writes else UNREPORTED_POLL_INTERVAL_SECONDS
 
     def _read_rings(self, execute: Callable[..., sqlite3.Cursor]) -> None:
         sql = "SELECT id, user_id, origin FROM notifications_ring WHERE id > ?"

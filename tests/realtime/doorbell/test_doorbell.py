@@ -114,12 +114,12 @@ def test_rings_of_other_processes_arrive(calls, user, as_other_process):
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify needs Linux")
 def test_inotify_wakes_the_listener(transactional_db, user, as_other_process, monkeypatch):
     """inotify wakes the listener; with polling alone the ring would arrive after 10 minutes."""
-    monkeypatch.setattr(sqlite, "SLOW_COMMIT_POLL_INTERVAL_SECONDS", 600)
+    monkeypatch.setattr(sqlite, "UNREPORTED_POLL_INTERVAL_SECONDS", 600)
     monkeypatch.setattr(sqlite, "IDLE_POLL_INTERVAL_SECONDS", 600)
     calls = Calls()
     stop = listen(calls)
     wait_until(lambda: doorbell._listener.is_listening)
-    time.sleep(sqlite.POLL_AFTER_WRITE_SECONDS * 2)
+    time.sleep(sqlite.SLOW_COMMIT_SECONDS + 0.2)
     streams.ring([user.pk])
     wait_until(lambda: calls.users == {user.pk})
     thread = doorbell._listener._thread
@@ -139,49 +139,126 @@ def test_file_is_polled_if_inotify_reports_no_writes(transactional_db, user, as_
     wait_until(lambda: listener._poll_interval() == sqlite.IDLE_POLL_INTERVAL_SECONDS)
     streams.ring([user.pk])
     wait_until(lambda: calls.users == {user.pk})
-    wait_until(lambda: listener._poll_interval() == sqlite.SLOW_COMMIT_POLL_INTERVAL_SECONDS)
+    wait_until(lambda: listener._poll_interval() == sqlite.UNREPORTED_POLL_INTERVAL_SECONDS)
     stop()
+
+
+class Clock:
+    """A clock that moves while code sleeps."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.sleeps = []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.sleeps.append(seconds)
+        self.now += seconds
 
 
 class TestPolling:
     """After a write that inotify reports, the file is polled until its commit is seen."""
 
     @pytest.fixture
-    def next_interval(self, monkeypatch):
-        """Return ``next_interval(reports, *versions)``: the next interval when inotify reports and SQLite has these."""
-        monkeypatch.setattr(sqlite.SqliteListener, "_run", lambda self: None)
-        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None)
+    def clock(self, monkeypatch):
+        clock = Clock()
         monkeypatch.setattr(sqlite, "time", clock)
+        return clock
+
+    @pytest.fixture
+    def listener(self, monkeypatch):
+        monkeypatch.setattr(sqlite.SqliteListener, "_run", lambda self: None)
         monkeypatch.setattr(sqlite.SqliteListener, "_read_rings", lambda self, execute: None)
         listener = sqlite.SqliteListener(lambda *args, **options: None)
+        with listener._stop_reader, listener._stop_writer:
+            yield listener
+
+    @pytest.fixture
+    def next_interval(self, listener, clock):
+        """Return ``next_interval(reports, *versions)``: the next interval when inotify reports and SQLite has these.
+
+        The first wait takes its whole interval unless inotify reports a write.
+        """
 
         def next_interval(reports, *versions):
             reports = iter(reports)
-            inotify = SimpleNamespace(wait=lambda seconds: next(reports, False))
+
+            def wait(seconds):
+                has_write = next(reports, False)
+                clock.now += 0 if has_write else seconds
+                return has_write
+
             read = iter([(version,) for version in versions])
-            listener._wait_for_commit(lambda sql: SimpleNamespace(fetchone=lambda: next(read)), inotify)
+            execute = lambda sql: SimpleNamespace(fetchone=lambda: next(read))  # noqa: E731
+            listener._wait_for_commit(execute, SimpleNamespace(wait=wait))
             assert next(read, None) is None
             return listener._poll_interval()
 
-        with listener._stop_reader, listener._stop_writer:
-            yield next_interval
+        return next_interval
 
     def test_until_the_commit_of_the_write(self, next_interval):
-        assert next_interval([True], 0, 0, 0, 0, 0) == sqlite.POLL_INTERVAL_SECONDS
-        assert next_interval([], 0) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([True], 0, 0) == sqlite.COMMIT_POLL_INTERVAL_SECONDS
+        assert next_interval([], 0) == pytest.approx(sqlite.COMMIT_POLL_INTERVAL_SECONDS)
         assert next_interval([], 1) == sqlite.IDLE_POLL_INTERVAL_SECONDS
         assert next_interval([True], 1, 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
+
+    def test_slow_commit_is_polled_at_growing_intervals(self, next_interval):
+        """At most half as long again as it has taken, and for a second."""
+        intervals = [next_interval([True], 0, 0)]
+        while intervals[-1] != sqlite.IDLE_POLL_INTERVAL_SECONDS:
+            intervals.append(next_interval([], 0))
+        assert intervals == sorted(intervals)
+        assert len(intervals) < 20
+        assert sum(intervals[:-1]) >= sqlite.SLOW_COMMIT_SECONDS - 0.01
+
+    def test_time_to_the_commit_is_learned(self, next_interval, listener, clock):
+        """The first check after a write follows when its commit usually is visible."""
+        version = 0
+        for _ in range(100):
+            next_interval([True], version, version)
+            version += 1
+            clock.now += 0.003
+            next_interval([], version)
+        assert listener.commit_seconds > 0.003
+        for _ in range(100):
+            clock.now += 1
+            next_interval([True], version, version + 1)
+            version += 1
+        assert clock.sleeps[-1] < 0.0001
+
+    def test_very_slow_commits_do_not_delay_the_next_ones(self, next_interval, listener, clock):
+        for version in range(50):
+            next_interval([True], version, version)
+            clock.now += 0.5
+            next_interval([], version + 1)
+        assert listener.commit_seconds <= sqlite.MAX_COMMIT_SECONDS
+
+    def test_burst_is_checked_once_per_interval(self, next_interval, clock):
+        """However many transactions commit meanwhile."""
+        next_interval([True], 1)
+        started = clock.now
+        for version in range(2, 12):
+            next_interval([True], version)
+        assert clock.now - started == pytest.approx(10 * sqlite.POLL_INTERVAL_SECONDS)
 
     def test_a_commit_that_is_there_already_may_be_an_earlier_one(self, next_interval):
         """The write may be that of another transaction, whose commit waits for the disk."""
         assert next_interval([True], 1) == sqlite.POLL_INTERVAL_SECONDS
-        assert next_interval([], 1) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 1) < sqlite.IDLE_POLL_INTERVAL_SECONDS
+        assert next_interval([], 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
+
+    def test_a_write_during_the_wait_may_be_that_of_another_transaction(self, next_interval):
+        """The commit that is seen then may be that of the first one."""
+        assert next_interval([True, True], 0, 1) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 1) < sqlite.IDLE_POLL_INTERVAL_SECONDS
         assert next_interval([], 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
 
     def test_a_commit_whose_write_is_reported_at_that_moment(self, next_interval):
         """It does not count as one that inotify does not report, after which the file would be polled for good."""
         next_interval([False, True], 1)
-        assert next_interval([], 1) == sqlite.POLL_INTERVAL_SECONDS
+        assert next_interval([], 1) < sqlite.IDLE_POLL_INTERVAL_SECONDS
         assert next_interval([], 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
 
 
