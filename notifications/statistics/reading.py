@@ -20,6 +20,9 @@ Outcome = JobStatistics.Outcome
 ENDS = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED)
 #: The longest window that is read from minutes, and from hours. Longer ones are read from days.
 MAX_MINUTES_WINDOW, MAX_HOURS_WINDOW = timedelta(hours=3), timedelta(days=14)
+#: For each period, a longer one that is made of it.
+LONGER_PERIODS = {Period.MINUTE: Period.HOUR, Period.HOUR: Period.DAY}
+ROLLED_UP = f"{TABLE} WHERE shard = 0"
 
 
 @dataclass(slots=True)
@@ -217,29 +220,45 @@ def read_sums(
     step: int = 0,
 ) -> Iterator[Sums]:
     """Yield sums of the rows of a period and of those that are not rolled up yet, in one snapshot."""
-    conditions, params = ["start >= %s"], [since]
-    if until is not None:
-        conditions.append("start <= %s")
-        params.append(int(until.timestamp()))
-    for column, value in (("queue_name", queue), ("task_path", task)):
-        if value is not None:
-            conditions.append(f"{column} = %s")
-            params.append(value)  # type: ignore[arg-type]
-    condition = " AND ".join(conditions)
+    if until is None:
+        within = f"start >= {since}"
+        sources = [f"{ROLLED_UP} AND period = {int(period)} AND {within}"]
+    else:
+        last = int(until.timestamp())
+        within = f"start BETWEEN {since} AND {last}"
+        sources = rolled_up_rows(period, since, last, has_longer=not step)
+    sources.append(f"{TABLE}{by_index_of_new_rows()} WHERE shard > 0 AND {within}")
+    selected = {"queue_name": queue, "task_path": task}
+    params = [value for value in selected.values() if value is not None]
+    condition = "".join(f" AND {column} = %s" for column, value in selected.items() if value is not None)
     keys = [*group, "outcome", *([f"(start - {since}) / {step}"] if step else [])]
     sums = ", ".join(f"sum({column})" for column in COLUMNS)
     columns = ", ".join(("start", "queue_name", "task_path", "outcome", *COLUMNS))
-    query = (
-        f"SELECT {', '.join(keys)}, {sums} FROM ("
-        f"SELECT {columns} FROM {TABLE} WHERE period = {int(period)} AND shard = 0 AND {condition} "
-        f"UNION ALL SELECT {columns} FROM {TABLE}{by_index_of_new_rows()} WHERE shard > 0 AND {condition}"
-        f") AS rows_of_period GROUP BY {', '.join(keys)}"
-    )
+    rows = " UNION ALL ".join(f"SELECT {columns} FROM {source}{condition}" for source in sources)
+    query = f"SELECT {', '.join(keys)}, {sums} FROM ({rows}) AS rows_of_period GROUP BY {', '.join(keys)}"
     with connection().cursor() as cursor:
-        cursor.execute(query, [*params, *params])
+        cursor.execute(query, params * len(sources))
         found = cursor.fetchall()
     for row in found:
         yield _row(dict(zip([*group, "outcome"], row, strict=False)), bool(step), row[len(group) + 1 :])
+
+
+def rolled_up_rows(period: Any, since: int, last: int, *, has_longer: bool = True) -> list[str]:
+    """Return which rows add up to the rows of a period that start from ``since`` to ``last``, each as text after FROM.
+
+    With ``has_longer`` those are the rows of whole longer periods, and of the period itself at both ends of the time:
+    a week has a fifth of the rows then.
+    """
+    parts = [(period, since, last)]
+    if has_longer and (longer := LONGER_PERIODS.get(period)) is not None:
+        seconds = PERIOD_SECONDS[longer]
+        first, end = -(-since // seconds) * seconds, last // seconds * seconds
+        if first < end:
+            parts = [(period, since, first - 1), (longer, first, end - 1), (period, end, last)]
+    return [
+        f"{ROLLED_UP} AND period = {int(part)} AND start BETWEEN {start} AND {end}"
+        for part, start, end in parts
+    ]
 
 
 def by_index_of_new_rows() -> str:

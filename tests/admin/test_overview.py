@@ -456,6 +456,11 @@ def test_charts_of_a_queue_or_task(admin_client):
     run_jobs()
     tasks.noop.using(queue_name="mail").enqueue(), tasks.fail.using(queue_name="mail").enqueue()
     noop = "tests.jobs.tasks.noop"
+    now = timezone.now()
+    of_all = history.read_history("hour", now)
+    assert (of_all.totals.enqueued, of_all.totals.ended) == (5, 3)
+    assert of_all.totals.out_rate == pytest.approx(3 / 60, rel=0.05)
+    assert sorted(of_all.queues) == ["default", "mail"]
     for selection, expected in (
         ({}, (5, 3)),
         ({"queue": "mail"}, (3, 1)),
@@ -463,11 +468,10 @@ def test_charts_of_a_queue_or_task(admin_client):
         ({"queue": "mail", "task": noop}, (2, 1)),
         ({"queue": "none"}, (0, 0)),
     ):
-        past = figures.read_figures("hour", **selection).history
+        past = history.read_history("hour", now, **selection)
         counts = [(point.totals.enqueued, point.totals.ended) for point in past.points]
         assert tuple(map(sum, zip(*counts, strict=True))) == expected, selection
-        assert (past.totals.enqueued, past.totals.ended) == (5, 3)
-        assert sorted(past.queues) == ["default", "mail"]
+        assert (past.totals, past.queues) == (of_all.totals, of_all.queues)
     page = admin_client.get(f"{PAGE}?queue=mail&task={noop}&period=day").text
     assert (
         f'data-overview-figures="{FIGURES}?period=day&amp;queue=mail&amp;task={noop}&amp;background=1"'

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications import times
 from notifications.models import JobStatistics
 from notifications.statistics import read_figures, read_points, read_totals, roll_up
-from notifications.statistics.points import read_queues_and_points
+from notifications.statistics.points import read_queues, read_queues_and_points
 from notifications.statistics.reading import read_names
 from tests.statistics.test_roll_up import roll_up_all, write
 
@@ -98,6 +98,35 @@ def test_queues_from_longer_periods(roll_up_rows, window, count):
         assert sum(times.count for times in of_queues) == sum(times.count for times in of_points)
         seconds = sum(times.total_seconds for times in of_queues)
         assert seconds == pytest.approx(sum(times.total_seconds for times in of_points))
+    without_points = read_queues(length, count, now=NOW)
+    assert list(without_points) == list(queues)
+    for name, queue in without_points.items():
+        queue.run.total_seconds = pytest.approx(queue.run.total_seconds)
+        assert queue == queues[name]
+
+
+@pytest.mark.parametrize(
+    ("window", "period", "longer_seconds"),
+    [({"hours": 3}, JobStatistics.Period.MINUTE, 3600), ({"days": 7}, JobStatistics.Period.HOUR, 86_400)],
+)
+def test_figures_from_longer_periods(window, period, longer_seconds):
+    """Each job is counted once, and of a whole longer period only its own rows are read."""
+    length = timedelta(**window)
+    moments = [NOW - length * part / 190 for part in range(200)]
+    for part, moment in enumerate(moments):
+        write(moment.timestamp(), count=part, task=("a.b", "other")[part % 2], wait_9=part)
+    write((NOW + timedelta(days=1)).timestamp(), count=1000)
+    roll_up_all()
+    before = read_figures(length, now=NOW)
+    counted = {part for part, moment in enumerate(moments) if moment >= before[0].start}
+    assert before[0].ended == before[0].wait.count == sum(counted)
+    (other,) = read_figures(length, now=NOW, task="other")
+    assert other.ended == sum(part for part in counted if part % 2)
+    first = -(-before[0].start.timestamp() // longer_seconds) * longer_seconds
+    end = NOW.timestamp() // longer_seconds * longer_seconds
+    deleted, _ = JobStatistics.objects.filter(period=period, start__gte=first, start__lt=end).delete()
+    assert deleted > 50
+    assert read_figures(length, now=NOW) == before
 
 
 def test_figures_of_tasks(roll_up_rows):

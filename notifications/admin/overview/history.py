@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from notifications.operations.depths import read_moment
 from notifications.states import ACTIVE, sql_list
 from notifications.statistics import reading
 from notifications.statistics.buckets import BOUNDS_SECONDS
-from notifications.statistics.points import read_points, read_queues_and_points
+from notifications.statistics.points import read_points, read_queues, read_queues_and_points
 from notifications.statistics.reading import Histogram
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
@@ -114,20 +115,26 @@ def read_history(period: str, now: datetime, *, queue: str = "", task: str = "")
         The points are of this queue and task only.
     """
     known = PERIODS[period]
-    by_queue, points = read_queues_and_points(known.length, known.points, now=now)
+    selection = {"queue": queue or None, "task": task or None}
+    if is_selected := any(selection.values()):
+        by_queue = read_queues(known.length, known.points, now=now)
+        points = read_points(known.length, known.points, **selection, now=now)
+    else:
+        by_queue, points = read_queues_and_points(known.length, known.points, now=now)
     start = min((point.start for point in points if point.start), default=now - known.length)
     active = _read_active(start)
     for name in active:
         by_queue.setdefault(
             name, reading.Figures(queue=name, start=start, seconds=known.length.total_seconds())
         )
-    totals = _totals(_sum(points), _count(active, start, now))
+    all_jobs = _sum(by_queue.values())
+    all_jobs.seconds = sum(point.seconds for point in points)
+    totals = _totals(all_jobs, _count(active, start, now))
     queues = {
         name: _totals(figures, _count({name: active.get(name, [])}, figures.start or start, now))
         for name, figures in by_queue.items()
     }
-    if queue or task:
-        points = read_points(known.length, known.points, queue=queue or None, task=task or None, now=now)
+    if is_selected:
         active = _read_active(start, task) if task else active
         active = {name: minutes for name, minutes in active.items() if queue in ("", name)}
     shown = [
@@ -180,7 +187,7 @@ def _count(active: dict[str, list[tuple[datetime, int]]], start: datetime, end: 
     return sum(count for minutes in active.values() for moment, count in minutes if start <= moment < end)
 
 
-def _sum(points: list[reading.Figures]) -> reading.Figures:
+def _sum(points: Iterable[reading.Figures]) -> reading.Figures:
     total = reading.Figures()
     for point in points:
         total.seconds += point.seconds
