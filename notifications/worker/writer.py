@@ -1,8 +1,8 @@
 """The thread of a worker that claims and records, and leaves SQLite's lock to other writers in between.
 
 SQLite's lock is unfair: a writer that commits back to back leaves others a few writes a second. So after each
-transaction a busy writer leaves the lock free for as long as it held it, and at least 5 ms; 0.5 ms if no other process
-writes. The first few milliseconds of writes after a quiet time need no pause, so a single job is done at once.
+transaction a busy writer leaves the lock free for as long as it held it, and at least 6.5 ms; 0.5 ms if no other
+process writes. The first few milliseconds of writes after a quiet time need no pause, so a single job is done at once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds that the lock is left free at least, while other processes write and while none does.
-MIN_PAUSE_SECONDS, MIN_PAUSE_WITHOUT_WRITERS_SECONDS = 0.005, 0.0005
+#: Seconds that the lock is left free at least, while other processes write and while none does. SQLite tries a busy
+#: lock again after 1, 3, 8 and 18 ms: in a pause of 5 ms the try at 8 ms may meet the next transaction, and the writer
+#: waits for 10 ms more. With 6.5 ms the p99 of four writers was 34 ms in place of 47, at 93 % of the jobs.
+MIN_PAUSE_SECONDS, MIN_PAUSE_WITHOUT_WRITERS_SECONDS = 0.0065, 0.0005
 #: Seconds without a write of another process after which there are no other writers.
 NO_WRITERS_AFTER_SECONDS = 0.25
 #: Seconds without a write of this process after which it was quiet, and seconds that it may then hold the lock without

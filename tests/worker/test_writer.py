@@ -5,13 +5,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from django.db import InterfaceError, OperationalError, connection, connections
 
-from notifications.db.transactions import MAX_PAUSE_SECONDS, call_after_write, retrying_atomic
+from notifications.db.transactions import MAX_PAUSE_SECONDS, call_after_write, lock_time, retrying_atomic
 from notifications.models import Ring
-from notifications.worker.writer import Writer
+from notifications.worker.writer import BURST_SECONDS, Writer
 from tests.support.waiting import wait_until
 
 
@@ -119,6 +120,22 @@ async def test_the_pause_after_a_long_transaction_is_bounded(writer, monkeypatch
         await writer.run(retrying_atomic, hold)
         await writer.run(Ring.objects.count)  # after the pause
     assert 0 < max(pauses) <= MAX_PAUSE_SECONDS
+
+
+def test_the_pause_outlasts_the_tries_of_a_busy_writer(writer, monkeypatch):
+    """SQLite's busy handler tries after 1, 3 and 8 ms: two tries 5 ms apart must not both meet a transaction."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite has one lock for all writers.")
+    pauses = []
+    clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=pauses.append)
+    monkeypatch.setattr("notifications.worker.writer.time", clock)
+    monkeypatch.setattr(lock_time, "until", 100.0)
+    writer._held_since_quiet = BURST_SECONDS
+    writer._pause()
+    assert pauses == [pytest.approx(0.0065)]
+    writer._other_process_wrote_at = 0.0
+    writer._pause()
+    assert pauses[1] < 0.001  # no other process has written since
 
 
 async def test_a_keyboard_interrupt_does_not_end_the_loop(writer):
