@@ -18,6 +18,9 @@ from notifications.jobs.redaction import describe_value, redact
 from notifications.jobs.results import find_task, policy_at
 from notifications.models import Job
 
+#: Encodes values as they are stored. json.dumps() would make an encoder for each of them.
+_encode_value = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def describe_arguments(job: Job, *, with_values: bool) -> str:
     """Return the arguments of a job, one on each line.
@@ -76,9 +79,7 @@ def _shown_text(stored_args: str, stored_kwargs: str, declared: _Declaration) ->
         args, kwargs = _positional_values(stored_args, declared), serializers.decode_object(stored_kwargs)
         values = [redact(name, value, declared.redacted) for name, value in args if name]
         values += [{name: redact(name, value, declared.redacted)} for name, value in kwargs.items()]
-        return "\n".join(
-            json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in values
-        ).casefold()
+        return "\n".join(map(_encode_value, values)).casefold()
     except (ValueError, TypeError, RecursionError):
         return ""
 

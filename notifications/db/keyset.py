@@ -147,16 +147,17 @@ def read_page(
         return Page(positions=found[:limit], has_more=len(found) > limit)
     found = []
     most = MAX_ROWS_READ if keep is None else MAX_ROWS_CHECKED
-    for _ in range(max(most // ROWS_PER_SLICE, 1)):
+    size = min(ROWS_PER_SLICE, most)
+    for _ in range(most // size):
         remaining = order.after(slices_of, after)
         wanted = limit + 1 - len(found)
         if keep is None:
-            read, end = _read_slice(rows, order, remaining, wanted)
+            read, end = _read_slice(rows, order, remaining, size, wanted)
         else:
-            read, end = _read_slice(rows, order, remaining, ROWS_PER_SLICE + ROWS_ENTERING)
+            read, end = _read_slice(rows, order, remaining, size, size + ROWS_ENTERING)
             read = _first_kept(read, keep, wanted)
-        while is_complete and len(found) + len(read) <= limit and _has_grown(order, remaining, end):
-            read, end = _read_slice(rows, order, remaining, wanted)
+        while is_complete and len(found) + len(read) <= limit and _has_grown(order, remaining, size, end):
+            read, end = _read_slice(rows, order, remaining, size, wanted)
         found += read
         if len(found) > limit:
             return Page(positions=found[:limit], has_more=True)
@@ -167,17 +168,17 @@ def read_page(
 
 
 def _read_slice(
-    rows: Any, order: Order, remaining: Any, limit: int
+    rows: Any, order: Order, remaining: Any, size: int, limit: int
 ) -> tuple[list[RowPosition], RowPosition | None]:
-    """Return the first rows of the first slice of the remaining ones, and where it ends, None if that is the last."""
+    """Return the first rows of a slice of the remaining ones, and where it ends, None if no row follows it."""
     # Where the slice ends is read before its rows: of rows that leave or enter the slice in between, none moves the
     # end, so that no other row is passed over or found twice.
-    end = order.position_at(remaining, ROWS_PER_SLICE)
+    end = order.position_at(remaining, size)
     # Only the limit ends what is read in the order of the index. With the end as a condition of the slice, PostgreSQL
     # read all failed jobs in another order (65 ms of 40,000), and SQLite, which takes the first of two lower bounds,
     # all notifications of the week that was asked for (16 ms of 230,000).
     in_slice = order.reversed().after(rows, end, inclusive=True)
-    slice_of_index = order.sort(remaining)[: ROWS_PER_SLICE + ROWS_ENTERING]
+    slice_of_index = order.sort(remaining)[: size + ROWS_ENTERING]
     return order.read(in_slice, limit, among=slice_of_index), end
 
 
@@ -194,9 +195,9 @@ def _first_kept(
     return kept[:wanted]
 
 
-def _has_grown(order: Order, remaining: Any, end: RowPosition | None) -> bool:
+def _has_grown(order: Order, remaining: Any, size: int, end: RowPosition | None) -> bool:
     """Return whether so many rows have entered the slice with this end that its last ones were not read."""
-    unread = order.position_at(remaining, ROWS_PER_SLICE + ROWS_ENTERING + 1)
+    unread = order.position_at(remaining, size + ROWS_ENTERING + 1)
     if unread is None or end is None:
         return unread is not None
     return unread.values <= end.values if order.is_ascending else unread.values >= end.values

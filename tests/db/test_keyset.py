@@ -92,3 +92,14 @@ def test_no_row_is_passed_over_when_many_enter_its_slice(
         found = read_ids(is_complete=True)
     assert [id for id in found if id not in entering] == failed_jobs
     assert len(found) == len(set(found))
+
+
+def test_rows_that_are_checked_are_bounded(failed_jobs, monkeypatch):
+    """Also where a slice has more rows. The next page goes on after them."""
+    monkeypatch.setattr(keyset, "MAX_ROWS_CHECKED", 3)
+    failed, checked = Job.objects.filter(state="failed"), []
+    page = keyset.read_page(
+        failed, NEWEST_FIRST, limit=100, slices_of=failed, keep=lambda ids: checked.extend(ids) or ()
+    )
+    assert checked == failed_jobs[:3]
+    assert page.positions == [] and page.stopped_at.values[-1] == failed_jobs[2]
