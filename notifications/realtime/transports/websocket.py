@@ -122,7 +122,16 @@ class Socket(Subscriber):
             self.next_ack_bytes = sent_bytes + MAX_BYTES_BETWEEN_ACKS
             self.requested_acks.append((n, self.hub.loop.time() + ACK_TIMEOUT_SECONDS))
             self.timeout_at = self.requested_acks[0][1]
-        if self.send_task or self.is_closed or not self.write or not self.write(frame.encoded(n, needs_ack)):
+        if n == 1 and self.write:
+            # The welcome waits for the first sync frame, with which it takes one write, or for the next tick.
+            self.outbox.append(frame.text(n, needs_ack))
+        elif (
+            self.outbox
+            or self.send_task
+            or self.is_closed
+            or not self.write
+            or not self.write(frame.encoded(n, needs_ack))
+        ):
             self._send(frame.text(n, needs_ack))
         return True
 
@@ -155,7 +164,9 @@ class Socket(Subscriber):
         self.hub.loop.call_later(CLOSE_TIMEOUT_SECONDS, self.task.cancel)
 
     def handle_tick(self, now: float) -> None:
-        """Send a beat when one is due. Close when the hello or an acknowledgment is late."""
+        """Send a beat when one is due, and a welcome that waits. Close when the hello or an acknowledgment is late."""
+        if self.outbox:
+            self._flush()
         if now >= self.timeout_at:
             self.close(close_reasons.TOO_SLOW if self.is_started else close_reasons.NO_HELLO)
         elif now >= self.next_beat_at:
@@ -214,20 +225,23 @@ class Socket(Subscriber):
 
     def _send(self, text: str | int) -> None:
         """Send a text, or close with a code. What the server does not take now is bounded by the window."""
-        if self.is_closed:
+        if not self.is_closed:
+            self.outbox.append(text)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what is in the outbox: in one write, or where the server does not take it now, in a task."""
+        if self.send_task:
             return
-        is_sending = self.send_task is not None
         if (
-            isinstance(text, str)
-            and self.write
-            and not is_sending
-            and self.write(encode_text_frame(text.encode()))
+            self.write
+            and isinstance(self.outbox[-1], str)  # not a close code
+            and self.write(b"".join(encode_text_frame(str(text).encode()) for text in self.outbox))
         ):
+            self.outbox.clear()
             return
-        self.outbox.append(text)
-        if not is_sending:
-            task = start_eagerly(self._send_outbox())
-            self.send_task = None if task.done() else task
+        task = start_eagerly(self._send_outbox())
+        self.send_task = None if task.done() else task
 
     async def _send_outbox(self) -> None:
         try:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import re
 from itertools import accumulate
 
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import clock, hub
+from notifications.realtime import clock, close_reasons, hub
 from notifications.realtime.servers import daphne_writer
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
@@ -336,3 +337,82 @@ async def test_direct_writes_do_not_overtake_pending_frames(connect, user, monke
     await in_thread(notify, user, "three")
     await until(lambda: len(direct_writes) == 2)
     assert json.loads(direct_writes[1][4:])["items"][0]["title"] == "three"
+
+
+@pytest.fixture
+def direct_writes(monkeypatch):
+    """What is written past the ASGI ``send``, which takes the accept and what the list refuses."""
+
+    class Writes(list):
+        is_refusing = False
+
+        def write(self, data):
+            return not self.is_refusing and (self.append(data) or True)
+
+        def ops(self):
+            return [re.findall(rb'"op":"(\w+)","n":(\d+)|"op":"(bye)"', data) for data in self]
+
+    writes = Writes()
+    monkeypatch.setattr(daphne_writer, "writer_of", lambda send: writes.write)
+    return writes
+
+
+WELCOME, SYNC, BYE = (b"welcome", b"1", b""), (b"sync", b"2", b""), (b"", b"", b"bye")
+
+
+@pytest.fixture
+def unblock_reads(monkeypatch):
+    """A function that lets the hub read for the subscribers that have joined. Until then it reads nothing."""
+    waiting = []
+    monkeypatch.setattr(hub.Hub, "catch_up", lambda self, subscriber: waiting.append((self, subscriber)))
+
+    def unblock():
+        for each, subscriber in waiting:
+            each._fanout.catch_up(subscriber)
+
+    return unblock
+
+
+async def test_welcome_and_first_sync_take_one_write(connect, user, direct_writes):
+    socket = await connect(user)
+    socket.send_frame("hello", epoch=None, seq=None)
+    await until(lambda: direct_writes)
+    assert direct_writes.ops() == [[WELCOME, SYNC]]
+    await in_thread(notify, user, "one")
+    await until(lambda: len(direct_writes) == 2)
+    assert direct_writes.ops()[1] == [(b"change", b"3", b"")]
+    assert socket.outgoing.empty()
+
+
+async def test_welcome_does_not_wait_for_a_slow_sync(
+    connect, user, direct_writes, unblock_reads, monkeypatch
+):
+    """The next tick sends it."""
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    socket = await connect(user)
+    socket.send_frame("hello", epoch=None, seq=None)
+    await until(lambda: direct_writes)
+    assert direct_writes.ops() == [[WELCOME]]
+    unblock_reads()
+    await until(lambda: len(direct_writes) == 2)
+    assert direct_writes.ops()[1] == [SYNC]
+
+
+async def test_welcome_and_first_sync_that_the_server_does_not_take(connect, user, direct_writes):
+    direct_writes.is_refusing = True
+    socket = await connect(user)
+    await socket.start()
+    assert not direct_writes
+
+
+async def test_close_before_the_first_sync(connect, user, direct_writes, unblock_reads):
+    """The reason follows the welcome that waits. A client that is signed out gets the reason only."""
+    for reason, expected in ((close_reasons.GOING_AWAY, [WELCOME, BYE]), (close_reasons.SIGNED_OUT, [BYE])):
+        direct_writes.clear()
+        socket = await connect(user)
+        socket.send_frame("hello", epoch=None, seq=None)
+        await until(lambda: hub.current_hub().subscribers()[0].outbox)
+        hub.current_hub().subscribers()[0].close(reason)
+        assert (await socket._next())["code"] == reason.code
+        assert [op for ops in direct_writes.ops() for op in ops] == expected
+        await socket.wait_until_closed()
