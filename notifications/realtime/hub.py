@@ -87,7 +87,7 @@ class Hub:
         if self.users[subscriber.user].guard is not None:
             self._session_checker.schedule([subscriber])
         if self._stop_listening is None:
-            self._stop_listening = doorbell.listen(self._handle_ring_in_thread)
+            self._stop_listening = doorbell.listen(self._handle_ring)
         return None
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -135,24 +135,28 @@ class Hub:
         if self._stop_listening:
             self._stop_listening()
             self._stop_listening = None
+        self._fanout.end_thread()
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
         threads = [*self.query_pool.close(), *self.auth_pool.close(), *self.write_pool.close()]
         for thread in [*threads, *self._credential_checker.end_threads()]:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._upkeep.project_threads.end(max(0.0, deadline - time.monotonic()))
 
-    def _handle_ring_in_thread(self, users: frozenset[Any], queue: bool) -> None:
-        # The loop may have been closed without close(); the next hub of this process then ends this one.
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._handle_ring, users)
+    def _handle_ring(self, users: Iterable[Any], queue: bool = False) -> None:
+        """Have changes of users read. Runs on any thread."""
+        watched = {key: user for key in users if (user := self.users.get(key))}
+        if any(user.guard is None or self.outputs.has_readers(key) for key, user in watched.items()):
+            # The loop may have been closed without close(); the next hub of this process then ends this one.
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._handle_ring_on_loop, list(watched))
+        if watched:
+            self._fanout.read_users(watched)
 
-    def _handle_ring(self, users: Iterable[Any]) -> None:
-        watched = [user for user in users if user in self.users]
+    def _handle_ring_on_loop(self, keys: list[Any]) -> None:
         # Without a known guard, a ring is the only sign that sessions may have ended.
-        without_guard = [user for user in watched if self.users[user].guard is None]
+        without_guard = [key for key in keys if key in self.users and self.users[key].guard is None]
         self._session_checker.schedule(self.subscribers(without_guard))
-        self._fanout.read_users(watched)
-        self.outputs.read_users(watched)
+        self.outputs.read_users(keys)
 
     def _handle_session_guards(self, guards: dict[Any, int]) -> None:
         """Check sessions of users whose guard has changed, and of those who joined before their guard was known.

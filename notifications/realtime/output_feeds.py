@@ -71,6 +71,10 @@ class OutputFeeds:
             if not feeds:
                 del self._feeds[reader.user]
 
+    def has_readers(self, user: Any) -> bool:
+        """Return whether an output of this user (key) is read. Runs on any thread."""
+        return user in self._feeds
+
     def read_users(self, users: Iterable[Any]) -> None:
         """Read the outputs of the jobs of these users (keys)."""
         for user in users:

@@ -43,6 +43,13 @@ class ThreadPool:
             call.add_done_callback(partial(_forward_result, future))
         return future
 
+    def submit(self, function: Callable[[], None]) -> None:
+        """Have a thread call a function, which raises nothing. Raises ``NoThread`` if none can be started.
+
+        Unlike ``run()`` it can be called on any thread.
+        """
+        self._executor.submit(_run_with_deadlines, function)
+
     def close(self) -> list[threading.Thread]:
         """End the threads after their current calls, which closes their connections. Returns the threads.
 

@@ -1,0 +1,150 @@
+"""The thread that reads changes: one read at a time, each after the delivery of the one before."""
+
+import asyncio
+import threading
+
+import pytest
+
+from notifications.realtime import fanout
+from notifications.realtime.pool import ThreadPool
+from notifications.realtime.reader import ReadResult
+from notifications.realtime.subscriber import Subscriber
+from notifications.realtime.watched_users import WatchedUsers
+from tests.faults.support.scarcity import fail_thread_starts
+from tests.realtime.conftest import until
+
+USERS = range(8)
+
+
+class Reads:
+    """A Fanout whose reads and deliveries are recorded in `events`; `on_read(users)` is called in a read."""
+
+    def __init__(self, monkeypatch):
+        monkeypatch.setattr(fanout, "read_changes", self._read)
+        monkeypatch.setattr(
+            fanout, "IDLE_SECONDS", 600
+        )  # the thread returns to the pool for other reasons only
+        users = WatchedUsers()
+        for user in USERS:
+            subscriber = Subscriber(self, user, None)
+            subscriber.is_synced = True
+            users.add(subscriber)
+        self.events = []
+        self.on_read = lambda users: None
+        self.pool = ThreadPool("under-test", 2)
+        self.fanout = fanout.Fanout(
+            asyncio.get_running_loop(),
+            users,
+            read_pool=self.pool,
+            write_pool=self.pool,
+            handle_session_guards=lambda guards: self.events.append("delivered"),
+        )
+
+    def _read(self, request):
+        self.events.append(set(request.cursors))
+        self.on_read(set(request.cursors))
+        return ReadResult(epoch=None)
+
+    def threads(self):
+        return [thread for thread in threading.enumerate() if "under-test" in thread.name]
+
+
+@pytest.fixture
+async def reads(monkeypatch):
+    reads = Reads(monkeypatch)
+    yield reads
+    reads.fanout.end_thread()
+    for thread in reads.pool.close():
+        await asyncio.to_thread(thread.join, 5)
+    assert not reads.threads()
+
+
+async def test_reads_and_deliveries_alternate(reads):
+    """Rings of many threads at once: no read begins before the last one is delivered, and the last ring is read."""
+
+    def ring(user):
+        for _ in range(100):
+            reads.fanout.read_users([user])
+        last_rings.append((user, len(reads.events)))
+
+    last_rings = []
+    await asyncio.gather(*(asyncio.to_thread(ring, user) for user in USERS))
+    await until(lambda: not reads.fanout._is_reading)
+    assert len(reads.threads()) == 1
+    assert all(isinstance(event, set) for event in reads.events[::2])
+    assert reads.events[1::2] == ["delivered"] * (len(reads.events) // 2)
+    for user, events_before in last_rings:
+        # The last ring is in a read after it, or in one that was about to begin.
+        assert any(
+            user in event for event in reads.events[max(0, events_before - 2) :] if event != "delivered"
+        )
+
+
+async def test_rings_during_a_read_share_the_next(reads):
+    """They are read together, after the delivery."""
+    is_reading, gate = threading.Event(), threading.Event()
+    reads.on_read = lambda users: (is_reading.set(), gate.wait(10))
+    reads.fanout.read_users([0])
+    await asyncio.to_thread(is_reading.wait, 10)
+    for user in (1, 2, 3):
+        reads.fanout.read_users([user])
+    gate.set()
+    await until(lambda: len(reads.events) == 4)
+    assert reads.events == [{0}, "delivered", {1, 2, 3}, "delivered"]
+
+
+async def test_slow_delivery_delays_the_next_read(reads):
+    """A ring while the loop is busy is read once the loop has delivered the former read."""
+    reads.fanout.read_users([0])
+    while not reads.events:  # the loop does not run
+        pass
+    for _ in range(100):
+        reads.fanout.read_users([1])
+    assert reads.events == [{0}]
+    await until(lambda: len(reads.events) == 4)
+    assert reads.events == [{0}, "delivered", {1}, "delivered"]
+
+
+async def test_failed_read_returns_the_thread(reads, monkeypatch):
+    """The pool replaces broken connections between its calls. The failed users are read with the next ring."""
+    monkeypatch.setattr(fanout, "RETRY_SECONDS", 60)
+
+    def fail(users):
+        raise ValueError("broken")
+
+    reads.on_read = fail
+    reads.fanout.read_users([0])
+    await until(lambda: not reads.fanout._is_reading and not reads.fanout._has_thread)
+    reads.on_read = lambda users: None
+    reads.fanout.read_users([1])
+    await until(lambda: reads.events == [{0}, {0, 1}, "delivered"])
+
+
+async def test_connection_is_checked_regularly(reads, monkeypatch):
+    """A thread that reads without a pause returns to its pool after MAX_CONNECTION_SECONDS, which loses no ring."""
+    monkeypatch.setattr(fanout, "MAX_CONNECTION_SECONDS", 0)
+    for user in USERS:
+        reads.fanout.read_users([user])
+        await until(lambda: reads.events[-2:] == [{user}, "delivered"])  # noqa: B023
+        await until(lambda: not reads.fanout._has_thread)
+
+
+async def test_reads_continue_after_the_end(reads):
+    """Requests may still be answered while a server stops."""
+    reads.fanout.read_users([0])
+    await until(lambda: len(reads.events) == 2)
+    reads.fanout.end_thread()
+    await until(lambda: not reads.fanout._has_thread)
+    reads.fanout.read_users([1])
+    await until(lambda: reads.events == [{0}, "delivered", {1}, "delivered"])
+
+
+async def test_read_without_a_thread_is_tried_again(reads, monkeypatch):
+    """Where the process can start no thread, what was rung is read once it can."""
+    monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.05)
+    scarcity = fail_thread_starts(monkeypatch)
+    reads.fanout.read_users([0])
+    await asyncio.sleep(0.1)
+    assert not reads.events
+    scarcity.end()
+    await until(lambda: reads.events == [{0}, "delivered"])
