@@ -169,14 +169,10 @@ def execute_one(sql: str, params: Sequence[Any], *, is_durable: bool = True) -> 
     db = connection()
     # Statements sent together are one implicit transaction, unless one is open already. It needs no timeout, because
     # the process cannot be frozen inside it.
-    if in_callers_transaction(db) or not accepts_multiple_statements(db):
+    if in_callers_transaction(db) or not _accepts_multiple_statements(db):
         return retrying_atomic(lambda: execute_many([(sql, params)])[0])
-    return execute_many([(isolation(is_durable), ()), (sql, params)])[-1]
-
-
-def isolation(is_durable: bool) -> str:
-    """Return the first statements of a transaction that is one round trip to PostgreSQL."""
-    return ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}"
+    settings = ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}"
+    return execute_many([(settings, ()), (sql, params)])[-1]
 
 
 def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:
@@ -186,7 +182,7 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
     """
     db = connection()
     with db.cursor() as cursor:
-        if not accepts_multiple_statements(db):
+        if not _accepts_multiple_statements(db):
             found = []
             for sql, params in statements:
                 cursor.execute(sql, params)
@@ -303,12 +299,12 @@ def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> None:
     if db.vendor == "postgresql":
         statements = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)]
         with db.cursor() as cursor:
-            for statement in ["; ".join(statements)] if accepts_multiple_statements(db) else statements:
+            for statement in ["; ".join(statements)] if _accepts_multiple_statements(db) else statements:
                 cursor.execute(statement)
     begin_with_write()
 
 
-def accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
+def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
     """Return whether several statements can be sent at once; a host with server-side binding prepares each one."""
     return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
 

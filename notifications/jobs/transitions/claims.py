@@ -14,7 +14,6 @@ from django.db.models import Q
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.prepared import execute_prepared
 from notifications.db.transactions import connection, database, execute_one, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
@@ -216,19 +215,17 @@ def _claim_in_one_statement(
     queued again, and another worker may claim it with the same fence, so each change of a running job is conditional on
     its worker too. The last attempt is claimed durably: it must not be made twice.
     """
-    # = ANY(ARRAY(...)) looks up each id. For a join, a plan that was made for an empty table reads a whole index.
     now, now_param = database_now_sql()
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
-    rows = execute_prepared(
+    rows = execute_one(
         f"WITH due AS MATERIALIZED ({locking}) "
         f"UPDATE notifications_job j SET {', '.join(assignments)}, worker = %s, started_at = clock.now, "
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
-        f"FROM {now} AS clock (now) WHERE j.id = ANY(ARRAY(SELECT id FROM due)) AND j.state = 'queued' "
+        f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
         f"RETURNING {columns}, "
         "CASE WHEN j.attempt >= j.max_attempts THEN set_config('synchronous_commit', 'on', true) END",
         [*params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS, now_param],
-        table="notifications_job",
         is_durable=is_durable,
     )
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
