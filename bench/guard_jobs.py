@@ -19,8 +19,8 @@ NOT_JUDGED = "(not judged)"
 JOBS, SINGLE_JOBS = 1000, 100
 #: Processes that write beside the worker, and the jobs in such a turn, enough for about 200 waits.
 WRITERS, JOBS_BESIDE_WRITERS = 4, 1000
-#: The part of the waits that is judged: the longest, by their mean. SQLite tries again after 1, 2, 5, 10, 15, 20, 25, …
-#: ms, so waits come in steps, and the p99 of a turn jumps between two of them. Between turns of equal trees with 500
+#: The part of the waits that is judged: the longest, by their mean. SQLite waits 1, 2, 5, 10, 15, … ms between two
+#: tries, so waits come in steps, and the p99 of a turn jumps between two of them. Between turns of equal trees with 500
 #: waits the p99 scattered by 42 % (standard deviation of the logarithm of the ratios), the mean of the longest
 #: twentieth, which it is part of, by 21 %.
 JUDGED_PART = 0.05

@@ -168,8 +168,8 @@ class Frames:
                 self.after_notify.append(now - float(item["title"]))
         self.arrived.set()
 
-    async def wait_for(self, is_there: Callable[[], bool]) -> None:
-        while not is_there():
+    async def wait_for(self, has_arrived: Callable[[], bool]) -> None:
+        while not has_arrived():
             self.arrived.clear()
             await self.arrived.wait()
 

@@ -140,7 +140,8 @@ class Batch:
 
     def _insert(self, job: Job) -> None:
         """Insert the rows of the batch and of all its jobs."""
-        rows = [job, *(child for child, _ in self._jobs)]
+        # The batch is last, because it has the owner: a listener on SQLite may read the newest rows only.
+        rows = [*(child for child, _ in self._jobs), job]
         owners = [row.user_id for row in rows if row.user_id is not None]
 
         def insert() -> None:

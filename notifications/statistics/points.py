@@ -92,7 +92,8 @@ def read_queues(window: timedelta, points: int = 60, *, now: datetime | None = N
     now = now or times.now()
     steps = _Steps.of(window, points, now)
     queues: dict[str, Figures] = {}
-    for row in read_sums(steps.period, steps.since, now, ("queue_name",)):
+    sums = read_sums(steps.period, steps.since, now, ("queue_name",))
+    for row in sorted(sums, key=lambda row: row.queue):  # PostgreSQL returns groups in any order.
         queues.setdefault(row.queue, steps.make_queue(row.queue, now)).add(row)
     return queues
 

@@ -35,11 +35,12 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.rings import prune_rings, ring, ring_new_jobs, too_many_rings
+from notifications.streams.rings import expect_own_jobs, prune_rings, ring, ring_new_jobs, too_many_rings
 
 __all__ = [
     "begin_epoch",
     "epoch",
+    "expect_own_jobs",
     "find_pending",
     "number",
     "number_committed",

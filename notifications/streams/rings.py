@@ -52,14 +52,22 @@ def ring_new_jobs(jobs: Sequence[Job]) -> None:
 
     Other processes on SQLite read the jobs themselves, so that enqueueing is one statement and needs no transaction.
     """
-    if connection().vendor == "sqlite":
-        own_jobs.update((job.id.hex, None) for job in jobs)
-        while len(own_jobs) > MAX_OWN_JOBS:
-            own_jobs.popitem(last=False)
+    expect_own_jobs(jobs)
     users = [job.user_id for job in jobs if job.user_id is not None]
     queue = any(job.executor != JobExecutor.DISPATCHED for job in jobs)
     if users or queue:
         on_commit_merged("rings", (users, queue), _send)
+
+
+def expect_own_jobs(jobs: Sequence[Job]) -> None:
+    """Have the listener of this process not ring for these jobs. Called before an INSERT that commits by itself.
+
+    After it, the listener may have read the row already and rung, and ``ring_new_jobs`` would ring again.
+    """
+    if connection().vendor == "sqlite":
+        own_jobs.update((job.id.hex, None) for job in jobs)
+        while len(own_jobs) > MAX_OWN_JOBS:
+            own_jobs.popitem(last=False)
 
 
 def too_many_rings() -> str:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications.api import accepted, requester
 from notifications.http import acceptance
 from notifications.jobs.transitions import queueing
-from notifications.models import Job, Ring
+from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.http import acceptance_views
@@ -92,10 +92,10 @@ def test_under_atomic_requests(user_client, user, atomic_requests):
         rung.disconnect(record_ring)
 
 
-def test_atomic_requests_roll_back_when_the_view_fails_later(user_client, atomic_requests):
+def test_atomic_requests_roll_back_when_the_view_fails_later(user_client, atomic_requests, rings):
     """The job belongs to the transaction of the project."""
     assert user_client.post("/fails-later/").status_code == 500
-    assert_nothing_is_stored()
+    assert_nothing_is_stored(rings)
 
 
 def test_job_is_committed_without_atomic_requests(user_client):
@@ -105,24 +105,25 @@ def test_job_is_committed_without_atomic_requests(user_client):
 
 
 @pytest.mark.parametrize("atomic", [False, True])
-def test_exception_while_enqueueing_rolls_back(atomic, user_client, monkeypatch):
+def test_exception_while_enqueueing_rolls_back(atomic, user_client, monkeypatch, rings):
     """Neither a row of the project, nor the job, nor a ring is stored."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
     assert user_client.post("/fails/").status_code == 500
-    assert_nothing_is_stored()
+    assert_nothing_is_stored(rings)
 
 
-def assert_nothing_is_stored():
-    for model in (Job, Group, Ring):
+def assert_nothing_is_stored(rings):
+    for model in (Job, Group):
         assert not model.objects.exists(), model
+    assert rings == []
 
 
-def test_enqueue_function_without_result(user_client):
+def test_enqueue_function_without_result(user_client, rings):
     """TypeError tells what it must return, and nothing is stored."""
     user_client.raise_request_exception = True
     with pytest.raises(TypeError, match=r"It must return what enqueue\(\) returned"):
         user_client.post("/forgets/")
-    assert_nothing_is_stored()
+    assert_nothing_is_stored(rings)
 
 
 def test_browser_is_redirected_to_the_job_url(user_client):
@@ -229,7 +230,7 @@ def test_too_many_jobs(user_client, settings):
     assert (Job.objects.count(), Group.objects.count()) == (2, 0)
 
 
-def test_database_unavailable(user_client, monkeypatch, caplog):
+def test_database_unavailable(user_client, monkeypatch, caplog, rings):
     """503 with Retry-After, nothing is stored, and the error is logged."""
 
     def busy(*args, **kwargs):
@@ -239,19 +240,19 @@ def test_database_unavailable(user_client, monkeypatch, caplog):
     response = user_client.post("/plain/")
     assert (response.status_code, response["Content-Type"]) == (503, "application/problem+json")
     assert int(response["Retry-After"]) > 0
-    assert_nothing_is_stored()
+    assert_nothing_is_stored(rings)
     (record,) = [record for record in caplog.records if record.name == "notifications"]
     assert (record.levelname, record.exc_info[0]) == ("WARNING", OperationalError)
 
 
-def test_rollback_of_the_view(user_client, user, rf):
+def test_rollback_of_the_view(user_client, user, rf, rings):
     """The job is part of the transaction, and rolled back with it."""
     request = rf.post("/plain/")
     request.user = user
     with transaction.atomic():
         assert accepted(request, enqueue_double).status_code == 202
         transaction.set_rollback(True)
-    assert_nothing_is_stored()
+    assert_nothing_is_stored(rings)
 
 
 @pytest.mark.parametrize("path", ["/plain/", "/async/"])

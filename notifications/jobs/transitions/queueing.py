@@ -36,6 +36,7 @@ def enqueue(job: Job) -> Job:
     db = connection()
 
     def insert() -> Job:
+        streams.expect_own_jobs([job])
         active_limit.insert_within_limit(job)
         streams.ring_new_jobs([job])
         return job

@@ -205,12 +205,14 @@ class TestPolling:
         assert next_interval([True], 1, 2) == sqlite.IDLE_POLL_INTERVAL_SECONDS
 
     def test_slow_commit_is_polled_at_growing_intervals(self, next_interval):
-        """At most half as long again as it has taken, and for a second."""
+        """Every 5 ms at least in the first 0.1 s, every 20 ms at least until a second has passed."""
         intervals = [next_interval([True], 0, 0)]
         while intervals[-1] != sqlite.IDLE_POLL_INTERVAL_SECONDS:
             intervals.append(next_interval([], 0))
         assert intervals == sorted(intervals)
-        assert len(intervals) < 20
+        assert len(intervals) < 80
+        assert max(intervals[:20]) == 0.005
+        assert max(intervals[:-1]) == 0.02
         assert sum(intervals[:-1]) >= sqlite.SLOW_COMMIT_SECONDS - 0.01
 
     def test_time_to_the_commit_is_learned(self, next_interval, listener, clock):

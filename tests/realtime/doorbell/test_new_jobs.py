@@ -7,6 +7,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from notifications.api import batch
 from notifications.db import bulk
 from notifications.jobs.transitions import queueing
 from notifications.models import Job, Ring
@@ -123,6 +124,58 @@ def test_job_of_this_process(calls, user):
     enqueue(user)
     wait_until_read()
     assert not calls
+
+
+def test_job_of_this_process_that_is_read_at_its_commit(calls, user, monkeypatch):
+    """Outside a transaction the listener may read the row before the INSERT returns."""
+    insert_one = bulk.insert_one
+
+    def insert_and_wait(*args, **options):
+        inserted = insert_one(*args, **options)
+        wait_until_read()
+        return inserted
+
+    monkeypatch.setattr(bulk, "insert_one", insert_and_wait)
+    enqueue(user)
+    assert not calls
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize("limit", ["MAX_JOBS_READ_AGAIN", "MAX_NEW_JOBS"])
+def test_large_batch(as_other_process, user, monkeypatch, request, before, limit):
+    """It rings its owner in an empty table, after another job, and after one that is deleted in the same commit."""
+    monkeypatch.setattr(sqlite, limit, 3)
+    if before:
+        enqueue()
+    calls = request.getfixturevalue("calls")
+    with transaction.atomic():
+        if before == 2:
+            Job.objects.all().delete()
+        with batch(owner=user):
+            for _ in range(4):
+                tasks.noop.enqueue()
+    wait_until(lambda: calls)
+    assert calls == [({user.pk}, True)]
+
+
+def test_first_jobs_of_an_empty_table(calls, as_other_process, user, monkeypatch):
+    """All of them are new."""
+    monkeypatch.setattr(sqlite, "MAX_JOBS_READ_AGAIN", 1)
+    with transaction.atomic():
+        enqueue(user)
+        enqueue()
+    wait_until(lambda: calls)
+    assert calls == [({user.pk}, True)]
+
+
+def test_new_jobs_are_read_up_to_a_limit(calls, as_other_process, user, other_user, monkeypatch):
+    """The newest ones."""
+    monkeypatch.setattr(sqlite, "MAX_NEW_JOBS", 2)
+    with transaction.atomic():
+        for owner in (other_user, user, user):
+            enqueue(owner)
+    wait_until(lambda: calls)
+    assert calls == [({user.pk}, True)]
 
 
 def test_ids_of_own_jobs_are_limited(user, monkeypatch):
