@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -19,7 +20,7 @@ from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.credential_checker import CredentialChecker
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
-from notifications.realtime.auth.sessions import find_deactivated
+from notifications.realtime.auth.sessions import find_deactivated, find_deleted
 from notifications.realtime.clock import HubClock
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.fanout import Fanout
@@ -49,7 +50,7 @@ class Hub:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.query_pool = ThreadPool("hub", 2)
+        self.query_pool = ThreadPool("hub", 3)
         self.auth_pool = ThreadPool("auth", 2)
         # Separate, because writes may wait for a lock for as long as the database allows; handshakes must not.
         self.write_pool = ThreadPool("numbers", 1)
@@ -59,6 +60,8 @@ class Hub:
         #: Tasks of requests that wait for a job. They are answered when the server stops.
         self.waiting_requests: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.stopping = asyncio.Event()
+        #: Users without a stream, who may have been deleted since it was last looked for them.
+        self._maybe_deleted: set[Any] = set()
         self._stop_listening: Callable[[], None] | None = None
         self._server_row = ServerRow()
         self._session_checker = SessionChecker(loop, self.auth_pool, self.users.subscribers)
@@ -135,7 +138,6 @@ class Hub:
         if self._stop_listening:
             self._stop_listening()
             self._stop_listening = None
-        self._fanout.end_thread()
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
         threads = [*self.query_pool.close(), *self.auth_pool.close(), *self.write_pool.close()]
         for thread in [*threads, *self._credential_checker.end_threads()]:
@@ -161,25 +163,24 @@ class Hub:
     def _handle_session_guards(self, guards: dict[Any, int]) -> None:
         """Check sessions of users whose guard has changed, and of those who joined before their guard was known.
 
-        A user whose stream is created with guard 0, by the first notification, has not signed out: a sign-out creates
-        it with 1, and a later one raises it. What ended while there was a stream was checked when it was purged. Only
-        the deletion of a user who had no stream changes no guard, also if a notification creates one after it. So it
-        is searched for while there is no stream, and once more when it was created.
+        A first notification creates a stream with guard 0, a sign-out creates it with 1 or raises it, and a purge of
+        the stream changes it to that of ``NO_STREAM``: only the first of them ends no session. But the deletion of a
+        user who has no stream changes no guard, also if a notification creates the stream after it: the next tick
+        looks for such users.
         """
-        changed, without_stream = [], []
+        changed = []
         for key, guard in guards.items():
             user = self.users.get(key)
             if user is None:
                 continue
             if user.guard == NO_STREAM.guard and guard in (NO_STREAM.guard, 0):
-                without_stream.append(key)
+                self._maybe_deleted.add(key)
             elif user.guard is None:
                 self._session_checker.schedule(user.subscribers)
             elif user.guard != guard:
                 changed.append(key)
             user.guard = guard
         self._session_checker.check_changed_sessions(changed)
-        self._session_checker.check_deleted(without_stream)
 
     def _handle_tick(self, ticks: int) -> None:
         now = self.loop.time()
@@ -191,6 +192,15 @@ class Hub:
         run_in = self._clock.run_in
         message = "Could not maintain jobs and streams, which is tried again: %s"
         run_in(self.write_pool, self._upkeep.run_round, error_message=message)
+        if users := list(self._maybe_deleted):
+            run_in(
+                self.auth_pool,
+                find_deleted,
+                users,
+                on_result=partial(self._handle_deleted, users),
+                error_message="Could not find deleted users: %s",
+                level=logging.WARNING,
+            )
         if ticks % POSITION_CHECK_TICKS == 1:
             run_in(
                 self.write_pool,
@@ -226,6 +236,10 @@ class Hub:
             run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
             self._session_checker.check(self.subscribers())
+
+    def _handle_deleted(self, searched: list[Any], deleted: list[Any]) -> None:
+        self._maybe_deleted.difference_update(searched)
+        self._session_checker.check(self.subscribers(deleted))
 
     def _close_users(self, users: list[Any]) -> None:
         for subscriber in self.subscribers(users):

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor
+
+T = TypeVar("T")
 
 #: Seconds that the end of a hub waits for all threads.
 SHUTDOWN_TIMEOUT_SECONDS = 2.0
@@ -43,12 +45,9 @@ class ThreadPool:
             call.add_done_callback(partial(_forward_result, future))
         return future
 
-    def submit(self, function: Callable[[], None]) -> None:
-        """Have a thread call a function, which raises nothing. Raises ``NoThread`` if none can be started.
-
-        Unlike ``run()`` it can be called on any thread.
-        """
-        self._executor.submit(_run_with_deadlines, function)
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Return a future of ``function()``, from any thread. Raises ``NoThread`` if no thread can be started."""
+        return self._executor.submit(_run_with_deadlines, function)
 
     def close(self) -> list[threading.Thread]:
         """End the threads after their current calls, which closes their connections. Returns the threads.

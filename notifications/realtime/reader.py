@@ -14,7 +14,8 @@ from notifications.models import Notification
 from notifications.realtime import frames
 from notifications.serializers import encode_item, encoded_size
 from notifications.streams import changes
-from notifications.streams.stream_reads import MissedChanges, Position
+from notifications.streams.changes import MissedChanges
+from notifications.streams.stream_reads import Position
 
 
 @dataclass(kw_only=True, slots=True)
@@ -142,8 +143,8 @@ def read_sync(user: Any, epoch: str | None, seq: int | None) -> SyncResponse:
     """Return the sync frame after a client's position, or a snapshot if either part of the position is None."""
     current_epoch = streams.epoch()
     cursor = seq if epoch == current_epoch else None
-    missed = changes.read_missed({user: [cursor]})[user, cursor]
-    if missed.reset:
+    missed = None if cursor is None else changes.read_missed({user: [cursor]})[user, cursor]
+    if missed is None or missed.reset:
         number_if_needed([user])
         missed = changes.read_missed({user: [None]})[user, None]
         change_range = _encode_snapshot(missed.position, changes.read_snapshot(user, missed.position.head))

@@ -1,14 +1,15 @@
 """Read streams: positions, changes after a cursor, snapshots, active jobs.
 
 One statement reads positions, notifications after a cursor and the versions of active jobs, all of one moment. Finished
-jobs are read after it, where notifications do not take every seq up to the head. A row that is still missing then has
-moved past the head, where the next read finds it, or was pruned: then the floor, read last, turns the answer into a
-reset. So none is skipped. This module neither locks nor writes.
+jobs are read after it, if notifications alone do not account for every seq up to the head. A row that is still missing
+then has moved past the head, where the next read finds it, or was pruned: then the floor, read last, turns the answer
+into a reset. So none is skipped. This module neither locks nor writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -23,7 +24,6 @@ from notifications.streams import epochs, listing
 from notifications.streams.stream_reads import (
     NO_STREAM,
     POSITION_COLUMNS,
-    MissedChanges,
     Position,
     Row,
     as_position,
@@ -39,7 +39,7 @@ SNAPSHOT_ROWS = 50
 MAX_SNAPSHOTS_PER_QUERY = 20
 #: Users or ids in one query at most.
 MAX_KEYS_PER_QUERY = 500
-#: Cursors after which one query reads at most.
+#: Users whose streams one query reads at most.
 MAX_RANGES_PER_QUERY = 200
 
 #: The columns that an item shows, without arguments and results of jobs, which can be large.
@@ -103,42 +103,67 @@ def positions(users: Iterable[Any]) -> dict[Any, Position]:
     return found
 
 
+@dataclass(kw_only=True, slots=True)
+class MissedChanges:
+    """The changes after a cursor: ``rows`` by seq up to ``position.head``, or up to the last of them when ``cut``.
+
+    With ``reset`` the cursor cannot be followed, and there are no rows. ``versions`` are those of the active jobs at
+    that head, as in ``StreamRead``.
+    """
+
+    position: Position
+    versions: dict[str, int]
+    rows: list[Row] = field(default_factory=list)
+    cut: bool = False
+    reset: bool = False
+
+
 def read_missed(cursors: Mapping[Any, Iterable[int | None]]) -> dict[tuple[Any, int | None], MissedChanges]:
     """Return the changes after each cursor of each user: ``read_missed({user: [41, 44]})[user, 41]``.
 
-    None cannot be followed: the position and the active jobs are read. Cursors that are at most ``MAX_ROWS_PER_READ``
-    behind share a query, and another one where jobs have finished, whatever the number of users.
+    For None only the position and the versions of active jobs are returned. All cursors of a user are read at one
+    moment. A query is for up to ``MAX_RANGES_PER_QUERY`` users; another one reads jobs that have finished, and what
+    users with several cursors have missed.
     """
     found: dict[tuple[Any, int | None], MissedChanges] = {}
-    keys = ((user, cursor) for user, users_cursors in cursors.items() for cursor in users_cursors)
-    for chunk in _chunks(keys, MAX_RANGES_PER_QUERY):
-        found.update(_read_missed(chunk))
+    for chunk in _chunks(cursors.items(), MAX_RANGES_PER_QUERY):
+        found.update(_read_missed({user: list(users_cursors) for user, users_cursors in chunk}))
     return found
 
 
-def _read_missed(keys: list[tuple[Any, int | None]]) -> dict[tuple[Any, int | None], MissedChanges]:
+def _read_missed(cursors: dict[Any, list[int | None]]) -> dict[tuple[Any, int | None], MissedChanges]:
+    single = {user: each[0] if len(each) == 1 else None for user, each in cursors.items()}
     try:
-        found, kinds = read_streams(keys, MAX_ROWS_PER_READ), ITEM_COLUMNS[1:]
+        states = read_streams(single, MAX_ROWS_PER_READ)
     except Exception as exc:
         if not is_damage(exc):
             raise
-        found, kinds = read_streams(keys, 0), ITEM_COLUMNS
+        single = dict.fromkeys(cursors)
+        states = read_streams(single, 0)
+    found: dict[tuple[Any, int | None], MissedChanges] = {}
     incomplete: list[tuple[Any, int, MissedChanges]] = []
-    lows: dict[Any, int] = {}
-    for (user, cursor), missed in found.items():
-        if cursor is None or not missed.position.follows(cursor):
-            missed.reset = True
-        elif len(missed.rows) < missed.position.head - cursor:
-            incomplete.append((user, cursor, missed))
-            if missed.position.head - cursor <= MAX_ROWS_PER_READ:
-                lows[user] = min(cursor, lows.get(user, cursor))
+    #: The least near cursor, of users whose notifications are read, and of those where they are not.
+    lows: dict[bool, dict[Any, int]] = {True: {}, False: {}}
+    for user, users_cursors in cursors.items():
+        state = states[user]
+        for cursor in users_cursors:
+            missed = MissedChanges(position=state.position, versions=state.versions, rows=state.rows)
+            found[user, cursor] = missed
+            if cursor is None or not state.position.follows(cursor):
+                missed.rows, missed.reset = [], True
+            elif len(state.rows) < (behind := state.position.head - cursor):
+                incomplete.append((user, cursor, missed))
+                if behind <= MAX_ROWS_PER_READ:
+                    users_lows = lows[single[user] is not None]
+                    users_lows[user] = min(cursor, users_lows.get(user, cursor))
     if not incomplete:
         return found
-    near = _read_near(lows, {user: missed.position.head for user, _, missed in incomplete}, kinds)
+    heads = {user: missed.position.head for user, _, missed in incomplete}
+    near = _read_near(lows[True], heads, ITEM_COLUMNS[1:]) | _read_near(lows[False], heads, ITEM_COLUMNS)
     for user, cursor, missed in incomplete:
         if missed.position.head - cursor <= MAX_ROWS_PER_READ:
-            missed.rows += [row for row in near[user] if row.seq > cursor]
-            missed.rows.sort(key=attrgetter("seq"))
+            rows = [*missed.rows, *(row for row in near[user] if row.seq > cursor)]
+            missed.rows = sorted(rows, key=attrgetter("seq"))
         else:
             rows = _read_far(user, cursor, missed.position.head)
             missed.rows, missed.cut = rows[:MAX_ROWS_PER_READ], len(rows) > MAX_ROWS_PER_READ

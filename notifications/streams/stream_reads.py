@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -74,18 +74,16 @@ Row = Notification | NotificationRow | Job
 
 
 @dataclass(kw_only=True, slots=True)
-class MissedChanges:
-    """The changes after a cursor: ``rows`` by seq up to ``position.head``, or up to the last of them when ``cut``.
+class StreamRead:
+    """A stream at one moment: its position, and the notifications after a cursor by seq.
 
-    With ``reset`` the cursor cannot be followed, and there are no rows. ``versions`` are those of the active jobs at
-    that head, of the ``MAX_ACTIVE_JOBS`` queued last, newest first, by id, as text for ``read_active_jobs``.
+    ``versions`` are those of the active jobs of the ``MAX_ACTIVE_JOBS`` queued last, newest first, by id, as text for
+    ``read_active_jobs``.
     """
 
-    position: Position
-    versions: dict[str, int]
+    position: Position = NO_STREAM
+    versions: dict[str, int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    cut: bool = False
-    reset: bool = False
 
 
 def as_position(columns: Sequence[Any]) -> Position:
@@ -93,52 +91,52 @@ def as_position(columns: Sequence[Any]) -> Position:
     return NO_STREAM if columns[0] is None else Position._make(columns)
 
 
-def read_streams(
-    keys: list[tuple[Any, int | None]], max_rows: int
-) -> dict[tuple[Any, int | None], MissedChanges]:
-    """Return positions, active jobs, and the notifications after each cursor that is at most ``max_rows`` behind."""
+def read_streams(cursors: Mapping[Any, int | None], max_rows: int) -> dict[Any, StreamRead]:
+    """Return what is read of the streams of these users (keys), in one query.
+
+    Notifications are those after the cursor of the user if it is at most ``max_rows`` behind; none for None.
+    """
     db = connection()
-    found: dict[tuple[Any, int | None], MissedChanges] = {}
-    users = {to_db(user): user for user, _ in keys}
+    users = {to_db(user): user for user in cursors}
+    found = {user: StreamRead() for user in cursors}
     converters = _row_converters(db)
+    size = len(NotificationRow._fields)
     with db.cursor() as cursor:
         cursor.execute(
-            _streams_sql(db.vendor, len(keys)),
-            [*(value for user, low in keys for value in (to_db(user), low)), max_rows],
+            _streams_sql(db.vendor, len(users)),
+            [*(value for key, user in users.items() for value in (key, cursors[user])), max_rows],
         )
-        for user, low, versions, *columns in cursor.fetchall():
-            key = users[user], low
-            if key not in found:
-                found[key] = MissedChanges(
-                    position=as_position(columns[: len(Position._fields)]), versions=_parse_versions(versions)
-                )
-            row = columns[len(Position._fields) :]
-            if row[0] is not None:
-                for index, convert, expression in converters:
-                    row[index] = convert(row[index], expression, db)
-                found[key].rows.append(NotificationRow._make(row))
-    for missed in found.values():
-        missed.rows.sort(key=attrgetter("seq"))
+        for key, *columns, versions in cursor.fetchall():
+            state = found[users[key]]
+            if columns[0] is None:
+                state.position, state.versions = as_position(columns[size:]), _parse_versions(versions)
+                continue
+            row = columns[:size]
+            for index, convert, expression in converters:
+                row[index] = convert(row[index], expression, db)
+            state.rows.append(NotificationRow._make(row))
+    for state in found.values():
+        state.rows.sort(key=attrgetter("seq"))
     return found
 
 
 @cache
 def _streams_sql(vendor: str, number: int) -> str:
-    """Return the statement of ``read_streams`` for a number of cursors."""
+    """Return the statement of ``read_streams`` for a number of users: a row for each notification and each stream."""
     concat = {"sqlite": "group_concat", "postgresql": "string_agg"}[vendor]
     streams = join_by_index("notifications_stream AS s", "s.user_id = user_key", vendor, is_outer=True)
     condition = "n.user_id = user_key AND n.seq > low AND n.seq <= head AND head - low <= %s"
-    notifications = join_by_index("notifications_notification AS n", condition, vendor, is_outer=True)
+    notifications = join_by_index("notifications_notification AS n", condition, vendor)
+    columns = NotificationRow._fields
     return (
         f"WITH ranges (user_key, low) AS (VALUES {', '.join(['(%s, CAST(%s AS bigint))'] * number)}), "
-        # MATERIALIZED: the jobs are read once for each cursor, not for each notification.
-        "positions AS MATERIALIZED ("
-        f"SELECT user_key, low, (SELECT {concat}(CAST(id AS text) || ':' || version, ',') FROM ("
+        f"positions AS MATERIALIZED (SELECT user_key, low, {POSITION_COLUMNS} FROM ranges {streams}) "
+        f"SELECT user_key, {', '.join(f'n.{column}' for column in columns)}, "
+        f"{', '.join(['NULL'] * len(Position._fields))}, NULL FROM positions {notifications} "
+        f"UNION ALL SELECT user_key, {', '.join(['NULL'] * len(columns))}, {POSITION_COLUMNS}, "
+        f"(SELECT {concat}(CAST(id AS text) || ':' || version, ',') FROM ("
         "SELECT id, version FROM notifications_job WHERE user_id = user_key AND seq = 0 "
-        f"ORDER BY queued_at DESC, id DESC LIMIT {MAX_ACTIVE_JOBS}) AS active) AS versions, {POSITION_COLUMNS} "
-        f"FROM ranges {streams}) "
-        f"SELECT positions.*, {', '.join(f'n.{column}' for column in NotificationRow._fields)} "
-        f"FROM positions {notifications}"
+        f"ORDER BY queued_at DESC, id DESC LIMIT {MAX_ACTIVE_JOBS}) AS active) FROM positions"
     )
 
 

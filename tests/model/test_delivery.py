@@ -55,7 +55,7 @@ class Delivery(RuleBasedStateMachine):
 
     @initialize(delay_seconds=st.sampled_from([0.0, 0.02, 0.7]))
     def begin(self, delay_seconds):
-        DelayedThreadPool.delay_seconds = delay_seconds
+        DelayedThreadPool.delay_seconds, DelayedThreadPool.loop = delay_seconds, self.loop
         Delivery.run_count += 1
         create = get_user_model().objects.create_user
         self.users = [create(f"model{Delivery.run_count}-{nth}") for nth in range(2)]

@@ -4,7 +4,9 @@ import asyncio
 import threading
 
 import pytest
+from django.db import OperationalError
 
+from notifications.db import threads
 from notifications.realtime import fanout
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import ReadResult
@@ -21,9 +23,6 @@ class Reads:
 
     def __init__(self, monkeypatch):
         monkeypatch.setattr(fanout, "read_changes", self._read)
-        monkeypatch.setattr(
-            fanout, "IDLE_SECONDS", 600
-        )  # the thread returns to the pool for other reasons only
         users = WatchedUsers()
         for user in USERS:
             subscriber = Subscriber(self, user, None)
@@ -53,7 +52,6 @@ class Reads:
 async def reads(monkeypatch):
     reads = Reads(monkeypatch)
     yield reads
-    reads.fanout.end_thread()
     for thread in reads.pool.close():
         await asyncio.to_thread(thread.join, 5)
     assert not reads.threads()
@@ -105,38 +103,55 @@ async def test_slow_delivery_delays_the_next_read(reads):
     assert reads.events == [{0}, "delivered", {1}, "delivered"]
 
 
-async def test_failed_read_returns_the_thread(reads, monkeypatch):
-    """The pool replaces broken connections between its calls. The failed users are read with the next ring."""
-    monkeypatch.setattr(fanout, "RETRY_SECONDS", 60)
+async def test_failed_reads_are_repeated(reads, monkeypatch, caplog):
+    """With whatever error: of the database, of the pool before or after its call, or of a thread that is ended."""
+    monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.01)
 
     def fail(users):
-        raise ValueError("broken")
+        raise errors.pop()
 
-    reads.on_read = fail
+    errors = [SystemExit(), MemoryError(), OperationalError("gone"), ValueError("broken")]
+    reads.on_read = lambda users: errors and fail(users)
     reads.fanout.read_users([0])
-    await until(lambda: not reads.fanout._is_reading and not reads.fanout._has_thread)
-    reads.on_read = lambda users: None
-    reads.fanout.read_users([1])
-    await until(lambda: reads.events == [{0}, {0, 1}, "delivered"])
+    await until(lambda: reads.events == [{0}] * 5 + ["delivered"])
+    assert caplog.text.count("Could not read changes") == 4
+    for break_call in ("check_connections", "in_transaction"):
+        with monkeypatch.context() as patch:
+            broken = []
+            patch.setattr(threads, break_call, lambda *args: broken.append(args) or 1 / 0)  # noqa: B023
+            reads.fanout.read_users([1])
+            await until(lambda: broken)  # noqa: B023
+        await until(lambda: reads.events[-2:] == [{1}, "delivered"])
+        reads.events.clear()
 
 
-async def test_connection_is_checked_regularly(reads, monkeypatch):
-    """A thread that reads without a pause returns to its pool after MAX_CONNECTION_SECONDS, which loses no ring."""
-    monkeypatch.setattr(fanout, "MAX_CONNECTION_SECONDS", 0)
-    for user in USERS:
-        reads.fanout.read_users([user])
-        await until(lambda: reads.events[-2:] == [{user}, "delivered"])  # noqa: B023
-        await until(lambda: not reads.fanout._has_thread)
-
-
-async def test_reads_continue_after_the_end(reads):
+async def test_reads_continue_after_the_pool_was_closed(reads):
     """Requests may still be answered while a server stops."""
     reads.fanout.read_users([0])
     await until(lambda: len(reads.events) == 2)
-    reads.fanout.end_thread()
-    await until(lambda: not reads.fanout._has_thread)
+    reads.pool.close()
     reads.fanout.read_users([1])
     await until(lambda: reads.events == [{0}, "delivered", {1}, "delivered"])
+
+
+async def test_failing_log_and_delivery_stop_nothing(reads, monkeypatch):
+    """A filter of the project's logging, or a subscriber that raises, does not end the reads."""
+    monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.01)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    failures = [ValueError("broken"), None]
+    monkeypatch.setattr(fanout.logger, "warning", lambda *args, **kwargs: 1 / 0)
+
+    def fail(users):
+        if failures and (error := failures.pop(0)):
+            raise error
+
+    reads.on_read = fail
+    reads.fanout.read_users([0])
+    await until(lambda: reads.events == [{0}, {0}, "delivered"])
+    monkeypatch.setattr(reads.fanout, "_deliver", lambda *args: 1 / 0)
+    reads.fanout.read_users([1])
+    reads.fanout.read_users([2])
+    await until(lambda: {2} in reads.events or {1, 2} in reads.events)
 
 
 async def test_read_without_a_thread_is_tried_again(reads, monkeypatch):

@@ -56,7 +56,7 @@ def test_epoch_and_position_are_read_by_one_query(user, other_user):
 
 
 def test_missed_changes_of_several_cursors_and_users(user, other_user):
-    """Several cursors of several users each get the changes after them, with two queries in total."""
+    """Several cursors of several users each get the changes after them, with three queries in total."""
     rows.notices(user, 5)
     rows.finish(rows.job(user))
     rows.notices(other_user, 2)
@@ -70,7 +70,7 @@ def test_missed_changes_of_several_cursors_and_users(user, other_user):
     }
     assert not any(missed.reset or missed.cut for missed in found.values())
     assert found[user.pk, 0].position.head == 6
-    assert len(queries) == 2
+    assert len(queries) == 3
 
 
 def test_notifications_and_active_jobs_cost_one_query(user, other_user):
@@ -79,16 +79,39 @@ def test_notifications_and_active_jobs_cost_one_query(user, other_user):
     rows.notices(other_user, 1)
     job = rows.job(user)
     with CaptureQueriesContext(connection) as queries:
-        found = changes.read_missed({user.pk: [1, 3, None], other_user.pk: [0]})
+        found = changes.read_missed({user.pk: [1], other_user.pk: [0]})
     assert len(queries) == 1
-    assert [seqs(found[user.pk, cursor]) for cursor in (1, 3, None)] == [[2, 3], [], []]
-    assert seqs(found[other_user.pk, 0]) == [1]
+    with CaptureQueriesContext(connection) as queries:
+        found |= changes.read_missed({user.pk: [None, 3]})  # at the head, beside a new client
+    assert len(queries) == 1
+    assert {key: seqs(missed) for key, missed in found.items()} == {
+        (user.pk, 1): [2, 3],
+        (user.pk, 3): [],
+        (user.pk, None): [],
+        (other_user.pk, 0): [1],
+    }
     for (pk, cursor), missed in found.items():
         assert missed.position == changes.position(pk)
         assert list(missed.versions.values()) == [1] * (pk == user.pk)
         assert missed.reset == (cursor is None)
     (id,) = found[user.pk, 1].versions
     assert changes.read_active_jobs([id])[id].pk == job.pk
+
+
+def test_cursors_of_a_user_are_read_at_one_moment(user, other_user, monkeypatch):
+    """A snapshot is read at the position of its user: with that of a later query, it would lack a notification."""
+    monkeypatch.setattr(changes, "MAX_RANGES_PER_QUERY", 1)
+    read_streams = changes.read_streams
+
+    def write_before(*args):
+        rows.notices(user, 1)
+        rows.notices(other_user, 1)
+        return read_streams(*args)
+
+    monkeypatch.setattr(changes, "read_streams", write_before)
+    found = changes.read_missed({user.pk: [None, 0, 1], other_user.pk: [None, 0, 1]})
+    heads = {pk: {missed.position.head for (key, _), missed in found.items() if key == pk} for pk, _ in found}
+    assert heads == {user.pk: {1}, other_user.pk: {2}}
 
 
 def test_rows_are_shown_as_models_are(user):

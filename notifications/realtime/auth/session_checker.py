@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from notifications.realtime import close_reasons
-from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_deleted, find_ended
+from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.subscriber import Subscriber
 
@@ -103,18 +103,6 @@ class SessionChecker:
         if users:
             for delay in CHECK_DELAYS_SECONDS:
                 self._loop.call_later(delay, lambda: self.check(self._find_subscribers(users)))
-
-    def check_deleted(self, users: list[Any]) -> None:
-        """Check the subscribers of those of these user keys that do not exist any more."""
-
-        def on_done(future: asyncio.Future[Any]) -> None:
-            if exc := future.exception():
-                logger.warning("Could not find deleted users: %s", exc)
-            else:
-                self.check(self._find_subscribers(future.result()))
-
-        if users:
-            self._pool.run(find_deleted, users).add_done_callback(on_done)
 
     def check(self, subscribers: Iterable[Subscriber]) -> None:
         """Close those of these subscribers that are no longer signed in."""

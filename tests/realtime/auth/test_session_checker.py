@@ -21,6 +21,7 @@ from notifications.realtime.auth.session_checker import SessionChecker
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
+from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 
 #: The real delays, before a fixture shortens them.
@@ -251,14 +252,28 @@ async def test_users_without_stream_are_not_checked_repeatedly(connect, user, mo
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
     checks, searches, find_deleted = record_checks(monkeypatch), [], sessions.find_deleted
-    monkeypatch.setattr(
-        session_checker, "find_deleted", lambda users: searches.append(users) or find_deleted(users)
-    )
+    monkeypatch.setattr(hub, "find_deleted", lambda users: searches.append(users) or find_deleted(users))
     socket = await connect(user)
     await socket.start()
     await until(lambda: checks and len(searches) > 20)
     assert len(checks) == 1
     await socket.receive_beat_only()
+
+
+async def test_rings_without_a_stream_share_a_search(connect, user, monkeypatch):
+    """While the search for deleted users takes long, further rings queue none behind it, where handshakes wait."""
+    searches, gate = [], threading.Event()
+    monkeypatch.setattr(hub, "find_deleted", lambda users: searches.append(users) or (gate.wait(30) and []))
+    socket = await connect(user)
+    await socket.start()
+    job = await in_thread(rows.job, user)
+    await socket.receive("jobs")
+    await until(lambda: searches)
+    for current in range(5):
+        await in_thread(rows.change, job, progress_current=current)
+        await socket.receive("jobs")
+    assert searches == [[user.pk]]
+    gate.set()
 
 
 async def test_expired_session_is_closed(device, monkeypatch):
