@@ -46,10 +46,10 @@ SLOW_COMMIT_SECONDS = 1.0
 MAX_COMMIT_SECONDS = 0.005
 #: Seconds between two checks whether the file was replaced, and before the restart after an error.
 IDENTITY_CHECK_SECONDS = 1.0
-#: Jobs that are read where it is not known which ones are new.
-MAX_JOBS_READ_AGAIN = 100
+#: The newest jobs that are read if the last one that was read is gone, so that it is not known which ones are new.
+MAX_JOBS_WITHOUT_POSITION = 100
 #: New jobs that are read at most, the newest: to read 50,000 took 50 ms in each process. The position check finds the
-#: users of the others. A batch is inserted last, so that its owner is among them.
+#: users of the others. The row of a batch, which has its owner, is inserted after its jobs, so that it is among them.
 MAX_NEW_JOBS = 1_000
 #: Seconds that ``stop()`` waits for the thread.
 STOP_TIMEOUT_SECONDS = 5.0
@@ -204,7 +204,7 @@ class SqliteListener:
     def _read_new_jobs(self, execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, str, Any, str]]:
         """Return rowid, id, user and executor of jobs that other processes have inserted since the last call.
 
-        Without those of observed tasks, which have rings. It may return older ones too.
+        Without those of observed tasks, for which rings are stored. It may return older ones too.
         """
         sql = "SELECT rowid, id, user_id, lane FROM notifications_job"
         newest = f"{sql} WHERE rowid >= ? ORDER BY rowid DESC LIMIT {MAX_NEW_JOBS}"
@@ -214,7 +214,7 @@ class SqliteListener:
         elif self._last_job[0] and len(rows) < MAX_NEW_JOBS:  # In an empty table, all are new.
             # SQLite gives a new row the greatest rowid and 1, which may be that of a deleted row; and VACUUM changes
             # all of them.
-            rows = execute(f"{sql} ORDER BY rowid DESC LIMIT {MAX_JOBS_READ_AGAIN}").fetchall()[::-1]
+            rows = execute(f"{sql} ORDER BY rowid DESC LIMIT {MAX_JOBS_WITHOUT_POSITION}").fetchall()[::-1]
         if rows:
             self._last_job = rows[-1][:2]
         return [row for row in rows if row[1] not in own_jobs and row[3] != Job.Executor.OBSERVED]

@@ -141,7 +141,7 @@ def test_job_of_this_process_that_is_read_at_its_commit(calls, user, monkeypatch
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-@pytest.mark.parametrize("limit", ["MAX_JOBS_READ_AGAIN", "MAX_NEW_JOBS"])
+@pytest.mark.parametrize("limit", ["MAX_JOBS_WITHOUT_POSITION", "MAX_NEW_JOBS"])
 def test_large_batch(as_other_process, user, monkeypatch, request, before, limit):
     """It rings its owner in an empty table, after another job, and after one that is deleted in the same commit."""
     monkeypatch.setattr(sqlite, limit, 3)
@@ -160,7 +160,7 @@ def test_large_batch(as_other_process, user, monkeypatch, request, before, limit
 
 def test_first_jobs_of_an_empty_table(calls, as_other_process, user, monkeypatch):
     """All of them are new."""
-    monkeypatch.setattr(sqlite, "MAX_JOBS_READ_AGAIN", 1)
+    monkeypatch.setattr(sqlite, "MAX_JOBS_WITHOUT_POSITION", 1)
     with transaction.atomic():
         enqueue(user)
         enqueue()
@@ -211,7 +211,7 @@ def test_jobs_after_a_rowid_that_is_used_again(calls, as_other_process, user, ot
 
 def test_old_jobs_are_not_read(as_other_process, user, other_user, monkeypatch, request):
     """Neither at the start of a listener, nor all of them where the newest job was deleted."""
-    monkeypatch.setattr(sqlite, "MAX_JOBS_READ_AGAIN", 1)
+    monkeypatch.setattr(sqlite, "MAX_JOBS_WITHOUT_POSITION", 1)
     for _ in range(3):
         enqueue(user)
     calls = request.getfixturevalue("calls")
