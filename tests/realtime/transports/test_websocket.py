@@ -115,7 +115,7 @@ async def test_jobs_frame_without_room_is_replaced_by_sync(connect, user):
 
 
 async def test_window_is_limited_to_256_kib(connect, user):
-    """Large frames fill the window at 256 KiB, before 64 of them are sent."""
+    """Large frames fill the window at 256 KiB, before 64 of them are sent. The next one may have up to 24 rows."""
     socket = await connect(user)
     await socket.start()
     for _ in range(6):
@@ -126,7 +126,7 @@ async def test_window_is_limited_to_256_kib(connect, user):
     while not socket.outgoing.empty():
         await socket.receive()
     sent = sum(len(text.encode()) for text in socket.raw)
-    assert 200 * 1024 < sent <= 256 * 1024
+    assert 150 * 1024 < sent <= 256 * 1024
     assert (subscriber.sent_bytes, subscriber.acked_bytes) == (sent, 0)
 
 
