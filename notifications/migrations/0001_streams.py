@@ -232,6 +232,8 @@ class Migration(migrations.Migration):
                         max_length=10,
                     ),
                 ),
+                ("memory", models.BigIntegerField(editable=False, null=True, verbose_name="memory")),
+                ("stuck_calls", models.PositiveSmallIntegerField(db_default=0, default=0, editable=False)),
             ],
             options={
                 "verbose_name": "worker",
@@ -412,9 +414,12 @@ class Migration(migrations.Migration):
                             ("async", "Async"),
                             ("sync", "Sync"),
                             ("suspect", "Quarantined"),
+                            ("sender", "Sender"),
+                            ("email", "E-mail"),
                             ("engine", "For an engine"),
                             ("handed", "Dispatched to an engine"),
                             ("isolated", "Quarantined"),
+                            ("sending", "Sender, for an engine"),
                             ("observed", "Observed"),
                         ],
                         db_column="lane",
@@ -864,6 +869,8 @@ class Migration(migrations.Migration):
                 ),
                 ("open_question", models.UUIDField(blank=True, editable=False, null=True)),
                 ("snoozed_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("snoozed_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("returned_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("group_key", models.CharField(blank=True, editable=False, max_length=102, null=True)),
                 (
                     "user",
@@ -1040,6 +1047,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("before_mute", models.CharField(blank=True, db_default="", default="", max_length=10)),
+                (
+                    "before_unsubscribe",
+                    models.CharField(blank=True, db_default="", default="", max_length=10),
+                ),
                 ("changed_at", models.DateTimeField(verbose_name="changed")),
                 (
                     "user",
@@ -1282,6 +1293,11 @@ class Migration(migrations.Migration):
                         fields=["remind_at"],
                         name="notifications_wait_remind",
                     ),
+                    models.Index(
+                        condition=models.Q(("ended_by__isnull", False)),
+                        fields=["ended_by"],
+                        name="notifications_wait_ended_by",
+                    ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("job", "name"), name="notifications_wait_name")
@@ -1479,6 +1495,8 @@ class Migration(migrations.Migration):
                 ("error", models.CharField(blank=True, default="", max_length=500, verbose_name="error")),
                 ("job", models.UUIDField(blank=True, null=True, verbose_name="job")),
                 ("due_at", models.DateTimeField(verbose_name="due")),
+                ("delay_seconds", models.PositiveIntegerField(db_default=0, default=0, editable=False)),
+                ("is_explicit", models.BooleanField(db_default=False, default=False, editable=False)),
                 ("attempted_at", models.DateTimeField(blank=True, null=True, verbose_name="attempted")),
                 ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended")),
                 (
@@ -1493,8 +1511,8 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(
                         condition=models.Q(("state", "pending")),
-                        fields=["due_at", "id"],
-                        name="notifications_delivery_due",
+                        fields=["due_at", "id", "channel"],
+                        name="notifications_delivery_pending",
                     ),
                     models.Index(
                         condition=models.Q(("state", "queued")),
@@ -1538,5 +1556,28 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(fields=("user", "due_at"), name="notifications_digest_key")
                 ],
             },
+        ),
+        migrations.CreateModel(
+            name="EmailThrottle",
+            fields=[
+                (
+                    "user",
+                    user(models.OneToOneField, primary_key=True, serialize=False),
+                ),
+                ("ends_at", models.DateTimeField()),
+                ("opened_by", models.UUIDField(null=True)),
+                ("joined_since", models.DateTimeField(null=True)),
+                ("job", models.UUIDField(null=True)),
+            ],
+            options={"default_permissions": ()},
+        ),
+        migrations.CreateModel(
+            name="ChannelOutage",
+            fields=[
+                ("channel", models.CharField(max_length=10, primary_key=True, serialize=False)),
+                ("timeouts", models.PositiveIntegerField(default=0)),
+                ("rests_until", models.DateTimeField(blank=True, null=True)),
+            ],
+            options={"default_permissions": ()},
         ),
     ]

@@ -15,7 +15,7 @@ PACKAGE = Path(notifications.__file__).parent
 #: What is imported to define it, to raise it, to tell apart what the database refuses, or for the text of a command.
 ALLOWED = {
     **dict.fromkeys(["db/unavailable.py", "db/transactions.py", "db/damaged_rows.py"], "any"),
-    **dict.fromkeys(["migrations/_operations.py", "worker/writer.py"], "OperationalError"),
+    "worker/writer.py": "OperationalError",
     "testing/inline.py": "DatabaseError",  # what a statement of a test's transaction raises
     **dict.fromkeys(
         [

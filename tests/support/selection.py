@@ -45,7 +45,6 @@ PATHS_BY_MARKER = {
         "jobs/test_callbacks.py",
         "jobs/test_large_batches.py",
         "data/test_crowd.py",
-        "data/test_migrations.py",
         "data/test_plans.py",
         "data/test_plans_of_claims.py",
         "data/test_plans_of_lists.py",
@@ -118,7 +117,6 @@ PATHS_BY_MARKER = {
     ],
     # Slow ones that CI repeats all the same.
     "on_postgres": [
-        "data/test_migrations.py",
         "faults/test_batches.py",
         "faults/test_counts.py",
         "faults/test_fencing.py",
