@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakSet
 
 from notifications.operations import unserved_engines, unserved_queues
-from notifications.realtime import close_reasons, doorbell, freed_memory
+from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.credential_checker import CredentialChecker
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
@@ -74,7 +74,6 @@ class Hub:
             handle_session_guards=self._handle_session_guards,
         )
         self.outputs = OutputFeeds(loop, self.query_pool)
-        self._freed_memory = freed_memory.FreedMemory()
         self._clock = HubClock(loop, self._handle_tick)
 
     def join(self, subscriber: Subscriber) -> Bye | None:
@@ -231,9 +230,6 @@ class Hub:
                 error_message="Could not find deactivated users: %s",
                 level=logging.WARNING,
             )
-        if self._freed_memory.is_due(len(subscribers)):
-            message = "Could not give free memory back: %s"
-            run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
             self._session_checker.check(self.subscribers())
 
