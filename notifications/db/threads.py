@@ -80,7 +80,6 @@ class DaemonExecutor(Executor):
         #: Number of calls that are not done, without those detached.
         self._open = 0
         self._detached: set[Future[Any]] = set()
-        self._running: set[Future[Any]] = set()
         self._released: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._ended = False
@@ -121,15 +120,6 @@ class DaemonExecutor(Executor):
             except NoThread as exc:
                 self._fail_queued_calls(exc)
         return True
-
-    def fail_all(self, error: BaseException) -> None:
-        """Shut down, and fail all calls with ``error``, those that run and those that are queued."""
-        with self._lock:
-            self._fail_queued_calls(error)
-        self.end()
-        for future in list(self._running):
-            with contextlib.suppress(InvalidStateError):  # it has just ended
-                future.set_exception(error)
 
     @contextlib.contextmanager
     def release_thread(self, future: Future[Any]) -> Iterator[None]:
@@ -231,7 +221,6 @@ class DaemonExecutor(Executor):
                     future.set_exception(exc)
                 raise
             finally:
-                self._running.discard(future)
                 is_surplus = self._is_surplus(future)
             if is_surplus:
                 break
@@ -261,7 +250,6 @@ class DaemonExecutor(Executor):
             return True
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        self._running.add(future)
         result: Any = None
         error: BaseException | None = None
         try:
@@ -284,11 +272,10 @@ class DaemonExecutor(Executor):
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
         # After the connections are returned, so that a waiting thread finds one in the pool.
-        with contextlib.suppress(InvalidStateError):  # fail_all() has failed the call
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
         del error  # a reference cycle with this frame otherwise
 
 

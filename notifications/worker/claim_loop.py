@@ -56,42 +56,9 @@ class ClaimLoop:
         #: When senders may be claimed again (monotonic), if that is later than now.
         self._next_sender_claim = 0.0
         self._has_left_out_senders = False
-        #: When a job was claimed last (monotonic).
-        self.last_claim_at = time.monotonic()
-        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Claim and start jobs until the worker stops."""
-        try:
-            while self._task is None or self._task.cancelled():
-                self._task = asyncio.create_task(self._claim_until_stop())
-                await asyncio.wait({self._task})
-            self._task.result()
-        finally:
-            if self._task:
-                self._task.cancel()
-
-    def restart(self) -> None:
-        """Give up the claim that is under way, and begin anew on a new thread with a new connection.
-
-        Jobs that it claims all the same are released by the claim check loop.
-        """
-        self._state.claim_writer.replace_thread()
-        if self._task:
-            self._task.cancel()
-
-    def free_executors(self) -> dict[str, int]:
-        """Return how many jobs of each executor may be claimed now, none if only jobs for which others wait may be."""
-        if (
-            self._state.is_stopping
-            or self._state.is_quiet
-            or self._capacity.has_many_waiting()
-            or not self._state.run_limit.reduce(1)
-        ):
-            return {}
-        return self._capacity.free()
-
-    async def _claim_until_stop(self) -> None:
         while not self._state.is_stopping:
             self._wake.clear()
             # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.
@@ -105,8 +72,6 @@ class ClaimLoop:
                 logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
                 await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
                 continue
-            if jobs:
-                self.last_claim_at = time.monotonic()
             self._state.run_limit.add_started(len(jobs))
             for claimed in jobs:
                 # After a crash of PostgreSQL lost the claim of a job that runs here, it is claimed anew as it was.

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable
 
-from notifications.db.hang_report import describe_threads
 from notifications.db.threads import NoThread, start_thread
 from notifications.worker.subtasks import name_of
 
@@ -30,6 +29,8 @@ DEBUGGERS = {"bdb", "pdb", "debugpy", "pydevd"}
 AUTORELOAD_EXIT_CODE = 3
 #: Seconds that the last log lines of a process may take.
 LOG_SECONDS = 10
+#: Frames of each thread that they show.
+MAX_FRAMES = 20
 #: Set in a process without a supervisor, which starts itself again instead of ending.
 _restarts = threading.Event()
 
@@ -144,3 +145,12 @@ def end_process(seconds: float) -> None:
         with contextlib.suppress(OSError):
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (the command that started this process)
     os._exit(AUTORELOAD_EXIT_CODE if os.environ.get("RUN_MAIN") == "true" else os.EX_SOFTWARE)
+
+
+def describe_threads() -> str:
+    """Return the name and the stack of each thread of this process."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame, limit=MAX_FRAMES))}"
+        for ident, frame in sys._current_frames().items()
+    )

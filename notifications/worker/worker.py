@@ -23,7 +23,6 @@ from notifications.worker import loops
 from notifications.worker.cancel_loop import CancelLoop
 from notifications.worker.claim_check_loop import ClaimCheckLoop
 from notifications.worker.claim_loop import ClaimLoop
-from notifications.worker.claim_watchdog import ClaimWatchdog
 from notifications.worker.dispatched_jobs import (
     MAX_CLAIM_WAIT_SECONDS,
     DispatchedJobEnd,
@@ -135,13 +134,11 @@ class JobWorker:
             remove=self._remove,
         )
         self._claim_loop: ClaimLoop | DispatchedJobs
-        self._claim_watchdog: ClaimWatchdog | None = None
         self._dispatched_jobs: DispatchedJobs | None = None
         if engine:
             self._claim_loop = self._dispatched_jobs = DispatchedJobs(state, start=self._job_runner.start)
         else:
             self._claim_loop = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
-            self._claim_watchdog = ClaimWatchdog(self._claim_loop, queues)
         self._claim_check_loop = ClaimCheckLoop(
             state,
             unstorable=self._record_loop.unstorable,
@@ -181,7 +178,6 @@ class JobWorker:
                 maintenance.run_duties,
                 maintenance.run_schedules,
                 *([self._dispatch_due] if self._dispatch else []),
-                *([self._claim_watchdog.run] if self._claim_watchdog else []),
             )
         ]
         try:
@@ -325,6 +321,4 @@ class JobWorker:
         await self.state.signals.drain(max(self._stop_deadline - time.monotonic(), MIN_SIGNALS_GRACE_SECONDS))
         self._job_runner.shutdown()
         self.state.end()
-        if self._claim_watchdog:
-            self._claim_watchdog.end()
         logger.info("Worker %s has ended; jobs released: %d", self.lease.worker, len(unfinished))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.db import OperationalError, reset_queries
+from django.db import reset_queries
 
 from notifications.db import signal_queue
 from notifications.db.deadlines import limit_this_thread
@@ -45,7 +45,7 @@ class Writer:
 
     def __init__(self, signals: SignalQueue | None = None) -> None:
         self._signals = signals
-        self._executor = self._make_executor()
+        self._executor = DaemonExecutor(1, "notifications-writer")
         self._data_version: int | None = None
         self._other_process_wrote_at = 0.0
         self._held_seconds = 0.0
@@ -57,17 +57,9 @@ class Writer:
         self._executor.submit(self._pause)
         return await asyncio.wrap_future(future)
 
-    def replace_thread(self) -> None:
-        """Fail the calls that are not done with OperationalError, and run later ones on a new thread and connection."""
-        hanging, self._executor = self._executor, self._make_executor()
-        hanging.fail_all(OperationalError("The call was given up with its thread, which did not return."))
-
     def end(self) -> None:
         """End the thread when its calls are done."""
         self._executor.shutdown()
-
-    def _make_executor(self) -> DaemonExecutor:
-        return DaemonExecutor(1, "notifications-writer")
 
     def _call(self, function: Callable[..., T], *args: Any) -> T:
         if time.monotonic() - lock_time.until > QUIET_SECONDS:

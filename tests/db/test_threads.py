@@ -262,14 +262,3 @@ def test_calls_fail_when_a_failed_thread_cannot_be_replaced(monkeypatch):
     assert executor.submit(int).result(60) == 0
     executor.shutdown()
     wait_until(lambda: not names(), what="the threads to end")
-
-
-def test_all_calls_are_failed(executor):
-    """Those that run and those that are queued fail, and the threads end when their calls do."""
-    gate = threading.Event()
-    futures = [executor.submit(gate.wait, 30) for _ in range(3)]
-    wait_until(lambda: all(future.running() for future in futures[:2]), what="two to run")
-    executor.fail_all(OSError("given up"))
-    assert {str(future.exception(60)) for future in futures} == {"given up"}
-    gate.set()
-    wait_until(lambda: not names(), what="the threads to end")
