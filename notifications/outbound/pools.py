@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import ClientResponse
+from aiohttp import (
+    ClientConnectionError,
+    ClientOSError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    ServerDisconnectedError,
+    TCPConnector,
+)
+from aiohttp.http_exceptions import BadHttpMessage
 
-from .aiohttp_adapter import Transport, make_transport
 from .request import Request
 from .resolver import PublicResolver, Resolver
 from .sockets import make_guarded_socket, make_socket
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+
+MAX_INTERIM_RESPONSES = 20  # 1xx responses before the final one
+KEEPALIVE_SECONDS = 5.0  # that an unused connection is kept
+READ_BUFFER_BYTES = 65_536
 
 _LOOP_ATTRIBUTE = "_notifications_outbound"
 
@@ -24,21 +41,20 @@ class ConnectionPool:
     """
 
     def __init__(self) -> None:
-        self._transports: dict[bool, Transport] = {}
+        self._sessions: dict[bool, ClientSession] = {}
 
     async def send(self, request: Request, headers: Any, *, is_guarded: bool) -> ClientResponse:
         """Send a request and return its response with the body unread; raise aiohttp.ClientError."""
-        transport = self._transports.get(is_guarded)
-        if transport is None:
-            transport = self._transports[is_guarded] = make_transport(
-                resolver=PublicResolver() if is_guarded else Resolver(),
-                socket_factory=make_guarded_socket if is_guarded else make_socket,
-            )
-        return await transport.send(request, headers)
+        session = self._sessions.get(is_guarded)
+        if session is None:
+            session = self._sessions[is_guarded] = _make_session(is_guarded=is_guarded)
+        return await session.request(
+            request.method, request.target.url, headers=headers, data=request.body, allow_redirects=False
+        )
 
     async def close(self) -> None:
-        while self._transports:
-            await self._transports.popitem()[1].close()
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
 
 
 def get_pool() -> ConnectionPool:
@@ -53,6 +69,56 @@ def get_pool() -> ConnectionPool:
         setattr(loop, _LOOP_ATTRIBUTE, pool)
         _close_with_loop(loop, pool)
     return pool
+
+
+def _make_session(*, is_guarded: bool) -> ClientSession:
+    connector = TCPConnector(
+        resolver=PublicResolver() if is_guarded else Resolver(),
+        use_dns_cache=False,  # The resolver has a cache.
+        socket_factory=make_guarded_socket if is_guarded else make_socket,
+        limit=0,  # slots.py limits the calls of all event loops together.
+        keepalive_timeout=KEEPALIVE_SECONDS,
+    )
+    return ClientSession(
+        connector=connector,
+        cookie_jar=DummyCookieJar(),
+        timeout=ClientTimeout(),  # None: Call enforces one deadline over everything.
+        auto_decompress=False,  # body.py decompresses, within the size limit.
+        read_bufsize=READ_BUFFER_BYTES,
+        response_class=_LimitedResponse,
+    )
+
+
+class _LimitedResponse(ClientResponse):
+    """aiohttp's response, with a limit on interim (1xx) responses and on how often its session sends a request again.
+
+    aiohttp has no option for either. Without the limits, ten calls to a server that sends nothing but interim
+    responses block the event loop for most of a second, and a server that closes each connection without a response
+    receives each idempotent request twice, also with ``retries=0``.
+    """
+
+    async def start(self, connection: Connection) -> ClientResponse:
+        """Receive the head of the final response. Overrides a method that aiohttp does not document."""
+        protocol: Any = connection.protocol
+        was_used, protocol.was_used = getattr(protocol, "was_used", False), True
+        heads, read = count(), protocol.read
+
+        def read_head() -> Any:
+            if next(heads) > MAX_INTERIM_RESPONSES:
+                raise BadHttpMessage("too many interim responses")
+            return read()
+
+        protocol.read = read_head
+        try:
+            return await super().start(connection)
+        except (ClientOSError, ServerDisconnectedError) as exc:
+            # The session sends the request again after these two. On a kept connection it should: the server may have
+            # closed it at this moment (RFC 9112, section 9.3.1).
+            if was_used:
+                raise
+            raise ClientConnectionError(str(exc)) from exc
+        finally:
+            del protocol.read
 
 
 def _close_with_loop(loop: asyncio.AbstractEventLoop, pool: ConnectionPool) -> None:

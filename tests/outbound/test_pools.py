@@ -242,6 +242,24 @@ def test_after_a_fork(upstream, names):
     os.close(reader)
 
 
+async def test_closed_kept_connection(allow):
+    """An idempotent request on a kept connection that the server has closed costs no attempt."""
+    with CannedServer(http_response(b"ok"), keep_alive=True) as server:
+        allow(server.address)
+        assert (await outbound.get(server.url)).attempts == 1
+        server.closes_kept = True
+        assert (await outbound.get(server.url)).attempts == 1
+
+
+async def test_closed_new_connection(allow):
+    """A request on a new connection that the server closes is sent once."""
+    with CannedServer() as server:
+        allow(server.address)
+        with pytest.raises(outbound.Unreachable, match="closed the connection without a response"):
+            await outbound.get(server.url, retries=0)
+        assert server.request_count == 1
+
+
 def test_family_and_type_of_sockets():
     """A socket has the family and type of the connection attempt."""
     made = sockets.make_guarded_socket(
