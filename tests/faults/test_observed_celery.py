@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 ROUNDS = int(os.environ.get("OBSERVED_ROUNDS", "6"))
 TASKS_PER_ROUND = 12
 FAULTS_BY_WEIGHT = (
-    *("kill_child", "kill_child", "kill_recording", "kill_worker", "kill_worker"),
+    *("kill_child", "kill_child", "kill_worker", "kill_worker"),
     *("kill_broker", "kill_results", "kill_results", "flush_results", "revoke"),
 )
 #: Seconds until every job must have ended. It is to find those that never do: a task whose process was killed, and
@@ -67,10 +67,6 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, resul
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(children), signal.SIGKILL)
 
-    def kill_recording():
-        with suppress(ProcessLookupError):
-            os.kill(chance.choice(workers).recording_pids()[-1], signal.SIGKILL)
-
     def kill_worker():
         worker = chance.choice(workers)
         worker.kill()
@@ -101,7 +97,7 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, resul
             if not worker.process.running:
                 worker.start()
 
-    kills = (kill_child, kill_recording, kill_worker, kill_broker, kill_results, flush_results, revoke)
+    kills = (kill_child, kill_worker, kill_broker, kill_results, flush_results, revoke)
     faults = {fault.__name__: fault for fault in kills}
     for _ in range(ROUNDS):
         for _ in range(TASKS_PER_ROUND):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 
@@ -94,11 +93,7 @@ class CeleryWorker:
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True
         )
-        return [pid for pid in map(int, children.stdout.split()) if pid not in self.recording_pids()]
-
-    def recording_pids(self):
-        """Return the pids of the processes that have recorded observed tasks, oldest first."""
-        return [int(pid) for pid in re.findall(r"tasks are recorded by process (\d+)", self.output)]
+        return [int(pid) for pid in children.stdout.split()]
 
 
 def _kill(pid):

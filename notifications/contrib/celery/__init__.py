@@ -26,8 +26,6 @@ publishing     which group of Celery's is published in a context
 groups         batches for groups and chords
 execution      an observed task while it runs
 eager          observed tasks that their publisher calls itself
-child_execution, recording_process, record_pipe, receiver
-               in a worker with child processes: what these send of their tasks, and the process that records it
 task_ends      outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database, in groups
 main_process   the row of a Celery worker, and what it does for all jobs

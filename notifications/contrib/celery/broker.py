@@ -11,8 +11,6 @@ from typing import Any
 
 from celery import current_app, states
 from celery.app.control import TERM_SIGNAME
-from celery.backends.base import DisabledBackend
-from celery.backends.rpc import RPCBackend
 from kombu.exceptions import ChannelError
 
 from notifications.contrib.celery.connections import broadcast, new_connection
@@ -48,13 +46,6 @@ def read_meta(app: Any, id: str) -> dict[str, Any] | None:
     except NotImplementedError:
         return None
     return None if meta.get("status") == states.PENDING else meta
-
-
-def keeps_result(task: Any, request: Any) -> bool:
-    """Return whether the result backend will know how a task with this request has ended."""
-    if request.ignore_result or task.ignore_result:
-        return False
-    return not isinstance(task.backend, DisabledBackend | RPCBackend)
 
 
 def find_in_workers(app: Any, ids: Sequence[str], workers: int) -> tuple[set[str], int]:

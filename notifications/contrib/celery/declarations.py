@@ -45,7 +45,6 @@ _RECEIVERS = {
     "task_revoked": "observe.revoke",
     "task_unknown": "observe.fail_unknown",
     "worker_init": "observe.prepare_worker",
-    "celeryd_after_setup": "observe.start_recording",
     "worker_ready": "main_process.start",
     "worker_shutdown": "main_process.stop",
     "worker_process_shutdown": "main_process.drain",

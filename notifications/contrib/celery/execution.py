@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable
@@ -21,12 +22,7 @@ from notifications.contrib.celery.messages import (
     job_id,
     owner_of,
 )
-from notifications.contrib.celery.recorder import (
-    MAX_LOCKED_SECONDS,
-    MAX_WAIT_SECONDS,
-    log_unrecorded,
-    recorder,
-)
+from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, log_unrecorded, recorder
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.engines.observed import changes, recording
 from notifications.engines.observed.starts import ObservedAttempt
@@ -41,6 +37,9 @@ from notifications.worker.execution import Execution
 
 logger = logging.getLogger("notifications.jobs")
 
+#: Seconds for which a task that its publisher calls itself waits for a row that another transaction holds.
+MAX_LOCKED_SECONDS = 10.0
+
 
 class ObservedExecution(Execution):
     """One execution of an observed task.
@@ -48,13 +47,11 @@ class ObservedExecution(Execution):
     ``job`` is the unsaved row of the message until the start is recorded. It is made when it is first read, because
     most tasks do without.
     ``worker`` is None for a task that its publisher calls itself (``task_always_eager``), perhaps in a transaction.
-    ``keeps_result``: the result backend stores how the task ends.
     """
 
     __slots__ = (
         "_has_lease",
         "_restore",
-        "_wait_seconds",
         "attempt",
         "has_job",
         "id",
@@ -74,7 +71,6 @@ class ObservedExecution(Execution):
         *,
         worker: UUID | None,
         attempt: int,
-        keeps_result: bool,
     ) -> None:
         self.is_inline, self._has_lease = worker is None, False
         if worker is None:
@@ -82,7 +78,15 @@ class ObservedExecution(Execution):
                 worker, self._has_lease = eager_process().enter()
             except UNAVAILABLE:  # it may be back when the task ends
                 worker = uuid7()
-        self._prepare(id, observation)
+        super().__init__(None, _report_progress)
+        self.id, self.policy = id, observation.policy
+        #: The job was read, as ``progress()`` does: the task may have reported some.
+        self.has_job = False
+        #: The end is recorded, or about to be.
+        self.is_ended = False
+        #: The task has published a message with its own id: ``Task.replace()``.
+        self.is_republished = False
+        self._restore: Callable[[], None] = lambda: None
         self.make_message = make_message
         now = times.now()
         self.attempt = ObservedAttempt(
@@ -93,19 +97,6 @@ class ObservedExecution(Execution):
             make_job=lambda: build_job(app, make_message(), observation, now),
             make_batch=lambda: build_batch(make_message(), observation),
         )
-        #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile.
-        self._wait_seconds = 0.0 if keeps_result else MAX_WAIT_SECONDS
-
-    def _prepare(self, id: str, observation: Observation) -> None:
-        super().__init__(None, _report_progress)
-        self.id, self.policy = id, observation.policy
-        #: The job was read, as ``progress()`` does: the task may have reported some.
-        self.has_job = False
-        #: The end is recorded, or about to be.
-        self.is_ended = False
-        #: The task has published a message with its own id: ``Task.replace()``.
-        self.is_republished = False
-        self._restore: Callable[[], None] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         if name != "job":
@@ -144,7 +135,7 @@ class ObservedExecution(Execution):
         """Make the execution current again that was so before ``begin()``."""
         self.is_over = True
         if self.has_job:  # else it has reported nothing
-            recorder().forget(self)
+            recorder().forget_progress(self.attempt)
         self._restore()
         if self._has_lease:
             eager_process().leave()
@@ -158,14 +149,14 @@ class ObservedExecution(Execution):
             self.finish(lambda job: outcomes.succeeded(job, policy, value, result))
             return
         self.is_ended = True
-        recorder().forget(self)
+        recorder().forget_progress(self.attempt)
         self.attempt.outcome = lambda job: outcomes.succeeded(job, policy, None, result)
         self._record()
 
     def finish(self, make: Callable[[Job], Outcome]) -> None:
         """Have the end recorded. ``make`` returns the outcome for a job."""
         self.is_ended = True
-        recorder().forget(self)
+        recorder().forget_progress(self.attempt)
         self.attempt.remake = make
         outcome = make(self.job)
         try:
@@ -176,82 +167,61 @@ class ObservedExecution(Execution):
 
     def schedule_retry(self, outcome: Outcome) -> None:
         """Have a failed attempt recorded that another one follows."""
-        self._end_by(lambda: finish_unlocked(outcome))
+        self._end_by(lambda: record_outcome(outcome))
 
     def requeue(self, check_at: Any) -> None:
         """Have it recorded that the message went back to the broker."""
         self._end_by(lambda: changes.requeue(self.job, check_at))
 
-    def store_progress(self) -> bool:
-        """Store what the task has reported. Return False if its start is not recorded yet."""
-        return store_progress(self.attempt)
-
     def _record(self) -> None:
         if self.is_inline:
             try:
-                _record_unlocked(self.attempt)
+                retry_unlocked(lambda: not recording.record_or_refuse([self.attempt]))
             except UNAVAILABLE as exc:
                 if self.is_ended:  # else the start is recorded with the end, if the database is back then
                     log_unrecorded(exc)
         else:
-            recorder().record(self.attempt, wait=self._wait_seconds if self.is_ended else 0.0)
+            recorder().record(self.attempt)
 
     def _end_by(self, change: Callable[[], Any]) -> None:
         self.is_ended = True
-        recorder().forget(self)
+        recorder().forget_progress(self.attempt)
 
         if self.is_inline:
-            _end_attempt(self.attempt, change)
+            retry_unlocked(lambda: _end_attempt(self.attempt, change))
         else:
-            recorder().call(lambda: _end_attempt(self.attempt, change), wait=self._wait_seconds)
+            recorder().call(lambda: _end_attempt(self.attempt, change), wait=0)
 
 
-def _end_attempt(attempt: ObservedAttempt, change: Callable[[], Any]) -> None:
-    """Record the end of an attempt in another way than as an outcome: ``change`` does, after its start is recorded."""
-    _ensure_begun(attempt)
-    if attempt.is_begun and not attempt.is_void:
-        change()
+def _end_attempt(attempt: ObservedAttempt, change: Callable[[], Any]) -> bool:
+    """Record the end of an attempt in another way than as an outcome: ``change`` does, after its start is recorded.
 
-
-def store_progress(attempt: ObservedAttempt) -> bool:
-    """Store what a task has reported. Return False if its start is not recorded yet.
-
-    A start that could not be recorded for long is recorded with the end.
+    Return False if the row is locked.
     """
-    if attempt.is_void:
-        return True
-    if attempt.is_begun:
-        running.store_progress([attempt.job])
-    return attempt.is_begun
+    if not _ensure_begun(attempt):
+        return False
+    return not attempt.is_begun or attempt.is_void or change() is not False
 
 
-def _ensure_begun(attempt: ObservedAttempt) -> None:
-    if not attempt.is_begun and not attempt.is_void:
-        _record_unlocked(attempt)
+def _ensure_begun(attempt: ObservedAttempt) -> bool:
+    """Record the start of an attempt if it is not recorded. Return False if the row is locked."""
+    return attempt.is_begun or attempt.is_void or not recording.record_or_refuse([attempt])
 
 
-def _record_unlocked(attempt: ObservedAttempt) -> None:
-    """Record an attempt, and try again while another transaction holds its row."""
+def retry_unlocked(function: Callable[[], object]) -> bool:
+    """Repeat a call while it returns False, because another transaction holds the row. Return False if it stays so."""
     give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
-    while recording.record_or_refuse([attempt]) and time.monotonic() < give_up_at:
-        time.sleep(0.01)
-
-
-def finish_unlocked(outcome: Outcome) -> bool:
-    """Record an end, or a failed attempt that another one follows. Return False if the row stays locked.
-
-    It is tried again while another transaction holds the row, as the one that stores a batch's progress.
-    """
-    [outcome] = notify_functions.call_all([outcome])
-    give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
-    while not _record(outcome):
+    while function() is False:
         if time.monotonic() > give_up_at:
             return False
         time.sleep(0.01)
     return True
 
 
-def _record(outcome: Outcome) -> bool:
+def record_outcome(outcome: Outcome) -> bool:
+    """Record an end, or a failed attempt that another one follows. Return False if the row is locked."""
+    # Of a copy, because writing changes the job, and is tried again after an error of the database.
+    outcome = replace(outcome, job=copy.copy(outcome.job))
     if outcome.retry_delay is not None:
         return changes.schedule_retry(outcome, FIRST_CHECK_SECONDS)
     return changes.finish(outcome)
@@ -272,10 +242,12 @@ def policy_of(observation: Observation | None) -> Policy:
 
 def _report_progress(execution: Execution) -> None:
     assert isinstance(execution, ObservedExecution)
-    if execution.is_inline:
+    attempt = execution.attempt
+    if not execution.is_inline:
+        if not execution.is_over:  # else it would never be forgotten
+            recorder().report_progress(attempt)
+    elif attempt.is_begun and not attempt.is_void:
         try:
-            execution.store_progress()
+            running.store_progress([attempt.job])
         except UNAVAILABLE as exc:
             logger.warning("Could not store the progress of a Celery task: %s", exc)
-    elif not execution.is_over:  # else it would never be forgotten
-        recorder().report(execution, execution.store_progress)

@@ -13,7 +13,7 @@ from uuid import UUID
 from celery.worker import state as worker_state
 from django.db import connections
 
-from notifications.contrib.celery import checks, reconcile, recording_process
+from notifications.contrib.celery import checks, reconcile
 from notifications.contrib.celery.connections import broker_name
 from notifications.contrib.celery.recorder import recorder
 from notifications.db import signal_queue
@@ -64,7 +64,6 @@ class MainProcess:
         if self._stopped.is_set():
             return
         self._stopped.set()
-        recording_process.stop(DRAIN_SECONDS)
         recorder().drain(DRAIN_SECONDS)
         self._upkeep.project_threads.end(0)
         self.lease.stop()
@@ -87,7 +86,6 @@ class MainProcess:
         connections.close_all()
 
     def _maintain(self) -> None:
-        recording_process.start_again_if_ended()
         self._upkeep.run_round()
         batches.store_progress()
 

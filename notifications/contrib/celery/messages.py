@@ -237,14 +237,18 @@ class ReceivedMessage:
 
 def received_message(name: str, request: Any) -> ReceivedMessage:
     """Return the message of a task's request in a worker."""
-    return ReceivedMessage(*received_parts(name, request), request.args or (), request.kwargs or {})
-
-
-def received_parts(name: str, request: Any) -> tuple[str, str, Any, str, Any, Any]:
-    """Return what a ``ReceivedMessage`` is made of, without the arguments of the task."""
     info = request.delivery_info or {}
     queue = EAGER_QUEUE if request.is_eager else str(info.get("routing_key") or info.get("exchange") or "")
-    return str(request.id), name, received_header(request), queue, request.eta, request.expires
+    return ReceivedMessage(
+        id=str(request.id),
+        name=name,
+        header=received_header(request),
+        queue=queue,
+        eta=request.eta,
+        expires=request.expires,
+        args=request.args or (),
+        kwargs=request.kwargs or {},
+    )
 
 
 def parse_time(value: Any) -> datetime | None:

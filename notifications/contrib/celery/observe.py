@@ -1,7 +1,6 @@
 """Receivers of Celery's signals, which move the jobs of observed tasks.
 
-None of them raises, and none waits for long: the tasks run as they would without this app. What cannot be recorded for
-``RETRY_SECONDS`` is found out later by ``reconcile``.
+None of them raises, and none waits for the database: the tasks run as they would without this app.
 
 In the process that runs a task, ``ObservedExecution`` knows its job. The other signals come to the main process of the
 worker, which knows only the id: revoked tasks, hard time limits, children that were killed.
@@ -10,7 +9,6 @@ worker, which knows only the id: revoked tasks, hard time limits, children that 
 from __future__ import annotations
 
 import asyncio
-import copy
 import gc
 import logging
 import sys
@@ -25,15 +23,13 @@ from celery.exceptions import Retry
 from celery.result import AsyncResult
 
 from notifications import times
-from notifications.contrib.celery import groups, main_process, recording_process, task_ends
+from notifications.contrib.celery import groups, main_process, task_ends
 from notifications.contrib.celery import headers as job_headers
-from notifications.contrib.celery.broker import keeps_result
-from notifications.contrib.celery.child_execution import ChildExecution
 from notifications.contrib.celery.execution import (
     ObservedExecution,
     current_observed,
-    finish_unlocked,
     policy_of,
+    record_outcome,
 )
 from notifications.contrib.celery.messages import (
     FIRST_CHECK_SECONDS,
@@ -70,12 +66,6 @@ def prepare_worker(**kwargs: Any) -> None:
     """
     main_process.prepare(**kwargs)
     gc.freeze()
-
-
-def start_recording(instance: Any = None, **kwargs: Any) -> None:
-    """Start the process that records what child processes send, before they are forked, if any task is observed."""
-    if any(map(observation_of, instance.app.tasks)):
-        recording_process.start(instance, main_process.worker_id())
 
 
 def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
@@ -127,14 +117,13 @@ def close_group(publishing: GroupPublishing) -> None:
 def _record_published(calls: Sequence[Callable[[], None]]) -> None:
     """Record what was published, after the commit inside a caller's transaction.
 
-    Waits for the last call, and for those before it only while many entries wait, so that none is dropped.
+    Waits for the last call, at most ``MAX_WAIT_SECONDS``.
     """
 
     def add(is_awaited: bool) -> None:
-        wait = MAX_WAIT_SECONDS if is_awaited else 0.0
         for call in calls[:-1]:
-            recorder().call(call, wait=0.0, lag_wait=wait)
-        recorder().call(calls[-1], wait=wait)
+            recorder().call(call, wait=0)
+        recorder().call(calls[-1], wait=MAX_WAIT_SECONDS if is_awaited else 0)
 
     _add_published(add)
 
@@ -159,9 +148,6 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
     if (observation := observation_of(task.name)) is None:
         return
     request = task.request
-    if recording_process.is_used() and not request.is_eager:
-        ChildExecution(task, observation).begin()
-        return
     make_message = received_message(task.name, request).read
     if request.is_eager:  # nothing was published
         message = make_message()
@@ -175,7 +161,6 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
         observation,
         worker=None if request.is_eager else main_process.worker_id(),
         attempt=(request.retries or 0) + 1,
-        keeps_result=keeps_result(task, request),
     )
     if received_header(request) is None or calls_project(observation):
         execution.job  # noqa: B018  made of the arguments, which the task may change, and outside of a transaction
@@ -277,8 +262,11 @@ def _finish_by_id(
 
 def _finish_row(
     id: str, policy: Policy | None, make: Callable[[Job, Policy], Outcome], missing: Job | None
-) -> None:
-    """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
+) -> bool:
+    """Record an end for the job of a task. ``missing`` is inserted if there is no row yet.
+
+    Return False if the row is locked.
+    """
     if missing:
         recording.insert([missing])
 
@@ -292,16 +280,16 @@ def _finish_row(
         # Other records do not wait for its notify function.
         return record_apart([end], lambda ends: recorder().call(lambda: finish(ends), wait=0))
 
-    def finish(ends: Sequence[Outcome]) -> None:
+    def finish(ends: Sequence[Outcome]) -> bool:
         while ends:
             [end] = ends
-            was_queued = end.job.state == Job.State.QUEUED
-            # Of a copy, because writing changes the job, and is tried again after an error of the database.
-            is_settled = finish_unlocked(replace(end, job=copy.copy(end.job)))
+            if not record_outcome(end):
+                return False
             # The child may have recorded the start after the row was read, which voids the end. Then it is read again.
-            ends = find_end() if is_settled and was_queued else []
+            ends = find_end() if end.job.state == Job.State.QUEUED else []
+        return True
 
-    finish(find_end())
+    return finish(find_end())
 
 
 def _is_requeued(execution: ObservedExecution, task: Any, reject: Any) -> bool:

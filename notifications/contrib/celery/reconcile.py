@@ -28,13 +28,12 @@ from django.db.models import Q
 from notifications import times
 from notifications.contrib.celery import broker, task_ends
 from notifications.contrib.celery.connections import BoundedCaller, NoAnswer
-from notifications.contrib.celery.execution import finish_unlocked, policy_of
+from notifications.contrib.celery.execution import policy_of, record_outcome, retry_unlocked
 from notifications.contrib.celery.messages import (
     FIRST_CHECK_SECONDS,
     observation_of,
     task_id,
 )
-from notifications.contrib.celery.recorder import RETRY_SECONDS
 from notifications.contrib.celery.seen_workers import SeenWorkers
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
@@ -55,7 +54,7 @@ NO_ANSWER_SECONDS = 15.0
 MAX_JOBS_PER_ROUND, MAX_ROUND_SECONDS = 100, 5.0
 #: Seconds after which a task that is not in its worker any more is over. The process that ran it may still be trying to
 #: record its end.
-MISSING_SECONDS = RETRY_SECONDS + 5
+MISSING_SECONDS = 35.0
 #: Seconds between two checks of a queued job whose message was found, and of one whose message was not.
 RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 25.0, 10.0
 #: Seconds for which a message must not have been found before it is lost.
@@ -154,7 +153,7 @@ class Reconciler:
         """Record the ends that were found. Their notify functions are called at once, not one after another."""
         ends, self._ends = self._ends, []
         for end in notify_functions.call_all(ends):
-            self._for_one(lambda *_: finish_unlocked(end), end.job, "")  # noqa: B023
+            self._for_one(lambda *_: retry_unlocked(lambda: record_outcome(end)), end.job, "")  # noqa: B023
 
     def _end_running(self, job: Job, kind: str) -> None:
         """End a running job that nothing runs any more."""

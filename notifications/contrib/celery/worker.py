@@ -109,14 +109,6 @@ def _begin_shutdown(**kwargs: Any) -> None:
     _is_shutting_down = True
 
 
-def close_shutdown_pipe() -> None:
-    """Close the pipe in a process that is forked for something else, and may outlive those that read it."""
-    global _shutdown_pipe
-    for end in _shutdown_pipe or ():
-        os.close(end)
-    _shutdown_pipe = None
-
-
 def _stop_at_shutdown(read_end: int) -> None:
     """Wait for the shutdown of the main process, or for its end."""
     os.read(read_end, 1)

@@ -68,6 +68,8 @@ class ObservedAttempt:
     is_void: bool = False
     #: The end is recorded.
     is_ended: bool = False
+    #: When its progress was last stored (monotonic).
+    progress_stored_at: float = 0.0
 
     @property
     def job(self) -> Job:

@@ -1,7 +1,6 @@
 """A project of Celery's, laid out as its guide for Django has it, in one module."""
 
 import os
-import signal
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site_settings")
 
@@ -35,16 +34,3 @@ def note_end(sender=None, **kwargs):
     if path := os.environ.get("OBSERVED_RAN"):
         with open(path, "a") as file:
             file.write(f"{sender.request.id} succeeded\n")
-
-
-@signals.task_success.connect
-def end_process(sender=None, **kwargs):
-    """Kill the process that has run a retried task, and have the backend say that the task waits for its retry.
-
-    Two processes may run the attempts, and the backend does not keep the order of their ends.
-    """
-    if sender.name.endswith(".retried_and_killed"):
-        id = sender.request.id
-        sender.backend.client.delete(sender.backend.get_key_for_task(id))
-        sender.backend.store_result(id, OSError("not yet"), "RETRY")
-        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,5 @@
 """Fixtures for tests with workers of Celery."""
 
-import os
 from contextlib import closing, suppress
 
 import pytest
@@ -64,16 +63,6 @@ def start_celery(broker, celery_app, tmp_path_factory, transactional_db, request
         worker.stop()
     for worker in workers:
         request.node.add_report_section("teardown", "celery", worker.output)
-
-
-@pytest.fixture
-def pipe():
-    from notifications.contrib.celery.record_pipe import RecordPipe
-
-    pipe = RecordPipe()
-    yield pipe
-    pipe.close_writing()
-    os.close(pipe.read_end)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import signal
 import time
 from pathlib import Path
 
-from billiard import current_process
 from celery import chain, shared_task
 from celery.exceptions import Ignore, Reject
 from django.contrib.auth import get_user_model
@@ -64,12 +63,6 @@ def hold(user_id, path):
 @observed(title="Publishes another task", owner="user_id")
 def publish_export(user_id, year):
     export.delay(user_id, year)
-
-
-@shared_task(ignore_result=True)
-@observed(title="Long result", owner="user_id")
-def long_result(user_id, size):
-    return "x" * size
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -199,25 +192,3 @@ def sleep(user_id, seconds):
 @observed(title="Slow, late", owner="user_id")
 def slow_late(user_id):
     time.sleep(0.3)
-
-
-@shared_task(bind=True, max_retries=1)
-@observed(title="Retried, and killed", owner="user_id")
-def retried_and_killed(self, user_id):
-    """Its process is killed after its success, and its first attempt stores its state last: see app.py."""
-    if not self.request.retries:
-        raise self.retry(exc=OSError("not yet"), countdown=0)
-    return "done"
-
-
-def kill_child(job):
-    """Kill a child process of a worker. In the main process, describe the end."""
-    if current_process().name != "MainProcess":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"title": f"{job.state} as the main process knows"}
-
-
-@shared_task
-@observed(title="Killed while its owner is notified", owner="user_id", notify=kill_child)
-def killed_by_notify_function(user_id):
-    return "done"

@@ -1,6 +1,5 @@
 """Workers that are killed, brokers that lose messages, a database that is away: each task ends on the bell once."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 from django.db import connection
 
 from notifications import times
-from notifications.models import Attempt, Job, Notification, Worker
+from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.site import ROOT
 from tests.support.waiting import wait_until
@@ -165,50 +164,3 @@ def test_other_pools(start_celery, tasks, user, pool):
     results = [tasks.export.delay(user.pk, year) for year in range(4)] + [tasks.retried.delay(user.pk, 1)]
     assert [until_ended(result).state for result in results] == ["succeeded"] * 5
     assert len(bell_of(user)) == 5
-
-
-def test_a_killed_child_whose_ends_are_not_recorded(start_celery, tasks, user, tmp_path):
-    """Without a result the main process knows how its tasks have ended, so that none waits for its record."""
-    if connection.vendor != "sqlite":
-        pytest.skip("The lock of SQLite stands for a slow database.")
-    ran = tmp_path / "ran"
-    ran.touch()
-    worker = start_celery("--pool", "prefork", "--concurrency", 1, environment={"OBSERVED_RAN": str(ran)})
-    children = worker.children()
-    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
-        results = [tasks.export.apply_async((user.pk, year), ignore_result=True) for year in range(4)]
-        results.append(tasks.fail.apply_async((user.pk,), ignore_result=True))
-        wait_until(lambda: Job.objects.count() == 5, what="the rows")
-        until_ended(results[-1])
-        Notification.objects.all().delete()
-        writer.execute("BEGIN IMMEDIATE")
-        again = [tasks.export.apply_async((user.pk, year), ignore_result=True) for year in range(5)]
-        # The main process has the ends of those before the last one, which may be lost with its child.
-        wait_until(lambda: len(ran.read_text().splitlines()) == 9, what="the tasks to run")
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-        writer.execute("ROLLBACK")
-    states = [until_ended(result, timeout=30).state for result in again]
-    assert states[:4] == ["succeeded"] * 4
-    assert len(bell_of(user)) == 5
-
-
-def test_a_killed_child_whose_retried_task_has_succeeded(start_celery, tasks, user):
-    """The result backend says that the task waits for its retry: its attempts ran in two processes."""
-    start_celery("--pool", "prefork", "--concurrency", 2)
-    job = until_row(tasks.retried_and_killed.delay(user.pk), state="succeeded", timeout=30)
-    wait_until(lambda: bell_of(user), what="the notification")
-    shown = Notification.objects.filter(user=user, archived_at=None)
-    assert [(row.job, row.level) for row in shown] == [(job.id, "success")]
-
-
-def test_child_that_is_killed_while_a_notify_function_runs(start_celery, tasks, user):
-    """The main process knows the end before the function is called."""
-    start_celery("--pool", "prefork", "--concurrency", 1)
-    result = tasks.killed_by_notify_function.apply_async((user.pk,), ignore_result=True)
-    until_row(result, state="succeeded", timeout=30)
-    shown = Notification.objects.filter(user=user, archived_at=None)
-    wait_until(
-        lambda: [row.title for row in shown.all()] == ["succeeded as the main process knows"],
-        what="the notification",
-    )

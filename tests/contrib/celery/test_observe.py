@@ -151,20 +151,6 @@ def test_progress_while_another_transaction_holds_the_row_of_the_job(tasks, user
     until_ended(result)
 
 
-def test_an_owner_who_does_not_exist_is_logged_once(tasks, user, caplog, monkeypatch):
-    """The task runs, and its job ends as any other."""
-    from notifications.contrib.celery import unknown_owners
-    from notifications.contrib.celery.recorder import recorder
-
-    monkeypatch.setattr(unknown_owners, "_known_keys", set())
-    results = [tasks.export.delay(key, 2026) for key in (987_654, user.pk, 987_654)]
-    jobs = [until_ended(result) for result in results]
-    assert [(job.state, job.user_id) for job in jobs[:2]] == [("succeeded", 987_654), ("succeeded", user.pk)]
-    recorder().drain(30)
-    assert caplog.text.count("is no user") == 1
-    assert "user 987654" in caplog.text
-
-
 def test_a_child_inherits_the_owner(tasks, user):
     until_ended(tasks.enqueue_child.delay(user.pk))
     child = wait_until(lambda: Job.objects.filter(title="Add 20 and 22").first(), what="the child's job")

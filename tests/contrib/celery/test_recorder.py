@@ -1,15 +1,13 @@
-"""The recorder runs calls in order, and neither delays a task for long nor gives up at once without the database."""
+"""The recorder records reports in order, delays no task, and gives none up that waits for the database."""
 
 import threading
 import time
 import uuid
-from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError, connection
 
 from notifications import times
-from notifications.contrib.celery import progress_reports, record_queue
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
 from notifications.engines.observed import recording
@@ -29,7 +27,6 @@ def recorder():
     recorder = Recorder()
     yield recorder
     recorder.drain(10)
-    assert not recorder._queue._awaited
 
 
 def test_a_call_has_run_when_it_returns(recorder):
@@ -52,29 +49,24 @@ def test_a_call_is_tried_again_while_the_database_is_away(recorder, caplog):
     assert caplog.text.count("which is tried again") == 1
 
 
-def test_a_call_is_tried_again_however_long_its_first_try_took(recorder, monkeypatch, caplog):
-    """As in a process that was suspended meanwhile: the time begins with the first error."""
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0)
+def test_a_call_is_tried_for_as_long_as_the_process_lives(recorder, monkeypatch, caplog):
+    """The log says once in a while for how long. That is counted from the first error, as after a suspension."""
+    monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LOG_INTERVAL_SECONDS", 0.0)
     tries = []
 
     def write():
         tries.append(1)
-        if len(tries) < 2:
-            raise OperationalError("ended meanwhile")
+        if len(tries) < 60:
+            raise OperationalError("away")
 
     recorder.call(write, wait=30)
-    assert len(tries) == 2
+    assert len(tries) == 60
+    assert (
+        "Could not record Celery tasks for 0 s, which is tried again; reports that wait: 0: away"
+        in caplog.text
+    )
     assert "records given up" not in caplog.text
-
-
-def test_a_call_is_given_up_when_the_database_stays_away(recorder, monkeypatch, caplog):
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0)
-
-    def write():
-        raise OperationalError("away")
-
-    recorder.call(write, wait=30)
-    assert "away; records given up" in caplog.text
 
 
 def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
@@ -103,67 +95,12 @@ def test_an_error_loses_only_its_own_call(recorder, caplog):
     assert (ran, "ZeroDivisionError" in caplog.text) == ([1], True)
 
 
-def test_calls_beyond_the_bound_are_dropped(recorder, monkeypatch, caplog):
-    monkeypatch.setattr(module, "MAX_QUEUED_CALLS", 3)
-    gate, ran = threading.Event(), []
-    recorder.call(gate.wait, wait=0)
-    wait_until(lambda: len(recorder._queue) == 0, what="the first call to run")
-    for number in range(5):
-        recorder.call(lambda number=number: ran.append(number), wait=0)
-    gate.set()
-    wait_until(lambda: ran == [0, 1, 2], what="the queued calls")
-    assert "Dropped" in caplog.text
-
-
-def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder):
-    stored = []
-    key = object()
-    started = time.monotonic()
-    for number in range(50):
-        recorder.report(key, lambda number=number: stored.append((number, time.monotonic())) is None)
-        time.sleep(0.02)
-    wait_until(lambda: stored and stored[-1][0] == 49, what="the latest report")
-    assert len(stored) <= (time.monotonic() - started) / progress_reports.INTERVAL_SECONDS + 1
-
-
-def test_a_report_of_a_task_that_has_ended_is_dropped(recorder):
-    stored = []
-    recorder.report("task", lambda: stored.append(1) is None)
-    wait_until(lambda: stored == [1], what="the first report")
-    recorder.report("task", lambda: stored.append(2) is None)
-    recorder.forget("task")
-    recorder.drain(5)
-    assert stored == [1]
-
-
-def test_a_report_is_stored_although_the_database_was_away(recorder, monkeypatch, caplog):
-    monkeypatch.setattr(progress_reports, "INTERVAL_SECONDS", 0.01)
+def test_a_call_that_finds_its_row_locked_is_made_again(recorder):
     tries = []
-
-    def store():
-        tries.append(1)
-        if len(tries) < 3:
-            raise OperationalError("away")
-        return True
-
-    recorder.report("task", store)
-    wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the report to be stored")
-    assert caplog.text.count("which is tried again") == 1
-
-
-def test_a_report_that_cannot_be_stored_is_dropped_with_its_task(recorder, monkeypatch):
-    monkeypatch.setattr(progress_reports, "INTERVAL_SECONDS", 0.01)
-    is_stored = threading.Event()
-
-    def store():
-        recorder.forget("task")  # as the task's thread does when it ends meanwhile
-        is_stored.set()
-        return False
-
-    recorder.report("task", store)
-    assert is_stored.wait(10)
-    recorder.drain(5)
-    assert not recorder._progress
+    recorder.call(lambda: tries.append(1) or len(tries) > 2, wait=0)
+    recorder.call(lambda: tries.append(2))
+    wait_until(lambda: tries.count(1) == 2, what="the row to be free")
+    assert tries[1] == 2  # others do not wait for it
 
 
 def make_attempt(user):
@@ -183,6 +120,83 @@ def make_attempt(user):
     return attempt
 
 
+@pytest.fixture
+def running(recorder, user):
+    """An attempt whose start is recorded."""
+    attempt = make_attempt(user)
+    attempt.outcome, end = None, attempt.outcome
+    attempt.end = end
+    recorder.record(attempt)
+    wait_until(lambda: attempt.is_begun, what="the start")
+    return attempt
+
+
+@pytest.fixture
+def stored(monkeypatch):
+    """What is stored of the progress of tasks, and when."""
+    stored = []
+
+    def store(jobs):
+        stored.extend((job.progress_current, time.monotonic()) for job in jobs)
+
+    monkeypatch.setattr(module.running, "store_progress", store)
+    return stored
+
+
+def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder, running, stored):
+    started = time.monotonic()
+    for number in range(50):
+        running.job.progress_current = number
+        recorder.report_progress(running)
+        time.sleep(0.02)
+    wait_until(lambda: stored and stored[-1][0] == 49, what="the latest report")
+    assert len(stored) <= (time.monotonic() - started) / module.PROGRESS_INTERVAL_SECONDS + 1
+
+
+def test_progress_of_a_task_that_has_ended_is_forgotten(recorder, running, stored):
+    recorder.report_progress(running)
+    wait_until(lambda: stored, what="the first report")
+    recorder.report_progress(running)
+    recorder.forget_progress(running)
+    recorder.drain(5)
+    assert (len(stored), recorder._progress) == (1, {})
+
+
+def test_progress_is_stored_although_the_database_was_away(recorder, running, monkeypatch):
+    tries = []
+
+    def store(jobs):
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("away")
+
+    monkeypatch.setattr(module.running, "store_progress", store)
+    recorder.report_progress(running)
+    wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the progress to be stored")
+
+
+def test_of_too_many_reports_progress_and_starts_are_dropped(recorder, running, user, monkeypatch, caplog):
+    """The end of a task is recorded with its start."""
+    monkeypatch.setattr(module, "MAX_REPORTS", 3)
+    gate, attempts = threading.Event(), [make_attempt(user) for _ in range(4)]
+    recorder.call(lambda: gate.wait(30), wait=0)
+    wait_until(lambda: not recorder._reports, what="the call to run")
+    ends = [attempt.outcome for attempt in attempts]
+    for attempt in attempts:
+        attempt.outcome = None
+        recorder.record(attempt)
+    recorder.report_progress(running)
+    recorder.insert([make_attempt(user).job])
+    assert (len(recorder._reports), recorder._progress) == (3, {})
+    assert caplog.text.count("Dropping progress and starts of Celery tasks, because 3 reports wait") == 1
+    for attempt, end in zip(attempts, ends, strict=True):
+        attempt.outcome = end
+        recorder.record(attempt)
+    gate.set()
+    until_succeeded(4)
+    assert Job.objects.filter(state="queued").count() == 0
+
+
 def until_succeeded(number):
     wait_until(lambda: Job.objects.filter(state="succeeded").count() == number, what="the jobs")
 
@@ -198,7 +212,7 @@ def groups(monkeypatch):
 def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, groups):
     gate = threading.Event()
     recorder.call(gate.wait, wait=0)
-    wait_until(lambda: len(recorder._queue) == 0, what="the call to run")
+    wait_until(lambda: not recorder._reports, what="the call to run")
     for _ in range(20):
         recorder.record(make_attempt(user))
     gate.set()
@@ -206,75 +220,41 @@ def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, grou
     assert groups == [20]
 
 
-@pytest.fixture
-def gathering(recorder, monkeypatch):
-    """Have the recorder gather for minutes."""
-    monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
-    monkeypatch.setattr(record_queue, "QUIET_SECONDS", 600)
-    monkeypatch.setattr(recorder._queue, "add_busy_seconds", lambda seconds: None)
-    recorder._queue._ready_at = time.monotonic() + 600
-
-
 def test_a_start_waits_for_the_end_of_its_task(recorder, user, groups, monkeypatch):
     """For a moment, so that a short task is recorded at once."""
-    monkeypatch.setattr(record_queue, "START_DELAY_SECONDS", 60)
+    monkeypatch.setattr(module, "MIN_GATHER_SECONDS", 2)
     attempt = make_attempt(user)
     attempt.outcome, outcome = None, attempt.outcome
     recorder.record(attempt)
-    wait_until(lambda: len(recorder._queue) == 0, what="the start to be taken")
+    time.sleep(0.2)
     attempt.outcome = outcome
     recorder.record(attempt)
     until_succeeded(1)
     assert groups == [1]
 
 
-def test_a_full_group_does_not_wait_for_more(recorder, user, groups, gathering, monkeypatch):
-    """A group is full with so many attempts: the start and the end of a task are one."""
-    monkeypatch.setitem(record_queue.MAX_GROUP, connection.vendor, 10)
-    for number in range(10):
-        attempt = make_attempt(user)
-        for _ in ("start", "end"):
-            recorder.record(attempt)
-        if number == 0:
-            wait_until(lambda: len(recorder._queue) == 1, what="the recorder to take the first entry")
-    until_succeeded(10)
-    assert groups == [10]
-
-
-def test_gathering_ends_when_nothing_more_comes(recorder, user, groups, gathering, monkeypatch):
-    monkeypatch.setattr(record_queue, "QUIET_SECONDS", 2)
+def test_reports_gather_after_a_long_transaction_but_not_those_that_are_awaited(recorder, user, groups):
+    recorder._gather_until = time.monotonic() + 600
     for _ in range(3):
         recorder.record(make_attempt(user))
-    until_succeeded(3)
+    time.sleep(0.3)
+    assert groups == []
+    started = time.monotonic()
+    recorder.call(lambda: None, wait=50)
+    assert time.monotonic() - started < 40
     assert groups == [3]
 
 
-def test_an_awaited_entry_behind_a_full_group_does_not_gather(recorder, user, groups, gathering, monkeypatch):
-    """The first group does not contain what is awaited, and the second one must not gather until it is full."""
-    monkeypatch.setitem(record_queue.MAX_GROUP, connection.vendor, 3)
-    for _ in range(4):
+def test_a_group_is_bounded(recorder, user, groups, monkeypatch):
+    monkeypatch.setitem(module.MAX_GROUP, connection.vendor, 3)
+    gate = threading.Event()
+    recorder.call(gate.wait, wait=0)
+    wait_until(lambda: not recorder._reports, what="the call to run")
+    for _ in range(7):
         recorder.record(make_attempt(user))
-    started = time.monotonic()
-    recorder.record(make_attempt(user), wait=50)
-    assert time.monotonic() - started < 40  # it would gather for minutes
-    assert groups == [3, 2]
-
-
-def test_nothing_gathers_after_a_quiet_time(monkeypatch, user):
-    """However long the load before it was."""
-    now = 1_000.0
-    monkeypatch.setattr(record_queue, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(record_queue, "MAX_GATHER_SECONDS", 600)
-    monkeypatch.setattr(record_queue, "QUIET_SECONDS", 600)
-    waits = []
-    queue = record_queue.RecordQueue()
-    monkeypatch.setattr(queue._is_due, "wait", waits.append)
-    for seconds in (0, 601):
-        queue.add_busy_seconds(300)
-        now += seconds
-        queue.put(make_attempt(user))
-        assert len(queue.take(0)) == 1
-    assert waits == [600]
+    gate.set()
+    until_succeeded(7)
+    assert groups == [3, 3, 1]
 
 
 def test_a_receiver_that_hangs_does_not_keep_others_from_being_recorded(recorder, user):
@@ -287,11 +267,11 @@ def test_a_receiver_that_hangs_does_not_keep_others_from_being_recorded(recorder
 
     job_finished.connect(hang)
     try:
-        recorder.record(make_attempt(user), wait=30)
+        recorder.record(make_attempt(user))
         assert received.wait(30)
         for _ in range(3):
-            recorder.record(make_attempt(user), wait=30)
-        assert Job.objects.filter(state="succeeded").count() == 4
+            recorder.record(make_attempt(user))
+        until_succeeded(4)
         gate.set()
     finally:
         gate.set()
@@ -343,30 +323,7 @@ def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user,
     wait_until(lambda: Job.objects.count() == 51, what="the rows")
 
 
-def test_those_who_add_more_than_can_be_recorded_wait(recorder, user, monkeypatch):
-    monkeypatch.setattr(module, "MAX_LAG", 5)
-    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
-    gate, added = threading.Event(), []
-    recorder.call(gate.wait, wait=0)
-    wait_until(lambda: len(recorder._queue) == 0, what="the call to run")
-
-    def add():
-        for number in range(7):
-            recorder.record(make_attempt(user))
-            added.append(number)
-
-    thread = threading.Thread(target=add)
-    thread.start()
-    wait_until(lambda: len(recorder._queue) == 6, what="six attempts to wait")
-    thread.join(0.3)
-    assert len(added) == 5
-    gate.set()
-    thread.join(30)
-    until_succeeded(7)
-
-
-def test_an_event_loop_does_not_wait_at_a_lag(recorder, user, monkeypatch):
-    monkeypatch.setattr(module, "MAX_LAG", 1)
+def test_an_event_loop_does_not_wait(recorder, user, monkeypatch):
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
     gate = threading.Event()
     recorder.call(gate.wait, wait=0)
@@ -376,18 +333,6 @@ def test_an_event_loop_does_not_wait_at_a_lag(recorder, user, monkeypatch):
     assert time.monotonic() - started < 20
     gate.set()
     wait_until(lambda: Job.objects.count() == 5, what="the rows")
-
-
-def test_an_interrupted_put_does_not_end_the_gathering_for_ever(recorder, monkeypatch):
-    """As by a time limit of a task. What stays in ``_awaited`` would keep all later entries from gathering."""
-
-    def interrupt():
-        raise SystemExit
-
-    monkeypatch.setattr(recorder._queue._is_due, "set", interrupt)
-    with pytest.raises(SystemExit):
-        recorder.call(lambda: None)
-    assert not recorder._queue._awaited
 
 
 def test_the_connection_is_kept_for_the_next_call(recorder):
