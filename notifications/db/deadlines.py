@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import threading
-from collections.abc import Generator, Iterator
-from time import monotonic
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-logger = logging.getLogger("notifications.database")
+from notifications.db.answer_timer import call_within
 
 #: Seconds that PostgreSQL may take to answer. Longer than the 10 s for which a frozen process can hold a lock.
 ANSWER_SECONDS = 15.0
@@ -135,40 +133,9 @@ def _limit_waits(raw: Any) -> None:
         return
     wait = raw.wait
 
-    def wait_within_limit(gen: Any, *args: Any, **kwargs: Any) -> Any:
-        if _thread.seconds is not None:
-            gen = _within(_thread.seconds, raw, gen)
-        return wait(gen, *args, **kwargs)
+    def wait_within_limit(*args: Any, **kwargs: Any) -> Any:
+        if _thread.seconds is None:
+            return wait(*args, **kwargs)
+        return call_within(_thread.seconds, raw, wait, *args, **kwargs)
 
     raw.wait = wait_within_limit
-
-
-def _within(seconds: float, raw: Any, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Wrap a generator of psycopg's, which gets a false value while the socket is not ready, with a limit."""
-    silent_since: float | None = None
-    try:
-        state = next(gen)
-        while True:
-            ready = yield state
-            if ready:
-                silent_since = None
-            elif silent_since is None:
-                silent_since = monotonic()
-            elif monotonic() - silent_since > seconds:
-                raise _discard(raw, seconds)
-            state = gen.send(ready)
-    except StopIteration as end:
-        return end.value
-
-
-def _discard(raw: Any, seconds: float) -> Exception:
-    """Close a connection that did not answer, and return the error to raise."""
-    from psycopg import OperationalError
-
-    raw.close()
-    logger.warning(
-        "Discarded a database connection that did not answer for %g s: thread %s",
-        seconds,
-        threading.current_thread().name,
-    )
-    return OperationalError(f"The database did not answer for {seconds:g} s.")

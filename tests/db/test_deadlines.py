@@ -2,14 +2,16 @@
 
 import json
 import logging
+import socket
 import subprocess
 import sys
 import threading
+from unittest import mock
 
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections
 
-from notifications.db import deadlines
+from notifications.db import answer_timer, deadlines
 from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
 from notifications.db.threads import DaemonExecutor
 from tests.support.site import ROOT
@@ -141,6 +143,55 @@ def test_threads_of_the_app_use_no_connection_of_a_pool(on_postgresql, monkeypat
         assert in_thread(lambda: work(lambda: None))["pool"] == {"min_size": 1}
 
 
+#: Forks a child while a thread waits for an answer, within its limit, on a socket that the child shares.
+PROGRAM_THAT_FORKS = """
+import os, threading, time, warnings
+import django
+from django.conf import settings
+settings.configure(DATABASES={{"default": {database!r}}})
+django.setup()
+from django.db import connection
+from notifications.db.deadlines import limit_this_thread
+
+def sleep(seconds, times):
+    limit_this_thread(1)
+    for _ in range(times):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(%s)", [seconds])
+    slept.append(True)
+
+slept = []
+thread = threading.Thread(target=sleep, args=[0.8, 5])
+thread.start()
+time.sleep(0.5)
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+if not (child := os.fork()):
+    sleep(0.5, 6)
+    os._exit(0)
+thread.join()
+assert slept and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_a_child_process_leaves_the_connections_of_its_parent_alone(on_postgresql):
+    """It has a timer of its own, which knows nothing of what the threads of its parent wait for."""
+    run_program(PROGRAM_THAT_FORKS)
+
+
+def test_a_descriptor_that_is_used_again_is_left_alone():
+    """libpq may close a broken connection in the moment when the timer gives it up."""
+    ours, others = socket.socketpair()
+    with ours, others:
+        connection = mock.Mock(fileno=mock.Mock(side_effect=[others.fileno(), -1]))
+        wait = answer_timer._Wait(connection, 0)
+        answer_timer._shut_down(wait)
+        others.send(b"still open")
+        assert ours.recv(100) == b"still open" and not wait.is_given_up
+        connection.fileno = others.fileno
+        answer_timer._shut_down(wait)
+        assert ours.recv(100) == b"" and wait.is_given_up
+
+
 #: Connects with no, one, two … free descriptors, on a thread of the app, and prints the class of each error.
 PROGRAM_WITHOUT_DESCRIPTORS = """
 import gc, json, os, resource
@@ -179,13 +230,21 @@ print(json.dumps(errors))
 
 def test_lack_of_descriptors_is_an_error_of_the_database(on_postgresql):
     """Wherever the driver needs one. As a bare OSError it would end a job that is tried again after such errors."""
+    before, without, *others, last = json.loads(run_program(PROGRAM_WITHOUT_DESCRIPTORS))
+    assert (before, without, last) == (None, "django.db.utils.OperationalError", None)
+    assert set(others) <= {None, "django.db.utils.OperationalError"}
+
+
+def run_program(program):
+    """Return what a program prints that uses the database of the test."""
     names = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
     database = {name: connection.settings_dict[name] for name in names}
-    program = PROGRAM_WITHOUT_DESCRIPTORS.format(database=database)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program.format(database=database)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    before, without, *_, last = json.loads(done.stdout)
-    assert (before, without, last) == (None, "django.db.utils.OperationalError", None)
-    assert set(json.loads(done.stdout)) == {None, "django.db.utils.OperationalError"}
+    return done.stdout
