@@ -16,6 +16,7 @@ from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
 from notifications.compat import is_test_runner
+from notifications.db.schema import require_present_schema
 from notifications.http import server_task
 from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.servers import daphne as daphne_server
@@ -139,7 +140,8 @@ def is_management_script(script: str) -> bool:
 def begin_serving(*, restarts: bool = False) -> None:
     """Log which doorbell connects the processes, and start the embedded worker or the dispatch to engines, as set.
 
-    Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it.
+    Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it. Raises
+    ``ImproperlyConfigured`` if the database was made by an earlier commit.
     With ``restarts``, a process whose event loop has not run for 30 s starts itself again, for a command without a
     supervisor. Otherwise it ends.
     """
@@ -147,6 +149,7 @@ def begin_serving(*, restarts: bool = False) -> None:
     from notifications.engines import dispatch_loop
     from notifications.realtime import doorbell
 
+    require_present_schema()
     is_serving.set()
     if restarts:
         restart_when_stuck()

@@ -12,11 +12,14 @@ from django.conf import settings
 from django.core.checks import WARNING, CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
+from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
 
 from notifications import conf
 from notifications.broadcasts.languages import find_wrong_field
 from notifications.compat import task_backends
+from notifications.db import schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
 from notifications.deliveries.vapid import find_wrong_web_push
 from notifications.engines import engine_of
@@ -94,12 +97,9 @@ def check_opentelemetry(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register(Tags.database)
 def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """E001: the database has the tables of another app with the same label."""
-    from django.db import connections
-    from django.db.migrations.recorder import MigrationRecorder
-
     if database() not in (databases or ()) or not is_supported():
         return []
-    applied = MigrationRecorder(connections[database()]).applied_migrations()
+    applied = MigrationRecorder(connection()).applied_migrations()
     # If this app's first migration is recorded too, the row is a leftover and the tables are this app's.
     if ("notifications", "0001_initial") not in applied or ("notifications", "0001_streams") in applied:
         return []
@@ -115,9 +115,11 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
 
 @register(Tags.database)
 def check_database(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """W012: indexes are missing. W013: the clocks differ. W014: times were stored while a clock was wrong."""
+    """E012: an earlier commit made the tables. W012: no indexes. W013: clocks differ. W014: times of a wrong clock."""
     if database() not in (databases or ()) or not is_supported():
         return []
+    if mismatch := schema.find_mismatch():  # the other checks would read columns that do not exist
+        return [Error(mismatch, id="notifications.E012")]
     return [Warning(problem, hint=hint, id=id) for id, problem, hint in database_problems()]
 
 
@@ -216,8 +218,6 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W003: TASKS has no backend of this app. E007: its engine. W009, W011: limits and policies that are ignored."""
-    from django.utils.module_loading import import_string
-
     backends = {}
     for alias, params in getattr(settings, "TASKS", {}).items():
         try:

@@ -56,7 +56,7 @@ class Command(ManagementCommand):
     def prepare_database(self):
         try:
             with migration_lock(connection, self.write_line):
-                self.check()
+                self.check(databases=[connection.alias])
                 if not settings.DEBUG:
                     refuse_development_passwords()
                 call_command("migrate", verbosity=0, interactive=False)

@@ -12,10 +12,12 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.utils import autoreload
 
 from notifications.conf import settings
+from notifications.db.schema import require_present_schema
 from notifications.db.threads import start_thread
 from notifications.jobs.claiming.queues import check_queue_name
 from notifications.management.management_command import ManagementCommand
@@ -88,7 +90,8 @@ class Command(ManagementCommand):
         try:
             for name in queue:
                 check_queue_name(name)
-        except ValueError as exc:
+            require_present_schema()
+        except (ValueError, ImproperlyConfigured) as exc:
             raise CommandError(str(exc)) from exc
         if processes is not None:
             self.supervise(processes, queue, concurrency, options)

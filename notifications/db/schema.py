@@ -1,0 +1,120 @@
+"""Whether the tables in the database are those of the installed models.
+
+Until the first release, commits change the first migration in place. In a database of an earlier commit ``migrate`` has
+nothing to apply, and the first query of a new column would fail.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+
+from notifications.db.threads import NoThread, start_thread
+from notifications.db.transactions import connection, is_supported
+from notifications.db.unavailable import QUERY_ERRORS
+
+logger = logging.getLogger("notifications")
+
+#: Seconds for which the start of a process waits for the comparison.
+MAX_START_WAIT_SECONDS = 2.0
+
+#: All columns of some tables, and whether an INSERT must give them a value.
+READ_COLUMNS = {
+    "sqlite": """
+        SELECT tables.name, columns.name, columns."notnull" AND columns.dflt_value IS NULL
+        FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns WHERE tables.name IN ({})
+    """,
+    "postgresql": """
+        SELECT relname, attname, attnotnull AND NOT atthasdef AND attidentity = ''
+        FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+        WHERE relname IN ({}) AND pg_table_is_visible(pg_class.oid) AND attnum > 0 AND NOT attisdropped
+    """,
+}
+
+
+def find_mismatch() -> str:
+    """Return in one sentence how the tables differ from the models of the app, with the remedy; "" if they do not.
+
+    Apps with migrations that are not applied yet are not compared. It makes one query, and a second one if there is a
+    difference. Raises an error while the database is unavailable.
+    """
+    if not is_supported():
+        return ""
+    db = connection()
+    models = [model for model in apps.get_models(include_auto_created=True) if _is_migrated_here(model, db)]
+    columns = _read_columns(db, [model._meta.db_table for model in models])
+    problems: dict[str, str] = {}
+    for model in models:
+        if problem := _compare(model, columns.get(model._meta.db_table, {})):
+            problems.setdefault(model._meta.app_label, problem)
+    if problems:
+        loader = MigrationLoader(db)
+        unapplied = {label for label, name in loader.graph.nodes.keys() - loader.applied_migrations.keys()}
+        for label in unapplied | loader.unmigrated_apps:
+            problems.pop(label, None)
+    if not problems:
+        return ""
+    return (
+        f"The database {db.alias!r} was made by an earlier commit ({next(iter(problems.values()))}): move it aside, "
+        "which is the folder var/ at the site, and run manage.py migrate."
+    )
+
+
+def require_present_schema() -> None:
+    """Raise ``ImproperlyConfigured`` if the database was made by an earlier commit. Call it when a process starts.
+
+    The process starts if the database is unavailable, since that may pass.
+    """
+    found: list[str] = []
+
+    def read() -> None:
+        try:
+            found.append(find_mismatch())
+        except QUERY_ERRORS as exc:
+            logger.debug("Could not compare the tables with the models: %s", exc)
+        finally:
+            connections.close_all()
+
+    try:
+        # Servers load the application inside their event loop, where Django refuses queries.
+        start_thread(read, "notifications-schema").join(MAX_START_WAIT_SECONDS)
+    except NoThread as exc:
+        logger.debug("Could not compare the tables with the models: %s", exc)
+    if any(found):
+        raise ImproperlyConfigured(found[0])
+
+
+def _is_migrated_here(model: Any, db: BaseDatabaseWrapper) -> bool:
+    config = model._meta.app_config
+    is_own = config.name.partition(".")[0] == "notifications"
+    return is_own and model._meta.can_migrate(db) and router.allow_migrate_model(db.alias, model)
+
+
+def _read_columns(db: BaseDatabaseWrapper, tables: list[str]) -> dict[str, dict[str, bool]]:
+    """Return the columns of each table, with whether an INSERT must give them a value."""
+    found: dict[str, dict[str, bool]] = {}
+    with db.cursor() as cursor:
+        cursor.execute(READ_COLUMNS[db.vendor].format(", ".join(["%s"] * len(tables))), tables)
+        for table, column, is_required in cursor.fetchall():
+            found.setdefault(table, {})[column] = is_required
+    return found
+
+
+def _compare(model: Any, found: dict[str, bool]) -> str:
+    """Return what differs first; a column that no model has differs only if an INSERT must give it a value."""
+    table = model._meta.db_table
+    if not found:
+        return f"there is no table {table}"
+    columns = {field.column for field in model._meta.local_concrete_fields}
+    if missing := sorted(columns - found.keys()):
+        return f"{table} has no column {missing[0]}"
+    required = {name for name, is_required in found.items() if is_required}
+    if unknown := sorted(required - columns):
+        return f"{table} has the former column {unknown[0]}"
+    return ""
