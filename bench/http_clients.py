@@ -25,7 +25,6 @@ async def this_client(at_once: int, address: str) -> AsyncIterator[Call]:
         NOTIFICATIONS={
             "OUTBOUND_ALLOW": [address],
             "OUTBOUND_PER_HOST": at_once,
-            "OUTBOUND_TOTAL": at_once,
         }
     )
     from notifications import outbound

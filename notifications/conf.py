@@ -36,8 +36,6 @@ DEFAULTS: dict[str, Any] = {
     "OUTBOUND_ALLOW": [],
     "OUTBOUND_PER_HOST": 10,
     "OUTBOUND_PORTS": [80, 443],
-    "OUTBOUND_TOTAL": 512,
-    "OUTPUT_LIMIT": 1024 * 1024,
     "RETENTION": timedelta(days=30),
     "SCHEDULES": {},
     "SITE_URL": "",
@@ -81,8 +79,6 @@ class Settings:
     OUTBOUND_ALLOW: list[str]
     OUTBOUND_PER_HOST: int
     OUTBOUND_PORTS: list[int]
-    OUTBOUND_TOTAL: int
-    OUTPUT_LIMIT: int
     RETENTION: timedelta
     SCHEDULES: dict[str, Any]
     SITE_URL: str
@@ -132,8 +128,6 @@ ALERT_LIMITS = {
     "min_failures": False,
     "no_worker": True,
     "question": True,
-    "window": False,
-    "clear": False,
 }
 
 
@@ -164,9 +158,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "JOBS_PER_MINUTE": (_is_positive, "1 or more"),
     "ALERTS": (
         _are_alerts,
-        "a dict of limits above 0: interval, stalled, wait, no_worker, window and clear in seconds (at most a week), "
-        "failure_rate of at most 1, min_failures; None turns stalled, wait, failure_rate or no_worker off, and all "
-        "alerts as the interval",
+        "a dict of limits above 0: interval, stalled, wait, no_worker and question in seconds (at most a week), "
+        "failure_rate of at most 1, min_failures; None turns any but min_failures off, and as the interval all alerts",
     ),
     "AUTHENTICATORS": (
         lambda value: all(isinstance(each, str) or callable(each) for each in value),
@@ -188,8 +181,6 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "OUTBOUND_PER_HOST": (_is_positive, "1 or more"),
     "OUTBOUND_PORTS": (lambda value: all(map(_is_port, value)), "a list of port numbers"),
-    "OUTBOUND_TOTAL": (_is_positive, "1 or more"),
-    "OUTPUT_LIMIT": (_is_positive, "1 or more"),
     "SITE_URL": (lambda value: not value or _is_origin(value), "like 'https://example.com', without a path"),
     "SOCKETS_PER_USER": (_is_positive, "1 or more"),
     "WEB_PUSH": (

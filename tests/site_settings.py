@@ -11,6 +11,7 @@ TEST_URLCONF is a module of URLs in place of the site's: tests/support/blocked_l
 TEST_CSP has directives that are added to the policy, such as require-trusted-types-for 'script'.
 TEST_SAVE_SESSIONS=1 sets SESSION_SAVE_EVERY_REQUEST.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
+TEST_ALERTS=1: tests/support/short_alerts.py.
 """
 
 import json
@@ -48,6 +49,9 @@ if os.environ.get("TEST_RINGS_ONLY"):
 
 if os.environ.get("TEST_DEADLINES"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_deadlines.ShortDeadlines"]
+
+if os.environ.get("TEST_ALERTS"):
+    INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_alerts.ShortAlerts"]
 
 if urlconf := os.environ.get("TEST_URLCONF"):
     ROOT_URLCONF = urlconf

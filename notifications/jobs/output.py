@@ -29,8 +29,8 @@ def output(text: str) -> None:
         Bytes are decoded, and of anything else ``str()`` is written.
 
     Costs no query: the worker stores the output of all its jobs 10 times a second, or when 8 KiB have come together,
-    and the last of it in the transaction that ends the attempt. A job has ``NOTIFICATIONS["OUTPUT_LIMIT"]`` bytes, all
-    its attempts together; the rest is dropped, and its end says so. What is stored stays, whatever the job does next:
+    and the last of it in the transaction that ends the attempt. A job has 1 MiB, all its
+    attempts together; the rest is dropped, and its end says so. What is stored stays, whatever the job does next:
     an attempt that writes after another one begins with a line that says which it is.
 
     Any thread may call it that runs in the context of the job, as those of ``asyncio.to_thread()`` do; lines of several

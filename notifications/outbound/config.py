@@ -10,15 +10,17 @@ from django.conf import settings as django_settings
 
 from notifications.conf import settings
 
+#: Calls of a process that run at once, to all hosts together.
+MAX_CALLS = 512
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutboundConfig:
-    """``allow`` holds the entries of ``OUTBOUND_ALLOW`` as written, ``per_host`` and ``total`` the maximum calls."""
+    """``allow`` holds the entries of ``OUTBOUND_ALLOW`` as written, ``per_host`` the maximum calls."""
 
     allow: tuple[str, ...]
     ports: frozenset[int]
     per_host: int
-    total: int
 
 
 def get_config() -> OutboundConfig:
@@ -31,7 +33,6 @@ def get_config() -> OutboundConfig:
             allow=tuple(settings.OUTBOUND_ALLOW),
             ports=frozenset(settings.OUTBOUND_PORTS),
             per_host=settings.OUTBOUND_PER_HOST,
-            total=settings.OUTBOUND_TOTAL,
         )
         _cached = deepcopy(current), config
     return config

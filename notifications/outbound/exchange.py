@@ -16,7 +16,7 @@ from . import telemetry
 from .body import read
 from .call import Call
 from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
-from .config import get_config
+from .config import MAX_CALLS, get_config
 from .errors import BadResponse, OutboundError
 from .guard import Forbidden, ForbiddenAddress, is_allow_listed, refuse_forbidden
 from .pools import get_pool
@@ -170,8 +170,8 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         origin_circuits.check(caller)
         call.stage = "slot"
         half = call.seconds_left / 2
-        if not slots.try_acquire(origin, config.per_host, config.total):
-            await slots.acquire(origin, config.per_host, config.total, running_attempt(), half)
+        if not slots.try_acquire(origin, config.per_host, MAX_CALLS):
+            await slots.acquire(origin, config.per_host, MAX_CALLS, running_attempt(), half)
     except Forbidden as exc:
         raise call.refused_error(exc) from exc
     except CallNotPermitted as exc:

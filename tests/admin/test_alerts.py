@@ -11,7 +11,7 @@ from notifications.operations.alerts.conditions import Condition
 def test_details_are_in_the_language_of_the_page(db, admin_client):
     """Not in the one in which the alert was stored."""
     condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
-    episodes.record_conditions([condition], timezone.now(), clear_seconds=60)
+    episodes.record_conditions([condition], timezone.now())
     alert = Alert.objects.get()
     with translation.override("de"):
         german = episodes.open_alerts()[0].detail
@@ -25,7 +25,7 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
 
 def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
     condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
-    episodes.record_conditions([condition], timezone.now(), clear_seconds=60)
+    episodes.record_conditions([condition], timezone.now())
     user = sign_in_staff("view_alert")
     address, link = "/admin/notifications/alert/", "job/?state__exact=queued"
     assert link not in client.get(address).text

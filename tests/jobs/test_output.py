@@ -118,8 +118,8 @@ def test_text_that_databases_and_readers_cannot_take(db):
 
 
 @pytest.mark.parametrize("text", ["é", "語", "🚀", "a🚀"])
-def test_chunks_end_between_characters(worker, settings, text):
-    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 100_001}
+def test_chunks_end_between_characters(worker, monkeypatch, text):
+    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 100_001)
     result = output_tasks.write_repeated.enqueue(text, 100_000)
     until_done(result)
     stored = stored_output(result)
@@ -131,9 +131,9 @@ def test_chunks_end_between_characters(worker, settings, text):
     assert max(len(chunk.text.encode()) for chunk in chunks(result)) <= 8 * 1024
 
 
-def test_nothing_is_missing_without_a_line_that_says_so(db, settings):
+def test_nothing_is_missing_without_a_line_that_says_so(db, monkeypatch):
     """The limit is one of what is stored: of one long text with CR LF more is taken than the limit has characters."""
-    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 1_000}
+    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 1_000)
     short = output_tasks.write_repeated.enqueue("x" * 8 + "\r\n", 111, "END\n")
     long = output_tasks.write_repeated.enqueue("\r\n", 1_000_000, "END\n")
     run_jobs()
@@ -150,9 +150,9 @@ def test_more_than_the_limit(worker):
     assert_contiguous(result)
 
 
-def test_the_limit_is_one_of_all_attempts(db, settings):
+def test_the_limit_is_one_of_all_attempts(db, monkeypatch):
     """What an attempt writes counts, and nothing follows the line that says that it was cut."""
-    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 40}
+    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 40)
     result = output_tasks.fail_twice.enqueue("twenty characters, .")
     run_until_idle()
     assert stored_output(result) == "twenty characters, . 1\n\x1eattempt 2\ntwenty\n\x1ecut\n"
@@ -347,8 +347,8 @@ def test_output_of_an_observed_task_is_dropped(running, caplog):
     assert caplog.text.count("Dropped output of an observed Celery task") == 1
 
 
-def test_a_buffer_is_bounded(settings):
-    settings.NOTIFICATIONS = {"OUTPUT_LIMIT": 10}
+def test_a_buffer_is_bounded(monkeypatch):
+    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 10)
     buffer = OutputBuffer()
     for _ in range(5):
         buffer.append("x" * 1_000)

@@ -23,6 +23,7 @@ from notifications.db.signal_queue import SignalQueue
 from notifications.engines import dispatch_loop
 from notifications.jobs.transitions import manual
 from notifications.models import Alert, Job, Notification, Schedule, Tick, Wait
+from notifications.operations.alerts import episodes
 from notifications.operations.announcing import announcer
 from notifications.realtime import hub as hubs
 from notifications.signals import job_finished, notification_recorded
@@ -119,8 +120,9 @@ def project(settings, make_user, monkeypatch):
             "job.cancelled": [f"{path}.handle"],
             "notification.created": [f"{path}.handle"],
         },
-        "ALERTS": {"interval": 0.5, "wait": 0.000001, "clear": 0.000001},
+        "ALERTS": {"interval": 0.5, "wait": 0.000001},
     }
+    monkeypatch.setattr(episodes, "CLEAR_SECONDS", 0)
     monkeypatch.setattr(announcer, "ROUND_INTERVAL_SECONDS", 0.2)
     get_queryset = UserManager.get_queryset
 

@@ -10,6 +10,7 @@ import pytest
 
 from notifications import outbound
 from notifications.context import enter_attempt
+from notifications.outbound import exchange
 from notifications.outbound.slots import Slots
 
 from .upstream import Upstream
@@ -204,9 +205,10 @@ async def test_jobs_take_turns(upstream, allow):
     await working
 
 
-async def test_total_setting(upstream, allow):
-    """At most OUTBOUND_TOTAL calls are active in the process."""
-    allow(upstream.address, OUTBOUND_TOTAL=2)
+async def test_calls_of_a_process(upstream, allow, monkeypatch):
+    """At most MAX_CALLS are active in the process."""
+    monkeypatch.setattr(exchange, "MAX_CALLS", 2)
+    allow(upstream.address)
     await asyncio.gather(*[outbound.get(upstream.url("/slow/0.02")) for _ in range(10)])
     assert upstream.max_active == 2
 

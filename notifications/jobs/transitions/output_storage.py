@@ -8,7 +8,6 @@ from datetime import datetime
 from io import IncrementalNewlineDecoder
 
 from notifications import streams, validators
-from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
@@ -18,6 +17,8 @@ from notifications.models import Job, OutputChunk
 MARK = "\x1e"
 #: The line that ends an output of which the rest was dropped.
 CUT = f"\n{MARK}cut\n".encode()
+#: Bytes that are stored of a job, all its attempts together, without the lines that are not written by the task.
+MAX_OUTPUT_BYTES = 1024 * 1024
 #: Bytes of a row, and of all rows that one transaction stores of jobs that go on.
 MAX_CHUNK_BYTES, MAX_BYTES_PER_TRANSACTION = 8 * 1024, 256 * 1024
 
@@ -36,13 +37,12 @@ class OutputBuffer:
         Whether it is known which of ``_data`` is stored: not while a transaction may have been committed.
     """
 
-    __slots__ = ("_data", "_is_cut", "_limit", "_lock", "_newlines", "is_closed", "is_settled", "start")
+    __slots__ = ("_data", "_is_cut", "_lock", "_newlines", "is_closed", "is_settled", "start")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._data = bytearray()
         self._newlines = IncrementalNewlineDecoder(None, translate=True)
-        self._limit = settings.OUTPUT_LIMIT
         self._is_cut = False
         self.start: int | None = None
         self.is_settled = False
@@ -57,7 +57,7 @@ class OutputBuffer:
         with self._lock:
             # In pieces, so that a text much longer than the limit is not copied. One piece may not reach the limit,
             # because CR LF becomes one character.
-            size = self._limit + 1
+            size = MAX_OUTPUT_BYTES + 1
             for start in range(0, len(text), size):
                 if self._is_cut or self.is_closed:
                     return
@@ -138,7 +138,7 @@ class OutputBuffer:
 
     def _cut_to_limit(self) -> None:
         """Replace what is beyond the limit by a line that says so."""
-        room = max(0, self._limit - (self.start or 0))
+        room = max(0, MAX_OUTPUT_BYTES - (self.start or 0))
         size = len(self._data) - (len(CUT) if self._is_cut else 0)
         if size > room:
             self._data[_boundary(self._data, room) :] = CUT

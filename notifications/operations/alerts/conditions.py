@@ -30,6 +30,8 @@ Kind = Alert.Kind
 MAX_TICKS_READ = 1_000
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
 BLOCKED_SECONDS = 15.0
+#: Seconds over which failures are counted, and after which a lost worker or a missed tick is over.
+WINDOW_SECONDS = 300.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,15 +45,11 @@ class Limits:
     ``wait``
         For which a due job of a queue that is not paused may wait.
     ``failure_rate``, ``min_failures``
-        The share of jobs of a queue that may fail within ``window``; fewer failures than ``min_failures`` never count.
+        The share of jobs of a queue that may fail within 5 minutes; fewer failures than ``min_failures`` never count.
     ``no_worker``
         For which no worker may be alive.
     ``question``
         For which a question may be open.
-    ``window``
-        The time that failures are counted over, and after which a lost worker or a missed tick is over.
-    ``clear``
-        For which a condition must have been absent before its alert is over.
     """
 
     interval: float | None = 15
@@ -61,8 +59,6 @@ class Limits:
     min_failures: int = 20
     no_worker: float | None = 60
     question: float | None = 86_400
-    window: float = 300
-    clear: float = 60
 
 
 def read_limits() -> Limits:
@@ -168,7 +164,7 @@ def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
     if limits.failure_rate is None:
         return
     by_queue: dict[str, reading.Figures] = {}
-    for of_task in reading.read_figures(timedelta(seconds=limits.window), now=now, by_task=True):
+    for of_task in reading.read_figures(timedelta(seconds=WINDOW_SECONDS), now=now, by_task=True):
         if of_task.task not in (WEBHOOK_TASK, CALLBACK_TASK):
             figures = by_queue.setdefault(of_task.queue, reading.Figures(queue=of_task.queue))
             figures.succeeded += of_task.succeeded
@@ -179,7 +175,7 @@ def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
             facts = {
                 "failed": figures.failed,
                 "ended": figures.succeeded + figures.failed,
-                "window": limits.window,
+                "window": WINDOW_SECONDS,
                 "limit": limits.failure_rate,
             }
             yield Condition(kind=Kind.FAILURES, subject=figures.queue, facts=facts)
@@ -200,7 +196,7 @@ def _without_worker(
 def _missed(now: datetime, limits: Limits) -> Iterator[Condition]:
     """Yield schedules of which ticks were recently missed, or could not be enqueued, and that have not run since."""
     rows = Tick.objects.using(database()).filter(
-        recorded_at__gte=now - timedelta(seconds=limits.window),
+        recorded_at__gte=now - timedelta(seconds=WINDOW_SECONDS),
         outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED),
     )
     missed: dict[str, list[Tick]] = {}
@@ -223,7 +219,7 @@ def _has_run_since(schedule: str, recorded_at: datetime) -> bool:
 
 
 def _lost(now: datetime, limits: Limits, state: AlertState) -> Iterator[Condition]:
-    if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < limits.window:
+    if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < WINDOW_SECONDS:
         yield Condition(kind=Kind.LEASE, facts={"worker": state.lost_worker})
 
 

@@ -19,22 +19,24 @@ from notifications.operations.alerts.conditions import Condition
 
 logger = logging.getLogger("notifications.alerts")
 
+#: Seconds for which a condition must have been absent before its alert is over.
+CLEAR_SECONDS = 60.0
 #: The alerts that are open at once at most, of the queues and schedules of a project.
 MAX_OPEN_ALERTS = 100
 #: The closed alerts that one call deletes at most.
 MAX_ALERTS_DELETED = 100
 
 
-def record_conditions(found: Iterable[Condition], now: datetime, *, clear_seconds: float) -> None:
+def record_conditions(found: Iterable[Condition], now: datetime) -> None:
     """Open an alert for each new condition, and close those whose condition has been absent long enough.
 
     Any number of processes may call this at the same time. Details are stored and logged in ``LANGUAGE_CODE``.
     """
     with translation.override(settings.LANGUAGE_CODE):
-        _record_conditions(found, now, clear_seconds)
+        _record_conditions(found, now)
 
 
-def _record_conditions(found: Iterable[Condition], now: datetime, clear_seconds: float) -> None:
+def _record_conditions(found: Iterable[Condition], now: datetime) -> None:
     conditions = {(str(condition.kind), condition.subject): condition for condition in found}
     rows = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("id")[:MAX_OPEN_ALERTS]
     open_alerts = {(alert.kind, alert.subject): alert for alert in rows}
@@ -44,7 +46,7 @@ def _record_conditions(found: Iterable[Condition], now: datetime, clear_seconds:
     for condition in new[: MAX_OPEN_ALERTS - len(open_alerts)]:
         _open(condition, now)
     for key, alert in open_alerts.items():
-        if key not in conditions and now - alert.seen_at >= timedelta(seconds=clear_seconds):
+        if key not in conditions and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
             _close(alert, now)
 
 

@@ -22,7 +22,7 @@ def evaluate(previous: datetime | None = None) -> None:
     now = database_now()
     state = _update_state(now, previous)
     found = conditions.find_conditions(now, limits, state)
-    episodes.record_conditions(found, now, clear_seconds=limits.clear)
+    episodes.record_conditions(found, now)
     episodes.delete_old_alerts(times.now() - settings.RETENTION)
 
 

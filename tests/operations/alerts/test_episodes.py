@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications import upkeep
 from notifications.management.diagnosis.jobs import check_alerts
 from notifications.models import Alert, AlertState, Notification
-from notifications.operations.alerts import episodes
+from notifications.operations.alerts import episodes, evaluation
 from notifications.operations.alerts.conditions import Condition
 from notifications.operations.announcing.alerts import read_recipients
 from notifications.operations.announcing.announcer import Announcer
@@ -21,8 +21,8 @@ STALLED = Condition(kind="stalled", subject="mail", facts={"count": 1, "age": 40
 DETAIL = "1 job runs, for 6 min. None has ended for 5 min."
 
 
-def record(*conditions, seconds=0.0, clear=60):
-    episodes.record_conditions(conditions, timezone.now() + timedelta(seconds=seconds), clear_seconds=clear)
+def record(*conditions, seconds=0.0):
+    episodes.record_conditions(conditions, timezone.now() + timedelta(seconds=seconds))
     Announcer().run_round()
 
 
@@ -114,8 +114,7 @@ def test_old_alerts_are_deleted(alerts):
         Alert.objects.create(
             kind="wait", subject=str(closed_at), opened_at=old, seen_at=timezone.now(), closed_at=closed_at
         )
-    alerts.limit(clear=3600)
-    alerts.evaluate()
+    evaluation.evaluate()
     assert [alert.closed_at for alert in Alert.objects.all()] == [None]
 
 

@@ -39,8 +39,14 @@ def operators(make_user):
     return users
 
 
+@pytest.fixture(autouse=True)
+def over_at_once(monkeypatch):
+    """An alert is over as soon as its condition is."""
+    monkeypatch.setattr(episodes, "CLEAR_SECONDS", 0)
+
+
 def record(*conditions):
-    episodes.record_conditions(conditions, timezone.now(), clear_seconds=0)
+    episodes.record_conditions(conditions, timezone.now())
 
 
 def titles(user):

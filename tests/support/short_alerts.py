@@ -1,0 +1,14 @@
+"""A site whose alerts are over sooner than in production."""
+
+from django.apps import AppConfig
+
+
+class ShortAlerts(AppConfig):
+    name = "tests.support.short_alerts"
+    label = "short_alerts"
+
+    def ready(self):
+        from notifications.operations.alerts import conditions, episodes
+
+        conditions.WINDOW_SECONDS = 5.0
+        episodes.CLEAR_SECONDS = 1.0
