@@ -38,15 +38,14 @@ MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
 #: The details of failures for which an engine is the reason, by type.
 ENGINE_ERRORS = {
     "expired": gettext_lazy("It was not started in time."),
-    "never-started": gettext_lazy("It was never started: the message broker lost it."),
-    "outcome-unknown": gettext_lazy("It has ended, but whether it succeeded is not known."),
+    "outcome-unknown": gettext_lazy("The worker that ran it is gone; whether it finished is not known."),
     "timed-out": gettext_lazy("It took longer than it may take."),
     "worker-lost": gettext_lazy("The worker process that ran the job ended unexpectedly."),
 }
-#: The types of failures that were inferred because nothing was found. A real end that is reported later corrects them.
-GUESSES = ("expired", "never-started", "outcome-unknown", "worker-lost")
-#: Those of tasks that were not started, which a start corrects.
-NOT_STARTED = ("expired", "never-started")
+#: The types of failures that nothing has reported. A real end that is reported later corrects them.
+GUESSES = ("expired", "outcome-unknown", "worker-lost")
+#: That of tasks that were not started, which a start corrects.
+NOT_STARTED = ("expired",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

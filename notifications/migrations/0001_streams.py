@@ -216,10 +216,6 @@ class Migration(migrations.Migration):
                 ("lease_until", models.DateTimeField(verbose_name="lease until")),
                 ("queues", models.CharField(blank=True, default="", max_length=1000, verbose_name="queues")),
                 ("concurrency", models.PositiveIntegerField(verbose_name="concurrency")),
-                (
-                    "broker",
-                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=64),
-                ),
                 ("load", models.PositiveIntegerField(default=0, verbose_name="load")),
                 ("outbound", models.TextField(blank=True, default="", verbose_name="outbound calls")),
                 (
@@ -477,10 +473,9 @@ class Migration(migrations.Migration):
                 ("fence", models.BigIntegerField(default=0)),
                 ("deadline", models.DateTimeField(blank=True, null=True, verbose_name="deadline")),
                 ("fail_if_unknown_after", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("check_at", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("missing_since", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("broker", models.CharField(blank=True, editable=False, max_length=64, null=True)),
+                ("process_id", models.PositiveIntegerField(blank=True, editable=False, null=True)),
+                ("acks_late", models.BooleanField(db_default=False, default=False, editable=False)),
                 ("open_until", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
@@ -597,8 +592,8 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("executor", "observed"), ("state", "queued")),
-                        fields=["check_at", "id"],
-                        name="notifications_job_check",
+                        fields=["expires_at", "id"],
+                        name="notifications_job_expiry",
                     ),
                     models.Index(
                         condition=models.Q(("finished_at__isnull", False)),

@@ -208,14 +208,12 @@ class Job(models.Model):
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
-    #: Of a queued job of an observed task: when its message is looked for if it was not started by then.
-    check_at = MomentField(null=True, blank=True, editable=False)
-    #: Since when that message was not found. NULL: it was, or was not looked for.
-    missing_since = MomentField(null=True, blank=True, editable=False)
-    #: After which time no worker of Celery starts an observed task.
+    #: When the queued job of an observed task ends that was not started by then. NULL: never.
     expires_at = MomentField(null=True, blank=True, editable=False)
-    #: The broker that has the message of an observed task. NULL: another job.
-    broker = models.CharField(max_length=64, null=True, blank=True, editable=False)  # noqa: DJ001
+    #: The process of its worker that has started an observed task. Of a queued job: it goes on with other tasks.
+    process_id = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    #: Whether the broker delivers the message of an observed task again if that process is lost.
+    acks_late = models.BooleanField(default=False, db_default=False, editable=False)
     #: Until when more jobs may be added to a batch: a group of Celery's that is being published.
     open_until = MomentField(null=True, blank=True, editable=False)
     progress_current = models.BigIntegerField(null=True, blank=True)
@@ -292,7 +290,7 @@ class Job(models.Model):
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
             _job_index("handed", "next_dispatch_at", "id", state="queued", executor="handed"),
-            _job_index("check", "check_at", "id", state="queued", executor="observed"),
+            _job_index("expiry", "expires_at", "id", state="queued", executor="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),

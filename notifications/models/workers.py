@@ -40,8 +40,6 @@ class Worker(models.Model):
     lease_until = MomentField(_("lease until"))
     queues = models.CharField(_("queues"), max_length=1000, blank=True, default="")
     concurrency = models.PositiveIntegerField(_("concurrency"))
-    #: The broker from which it takes the messages of observed tasks, "" for other workers.
-    broker = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     load = models.PositiveIntegerField(_("load"), default=0)
     outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, as of the last renewal
     #: Resident memory of its process in bytes, as of the last renewal; NULL where it is not known.

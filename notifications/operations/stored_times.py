@@ -113,7 +113,6 @@ def stored_times() -> tuple[StoredTime, ...]:
     """Return the fields that gate something, except those of which the reader itself finds that they are impossible."""
     lease = MAX_LEASES * timedelta(seconds=settings.LEASE)
     queued = Q(state=Job.State.QUEUED)
-    is_due = Q(run_after=None) | Q(run_after__lte=times.now())
     return (
         StoredTime(model=Worker, name="lease_until", longest=lease, is_lease=True),
         StoredTime(model=ServerProcess, name="lease_until", longest=timedelta(minutes=10), is_lease=True),
@@ -172,13 +171,10 @@ def stored_times() -> tuple[StoredTime, ...]:
             StoredTime(model=Job, name="deadline", rows=rows, longest=longest, is_lease=True)
             for rows, longest in _running_tasks()
         ),
-        # An open batch of Celery tasks, and when the message of an observed task is looked for.
+        # An open batch of Celery tasks.
         *(
             StoredTime(model=Job, name=name, rows=rows, longest=MAX_OBSERVED_WAIT)
-            for name, rows in (
-                ("open_until", Q(state=Job.State.RUNNING, worker=None)),
-                ("check_at", queued & Q(executor=Job.Executor.OBSERVED) & is_due),
-            )
+            for name, rows in (("open_until", Q(state=Job.State.RUNNING, worker=None)),)
         ),
         # A wait lasts as long as its task says, from when it was stored, and so do the times of reminders.
         StoredTime(

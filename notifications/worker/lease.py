@@ -43,8 +43,6 @@ class Lease:
         The id of the worker.
     ``load``
         Returns how many jobs the worker runs, which each renewal stores.
-    ``broker``
-        From which it takes the messages of observed tasks.
     ``on_request``
         Called on the lease's thread with each new ``Worker.request``, "" when it is withdrawn.
     """
@@ -55,11 +53,9 @@ class Lease:
         queues: Sequence[str],
         concurrency: int,
         load: Callable[[], int],
-        broker: str = "",
         on_request: Callable[[str], object] | None = None,
     ) -> None:
         self.worker: UUID = uuid7()
-        self.broker = broker
         self._queues = ",".join(queues)
         self._concurrency = concurrency
         self._load = load
@@ -113,7 +109,6 @@ class Lease:
             lease_until=until,
             queues=self._queues[:1000],
             concurrency=self._concurrency,
-            broker=self.broker,
             request=self._request,
         )
         # The row may exist: its lease is over, or the answer to its insertion was lost.

@@ -118,6 +118,9 @@ def test_workers_of_celery_that_observe_its_tasks(live_worker):  # noqa: F811
     assert findings["celery"]["message"].startswith(
         "Workers that observe tasks: 1; observed tasks that wait: 1, the oldest for 6"
     )
+    Job.objects.filter(id=job.id).update(queued_at=timezone.now() - timedelta(hours=2))
+    finding = diagnose()["celery"]
+    assert (finding["state"], "declare start_within" in finding["remedy"]) == ("warning", True)
     Job.objects.filter(id=job.id).update(executor="sync")
     assert "No worker is alive" in diagnose(failed=["workers"])["workers"]["message"]
 

@@ -81,7 +81,6 @@ NOT_CORRECTED = {
     "Job.expires_at": CHOSEN,
     "Job.fail_if_unknown_after": CHANGED_WITH_ANOTHER,
     "Job.idempotency_expires_at": FOUND_BY_READER,
-    "Job.missing_since": "a lost observed task is only found later",
     "Job.queued_at": RECORDED,
     "Job.started_at": RECORDED,
     "Notification.created_at": RECORDED,
@@ -321,25 +320,11 @@ def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far)
     assert "tests.operations.announcing" not in set(sys.modules) - imported
 
 
-@pytest.mark.parametrize(
-    ("values", "column"),
-    [({}, "check_at"), ({"run_after": timezone.now()}, "check_at"), ({"state": "running"}, "open_until")],
-)
-def test_times_of_observed_jobs(far, values, column):
-    """The message would not be looked for, and an open batch not end."""
+def test_times_of_observed_jobs(far):
+    """An open batch would not end."""
     id = tasks.noop.enqueue().id
-    Job.objects.filter(id=id).update(executor="observed", **{column: far}, **values)
-    assert_corrected(Job, column, id=id)
-
-
-def test_check_of_an_observed_job_for_later(far):
-    """It is looked for after its time."""
-    id = tasks.noop.enqueue().id
-    later = {"run_after": far, "check_at": far + timedelta(seconds=20)}
-    Job.objects.filter(id=id).update(executor="observed", **later)
-    stored_times.correct_wrong_times()
-    assert database.check_stored_times().state == "ok"
-    assert Job.objects.values(*later).get() == later
+    Job.objects.filter(id=id).update(executor="observed", open_until=far, state="running")
+    assert_corrected(Job, "open_until", id=id)
 
 
 @pytest.mark.parametrize("has_owner", [True, False])

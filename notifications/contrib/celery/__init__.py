@@ -29,15 +29,15 @@ eager          observed tasks that their publisher calls itself
 task_ends      outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database, in groups
 main_process   the row of a Celery worker, and what it does for all jobs
-reconcile      finds out what became of tasks of which no signal came
-seen_workers   which workers live, and when one was lost
-broker         asks the result backend, the workers and the broker about tasks; revokes tasks whose jobs are cancelled
-connections    connections and calls that give up when no answer comes
+lost_tasks     what became of running tasks whose process is gone
+results        asks the result backend about tasks; revokes tasks whose jobs are cancelled
+connections    connections to the broker that give up when no answer comes
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from notifications.contrib.celery.app import check_installed, connect_app
@@ -81,6 +81,7 @@ def observed(
     owner: str | Callable[..., Any] | None = None,
     url: str | Callable[..., Any] = "",
     notify: NotifyOption = True,
+    start_within: float | timedelta | None = None,
 ) -> Callable[[T], T]:
     """Have a job for each execution of a Celery task. Stands above or below ``@shared_task`` or ``@app.task``.
 
@@ -102,12 +103,15 @@ def observed(
         them.
     ``notify``
         As in ``policy``.
+    ``start_within``
+        A timedelta or seconds, from when the task is published or its ``eta``, after which the job fails if the task
+        was not started. By default after the ``expires`` with which it is published, else never.
 
     Raises TypeError, and below ``@shared_task`` ValueError if ``title``, ``owner`` or ``url`` names an argument that
     the task lacks. Above it that is a warning of ``manage.py check`` (``notifications.W010``), as far as the module is
     imported then, and of the log of a worker.
     """
-    observation = Observation(title=title, owner=owner, url=url, notify=notify)
+    observation = Observation(title=title, owner=owner, url=url, notify=notify, start_within=start_within)
 
     def attach(task: T) -> T:
         declarations.add(task, observation)

@@ -120,7 +120,7 @@ def _receiver(path: str) -> Callable[..., None]:
 
 
 def _revoke_tasks(jobs: Sequence[Any]) -> None:
-    from notifications.contrib.celery.broker import revoke_tasks
+    from notifications.contrib.celery.results import revoke_tasks
 
     revoke_tasks(jobs)
 

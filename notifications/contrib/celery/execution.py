@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +17,6 @@ from notifications.context import current_execution, enter_attempt, save_attempt
 from notifications.contrib.celery import task_ends
 from notifications.contrib.celery.eager import eager_process
 from notifications.contrib.celery.messages import (
-    FIRST_CHECK_SECONDS,
     Message,
     build_batch,
     build_job,
@@ -52,6 +53,7 @@ class ObservedExecution(Execution):
     __slots__ = (
         "_has_lease",
         "_restore",
+        "_start_within",
         "attempt",
         "has_job",
         "id",
@@ -71,6 +73,7 @@ class ObservedExecution(Execution):
         *,
         worker: UUID | None,
         attempt: int,
+        acks_late: bool,
     ) -> None:
         self.is_inline, self._has_lease = worker is None, False
         if worker is None:
@@ -79,7 +82,7 @@ class ObservedExecution(Execution):
             except UNAVAILABLE:  # it may be back when the task ends
                 worker = uuid7()
         super().__init__(None, _report_progress)
-        self.id, self.policy = id, observation.policy
+        self.id, self.policy, self._start_within = id, observation.policy, observation.start_within
         #: The job was read, as ``progress()`` does: the task may have reported some.
         self.has_job = False
         #: The end is recorded, or about to be.
@@ -92,6 +95,8 @@ class ObservedExecution(Execution):
         self.attempt = ObservedAttempt(
             id=job_id(id),
             worker=worker,
+            process_id=os.getpid(),
+            acks_late=acks_late,
             number=attempt,
             policy=self.policy,
             make_job=lambda: build_job(app, make_message(), observation, now),
@@ -167,11 +172,12 @@ class ObservedExecution(Execution):
 
     def schedule_retry(self, outcome: Outcome) -> None:
         """Have a failed attempt recorded that another one follows."""
-        self._end_by(lambda: record_outcome(outcome))
+        self._end_by(lambda: record_outcome(outcome, self._start_within))
 
-    def requeue(self, check_at: Any) -> None:
-        """Have it recorded that the message went back to the broker."""
-        self._end_by(lambda: changes.requeue(self.job, check_at))
+    def requeue(self) -> None:
+        """Have it recorded that the message went back to the broker, or that other tasks replace this one."""
+        change = changes.requeue_replaced if self.is_republished else changes.requeue
+        self._end_by(lambda: change(self.job))
 
     def _record(self) -> None:
         if self.is_inline:
@@ -218,12 +224,12 @@ def retry_unlocked(function: Callable[[], object]) -> bool:
     return True
 
 
-def record_outcome(outcome: Outcome) -> bool:
+def record_outcome(outcome: Outcome, start_within: timedelta | None = None) -> bool:
     """Record an end, or a failed attempt that another one follows. Return False if the row is locked."""
     # Of a copy, because writing changes the job, and is tried again after an error of the database.
     outcome = replace(outcome, job=copy.copy(outcome.job))
     if outcome.retry_delay is not None:
-        return changes.schedule_retry(outcome, FIRST_CHECK_SECONDS)
+        return changes.schedule_retry(outcome, start_within)
     return changes.finish(outcome)
 
 

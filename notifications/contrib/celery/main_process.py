@@ -13,8 +13,8 @@ from uuid import UUID
 from celery.worker import state as worker_state
 from django.db import connections
 
-from notifications.contrib.celery import checks, reconcile
-from notifications.contrib.celery.connections import broker_name
+from notifications.contrib.celery import checks
+from notifications.contrib.celery.lost_tasks import LostTasks
 from notifications.contrib.celery.recorder import recorder
 from notifications.db import signal_queue
 from notifications.db.deadlines import limit_this_thread
@@ -49,9 +49,8 @@ class MainProcess:
             queues=[f"celery:{name}" for name in queues],
             concurrency=0,
             load=lambda: len(worker_state.active_requests),
-            broker=broker_name(app),
         )
-        self._reconciler = reconcile.Reconciler(app, hostname, self.lease)
+        self.lost_tasks = LostTasks(app, hostname, self.lease)
         self._stopped = threading.Event()
         self._upkeep = Upkeep(Where.OBSERVER, seconds=MAX_DUTY_SECONDS, may_reap=self.lease.may_reap)
 
@@ -73,9 +72,9 @@ class MainProcess:
         limit_this_thread()
         while not self._stopped.is_set() and not self._try(self.lease.start, "begin the lease"):
             self._stopped.wait(1.0)
-        # On a thread of its own, because it waits for the broker.
-        reconcile_name = "notifications-celery-reconcile"
-        start_thread(self._run_rounds, reconcile_name, "reconcile observed tasks", self._reconciler.run_round)
+        # On a thread of its own, because it waits for the result backend.
+        what = "look for lost tasks"
+        start_thread(self._run_rounds, "notifications-celery-lost", what, self.lost_tasks.run_round)
         self._run_rounds("run maintenance", self._maintain)
 
     def _run_rounds(self, what: str, function: Callable[[], object]) -> None:
@@ -121,11 +120,13 @@ def prepare(sender: Any = None, **kwargs: Any) -> None:
     _main = MainProcess(sender.app, sender.hostname, sorted(sender.app.amqp.queues.consume_from))
 
 
-def start(**kwargs: Any) -> None:
+def start(sender: Any = None, **kwargs: Any) -> None:
     """Begin the lease when the worker is ready."""
     if _main:
         keep_out_of_sqlite()
         checks.log_problems(_main.app.tasks)
+        # All pools know their processes but "threads", which has none.
+        _main.lost_tasks.process_ids = lambda: {os.getpid(), *sender.pool.info.get("processes", ())}
         _main.start()
 
 

@@ -16,7 +16,6 @@ from django.utils import translation
 
 from notifications import times, validators
 from notifications.contrib.celery import headers as job_headers
-from notifications.contrib.celery.connections import broker_name
 from notifications.contrib.celery.headers import JobHeader
 from notifications.contrib.celery.publishing import OPEN_SECONDS
 from notifications.db import bulk
@@ -30,8 +29,6 @@ from notifications.streams.inbox import user_keys_of
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds from when a task could have been started to when its message is looked for.
-FIRST_CHECK_SECONDS = 20.0
 #: Before the id of a task in ``concurrency_key``, if it is not the id of its job.
 ID_PREFIX = "celery:"
 _NAMESPACE = uuid.UUID("5b1c2a0e-5c0c-4f5e-9f43-0a3d0c1b7d55")
@@ -98,7 +95,10 @@ def build_job(app: Any, message: Message, observation: Observation, now: datetim
         declared, title, url = None, header.title, header.url
     batch = batch_id(message)
     now = now or times.now()
-    startable_at = max(now, message.eta or now)
+    expires_at = message.expires
+    if observation.start_within:
+        latest = max(now, message.eta or now) + observation.start_within
+        expires_at = min(expires_at or latest, latest)
     id = job_id(message.id)
     return bulk.new(
         Job,
@@ -114,9 +114,7 @@ def build_job(app: Any, message: Message, observation: Observation, now: datetim
         executor="observed",
         run_after=message.eta if message.eta and message.eta > now else None,
         max_attempts=max_attempts_of(app, message.name),
-        broker=broker_name(app),
-        expires_at=message.expires,
-        check_at=startable_at + timedelta(seconds=FIRST_CHECK_SECONDS),
+        expires_at=expires_at,
         title=title,
         url=url,
         language=header.language if header else "",

@@ -14,7 +14,6 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
@@ -32,7 +31,6 @@ from notifications.contrib.celery.execution import (
     record_outcome,
 )
 from notifications.contrib.celery.messages import (
-    FIRST_CHECK_SECONDS,
     Message,
     build_job,
     calls_project,
@@ -161,6 +159,7 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
         observation,
         worker=None if request.is_eager else main_process.worker_id(),
         attempt=(request.retries or 0) + 1,
+        acks_late=bool(task.acks_late),
     )
     if received_header(request) is None or calls_project(observation):
         execution.job  # noqa: B018  made of the arguments, which the task may change, and outside of a transaction
@@ -178,7 +177,7 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
         if state == states.IGNORED and not execution.is_republished:
             _finish_ignored(execution, task)
         elif state == states.IGNORED or (state == states.REJECTED and _is_requeued(execution, task, retval)):
-            execution.requeue(_check_at())
+            execution.requeue()
         elif state == states.REJECTED:
             _finish_failed(execution, retval)
         elif execution.is_inline and exc is not None:  # Celery raises it to the caller, and sends no signal
@@ -217,21 +216,15 @@ def fail(
 def retry(
     sender: Any = None, request: Any = None, reason: Any = None, einfo: Any = None, **kwargs: Any
 ) -> None:
-    """Record a failed attempt that Celery follows with another one."""
+    """Record a failed attempt that Celery follows with another one.
+
+    A cold shutdown sends this signal in the main process, also for messages that are acknowledged, which is no report.
+    """
     if execution := current_observed(request.id):
         exc = getattr(reason, "exc", None) or reason
         seconds = _seconds_until(getattr(reason, "when", None))
         execution.schedule_retry(outcomes.retried(execution.job, exc, seconds))
         return
-
-    # In the main process: the child was killed, or its tasks were cancelled as the connection to the broker was lost.
-    def requeue() -> None:
-        job = changes.read(job_id(str(request.id)))
-        if job and job.state == Job.State.RUNNING and job.worker == main_process.worker_id():
-            changes.requeue_lost(job, _check_at())
-
-    if observation_of(sender.name):
-        recorder().call(requeue, wait=0)
 
 
 def revoke(
@@ -321,7 +314,3 @@ def _seconds_until(when: Any) -> float:
     if (moment := parse_time(when)) is not None:
         return max((moment - times.now()).total_seconds(), 0.0)
     return float(when) if isinstance(when, int | float) else 0.0
-
-
-def _check_at() -> Any:
-    return times.now() + timedelta(seconds=FIRST_CHECK_SECONDS)

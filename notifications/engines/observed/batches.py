@@ -79,7 +79,7 @@ def requeue_guesses(jobs: Sequence[Job]) -> None:
     """
     conditional_update(
         "state='queued', seq=0, version=version+1, fence=fence+1, worker=NULL, run_after=NULL, "
-        "check_at=NULL, missing_since=NULL, result=NULL, error=NULL, finished_at=NULL",
+        "result=NULL, error=NULL, finished_at=NULL",
         [((), job) for job in jobs],
         state="failed",
     )

@@ -6,7 +6,7 @@ raises the fence: of two executions of one message only the later one is recorde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -30,13 +30,15 @@ from notifications.statistics.recording import StatisticsBuffer
 EXECUTOR = Job.Executor.OBSERVED
 #: Jobs that one query reads by their ids.
 MAX_JOBS_PER_QUERY = 500
+#: How often the result backend is asked for the end of a task that others replace.
+REPLACED_CHECK_INTERVAL = timedelta(seconds=15)
 
 
-def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
+def schedule_retry(outcome: Outcome, start_within: timedelta | None) -> bool:
     """Record a failed attempt that Celery follows with another one. Returns False if the row is locked: try again.
 
-    If the next attempt has begun already, only the failed one is recorded. If it has not begun ``check_seconds`` after
-    it could have, its message is looked for.
+    If the next attempt has begun already, only the failed one is recorded. If it has not begun ``start_within`` after
+    it could have, the job ends.
     """
     job = outcome.job
     left = job.state
@@ -49,8 +51,8 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
         if (locked.fence, locked.state) == (job.fence, left):
             insert_attempts([(job, outcome, now)], statistics)
             queueing.schedule_retries([outcome], now)
-            check_at = job.run_after + timedelta(seconds=check_seconds)
-            conditional_update("check_at=%s, missing_since=NULL", [((check_at,), job)], state="queued")
+            expires_at = job.run_after + start_within if start_within else None
+            conditional_update("expires_at=%s, process_id=NULL", [((expires_at,), job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
             insert_attempts([(job, outcome, now)], statistics)
         statistics.write()
@@ -60,53 +62,44 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
     return retrying_atomic(write) or finish(outcome)
 
 
-def requeue(job: Job, check_at: datetime) -> None:
+def requeue(job: Job) -> None:
     """Queue a running job again whose message went back to the broker, without an attempt that failed."""
-    queueing.requeue([job], "check_at=%s, missing_since=NULL", (check_at,))
+    queueing.requeue([job], "process_id=NULL")
 
 
-def requeue_lost(job: Job, check_at: datetime) -> None:
+def requeue_replaced(job: Job) -> None:
+    """Queue a running job again that goes on with other tasks, of which the last one may not be observed.
+
+    The result backend is asked for its end, until one of them starts. Its ``process_id`` says that.
+    """
+    queueing.requeue([job], "expires_at=%s", (database_now() + REPLACED_CHECK_INTERVAL,))
+
+
+def check_replaced_later(job: Job) -> None:
+    """Ask the result backend for the end of a replaced task again, later."""
+    expires_at = database_now() + REPLACED_CHECK_INTERVAL
+    retrying_atomic(lambda: conditional_update("expires_at=%s", [((expires_at,), job)], state="queued"))
+
+
+def requeue_lost(job: Job, start_within: timedelta | None) -> None:
     """Queue a job whose worker was lost, and whose message the broker delivers again.
 
-    ``check_at`` is when it is looked for if it was not started by then.
+    If it has not begun ``start_within`` after that, it ends.
     """
 
     def write() -> None:
         locked = lock_query(Job.objects.using(database()).filter(_is_unchanged(job))).first()
         if locked is None:
             return
-        statistics = StatisticsBuffer()
-        insert_attempts([(locked, None, database_now())], statistics)
-        assignments = "state='queued', worker=NULL, version=version+1, check_at=%s, missing_since=NULL"
-        conditional_update(assignments, [((check_at,), locked)])
+        now, statistics = database_now(), StatisticsBuffer()
+        insert_attempts([(locked, None, now)], statistics)
+        expires_at = now + start_within if start_within else None
+        assignments = "state='queued', worker=NULL, process_id=NULL, version=version+1, expires_at=%s"
+        conditional_update(assignments, [((expires_at,), locked)])
         streams.ring([locked.user_id])
         statistics.write()
 
     retrying_atomic(write)
-
-
-def take_overdue(
-    now: datetime, check_at: datetime, limit: int, *, other_brokers: Iterable[str] = ()
-) -> list[Job]:
-    """Return queued jobs whose ``check_at`` is over, and set it to a new time, so that no other process checks them.
-
-    Jobs of other brokers are left to their workers.
-    """
-
-    def write() -> list[Job]:
-        rows = Job.objects.using(database()).filter(executor=EXECUTOR, state=Job.State.QUEUED)
-        rows = rows.exclude(broker__in=list(other_brokers))
-        due = list(lock_query(rows.filter(check_at__lt=now).order_by("check_at", "id"))[:limit])
-        conditional_update("check_at=%s", [((check_at,), job) for job in due], state="queued")
-        return due
-
-    return retrying_atomic(write)
-
-
-def set_missing(jobs: Iterable[Job], since: datetime | None, check_at: datetime) -> None:
-    """Store since when the messages of queued jobs were not found, None if they were, and when to look again."""
-    rows = [((since, check_at), job) for job in jobs]
-    retrying_atomic(lambda: conditional_update("missing_since=%s, check_at=%s", rows, state="queued"))
 
 
 def finish(outcome: Outcome) -> bool:

@@ -93,8 +93,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
                 found.void_attempts.append(attempt)
                 continue
             if outcomes.is_guess(row):
-                # The start may be that of a child process which was killed since, and which records its last tasks.
-                if outcome is None and outcomes.error_type(row.error) not in outcomes.NOT_STARTED:
+                if outcome is None and not _is_corrected_by_start(row, attempt):
                     continue
                 guesses.append(row)
             is_start = not attempt.is_begun or row.state != Job.State.RUNNING
@@ -241,6 +240,12 @@ def _may_record(attempt: ObservedAttempt, row: Job) -> bool:
         not ((row.done and not is_guess) or is_older or is_batch(row))
         and row.executor == Job.Executor.OBSERVED
     )
+
+
+def _is_corrected_by_start(row: Job, attempt: ObservedAttempt) -> bool:
+    """Return whether a start corrects a guess: not that of a child process which was killed since."""
+    kind = outcomes.error_type(row.error)
+    return kind in outcomes.NOT_STARTED or (kind == "outcome-unknown" and attempt.number > row.attempt)
 
 
 def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome | Callable[[Job], Outcome]) -> Outcome:

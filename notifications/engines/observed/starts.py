@@ -23,8 +23,8 @@ from notifications.statistics.recording import StatisticsBuffer
 
 #: What a start changes of a row, besides its state and version, and the progress, which an end writes too.
 START_COLUMNS = (
-    *("worker", "started_at", "attempt", "max_attempts", "fence"),
-    *("run_after", "check_at", "missing_since"),
+    *("worker", "process_id", "acks_late", "started_at", "attempt", "max_attempts", "fence"),
+    *("run_after", "expires_at"),
 )
 #: Seconds by which two records of one start may differ.
 SAME_START_SECONDS = 0.1
@@ -36,8 +36,10 @@ class ObservedAttempt:
 
     ``id``
         That of the job.
-    ``worker``, ``number``
-        The worker, and the number of the attempt from 1.
+    ``worker``, ``process_id``, ``number``
+        The worker, the process of it that runs the task, and the number of the attempt from 1.
+    ``acks_late``
+        The broker delivers the message again if that process is lost.
     ``make_job``
         Returns the unsaved row of the message.
     ``outcome``
@@ -55,6 +57,8 @@ class ObservedAttempt:
     number: int
     policy: Policy
     make_job: Callable[[], Job]
+    process_id: int | None = None
+    acks_late: bool = False
     make_batch: Callable[[], Job] | None = None
     outcome: Outcome | Callable[[Job], Outcome] | None = None
     remake: Callable[[Job], Outcome] | None = None
@@ -115,7 +119,8 @@ def write_starts(
     for attempt, row in starts:
         seconds = max(time.monotonic() - attempt.started_at, 0.0)
         row.state, row.worker = Job.State.RUNNING, attempt.worker
-        row.run_after = row.check_at = row.missing_since = None
+        row.process_id, row.acks_late = attempt.process_id, attempt.acks_late
+        row.run_after = row.expires_at = None
         row.started_at = now - timedelta(seconds=seconds)
         row.attempt, row.max_attempts = attempt.number, max(row.max_attempts, attempt.number)
         row.fence += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from inspect import Signature
 from typing import Any
@@ -30,6 +31,7 @@ class Observation:
     owner: str | Callable[..., Any] | None = None
     url: str | Callable[..., Any] = ""
     notify: NotifyOption = True
+    start_within: Any = None
     #: The policy with which the outcomes of the jobs are made.
     policy: Policy = field(init=False)
 
@@ -45,7 +47,17 @@ class Observation:
             raise TypeError(
                 'url must be a string, which may name arguments: "/exports/{year}/", or a function of them.'
             )
+        if self.start_within is not None:
+            object.__setattr__(self, "start_within", _positive_time(self.start_within))
         object.__setattr__(self, "policy", Policy(max_attempts=1, notify=self.notify))
+
+
+def _positive_time(value: Any) -> timedelta:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = timedelta(seconds=value)
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise TypeError("start_within must be a timedelta, or a number of seconds, of more than 0.")
+    return value
 
 
 class TaskCall:

@@ -73,6 +73,8 @@ def check_lost_jobs() -> Finding:
     return Finding(check="lost jobs", state=OK, message="No job is left in a lost worker.", figures=figures)
 
 
+#: Seconds for which an observed task may wait although its queue is consumed.
+OLD_TASK_SECONDS = 3600.0
 #: Before each queue that a worker of Celery consumes, in its row.
 QUEUE_PREFIX = "celery:"
 
@@ -118,6 +120,15 @@ def check_observed_tasks() -> Finding:
             message=f"No live worker consumes a queue named {', '.join(absent[:MAX_QUEUES_NAMED])}; {waiting}",
             remedy=f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
             "queues, tasks may only wait behind others.",
+            figures=figures,
+        )
+    if oldest > OLD_TASK_SECONDS:
+        return Finding(
+            check="celery",
+            state=WARNING,
+            message=f"Workers that observe tasks: {len(live)}; {waiting}",
+            remedy="Start more workers. If the broker has lost the message, publish the task again, and declare "
+            "start_within for such tasks.",
             figures=figures,
         )
     return Finding(

@@ -10,7 +10,12 @@ from typing import Any
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
-from notifications.jobs.claiming.executors import OBSERVED, has_engine
+from notifications.jobs.claiming.executors import (
+    ENGINE_EXECUTORS,
+    OBSERVED,
+    WORKER_EXECUTORS,
+    has_engine,
+)
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
@@ -81,7 +86,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
     depths = queue_depths().queues
     return [
         *_stalled(now, limits, depths),
-        *_waiting(now, limits, depths),
+        *_waiting(now, limits),
         *_failing(now, limits),
         *_without_worker(now, limits, state, depths),
         *_missed(now, limits),
@@ -137,10 +142,11 @@ def _is_overdue(running: RunningJobs, now: datetime) -> bool:
     return timeout_at is not None and timeout_at < now
 
 
-def _waiting(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterator[Condition]:
+def _waiting(now: datetime, limits: Limits) -> Iterator[Condition]:
     if limits.wait is None:
         return
-    for depth in depths:
+    # With observed tasks: their messages may be lost.
+    for depth in queue_depths((*WORKER_EXECUTORS, *ENGINE_EXECUTORS, OBSERVED)).queues:
         if depth.is_paused or depth.oldest_since is None:
             continue
         waited = (now - depth.oldest_since).total_seconds()

@@ -5,7 +5,6 @@ from contextlib import closing, suppress
 import pytest
 
 from notifications.models import Job, Notification
-from tests.contrib.celery.reconcilers import lease, make_job, reconcile, reconciler  # noqa: F401 (fixtures)
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     live_worker,

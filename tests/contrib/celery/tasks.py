@@ -60,6 +60,12 @@ def hold(user_id, path):
 
 
 @shared_task
+@observed(title="Soon", owner="user_id", start_within=3)
+def soon(user_id):
+    return None
+
+
+@shared_task
 @observed(title="Publishes another task", owner="user_id")
 def publish_export(user_id, year):
     export.delay(user_id, year)

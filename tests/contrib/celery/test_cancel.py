@@ -18,6 +18,7 @@ def tasks(celery_app):
 
 def test_a_queued_job(worker, tasks, user, user_client):
     result = tasks.export.apply_async((user.pk, 1), countdown=2)
+    until_row(result)  # a thread that has waited for rows of earlier tasks does not wait for this one
     response = user_client.post(f"/notifications/api/jobs/{result.id}/cancel/")
     assert (response.status_code, response.json()["state"]) == (200, "cancelled")
     worker.process.wait_for_line(f"Discarding revoked task: tests.contrib.celery.tasks.export[{result.id}]")

@@ -1,11 +1,13 @@
 """Which tasks are observed: by ``@observed``, or by the settings."""
 
 import threading
+import uuid
+from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications import checks, conf
+from notifications import checks, conf, times
 from notifications.jobs import results
 from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.observations import Observation, TaskCall
@@ -81,10 +83,31 @@ def test_an_app_that_is_not_finalized_yet(monkeypatch):
     assert checks.check_observed_tasks(None) == []
 
 
-@pytest.mark.parametrize("options", [{"title": 3}, {"owner": 3}, {"url": 3}, {"notify": "yes"}])
+@pytest.mark.parametrize(
+    "options", [{"title": 3}, {"owner": 3}, {"url": 3}, {"notify": "yes"}, {"start_within": 0}]
+)
 def test_a_value_of_the_wrong_type_is_refused(observed, options):
     with pytest.raises(TypeError):
         observed(**options)
+
+
+@pytest.mark.usefixtures("celery_app")
+def test_time_within_which_a_task_is_to_start():
+    """It counts from the eta, and Celery's own limit counts if it is earlier."""
+    from notifications.contrib.celery.messages import Message, build_job
+
+    now = times.now()
+    hour = timedelta(hours=1)
+
+    def expiry(start_within, **options):
+        message = Message(id=str(uuid.uuid4()), name="shop.tasks.pay", args=(), kwargs={}, **options)
+        job = build_job(None, message, Observation(start_within=start_within), now)
+        return job.expires_at and job.expires_at - now
+
+    assert (expiry(None), expiry(3600), expiry(hour)) == (None, hour, hour)
+    assert expiry(hour, eta=now + hour) == 2 * hour
+    assert expiry(hour, expires=now + hour / 2) == hour / 2
+    assert expiry(None, expires=now + hour / 2) == hour / 2
 
 
 def test_only_a_task_can_be_observed(observed):

@@ -1,5 +1,6 @@
 """Workers that are killed, brokers that lose messages, a database that is away: each task ends on the bell once."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -7,13 +8,13 @@ import sys
 import time
 import uuid
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.db import connection
 
 from notifications import times
+from notifications.jobs import outcomes
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.site import ROOT
@@ -61,7 +62,34 @@ def test_a_killed_worker(start_celery, tasks, user, tmp_path):
     worker.kill()
     start_celery()
     job = until_ended(result)
-    assert (job.state, '"type": "worker-lost"' in job.error) == ("failed", True)
+    assert (job.state, outcomes.error_type(job.error)) == ("failed", "outcome-unknown")
+    assert len(bell_of(user)) == 1
+
+
+def test_a_killed_child_whose_message_is_delivered_again(start_celery, tasks, user, tmp_path):
+    """Celery sends no signal of it: the main process finds that the child is gone."""
+    path = tmp_path / "gate"
+    start_celery()
+    result = tasks.hold_late.delay(user.pk, str(path))
+    until_running(result, path)
+    os.kill(int(Path(f"{path}.started").read_text()), signal.SIGKILL)
+    path.touch()
+    job = until_ended(result)
+    assert (job.state, job.fence) == ("succeeded", 2)
+    assert bell_of(user) == [("Held, late", "Succeeded.", "success")]
+
+
+def test_a_cold_shutdown(start_celery, tasks, user, tmp_path):
+    """Celery reports a retry, although it has acknowledged the message. The next worker finds out."""
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = tasks.hold.delay(user.pk, str(path))
+    until_running(result, path)
+    worker.process.popen.send_signal(signal.SIGQUIT)
+    wait_until(lambda: not worker.process.running, what="the worker to end")
+    start_celery()
+    job = until_ended(result)
+    assert (job.state, outcomes.error_type(job.error)) == ("failed", "outcome-unknown")
     assert len(bell_of(user)) == 1
 
 
@@ -69,7 +97,6 @@ def test_tasks_that_exit_at_once(start_celery, tasks, user):
     """The main process hears of the end of a child while the child records the start of its task."""
     start_celery()
     results = [tasks.exit_process.delay(user.pk) for _ in range(12)]
-    # The reconciler would find them after 35 s.
     jobs = [until_ended(result, timeout=15) for result in results]
     assert {(job.state, '"type": "worker-lost"' in job.error) for job in jobs} == {("failed", True)}
     assert len(bell_of(user)) == 12
@@ -91,17 +118,20 @@ def test_a_killed_worker_whose_task_is_delivered_again(start_celery, tasks, user
 
 
 def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
-    result = tasks.export.delay(user.pk, 1)
+    """They are queued until the time that the declaration or Celery names."""
+    lost = tasks.export.delay(user.pk, 1)
+    expiring = [
+        tasks.export.apply_async((user.pk, 2), expires=3),
+        tasks.soon.delay(user.pk),
+    ]
     broker.kill()
     broker.start()
     start_celery()
-    Job.objects.filter(id=result.id).update(check_at=times.now())
-    until_row(result, missing_since__isnull=False)
-    missing_since = times.now() - timedelta(seconds=9)
-    Job.objects.update(check_at=times.now(), missing_since=missing_since)
-    job = until_ended(result)
-    assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
-    assert len(bell_of(user)) == 1
+    for result in expiring:
+        job = until_ended(result)
+        assert (job.state, outcomes.error_type(job.error)) == ("failed", "expired")
+    assert until_row(lost).state == "queued"
+    assert len(bell_of(user)) == 2
 
 
 def test_a_publisher_that_is_killed_in_a_group(start_celery, tasks, user):

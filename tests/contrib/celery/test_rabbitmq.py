@@ -1,12 +1,10 @@
 """Observed tasks through RabbitMQ, without a result backend that others can read."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from notifications import times
-from notifications.models import Attempt, Job
+from notifications.models import Attempt
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.celery_worker import CeleryWorker
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
@@ -91,17 +89,3 @@ def test_a_group_is_a_batch(start_celery, rabbitmq, celery_app, user):
     batch = until_ended(result.id)
     assert (batch.state, batch.result) == ("succeeded", '{"succeeded": 5, "failed": 0, "cancelled": 0}')
     assert bell_of(user) == [("Export: 5 jobs", "All 5 jobs succeeded.", "success")]
-
-
-def test_a_message_that_the_broker_loses(start_celery, publish, rabbitmq, celery_app, user):
-    result = publish("export", user.pk, 1, queue="lost")
-    with celery_app.connection_for_write(rabbitmq.url) as connection:
-        connection.default_channel.queue_delete("lost")
-    start_celery()
-    Job.objects.filter(id=result.id).update(check_at=times.now())
-    until_row(result, missing_since__isnull=False)
-    missing_since = times.now() - timedelta(seconds=9)
-    Job.objects.update(check_at=times.now(), missing_since=missing_since)
-    job = until_ended(result)
-    assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
-    assert len(bell_of(user)) == 1

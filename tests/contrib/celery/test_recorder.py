@@ -258,7 +258,7 @@ def test_a_group_is_bounded(recorder, user, groups, monkeypatch):
 
 
 def test_a_receiver_that_hangs_does_not_keep_others_from_being_recorded(recorder, user):
-    """Nor the rows of published messages, or the calls of the reconciler."""
+    """Nor the rows of published messages, or other calls."""
     gate, received = threading.Event(), threading.Event()
 
     def hang(**kwargs):

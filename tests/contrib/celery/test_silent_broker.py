@@ -1,30 +1,27 @@
-"""A broker that is away or does not answer is given up, and ends no job."""
+"""A result backend that does not answer ends no job, and delays nothing else."""
 
 import threading
-from datetime import timedelta
+import uuid
 
 import pytest
 
 from notifications import times
-from notifications.models import Notification
-from tests.contrib.celery.reconcilers import problem
+from notifications.models import Job, Notification
 from tests.support.network import Listener
 from tests.support.waiting import wait_until
 
 pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
 
 
-def test_a_broker_that_is_away_ends_nothing(reconciler, make_job, monkeypatch, caplog):
-    from notifications.contrib.celery import broker
-
-    def away(*args):
-        raise OSError("connection refused")
-
-    monkeypatch.setattr(broker, "find_in_workers", away)
-    job = make_job(missing_since=times.now() - timedelta(days=1))
-    reconciler.run_round()
-    assert problem(job) == ("queued", "")
-    assert "Could not reconcile observed tasks" in caplog.text
+JOB = {
+    "executor": "observed",
+    "queue_name": "celery",
+    "task_path": "shop.tasks.pay",
+    "title": "Pay",
+    "state": "running",
+    "attempt": 1,
+    "fence": 1,
+}
 
 
 class SilentServer(Listener):
@@ -54,29 +51,18 @@ def silent_app(celery_app, monkeypatch):
             connection.close()
 
 
-@pytest.mark.parametrize("state", ["queued", "running"])
-def test_broker_that_does_not_answer_is_given_up(
-    silent_app, reconcile, lease, make_job, monkeypatch, caplog, state
-):
-    """It ends no job, and a round asks it once, not once for each job."""
-    monkeypatch.setattr(reconcile, "NO_ANSWER_SECONDS", 0.5)
-    jobs = [make_job(state=state) for _ in range(3)]
-    reconciler = reconcile.Reconciler(silent_app, "nobody@nowhere", lease)
-    reconciler.run_round()
-    assert {problem(job) for job in jobs} == {(state, "")}
-    assert caplog.text.count("no answer within 0.5 s") == 1
-    assert silent_app.server.connected.wait(60)
-
-
 @pytest.mark.usefixtures("transactional_db")
-def test_broker_that_does_not_answer_delays_no_maintenance(silent_app, make_job, user, monkeypatch):
-    """The main process numbers notifications, and takes jobs from lost workers, while it waits for the broker."""
+def test_result_backend_that_does_not_answer_delays_no_maintenance(silent_app, user, monkeypatch):
+    """The main process numbers notifications, and takes jobs from lost workers, while it waits."""
     from notifications.contrib.celery import main_process
 
     monkeypatch.setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
     monkeypatch.setattr(main_process, "ROUND_JITTER_SECONDS", 0.0)
-    make_job()
+    lost = Job.objects.create(
+        **JOB, user=user, worker=uuid.uuid4(), created_at=times.now(), queued_at=times.now()
+    )
     process = main_process.MainProcess(silent_app, "nobody@nowhere", ["celery"])
+    monkeypatch.setattr(process.lease, "may_reap", lambda: True)
     process.start()
     try:
         assert silent_app.server.connected.wait(60)
@@ -84,6 +70,8 @@ def test_broker_that_does_not_answer_delays_no_maintenance(silent_app, make_job,
             user=user, title="Unnumbered", created_at=times.now(), raised=1
         )
         wait_until(lambda: Notification.objects.get(id=inbox_row.id).seq, what="a number")
+        lost.refresh_from_db()
+        assert lost.state == "running"
     finally:
         process.stop()
 

@@ -144,7 +144,7 @@ def test_a_job_that_a_worker_inserts_after_the_end_is_counted(batch):
     assert (state_of(batch)[0], "1 of 2 failed." in batch.error) == ("failed", True)
 
 
-def test_neither_a_worker_nor_the_reconciler_takes_a_batch(batch):
+def test_no_worker_takes_a_batch(batch):
     assert run(Job.objects.get(id=batch.id)).is_void
     assert Job.objects.get(id=batch.id).fence == batch.fence
     assert changes.read(batch.id) is None

@@ -74,7 +74,7 @@ def test_the_number_of_statements_does_not_depend_on_that_of_tasks(user):
 
 def test_one_update_for_start_and_end(user):
     """Beside a task that still runs, and one whose start was recorded before."""
-    rows = [new_row(user, run_after=times.now(), check_at=times.now()) for _ in range(4)]
+    rows = [new_row(user, run_after=times.now()) for _ in range(4)]
     recording.insert(rows)
     both, running, started = (
         [attempt_at(rows[0]), attempt_at(rows[1])],
@@ -87,14 +87,14 @@ def test_one_update_for_start_and_end(user):
     statements = [query["sql"] for query in queries]
     assert len([sql for sql in statements if sql.startswith("COMMIT")]) == 1
     assert sum(sql.count("UPDATE notifications_job SET") for sql in statements) == 2
-    columns = ("state", "version", "fence", "worker", "attempt", "run_after", "check_at")
+    columns = ("state", "version", "fence", "worker", "attempt", "run_after")
     found = {row["id"]: tuple(row[name] for name in columns) for row in Job.objects.values("id", *columns)}
     ended = ("succeeded", 2, 1)
     assert [found[row.id] for row in rows] == [
-        (*ended, both[0].worker, 1, None, None),
-        (*ended, both[1].worker, 1, None, None),
-        ("running", 2, 1, running.worker, 1, None, None),
-        ("succeeded", 3, 1, started.worker, 1, None, None),
+        (*ended, both[0].worker, 1, None),
+        (*ended, both[1].worker, 1, None),
+        ("running", 2, 1, running.worker, 1, None),
+        ("succeeded", 3, 1, started.worker, 1, None),
     ]
     assert Job.objects.filter(started_at__lte=F("finished_at")).count() == 3
 
@@ -186,9 +186,9 @@ def test_a_start_that_a_later_one_has_replaced_cannot_queue_the_job(user, change
     stale = Job.objects.get()
     recording.record([second])
     if change == "schedule_retry":
-        assert changes.schedule_retry(outcomes.failed(stale, RETRYING, ValueError()), 60)
+        assert changes.schedule_retry(outcomes.failed(stale, RETRYING, ValueError()), None)
     else:
-        changes.requeue_lost(stale, times.now())
+        changes.requeue_lost(stale, None)
     assert Job.objects.values_list("state", "fence", "worker").get() == ("running", 2, second.worker)
     assert [attempt.outcome for attempt in Attempt.objects.all()] == ["lost"]
 
@@ -200,7 +200,7 @@ def test_a_retry_after_a_requested_cancellation_ends_the_job(user):
     Job.objects.update(cancel_requested_at=times.now())
     outcome = outcomes.failed(Job.objects.get(), RETRYING, ValueError())
     assert outcome.retry_delay is not None
-    assert changes.schedule_retry(outcome, 60)
+    assert changes.schedule_retry(outcome, None)
     assert Job.objects.get().state == "cancelled"
 
 
@@ -304,7 +304,7 @@ def test_an_outcome_that_fails_has_its_attempt(user):
 
 
 def guess(job, kind="worker-lost"):
-    """Fail a job as the reconciler does when it finds no trace of its task."""
+    """Fail a job as a worker does that finds no trace of its task."""
     job = changes.read(job.id)
     assert changes.finish(outcomes.ended_by_engine(job, POLICY, kind))
     assert Job.objects.get(id=job.id).state == "failed"
@@ -340,7 +340,7 @@ def test_an_end_corrects_the_guess_that_its_worker_was_lost(user):
 def test_a_start_corrects_the_guess_that_the_message_was_lost(user):
     row = new_row(user)
     recording.insert([row])
-    guess(row, "never-started")
+    guess(row, "expired")
     attempt = attempt_at(row, is_ended=False)
     recording.record([attempt])
     job = Job.objects.get()
@@ -383,7 +383,7 @@ def test_an_end_of_a_job_that_was_queued_again_for_its_lost_worker(user):
     recording.insert([row])
     attempt = attempt_at(row, is_ended=False)
     recording.record([attempt])
-    changes.requeue_lost(Job.objects.get(), times.now())
+    changes.requeue_lost(Job.objects.get(), None)
     end(attempt)
     recording.record([attempt])
     assert Job.objects.get().state == "succeeded"
@@ -400,7 +400,7 @@ def test_an_end_is_kept_when_the_transaction_that_restarts_its_job_is_rolled_bac
     if is_guessed:
         guess(row)
     else:
-        changes.requeue_lost(Job.objects.get(id=row.id), times.now())
+        changes.requeue_lost(Job.objects.get(id=row.id), None)
     end(suspended, 3)
     refused = attempt_at(neighbor)
     refused.outcome.notification.level = None
@@ -413,7 +413,7 @@ def test_an_end_is_kept_when_the_transaction_that_restarts_its_job_is_rolled_bac
 def test_what_celery_reports_corrects_a_guess_once(user):
     row = new_row(user)
     recording.insert([row])
-    guess(row, "never-started")
+    guess(row, "outcome-unknown")
     for _ in range(2):
         job = changes.read(row.id)
         assert changes.finish(outcomes.ended_by_engine(job, POLICY, "expired"))

@@ -31,7 +31,7 @@ ACTIVE = (
     f"{UNNUMBERED} + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running', 'waiting'))"
 )
 UNFINISHED = """
-SELECT id, state, seq, attempt, worker, run_after, deadline, check_at FROM notifications_job
+SELECT id, state, seq, attempt, worker, run_after, deadline FROM notifications_job
 WHERE state IN ('queued', 'running', 'waiting') OR seq IS NULL
 """
 TOTALS = """

@@ -45,6 +45,14 @@ def test_jobs_wait_too_long(alerts, operator):
     assert alerts.notified(operator) == [title, f"Over: {title}"]
 
 
+def test_observed_tasks_wait_too_long(alerts):
+    """The broker may have lost their messages."""
+    alerts.limit(wait=0.000001)
+    tasks.noop.using(queue_name="celery").enqueue()
+    Job.objects.update(executor="observed")
+    assert alerts.evaluate() == [("wait", "celery")]
+
+
 def test_jobs_of_a_paused_queue_may_wait(alerts):
     """So may jobs that are delayed, and jobs that wait for less than the limit."""
     alerts.limit(wait=0.000001)

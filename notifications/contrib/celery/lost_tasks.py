@@ -1,0 +1,156 @@
+"""What became of running tasks whose process is gone: the one thing that is inferred of observed tasks.
+
+The result backend says how such a task has ended, if there is one. Else a task that is acknowledged late is queued
+again, because its message is with the broker, and another one has ended as ``outcome-unknown``. A report that comes
+later corrects that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from notifications.contrib.celery import results, task_ends
+from notifications.contrib.celery.execution import policy_of, record_outcome
+from notifications.contrib.celery.messages import observation_of, task_id
+from notifications.db.clock import database_now
+from notifications.db.transactions import database
+from notifications.db.unavailable import is_unavailable
+from notifications.engines.observed import changes
+from notifications.jobs import outcomes
+from notifications.jobs.claiming.executors import EAGER_QUEUE
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import notify_functions
+from notifications.models import Job, Worker
+from notifications.worker.lease import Lease, find_dead_neighbors
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Jobs of each kind that one look is about.
+MAX_JOBS_PER_LOOK = 100
+#: Seconds after ``expires_at`` at which a queued job ends: its start may be about to be recorded.
+EXPIRY_MARGIN = timedelta(seconds=5)
+#: How often a task is terminated whose cancellation was requested where this worker did not hear of it.
+MAX_TERMINATE_REQUESTS = 3
+
+#: Of a job, and of one execution of it.
+Claim = tuple[UUID, int]
+
+
+class LostTasks:
+    """What the main process of one worker looks for every few seconds.
+
+    ``process_ids``
+        Returns the ids of the processes that run the tasks of this worker.
+    """
+
+    def __init__(
+        self, app: Any, hostname: str, lease: Lease, process_ids: Callable[[], Collection[int]] | None = None
+    ) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._lease = lease
+        self.process_ids = process_ids or (lambda: {os.getpid()})
+        #: Running jobs of this worker whose process was gone at the last look.
+        self._gone: set[Claim] = set()
+        #: How often tasks were to be terminated.
+        self._terminated: Counter[Claim] = Counter()
+
+    def run_round(self) -> None:
+        """Look once. Raises ``django.db.Error``; what the result backend raises is logged."""
+        own = list(_running().filter(worker=self._lease.worker).order_by("worker", "id"))
+        processes = set(self.process_ids())
+        gone = {_claim(job) for job in own if job.process_id not in processes}
+        # Celery reports a child that was killed by itself, soon after it is gone.
+        self._end_all(self._find_end, (job for job in own if _claim(job) in gone & self._gone))
+        self._gone = gone
+        self._terminate([job for job in own if _claim(job) not in gone and job.cancel_requested_at])
+        self._end_all(self._find_end, self._of_lost_workers())
+        self._end_all(self._find_expiry, _expired())
+
+    def _of_lost_workers(self) -> Iterable[Job]:
+        lost = Q(worker__in=find_dead_neighbors())
+        if self._lease.may_reap():
+            live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
+            lost |= ~Q(worker__in=live.values_list("id", flat=True))
+        rows = _running().filter(lost).exclude(worker=self._lease.worker)
+        return list(rows.order_by("worker", "id")[:MAX_JOBS_PER_LOOK])
+
+    def _end_all(self, find: Callable[[Job], Outcome | None], jobs: Iterable[Job]) -> None:
+        """End jobs. An error, as of a result that cannot be read, keeps no other waiting."""
+        ends = []
+        for job in list(jobs)[:MAX_JOBS_PER_LOOK]:
+            try:
+                if end := find(job):
+                    ends.append(end)
+            except Exception as exc:
+                if is_unavailable(exc):
+                    raise
+                logger.warning("Could not find out how an observed task has ended: job %s: %r", job.id, exc)
+        for end in notify_functions.call_all(ends):
+            record_outcome(end)  # if the row is locked, the next look does
+
+    def _find_end(self, job: Job) -> Outcome | None:
+        """Return the end of a running job whose process is gone, None if it is queued again."""
+        meta, observation = results.read_meta(self._app, task_id(job)), observation_of(job.task_path)
+        policy = policy_of(observation)
+        if outcome := meta and task_ends.from_meta(job, policy, meta):
+            return outcome
+        if job.cancel_requested_at is not None:
+            return outcomes.cancelled(job, policy)
+        if job.acks_late:
+            changes.requeue_lost(job, observation.start_within if observation else None)
+            return None
+        logger.warning("Ending the job of a lost Celery task: job %s (%s)", job.id, job.task_path)
+        return outcomes.ended_by_engine(job, policy, "outcome-unknown")
+
+    def _find_expiry(self, job: Job) -> Outcome | None:
+        """Return the end of a queued job that was not started in time. Its reports may have died with a child.
+
+        None of one that other tasks have replaced, which go on.
+        """
+        policy = policy_of(observation_of(job.task_path))
+        meta = results.read_meta(self._app, task_id(job))
+        if outcome := meta and task_ends.from_meta(job, policy, meta):
+            return outcome
+        if job.process_id is not None:
+            changes.check_replaced_later(job)
+            return None
+        return task_ends.expired(job, policy)
+
+    def _terminate(self, jobs: Iterable[Job]) -> None:
+        """Terminate tasks whose cancellation was requested in a process that could not reach this worker."""
+        claims = {_claim(job): task_id(job) for job in jobs}
+        self._terminated = Counter({claim: self._terminated[claim] + 1 for claim in claims})
+        # At the first look the request may be on its way.
+        ids = [
+            id for claim, id in claims.items() if 1 < self._terminated[claim] <= MAX_TERMINATE_REQUESTS + 1
+        ]
+        if ids:
+            results.send_revoke(self._app, ids, destination=[self._hostname])
+
+
+def _running() -> Any:
+    """Return a query of the running jobs, without those of tasks that their publishers call themselves."""
+    rows = Job.objects.using(database()).filter(executor=Job.Executor.OBSERVED, state=Job.State.RUNNING)
+    return rows.filter(worker__isnull=False).exclude(queue_name=EAGER_QUEUE)
+
+
+def _expired() -> Iterable[Job]:
+    rows = Job.objects.using(database()).filter(executor=Job.Executor.OBSERVED, state=Job.State.QUEUED)
+    return list(
+        rows.filter(expires_at__lt=database_now() - EXPIRY_MARGIN).order_by("expires_at", "id")[
+            :MAX_JOBS_PER_LOOK
+        ]
+    )
+
+
+def _claim(job: Job) -> Claim:
+    return job.id, job.fence
