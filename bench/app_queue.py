@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bench.database import USERS, execute, prepare, users  # noqa: F401
+from bench.guard_observed import run_observed  # noqa: F401
 from bench.guard_pages import weigh  # noqa: F401
+from bench.guard_statements import count_statements  # noqa: F401
 from bench.messages import notify_in_turn  # noqa: F401
 from bench.sessions import create_users_with_sessions  # noqa: F401
 
@@ -25,6 +27,13 @@ def enqueue_in_bulk(number: int, owners: int = USERS, name: str = "nothing") -> 
 
 def enqueue_for_one_owner(number: int) -> None:
     enqueue_in_bulk(number, owners=1)
+
+
+def notify_one_by_one(number: int) -> None:
+    from notifications.api import notify
+
+    for n in range(number):
+        notify(users()[n % USERS], "Export 7 is ready", body="12,400 rows", url="/exports/7/")
 
 
 def enqueue_seconds(number: int) -> None:

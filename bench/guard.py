@@ -4,8 +4,14 @@
 
 Measured by turns are:
 
+statements
+    The SQL statements of each way through the app, as numbers: enqueueing, a job, a notification, with e-mail, a
+    question, its answer, the inbox page, the list of jobs, ``sync/``. One more than before fails.
 jobs
     The CPU time of a job (of the worker), and of an enqueued job, one by one and in bulk.
+notify, questions, observed
+    The CPU time of a notification of one user, of a job until it waits for the answer to its question (of the worker),
+    and of an observed task of Celery, from its message to the record of its end.
 push, messages, reconnect
     The CPU time of a server: of a notification of all users at once, of messages to one user each that another process
     sends, 100 a second, and of a reconnect.
@@ -21,11 +27,12 @@ CPU time is that of the processes of the app, on SQLite and, where it is install
 server. A figure is the median of the ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent
 above 1 and the turns agree: on a busy machine, where ratios of equal trees scatter around 1, so many of them are above
 1 by chance in one of 200 runs at most. Latencies, rates and the time of a start scatter too much, and are only printed.
-Both trees run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
+Both trees run the benchmarks of this one. It takes about 175 s on a machine with two free cores.
 
 ``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
-names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. ``--only`` selects
-measures by the words above.
+names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. While a change of
+many commits goes on, the file names the commit before all of them: by less than the tolerance each, they could add up.
+``--only`` selects measures by the words above.
 
 What a change is meant to cost is written into its commit, as a line ``Dearer: WORD, REASON``: figures whose name has
 the word are listed, with the reason, and do not fail.
@@ -48,7 +55,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.guard_jobs import NOT_JUDGED, Turn, job_turn, writer_turn
+from bench.guard_jobs import (
+    NOT_JUDGED,
+    Turn,
+    job_turn,
+    notify_turn,
+    observed_turn,
+    question_turn,
+    writer_turn,
+)
 from bench.guard_sockets import Sockets
 from bench.measured_queue import PYTHON, Queue
 from bench.queues import Places, TestSkipped, this_app
@@ -58,8 +73,14 @@ TREE = Path(__file__).resolve().parent.parent
 MAX_TURNS, MIN_TURNS = 15, 8
 JOBS_SECONDS, WRITERS_SECONDS = 18.0, 20.0
 PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 18.0, 12.0
+NOTIFY_SECONDS, QUESTIONS_SECONDS, OBSERVED_SECONDS = 3.0, 4.0, 4.0
 STARTUP_TURNS = 3
-MEASURES = ("jobs", "writers", "push", "messages", "reconnect", "startup", "page")
+MEASURES = (
+    *("statements", "jobs", "notify", "questions", "observed"),
+    *("writers", "push", "messages", "reconnect", "startup", "page"),
+)
+#: The start of the name of a figure that is an exact number: one more is dearer.
+EXACT = "SQL statements of"
 PAGES = ("/notifications/",)
 #: After MIN_TURNS a measure ends before its seconds are over if all its medians are at most this: more turns of equal
 #: trees say nothing, and those of a tree that is dearer by more than the tolerance have a median below it by chance
@@ -91,11 +112,7 @@ def main() -> None:
         f"{TREE.name} against {git('describe', '--tags', '--always', base)}, {time.monotonic() - start:.0f} s"
     )
     dearer = report(figures, 1 + arguments.tolerance / 100)
-    for word, reason in re.findall(
-        r"^Dearer: (\w+), (.+)$", git("log", "--format=%B", f"{base}..HEAD"), re.M
-    ):
-        print(f"Meant to be dearer: {word}, {reason}")
-        dearer = [name for name in dearer if word not in name.split()]
+    dearer = without_meant(dearer, git("log", "--format=%B", f"{base}..HEAD"))
     if dearer:
         sys.exit(f"Dearer than {base} by more than {arguments.tolerance:g} %: {', '.join(dearer)}")
 
@@ -158,23 +175,35 @@ def compare(base: Path, stack: contextlib.ExitStack, only: set[str]) -> dict[str
                 sides.callback(queue.end)
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda queue: queue.call("prepare"), queues))
+                if "statements" in only:  # first, while no job waits and no question is open
+                    before, now = pool.map(lambda queue: queue.call("count_statements").value, queues)
+                    for way in before:
+                        figures[f"{EXACT} {way}, {name}"] = [(before[way], now[way])]
+            if "notify" in only:
+                alternate([notify_turn(queue) for queue in queues], NOTIFY_SECONDS, figures, run_at_once)
             if "jobs" in only:
                 with contextlib.ExitStack() as workers:
                     turns = [job_turn(queue, workers.enter_context(queue.working())) for queue in queues]
                     alternate(turns, JOBS_SECONDS, figures)
             if only & ({"push", "messages", "reconnect", "startup"} if is_first else {"messages"}):
                 measure_sockets(queues, only if is_first else {"messages"}, figures)
-            if "writers" in only and is_first:
-                with contextlib.ExitStack() as processes:
-                    for queue in queues:
-                        processes.enter_context(queue.working())
-                    alternate([writer_turn(queue, processes) for queue in queues], WRITERS_SECONDS, figures)
             if "startup" in only and is_first:
                 measure_startup(queues, figures)
             if "page" in only and is_first:
                 for page in PAGES:
                     weights = [queue.call("weigh", page).value for queue in queues]
                     figures[f"bytes of {page} with its files"] = [(weights[0], weights[1])]
+            if only & {"writers", "questions"} and is_first:
+                with contextlib.ExitStack() as processes:
+                    workers = [processes.enter_context(queue.working()) for queue in queues]
+                    if "writers" in only:
+                        turns = [writer_turn(queue, processes) for queue in queues]
+                        alternate(turns, WRITERS_SECONDS, figures)
+                    if "questions" in only:
+                        turns = list(map(question_turn, queues, workers))
+                        alternate(turns, QUESTIONS_SECONDS, figures, run_at_once)
+            if "observed" in only and is_first:  # last: its worker runs until the process ends
+                alternate([observed_turn(queue) for queue in queues], OBSERVED_SECONDS, figures, run_at_once)
     return figures
 
 
@@ -263,7 +292,8 @@ def report(figures: dict[str, list[tuple[float, float]]], limit: float) -> list[
     for name, pairs in figures.items():
         ratios = sorted(now / before for before, now in pairs)
         ratio = statistics.median(ratios)
-        is_dearer = is_judged(name) and ratio > limit and (len(ratios) == 1 or is_agreed(ratios))
+        allowed = 1 if name.startswith(EXACT) else limit
+        is_dearer = is_judged(name) and ratio > allowed and (len(ratios) == 1 or is_agreed(ratios))
         before, now = (statistics.median(values) for values in zip(*pairs, strict=True))
         print(
             f"{name:56} {before:8.1f} -> {now:8.1f} {ratio - 1:+7.1%}  "
@@ -271,6 +301,14 @@ def report(figures: dict[str, list[tuple[float, float]]], limit: float) -> list[
         )
         if is_dearer:
             dearer.append(name)
+    return dearer
+
+
+def without_meant(dearer: list[str], messages: str) -> list[str]:
+    """Return the names of figures without those that a line ``Dearer:`` of these commits is about. Print the lines."""
+    for word, reason in re.findall(r"^Dearer: (\w+), (.+)$", messages, re.M):
+        print(f"Meant to be dearer: {word}, {reason}")
+        dearer = [name for name in dearer if word not in re.findall(r"\w+", name)]
     return dearer
 
 

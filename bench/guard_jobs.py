@@ -1,4 +1,4 @@
-"""What ``bench.guard`` measures of jobs: their CPU, that of enqueueing, and how long other writers wait beside them."""
+"""What ``bench.guard`` measures of jobs and notifications: their CPU, and how long other writers wait beside jobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
+from bench.database import USERS
 from bench.measured_queue import PYTHON, Queue, Workers
 
 #: Measures the next turn of a side: the name of each figure and its value.
@@ -17,6 +18,8 @@ NOT_JUDGED = "(not judged)"
 
 #: Jobs in a turn, and those that are enqueued one by one.
 JOBS, SINGLE_JOBS = 1000, 100
+#: Notifications, jobs that ask, and observed tasks in a turn.
+NOTIFICATIONS, QUESTIONS, OBSERVED_TASKS = 200, 200, 200
 #: Processes that write beside the worker, and the jobs in such a turn, enough for about 200 waits.
 WRITERS, JOBS_BESIDE_WRITERS = 4, 1000
 #: The part of the waits that is judged: the longest, by their mean. SQLite waits 1, 2, 5, 10, 15, … ms between two
@@ -39,6 +42,35 @@ def job_turn(queue: Queue, workers: Workers) -> Turn:
             f"µs of CPU to enqueue one by one, {queue.name}": single.cpu / SINGLE_JOBS * 1e6,
             f"µs of CPU to enqueue in bulk, {queue.name}": in_bulk.cpu / JOBS * 1e6,
         }
+
+    return run
+
+
+def notify_turn(queue: Queue) -> Turn:
+    def run() -> dict[str, float]:
+        cpu = queue.call("notify_one_by_one", NOTIFICATIONS).cpu
+        return {f"µs of CPU of notify(), {queue.name}": cpu / NOTIFICATIONS * 1e6}
+
+    return run
+
+
+def question_turn(queue: Queue, workers: Workers) -> Turn:
+    """The jobs stay suspended: no question is answered."""
+
+    def run() -> dict[str, float]:
+        before = workers.precise_cpu()
+        queue.call("enqueue_in_bulk", QUESTIONS, USERS, "ask")
+        wait_until_done(queue)
+        cpu = workers.precise_cpu() - before
+        return {f"µs of CPU of a question, {queue.name}": cpu / QUESTIONS * 1e6}
+
+    return run
+
+
+def observed_turn(queue: Queue) -> Turn:
+    def run() -> dict[str, float]:
+        cpu = queue.call("run_observed", OBSERVED_TASKS).value
+        return {f"µs of CPU of an observed task, {queue.name}": cpu / OBSERVED_TASKS * 1e6}
 
     return run
 

@@ -28,6 +28,14 @@ async def ten_steps(number: int) -> None:
         await astep(f"step {step}", _next_turn, step)
 
 
+@task
+async def ask(number: int) -> str:
+    """Ask the owner, and return the answer."""
+    from notifications.api import aquestion
+
+    return await aquestion("Ship to the new address?", name="ship", choices={"yes": "Ship", "no": "Keep"})
+
+
 async def _next_turn(number: int) -> int:
     await asyncio.sleep(0)
     return number

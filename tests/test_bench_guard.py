@@ -31,6 +31,22 @@ def test_a_weight_that_is_measured_once_fails():
     assert find_dearer(1.04) == []
 
 
+def test_one_statement_more_fails():
+    for now, dearer in ((30.0, False), (31.0, True)):
+        name = f"{guard.EXACT} a question, SQLite"
+        assert guard.report({name: [(30.0, now)]}, 1.05) == [name] * dearer
+
+
+def test_what_is_meant_to_be_dearer_passes():
+    names = [
+        "µs of CPU of a question, SQLite",
+        "µs of CPU a job, SQLite",
+        f"{guard.EXACT} a question, SQLite",
+    ]
+    message = "Ask two users\n\nThe second is read.\n\nDearer: question, one user more is read\n"
+    assert guard.without_meant(names, message) == ["µs of CPU a job, SQLite"]
+
+
 def test_turns_of_what_looks_dearer_go_on():
     for now, turns in ((100.0, guard.MIN_TURNS), (108.0, guard.MAX_TURNS)):
         figures = {"of another database": [(1.0, 2.0)]}
