@@ -26,44 +26,8 @@ class _Waiter:
         self.future: asyncio.Future[None] = self.loop.create_future()
 
 
-class _CallerQueue:
-    """The waiters of one caller for one origin: first in, first out, then the late ones, last in, first out.
-
-    In the order of arrival alone, an overloaded server would receive only calls whose deadline is about to pass.
-    """
-
-    __slots__ = ("_in_time", "_late")
-
-    def __init__(self) -> None:
-        self._in_time: deque[_Waiter] = deque()
-        self._late: deque[_Waiter] = deque()
-
-    def __len__(self) -> int:
-        return len(self._in_time) + len(self._late)
-
-    def append(self, waiter: _Waiter) -> None:
-        self._in_time.append(waiter)
-
-    def remove(self, waiter: _Waiter) -> None:
-        (self._in_time if waiter in self._in_time else self._late).remove(waiter)
-
-    def peek(self) -> _Waiter:
-        """Return the next waiter; of the late ones it is the last, which has the most time left."""
-        now = monotonic()
-        while self._in_time and self._in_time[0].late_at <= now:
-            self._late.append(self._in_time.popleft())
-        return self._in_time[0] if self._in_time else self._late[-1]
-
-    def pop(self) -> None:
-        """Remove the waiter that ``peek()`` has just returned."""
-        if self._in_time:
-            self._in_time.popleft()
-        else:
-            self._late.pop()
-
-
-#: The queues of one origin by caller, in the order of their turns.
-_OriginQueues = OrderedDict[Hashable, _CallerQueue]
+#: The waiters of one origin by caller: callers in the order of their turns, the waiters of one in order of arrival.
+_Queues = OrderedDict[Hashable, deque[_Waiter]]
 
 
 class Slots:
@@ -84,7 +48,7 @@ class Slots:
         self._total = 0
         self._busy = 0
         self._busy_by_origin: dict[str, int] = {}
-        self._queues: OrderedDict[str, _OriginQueues] = OrderedDict()
+        self._queues: OrderedDict[str, _Queues] = OrderedDict()
 
     def try_acquire(self, origin: str, limit: int, total: int) -> bool:
         """Acquire a slot if one is free and no call waits for the origin; return whether it was acquired."""
@@ -102,14 +66,13 @@ class Slots:
     ) -> None:
         """Wait for one of the ``limit`` slots of ``origin``, of ``total`` in the process.
 
-        After ``late_after`` seconds the waiters of this caller that are not late are served first.
+        After ``late_after`` seconds the last waiter of this caller is served first.
         """
         with self._lock:
             if self.try_acquire(origin, limit, total):
                 return
             waiter = _Waiter(origin, caller, limit, monotonic() + late_after)
-            queues = self._queues.setdefault(origin, OrderedDict())
-            queues.setdefault(caller, _CallerQueue()).append(waiter)
+            self._queues.setdefault(origin, OrderedDict()).setdefault(caller, deque()).append(waiter)
         try:
             await waiter.future
         except BaseException:
@@ -177,10 +140,10 @@ class Slots:
         if queues is None:
             return None
         caller, queue = next(iter(queues.items()))
-        waiter = queue.peek()
-        if not self._has_free_slot(origin, waiter.limit):
+        if not self._has_free_slot(origin, queue[0].limit):
             return None
-        queue.pop()
+        # In the order of arrival alone, an overloaded server would receive only calls whose deadline is about to pass.
+        waiter = queue.popleft() if queue[0].late_at > monotonic() else queue.pop()
         queues.move_to_end(caller)
         self._queues.move_to_end(origin)
         self._remove_empty_queues(origin, caller)

@@ -168,8 +168,8 @@ async def test_callers_of_one_host_take_turns():
     assert order == [("many", 0), ("few", 0), ("many", 1), ("few", 1), ("many", 2), ("many", 3), ("many", 4)]
 
 
-async def test_late_waiters_come_last():
-    """Late waiters come after those in time, the latest of them first."""
+async def test_last_comes_first_while_the_first_is_late():
+    """While the first waiter is late, the last is served first, because it has the most time left."""
     slots, order = Slots(), []
     await slots.acquire("a", 1, 9)
 
@@ -178,14 +178,14 @@ async def test_late_waiters_come_last():
         order.append(name)
         slots.release("a")
 
-    names = {"late": 0, "later": 0, "first": 60, "second": 60, "gone": 0}
+    names = {"gone": 0, "late": 0, "later": 0, "third": 60, "fourth": 60}
     tasks = [asyncio.create_task(call(*each)) for each in names.items()]
     await run_ready_callbacks()
-    tasks.pop().cancel()
+    tasks.pop(0).cancel()
     await run_ready_callbacks()
     slots.release("a")
     await asyncio.gather(*tasks)
-    assert order == ["first", "second", "later", "late"]
+    assert order == ["fourth", "third", "later", "late"]
     assert (slots._busy, dict(slots._queues)) == (0, {})
 
 
