@@ -1,6 +1,6 @@
 """Decide from the text of a URL whether it may be called: by its syntax, its port, the allow list and its address.
 
-The addresses of a name are checked where it is resolved (``resolver``) and where a socket is created (``sockets``).
+The addresses of a name are checked in ``connector``, where it is resolved and where a socket is created.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Origin:
 class State:
     """``busy`` of ``total`` slots are taken.
 
-    ``looking_up`` names are being resolved, and ``names_waiting`` wait for that.
+    ``looking_up`` names are being resolved, and ``names_waiting`` wait for a thread.
     """
 
     busy: int
@@ -61,9 +61,12 @@ def state() -> State:
         origins.append(
             Origin(origin=origin, busy=taken, waiting=waiting, circuit=circuit, failed=failed, calls=calls)
         )
-    looking_up, names_waiting = lookups.state()
     return State(
-        busy=busy, total=total, looking_up=looking_up, names_waiting=names_waiting, origins=tuple(origins)
+        busy=busy,
+        total=total,
+        looking_up=len(lookups.running),
+        names_waiting=len(set(lookups.waiting)),
+        origins=tuple(origins),
     )
 
 

@@ -15,19 +15,16 @@ from aiohttp import (
     ClientTimeout,
     DummyCookieJar,
     ServerDisconnectedError,
-    TCPConnector,
 )
 from aiohttp.http_exceptions import BadHttpMessage
 
+from .connector import make_connector
 from .request import Request
-from .resolver import PublicResolver, Resolver
-from .sockets import make_guarded_socket, make_socket
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
 MAX_INTERIM_RESPONSES = 20  # 1xx responses before the final one
-KEEPALIVE_SECONDS = 5.0  # that an unused connection is kept
 READ_BUFFER_BYTES = 65_536
 
 _LOOP_ATTRIBUTE = "_notifications_outbound"
@@ -72,15 +69,8 @@ def get_pool() -> ConnectionPool:
 
 
 def _make_session(*, is_guarded: bool) -> ClientSession:
-    connector = TCPConnector(
-        resolver=PublicResolver() if is_guarded else Resolver(),
-        use_dns_cache=False,  # The resolver has a cache.
-        socket_factory=make_guarded_socket if is_guarded else make_socket,
-        limit=0,  # slots.py limits the calls of all event loops together.
-        keepalive_timeout=KEEPALIVE_SECONDS,
-    )
     return ClientSession(
-        connector=connector,
+        connector=make_connector(is_guarded=is_guarded),
         cookie_jar=DummyCookieJar(),
         timeout=ClientTimeout(),  # None: Call enforces one deadline over everything.
         auto_decompress=False,  # body.py decompresses, within the size limit.

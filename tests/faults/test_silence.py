@@ -18,7 +18,7 @@ import pytest
 
 from notifications import outbound
 from notifications.http import wait_slots
-from notifications.outbound import sockets
+from notifications.outbound import connector
 from notifications.outbound.circuits import circuits
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RING_FOREVER, use_layer
@@ -188,7 +188,7 @@ def upstream(settings):
 
 async def test_lost_packets_to_an_upstream(upstream, monkeypatch):
     """A GET on a kept-alive connection that loses its packets succeeds on a new one, within its deadline."""
-    monkeypatch.setattr(sockets, "TCP_USER_TIMEOUT_MS", 1_000, raising=False)
+    monkeypatch.setattr(connector, "TCP_USER_TIMEOUT_MS", 1_000, raising=False)
     url = f"{upstream.url}/ok"
     await asyncio.gather(*(outbound.get(url) for _ in range(5)))
     upstream.blackhole()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from notifications.outbound import guard, resolver, sockets
+from notifications.outbound import connector, guard, resolver
 from notifications.outbound.addresses import describe_reserved
 from notifications.outbound.circuits import circuits
 
@@ -53,7 +53,7 @@ def public_upstream(monkeypatch, allow):
     def describe_reserved_except_upstream(address):
         return None if address == PUBLIC_HOST else describe_reserved(address)
 
-    for module in (guard, resolver, sockets):
+    for module in (guard, connector):
         monkeypatch.setattr(module, "describe_reserved", describe_reserved_except_upstream)
     upstream = Upstream(PUBLIC_HOST)
     allow(ports=[upstream.port])
@@ -75,7 +75,7 @@ def resolve_names(monkeypatch):
     """Set the addresses of names: resolve_names({"a.test": ["127.0.0.1"]}). No other name is found."""
 
     def resolve_names(addresses):
-        def resolve_name(host, port):
+        def resolve_name(host):
             if host not in addresses:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             found = addresses[host]

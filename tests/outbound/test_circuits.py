@@ -12,7 +12,7 @@ from notifications import outbound
 from notifications.api import requester
 from notifications.context import enter_attempt
 from notifications.outbound import circuits as module
-from notifications.outbound import pools
+from notifications.outbound import connector
 from notifications.outbound.circuits import (
     INITIAL_OPEN_SECONDS,
     MAX_CALLERS_PER_ORIGIN,
@@ -220,7 +220,7 @@ async def test_local_errors_are_no_failures(public_upstream, monkeypatch):
     def no_descriptor(info):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(pools, "make_guarded_socket", no_descriptor)
+    monkeypatch.setattr(connector, "make_guarded_socket", no_descriptor)
     for _ in range(MIN_FAILURES):
         with pytest.raises(outbound.Unreachable):
             await outbound.get(public_upstream.url("/ok"), retries=0)

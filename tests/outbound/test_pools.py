@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 from django.test import override_settings
 
 from notifications import outbound
-from notifications.outbound import pools, sockets
+from notifications.outbound import connector, pools
 
 from .upstream import CannedServer, http_response
 
@@ -262,7 +262,7 @@ async def test_closed_new_connection(allow):
 
 def test_family_and_type_of_sockets():
     """A socket has the family and type of the connection attempt."""
-    made = sockets.make_guarded_socket(
+    made = connector.make_guarded_socket(
         (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("2606:4700::1", 80, 0, 0))
     )
     with made:

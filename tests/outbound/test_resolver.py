@@ -1,20 +1,20 @@
 """Name resolution on threads with limits."""
 
 import asyncio
-import gc
 import socket
 import threading
 
 import pytest
 
 from notifications import outbound
-from notifications.outbound import resolver
+from notifications.outbound import connector, resolver
+from notifications.outbound.connector import PublicResolver, Resolver
 from notifications.outbound.guard import ForbiddenAddress
 
 
 async def test_system_names():
     """Names of the system are found, each address once."""
-    found = await resolver.Resolver().resolve("localhost", 80)
+    found = await Resolver().resolve("localhost", 80)
     addresses = [result["host"] for result in found]
     assert "127.0.0.1" in addresses or "::1" in addresses
     assert len(addresses) == len(set(addresses))
@@ -23,7 +23,7 @@ async def test_system_names():
 async def test_families(resolve_names):
     """Each address has its family, whatever family is requested: all must be checked."""
     resolve_names({"both.test": ["8.8.8.8", "2606:4700::1"]})
-    found = await resolver.PublicResolver().resolve("both.test", 443, socket.AF_INET)
+    found = await PublicResolver().resolve("both.test", 443, socket.AF_INET)
     assert [(result["host"], result["family"], result["port"]) for result in found] == [
         ("8.8.8.8", socket.AF_INET, 443),
         ("2606:4700::1", socket.AF_INET6, 443),
@@ -34,27 +34,16 @@ async def test_not_public(resolve_names):
     """An answer with one address that is not public is an error, which does not contain the address."""
     resolve_names({"mixed.test": ["8.8.8.8", "10.1.2.3"]})
     with pytest.raises(ForbiddenAddress) as forbidden:
-        await resolver.PublicResolver().resolve("mixed.test", 443)
+        await PublicResolver().resolve("mixed.test", 443)
     assert "10.1.2.3" not in str(forbidden.value)
-    assert len(await resolver.Resolver().resolve("mixed.test", 443)) == 2
+    assert len(await Resolver().resolve("mixed.test", 443)) == 2
 
 
 async def test_unknown_name(resolve_names):
     """A name that is not found raises the error of getaddrinfo."""
     resolve_names({})
     with pytest.raises(socket.gaierror):
-        await resolver.Resolver().resolve("nowhere.test", 80)
-
-
-async def test_name_that_cannot_be_encoded(monkeypatch):
-    """A UnicodeError of Python's IDNA codec becomes Unreachable."""
-
-    def getaddrinfo(*args, **options):
-        raise UnicodeEncodeError("idna", "a", 0, 1, "label too long")
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with pytest.raises(outbound.Unreachable, match=r"^long\.test could not be found\.$"):
-        await outbound.get("http://long.test/", retries=0)
+        await Resolver().resolve("nowhere.test", 80)
 
 
 class FakeDns:
@@ -65,7 +54,7 @@ class FakeDns:
         self.lock = threading.Lock()
         self.events = {}
 
-    def resolve_name(self, host, port):
+    def resolve_name(self, host):
         with self.lock:
             self.resolved.append(host)
             self.active += 1
@@ -101,79 +90,76 @@ async def wait_until(condition):
 
 
 def start_lookups(*hosts):
-    return [asyncio.create_task(resolver.Resolver().resolve(host, 80)) for host in hosts]
+    return [asyncio.create_task(Resolver().resolve(host, 80)) for host in hosts]
 
 
-async def test_max_active_lookups(fake_dns):
-    """Many lookups at once use a limited number of threads, and all get their answer."""
-    hosts = [f"host.{number}.test" for number in range(resolver.MAX_ACTIVE_LOOKUPS * 3)]
-    fake_dns.hang(*hosts)
-    tasks = start_lookups(*hosts)
-    await wait_until(lambda: fake_dns.active == resolver.MAX_ACTIVE_LOOKUPS)
-    fake_dns.release()
-    assert [found[0]["host"] for found in await asyncio.gather(*tasks)] == ["8.8.8.8"] * len(hosts)
-    assert fake_dns.max_active == resolver.MAX_ACTIVE_LOOKUPS
+def count_names():
+    """Return the numbers of names that are being resolved, and of those that wait for a thread."""
+    return len(resolver.lookups.running), len(set(resolver.lookups.waiting))
 
 
 async def test_shared_lookup(fake_dns):
-    """A name that many calls want, from several event loops, is resolved once at a time."""
+    """A name that many calls want, from several event loops, is resolved once at a time, also if one is cancelled."""
     fake_dns.hang("a.test")
     tasks = start_lookups(*["a.test"] * 50)
     await wait_until(lambda: fake_dns.active == 1)
-    other = asyncio.create_task(asyncio.to_thread(asyncio.run, resolver.Resolver().resolve("a.test", 80)))
-    await wait_until(lambda: len(resolver.lookups._by_host["a.test"].futures) == 51)
+    is_waiting = threading.Event()
+
+    async def resolve_in_another_loop():
+        (task,) = start_lookups("a.test")
+        await asyncio.sleep(0)
+        is_waiting.set()
+        await task
+
+    other = asyncio.create_task(asyncio.to_thread(asyncio.run, resolve_in_another_loop()))
+    await wait_until(is_waiting.is_set)
+    tasks.pop().cancel()
     fake_dns.release()
     await asyncio.gather(*tasks, other)
     assert fake_dns.resolved == ["a.test"]
-    await resolver.Resolver().resolve("a.test", 80)
+    await Resolver().resolve("a.test", 80)
     assert fake_dns.resolved == ["a.test"] * 2
 
 
-async def test_hanging_lookups_do_not_delay_others(fake_dns, monkeypatch):
-    """Lookups that hang no longer count as active, and another name is resolved."""
-    monkeypatch.setattr(resolver, "HANGS_AFTER_SECONDS", 0.05)
-    hosts = [f"www.{number}.test" for number in range(resolver.MAX_ACTIVE_LOOKUPS * 2)]
+async def test_hanging_lookups_do_not_delay_others(fake_dns):
+    """A name is resolved while lookups of many others hang."""
+    hosts = [f"www.{number}.test" for number in range(resolver.MAX_THREADS - 1)]
     fake_dns.hang(*hosts)
     tasks = start_lookups(*hosts)
-    await wait_until(lambda: fake_dns.active == resolver.MAX_ACTIVE_LOOKUPS * 2)
-    assert await resolver.Resolver().resolve("alive.example", 80)
+    await wait_until(lambda: fake_dns.active == len(hosts))
+    assert await Resolver().resolve("alive.example", 80)
     fake_dns.release()
     await asyncio.gather(*tasks)
 
 
-async def test_max_lookups(fake_dns, monkeypatch):
-    """Lookups that hang use at most MAX_LOOKUPS threads."""
-    monkeypatch.setattr(resolver, "HANGS_AFTER_SECONDS", 0.02)
-    monkeypatch.setattr(resolver, "MAX_LOOKUPS", 40)
+async def test_max_threads(fake_dns, monkeypatch):
+    """Lookups use at most MAX_THREADS threads, and all get their answer."""
+    monkeypatch.setattr(resolver, "MAX_THREADS", 40)
     hosts = [f"www.{number}.test" for number in range(60)]
     fake_dns.hang(*hosts)
     tasks = start_lookups(*hosts)
-    await wait_until(lambda: resolver.lookups.state() == (40, 20))
+    await wait_until(lambda: count_names() == (40, 20))
     fake_dns.release()
-    await asyncio.gather(*tasks)
+    assert [found[0]["host"] for found in await asyncio.gather(*tasks)] == ["8.8.8.8"] * len(hosts)
     assert fake_dns.max_active == 40
 
 
-async def test_max_lookups_per_domain(fake_dns, monkeypatch):
+async def test_max_threads_per_domain(fake_dns, monkeypatch):
     """Names below one domain, which can be invented in any number, get a few threads; others get theirs."""
     hosts = [f"{number}.attack.test" for number in range(100)]
     fake_dns.hang(*hosts)
     tasks = start_lookups(*hosts)
     await wait_until(
-        lambda: (
-            resolver.lookups.state()
-            == (resolver.MAX_LOOKUPS_PER_DOMAIN, 100 - resolver.MAX_LOOKUPS_PER_DOMAIN)
-        )
+        lambda: count_names() == (resolver.MAX_THREADS_PER_DOMAIN, 100 - resolver.MAX_THREADS_PER_DOMAIN)
     )
-    assert await resolver.Resolver().resolve("alive.example", 80)
-    assert fake_dns.max_active == resolver.MAX_LOOKUPS_PER_DOMAIN + 1
+    assert await Resolver().resolve("alive.example", 80)
+    assert fake_dns.max_active == resolver.MAX_THREADS_PER_DOMAIN + 1
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    assert resolver.lookups.state() == (resolver.MAX_LOOKUPS_PER_DOMAIN, 0)
+    assert count_names() == (resolver.MAX_THREADS_PER_DOMAIN, 0)
     fake_dns.release()
-    await wait_until(lambda: resolver.lookups.state() == (0, 0))
-    assert not resolver.lookups._by_host
+    await wait_until(lambda: count_names() == (0, 0))
 
 
 @pytest.mark.parametrize(
@@ -196,13 +182,13 @@ async def test_canceled_lookup(resolve_names):
     """A lookup that no call waits for any more does not affect others."""
     gate = threading.Event()
     resolve_names({"slow.test": lambda: gate.wait(5) and ["8.8.8.8"], "a.test": ["8.8.8.8"]})
-    task = asyncio.create_task(resolver.Resolver().resolve("slow.test", 80))
+    task = asyncio.create_task(Resolver().resolve("slow.test", 80))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     gate.set()
-    assert await resolver.Resolver().resolve("a.test", 80)
+    assert await Resolver().resolve("a.test", 80)
 
 
 async def test_ended_calls_leave_the_queue(fake_dns):
@@ -212,27 +198,27 @@ async def test_ended_calls_leave_the_queue(fake_dns):
     calls = [outbound.get(f"http://{host}/", deadline=0.2, retries=0) for host in hosts]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {outbound.TimedOut}
-    assert resolver.lookups.state() == (resolver.MAX_LOOKUPS_PER_DOMAIN, 0)
+    assert count_names() == (resolver.MAX_THREADS_PER_DOMAIN, 0)
     fake_dns.release()
-    await wait_until(lambda: resolver.lookups.state() == (0, 0))
-    assert sorted(fake_dns.resolved) == sorted(hosts[: resolver.MAX_LOOKUPS_PER_DOMAIN])
+    await wait_until(lambda: count_names() == (0, 0))
+    assert sorted(fake_dns.resolved) == sorted(hosts[: resolver.MAX_THREADS_PER_DOMAIN])
 
 
 async def test_cache(fake_dns, monkeypatch):
     """A resolver caches an answer for CACHE_SECONDS, and checks it each time."""
-    public_resolver = resolver.PublicResolver()
+    public_resolver = PublicResolver()
     for _ in range(3):
         assert await public_resolver.resolve("a.test", 80)
     assert fake_dns.resolved == ["a.test"]
     with monkeypatch.context() as context:
-        context.setattr(resolver, "describe_reserved", lambda address: "not public any more")
+        context.setattr(connector, "describe_reserved", lambda address: "not public any more")
         with pytest.raises(ForbiddenAddress):
             await public_resolver.resolve("a.test", 80)
-    monkeypatch.setattr(resolver, "CACHE_SECONDS", 0)
+    monkeypatch.setattr(connector, "CACHE_SECONDS", 0)
     for host in ("b.test", "b.test"):
         assert await public_resolver.resolve(host, 80)
     assert fake_dns.resolved == ["a.test", "b.test", "b.test"]
-    monkeypatch.setattr(resolver, "MAX_CACHED_NAMES", 3)
+    monkeypatch.setattr(connector, "MAX_CACHED_NAMES", 3)
     for number in range(9):
         await public_resolver.resolve(f"{number}.test", 80)
     assert len(public_resolver._cache) == 3
@@ -243,27 +229,11 @@ async def test_thread_cannot_start(fake_dns, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(threading.Thread, "start", no_more_threads)
         with pytest.raises(socket.gaierror) as error:
-            await resolver.Resolver().resolve("a.test", 80)
+            await Resolver().resolve("a.test", 80)
         assert error.value.errno == socket.EAI_AGAIN
-    assert resolver.lookups.state() == (0, 0)
-    assert await resolver.Resolver().resolve("a.test", 80)
+    assert count_names() == (0, 0)
+    assert await Resolver().resolve("a.test", 80)
 
 
 def no_more_threads(thread):
     raise RuntimeError("can't start new thread")
-
-
-async def test_error_after_cancellation(fake_dns, caplog):
-    """An error that arrives as a call is cancelled is not logged."""
-    fake_dns.hang("dead.test")
-    (task,) = start_lookups("dead.test")
-    await wait_until(lambda: fake_dns.active == 1)
-    (future,) = resolver.lookups._by_host["dead.test"].futures
-    future.set_exception(socket.gaierror(socket.EAI_AGAIN, "no server answers"))
-    task.cancel()
-    await asyncio.wait([task])
-    del future, task
-    fake_dns.release()
-    await wait_until(lambda: resolver.lookups.state() == (0, 0))
-    gc.collect()
-    assert not caplog.records

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from notifications import outbound
-from notifications.outbound import resolver, sockets
+from notifications.outbound import connector
 from notifications.outbound.addresses import describe_reserved
 from notifications.outbound.guard import ForbiddenAddress
 from tests.support.offenders import collect_offenders
@@ -91,7 +91,7 @@ async def test_rebinding_between_calls(public_upstream, canary, resolve_names, a
     addresses = iter([[PUBLIC_HOST], ["127.0.0.1"]])
     resolve_names({"rebind.test": lambda: next(addresses)})
     # Only the canary listens on its port, so that the public answer is requested from the resolver alone.
-    found = await resolver.PublicResolver().resolve("rebind.test", canary.port)
+    found = await connector.PublicResolver().resolve("rebind.test", canary.port)
     assert [result["host"] for result in found] == [PUBLIC_HOST]
     with pytest.raises(outbound.Refused):
         await outbound.get(f"http://rebind.test:{canary.port}/")
@@ -102,7 +102,7 @@ async def test_rebinding_between_check_and_connect(allow, canary, resolve_names,
     """If the resolver lets a reserved address through, the socket is not created."""
     allow(ports=[canary.port])
     resolve_names({"rebind.test": addresses})
-    monkeypatch.setattr(resolver, "describe_reserved", lambda address: None)
+    monkeypatch.setattr(connector.PublicResolver, "resolve", connector.Resolver.resolve)
     with pytest.raises(
         outbound.Refused, match=r"rebind\.test:\d+ was not called: it is not on the public internet"
     ):
@@ -113,7 +113,7 @@ async def test_resolver_alone(allow, canary, resolve_names, monkeypatch):
     """The resolver refuses a reserved address before a socket would be created."""
     allow(ports=[canary.port])
     resolve_names({"bad.test": ["127.0.0.1"]})
-    monkeypatch.setattr(sockets, "describe_reserved", lambda address: None)
+    monkeypatch.setattr(connector, "make_guarded_socket", connector.make_socket)
     with pytest.raises(outbound.Refused):
         await outbound.get(f"http://bad.test:{canary.port}/")
 
@@ -123,8 +123,10 @@ def test_reserved_socket():
     for kinds in VECTORS["reserved"].values():
         for address in kinds:
             with pytest.raises(ForbiddenAddress):
-                sockets.make_guarded_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", (address, 80, 0, 0)))
-    sockets.make_guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 80))).close()
+                connector.make_guarded_socket(
+                    (socket.AF_INET6, socket.SOCK_STREAM, 0, "", (address, 80, 0, 0))
+                )
+    connector.make_guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 80))).close()
 
 
 async def test_redirect_to_internal(public_upstream, canary, allow):

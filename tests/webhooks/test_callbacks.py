@@ -283,7 +283,7 @@ class TestRefused:
 
     def test_inside_the_network(self, settings, request_job, receiver, monkeypatch):
         """An origin that is allowed is called through the guard of all outbound calls."""
-        monkeypatch.setattr(resolver, "resolve_name", lambda host, port: ["127.0.0.1"])
+        monkeypatch.setattr(resolver, "resolve_name", lambda host: ["127.0.0.1"])
         settings.NOTIFICATIONS = {
             **settings.NOTIFICATIONS,
             "OUTBOUND_ALLOW": [],

@@ -250,7 +250,7 @@ def test_internal_address(user, url):
 def test_name_that_leads_inside(user, receiver, create, settings, monkeypatch):
     """The address is checked where the socket is made; nothing arrives."""
     endpoint = create()
-    monkeypatch.setattr(resolver, "resolve_name", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr(resolver, "resolve_name", lambda host: ["127.0.0.1"])
     url = f"http://inside.test:{receiver.port}/hook"
     WebhookEndpoint.objects.filter(id=endpoint.id).update(url=url)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_PORTS": [receiver.port]}
