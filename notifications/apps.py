@@ -1,9 +1,23 @@
 """The configuration of the app."""
 
 import sys
+from importlib import import_module
 
 from django.apps import AppConfig
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
+
+from notifications import extension
+from notifications.extension import Extension
+
+#: Extensions of features that are no apps of their own yet. One that becomes one stands in INSTALLED_APPS instead.
+FEATURES = (
+    "notifications.jobs.transitions.output_storage.Output",
+    "notifications.jobs.transitions.step_storage.Steps",
+    "notifications.jobs.handlers.extension.HandlerJobs",
+    "notifications.deliveries.extension.Deliveries",
+    "notifications.statistics.extension.Statistics",
+)
 
 
 class NotificationsConfig(AppConfig):
@@ -27,6 +41,8 @@ class NotificationsConfig(AppConfig):
             from notifications.engines import process  # noqa: F401
 
         receivers.connect()
+        features: list[type[Extension]] = [import_string(path) for path in FEATURES]
+        extension.load(cls(cls.name, import_module(cls.name)) for cls in features)
         upkeep.list_duties = duties.list_duties
         ports.engines, ports.dispatching, ports.schedules = senders, dispatching, ticks
         spans.configure()

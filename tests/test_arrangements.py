@@ -13,10 +13,11 @@ from django.utils import timezone
 from notifications import duties, upkeep
 from notifications.engines import dispatch_loop, process
 from notifications.ids import uuid7
+from notifications.jobs import notifying
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
 from notifications.realtime import hub
-from notifications.streams import inbox, marking, marking_all
+from notifications.streams import marking, marking_all
 from notifications.worker import maintenance
 from tests.jobs import tasks
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -156,8 +157,8 @@ def test_upkeep(request, monkeypatch, settings, user, kinds):
     write(time.time() - 600)
     tasks.noop.using(owner=user, backend="default").enqueue()
     Job.objects.update(state="succeeded", seq=None, finished_at=timezone.now())
-    (old,) = inbox.create_notifications(user, "old")
-    (unread,) = inbox.create_notifications(user, "unread")
+    (old,) = notifying.create_notifications(user, "old")
+    (unread,) = notifying.create_notifications(user, "unread")
     Notification.objects.filter(id=old).update(archived_at=timezone.now() - LONG_AGO)
     marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
     processes = Processes(request)

@@ -24,7 +24,7 @@ from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
-from notifications.jobs.notifying import creation_events
+from notifications.jobs.notifying import chunk_size, create_chunk
 from notifications.jobs.permissions import require_permission
 from notifications.models import Broadcast
 from notifications.streams import inbox
@@ -62,7 +62,7 @@ def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dic
         if not keys:
             _finish(row)
             break
-        size = inbox.chunk_size(creation_events())
+        size = chunk_size()
         for start in range(0, len(keys), size):
             context.raise_if_cancelled()
             require_permission(row.sender_id, "notifications.add_notification")
@@ -110,9 +110,8 @@ def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
     notifications.sort(key=lambda notification: notification.user_id)
     # E-mails and push messages are in the language of the reader too.
     default = translation.get_language() or ""
-    of_each = [languages.get(notification.user_id) or default for notification in notifications]
-    events = creation_events()
-    if not inbox.create_chunk(notifications, events, more_follows=True, claim=claim, languages=of_each):
+    of_each = {row.id: languages.get(row.user_id) or default for row in notifications}
+    if not create_chunk(notifications, more_follows=True, claim=claim, languages=of_each):
         return False
     row.position, row.sent = position, row.sent + len(keys)
     return True

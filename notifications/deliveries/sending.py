@@ -52,7 +52,7 @@ from notifications.jobs.claiming.executors import EMAIL, SENDER, has_engine
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.declaring.tasks import stores_jobs
-from notifications.jobs.handlers import events
+from notifications.jobs.insertion import insert_jobs
 from notifications.models import Delivery, Digest, Job, PushSubscription
 from notifications.states import ACTIVE
 from notifications.streams.categories import Choice
@@ -229,8 +229,7 @@ def resend(id: UUID) -> str:
 def _insert_jobs(jobs: Sequence[Job]) -> None:
     for job in jobs:
         job.created_at = job.queued_at = times.now()
-    events.insert_jobs(jobs)
-    events.wake_workers(jobs)
+    insert_jobs(jobs)
 
 
 def _prepare_digest_job(digest: Digest) -> Job:

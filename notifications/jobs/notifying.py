@@ -1,17 +1,24 @@
-"""Create notifications for ``notify()``, with the jobs of handlers and webhooks, and send their signals.
+"""Create notifications for ``notify()``, with what extensions add to them, and send their signals.
 
 Those of the ends of jobs are in ``transitions/recording.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from notifications import streams
 from notifications.db import project_code
-from notifications.jobs.handlers import events
-from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
+from notifications.db.transactions import (
+    MAX_ROWS_PER_TRANSACTION,
+    fair_atomic,
+    in_callers_transaction,
+    on_commit,
+)
+from notifications.extension import RecordedTransaction, hooks
+from notifications.jobs.insertion import insert_notifications, prepare_hooks, wake_workers
 from notifications.models import Notification
 from notifications.signals import notification_recorded
 from notifications.streams import inbox
@@ -24,39 +31,89 @@ SILENT_HOST_CODE = "receiver of notification_recorded"
 def notify(users: Any, title: Any, **fields: Any) -> list[UUID]:
     """Create notifications and send their signals. See ``notifications.api.notify``."""
     if spans.tracer is None:
-        return inbox.create_notifications(users, title, events=creation_events(), **fields)
+        return create_notifications(users, title, **fields)
     with spans.notifying() as span:
-        ids = inbox.create_notifications(users, title, events=creation_events(), **fields)
+        ids = create_notifications(users, title, **fields)
         spans.set_notifications(span, ids)
     return ids
 
 
-def creation_events() -> NotifyEvents | None:
-    """Return what follows from notifications that are created now, None if nothing does.
+def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
+    """Insert one notification for each user, and have them numbered. See ``notifications.api.notify``.
 
-    Called before the transaction, because it may import the handlers.
+    Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
+    Returns the ids in the order of the users.
     """
-    has_receivers = bool(notification_recorded.receivers) and project_code.current.get() != SILENT_HOST_CODE
-    handlers = load_handlers()
-    raises_events = bool(handlers.webhook or handlers.by_event.get(NOTIFICATION_CREATED)) and (
-        events.may_raise_events()
-    )
-    return NotifyEvents(has_receivers, raises_events) if has_receivers or raises_events else None
+    prepare_hooks()
+    notifications = [inbox.build_notification(user, title, **fields) for user in inbox.user_keys_of(users)]
+    rows = sorted(notifications, key=lambda row: row.user_id)
+    if in_callers_transaction():
+        # No stream is locked in a caller's transaction, so it waits for none.
+        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
+            chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
+            inbox.prepare(chunk)
+            wake_workers(insert_notifications(chunk, RecordedTransaction()))
+        streams.number(row.user_id for row in rows)
+        if _has_receivers():
+            on_commit(lambda: _send_recorded(rows))
+    else:
+        size = chunk_size()
+        for start in range(0, len(rows), size):
+            end = start + size
+            create_chunk(rows[start:end], more_follows=end < len(rows))
+    return [row.id for row in notifications]
 
 
-class NotifyEvents:
-    """See ``inbox.CreationEvents``."""
+def chunk_size() -> int:
+    """Return how many notifications one transaction inserts at most, with what extensions add to them."""
+    prepare_hooks()
+    return max(1, MAX_ROWS_PER_TRANSACTION // (1 + sum(count() for count in hooks.rows_per_notification)))
 
-    def __init__(self, has_receivers: bool, raises_events: bool) -> None:
-        self._has_receivers, self._raises_events = has_receivers, raises_events
-        self.jobs_per_notification = events.count_jobs_per_notification() if raises_events else 0
 
-    def insert_jobs(self, rows: Sequence[Notification]) -> None:
-        if self._raises_events:
-            jobs = events.build_jobs_for_notifications(rows)
-            events.insert_jobs(jobs)
-            events.wake_workers(jobs)
+def create_chunk(
+    rows: Sequence[Notification],
+    *,
+    more_follows: bool,
+    claim: Callable[[], bool] | None = None,
+    languages: Mapping[UUID, str] | None = None,
+) -> bool:
+    """Insert notifications, at most ``chunk_size()`` in the order of their users, and number them.
 
-    def send_recorded(self, rows: Sequence[Notification]) -> None:
-        for row in rows if self._has_receivers else ():
-            project_code.send(notification_recorded, "notification_recorded", Notification, notification=row)
+    ``claim``
+        Called first in their transaction. If it returns False, nothing is inserted.
+    ``more_follows``
+        Leaves SQLite's lock free for other writers before this returns.
+    ``languages``
+        The language of the reader of each, by its id; by default that of this thread.
+
+    Returns whether they were inserted.
+    """
+    prepare_hooks()
+    users = {row.user_id for row in rows}
+    is_claimed = True
+
+    def insert() -> bool:
+        nonlocal is_claimed
+        is_claimed = claim is None or claim()
+        if not is_claimed:
+            return False
+        inbox.prepare(rows)
+        # Numbering in place holds SQLite's lock for a third of the time.
+        is_numbered = streams.number_new(rows)
+        wake_workers(insert_notifications(rows, RecordedTransaction(languages=languages or {})))
+        return not is_numbered and streams.number_in_transaction(users)
+
+    if fair_atomic(insert, more_follows=more_follows):
+        streams.number_committed(users, more_follows=more_follows)
+    if is_claimed and _has_receivers():
+        _send_recorded(rows)
+    return is_claimed
+
+
+def _has_receivers() -> bool:
+    return bool(notification_recorded.receivers) and project_code.current.get() != SILENT_HOST_CODE
+
+
+def _send_recorded(rows: Sequence[Notification]) -> None:
+    for row in rows:
+        project_code.send(notification_recorded, "notification_recorded", Notification, notification=row)

@@ -147,6 +147,11 @@ def lost(job: Job, policy: Policy) -> Outcome:
     return _failed(job, policy, "worker-lost", detail, attempt=Attempt.Outcome.LOST)
 
 
+def interrupted(job: Job) -> Outcome:
+    """Return the outcome of an attempt whose worker was lost, and which another one follows."""
+    return Outcome(job=job, state=Job.State.QUEUED, attempt=Attempt.Outcome.LOST, retry_delay=0.0)
+
+
 def unknown(job: Job) -> Outcome:
     """Return the outcome of a job whose task no worker has known for a day."""
     with _language(job):

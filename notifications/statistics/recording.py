@@ -1,6 +1,6 @@
 """Count the ends of jobs and attempts, in the transaction that records them.
 
-Only ``jobs/transitions/`` and ``engines/observed/`` call this. So the sums of the statistics are exactly the jobs that
+The hooks of ``extension.py`` call this. So the sums of the statistics are exactly the jobs that
 ended, whichever process is killed when. Each database connection adds to rows of its own for a minute, so no writer
 waits for another one; ``roll_up.py`` merges the rows afterwards.
 """
@@ -57,16 +57,13 @@ class StatisticsBuffer:
         queued = _minute_of(job.queued_at or job.created_at)
         self._rows[queued, job.queue_name, job.task_path, str(job.state)]["enqueued"] += 1
 
-    def add_attempt(self, job: Job, outcome: Outcome | None, now: datetime) -> None:
-        """Count an attempt that did not succeed. One without an outcome has lost its worker.
-
-        The end of its job, if that ends too, is counted by ``add_end``.
-        """
-        if outcome is None or outcome.attempt == Attempt.Outcome.LOST:
+    def add_attempt(self, job: Job, outcome: Outcome, now: datetime) -> None:
+        """Count an attempt that did not succeed. The end of its job, if that ends too, is counted by ``add_end``."""
+        if outcome.attempt == Attempt.Outcome.LOST:
             self._add(job, Outcomes.LOST.value, now, has_run=False)
         elif outcome.attempt == Attempt.Outcome.TIMED_OUT:
             self._add(job, Outcomes.TIMED_OUT.value, now, has_run=False)
-        if outcome is not None and outcome.retry_delay is not None:
+        if outcome.retry_delay is not None and outcome.attempt != Attempt.Outcome.LOST:
             self._add(job, Outcomes.RETRIED.value, now, has_run=True)
 
     def write(self) -> None:

@@ -1,4 +1,4 @@
-"""Insert the deliveries of notifications, in the transaction that inserts these.
+"""Make the deliveries of notifications, which are inserted with these.
 
 ``NOTIFICATIONS["DELIVERY"]`` has the steps of each category: a channel, and after how long what is still open goes by
 it. When a delivery is due, ``deliveries/sending.py`` decides whether it is sent.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.utils import translation
 
 from notifications.conf import WrongDeclaration, settings
 from notifications.db import bulk
@@ -149,19 +148,16 @@ def load_rules() -> Rules:
     return _loaded
 
 
-def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | None = None) -> None:
-    """Insert the deliveries of notifications that this transaction inserts.
+def build_deliveries(
+    rows: Sequence[Notification], language_of: Callable[[Notification], str]
+) -> list[Delivery]:
+    """Return the deliveries of notifications that this transaction inserts, which are to be inserted with them.
 
     Of those that their users have muted only by channels that these have not switched off too.
-
-    ``languages``
-        The language of each; by default that of this thread.
     """
     rules = load_rules()
     if not rules and not any(row.steps for row in rows):
-        return
-    if languages is None:
-        languages = [translation.get_language() or ""] * len(rows)
+        return []
     muted = [row for row in rows if is_muted(row)]
     categories = {row.category for row in muted}
     choices = read_choices({row.user_id for row in muted}, categories) if muted else {}
@@ -169,23 +165,21 @@ def insert_deliveries(rows: Sequence[Notification], languages: Iterable[str] | N
     def is_wanted(row: Notification, channel: str) -> bool:
         return not is_muted(row) or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF
 
-    bulk.insert(
-        [
-            bulk.new(
-                Delivery,
-                notification=row.id,
-                user_id=row.user_id,
-                channel=step.channel,
-                language=language,
-                due_at=row.created_at + step.delay,
-                delay_seconds=int(step.delay.total_seconds()),
-                is_explicit=row.steps is not None,
-            )
-            for row, language in zip(rows, languages, strict=True)
-            for step in (rules.of(row.category) if row.steps is None else row.steps)
-            if is_wanted(row, step.channel)
-        ]
-    )
+    return [
+        bulk.new(
+            Delivery,
+            notification=row.id,
+            user_id=row.user_id,
+            channel=step.channel,
+            language=language_of(row),
+            due_at=row.created_at + step.delay,
+            delay_seconds=int(step.delay.total_seconds()),
+            is_explicit=row.steps is not None,
+        )
+        for row in rows
+        for step in (rules.of(row.category) if row.steps is None else row.steps)
+        if is_wanted(row, step.channel)
+    ]
 
 
 def lock_deliveries(ids: Iterable[UUID]) -> list[Delivery]:

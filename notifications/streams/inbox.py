@@ -1,78 +1,30 @@
-"""Create notifications."""
+"""Make notifications, to be inserted by ``jobs/insertion.py``."""
 
 from __future__ import annotations
 
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils.functional import Promise
 
-from notifications import streams, times, validators
+from notifications import times, validators
 from notifications.db import bulk
-from notifications.db.transactions import (
-    MAX_ROWS_PER_TRANSACTION,
-    fair_atomic,
-    in_callers_transaction,
-    on_commit,
-)
+from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import icons
-from notifications.streams.deliveries import insert_deliveries, read_steps
+from notifications.streams.deliveries import read_steps
 from notifications.streams.groups import make_group_key
-from notifications.streams.preferences import mark_muted
 
 logger = logging.getLogger("notifications")
 
 LEVELS = tuple(Notification.Level.values)
-
-
-class CreationEvents(Protocol):
-    """What follows from the creation of notifications: jobs of handlers, and signals."""
-
-    jobs_per_notification: int
-
-    def insert_jobs(self, rows: Sequence[Notification]) -> None:
-        """Insert the jobs of handlers, in the transaction that inserts the rows."""
-
-    def send_recorded(self, rows: Sequence[Notification]) -> None:
-        """Send ``notification_recorded``, after the commit."""
-
-
-def create_notifications(
-    users: Any, title: Any, *, events: CreationEvents | None = None, **fields: Any
-) -> list[uuid.UUID]:
-    """Insert one notification for each user, and have them numbered. See ``notifications.api.notify``.
-
-    Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
-    Returns the ids in the order of the users.
-    """
-    notifications = [build_notification(user, title, **fields) for user in user_keys_of(users)]
-    rows = sorted(notifications, key=lambda row: row.user_id)
-    if in_callers_transaction():
-        # No stream is locked in a caller's transaction, so it waits for none.
-        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-            chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
-            prepare(chunk)
-            bulk.insert(chunk)
-            insert_deliveries(chunk)
-        if events:
-            events.insert_jobs(rows)
-        streams.number(row.user_id for row in rows)
-        if events:
-            on_commit(lambda: events.send_recorded(rows))
-    else:
-        size = chunk_size(events)
-        for start in range(0, len(rows), size):
-            end = start + size
-            create_chunk(rows[start:end], events, more_follows=end < len(rows))
-    return [row.id for row in notifications]
 
 
 def build_notification(
@@ -179,60 +131,12 @@ def _user_key(user: Any) -> Any:
         raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc
 
 
-def chunk_size(events: CreationEvents | None) -> int:
-    """Return how many notifications one transaction inserts at most, with the jobs of their handlers."""
-    jobs = events.jobs_per_notification if events else 0
-    return max(1, MAX_ROWS_PER_TRANSACTION // (1 + jobs))
-
-
 def prepare(rows: Sequence[Notification]) -> None:
     """Prepare notifications for a transaction that inserts them, also again after one that was rolled back.
 
-    Then they have no numbers, and those in categories that their users have muted are read. A chunk in a call.
+    Then they have no numbers, and extensions have changed them. A chunk in a call, before streams are locked.
     """
     for row in rows:
         row.seq, row.raised, row.counted = None, None, False
-    mark_muted(rows)
-
-
-def create_chunk(
-    rows: list[Notification],
-    events: CreationEvents | None,
-    *,
-    more_follows: bool,
-    claim: Callable[[], bool] | None = None,
-    languages: Sequence[str] | None = None,
-) -> bool:
-    """Insert notifications, at most ``chunk_size(events)`` in the order of their users, and number them.
-
-    ``claim``
-        Called first in their transaction. If it returns False, nothing is inserted.
-    ``more_follows``
-        Leaves SQLite's lock free for other writers before this returns.
-    ``languages``
-        The language of the deliveries of each; by default that of this thread.
-
-    Returns whether they were inserted.
-    """
-    users = {row.user_id for row in rows}
-    is_claimed = True
-
-    def insert() -> bool:
-        nonlocal is_claimed
-        is_claimed = claim is None or claim()
-        if not is_claimed:
-            return False
-        prepare(rows)
-        # Numbering in place holds SQLite's lock for a third of the time.
-        is_numbered = streams.number_new(rows)
-        bulk.insert(rows)
-        insert_deliveries(rows, languages)
-        if events:
-            events.insert_jobs(rows)
-        return not is_numbered and streams.number_in_transaction(users)
-
-    if fair_atomic(insert, more_follows=more_follows):
-        streams.number_committed(users, more_follows=more_follows)
-    if events and is_claimed:
-        events.send_recorded(rows)
-    return is_claimed
+    for hook in hooks.before_created:
+        hook(rows)

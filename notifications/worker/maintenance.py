@@ -12,7 +12,7 @@ from typing import Any
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_if_not_migrated
 from notifications.jobs import ports
-from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.insertion import prepare_hooks
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.upkeep import Duty, Upkeep, Where
 from notifications.worker.lease import Lease, find_dead_neighbors
@@ -46,10 +46,10 @@ class Maintenance:
         self._write = write
         self._upkeep = Upkeep(Where.WORKER, seconds=0, may_reap=lease.may_reap, on_requeued=on_requeued)
 
-    async def load_handlers(self) -> None:
-        """Import the tasks of handlers, which may take seconds, before the first outcome is recorded."""
+    async def prepare_hooks(self) -> None:
+        """Let extensions import tasks of the project, which may take seconds, before the first outcome is recorded."""
         with suppress(NoThread):  # then the first outcome imports them
-            await self._call_project(load_handlers)
+            await self._call_project(prepare_hooks)
 
     async def run_duties(self) -> None:
         """Once a second, do what is due. What has more to do goes on with one chunk after another in between.

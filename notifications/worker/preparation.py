@@ -12,7 +12,7 @@ from notifications.db import project_code, signal_queue
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import read_batch_owners
-from notifications.jobs.handlers import events
+from notifications.jobs.insertion import signals_of
 from notifications.jobs.transitions import running
 from notifications.models import Job
 
@@ -51,5 +51,5 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
 
 def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
     for backend, result in started:
-        with events.signals_of(result.task.module_path):
+        with signals_of(result.task.module_path):
             project_code.send(task_started, "task_started", backend, task_result=result)

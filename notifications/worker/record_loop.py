@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.extension import hooks
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.handlers.events import count_jobs_per_end
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.worker import loops
@@ -64,7 +64,7 @@ class RecordLoop:
             if not self._outcomes:
                 await self._has_new.wait()
             # The jobs of handlers and webhooks are rows too, for which others would wait longer.
-            size = max(1, 2 * MAX_RECORD_BATCH // (2 + count_jobs_per_end()))
+            size = max(1, 2 * MAX_RECORD_BATCH // (2 + sum(count() for count in hooks.rows_per_end)))
             if len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes)):
                 await self._delay.wait()
             self._has_new.clear()

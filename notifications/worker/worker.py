@@ -156,7 +156,7 @@ class JobWorker:
         try:
             await self._job_runner.open()
             await self.state.retry_write(self.lease.start)
-            await maintenance.load_handlers()
+            await maintenance.prepare_hooks()
             await self.state.retry_write(maintenance.reap_dead_neighbors)
             if self.state.run_limit.ends_by_itself:
                 # Else it would find nothing, and end before the backlog of an engine that was removed is moved.

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from notifications.broadcasts import sending
+from notifications.jobs import notifying
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 
@@ -19,14 +20,14 @@ def test_each_recipient_has_a_job(make_user, make_broadcast, settings, monkeypat
         **settings.NOTIFICATIONS,
         "HANDLERS": {"notification.created": [HANDLER], "job.succeeded": [HANDLER]},
     }
-    create, sizes = sending.inbox.create_chunk, []
+    create, sizes = sending.create_chunk, []
 
     def count(notifications, *args, **kwargs):
         sizes.append(len(notifications))
         return create(notifications, *args, **kwargs)
 
-    monkeypatch.setattr(sending.inbox, "create_chunk", count)
-    monkeypatch.setattr(sending.inbox, "MAX_ROWS_PER_TRANSACTION", 4)
+    monkeypatch.setattr(sending, "create_chunk", count)
+    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 4)
     for number in range(4):
         make_user(f"user{number}")
     broadcast = make_broadcast()

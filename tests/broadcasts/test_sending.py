@@ -5,7 +5,7 @@ from django.contrib.auth.models import Permission
 from django.db import OperationalError
 
 from notifications.broadcasts import sending, starting, withdrawal
-from notifications.jobs import outcomes
+from notifications.jobs import notifying, outcomes
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification, Stream
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 def small_chunks(monkeypatch):
     """Three users are read at once, and two are notified in one transaction."""
     monkeypatch.setattr(sending, "MAX_KEYS_READ", 3)
-    monkeypatch.setattr(sending.inbox, "MAX_ROWS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 2)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_everybody_is_notified_once(users, sender, make_broadcast, small_chunks)
 @pytest.mark.parametrize("is_committed", [False, True], ids=["before a commit", "after a commit"])
 def test_interrupted_sending_continues(users, make_broadcast, small_chunks, monkeypatch, is_committed):
     """An attempt that ends before or after the commit of a chunk is followed by one that notifies the others."""
-    create, calls = sending.inbox.create_chunk, []
+    create, calls = sending.create_chunk, []
 
     def interrupted(*args, **kwargs):
         calls.append(args)
@@ -69,7 +69,7 @@ def test_interrupted_sending_continues(users, make_broadcast, small_chunks, monk
             raise OperationalError("The connection is lost.")
         return created
 
-    monkeypatch.setattr(sending.inbox, "create_chunk", interrupted)
+    monkeypatch.setattr(sending, "create_chunk", interrupted)
     broadcast = make_broadcast()
     run_until_idle(raise_errors=False)
     assert Job.objects.get().attempt == 2

@@ -4,6 +4,7 @@ import pytest
 
 from notifications import streams
 from notifications.broadcasts import sending, starting, withdrawal
+from notifications.jobs import notifying
 from notifications.models import Broadcast, Job, Notification, Stream
 from notifications.streams import changes, marking, recount, withdrawing
 from notifications.testing import run_jobs
@@ -20,7 +21,7 @@ def users(make_user):
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(withdrawing, "MAX_ROWS_PER_CHUNK", 2)
-    monkeypatch.setattr(sending.inbox, "MAX_ROWS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 2)
 
 
 @pytest.fixture

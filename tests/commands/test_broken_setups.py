@@ -15,12 +15,12 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.deliveries import outages
+from notifications.jobs import notifying
 from notifications.jobs.claiming import queues
 from notifications.management.diagnosis import configuration, database, engines
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.operations import readiness
 from notifications.realtime.doorbell import channel_layer
-from notifications.streams import inbox
 from notifications.worker import lease
 from tests.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
@@ -165,19 +165,19 @@ def clocks_that_differ(fixture):
 
 @case("numbering", "error", "Start a web process or a worker")
 def changes_that_no_process_numbers(fixture):
-    inbox.create_notifications(fixture("user"), "Hello")
+    notifying.create_notifications(fixture("user"), "Hello")
     Notification.objects.update(seq=None)
 
 
 @case("positions", "error", "manage.py notifications doctor --recount")
 def rows_above_the_head_of_their_stream(fixture):
-    inbox.create_notifications(fixture("user"), "Hello")
+    notifying.create_notifications(fixture("user"), "Hello")
     Stream.objects.all().delete()
 
 
 @case("unread", "error", "manage.py notifications doctor --recount")
 def a_wrong_unread_count(fixture):
-    inbox.create_notifications(fixture("user"), "Hello")
+    notifying.create_notifications(fixture("user"), "Hello")
     Stream.objects.update(unread=7)
 
 

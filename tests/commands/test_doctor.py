@@ -11,12 +11,13 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.db import deadlines
+from notifications.jobs import notifying
 from notifications.jobs.claiming import queues
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.operations import depths, readiness
 from notifications.realtime.doorbell import channel_layer
-from notifications.streams import inbox, recount
+from notifications.streams import recount
 from notifications.streams.marking_seen import mark_seen
 from notifications.worker import lease
 from tests.jobs import tasks
@@ -54,7 +55,7 @@ def diagnose(*arguments, failed=()):
 def test_all_checks_pass(start_worker, user, monkeypatch):  # noqa: F811
     """A worker runs the job of the round trip. The output is checked with and without --json."""
     monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", 30.0)
-    inbox.create_notifications(user, "Hello")
+    notifying.create_notifications(user, "Hello")
     start_worker()
     findings = diagnose("--origin", "http://testserver")
     assert {finding["state"] for finding in findings.values()} == {"ok"}
@@ -205,7 +206,7 @@ def test_jobs_that_wait_behind_many_queues(monkeypatch):
 
 
 def test_changes_that_no_process_numbers(user):
-    inbox.create_notifications(user, "Hello")
+    notifying.create_notifications(user, "Hello")
     Notification.objects.update(seq=None)
     findings = diagnose(failed=["numbering"])
     assert findings["numbering"]["figures"] == {"waiting": 1}
@@ -214,8 +215,8 @@ def test_changes_that_no_process_numbers(user):
 @pytest.mark.parametrize("changed", ["unread", "unseen", "notification"])
 def test_a_wrong_count_is_found_and_corrected(user, other_user, changed):
     """Only that user's rows are numbered again, so that browsers receive them."""
-    inbox.create_notifications([user, other_user], "One")
-    inbox.create_notifications(user, "Two")
+    notifying.create_notifications([user, other_user], "One")
+    notifying.create_notifications(user, "Two")
     mark_seen(user.pk, 1)
     right = {"unread": 2, "unseen": 1}
     if changed != "notification":
@@ -238,7 +239,7 @@ def test_a_wrong_count_is_found_and_corrected(user, other_user, changed):
 
 
 def test_pending_rows_are_not_a_wrong_count(user):
-    inbox.create_notifications(user, "One")
+    notifying.create_notifications(user, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
     assert not recount.find_wrong_counts()
 

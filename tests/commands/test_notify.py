@@ -9,9 +9,9 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
+from notifications.jobs import notifying
 from notifications.management.commands import notify as command
 from notifications.models import Notification
-from notifications.streams import inbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,6 +142,6 @@ def test_a_locked_database(user, monkeypatch):
     def fail(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(inbox, "create_notifications", fail)
+    monkeypatch.setattr(notifying, "create_notifications", fail)
     with pytest.raises(CommandError, match=r"Nothing was sent: .*database is locked.* Try again"):
         run("ada", "Hello")

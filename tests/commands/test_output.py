@@ -14,12 +14,13 @@ from django.core.management.base import SystemCheckError
 from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from notifications.jobs import notifying
 from notifications.management.commands.notifications import Command
 from notifications.management.commands.notify import Command as NotifyCommand
 from notifications.management.subcommands.jobs import JobsCommand
 from notifications.management.subcommands.schedules import SchedulesCommand
 from notifications.models import Job, Notification
-from notifications.streams import inbox, retention
+from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.jobs import output_tasks, tasks
 from tests.support.site import ROOT
@@ -31,7 +32,7 @@ ESCAPED = r"\u001b]0;owned\u0007\u009b31m\u202e"
 @pytest.fixture
 def hostile_rows(user):
     """Return a job and a notification whose texts have characters that a terminal would execute."""
-    inbox.create_notifications(user, f"Note {ATTACK}")
+    notifying.create_notifications(user, f"Note {ATTACK}")
     return tasks.noop.using(owner=user, title=f"Job {ATTACK}").enqueue()
 
 
@@ -64,7 +65,9 @@ COMMANDS = [
 def forging_rows(user):
     """Return a failed job and a notification whose texts look like lines of commands, and are not ASCII."""
     for end in ("\n", "\r\n", "\u2028", "\x85"):
-        inbox.create_notifications(user, f"Größe{end}FORGED", body=f"ä{end}FORGED", category=f"ö{end}FORGED")
+        notifying.create_notifications(
+            user, f"Größe{end}FORGED", body=f"ä{end}FORGED", category=f"ö{end}FORGED"
+        )
     result = output_tasks.forge.using(owner=user, title="Größe\nFORGED", queue_name="ü\nFORGED").enqueue()
     run_jobs()
     return result

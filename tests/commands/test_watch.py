@@ -9,8 +9,9 @@ from django.core.management import CommandError, call_command
 
 from notifications import streams
 from notifications.ids import uuid7
+from notifications.jobs import notifying
 from notifications.jobs.transitions import running
-from notifications.streams import inbox, marking
+from notifications.streams import marking
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -27,10 +28,10 @@ def watch(*args):
 
 def test_notifications_are_shown_and_resumed(user):
     """With the position that it prints at its end, the next call shows only later changes."""
-    inbox.create_notifications(user, "First", body="two\nlines", url="/a/", level="success")
+    notifying.create_notifications(user, "First", body="two\nlines", url="/a/", level="success")
     out, since = watch()
     assert out.split() == ["1", "notification", "success", "First", "|", "two", "lines", "|", "/a/"]
-    inbox.create_notifications(user, "Second")
+    notifying.create_notifications(user, "Second")
     marking.mark(user.pk, "read", 1)
     out, since = watch("--since", since)
     assert [line.split()[:4] for line in out.splitlines()] == [
@@ -55,7 +56,7 @@ def test_jobs_are_shown(user):
 
 def test_json(user):
     """Each line is a sync frame of the protocol."""
-    inbox.create_notifications(user, "First")
+    notifying.create_notifications(user, "First")
     frame = json.loads(watch("--json")[0])
     assert (frame["op"], frame["reset"], [item["title"] for item in frame["items"]]) == (
         "sync",
@@ -66,7 +67,7 @@ def test_json(user):
 
 def test_a_position_of_an_earlier_epoch(user):
     """It starts again from a snapshot."""
-    inbox.create_notifications(user, "First")
+    notifying.create_notifications(user, "First")
     out, since = watch()
     before = streams.epoch()
     call_command("notifications", "new_epoch", stdout=io.StringIO())

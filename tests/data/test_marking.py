@@ -9,8 +9,9 @@ from django.utils import timezone
 from notifications import streams
 from notifications.api import notify
 from notifications.db.transactions import retrying_atomic
+from notifications.jobs import notifying
 from notifications.models import Notification, PendingMark
-from notifications.streams import changes, inbox, marking, marking_all, recount
+from notifications.streams import changes, marking, marking_all, recount
 from tests.data.rows import unnumbered
 
 pytestmark = [
@@ -238,7 +239,7 @@ def test_number_of_pending_marks_of_a_user_is_limited(monkeypatch, user):
 def test_undo_beside_too_many_pending_changes(monkeypatch, user):
     """It is refused as a change is, and it may continue what is pending itself."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    inbox.create_notifications(user, "One")
+    notifying.create_notifications(user, "One")
     categories = [f"c{number}" for number in range(marking_all.MAX_PENDING_MARKS_PER_USER)]
     marked = [marking_all.mark_all(user.pk, "read", 1, category=category) for category in categories]
     assert all(change.next is not None for change in marked)

@@ -17,9 +17,10 @@ from django.utils import timezone
 from notifications import streams
 from notifications.broadcasts import starting
 from notifications.db import transactions
+from notifications.jobs import notifying
 from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification, Stream
-from notifications.streams import inbox, marking, purging, retention
+from notifications.streams import marking, purging, retention
 from notifications.testing import run_jobs
 from tests.data.rows import job, unnumbered
 from tests.jobs import tasks
@@ -168,7 +169,7 @@ WRITES = {
         lambda: Notification.objects.count() + count_archived(),
     ),
     "cancelling and retrying": (cancel_and_retry, count_cancelled),
-    "notifying many": (lambda user: inbox.create_notifications(range(1, MANY), "Hello"), count_rows),
+    "notifying many": (lambda user: notifying.create_notifications(range(1, MANY), "Hello"), count_rows),
 }
 
 

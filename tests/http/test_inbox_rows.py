@@ -6,8 +6,9 @@ import pytest
 
 from notifications.api import notify
 from notifications.ids import uuid7
+from notifications.jobs import notifying
 from notifications.models import Broadcast, Job, Notification
-from notifications.streams import changes, inbox, preferences
+from notifications.streams import changes, preferences
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -121,7 +122,7 @@ class TestReason:
                 recipients=1,
                 created_at="2026-01-01T00:00:00Z",
             )
-            (id,) = inbox.create_notifications(user, "To all", broadcast=broadcast.pk)
+            (id,) = notifying.create_notifications(user, "To all", broadcast=broadcast.pk)
             page = read_page(user_client, f"{INBOX}{id}/")
             assert re.findall(r"Sent to several users by (.*?)\s*<", page) == [name]
             assert "eve@example.org" not in page

@@ -4,7 +4,7 @@ import pytest
 
 from notifications import streams
 from notifications.api import notify
-from notifications.streams import inbox
+from notifications.jobs import notifying
 from tests.data.rows import job, unnumbered
 from tests.http.conftest import assert_problem
 
@@ -49,7 +49,7 @@ def test_positions_beyond_the_head_get_a_snapshot(user_client, user):
 
 def test_changes_come_in_parts(user_client, user):
     """A frame has at most 200 items, and ``more`` until the last one."""
-    inbox.create_notifications([user.pk], "first")
+    notifying.create_notifications([user.pk], "first")
     unnumbered(user.pk, 250)
     streams.number_pending()
     frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 1}).json()

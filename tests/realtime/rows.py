@@ -7,14 +7,16 @@ from django.db.models import F
 from django.utils import timezone
 
 from notifications import streams
+from notifications.jobs import notifying
 from notifications.models import Job, Notification, Stream
-from notifications.streams import inbox
 
 
 def notices(user, count, **fields):
     """Create ``count`` notifications of a user in one transaction. Returns their ids."""
     with transaction.atomic():
-        return [inbox.create_notifications(user, f"note {number}", **fields)[0] for number in range(count)]
+        return [
+            notifying.create_notifications(user, f"note {number}", **fields)[0] for number in range(count)
+        ]
 
 
 def job(user, **fields):

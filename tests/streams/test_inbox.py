@@ -17,8 +17,9 @@ from django.utils.translation import gettext_lazy
 
 from notifications import streams
 from notifications.api import anotify, notify
+from notifications.jobs import notifying
 from notifications.models import Notification, Stream
-from notifications.streams import inbox, marking
+from notifications.streams import marking
 from tests.data.shapes import assert_consistent, position, titles
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -200,7 +201,7 @@ def test_many_users_do_not_block_other_writers(transactional_db, monkeypatch):
     """While many users are notified, another thread can write: SQLite's lock is released between two chunks."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL needs no pauses.")
-    monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 5)
+    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 5)
     users = get_user_model().objects.bulk_create(
         get_user_model()(username=f"u{number}") for number in range(300)
     )
@@ -257,7 +258,7 @@ def test_marking_archived_rows_as_read(user):
 def test_verbs_change_only_rows_without_their_effect(user, verb):
     """A verb sets the field and a new seq of the rows that it changes; a second call changes nothing."""
     for title in ("a", "b", "c"):
-        inbox.create_notifications(user, title)
+        notifying.create_notifications(user, title)
     field, sets = marking.VERBS[verb]
     if not sets:
         Notification.objects.update(**{field: timezone.now()})
@@ -272,7 +273,7 @@ def test_verbs_change_only_rows_without_their_effect(user, verb):
 
 def test_unread_and_unarchive_increase_the_count(user):
     """The unread count includes the rows that are neither read nor archived, also after unread and unarchive."""
-    inbox.create_notifications(user, "a")
+    notifying.create_notifications(user, "a")
     counts = []
     for verb in ("read", "unread", "archive", "unarchive"):
         marking.mark(user.pk, verb, 1)
@@ -282,9 +283,9 @@ def test_unread_and_unarchive_increase_the_count(user):
 
 def test_superseded_row_is_not_unarchived(user):
     """Unarchiving leaves a row archived if a newer one has the same key."""
-    inbox.create_notifications(user, "older", key="k")
-    inbox.create_notifications(user, "newer", key="k")
-    inbox.create_notifications(user, "another", key="other")
+    notifying.create_notifications(user, "older", key="k")
+    notifying.create_notifications(user, "newer", key="k")
+    notifying.create_notifications(user, "another", key="other")
     marking.mark(user.pk, "archive", 10**6)
     marking.mark(user.pk, "unarchive", 10**6)
     unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
@@ -296,7 +297,7 @@ def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
 
     def count_statements(rows, fields):
         marking.mark(user.pk, "archive", 10**6)
-        ids = [inbox.create_notifications(user, "row", **fields(number))[0] for number in range(rows)]
+        ids = [notifying.create_notifications(user, "row", **fields(number))[0] for number in range(rows)]
         marking.mark(user.pk, "archive", 10**6, ids)
         with CaptureQueriesContext(connection) as queries:
             marking.mark(user.pk, "unarchive", 10**6, ids)
@@ -315,9 +316,9 @@ def test_unarchiving_skips_many_superseded_rows(user, monkeypatch):
     monkeypatch.setattr(marking, "MAX_ROWS_PER_TRANSACTION", 3)
     monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 3)
     for _ in range(7):
-        inbox.create_notifications(user, "superseded", key="k")
-    inbox.create_notifications(user, "newest", key="k")
-    inbox.create_notifications(user, "another", key="other")
+        notifying.create_notifications(user, "superseded", key="k")
+    notifying.create_notifications(user, "newest", key="k")
+    notifying.create_notifications(user, "another", key="other")
     marking.mark(user.pk, "archive", 10**6)
     assert marking.mark(user.pk, "unarchive", 10**6).next is None
     unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))

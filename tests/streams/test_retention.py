@@ -10,12 +10,12 @@ from django.utils import timezone
 
 from notifications.api import batch, join
 from notifications.ids import uuid7
-from notifications.jobs import outcomes
+from notifications.jobs import notifying, outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import finishing
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Attempt, Job, Notification, SeenMark, Stream
-from notifications.streams import changes, inbox, purging, retention
+from notifications.streams import changes, purging, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -32,7 +32,7 @@ def age(model, days, **filters):
 def test_only_notifications_archived_before_the_limit_are_deleted(user):
     """Only notifications archived before the limit are deleted; unread, read and recently archived ones are kept."""
     for title in ("old", "fresh", "read", "unread"):
-        inbox.create_notifications(user, title)
+        notifying.create_notifications(user, title)
     Notification.objects.filter(title="read").update(read_at=timezone.now() - timedelta(days=99))
     age(Notification, 31, title="old")
     age(Notification, 29, title="fresh")
@@ -45,7 +45,7 @@ def test_only_notifications_archived_before_the_limit_are_deleted(user):
 def test_floor_is_the_greatest_deleted_seq(user):
     """The floor is the greatest deleted seq: a cursor below it gets a reset, one at it the changes after it."""
     for title in ("one", "two", "three"):
-        inbox.create_notifications(user, title)
+        notifying.create_notifications(user, title)
     age(Notification, 31, title__in=["one", "two"])
 
     retention.prune(timezone.now() - timedelta(days=30))
@@ -104,7 +104,7 @@ def test_job_is_kept_until_its_idempotency_key_expires(user):
 
 def test_unnumbered_rows_are_kept(user):
     """A row without a seq is kept, because no client has received its change."""
-    inbox.create_notifications(user, "changed")
+    notifying.create_notifications(user, "changed")
     age(Notification, 31)
     Notification.objects.update(seq=None)
 
@@ -115,7 +115,7 @@ def test_unnumbered_rows_are_kept(user):
 def test_rows_are_deleted_in_chunks(user):
     """More rows than one chunk are deleted in several chunks."""
     for number in range(retention.MAX_ROWS_PER_TRANSACTION * 2 + 5):
-        inbox.create_notifications(user, str(number))
+        notifying.create_notifications(user, str(number))
     age(Notification, 31)
 
     assert retention.prune(timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION * 2 + 5
@@ -123,7 +123,7 @@ def test_rows_are_deleted_in_chunks(user):
 
 def test_command_prints_the_number_of_deleted_rows(user, capsys):
     """The command prints the number of deleted rows; ``--days`` overrides the retention of the settings."""
-    inbox.create_notifications(user, "old")
+    notifying.create_notifications(user, "old")
     age(Notification, 2)
     call_command(PruneCommand())
     call_command(PruneCommand(), days=1)
@@ -135,7 +135,7 @@ def test_command_prints_the_number_of_deleted_rows(user, capsys):
 def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
     """And deletes nothing. Jobs of a batch that stays are not counted."""
     for title in ("old", "older"):
-        inbox.create_notifications(user, title)
+        notifying.create_notifications(user, title)
     age(Notification, 31)
     for days in (1, 31):
         SeenMark.objects.create(user=user, up_to=1, at=timezone.now() - timedelta(days=days))
@@ -161,7 +161,7 @@ def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
 
 def test_row_unarchived_during_pruning_is_kept(user, monkeypatch):
     """A row that is unarchived before it is locked is kept, because its age is checked again."""
-    inbox.create_notifications(user, "old")
+    notifying.create_notifications(user, "old")
     age(Notification, 31)
     lock = retention._lock
 
@@ -180,7 +180,7 @@ def test_rows_of_deleted_users_are_deleted(make_user, monkeypatch):
     monkeypatch.setattr(purging, "MAX_STREAMS_PER_CHUNK", 2)
     users = [make_user(f"u{number}") for number in range(5)]
     for owner in users:
-        inbox.create_notifications(owner, "note")
+        notifying.create_notifications(owner, "note")
     tasks.add.using(owner=users[0]).enqueue(1, 2)
     deleted = [users[0].pk, users[3].pk, users[4].pk]
     get_user_model()._base_manager.filter(pk__in=deleted)._raw_delete("default")
@@ -204,14 +204,14 @@ def test_hidden_users_are_not_deleted_users(user, monkeypatch):
     manager.model = get_user_model()
     for name in ("default_manager", "base_manager"):
         monkeypatch.setattr(get_user_model()._meta, name, manager)
-    inbox.create_notifications(user.pk, "note")
+    notifying.create_notifications(user.pk, "note")
     assert not any(purging.find_deleted_users())
     assert Notification.objects.exists()
 
 
 def test_users_of_another_database(user, monkeypatch):
     """If users are in another database, no user is treated as deleted, because this one cannot tell."""
-    inbox.create_notifications(user, "note")
+    notifying.create_notifications(user, "note")
     monkeypatch.setattr(purging.router, "db_for_write", lambda model: "elsewhere")
     monkeypatch.setattr(purging, "database", lambda: "default")
     get_user_model().objects.all()._raw_delete("default")

@@ -10,12 +10,12 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import webhooks
 from notifications.api import batch, notify
+from notifications.jobs import notifying
 from notifications.jobs.handlers.declarations import EVENTS, WEBHOOK_TASK
 from notifications.jobs.handlers.endpoints import most_per_event
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification, WebhookEndpoint
 from notifications.serializers import serialize
-from notifications.streams import inbox
 from notifications.webhooks import sending
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
@@ -123,17 +123,17 @@ def test_many_users(in_transaction):
 
 def test_transactions_have_as_many_rows(make_user, monkeypatch):
     """SQLite's lock is not held for longer, but by the first chunk after the endpoints were created."""
-    monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 8)
+    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 8)
     for _ in range(3):
         webhooks.create(URL)
     notify(make_user("first"), "Hello")
-    chunks, create = [], inbox.create_chunk
+    chunks, create = [], notifying.create_chunk
 
     def count(rows, *args, **kwargs):
         chunks.append(len(rows))
         return create(rows, *args, **kwargs)
 
-    monkeypatch.setattr(inbox, "create_chunk", count)
+    monkeypatch.setattr(notifying, "create_chunk", count)
     notify([make_user(f"user{number}") for number in range(5)], "Hello")
     assert chunks == [2, 2, 1]
 

@@ -11,8 +11,9 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from notifications import duties
+from notifications.jobs import notifying
 from notifications.models import Attempt, Job, Notification, Stream
-from notifications.streams import inbox, marking, marking_all, retention
+from notifications.streams import marking, marking_all, retention
 from notifications.testing import run_jobs
 from notifications.worker import maintenance
 from notifications.worker.lease import Lease
@@ -49,10 +50,10 @@ def test_a_worker_prunes_rows_past_their_retention(prune_often, user, make_user,
     tasks.fail.using(owner=user).enqueue()
     run_jobs()
     deleted = make_user("deleted")
-    inbox.create_notifications(deleted, "note")
+    notifying.create_notifications(deleted, "note")
     get_user_model()._base_manager.filter(pk=deleted.pk)._raw_delete("default")
     make_old()
-    kept = inbox.create_notifications(user, "kept")
+    kept = notifying.create_notifications(user, "kept")
     start_worker()
     wait_until(lambda: not Stream.objects.filter(user=deleted.pk).exists(), what="the worker to prune")
     assert list(Notification.objects.values_list("id", flat=True)) == kept
@@ -106,7 +107,7 @@ def test_pruning_after_a_database_outage(prune_often, user, start_worker, monkey
         return prune_chunk(pruning)
 
     monkeypatch.setattr(retention.Pruning, "prune_chunk", fail_first)
-    inbox.create_notifications(user, "old")
+    notifying.create_notifications(user, "old")
     make_old()
     start_worker()
     until_done(tasks.noop.enqueue())
@@ -165,7 +166,7 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
 def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     """The process that answered the request has ended before it marked all notifications."""
     for _ in range(3):
-        inbox.create_notifications(user, "note")
+        notifying.create_notifications(user, "note")
     marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
     start_worker()
     wait_until(lambda: marking_all.pending_marks() == [], what="the worker to mark them")

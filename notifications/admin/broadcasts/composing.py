@@ -25,10 +25,9 @@ from notifications.broadcasts.languages import Texts, read_languages
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
-from notifications.jobs.notifying import creation_events
+from notifications.jobs.notifying import create_notifications
 from notifications.models import Broadcast, Notification
 from notifications.problems import log_database_error
-from notifications.streams.inbox import create_notifications
 from notifications.templatetags.notifications import csp_nonce
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class ComposerMixin(_ModelAdmin):
         names = ("url", "level", "category")
         values = {name: getattr(broadcast, name) for name in names}
         try:
-            create_notifications(request.user, title, body=body, events=creation_events(), **values)
+            create_notifications(request.user, title, body=body, **values)
         except UNAVAILABLE as exc:
             log_database_error(exc)
             text = _("The database is unavailable, so nothing was sent. Try again in a moment.")

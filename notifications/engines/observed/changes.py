@@ -18,14 +18,15 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.engines.observed import batches
+from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, queueing
+from notifications.jobs.transitions.attempts import call_last, record_attempts
 from notifications.jobs.transitions.batch_completion import BATCH
-from notifications.jobs.transitions.conditional_updates import conditional_update, insert_attempts
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 from notifications.states import ACTIVE
-from notifications.statistics.recording import StatisticsBuffer
 
 EXECUTOR = Job.Executor.OBSERVED
 #: Jobs that one query reads by their ids.
@@ -47,15 +48,16 @@ def schedule_retry(outcome: Outcome, start_within: timedelta | None) -> bool:
         locked = lock_query(Job.objects.using(database()).filter(id=job.id), skip_locked=False).first()
         if locked is None or locked.cancel_requested_at is not None:
             return None
-        now, statistics = database_now(), StatisticsBuffer()
+        now = database_now()
+        tx = RecordedTransaction(now=now, has_run=True)
         if (locked.fence, locked.state) == (job.fence, left):
-            insert_attempts([(job, outcome, now)], statistics)
+            record_attempts([outcome], tx)
             queueing.schedule_retries([outcome], now)
             expires_at = job.run_after + start_within if start_within else None
             conditional_update("expires_at=%s, process_id=NULL", [((expires_at,), job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
-            insert_attempts([(job, outcome, now)], statistics)
-        statistics.write()
+            record_attempts([outcome], tx)
+        call_last(tx)
         return True
 
     # With a requested cancellation the job ends.
@@ -91,13 +93,14 @@ def requeue_lost(job: Job, start_within: timedelta | None) -> None:
         locked = lock_query(Job.objects.using(database()).filter(_is_unchanged(job))).first()
         if locked is None:
             return
-        now, statistics = database_now(), StatisticsBuffer()
-        insert_attempts([(locked, None, now)], statistics)
+        now = database_now()
+        tx = RecordedTransaction(now=now, has_run=True)
+        record_attempts([outcomes.interrupted(locked)], tx)
         expires_at = now + start_within if start_within else None
         assignments = "state='queued', worker=NULL, process_id=NULL, version=version+1, expires_at=%s"
         conditional_update(assignments, [((expires_at,), locked)])
         streams.ring([locked.user_id])
-        statistics.write()
+        call_last(tx)
 
     retrying_atomic(write)
 
@@ -133,7 +136,7 @@ def _finish_queued(outcome: Outcome) -> bool:
     """Record the end of a job that was not started, waited for its next attempt, or has failed by a guess."""
     job = outcome.job
 
-    def lock_row(statistics: StatisticsBuffer) -> tuple[list[Outcome], datetime]:
+    def lock_row(tx: RecordedTransaction) -> tuple[list[Outcome], datetime]:
         rows = Job.objects.using(database()).filter(_is_unchanged(job))
         row = lock_query(rows, skip_locked=False).first()
         if row is None:

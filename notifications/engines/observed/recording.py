@@ -17,6 +17,7 @@ from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.engines.observed import batches
 from notifications.engines.observed.starts import START_COLUMNS, ObservedAttempt, write_starts
+from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, notify_functions
@@ -24,7 +25,6 @@ from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.models import Job
 from notifications.states import ACTIVE
-from notifications.statistics.recording import StatisticsBuffer
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -77,7 +77,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     known_outcomes = [attempt.outcome for attempt in group]
     found = _Group()
 
-    def lock_rows(statistics: StatisticsBuffer) -> tuple[list[Outcome], datetime]:
+    def lock_rows(tx: RecordedTransaction) -> tuple[list[Outcome], datetime]:
         nonlocal found
         found = _Group()
         rows = _lock_rows(group)
@@ -105,7 +105,8 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
                 if is_start and end.notify is None:
                     found.started_with_end.add(row.id)
         batches.requeue_guesses(guesses)
-        write_starts(starts, now, statistics, found.started_with_end)
+        tx.now = now
+        write_starts(starts, now, tx, found.started_with_end)
         found.begun_attempts = [attempt for attempt, _ in starts]
         return [outcome for _, outcome in found.ends], now
 

@@ -13,13 +13,15 @@ from uuid import UUID
 
 from notifications import streams
 from notifications.db import bulk
+from notifications.extension import RecordedTransaction
+from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.conditional_updates import insert_attempts, update_locked_rows
+from notifications.jobs.transitions.attempts import record_attempts
+from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.models import Job
 from notifications.states import ACTIVE
-from notifications.statistics.recording import StatisticsBuffer
 
 #: What a start changes of a row, besides its state and version, and the progress, which an end writes too.
 START_COLUMNS = (
@@ -98,7 +100,7 @@ class ObservedAttempt:
 def write_starts(
     starts: Sequence[tuple[ObservedAttempt, Job]],
     now: datetime,
-    statistics: StatisticsBuffer,
+    tx: RecordedTransaction,
     ended: Collection[UUID],
 ) -> None:
     """Start the attempts whose rows are locked, and complete their jobs by what the rows say.
@@ -107,14 +109,14 @@ def write_starts(
     """
     # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
     interrupted = [
-        (row, None, now)
+        outcomes.interrupted(row)
         for attempt, row in starts
         if row.state == Job.State.RUNNING
         and row.attempt >= attempt.number
         and not _is_recorded(attempt, row, now)
     ]
     if interrupted:
-        insert_attempts(interrupted, statistics)
+        record_attempts(interrupted, tx)
     begun = []
     for attempt, row in starts:
         seconds = max(time.monotonic() - attempt.started_at, 0.0)

@@ -6,9 +6,7 @@ No code of the project is called here: its tasks were imported before the transa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,13 +15,10 @@ from uuid import UUID
 
 from django.utils import translation
 
-from notifications import serializers, streams, times, validators
-from notifications.compat import should_send, task_backends, task_enqueued
+from notifications import serializers, times, validators
 from notifications.context import current_execution
-from notifications.db import bulk, project_code, signal_queue
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
-from notifications.jobs import ports, results
-from notifications.jobs.claiming.executors import DISPATCHED
+from notifications.db import bulk
+from notifications.jobs import ports
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, sender_key
 from notifications.jobs.handlers import callbacks
 from notifications.jobs.handlers.declarations import (
@@ -35,6 +30,7 @@ from notifications.jobs.handlers.declarations import (
     load_handlers,
 )
 from notifications.jobs.handlers.endpoints import Endpoints, most_per_event
+from notifications.jobs.insertion import signaled_tasks
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
 from notifications.tracing import trace_context
@@ -48,38 +44,28 @@ logger = logging.getLogger("notifications.jobs")
 #: A value, and the same as JSON.
 Item = tuple[dict[str, Any] | None, str]
 NO_ITEM: Item = (None, "null")
-#: Whether signals of a handler's job are sent in this context.
-_is_signal_of_handler: ContextVar[bool] = ContextVar("notifications_signal_of_handler", default=False)
-
-
-@contextmanager
-def signals_of(task_path: str) -> Iterator[None]:
-    """Send the signals of a job of this task inside the block.
-
-    What receivers notify of the job of a handler raises no events, or it would enqueue that job again, without end.
-    """
-    token = _is_signal_of_handler.set(task_path in load_handlers().task_paths or _is_signal_of_handler.get())
-    try:
-        yield
-    finally:
-        _is_signal_of_handler.reset(token)
 
 
 def may_raise_events() -> bool:
-    """Return whether what is notified now raises events: not in the jobs of handlers and their signals."""
+    """Return whether what is notified now raises events: not in the jobs of handlers and their signals.
+
+    Or a handler that notifies would be enqueued again by that, without end.
+    """
+    silent = load_handlers().task_paths
     execution = current_execution()
-    if execution is not None and execution.job.task_path in load_handlers().task_paths:
+    if execution is not None and execution.job.task_path in silent:
         return False
-    return not _is_signal_of_handler.get()
+    return silent.isdisjoint(signaled_tasks())
 
 
 class Receivers:
-    """Who gets the events of some users: the handlers, and the endpoints of webhooks, which are read now."""
+    """Who gets the events of some users (keys): the handlers, and the endpoints of webhooks, which are read now."""
 
     def __init__(self, users: Iterable[Any]) -> None:
         handlers = load_handlers()
         self._handlers, self._webhook = handlers.by_event, handlers.webhook
-        self._endpoints = Endpoints(users) if self._webhook else None
+        self.users = set(users)
+        self._endpoints = Endpoints(self.users) if self._webhook else None
 
     def __bool__(self) -> bool:
         return bool(self._handlers or self._endpoints)
@@ -105,64 +91,63 @@ class Receivers:
             yield job
 
 
-def build_jobs_for_ends(ended: Sequence[Outcome]) -> list[Job]:
-    """Return the unsaved jobs for the ends of jobs, which are about to be written, and their notifications.
+def build_jobs_for_outcomes(
+    outcomes: Sequence[Outcome], receivers: Receivers, now: datetime | None
+) -> Iterator[Job]:
+    """Yield the unsaved jobs for jobs that are about to end or to wait, but those for their notifications.
 
     The fields of the rows have their new values already, but for ``version``.
     """
-    silent = load_handlers().task_paths
-    if not (raising := [outcome for outcome in ended if outcome.job.task_path not in silent]):
-        return []
-    receivers = Receivers(outcome.job.user_id for outcome in raising)
-    urls = callbacks.read_urls(outcome.job.id for outcome in raising)
-    built = [_build_callback(o.job, urls[o.job.id]) for o in raising if o.job.id in urls]
-    for outcome in raising if receivers else ():
-        job, notification, user = outcome.job, outcome.notification, outcome.job.user_id
-        types = [f"job.{outcome.state}", *([NOTIFICATION_CREATED] if notification else [])]
-        if types := [type for type in types if receivers.exist(type, user)]:
-            written = copy(job)
-            written.version += 1
-            made = make_item(written), make_item(notification) if notification else NO_ITEM
-            for type in types:
-                event = _make_event(type, written, notification, *made)
-                source = notification.id if notification and type == NOTIFICATION_CREATED else job.id
-                columns = {"language": job.language, "trace": job.trace}
-                built += receivers.build_jobs(type, user, event, source, **columns)
-    return built
-
-
-def build_jobs_for_waiting(jobs: Sequence[Job], now: datetime) -> list[Job]:
-    """Return the unsaved jobs for jobs that are being suspended now. Their fields are new, but for ``version``."""
-    silent = load_handlers().task_paths
-    raising = [job for job in jobs if job.task_path not in silent]
-    receivers = Receivers(job.user_id for job in raising)
-    built: list[Job] = []
-    for job in raising if receivers else ():
-        if receivers.exist(JOB_WAITING, job.user_id):
-            written = copy(job)
-            written.version += 1
-            event = _make_event(JOB_WAITING, written, None, make_item(written), NO_ITEM, at=now)
+    for outcome in outcomes if receivers else ():
+        job, notification = outcome.job, outcome.notification
+        is_waiting = job.state == Job.State.WAITING
+        type = JOB_WAITING if is_waiting else f"job.{outcome.state}"
+        if receivers.exist(type, job.user_id):
+            item = make_item(notification) if notification else NO_ITEM
+            written = _written(job)
+            at = now if is_waiting else job.finished_at
+            event = _make_event(type, written, notification, make_item(written), item, at=at)
             columns = {"language": job.language, "trace": job.trace}
-            built += receivers.build_jobs(JOB_WAITING, job.user_id, event, job.id, **columns)
-    return built
+            yield from receivers.build_jobs(type, job.user_id, event, job.id, **columns)
+
+
+def build_callbacks(jobs: Sequence[Job]) -> list[Job]:
+    """Return the unsaved jobs that call the URLs with which jobs were enqueued that are about to end."""
+    urls = callbacks.read_urls(job.id for job in jobs)
+    return [_build_callback(job, urls[job.id]) for job in jobs if job.id in urls]
 
 
 def build_jobs_for_notifications(
-    rows: Sequence[Notification], type: str = NOTIFICATION_CREATED, at: datetime | None = None
-) -> list[Job]:
-    """Return the unsaved jobs for notifications that are not those of jobs that end.
+    rows: Sequence[Notification],
+    receivers: Receivers,
+    type: str = NOTIFICATION_CREATED,
+    at: datetime | None = None,
+    jobs: Mapping[UUID, Job] | None = None,
+) -> Iterator[Job]:
+    """Yield the unsaved jobs for notifications.
 
     ``at``
         The time of the event, if it is not the creation.
+    ``jobs``
+        The jobs that make notifications, by the ids of these. Those that end are in the events.
     """
-    receivers = Receivers(row.user_id for row in rows)
-    columns = {"language": translation.get_language() or "", "trace": trace_context.serialize()}
-    built: list[Job] = []
+    of_thread = {"language": translation.get_language() or "", "trace": trace_context.serialize()}
     for row in rows if receivers else ():
         if receivers.exist(type, row.user_id):
-            event = _make_event(type, None, row, NO_ITEM, make_item(row), at=at)
-            built += receivers.build_jobs(type, row.user_id, event, row.id, **columns)
-    return built
+            job = jobs.get(row.id) if jobs else None
+            ended = _written(job) if job and job.done else None
+            event = _make_event(
+                type, ended, row, make_item(ended) if ended else NO_ITEM, make_item(row), at=at
+            )
+            columns = {"language": job.language, "trace": job.trace} if job else of_thread
+            yield from receivers.build_jobs(type, row.user_id, event, row.id, **columns)
+
+
+def _written(job: Job) -> Job:
+    """Return a job with the version that its row is about to get."""
+    written = copy(job)
+    written.version += 1
+    return written
 
 
 def count_jobs_per_notification() -> int:
@@ -180,23 +165,6 @@ def count_jobs_per_end() -> int:
         return count
     webhooks = max(most_per_event[type] for type in END_EVENTS)
     return count + webhooks + most_per_event[NOTIFICATION_CREATED]
-
-
-def insert_jobs(jobs: Sequence[Job]) -> None:
-    """Insert jobs of handlers and webhooks. ``wake_workers`` follows in the same transaction."""
-    for start in range(0, len(jobs), MAX_ROWS_PER_TRANSACTION):
-        bulk.insert(jobs[start : start + MAX_ROWS_PER_TRANSACTION])
-
-
-def wake_workers(jobs: Sequence[Job]) -> None:
-    """Have inserted jobs claimed, or dispatched to their engine, after the commit, as ``enqueue()`` does."""
-    if not jobs:
-        return
-    streams.ring_new_jobs(jobs)
-    if any(job.executor == DISPATCHED for job in jobs):
-        ports.engines.send_after_commit(jobs)
-    if should_send(task_enqueued, logging.DEBUG):
-        on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))
 
 
 def _make_event(
@@ -282,11 +250,3 @@ def _make_texts(handler: Handler, event: Any) -> tuple[str, str]:
     except Exception as exc:  # the outcome must be stored all the same
         logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
         return func.__name__[:200], ""
-
-
-def _send_enqueued(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        backend = type(task_backends[job.backend])
-        result = results.task_result(job, attempts=[])
-        with signals_of(job.task_path):
-            project_code.send(task_enqueued, "task_enqueued", backend, task_result=result)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from notifications import times
@@ -17,13 +17,9 @@ from notifications.db import bulk, clock
 from notifications.db.adapters import adapter
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_sql
-from notifications.db.transactions import connection, database, execute_many
-from notifications.models import Attempt, Job
+from notifications.db.transactions import connection, execute_many
+from notifications.models import Job
 from notifications.states import States, sql_list
-
-if TYPE_CHECKING:
-    from notifications.jobs.outcomes import Outcome
-    from notifications.statistics.recording import StatisticsBuffer
 
 
 class ClaimRow(NamedTuple):
@@ -128,34 +124,6 @@ def update_locked_rows(
         [(*values, prepare(job.id), fence(job) if fence else job.fence) for values, job in rows],
         assignments=assignments,
         condition=f"{state} IN ({sql_list(states)})",
-    )
-
-
-def insert_attempts(
-    rows: Iterable[tuple[Job, Outcome | None, datetime]], statistics: StatisticsBuffer
-) -> None:
-    """Insert attempts that did not succeed: job, outcome and end. An attempt without an outcome lost its worker.
-
-    They are added to ``statistics``, which the caller writes at the end of the transaction.
-    """
-    rows = list(rows)
-    for job, outcome, ended_at in rows:
-        statistics.add_attempt(job, outcome, ended_at)
-    Attempt.objects.using(database()).bulk_create(
-        [
-            Attempt(
-                job_id=job.id,
-                number=job.attempt,
-                worker=job.worker,
-                started_at=job.started_at,
-                ended_at=ended_at,
-                outcome=outcome.attempt if outcome else Attempt.Outcome.LOST,
-                exception_class_path=outcome.exception_class_path if outcome else "",
-                traceback=outcome.traceback if outcome else "",
-                location=outcome.location if outcome else "",
-            )
-            for job, outcome, ended_at in rows
-        ]
     )
 
 

@@ -22,6 +22,7 @@ from notifications.db.transactions import (
     in_callers_transaction,
     on_commit,
 )
+from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes, ports
 from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS
 from notifications.jobs.declaring import observations
@@ -38,7 +39,6 @@ from notifications.jobs.transitions.finishing import end_jobs, finish_batches
 from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
 from notifications.models import Job
 from notifications.states import ACTIVE, CANCELLED_AT_ONCE, sql_list
-from notifications.statistics.recording import StatisticsBuffer
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
@@ -142,7 +142,7 @@ def _cancel_chunk(
     running: list[Job] = []
     changed: list[UUID] = []
 
-    def lock_rows(statistics: StatisticsBuffer) -> tuple[list[Outcome], datetime]:
+    def lock_rows(tx: RecordedTransaction) -> tuple[list[Outcome], datetime]:
         running.clear()
         changed.clear()
         ended: list[Outcome] = []

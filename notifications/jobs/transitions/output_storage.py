@@ -6,10 +6,13 @@ import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from io import IncrementalNewlineDecoder
+from typing import Any
 
 from notifications import streams, validators
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
+from notifications.extension import Extension, RecordedTransaction, Rows
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job, OutputChunk
 
@@ -176,7 +179,8 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
                 job.unstored_output.close()
             elif job.id in locked:
                 valid.append(job)
-        stored.extend(_insert(valid, now, MAX_BYTES_PER_TRANSACTION // len(written)))
+        stored.extend(_read(valid, now, MAX_BYTES_PER_TRANSACTION // len(written)))
+        bulk.insert([chunk for _, chunks in stored for chunk in chunks])
         streams.ring(job.user_id for job in valid)
 
     if written:
@@ -185,15 +189,15 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in written.values() if job.unstored_output]
 
 
-def insert_last_output(jobs: Iterable[Job], now: datetime) -> Stored:
-    """Insert what jobs have written and is not stored yet, whose rows the caller's transaction holds locked.
+def read_last_output(jobs: Iterable[Job], now: datetime) -> Stored:
+    """Return chunks of what jobs have written and is not stored yet, whose rows this transaction holds locked.
 
-    The caller passes what it returns to ``drop_stored()`` after the commit.
+    The caller inserts them, and passes what this returns to ``drop_stored()`` after the commit.
     """
     jobs = [job for job in jobs if job.unstored_output is not None]
     for job in jobs:
         job.unstored_output.finish()
-    return _insert([job for job in jobs if job.unstored_output], now, None)
+    return _read([job for job in jobs if job.unstored_output], now, None)
 
 
 def drop_stored(stored: Stored) -> None:
@@ -202,14 +206,13 @@ def drop_stored(stored: Stored) -> None:
         buffer.drop(chunks)
 
 
-def _insert(jobs: Iterable[Job], now: datetime, max_bytes: int | None) -> Stored:
+def _read(jobs: Iterable[Job], now: datetime, max_bytes: int | None) -> Stored:
     stored = []
     for job in jobs:
         buffer = job.unstored_output
         buffer.settle(job)
         stored.append((buffer, buffer.read_chunks(job, now, max_bytes)))
         buffer.is_settled = False
-    bulk.insert([chunk for _, chunks in stored for chunk in chunks])
     return stored
 
 
@@ -226,3 +229,20 @@ def _boundary(data: bytearray, at: int) -> int:
     while data[at] & 0xC0 == 0x80:
         at -= 1
     return at
+
+
+class Output(Extension):
+    """Stores the last output of an attempt with its outcome."""
+
+    name = "notifications.jobs.transitions"
+    label = "notifications_output"
+
+    def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
+        assert tx.now is not None
+        stored = read_last_output((outcome.job for outcome in outcomes), tx.now)
+        if stored:
+            tx.kept[self.label] = stored
+        return [chunk for _, chunks in stored for chunk in chunks]
+
+    def after_commit(self, kept: Any) -> None:
+        drop_stored(kept)

@@ -13,14 +13,14 @@ from django.utils import translation
 from django.utils.translation import gettext
 
 from notifications import paths, serializers, streams, validators
-from notifications.db import bulk
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
+from notifications.extension import RecordedTransaction
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import NOTIFICATION_ANSWERED, load_handlers
+from notifications.jobs.insertion import insert_jobs, insert_notifications, wake_workers
 from notifications.models import Job, Notification, Wait
 from notifications.streams import inbox
-from notifications.streams.deliveries import insert_deliveries
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
@@ -62,7 +62,7 @@ def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any
     wait.details = json.dumps(details, ensure_ascii=False)
 
 
-def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]:
+def insert_question_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]:
     """Insert the notifications of new questions of these jobs, with what follows from them.
 
     Inside the transaction that stores the questions. Returns the keys of their users, whose rows it then numbers.
@@ -80,15 +80,9 @@ def insert_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]
     if not rows:
         return set()
     inbox.prepare(rows)
+    tx = RecordedTransaction(jobs={row.id: by_id[row.job] for row in rows if row.job})
     for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-        chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
-        bulk.insert(chunk)
-        insert_deliveries(chunk, [by_id[row.job].language for row in chunk if row.job])
-    silent = load_handlers().task_paths
-    raising = [row for row in rows if row.job and by_id[row.job].task_path not in silent]
-    of_handlers = events.build_jobs_for_notifications(raising)
-    events.insert_jobs(of_handlers)
-    events.wake_workers(of_handlers)
+        wake_workers(insert_notifications(rows[start : start + MAX_ROWS_PER_TRANSACTION], tx))
     return {row.user_id for row in rows}
 
 
@@ -126,7 +120,7 @@ def change_addressees(
             _withdraw(wait, details, list(withdrawn), now)
         note = gettext("Reminder: this question is still open.") if is_reminder else ""
         build_notifications(wait, details, notified, note=note)
-    changed_users = insert_notifications([wait], [job])
+    changed_users = insert_question_notifications([wait], [job])
     changed = json.loads(wait.details)
     changed["to"] = [str(user) for user in users]
     gone = set(map(str, withdrawn))
@@ -189,9 +183,14 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
                 for name, value in values.items():
                     setattr(row, name, value)
         if wait.how == Wait.How.ANSWERED and job and job.task_path not in load_handlers().task_paths:
-            of_handlers = events.build_jobs_for_notifications(answered, NOTIFICATION_ANSWERED, wait.ended_at)
-            events.insert_jobs(of_handlers)
-            events.wake_workers(of_handlers)
+            receivers = events.Receivers(row.user_id for row in answered)
+            insert_jobs(
+                list(
+                    events.build_jobs_for_notifications(
+                        answered, receivers, NOTIFICATION_ANSWERED, wait.ended_at
+                    )
+                )
+            )
     return {row.user_id for row in locked}
 
 

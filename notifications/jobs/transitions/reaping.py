@@ -14,15 +14,16 @@ from notifications import streams
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
+from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarantine_executor
 from notifications.jobs.handlers.declarations import CALLBACK_TASK, PUSH_TASK, WEBHOOK_TASK
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
-from notifications.jobs.transitions.conditional_updates import conditional_update, insert_attempts
+from notifications.jobs.transitions.attempts import call_last, record_attempts
+from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import AlertState, Job, Worker
-from notifications.statistics.recording import StatisticsBuffer
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -66,8 +67,8 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         now = database_now()
         jobs = list(lock_query(lost_jobs())[:MAX_JOBS_PER_TRANSACTION])
         requeued = [job for job in jobs if _has_attempts_left(job)]
-        statistics = StatisticsBuffer()
-        insert_attempts(((job, None, now) for job in requeued), statistics)
+        tx = RecordedTransaction(now=now, has_run=True)
+        record_attempts([outcomes.interrupted(job) for job in requeued], tx)
         alive = set(_live_workers(now)) - set(dead_workers)
         executors = [
             job.executor
@@ -80,7 +81,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
             [((executor,), job) for executor, job in zip(executors, requeued, strict=True)],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))
-        statistics.write()
+        call_last(tx)
         return jobs
 
     reaped = 0

@@ -5,39 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import retrying_atomic
+from notifications.extension import RecordedTransaction, hooks
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
-from notifications.jobs.handlers import events
-from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.insertion import insert_notifications, insert_rows, prepare_hooks, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
+from notifications.jobs.transitions.attempts import call_after_commit, call_last, record_attempts
 from notifications.jobs.transitions.conditional_updates import (
-    insert_attempts,
     is_claim_valid,
     read_fences,
     update_locked_rows,
 )
-from notifications.jobs.transitions.output_storage import Stored, drop_stored, insert_last_output
 from notifications.jobs.transitions.question_notifications import number
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS
-from notifications.jobs.transitions.step_storage import delete_steps
 from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
 from notifications.models import Job
 from notifications.states import States
-from notifications.statistics.recording import StatisticsBuffer
 from notifications.streams import inbox
-from notifications.streams.deliveries import insert_deliveries
 
 #: What the end of a job changes of its row.
 END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
-LockRows = Callable[[StatisticsBuffer], tuple[Sequence[Outcome], datetime]]
+LockRows = Callable[[RecordedTransaction], tuple[Sequence[Outcome], datetime]]
 
 
 def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
@@ -48,7 +45,7 @@ def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outco
     ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group.
     """
     void_outcomes: list[Outcome] = []
-    return record(lambda statistics: _lock_claims(group, void_outcomes)), void_outcomes
+    return record(lambda tx: _lock_claims(group, void_outcomes)), void_outcomes
 
 
 def record(
@@ -60,7 +57,7 @@ def record(
     run: Callable[[Callable[[], bool]], bool] = retrying_atomic,
     after_commit: Callable[[Sequence[Outcome]], None] | None = None,
 ) -> list[Outcome]:
-    """Record outcomes with their attempts, notifications, jobs of handlers, statistics and numbers in one transaction.
+    """Record outcomes with their attempts, notifications, rows of extensions and numbers in one transaction.
 
     ``states``
         Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
@@ -75,34 +72,30 @@ def record(
 
     Returns the outcomes that ``lock_rows`` returned.
     """
-    load_handlers()  # imports their tasks, which no transaction waits for
+    prepare_hooks()
     recorded: list[Outcome] = []
     asked: set[Any] = set()
-    stored_output: Stored = []
+    tx = RecordedTransaction()
 
     def write() -> bool:
-        statistics = StatisticsBuffer()
-        outcomes_of_locked_rows, now = lock_rows(statistics)
-        recorded[:] = outcomes_of_locked_rows
+        nonlocal tx
+        tx = RecordedTransaction(has_run=Job.State.RUNNING in states)
+        recorded[:], tx.now = lock_rows(tx)
         asked.clear()
-        if Job.State.RUNNING in states:
-            stored_output[:] = insert_last_output((outcome.job for outcome in recorded), now)
-            insert_attempts(
-                ((outcome.job, outcome, now) for outcome in recorded if outcome.attempt), statistics
-            )
+        if tx.has_run:
+            record_attempts(recorded, tx)
             if retried := [outcome for outcome in recorded if outcome.retry_delay is not None]:
-                schedule_retries(retried, now)
+                schedule_retries(retried, tx.now)
             if suspended := [outcome for outcome in recorded if outcome.waits]:
-                asked.update(suspend_jobs(suspended, now))
-        ended = [outcome for outcome in recorded if is_end(outcome)]
-        asked.update(_write_ends(ended, now, statistics, states, columns, fence, not asked))
-        unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
+                asked.update(suspend_jobs(suspended, tx.now))
+        asked.update(_write_ends(recorded, tx, states, columns, fence, not asked))
+        unnumbered = owners_of(o for o in recorded if is_end(o) and o.job.seq is None)
         has_more_to_number = number(unnumbered | asked)
-        statistics.write()
+        call_last(tx)
         return has_more_to_number
 
     has_more_to_number = run(write)
-    drop_stored(stored_output)
+    call_after_commit(tx)
     if after_commit:
         after_commit(recorded)
     if has_more_to_number:
@@ -111,33 +104,39 @@ def record(
 
 
 def _write_ends(
-    ended: Sequence[Outcome],
-    now: datetime,
-    statistics: StatisticsBuffer,
+    recorded: Sequence[Outcome],
+    tx: RecordedTransaction,
     states: States,
     columns: Sequence[str],
     fence: Callable[[Job], int] | None,
     may_number_in_place: bool,
 ) -> set[Any]:
-    """Write the ends of jobs that were in ``states``, their notifications and handlers' jobs; add to ``statistics``.
+    """Write the ends of jobs that were in ``states``, and their notifications, with what extensions add.
 
     Returns the keys of the users who were asked by waiting jobs, whose notifications are then numbered.
     """
+    assert tx.now is not None
+    ended = [outcome for outcome in recorded if is_end(outcome)]
     notifications = [outcome.notification for outcome in ended if outcome.notification]
-    has_run = Job.State.RUNNING in states
+    tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
     waiting = [outcome.job.id for outcome in ended if outcome.job.state == Job.State.WAITING]
     for outcome in ended:
         job = outcome.job
-        job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
+        job.state, job.result, job.error, job.finished_at = (
+            outcome.state,
+            outcome.result,
+            outcome.error,
+            tx.now,
+        )
         job.seq = 0 if job.user_id is None else None
-        statistics.add_end(job, now, has_run=has_run)
     inbox.prepare(notifications)
     jobs, columns = [outcome.job for outcome in ended], (*END_COLUMNS, *columns)
+    stopped = [outcome for outcome in recorded if outcome.job.done or outcome.job.state == Job.State.WAITING]
     with bulk.one_round_trip():
         # Streams are locked once, in one order: in place only if no question is closed after it.
         if may_number_in_place and not waiting:
             streams.number_new([*(job for job in jobs if job.user_id is not None), *notifications])
-        of_handlers = events.build_jobs_for_ends(ended)
+        rows = chain.from_iterable([hook(stopped, tx) for hook in hooks.on_ends]) if stopped else ()
         update_locked_rows(
             columns,
             list(zip(bulk.column_values(Job, columns, jobs), jobs, strict=True)),
@@ -145,12 +144,9 @@ def _write_ends(
             states=states,
             fence=fence,
         )
-        bulk.insert(notifications)
-        insert_deliveries(notifications, [o.job.language for o in ended if o.notification])
-        events.insert_jobs(of_handlers)
-    asked = cancel_waits(waiting, now)
-    delete_steps([outcome.job.id for outcome in ended if outcome.discards_steps])
-    events.wake_workers(of_handlers)
+        inserted_jobs = [*insert_rows(rows), *insert_notifications(notifications, tx)]
+    asked = cancel_waits(waiting, tx.now)
+    wake_workers(inserted_jobs)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
     # under a limit.
     if any(job.user_id is None for job in jobs) or candidates.has_limited_jobs(jobs):

@@ -16,13 +16,13 @@ from notifications.db.transactions import (
     fair_atomic,
     retrying_atomic,
 )
+from notifications.extension import hooks
 from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
 from notifications.jobs.transitions.finishing import finish_batches
-from notifications.jobs.transitions.step_storage import delete_steps
 from notifications.jobs.transitions.waiting import delete_waits
 from notifications.models import Job
 from notifications.states import RETRYABLE
@@ -102,8 +102,8 @@ def _queue_again(
         )
     ids = [job.id for job in jobs]
     delete_waits(ids, from_start=from_start)
-    if from_start:
-        delete_steps(ids)
+    for hook in hooks.on_retried:
+        hook(ids, from_start=from_start)
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))
     return ids
 

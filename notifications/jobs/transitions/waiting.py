@@ -21,13 +21,12 @@ from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import connection, database, fair_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
-from notifications.jobs.handlers import events
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.question_notifications import (
     close_notifications,
-    insert_notifications,
+    insert_question_notifications,
     number,
 )
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
@@ -82,7 +81,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         holds_key = job.concurrency_key and policy.hold_key_while_waiting
         job.held_key_limit = policy.concurrency if holds_key else None
     bulk.insert(inserted)
-    asked = insert_notifications(inserted, [outcome.job for outcome in group])
+    asked = insert_question_notifications(inserted, [outcome.job for outcome in group])
     if awaited:
         Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
     progress = ", ".join(f"{column}=%s" for column in PROGRESS_COLUMNS)
@@ -98,11 +97,6 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
             if o.job.state == Job.State.WAITING
         ],
     )
-    of_handlers = events.build_jobs_for_waiting(
-        [o.job for o in group if o.job.state == Job.State.WAITING], now
-    )
-    events.insert_jobs(of_handlers)
-    events.wake_workers(of_handlers)
     ready = [o.job for o in group if o.job.state == Job.State.QUEUED]
     conditional_update(
         f"state='queued', run_after=%s, attempt=attempt-1, {changes}",

@@ -14,7 +14,7 @@ from django.utils import translation
 
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
-from notifications.jobs.notifying import creation_events
+from notifications.jobs.notifying import create_chunk
 from notifications.models import AnnouncedState, Job
 from notifications.operations.announcing.alerts import find_alert_topics
 from notifications.operations.announcing.schedules import find_schedule_topics
@@ -98,7 +98,7 @@ def _notify(topic: Topic, reader: Any, before: str) -> None:
         return bool(same.update(state=topic.state) if topic.state else same.delete()[0])
 
     try:
-        inbox.create_chunk([notification], creation_events(), more_follows=True, claim=claim)
+        create_chunk([notification], more_follows=True, claim=claim)
     except IntegrityError:  # another process has notified the reader
         logger.debug("Announced by another process: %s", topic.key)
 

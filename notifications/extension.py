@@ -1,0 +1,172 @@
+"""What a Django app adds to the core, which never imports it.
+
+    class Slack(Extension):                      # notifications_slack/apps.py
+        name = "notifications_slack"
+
+        def on_created(self, rows, tx):
+            return [SlackMessage(notification=row.id) for row in rows]
+
+A project installs it by one line of ``INSTALLED_APPS``. The core calls the methods below, hooks, of each installed
+extension in the order of ``INSTALLED_APPS``; none may depend on that order. An extension that does not define a hook
+costs no call.
+
+Hooks of a transaction run inside it, on the thread that records, maybe several times: a transaction that fails is
+repeated. They hold SQLite's only lock, or locked rows. So they call no code of the project, wait for nothing, and make
+at most one query that an index answers; what needs more is done in ``prepare()``. What they return is inserted by the
+core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.apps import AppConfig, apps
+from django.utils import translation
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.db.models import Model
+
+    from notifications.models import Job, Notification
+
+#: Unsaved rows of any models.
+Rows = Iterable["Model"]
+
+
+@dataclass(kw_only=True, slots=True)
+class RecordedTransaction:
+    """What hooks know of the transaction that they run in.
+
+    ``now``
+        The database's time; None where notifications are created that no job makes.
+    ``jobs``
+        The job that makes a notification, by the id of the notification.
+    ``languages``
+        The language of its reader, by the id of the notification, where it is known.
+    ``has_run``
+        Whether jobs that end here were running.
+    ``kept``
+        What an extension keeps from one hook of the transaction for a later one, by its label. It is empty at the
+        beginning of each repetition.
+    """
+
+    now: datetime | None = None
+    jobs: Mapping[UUID, Job] = field(default_factory=dict)
+    languages: Mapping[UUID, str] = field(default_factory=dict)
+    has_run: bool = False
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def language_of(self, row: Notification) -> str:
+        """Return the language in which a notification goes on: that of its job, its reader's, else this thread's."""
+        if job := self.jobs.get(row.id):
+            return job.language
+        return self.languages.get(row.id) or translation.get_language() or ""
+
+
+class Extension(AppConfig):
+    """A Django app that adds to the core. Each hook does nothing unless a subclass defines it."""
+
+    # Django takes the only AppConfig of a module, or the one whose default is True; never this base class.
+    default = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.default = True
+
+    def prepare(self) -> None:
+        """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
+
+    def rows_per_notification(self) -> int:
+        """Return how many rows ``on_created()`` returns for one notification, at most or as a guess.
+
+        The core inserts at most 100 rows in one transaction on SQLite, and writes fewer notifications in one by it.
+        """
+        return 0
+
+    def rows_per_end(self) -> int:
+        """Return the same for the end of one job, without those of its notification."""
+        return 0
+
+    def before_created(self, rows: Sequence[Notification]) -> None:
+        """Change notifications that are about to be inserted, such as ``read_at`` of those in muted categories."""
+
+    def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
+        """Return rows that are inserted with these notifications. Called with every notification."""
+        return ()
+
+    def on_attempts(self, outcomes: Sequence[Any], tx: RecordedTransaction) -> Rows:
+        """Return rows that are inserted with the outcomes (``jobs/outcomes.py``) of attempts, of lost ones too.
+
+        Called while the fields of the jobs have the values with which they ran.
+        """
+        return ()
+
+    def on_ends(self, outcomes: Sequence[Any], tx: RecordedTransaction) -> Rows:
+        """Return rows that are inserted with these outcomes of jobs that end or begin to wait.
+
+        The fields of the jobs have their new values but for ``version``, which the UPDATE raises by one.
+        """
+        return ()
+
+    def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
+        """Change rows of the extension that belong to jobs which are queued again by hand.
+
+        ``from_start``
+            Nothing that the jobs have done before is kept.
+        """
+
+    def last(self, tx: RecordedTransaction) -> None:
+        """Execute statements after which the transaction only commits, because others wait for what they lock."""
+
+    def after_commit(self, kept: Any) -> None:
+        """Use what the hooks have put into ``tx.kept[self.label]`` in the transaction that was committed.
+
+        Not called if that is nothing. It must raise nothing.
+        """
+
+
+class Hooks:
+    """The hooks that installed extensions define: the bound methods of each, in their order."""
+
+    def __init__(self, extensions: Iterable[Extension] = ()) -> None:
+        self.extensions = list(extensions)
+
+        def defined(name: str) -> list[Any]:
+            default = getattr(Extension, name)
+            return [
+                getattr(each, name) for each in self.extensions if getattr(type(each), name) is not default
+            ]
+
+        self.prepare: list[Callable[[], None]] = defined("prepare")
+        self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
+        self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")
+        self.before_created: list[Callable[..., None]] = defined("before_created")
+        self.on_created: list[Callable[..., Rows]] = defined("on_created")
+        self.on_attempts: list[Callable[..., Rows]] = defined("on_attempts")
+        self.on_ends: list[Callable[..., Rows]] = defined("on_ends")
+        self.on_retried: list[Callable[..., None]] = defined("on_retried")
+        self.last: list[Callable[..., None]] = defined("last")
+        #: By the label of the extension.
+        self.after_commit: dict[str, Callable[[Any], None]] = {
+            hook.__self__.label: hook for hook in defined("after_commit")
+        }
+
+
+hooks = Hooks()
+
+
+def load(features: Iterable[Extension] = ()) -> None:
+    """Read the hooks of all installed extensions. Called once, when the app is ready.
+
+    ``features``
+        Those of the app's own folders that are no apps yet, which come first.
+    """
+    hooks.__init__([*features, *extensions()])  # type: ignore[misc]
+
+
+def extensions() -> list[Extension]:
+    """Return the installed extensions, in the order of ``INSTALLED_APPS``."""
+    return [config for config in apps.get_app_configs() if isinstance(config, Extension)]

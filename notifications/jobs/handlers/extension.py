@@ -1,0 +1,60 @@
+"""What handlers add to the recording of jobs and notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from notifications.extension import Extension, RecordedTransaction, Rows
+from notifications.jobs.handlers import events
+from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.handlers.events import Receivers
+from notifications.models import Job, Notification
+
+if TYPE_CHECKING:
+    from notifications.jobs.outcomes import Outcome
+
+
+class HandlerJobs(Extension):
+    """Inserts the jobs of handlers, of webhooks and of the URLs with which jobs were enqueued."""
+
+    name = "notifications.jobs.handlers"
+    label = "notifications_handlers"
+
+    def prepare(self) -> None:
+        load_handlers()  # imports their tasks
+
+    def rows_per_notification(self) -> int:
+        return events.count_jobs_per_notification()
+
+    def rows_per_end(self) -> int:
+        return events.count_jobs_per_end()
+
+    def on_ends(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
+        silent = load_handlers().task_paths
+        raising = [outcome for outcome in outcomes if outcome.job.task_path not in silent]
+        if not raising:
+            return ()
+        receivers = tx.kept[self.label] = Receivers(outcome.job.user_id for outcome in raising)
+        ended = [outcome.job for outcome in raising if outcome.job.state != Job.State.WAITING]
+        return chain(
+            events.build_callbacks(ended), events.build_jobs_for_outcomes(raising, receivers, tx.now)
+        )
+
+    def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
+        silent = load_handlers().task_paths
+        raises_without_job = events.may_raise_events()
+        raising = [
+            row
+            for row in rows
+            if (job.task_path not in silent if (job := tx.jobs.get(row.id)) else raises_without_job)
+        ]
+        if not raising:
+            return ()
+        receivers = self._find_receivers({row.user_id for row in raising}, tx)
+        return events.build_jobs_for_notifications(raising, receivers, jobs=tx.jobs)
+
+    def _find_receivers(self, users: Iterable[Any], tx: RecordedTransaction) -> Receivers:
+        read: Receivers | None = tx.kept.get(self.label)
+        return read if read and read.users.issuperset(users) else Receivers(users)

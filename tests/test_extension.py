@@ -1,0 +1,252 @@
+"""Extensions: when the core calls their hooks, and what it does with what they return."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.apps import AppConfig, apps
+from django.db import OperationalError, connection, transaction
+from django.utils import translation
+
+from notifications import api, extension, testing, times
+from notifications.extension import Extension, Hooks, RecordedTransaction
+from notifications.ids import uuid7
+from notifications.jobs.transitions import manual, reaping
+from notifications.models import Job, JobCallback, Notification, OutputChunk, Worker
+from notifications.testing import run_jobs
+from tests.jobs import tasks, wait_tasks
+
+
+class Recorder(Extension):
+    """Records the calls of its hooks: name, number of rows, and whether a transaction is open."""
+
+    name = "notifications.testing"
+    label = "recorder"
+
+    def __init__(self):
+        super().__init__(self.name, testing)
+        self.calls = []
+        self.returned = {}
+        self.kept = []
+
+    def _record(self, hook, rows):
+        self.calls.append((hook, len(rows), connection.in_atomic_block))
+        return self.returned.get(hook, lambda rows: ())(rows)
+
+    def names(self):
+        return [hook for hook, _, _ in self.calls if hook != "prepare"]
+
+    def prepare(self):
+        self._record("prepare", ())
+
+    def rows_per_notification(self):
+        return 1
+
+    def rows_per_end(self):
+        return 1
+
+    def before_created(self, rows):
+        if rows:
+            self._record("before_created", rows)
+
+    def on_created(self, rows, tx):
+        self.language = tx.language_of(rows[0])
+        self.jobs = dict(tx.jobs)
+        return self._record("on_created", rows)
+
+    def on_attempts(self, outcomes, tx):
+        self.states = [outcome.job.state for outcome in outcomes]
+        return self._record("on_attempts", outcomes)
+
+    def on_ends(self, outcomes, tx):
+        self.states = [outcome.job.state for outcome in outcomes]
+        tx.kept[self.label] = len(outcomes)
+        return self._record("on_ends", outcomes)
+
+    def on_retried(self, ids, *, from_start):
+        self._record(f"on_retried {from_start}", ids)
+
+    def last(self, tx):
+        self._record("last", ())
+
+    def after_commit(self, kept):
+        self.kept.append((kept, connection.in_atomic_block))
+
+
+@pytest.fixture
+def recorder(transactional_db, monkeypatch):
+    """An extension that is installed beside those of the app."""
+    recorder, installed = Recorder(), extension.hooks
+    monkeypatch.setattr(installed, "__dict__", Hooks([*installed.extensions, recorder]).__dict__)
+    return recorder
+
+
+def finish(job):
+    """Run jobs, and return this one."""
+    run_jobs()
+    return Job.objects.get(id=job.id)
+
+
+def test_the_end_of_a_job(user, recorder):
+    """Its hooks run in one transaction, in this order, and what they keep is used after it."""
+    job = tasks.noop.using(owner=user).enqueue()
+    finish(job)
+    assert recorder.names() == ["on_attempts", "before_created", "on_ends", "on_created", "last"]
+    assert all(is_atomic for hook, _, is_atomic in recorder.calls if hook != "prepare")
+    assert recorder.calls[0] == ("prepare", 0, False)
+    assert recorder.states == ["succeeded"]
+    assert recorder.jobs.keys() == {Notification.objects.get().id}
+    assert recorder.kept == [(1, False)]
+
+
+def test_rows_are_inserted(user, recorder):
+    """With the outcome and its notification; jobs among them are claimed."""
+    job = tasks.noop.using(owner=user).enqueue()
+    callback = JobCallback(job=uuid7(), url="https://example.com/")
+    chunk = OutputChunk(job=UUID(job.id), start=0, text="a", attempt=1, fence=1, created_at=times.now())
+    recorder.returned = {
+        "on_attempts": lambda outcomes: [chunk] if is_first(outcomes) else (),
+        "on_ends": lambda outcomes: [callback, new_job()] if is_first(outcomes) else (),
+    }
+
+    def is_first(outcomes):
+        return outcomes[0].job.id == UUID(job.id)
+
+    run_jobs()
+    assert JobCallback.objects.get().url == callback.url
+    assert OutputChunk.objects.get().text == "a"
+    other = Job.objects.exclude(id=job.id).get()
+    recorder.returned = {"on_created": lambda rows: [new_job()]}
+    assert finish(other).state == "succeeded"
+    api.notify(user, "Hello")
+    assert Job.objects.filter(state="queued").count() == 1
+
+
+def new_job():
+    """Return an unsaved job."""
+    job = tasks.noop.get_backend().prepare(tasks.noop, [], {})[0]
+    job.created_at = job.queued_at = times.now()
+    return job
+
+
+def test_a_hook_that_raises(user, recorder):
+    """Nothing of the transaction is stored."""
+
+    def fail(outcomes):
+        raise RuntimeError("No.")
+
+    recorder.returned = {"on_ends": fail}
+    job = tasks.noop.using(owner=user).enqueue()
+    with pytest.raises(RuntimeError):
+        run_jobs()
+    assert Job.objects.get(id=job.id).state == "running"
+    assert not Notification.objects.exists()
+    assert recorder.kept == []
+
+
+def test_a_transaction_that_is_repeated(user, recorder):
+    """What was kept in the one that was rolled back is forgotten."""
+    error = [OperationalError("database is locked")]
+
+    def fail_once(rows):
+        if error:
+            raise error.pop()
+        return ()
+
+    recorder.returned = {"last": fail_once}
+    finish(tasks.noop.using(owner=user).enqueue())
+    assert recorder.names().count("on_ends") == 2
+    assert recorder.kept == [(1, False)]
+
+
+def test_an_attempt_that_is_retried(recorder):
+    """Its job still has the state in which it ran. It does not end."""
+    job = tasks.busy.enqueue(1)
+    run_jobs()
+    assert recorder.names() == ["on_attempts", "last"]
+    assert recorder.states == ["running"]
+    assert Job.objects.get(id=job.id).state == "queued"
+
+
+def test_an_attempt_whose_worker_was_lost(recorder):
+    worker = Worker.objects.create(
+        id=uuid7(), concurrency=1, started_at=times.now(), lease_until=times.now() - timedelta(hours=1)
+    )
+    job = tasks.noop.enqueue()
+    Job.objects.filter(id=job.id).update(
+        state="running", worker=worker.id, attempt=1, max_attempts=2, fence=1, started_at=times.now()
+    )
+    assert reaping.reap_jobs() == 1
+    assert recorder.names() == ["on_attempts", "last"]
+
+
+def test_a_job_that_waits(user, recorder):
+    """The notification of its question is like any other."""
+    wait_tasks.ask_sync.using(owner=user).enqueue()
+    run_jobs()
+    assert recorder.names() == ["on_attempts", "before_created", "on_created", "on_ends", "last"]
+    assert recorder.states == ["waiting"]
+    assert [job.state for job in recorder.jobs.values()] == ["waiting"]
+
+
+def test_a_job_that_is_retried_by_hand(recorder):
+    job = tasks.fail.enqueue()
+    run_jobs()
+    recorder.calls.clear()
+    manual.retry([Job.objects.get(id=job.id).id])
+    manual.cancel([Job.objects.get(id=job.id).id])
+    assert recorder.names() == ["on_retried False", "on_ends", "last"]
+    manual.retry([Job.objects.get(id=job.id).id], from_start=True)
+    assert recorder.names()[-1] == "on_retried True"
+
+
+def test_notify(make_user, recorder):
+    """In chunks that have room for what is inserted with each; in a caller's transaction without numbers."""
+    users = [make_user(f"user{number}") for number in range(51)]
+    with translation.override("de"):
+        api.notify(users, "Hello")
+    assert recorder.names() == ["before_created", "on_created"] * 2
+    assert [rows for hook, rows, _ in recorder.calls if hook == "on_created"] == [50, 1]
+    assert (recorder.language, recorder.jobs) == ("de", {})
+    recorder.calls.clear()
+    with transaction.atomic():
+        api.notify(users[0], "Hello")
+        assert recorder.names() == ["before_created", "on_created"]
+
+
+def test_languages():
+    """That of the job, else that of the reader, else that of the thread."""
+    row, other = Notification(id=uuid7()), Notification(id=uuid7())
+    tx = RecordedTransaction(jobs={row.id: Job(language="de")}, languages={row.id: "fr", other.id: "fr"})
+    assert (tx.language_of(row), tx.language_of(other)) == ("de", "fr")
+    assert tx.language_of(Notification(id=uuid7())) == translation.get_language()
+
+
+def test_hooks_that_are_not_defined_are_not_called():
+    class Silent(Extension):
+        name, label = "notifications.testing", "silent"
+
+    hooks = Hooks([Silent("notifications.testing", testing)])
+    assert [hooks.extensions] == [value for value in vars(hooks).values() if value]
+
+
+def test_django_finds_the_extension(tmp_path, monkeypatch):
+    """And not the base class that its module imports, or it would have another label."""
+    folder = tmp_path / "slack_messages"
+    folder.mkdir()
+    folder.joinpath("__init__.py").touch()
+    folder.joinpath("apps.py").write_text(
+        "from notifications.extension import Extension\n"
+        'class Slack(Extension):\n    name = "slack_messages"\n    label = "slack"\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = AppConfig.create("slack_messages")
+    assert (type(config).__name__, config.label) == ("Slack", "slack")
+
+
+def test_installed_extensions(recorder, monkeypatch):
+    """Those of INSTALLED_APPS, in their order."""
+    monkeypatch.setattr(
+        apps, "get_app_configs", lambda: [AppConfig("notifications.testing", testing), recorder]
+    )
+    assert extension.extensions() == [recorder]
