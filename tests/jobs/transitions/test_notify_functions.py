@@ -98,7 +98,7 @@ def short_timeout(monkeypatch):
 
 
 def running():
-    return [call for call in notify_functions._threads.calls._running if not call.done()]
+    return notify_functions._threads.calls._open
 
 
 @pytest.fixture
