@@ -16,7 +16,6 @@ from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.deliveries import sending
 from notifications.engines import dispatching
 from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, reminders, waiting
-from notifications.operations import stored_times
 from notifications.operations.alerts import evaluation
 from notifications.operations.alerts.conditions import Limits, read_limits
 from notifications.operations.announcing import announcer
@@ -87,8 +86,6 @@ def list_duties(process: Upkeep) -> list[Duty]:
             EVERYWHERE,
             condition=streams.pending_condition,
         ),
-        # Each process knows the timeouts of the tasks that it has imported.
-        Duty("correct stored times", stored_times.INTERVAL_SECONDS, stored_times.correct_wrong_times),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
         Duty(
             "end waits that are due",

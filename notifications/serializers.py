@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.models import Model
 
 from notifications import paths, times, validators
-from notifications.db.damaged_rows import ColumnNotRead, log_damage
+from notifications.db.unavailable import log_damage
 from notifications.models import Job, Notification, Wait
 
 #: Shown as the error of a job whose stored error is damaged.
@@ -49,24 +49,33 @@ def make_item(row: Any) -> tuple[dict[str, Any], str]:
 
     The row is a Notification, a Job, or a named tuple with the columns of a notification that its item shows.
 
-    A row that cannot be encoded, which only other programs can write, is repaired and logged instead of raising: it
+    A row that cannot be encoded, which only other programs can write, is shown without what is damaged, and logged: it
     keeps its place in the stream, and does not block other rows and users.
     """
+    item, text, defect = _try_encode(row)
+    if not defect:
+        return item, text
+    if not isinstance(row, Model):
+        row = Notification(**row._asdict())
+    log_damage(f"{row._meta.verbose_name} {row.pk}", defect)
+    item = serialize(without_damage(row))
+    return item, encode(item)
+
+
+def find_defect(row: Any) -> str:
+    """Return why the item of a row cannot be sent as it is, "" if it can."""
+    return _try_encode(row)[2]
+
+
+def _try_encode(row: Any) -> tuple[dict[str, Any], str, str]:
+    """Return the item of a row, the same as text, and what is wrong with it."""
     try:
         item = serialize(row)
         text = encode(item)
-        if encoded_size([text]) <= validators.MAX_ITEM_BYTES + 1:
-            return item, text
-        error = f"its item has more than {validators.MAX_ITEM_BYTES} bytes"
-    except ColumnNotRead:  # a defect of the query, not of the row
-        raise
+        is_too_large = encoded_size([text]) > validators.MAX_ITEM_BYTES + 1
     except Exception as exc:  # damaged data can raise any error
-        error = f"{type(exc).__name__}: {exc}"
-    if not isinstance(row, Model):
-        row = Notification(**row._asdict())
-    log_damage(f"{row._meta.verbose_name} {row.pk}", error)
-    item = serialize(_repair(row))
-    return item, encode(item)
+        return {}, "", f"{type(exc).__name__}: {exc}"
+    return item, text, f"its item has more than {validators.MAX_ITEM_BYTES} bytes" if is_too_large else ""
 
 
 def encode_list(rows: Iterable[Notification | Job], **values: Any) -> str:
@@ -185,7 +194,7 @@ def format_time(time: datetime | None) -> str | None:
     return times.as_utc(time).isoformat().replace("+00:00", "Z")
 
 
-def _repair(row: Notification | Job) -> Notification | Job:
+def without_damage(row: Notification | Job) -> Notification | Job:
     """Return a copy of a row that can be encoded: text is cut and cleaned, JSON columns are replaced."""
     row = copy(row)
     for field in row._meta.concrete_fields:

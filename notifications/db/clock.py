@@ -6,6 +6,8 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Q
+
 from notifications import times
 from notifications.db.transactions import connection
 
@@ -13,6 +15,8 @@ from notifications.db.transactions import connection
 NOW_SQL = "SELECT clock_timestamp()"
 #: How far a test has moved the clock: see ``notifications.testing.clock``.
 clock_offset = timedelta()
+#: Leases for which one may last at most: processes of two deployments may have different settings.
+MAX_LEASES = 10
 #: Seconds for which a measured difference between the clocks of this machine and of a database is used.
 DIFFERENCE_VALID_SECONDS = 60.0
 #: That difference, and until when it is valid (monotonic), by the alias of the database.
@@ -49,10 +53,15 @@ def estimated_database_now() -> datetime:
     return times.now() + difference + clock_offset
 
 
-def database_now_sql() -> tuple[str, Any]:
-    """Return SQL for the database's time, and its parameter. The statement needs no extra round trip for it."""
+def is_lease_over(now: datetime, lease_seconds: float) -> Q:
+    """Return the condition of rows whose ``lease_until`` is past, or so far ahead that a clock was fast."""
+    return Q(lease_until__lt=now) | Q(lease_until__gt=now + MAX_LEASES * timedelta(seconds=lease_seconds))
+
+
+def database_now_sql(ahead: timedelta = timedelta(0)) -> tuple[str, Any]:
+    """Return SQL for the database's time, or one ahead of it, and its parameter. It needs no extra round trip."""
     db = connection()
     if db.vendor != "postgresql":
-        return "%s", times.to_db(database_now(), db)
+        return "%s", times.to_db(database_now() + ahead, db)
     # A subquery is evaluated once. A volatile function in a condition is evaluated for each row, and no index is used.
-    return "(SELECT clock_timestamp() + %s)", clock_offset
+    return "(SELECT clock_timestamp() + %s)", clock_offset + ahead

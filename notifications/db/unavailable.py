@@ -11,9 +11,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
-from django.db import Error, InterfaceError, OperationalError
+from django.db import DataError, Error, InterfaceError, OperationalError
 
 from notifications.db.threads import NoThread
 
@@ -73,6 +74,22 @@ def retry_while_unavailable(function: Callable[[], T]) -> T:
                 is_logged = True
                 logger.warning("Could not store an answer, which is tried again until it is stored: %s", exc)
             time.sleep(RETRY_INTERVAL_SECONDS)
+
+
+def is_damage(exc: BaseException) -> bool:
+    """Return whether an error is about a value that was read, which another program has stored.
+
+    It may be text that is not UTF-8 in SQLite, or a time that Python does not have.
+    """
+    if isinstance(exc, OperationalError):
+        return "Could not decode to UTF-8" in str(exc)
+    return isinstance(exc, DataError | ValueError | OverflowError)
+
+
+@lru_cache(maxsize=1_000)
+def log_damage(what: str, error: str) -> None:
+    """Log, once in this process, that a row cannot be read or sent as it is."""
+    logger.warning("Damaged row: %s: %s. Run manage.py notifications doctor --repair.", what, error)
 
 
 def is_query_error(exc: BaseException) -> bool:

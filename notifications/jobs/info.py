@@ -14,9 +14,9 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from notifications.db.damaged_rows import log_damage
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
+from notifications.db.unavailable import log_damage
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.states import DONE, JobStateName, describe_state

@@ -8,6 +8,6 @@ depths              how many jobs wait in each queue
 unserved_queues     queued jobs that no live worker takes
 unserved_engines    queued jobs that no process of their engine takes
 readiness           whether this process can serve requests or run jobs
-stored_times        finds and corrects times that were stored while a clock was wrong
+stored_times        finds and repairs times that were stored while a clock was wrong
 metrics             the text format of Prometheus
 """

@@ -123,11 +123,7 @@ def database_problems() -> Iterator[tuple[str, str, str]]:
     if wrong := [str(time) for time in stored_times.find_wrong_times()]:
         others = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         problem = f"Stored while a clock was wrong: {'; '.join(wrong[:5])}{others}."
-        yield (
-            "notifications.W014",
-            problem,
-            "Start a worker, which corrects them within a minute: manage.py run_jobs.",
-        )
+        yield "notifications.W014", problem, "Run manage.py notifications doctor --repair."
 
 
 def needs_worker() -> bool:

@@ -1,13 +1,12 @@
-"""Times that were stored while a clock was wrong: find and correct them.
+"""Times that were stored while a clock was wrong: ``doctor`` names them, and ``doctor --repair`` replaces them.
 
 A stored time before which something does not happen, or at which it last happened, is at most its longest interval
-ahead. One that lies beyond was stored while a clock was fast. It would stop what it gates until that time: a lease
-would not end, a retry not begin, an alert not be evaluated. It is replaced, and ``doctor`` names it.
+ahead. One that lies beyond was stored while a clock was fast, and stops what it gates until that time: a retry does not
+begin, an alert is not evaluated.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,9 +16,9 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from notifications import times
 from notifications.conf import settings
-from notifications.db.clock import database_now
+from notifications.db.clock import MAX_LEASES, database_now
 from notifications.db.locks import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic
 from notifications.deliveries import outages
 from notifications.deliveries.digests import MAX_WINDOW
 from notifications.deliveries.sending import deliver_digest
@@ -45,13 +44,8 @@ from notifications.streams.deliveries import MAX_DELAY
 from notifications.streams.preferences import MAX_PAUSE
 from notifications.streams.snoozing import MAX_SNOOZE
 
-logger = logging.getLogger("notifications.jobs")
-
-#: Seconds between two corrections by one process.
-INTERVAL_SECONDS = 60.0
-#: Leases that a lease may last at most: processes of two deployments may have different settings.
-MAX_LEASES = 10
-#: How long a job may run at most: so many timeouts, but not less than this, for the same reason.
+#: How long a job may run at most: so many timeouts, but not less than this: processes of two deployments
+#: may have different settings.
 MAX_TIMEOUTS, MIN_LONGEST_RUN = 10, timedelta(days=7)
 #: How long a batch of Celery tasks is open after a sign of its publisher, and until the message of an observed task is
 #: looked for, at most: half a minute each.
@@ -75,11 +69,9 @@ class StoredTime:
 
     ``longest``
         How far it may lie ahead.
-    ``is_lease``
-        It is then set to that, else to now.
     ``changes``
-        What is changed with it.
-    ``is_corrected``
+        What is changed in place of setting it to now, or besides.
+    ``can_repair``
         Whether it is replaced. Otherwise doctor only names it.
     """
 
@@ -87,9 +79,8 @@ class StoredTime:
     name: str
     rows: Q = field(default_factory=Q)
     longest: timedelta = timedelta(0)
-    is_lease: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
-    is_corrected: bool = True
+    can_repair: bool = True
 
     def find(self, now: datetime) -> Any:
         """Return a query of the rows whose time lies too far ahead."""
@@ -97,16 +88,18 @@ class StoredTime:
         rows = self.model.objects.using(database()).filter(self.rows, **{f"{self.name}__gt": latest})
         return rows.order_by(self.name, "pk")  # the order of the indexes
 
-    def correct(self, now: datetime) -> int:
-        """Replace the times of some rows. Return how many."""
+    def repair(self, now: datetime) -> int:
+        """Replace the times of all rows. Return how many."""
 
         def write() -> int:
             found = [row.pk for row in lock_query(self.find(now).only("pk"))[:MAX_ROWS_PER_TRANSACTION]]
-            value = now + self.longest if self.is_lease else now
             rows = self.model.objects.using(database()).filter(pk__in=found)
-            return int(rows.update(**{self.name: value, **self.changes})) if found else 0
+            return int(rows.update(**{self.name: now, **self.changes})) if found else 0
 
-        return retrying_atomic(write) if self.find(now).exists() else 0
+        count = 0
+        while changed := fair_atomic(write):
+            count += changed
+        return count
 
 
 def stored_times() -> tuple[StoredTime, ...]:
@@ -114,8 +107,8 @@ def stored_times() -> tuple[StoredTime, ...]:
     lease = MAX_LEASES * timedelta(seconds=settings.LEASE)
     queued = Q(state=Job.State.QUEUED)
     return (
-        StoredTime(model=Worker, name="lease_until", longest=lease, is_lease=True),
-        StoredTime(model=ServerProcess, name="lease_until", longest=timedelta(minutes=10), is_lease=True),
+        StoredTime(model=Worker, name="lease_until", longest=lease),
+        StoredTime(model=ServerProcess, name="lease_until", longest=timedelta(minutes=10)),
         StoredTime(model=AlertState, name="no_worker_since"),
         StoredTime(model=AlertState, name="lease_lost_at"),
         StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
@@ -165,10 +158,12 @@ def stored_times() -> tuple[StoredTime, ...]:
             model=Job,
             name="run_after",
             rows=queued & Q(fence=0, created_at__gt=times.latest_possible(times.now())),
-            is_corrected=False,
+            can_repair=False,
         ),
         *(
-            StoredTime(model=Job, name="deadline", rows=rows, longest=longest, is_lease=True)
+            StoredTime(
+                model=Job, name="deadline", rows=rows, longest=longest, changes={"deadline": _now() + longest}
+            )
             for rows, longest in _running_tasks()
         ),
         # An open batch of Celery tasks.
@@ -261,14 +256,9 @@ def find_wrong_times() -> Iterator[WrongTime]:
             yield WrongTime(row, "next_tick", row.next_tick)
 
 
-def correct_wrong_times() -> None:
-    """Replace stored times that are impossible, a bounded number of each kind."""
+def repair_wrong_times() -> Iterator[tuple[str, int]]:
+    """Replace stored times that are impossible. Yields each field of which some were replaced, and of how many rows."""
     now = database_now()
     for stored in stored_times():
-        if stored.is_corrected and (count := stored.correct(now)):
-            logger.warning(
-                "Corrected times that were stored while a clock was wrong: %d rows of %s.%s",
-                count,
-                stored.model.__name__,
-                stored.name,
-            )
+        if stored.can_repair and (count := stored.repair(now)):
+            yield f"{stored.model._meta.verbose_name}: {stored.name}", count

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from notifications import streams
-from notifications.db.damaged_rows import is_damage, log_damage
-from notifications.db.unavailable import is_query_error
+from notifications.db.unavailable import is_damage, is_query_error, log_damage
 from notifications.models import Notification
 from notifications.realtime import frames
 from notifications.serializers import encode_item, encoded_size

@@ -7,7 +7,7 @@ import socket
 from datetime import timedelta
 
 from notifications import times
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_over
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
 from notifications.models import ServerProcess
@@ -38,7 +38,8 @@ class ServerRow:
             users=users,
         )
         rows = ServerProcess.objects.using(database())
-        ended = list(rows.filter(lease_until__lt=now).values_list("id", flat=True)[:MAX_ROWS_DELETED])
+        over = is_lease_over(now, LEASE_SECONDS)
+        ended = list(rows.filter(over).values_list("id", flat=True)[:MAX_ROWS_DELETED])
 
         def write() -> None:
             rows.bulk_create(
@@ -48,7 +49,7 @@ class ServerRow:
                 update_fields=["lease_until", "sockets", "users"],
             )
             if ended:
-                rows.filter(id__in=ended, lease_until__lt=now).delete()
+                rows.filter(over, id__in=ended).exclude(id=self.id).delete()
 
         retrying_atomic(write)
 

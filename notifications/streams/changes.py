@@ -16,7 +16,6 @@ from typing import Any
 
 from django.db import models
 
-from notifications.db.damaged_rows import is_damage, read_rows
 from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Job, Notification, Stream
@@ -28,6 +27,7 @@ from notifications.streams.stream_reads import (
     Row,
     as_position,
     join_by_index,
+    read_rows,
     read_streams,
 )
 
@@ -133,13 +133,7 @@ def read_missed(cursors: Mapping[Any, Iterable[int | None]]) -> dict[tuple[Any, 
 
 def _read_missed(cursors: dict[Any, list[int | None]]) -> dict[tuple[Any, int | None], MissedChanges]:
     single = {user: each[0] if len(each) == 1 else None for user, each in cursors.items()}
-    try:
-        states = read_streams(single, MAX_ROWS_PER_READ)
-    except Exception as exc:
-        if not is_damage(exc):
-            raise
-        single = dict.fromkeys(cursors)
-        states = read_streams(single, 0)
+    states = read_streams(single, MAX_ROWS_PER_READ)
     found: dict[tuple[Any, int | None], MissedChanges] = {}
     incomplete: list[tuple[Any, int, MissedChanges]] = []
     #: The least near cursor, of users whose notifications are read, and of those where they are not.
@@ -205,7 +199,7 @@ def read_snapshots(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
     for chunk in _chunks((item for item in heads.items() if item[1]), MAX_SNAPSHOTS_PER_QUERY):
         values = [value for user, head in chunk for value in (to_db(user), head) * 2]
         sql = " UNION ALL ".join([of_one_user] * len(chunk))
-        for row in read_rows(Notification, listing.COLUMNS, sql, values):
+        for row in read_rows(Notification, sql, values):
             found[row.user_id].append(row)
     for rows in found.values():
         rows.sort(key=attrgetter("raised"))
@@ -220,7 +214,7 @@ def read_active_jobs(ids: Iterable[str]) -> dict[str, Job]:
     for chunk in _chunks(ids, MAX_KEYS_PER_QUERY):
         marks = ", ".join(["%s"] * len(chunk))
         sql = f"SELECT {columns}, CAST(id AS text) AS raw_id FROM {_table(Job)} WHERE id IN ({marks}) AND seq = 0"
-        found.update({row.raw_id: row for row in read_rows(Job, JOB_COLUMNS, sql, chunk)})  # type: ignore[attr-defined]
+        found.update({row.raw_id: row for row in read_rows(Job, sql, chunk)})  # type: ignore[attr-defined]
     return found
 
 
@@ -253,7 +247,7 @@ def _read_near(
             f"WITH ranges (user_key, low, high) AS (VALUES {values}) "
             f"SELECT {', '.join(f'r.{column}' for column in columns)} FROM ranges {rows}"
         )
-        for row in read_rows(model, columns, sql, ranges):
+        for row in read_rows(model, sql, ranges):
             found[row.user_id].append(row)
     return found
 
@@ -266,7 +260,7 @@ def _read_far(user: Any, cursor: int, head: int) -> list[Row]:
             f"SELECT {', '.join(columns)} FROM {_table(model)} WHERE user_id = %s AND seq > %s AND seq <= %s "
             f"ORDER BY seq LIMIT {MAX_ROWS_PER_READ + 1}"
         )
-        found += read_rows(model, columns, sql, [to_db(user), cursor, head])
+        found += read_rows(model, sql, [to_db(user), cursor, head])
     return sorted(found, key=attrgetter("seq"))[: MAX_ROWS_PER_READ + 1]
 
 

@@ -17,12 +17,12 @@ from typing import Any
 from uuid import UUID
 
 from notifications import validators
-from notifications.db.damaged_rows import read_rows
 from notifications.db.transactions import connection, database
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
 from notifications.streams import listing
 from notifications.streams.listing import COLUMNS, Filters
+from notifications.streams.stream_reads import read_rows
 
 #: What the keys of groups begin with that the project names, and of those that it does not.
 NAMED, UNNAMED = "n:", "d:"
@@ -224,4 +224,4 @@ def _fetch(ids: Iterable[Any], *, oldest_first: bool) -> list[Notification]:
         f"SELECT {', '.join(COLUMNS)} FROM notifications_notification "
         f"WHERE id IN ({', '.join(['%s'] * len(ids))}) ORDER BY raised {'ASC' if oldest_first else 'DESC'}"
     )
-    return read_rows(Notification, COLUMNS, sql, ids)
+    return read_rows(Notification, sql, ids)

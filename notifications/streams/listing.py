@@ -14,10 +14,10 @@ from typing import Any
 
 from django.db.models import Q
 
-from notifications.db.damaged_rows import read_rows
 from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
+from notifications.streams.stream_reads import read_rows
 
 #: The columns that an item or a row of the inbox shows.
 COLUMNS = (
@@ -165,7 +165,7 @@ def read_between(
     sql, params = select(
         COLUMNS, user, limit, above=above, below=below, filters=filters, oldest_first=oldest_first
     )
-    return read_rows(Notification, COLUMNS, sql, params)
+    return read_rows(Notification, sql, params)
 
 
 def select(

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
+
+from django.db import models
 
 from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Job, Notification
+
+M = TypeVar("M", bound=models.Model)
 
 #: A client whose cursor is further behind starts from a snapshot.
 MAX_ROWS_BEHIND = 1_000
@@ -84,6 +88,11 @@ class StreamRead:
     position: Position = NO_STREAM
     versions: dict[str, int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+
+
+def read_rows(model: type[M], sql: str, params: Sequence[Any]) -> list[M]:
+    """Return the rows of a query as instances of the model."""
+    return list(model._default_manager.using(connection().alias).raw(sql, params))
 
 
 def as_position(columns: Sequence[Any]) -> Position:

@@ -91,13 +91,13 @@ class Lease:
         """Return whether this worker may declare others lost: its renewals succeeded for one whole lease.
 
         After an outage of the database other workers need that time to renew their leases. If this worker's own lease
-        is over, its process was suspended, as on a laptop that slept, and so perhaps were the others.
+        is over, its process was suspended, as on a laptop that slept, and so perhaps were the others. If it ends later
+        than one that begins now, the clock was set back, and the leases of the others look like those of a fast clock.
         """
-        return (
-            self._until is not None
-            and time.monotonic() - self._unbroken_since >= settings.LEASE
-            and database_now() < self._until
-        )
+        if self._until is None or time.monotonic() - self._unbroken_since < settings.LEASE:
+            return False
+        now = database_now()
+        return now < self._until <= now + timedelta(seconds=settings.LEASE)
 
     def _insert_row(self) -> None:
         until = database_now() + timedelta(seconds=settings.LEASE)
@@ -129,6 +129,8 @@ class Lease:
             try:
                 until = retrying_atomic(self._extend) if self._until else None
                 if until:
+                    if self._until and until < self._until:  # the clock was set back
+                        self._unbroken_since = time.monotonic()
                     self._until = until
                     self._read_request()
                 elif not self._stopped.is_set():

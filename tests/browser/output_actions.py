@@ -22,7 +22,7 @@ def start_job(title="Summary"):
     result = delete_old_reports.using(owner=user, title=title).enqueue()
     now = timezone.now()
     worker = Worker.objects.create(
-        id=uuid7(), host="test", started_at=now, lease_until=now + timedelta(hours=1), concurrency=1
+        id=uuid7(), host="test", started_at=now, lease_until=now + timedelta(minutes=3), concurrency=1
     )
     Job.objects.filter(id=result.id).update(
         state="running", fence=1, attempt=1, max_attempts=9, started_at=now, worker=worker.id

@@ -14,8 +14,7 @@ from notifications.db.threads import NoThread
 PACKAGE = Path(notifications.__file__).parent
 #: What is imported to define it, to raise it, to tell apart what the database refuses, or for the text of a command.
 ALLOWED = {
-    **dict.fromkeys(["db/unavailable.py", "db/transactions.py", "db/damaged_rows.py"], "any"),
-    "worker/writer.py": "OperationalError",
+    **dict.fromkeys(["db/unavailable.py", "db/transactions.py"], "any"),
     "testing/inline.py": "DatabaseError",  # what a statement of a test's transaction raises
     **dict.fromkeys(
         [

@@ -1,4 +1,4 @@
-"""Times that were stored while a clock was years fast stop nothing, and doctor names them."""
+"""Times that were stored while a clock was years fast: doctor names them, and mends them with --repair."""
 
 import contextlib
 import sys
@@ -37,6 +37,7 @@ from notifications.models import (
     Worker,
 )
 from notifications.operations import stored_times
+from notifications.realtime.server_process import ServerRow
 from notifications.statistics import roll_up
 from notifications.statistics.recording import first_shard
 from notifications.streams import number_pending, preferences, snoozing
@@ -117,6 +118,10 @@ NOT_CORRECTED = {
 }
 
 
+def repair():
+    list(stored_times.repair_wrong_times())
+
+
 @pytest.fixture
 def far():
     """Return a time ten years ahead."""
@@ -127,7 +132,7 @@ def assert_corrected(model, field, *, within=timedelta(hours=1), **key):
     """Check that doctor names the field of the one row, and that it is possible after a correction."""
     finding = database.check_stored_times()
     assert finding.state == "error" and f"{field} is 203" in finding.message
-    stored_times.correct_wrong_times()
+    repair()
     assert database.check_stored_times().state == "ok"
     value = getattr(model.objects.get(**key), field)
     assert value < timezone.now() + within
@@ -148,6 +153,10 @@ def test_lease_of_a_server_process(far):
     now = timezone.now()
     ServerProcess.objects.create(id=uuid7(), host="web", pid=1, started_at=now, lease_until=far)
     assert_corrected(ServerProcess, "lease_until")
+    ServerProcess.objects.update(lease_until=far)
+    other = ServerRow()
+    other.renew(sockets=0, users=0)
+    assert ServerProcess.objects.get().id == other.id
 
 
 @pytest.mark.parametrize(
@@ -242,10 +251,10 @@ def test_a_rescheduled_retry_keeps_its_time(fast_clock, far):
     id = tasks.attempts_so_far.enqueue().id
     with fast_clock():
         fail(claim_one())
-    stored_times.correct_wrong_times()
+    repair()
     fail(claim_one())
     manual.reschedule([id], far)
-    stored_times.correct_wrong_times()
+    repair()
     assert Job.objects.get(id=id).run_after == far
     assert database.check_stored_times().state == "ok"
 
@@ -273,7 +282,7 @@ def test_unknown_task(monkeypatch, ahead):
         # For a clock that is slow the job is not due.
         assert meet_unknown_task(monkeypatch, offset) in ([True], [])
         assert day - 2 * 3600 < seconds_left() < day + 1
-        stored_times.correct_wrong_times()
+        repair()
         assert day - 2 * 3600 < seconds_left() < day + 1
         assert Job.objects.get().run_after < timezone.now() + 2 * hour
         # The half hours between two of these pass.
@@ -292,7 +301,7 @@ def test_time_of_a_job_that_a_fast_clock_enqueued(far):
         finding = database.check_stored_times()
         assert finding.state == "error" and str(wrong.id) in finding.message
         assert str(meant.id) not in finding.message
-        stored_times.correct_wrong_times()
+        repair()
     assert Job.objects.get(id=wrong.id).run_after > timezone.now() + YEARS / 2
 
 
@@ -315,7 +324,7 @@ def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far)
         state="running", worker=live_worker(20), attempt=1, task_path=path, deadline=far
     )
     imported = set(sys.modules)
-    stored_times.correct_wrong_times()
+    repair()
     assert Job.objects.get(id=id).deadline == far
     assert "tests.operations.announcing" not in set(sys.modules) - imported
 
@@ -396,7 +405,7 @@ def test_delivery_of_a_paused_user(recipient):
     until = times.now() + preferences.MAX_PAUSE
     preferences.change_reader(recipient.pk, paused_until=until)
     Delivery.objects.update(due_at=until)
-    stored_times.correct_wrong_times()
+    repair()
     assert Delivery.objects.get().due_at == until
     assert database.check_stored_times().state == "ok"
 
@@ -427,7 +436,7 @@ def test_digests(fast_clock, recipient):
     assert len(jobs) == 2
     finding = database.check_stored_times()
     assert finding.state == "error" and all(str(id) in finding.message for id in jobs)
-    stored_times.correct_wrong_times()
+    repair()
     assert database.check_stored_times().state == "ok"
     run_jobs()
     assert len(mail.outbox) == 2
@@ -444,7 +453,7 @@ def test_message_that_e_mails_have_joined(fast_clock, recipient, monkeypatch):
     with fast_clock():
         sending.enqueue_due()
     assert database.check_stored_times().state == "error"
-    stored_times.correct_wrong_times()
+    repair()
     assert database.check_stored_times().state == "ok"
     run_jobs()
     assert [email.subject for email in mail.outbox] == ["Number 0", "2 new notifications"]
@@ -463,7 +472,7 @@ def test_times_that_the_database_computes_with_naive_times(user, naive, far):  #
     Wait.objects.create(**wait, due_at=far)
     job = {"run_after": far, "fail_if_unknown_after": far}
     Job.objects.filter(id=tasks.noop.enqueue().id).update(**job)
-    stored_times.correct_wrong_times()
+    repair()
     assert abs(Digest.objects.get().due_at + YEARS - times.now()) < timedelta(hours=1)
     for row, field in ((Wait.objects.get(), "due_at"), (Job.objects.get(), "fail_if_unknown_after")):
         assert abs(getattr(row, field) - times.now()) < timedelta(hours=1)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
 from notifications import streams
-from notifications.db.clock import database_now, database_now_sql
+from notifications.conf import settings
+from notifications.db.clock import MAX_LEASES, database_now, database_now_sql, is_lease_over
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction
@@ -36,11 +37,12 @@ HARMLESS_TASKS = {WEBHOOK_TASK, CALLBACK_TASK, PUSH_TASK}
 
 def lost_jobs_condition() -> tuple[str, Sequence[Any]]:
     """Return SQL that is true if ``reap_jobs`` may find something, and its parameters."""
-    now, param = database_now_sql()
+    now, now_param = database_now_sql()
+    latest, latest_param = database_now_sql(MAX_LEASES * timedelta(seconds=settings.LEASE))
     return (
         "EXISTS (SELECT 1 FROM notifications_job WHERE state = 'running' AND worker IS NOT NULL) "
-        f"OR EXISTS (SELECT 1 FROM notifications_worker WHERE lease_until < {now})",
-        (param,),
+        f"OR EXISTS (SELECT 1 FROM notifications_worker WHERE lease_until < {now} OR lease_until > {latest})",
+        (now_param, latest_param),
     )
 
 
@@ -101,7 +103,7 @@ def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:
     # The row of a dead worker stays until its lease is over. What the worker had sent last may still be on its way
     # through the database's server: it may hold rows locked, or be about to claim more. Later calls find these jobs by
     # the row.
-    over = Q(lease_until__lt=database_now())
+    over = is_lease_over(database_now(), settings.LEASE)
     if not expired:
         over &= Q(id__in=dead_workers)
     workers = Worker.objects.using(database()).filter(over)
@@ -113,7 +115,8 @@ def _delete_workers(lost: list[Worker]) -> None:
     """Delete the rows of lost workers, and store for alerts that a lease was lost."""
     rows = Worker.objects.using(database())
     now = database_now()
-    deleted, _ = rows.filter(id__in=[worker.id for worker in lost], lease_until__lt=now).delete()
+    over = is_lease_over(now, settings.LEASE)
+    deleted, _ = rows.filter(over, id__in=[worker.id for worker in lost]).delete()
     if deleted:  # not by another process
         name = ", ".join(sorted({str(worker) for worker in lost}))
         AlertState.objects.using(database()).update(lease_lost_at=now, lost_worker=name[:511])
@@ -134,7 +137,8 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
 
 def _live_workers(now: datetime) -> Any:
     """Return a query of the ids of the workers whose lease holds."""
-    return Worker.objects.using(database()).filter(lease_until__gte=now).values_list("id", flat=True)
+    over = is_lease_over(now, settings.LEASE)
+    return Worker.objects.using(database()).exclude(over).values_list("id", flat=True)
 
 
 def _has_attempts_left(job: Job) -> bool:

@@ -28,6 +28,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
     checks = (
         database.check_clock,
         database.check_stored_times,
+        database.check_rows,
         database.check_numbering,
         database.check_positions,
         database.check_unread_counts,

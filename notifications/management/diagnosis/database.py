@@ -12,6 +12,7 @@ from notifications.checks import SQLITE_OPTIONS
 from notifications.db.deadlines import limit_answers
 from notifications.db.transactions import begins_with_lock, connection
 from notifications.db.unavailable import is_query_error
+from notifications.management.diagnosis.damaged_rows import find_damaged_rows
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.operations.readiness import (
     MAX_CLOCK_SKEW_SECONDS,
@@ -29,8 +30,10 @@ from notifications.streams import rebuilding, recount
 NUMBERING_SECONDS = 3.0
 #: Pending rows of each kind that are read, and rows of each kind by which counts and positions are checked.
 MAX_PENDING_ROWS, MAX_COUNTED_ROWS, MAX_POSITIONED_ROWS = 1_000, 100_000, 10_000
-#: Times that a message names.
-MAX_TIMES_NAMED = 5
+#: Rows of each kind, the newest, whose items are read. ``doctor --repair`` reads all.
+MAX_ROWS_READ = 10_000
+#: Times, and damaged rows, that a message names.
+MAX_TIMES_NAMED = MAX_ROWS_NAMED = 5
 #: Users with a wrong unread count or wrong positions that are named.
 MAX_USERS_NAMED = 10
 
@@ -118,11 +121,28 @@ def check_stored_times() -> Finding:
             check="times",
             state=ERROR,
             message=f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}.",
-            remedy="Start a worker, which corrects them within a minute: manage.py run_jobs. Jobs that were enqueued "
-            "for a time (run_after) keep it: run them now in the admin, or cancel them.",
+            remedy="Run manage.py notifications doctor --repair. Jobs that were enqueued for a time (run_after) keep "
+            "it: run them now in the admin, or cancel them.",
             figures={"wrong": wrong},
         )
     return Finding(check="times", state=OK, message="No stored time lies further ahead than it can.")
+
+
+def check_rows() -> Finding:
+    """Check that the items of rows can be read and shown, as far as a bounded read shows."""
+    damaged = [str(row) for row in find_damaged_rows(MAX_ROWS_READ)]
+    if damaged:
+        others = f", and {len(damaged) - MAX_ROWS_NAMED} more" if len(damaged) > MAX_ROWS_NAMED else ""
+        return Finding(
+            check="rows",
+            state=ERROR,
+            message=f"Damaged by another program: {'; '.join(damaged[:MAX_ROWS_NAMED])}{others}.",
+            remedy="Run manage.py notifications doctor --repair. It does not change columns that decide what happens "
+            "to a row, such as the state of a job: correct those by SQL.",
+            figures={"damaged": damaged},
+        )
+    message = f"No row is damaged, by the newest {MAX_ROWS_READ:,} notifications and jobs."
+    return Finding(check="rows", state=OK, message=message)
 
 
 def check_numbering() -> Finding:

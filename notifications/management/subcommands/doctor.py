@@ -12,8 +12,10 @@ from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications.management.diagnosis import database, diagnose, diagnose_readiness
+from notifications.management.diagnosis.damaged_rows import repair_damaged_rows
 from notifications.management.diagnosis.finding import ERROR, Finding
 from notifications.management.management_command import ManagementCommand, explain_error
+from notifications.operations.stored_times import repair_wrong_times
 from notifications.streams import begin_epoch
 from notifications.streams.rebuilding import find_wrong_streams, rebuild
 from notifications.streams.recount import find_wrong_counts, recount
@@ -30,6 +32,7 @@ class DoctorCommand(ManagementCommand):
         "--live",
         "--origin https://example.com",
         "--recount",
+        "--repair",
     )
     # A check of manage.py check that fails must not keep these from running.
     requires_system_checks = ()
@@ -55,6 +58,12 @@ class DoctorCommand(ManagementCommand):
             help="first rebuild streams that do not agree with their rows, with a new epoch, and correct wrong "
             "unread and unseen counts",
         )
+        parser.add_argument(
+            "--repair",
+            action="store_true",
+            help="first replace times that were stored while a clock was wrong, and what another program has damaged "
+            "in notifications and jobs",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 < options["timeout"] <= 3600:
@@ -73,9 +82,13 @@ class DoctorCommand(ManagementCommand):
     def find(self, options: dict[str, Any]) -> Iterator[Finding]:
         """Run the checks that the options name."""
         if options["live"]:
-            if options["origin"] or options["recount"]:
-                raise CommandError("--live checks nothing else. Run doctor again for --origin and --recount.")
+            if options["origin"] or options["recount"] or options["repair"]:
+                raise CommandError(
+                    "--live checks nothing else. Run doctor again for --origin, --recount and --repair."
+                )
             return diagnose_readiness()
+        if options["repair"]:
+            self.repair_rows()
         if options["recount"]:
             self.correct_counts()
         return diagnose(timeout=options["timeout"], page=options["origin"])
@@ -87,10 +100,25 @@ class DoctorCommand(ManagementCommand):
         if finding.remedy:
             self.stdout.write_line(f"{'':21}{finding.remedy}")
 
+    def repair_rows(self) -> None:
+        try:
+            self.require_tables()
+            for name, count in repair_wrong_times():
+                self.stderr.write_plain(
+                    f"Replaced times that were stored while a clock was wrong: {count} of {name}."
+                )
+            for row in repair_damaged_rows():
+                self.stderr.write_plain(f"Repaired {row}.")
+        except Error as exc:
+            raise CommandError(f"Not all rows were repaired: {explain_error(exc)}") from exc
+
+    def require_tables(self) -> None:
+        if (tables := database.check_tables()).state == ERROR:
+            raise CommandError(f"Nothing was corrected. {tables.message} {tables.remedy}")
+
     def correct_counts(self) -> None:
         try:
-            if (tables := database.check_tables()).state == ERROR:
-                raise CommandError(f"Nothing was corrected. {tables.message} {tables.remedy}")
+            self.require_tables()
             if users := find_wrong_streams():
                 self.stderr.write_plain(
                     f"Began a new epoch, so that all clients start from a snapshot: {begin_epoch()}."

@@ -8,6 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.conf import settings
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs.results import find_task
 from notifications.jobs.transitions import finishing, reaping
@@ -58,6 +59,25 @@ class TestReap:
         Job.objects.update(task_path=path)
         assert reaping.reap_jobs() == 1
         assert (stored(job).state, stored(job).executor, stored(job).attempt) == ("queued", executor, 1)
+
+    def test_a_lease_of_a_fast_clock(self, live_worker):
+        """One that ends more than ten leases ahead is over; the settings of another deployment may be longer."""
+        lease = settings.LEASE
+        fast, other = live_worker(11 * lease), live_worker(9 * lease)
+        for _ in range(2):
+            tasks.noop.enqueue()
+        jobs = [claim_one(worker) for worker in (fast, other)]
+        assert reaping.reap_jobs() == 1
+        assert [stored(job).state for job in jobs] == ["queued", "running"]
+        assert Worker.objects.get().id == other
+
+    def test_the_row_of_a_fast_clock_without_jobs(self, live_worker):
+        """The duty is due for it."""
+        live_worker(11 * settings.LEASE)
+        condition, params = reaping.lost_jobs_condition()
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT 1 WHERE {condition}", params)
+            assert cursor.fetchone()
 
     @pytest.mark.django_db(transaction=True)
     def test_workers_are_woken(self, live_worker, rings):
