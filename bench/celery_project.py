@@ -52,7 +52,7 @@ def enqueue(number: int) -> None:
 
 
 def enqueue_in_bulk(number: int) -> None:
-    """Publish one by one, as Celery does with a group, too. A group would be a batch if it is observed."""
+    """Publish one by one, as Celery does with a group, too."""
     enqueue(number)
 
 

@@ -60,8 +60,6 @@ CANCELLED_AT_ONCE: States = (JobState.QUEUED, JobState.WAITING)
 HOLDING_KEY: States = (JobState.QUEUED, JobState.WAITING)
 #: Jobs in these states can be retried by hand.
 RETRYABLE: States = (JobState.FAILED, JobState.CANCELLED)
-#: Ends of batches that run again when another job is added to them.
-REOPENABLE: States = (JobState.SUCCEEDED, JobState.FAILED)
 #: States whose jobs have an index of their own in the order of the lists.
 LISTED_BY_INDEX: States = (JobState.FAILED, JobState.CANCELLED)
 #: Lists show the last error of jobs in these states. Queued ones wait for a retry.
@@ -169,13 +167,7 @@ CHANGES = (
         "raises the fence",
         (JobState.FAILED,),
         (JobState.QUEUED,),
-        "observed.batches",
-    ),
-    Change(
-        "reopen a batch that gets another job; raises the fence",
-        REOPENABLE,
-        (JobState.RUNNING,),
-        "observed.batches",
+        "observed.changes",
     ),
 )
 

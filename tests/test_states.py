@@ -155,7 +155,7 @@ def test_the_sets_are_of_all_states():
     assert {*states.LEVELS} == {*states.DONE} == {*ENDS}
     assert {*states.JobStateName.__args__} == {*JobState.values}
     assert {*states.CLAIMABLE} <= {*states.CANCELLED_AT_ONCE} <= {*states.ACTIVE}
-    assert {*states.RETRYABLE, *states.REOPENABLE, *states.LISTED_BY_INDEX} <= {*states.DONE}
+    assert {*states.RETRYABLE, *states.LISTED_BY_INDEX} <= {*states.DONE}
 
 
 def test_every_state_is_entered_and_every_active_one_left():

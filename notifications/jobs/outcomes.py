@@ -303,6 +303,7 @@ def announcement(
         category="job",
         url=job.url or paths.job_page(job.id),
         key=f"job:{job.id}",
+        group=job.inbox_group,
         job=job.id,
         task=job.task_path,
     )

@@ -476,7 +476,10 @@ class Migration(migrations.Migration):
                 ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("process_id", models.PositiveIntegerField(blank=True, editable=False, null=True)),
                 ("acks_late", models.BooleanField(db_default=False, default=False, editable=False)),
-                ("open_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "inbox_group",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=100),
+                ),
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
                 ("progress_message", models.CharField(blank=True, default="", max_length=200)),

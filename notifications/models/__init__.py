@@ -214,8 +214,8 @@ class Job(models.Model):
     process_id = models.PositiveIntegerField(null=True, blank=True, editable=False)
     #: Whether the broker delivers the message of an observed task again if that process is lost.
     acks_late = models.BooleanField(default=False, db_default=False, editable=False)
-    #: Until when more jobs may be added to a batch: a group of Celery's that is being published.
-    open_until = MomentField(null=True, blank=True, editable=False)
+    #: The group of the notification of its end, if its task was published in a group of Celery's.
+    inbox_group = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")

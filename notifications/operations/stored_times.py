@@ -47,9 +47,6 @@ from notifications.streams.snoozing import MAX_SNOOZE
 #: How long a job may run at most: so many timeouts, but not less than this: processes of two deployments
 #: may have different settings.
 MAX_TIMEOUTS, MIN_LONGEST_RUN = 10, timedelta(days=7)
-#: How long a batch of Celery tasks is open after a sign of its publisher, and until the message of an observed task is
-#: looked for, at most: half a minute each.
-MAX_OBSERVED_WAIT = timedelta(minutes=10)
 
 
 class WrongTime(NamedTuple):
@@ -165,11 +162,6 @@ def stored_times() -> tuple[StoredTime, ...]:
                 model=Job, name="deadline", rows=rows, longest=longest, changes={"deadline": _now() + longest}
             )
             for rows, longest in _running_tasks()
-        ),
-        # An open batch of Celery tasks.
-        *(
-            StoredTime(model=Job, name=name, rows=rows, longest=MAX_OBSERVED_WAIT)
-            for name, rows in (("open_until", Q(state=Job.State.RUNNING, worker=None)),)
         ),
         # A wait lasts as long as its task says, from when it was stored, and so do the times of reminders.
         StoredTime(

@@ -7,6 +7,7 @@ one task. It is a column of the notification, and no row of its own: nothing has
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from notifications.streams.stream_reads import read_rows
 
 #: What the keys of groups begin with that the project names, and of those that it does not.
 NAMED, UNNAMED = "n:", "d:"
+#: How Celery writes the ids of its groups.
+UUID_TEXT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Notifications from which on such a group is one row.
 MIN_SIZES = {NAMED: 2, UNNAMED: 3}
 #: Notifications that one query reads to find rows of a page, queries that find none, and groups on a page at most.
@@ -108,8 +111,9 @@ def _make_unnamed_key(subject: str, day: date) -> str:
 
 
 def group_name(key: str) -> str:
-    """Return what the project calls a group, ``""`` if it does not."""
-    return key.removeprefix(NAMED) if key.startswith(NAMED) else ""
+    """Return what the project calls a group, ``""`` if it does not, or by a UUID, which is no name for people."""
+    name = key.removeprefix(NAMED) if key.startswith(NAMED) else ""
+    return "" if UUID_TEXT.fullmatch(name) else name
 
 
 def read_grouped(

@@ -329,13 +329,6 @@ def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far)
     assert "tests.operations.announcing" not in set(sys.modules) - imported
 
 
-def test_times_of_observed_jobs(far):
-    """An open batch would not end."""
-    id = tasks.noop.enqueue().id
-    Job.objects.filter(id=id).update(executor="observed", open_until=far, state="running")
-    assert_corrected(Job, "open_until", id=id)
-
-
 @pytest.mark.parametrize("has_owner", [True, False])
 def test_end_of_a_job(far, user, has_owner):
     """It would never be deleted. Its owner's clients get the new time."""

@@ -22,8 +22,6 @@ checks         compares the settings with the tasks that Celery knows
 observe        moves the jobs as the signals say
 headers        what the publisher of a task passes to its worker
 messages       jobs for the messages of tasks
-publishing     which group of Celery's is published in a context
-groups         batches for groups and chords
 execution      an observed task while it runs
 eager          observed tasks that their publisher calls itself
 task_ends      outcomes for what Celery says about the end of a task

@@ -16,7 +16,6 @@ from typing import Any
 
 from celery import current_app, signals
 
-from notifications.contrib.celery import publishing
 from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import refuse_unknown_names
@@ -88,9 +87,6 @@ def connect() -> None:
         getattr(signals, name).connect(
             _receiver(receiver), weak=False, dispatch_uid=f"notifications.{receiver}.{name}"
         )
-
-    close_group = _receiver("observe.close_group")
-    publishing.wrap_groups(lambda group: close_group(publishing=group))
 
 
 def _refuse_unknown_names(observation: Observation, function: Callable[..., Any]) -> None:

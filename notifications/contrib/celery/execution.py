@@ -18,10 +18,8 @@ from notifications.contrib.celery import task_ends
 from notifications.contrib.celery.eager import eager_process
 from notifications.contrib.celery.messages import (
     Message,
-    build_batch,
     build_job,
     job_id,
-    owner_of,
 )
 from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, log_unrecorded, recorder
 from notifications.db.unavailable import UNAVAILABLE
@@ -60,7 +58,6 @@ class ObservedExecution(Execution):
         "is_ended",
         "is_inline",
         "is_republished",
-        "make_message",
         "policy",
     )
 
@@ -90,7 +87,6 @@ class ObservedExecution(Execution):
         #: The task has published a message with its own id: ``Task.replace()``.
         self.is_republished = False
         self._restore: Callable[[], None] = lambda: None
-        self.make_message = make_message
         now = times.now()
         self.attempt = ObservedAttempt(
             id=job_id(id),
@@ -100,7 +96,6 @@ class ObservedExecution(Execution):
             number=attempt,
             policy=self.policy,
             make_job=lambda: build_job(app, make_message(), observation, now),
-            make_batch=lambda: build_batch(make_message(), observation),
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -109,14 +104,9 @@ class ObservedExecution(Execution):
         self.job, self.has_job = self.attempt.job, True
         return self.job
 
-    @property
-    def message(self) -> Message:
-        """What is known about the message. Its header is checked when this is first read."""
-        return self.make_message()
-
     def _owner(self) -> Any:
-        """Return the key of the owner of the job, or else of its batch."""
-        return self.job.user_id if self.job.batch is None else owner_of(self.message)
+        """Return the key of the owner of the job."""
+        return self.job.user_id
 
     def begin(self) -> None:
         """Have the start recorded, and make this the current execution, until ``leave()``."""

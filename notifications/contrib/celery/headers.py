@@ -26,8 +26,6 @@ class JobHeader:
 
     ``user``
         The primary key of the owner as a string, or None.
-    ``batch``
-        The id of the batch that the job belongs to, "" if it belongs to none.
     """
 
     id: str
@@ -35,15 +33,11 @@ class JobHeader:
     title: str
     url: str
     language: str
-    batch: str = ""
 
 
 def encode(header: JobHeader) -> str:
     """Return the signed value of a header."""
-    contents = asdict(header)
-    if not header.batch:
-        del contents["batch"]  # which a worker of an earlier version does not know
-    return signing.dumps(contents, salt=SALT)
+    return signing.dumps(asdict(header), salt=SALT)
 
 
 def decode(value: Any, id: str) -> JobHeader | None:

@@ -21,7 +21,6 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.forks import keep_out_of_sqlite
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
-from notifications.engines.observed import batches
 from notifications.ids import uuid7
 from notifications.upkeep import Upkeep, Where
 from notifications.worker.lease import Lease
@@ -75,7 +74,7 @@ class MainProcess:
         # On a thread of its own, because it waits for the result backend.
         what = "look for lost tasks"
         start_thread(self._run_rounds, "notifications-celery-lost", what, self.lost_tasks.run_round)
-        self._run_rounds("run maintenance", self._maintain)
+        self._run_rounds("run maintenance", self._upkeep.run_round)
 
     def _run_rounds(self, what: str, function: Callable[[], object]) -> None:
         limit_this_thread()
@@ -83,10 +82,6 @@ class MainProcess:
         while not self._stopped.wait(ROUND_INTERVAL_SECONDS + random.random() * ROUND_JITTER_SECONDS):
             self._try(function, what)
         connections.close_all()
-
-    def _maintain(self) -> None:
-        self._upkeep.run_round()
-        batches.store_progress()
 
     def _try(self, function: Callable[[], object], what: str) -> bool:
         try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -17,13 +16,11 @@ from django.utils import translation
 from notifications import times, validators
 from notifications.contrib.celery import headers as job_headers
 from notifications.contrib.celery.headers import JobHeader
-from notifications.contrib.celery.publishing import OPEN_SECONDS
 from notifications.db import bulk
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.declaring import observations
-from notifications.jobs.declaring.observations import Observation, TaskCall, label_of
+from notifications.jobs.declaring.observations import Observation, TaskCall
 from notifications.jobs.enqueueing.owners import owner_key
-from notifications.jobs.transitions import batch_completion
 from notifications.models import Job
 from notifications.streams.inbox import user_keys_of
 
@@ -44,6 +41,8 @@ class Message:
     kwargs: Mapping[str, Any]
     header: JobHeader | None = None
     queue: str = ""
+    #: The id of Celery's group.
+    group: str = ""
     eta: datetime | None = None
     expires: datetime | None = None
 
@@ -93,7 +92,6 @@ def build_job(app: Any, message: Message, observation: Observation, now: datetim
         declared, title, url = call.owner(observation), call.title(observation), call.url(observation)
     else:
         declared, title, url = None, header.title, header.url
-    batch = batch_id(message)
     now = now or times.now()
     expires_at = message.expires
     if observation.start_within:
@@ -103,9 +101,8 @@ def build_job(app: Any, message: Message, observation: Observation, now: datetim
     return bulk.new(
         Job,
         id=id,
-        # A batch has the owner of its jobs in their place.
-        user_id=None if batch else owner_of(message, declared),
-        batch=batch,
+        user_id=_user_key(message.id, header.user if header else declared),
+        inbox_group=message.group[: validators.MAX_GROUP_LENGTH],
         task_path=message.name[:500],
         args="[]",
         kwargs="{}",
@@ -126,39 +123,6 @@ def build_job(app: Any, message: Message, observation: Observation, now: datetim
     )
 
 
-def build_batch(message: Message, observation: Observation) -> Job:
-    """Return the unsaved row of the batch that a message belongs to. It is open."""
-    url = observation.url if isinstance(observation.url, str) and "{" not in observation.url else ""
-    return batch_completion.new_batch(
-        id=batch_id(message),
-        user_id=owner_of(message),
-        kwargs=json.dumps({"notify": True}),
-        backend="",
-        queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
-        executor=Job.Executor.OBSERVED,
-        open_until=times.now() + timedelta(seconds=OPEN_SECONDS),
-        title=validators.shortened(label_of(message.name), validators.MAX_TITLE_LENGTH),
-        url=url,
-        language=message.header.language if message.header else "",
-    )
-
-
-def is_batched(observation: Observation) -> bool:
-    """Return whether the jobs of a task join the batch of their group. Those that notify no one do not."""
-    return observation.notify is not False
-
-
-def batch_id(message: Message) -> uuid.UUID | None:
-    """Return the id of the batch that a message belongs to, or None."""
-    header = message.header
-    return uuid.UUID(header.batch) if header and header.batch else None
-
-
-def owner_of(message: Message, declared: Any = None) -> Any:
-    """Return the key of the owner of a message's job or batch, or None. ``declared`` counts without a valid header."""
-    return _user_key(message.id, message.header.user if message.header else declared)
-
-
 def published_message(name: str, headers: Mapping[str, Any], body: Any, queue: str = "") -> Message | None:
     """Return the message that Celery publishes, None for one of protocol 1, which has no headers."""
     if "id" not in headers or not isinstance(body, tuple | list) or len(body) < 2:
@@ -171,6 +135,7 @@ def published_message(name: str, headers: Mapping[str, Any], body: Any, queue: s
         kwargs=body[1] or {},
         header=job_headers.decode(headers.get(job_headers.NAME), id),
         queue=queue,
+        group=_group_id(headers.get("group")),
         eta=parse_time(headers.get("eta")),
         expires=parse_time(headers.get("expires")),
     )
@@ -211,6 +176,7 @@ class ReceivedMessage:
     name: str
     header: Any
     queue: str
+    group: str
     eta: Any
     expires: Any
     args: Sequence[Any] = ()
@@ -227,6 +193,7 @@ class ReceivedMessage:
                 kwargs=self.kwargs,
                 header=job_headers.decode(self.header, self.id),
                 queue=self.queue,
+                group=self.group,
                 eta=parse_time(self.eta),
                 expires=parse_time(self.expires),
             )
@@ -242,6 +209,7 @@ def received_message(name: str, request: Any) -> ReceivedMessage:
         name=name,
         header=received_header(request),
         queue=queue,
+        group=_group_id(getattr(request, "group", None)),
         eta=request.eta,
         expires=request.expires,
         args=request.args or (),
@@ -289,6 +257,14 @@ def observation_of(name: str) -> Observation | None:
     except Exception:
         logger.exception("Could not find out whether Celery task %s is observed", name)
         return None
+
+
+def _group_id(value: Any) -> str:
+    """Return the id of Celery's group as the name of a group in the inbox, "" if it cannot be one."""
+    try:
+        return validators.text("group", str(value or ""), validators.MAX_GROUP_LENGTH)
+    except ValueError:
+        return ""
 
 
 def _user_key(id: str, user: Any) -> Any:

@@ -22,8 +22,8 @@ from celery.exceptions import Retry
 from celery.result import AsyncResult
 
 from notifications import times
-from notifications.contrib.celery import groups, main_process, task_ends
 from notifications.contrib.celery import headers as job_headers
+from notifications.contrib.celery import main_process, task_ends
 from notifications.contrib.celery.execution import (
     ObservedExecution,
     current_observed,
@@ -43,8 +43,7 @@ from notifications.contrib.celery.messages import (
     received_header,
     received_message,
 )
-from notifications.contrib.celery.publishing import GroupPublishing
-from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, recorder
+from notifications.contrib.celery.recorder import recorder
 from notifications.db.transactions import connection, on_commit
 from notifications.engines.observed import changes, recording
 from notifications.jobs import outcomes
@@ -79,7 +78,6 @@ def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwar
         return
     if message.header is None:
         header = make_header(current_app, message, observation)
-        header = groups.add_batch(header, observation, headers, body)
         headers[job_headers.NAME] = job_headers.encode(header)
 
 
@@ -97,33 +95,8 @@ def insert_published(
     message = published_message(name, headers, body, queue=str(routing_key or ""))
     if message is None or headers.get("retries") or current_observed(message.id):
         return  # its job exists
-    rows = groups.rows_of(build_job(current_app, message, observation), message, observation, body)
-    _add_published(lambda is_awaited: recorder().insert(rows, wait=is_awaited))
-    groups.extend(message, _record_published)
-
-
-def close_group(publishing: GroupPublishing) -> None:
-    """Let the batches of a group end when their jobs are done: all its messages are published."""
-    closings = groups.make_closings(publishing)
-    if publishing.is_eager:
-        for close in closings:
-            close()
-    elif closings:
-        _record_published(closings)
-
-
-def _record_published(calls: Sequence[Callable[[], None]]) -> None:
-    """Record what was published, after the commit inside a caller's transaction.
-
-    Waits for the last call, at most ``MAX_WAIT_SECONDS``.
-    """
-
-    def add(is_awaited: bool) -> None:
-        for call in calls[:-1]:
-            recorder().call(call, wait=0)
-        recorder().call(calls[-1], wait=MAX_WAIT_SECONDS if is_awaited else 0)
-
-    _add_published(add)
+    job = build_job(current_app, message, observation)
+    _add_published(lambda is_awaited: recorder().insert([job], wait=is_awaited))
 
 
 def _add_published(add: Callable[[bool], None]) -> None:
@@ -149,8 +122,7 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
     make_message = received_message(task.name, request).read
     if request.is_eager:  # nothing was published
         message = make_message()
-        header = make_header(task.app, message, observation)
-        message = replace(message, header=groups.add_eager_batch(header, observation, request))
+        message = replace(message, header=make_header(task.app, message, observation))
         make_message = lambda: message  # noqa: E731
     execution = ObservedExecution(
         task.app,

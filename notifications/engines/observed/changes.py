@@ -6,6 +6,7 @@ raises the fence: of two executions of one message only the later one is recorde
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,16 +18,16 @@ from notifications import streams
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.engines.observed import batches
 from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, queueing
 from notifications.jobs.transitions.attempts import call_last, record_attempts
-from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 from notifications.states import ACTIVE
+
+logger = logging.getLogger("notifications.jobs")
 
 EXECUTOR = Job.Executor.OBSERVED
 #: Jobs that one query reads by their ids.
@@ -105,6 +106,24 @@ def requeue_lost(job: Job, start_within: timedelta | None) -> None:
     retrying_atomic(write)
 
 
+def requeue_guesses(jobs: Sequence[Job]) -> None:
+    """Queue jobs again that have failed by a guess, because their real ends are known. Changes them as their rows.
+
+    Inside a transaction that holds the rows locked. The fence is raised, so that the next end is no first one: its
+    notification archives that of the guess.
+    """
+    conditional_update(
+        "state='queued', seq=0, version=version+1, fence=fence+1, worker=NULL, run_after=NULL, "
+        "result=NULL, error=NULL, finished_at=NULL",
+        [((), job) for job in jobs],
+        state="failed",
+    )
+    for job in jobs:
+        logger.warning("Corrected a guess: job %s, %s", job.id, outcomes.error_type(job.error))
+        job.state, job.seq, job.worker, job.run_after, job.error = Job.State.QUEUED, 0, None, None, None
+        job.finished_at, job.fence, job.version = None, job.fence + 1, job.version + 1
+
+
 def finish(outcome: Outcome) -> bool:
     """Record the outcome of a job as its state was read. Returns False if its row is locked: try again.
 
@@ -127,7 +146,7 @@ def read_many(ids: Sequence[UUID]) -> list[Job]:
         rows = Job.objects.using(database()).filter(
             id__in=ids[start : start + MAX_JOBS_PER_QUERY], executor=EXECUTOR
         )
-        rows = rows.filter(state__in=(*ACTIVE, Job.State.FAILED)).exclude(task_path=BATCH)
+        rows = rows.filter(state__in=(*ACTIVE, Job.State.FAILED))
         found += [job for job in rows if not job.done or outcomes.is_guess(job)]
     return found
 
@@ -144,7 +163,7 @@ def _finish_queued(outcome: Outcome) -> bool:
         if outcomes.is_guess(row):
             if outcomes.error_type(row.error) == outcomes.error_type(outcome.error):
                 return [], database_now()  # nothing new for the owner
-            batches.requeue_guesses([row])
+            requeue_guesses([row])
             return [replace(outcome, job=row)], database_now()
         return [outcome], database_now()
 

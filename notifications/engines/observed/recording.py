@@ -15,13 +15,12 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.engines.observed import batches
+from notifications.engines.observed.changes import requeue_guesses
 from notifications.engines.observed.starts import START_COLUMNS, ObservedAttempt, write_starts
 from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, notify_functions
-from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.models import Job
 from notifications.states import ACTIVE
@@ -31,11 +30,11 @@ logger = logging.getLogger("notifications.jobs")
 #: Rows that one transaction inserts at most.
 MAX_INSERTED_ROWS = 100
 #: What the owner reads of a job, which the outcome was made with.
-_SHOWN_FIELDS = ("user_id", "batch", "title", "url", "language")
+_SHOWN_FIELDS = ("user_id", "inbox_group", "title", "url", "language")
 
 
 def insert(rows: Sequence[Job]) -> None:
-    """Insert the queued jobs of published messages, and their batches, but those that exist. Rings for their owners.
+    """Insert the queued jobs of published messages, but those that exist. Rings for their owners.
 
     A row that the database refuses is logged. Raises ``django.db.OperationalError`` or ``InterfaceError`` while the
     database is away.
@@ -104,7 +103,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
                 (found.ends if end.notify is None else found.remade_ends).append((attempt, end))
                 if is_start and end.notify is None:
                     found.started_with_end.add(row.id)
-        batches.requeue_guesses(guesses)
+        requeue_guesses(guesses)
         tx.now = now
         write_starts(starts, now, tx, found.started_with_end)
         found.begun_attempts = [attempt for attempt, _ in starts]
@@ -195,22 +194,17 @@ def _lock_rows(attempts: Sequence[ObservedAttempt]) -> dict[UUID, Job]:
         existing = {job.id for job in _select([attempt.id for attempt in absent], lock=False)}
         if missing := [attempt for attempt in absent if attempt.id not in existing]:
             queued = [_queued_row(attempt.job) for attempt in missing]
-            new_batches = [
-                attempt.make_batch() for attempt in missing if attempt.job.batch and attempt.make_batch
-            ]
-            bulk.insert(_in_order([*new_batches, *queued]), ignore_conflicts=True)
-            for batch in sorted({job.batch for job in queued if job.batch}):
-                batches.reopen_in_transaction(batch)
+            bulk.insert(_in_order(queued), ignore_conflicts=True)
             rows |= {job.id: job for job in _select([job.id for job in queued], lock=True)}
     return rows
 
 
 def _in_order(rows: Sequence[Job]) -> list[Job]:
-    """Return rows in the order in which they are inserted, each once: batches before their jobs.
+    """Return rows in the order in which they are inserted, each once.
 
     Two processes that insert the same rows in different orders would wait for each other.
     """
-    return sorted({row.id: row for row in rows}.values(), key=lambda row: (not is_batch(row), row.id))
+    return sorted({row.id: row for row in rows}.values(), key=lambda row: row.id)
 
 
 def _select(ids: Sequence[UUID], *, lock: bool) -> list[Job]:
@@ -237,10 +231,7 @@ def _may_record(attempt: ObservedAttempt, row: Job) -> bool:
         return row.fence == attempt.fence and (not row.done or is_guess)
     # After an outage the start of an attempt may be recorded when its retry runs already.
     is_older = (is_guess or row.state == Job.State.RUNNING) and row.attempt > attempt.number
-    return (
-        not ((row.done and not is_guess) or is_older or is_batch(row))
-        and row.executor == Job.Executor.OBSERVED
-    )
+    return not ((row.done and not is_guess) or is_older) and row.executor == Job.Executor.OBSERVED
 
 
 def _is_corrected_by_start(row: Job, attempt: ObservedAttempt) -> bool:

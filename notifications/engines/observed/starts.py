@@ -50,8 +50,6 @@ class ObservedAttempt:
         Makes the outcome again for a row with another title, link, language or owner than ``job`` had.
     ``policy``
         That of the task.
-    ``make_batch``
-        Returns the unsaved row of the batch that ``job`` names.
     """
 
     id: UUID
@@ -61,7 +59,6 @@ class ObservedAttempt:
     make_job: Callable[[], Job]
     process_id: int | None = None
     acks_late: bool = False
-    make_batch: Callable[[], Job] | None = None
     outcome: Outcome | Callable[[Job], Outcome] | None = None
     remake: Callable[[Job], Outcome] | None = None
     #: When the task started (monotonic).

@@ -22,7 +22,6 @@ from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
 from notifications import streams, times
-from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
@@ -83,7 +82,7 @@ def _collect_outcomes(ids: Sequence[UUID]) -> list[Outcome]:
     _forget(complete)
     if not complete:
         return []
-    rows = [job for job in running_batches().filter(id__in=complete) if not _is_open(job)]
+    rows = list(running_batches().filter(id__in=complete))
     counted = _count_states(job.id for job in rows)
     # A job that was retried by hand since the first query is active again; its end completes the batch.
     return [
@@ -107,8 +106,8 @@ def remaining_condition() -> tuple[str, Sequence[Any]]:
 def find_remaining_batches() -> set[UUID]:
     """Return the batches that are complete but not ended, and those with progress that is not stored."""
     active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
-    complete = running_batches().filter(~Exists(active)).only("id", "open_until")
-    return {*(job.id for job in complete if not _is_open(job)), *_with_unstored_progress}
+    complete = running_batches().filter(~Exists(active)).values_list("id", flat=True)
+    return {*complete, *_with_unstored_progress}
 
 
 def find_nested_batches(batches: Iterable[UUID]) -> set[UUID]:
@@ -127,11 +126,6 @@ def is_batch(job: Job) -> bool:
 def running_batches() -> Any:
     """Return a query of the batches that are not done: the running jobs without a worker."""
     return Job.objects.using(database()).filter(state=Job.State.RUNNING, worker__isnull=True)
-
-
-def _is_open(job: Job) -> bool:
-    """Return whether jobs are still added to a batch: a group of Celery's that is being published."""
-    return job.open_until is not None and job.open_until > database_now()
 
 
 def _store_progress(ids: Iterable[UUID]) -> None:
@@ -158,9 +152,7 @@ def _store_progress(ids: Iterable[UUID]) -> None:
             done = sum(counts[state] for state in counts if state in DONE)
             # Of two processes the one that counted first, and fewer, may write last.
             if (job.progress_current or 0) < done:
-                # The total may grow while a group of Celery's is published.
-                total = max(job.progress_total or 0, sum(counts.values()))
-                updates.append(((done, total, _progress_message(job, counts)), job))
+                updates.append(((done, sum(counts.values()), _progress_message(job, counts)), job))
         conditional_update(
             "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1", updates
         )
@@ -206,9 +198,6 @@ def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
     job.progress_current, job.progress_message = job.progress_total, ""
     if job.cancel_requested_at and counts[Job.State.CANCELLED]:
         return outcomes.cancelled(job, policy)
-    if job.executor == Job.Executor.OBSERVED and job.progress_total == 1:
-        [member] = Job.objects.using(database()).filter(batch=job.id)[:1]
-        return batch_outcomes.of_single_job(job, policy, member)
     return batch_outcomes.of_batch(
         job,
         policy,

@@ -9,7 +9,7 @@ from django.utils.translation import ngettext
 
 from notifications.exceptions import JobFailed
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.outcomes import Outcome, _failed, _language, announcement, cancelled
+from notifications.jobs.outcomes import Outcome, _failed, _language, announcement
 from notifications.models import Job
 from notifications.states import DONE
 
@@ -42,21 +42,6 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
             )
         detail %= numbers
     return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
-
-
-def of_single_job(job: Job, policy: Policy, member: Job) -> Outcome:
-    """Return the outcome of a batch of one job, which reads as that of the job itself."""
-    if member.state == Job.State.FAILED:
-        error = json.loads(member.error or "{}")
-        return _failed(
-            job, policy, error.get("type", "task-failed"), error.get("detail", ""), JobFailed(error)
-        )
-    if member.state == Job.State.CANCELLED:
-        job.cancelled_by_other = True
-        return cancelled(job, policy)
-    value = _counts(1)
-    fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
-    return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)
 
 
 def _counts(succeeded: int) -> dict[str, int]:

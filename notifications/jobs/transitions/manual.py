@@ -179,11 +179,7 @@ def _cancel_chunk(
 
     def revoke(ended: Sequence[Outcome]) -> None:
         jobs = [*(outcome.job for outcome in ended), *running]
-        if tasks := [
-            job
-            for job in jobs
-            if job.executor == Job.Executor.OBSERVED and not batch_completion.is_batch(job)
-        ]:
+        if tasks := [job for job in jobs if job.executor == Job.Executor.OBSERVED]:
             observations.revoke_tasks(tasks)
         if dispatched := [outcome.job for outcome in ended if outcome.job.executor in DISPATCHED_EXECUTORS]:
             ports.engines.revoke(dispatched)

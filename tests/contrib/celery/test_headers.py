@@ -1,6 +1,5 @@
 """The header of a message proves who the owner of its job is."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -38,13 +37,6 @@ def test_messages_without_a_header(headers):
     assert [received_header(Context(headers=value)) for value in (None, {}, {"a": 1})] == [None] * 3
     assert received_header(Context(headers={headers.NAME: "x"})) == "x"
     assert received_header(Context({headers.NAME: "x"}, headers={})) == "x"
-
-
-def test_the_batch_is_in_the_header_of_a_task_in_a_group_only(headers, header):
-    """A worker of a version without batches refuses a header with a name that it does not know."""
-    assert "batch" not in signing.loads(headers.encode(header), salt=headers.SALT)
-    grouped = replace(header, batch=ID)
-    assert headers.decode(headers.encode(grouped), ID) == grouped
 
 
 @pytest.mark.parametrize(

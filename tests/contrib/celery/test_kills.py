@@ -3,42 +3,17 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-import uuid
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from django.db import connection
 
-from notifications import times
 from notifications.jobs import outcomes
-from notifications.models import Attempt, Job, Worker
+from notifications.models import Attempt, Worker
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
-from tests.support.site import ROOT
 from tests.support.waiting import wait_until
-
-#: Publishes a group of ten and is killed after the third message.
-PUBLISH_AND_DIE = """
-import os, signal
-import tests.contrib.celery.app
-import django
-django.setup()
-from celery import group, signals
-from tests.contrib.celery import tasks
-
-published = []
-
-@signals.after_task_publish.connect
-def die(**kwargs):
-    published.append(kwargs)
-    if len(published) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-group(tasks.export.s({user!r}, year) for year in range(10)).apply_async(task_id="{id}")
-"""
 
 
 @pytest.fixture
@@ -132,22 +107,6 @@ def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
         assert (job.state, outcomes.error_type(job.error)) == ("failed", "expired")
     assert until_row(lost).state == "queued"
     assert len(bell_of(user)) == 2
-
-
-def test_a_publisher_that_is_killed_in_a_group(start_celery, tasks, user):
-    """The batch stays open for a while, and ends with the jobs that were published."""
-    worker = start_celery()
-    id = uuid.uuid4()
-    code = PUBLISH_AND_DIE.format(user=user.pk, id=id)
-    publisher = subprocess.run([sys.executable, "-c", code], env=worker.environment, cwd=ROOT, timeout=90)
-    assert publisher.returncode == -signal.SIGKILL
-    ended = Job.objects.filter(batch=id, state="succeeded")
-    wait_until(lambda: ended.count() == 3, what="the published tasks to end")
-    assert bell_of(user) == []
-    Job.objects.filter(id=id).update(open_until=times.now())
-    batch = until_ended(id)
-    assert (batch.state, batch.result) == ("succeeded", '{"succeeded": 3, "failed": 0, "cancelled": 0}')
-    assert [level for _, _, level in bell_of(user)] == ["success"]
 
 
 def test_a_worker_that_stops_lets_its_tasks_end(start_celery, tasks, user, tmp_path):

@@ -10,7 +10,7 @@ from tests.support.celery_worker import CeleryWorker
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 from tests.support.waiting import wait_until
 
-celery = pytest.importorskip("celery", reason="Celery is not installed.")
+pytest.importorskip("celery", reason="Celery is not installed.")
 
 pytestmark = pytest.mark.timeout(START_SECONDS + 300)
 
@@ -76,16 +76,3 @@ def test_a_killed_worker_whose_task_is_delivered_again(start_celery, publish, us
     job = until_ended(result)
     assert (job.state, len(bell_of(user))) == ("succeeded", 1)
     assert [attempt.outcome for attempt in Attempt.objects.filter(job=job)] == ["lost"]
-
-
-def test_a_group_is_a_batch(start_celery, rabbitmq, celery_app, user):
-    """Its members end on one notification, as with Redis."""
-    from tests.contrib.celery import tasks
-
-    start_celery()
-    group = celery.group(tasks.export.s(user.pk, year) for year in range(5))
-    with celery_app.connection_for_write(rabbitmq.url) as connection:
-        result = group.apply_async(connection=connection)
-    batch = until_ended(result.id)
-    assert (batch.state, batch.result) == ("succeeded", '{"succeeded": 5, "failed": 0, "cancelled": 0}')
-    assert bell_of(user) == [("Export: 5 jobs", "All 5 jobs succeeded.", "success")]

@@ -33,7 +33,7 @@ def new_row(user, **fields):
         "executor": "observed",
         "queue_name": "celery",
     }
-    return Job(id=uuid.uuid4(), user=user, created_at=now, queued_at=now, **{**values, **fields})
+    return Job(user=user, created_at=now, queued_at=now, **{"id": uuid.uuid4(), **values, **fields})
 
 
 def attempt_at(row, *, number=1, value=None, is_ended=True):
@@ -437,27 +437,13 @@ def test_a_real_end_is_corrected_by_nothing(user, value):
     assert Job.objects.values().get() == before
 
 
-def test_a_corrected_guess_corrects_the_batch(user):
-    batch = batch_completion.new_batch(
-        id=uuid.uuid4(),
-        user_id=user.pk,
-        kwargs='{"notify": true}',
-        backend="",
-        executor="observed",
-        title="All",
-    )
-    rows = [new_row(None, batch=batch.id) for _ in range(2)]
-    recording.insert([batch, *rows])
-    recording.record([attempt_at(rows[0])])
-    suspended = attempt_at(rows[1], is_ended=False)
-    recording.record([suspended])
-    guess(rows[1])
-    assert Job.objects.get(id=batch.id).state == "failed"
-    end(suspended)
-    recording.record([suspended])
-    assert Job.objects.get(id=batch.id).state == "succeeded"
-    assert bell(user)[-1] == ("All 2 jobs succeeded.", False)
-    assert [is_archived for _, is_archived in bell(user)] == [True, False]
+def test_a_task_with_the_id_of_a_batch_does_not_take_it(user):
+    batch = batch_completion.new_batch(id=uuid.uuid4(), kwargs="{}", backend="", title="All")
+    batch.save(force_insert=True)
+    attempt = attempt_at(new_row(user, id=batch.id))
+    recording.record([attempt])
+    assert attempt.is_void
+    assert (changes.read(batch.id), Job.objects.get().fence) == (None, batch.fence)
 
 
 def test_a_row_that_the_database_refuses_harms_no_other(user, caplog):
