@@ -56,8 +56,6 @@ DONE: States = tuple(JobState(value) for value in JobState.values if value not i
 CLAIMABLE: States = (JobState.QUEUED,)
 #: Jobs in these states have no worker, so that they are cancelled at once.
 CANCELLED_AT_ONCE: States = (JobState.QUEUED, JobState.WAITING)
-#: Jobs in these states may hold their concurrency key without running.
-HOLDING_KEY: States = (JobState.QUEUED, JobState.WAITING)
 #: Jobs in these states can be retried by hand.
 RETRYABLE: States = (JobState.FAILED, JobState.CANCELLED)
 #: States whose jobs have an index of their own in the order of the lists.

@@ -60,8 +60,6 @@ class Outcome:
         The innermost frame of the exception in the project's code.
     ``exception``
         What the task of a failed job raised.
-    ``discards_steps``
-        The steps of the job are deleted.
     ``notification``
         The default one while ``notify`` is not called yet.
     ``notify``
@@ -76,7 +74,6 @@ class Outcome:
     exception_class_path: str = ""
     traceback: str = ""
     location: str = ""
-    discards_steps: bool = False
     notification: Notification | None = None
     retry_delay: float | None = None
     waits: Sequence[Wait] = ()
@@ -92,7 +89,6 @@ def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None) -
         return refused(job, policy, exc)
     # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
     fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
-    fields["discards_steps"] = policy.steps == "discard"
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
 
 

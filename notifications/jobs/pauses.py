@@ -44,7 +44,7 @@ def pause(name: str, duration: timedelta) -> None:
         More than nothing, at most ten years. It counts from when the pause is stored; a deploy with another duration
         does not change a pause that has begun.
 
-    The job is ``waiting`` meanwhile, and holds no slot or lease, and no ``concurrency_key`` unless its policy says so.
+    The job is ``waiting`` meanwhile, and holds no slot, lease or ``concurrency_key``.
     Neither the pause counts for its ``timeout``, nor the next attempt for its ``max_attempts``.
 
     Raises ``JobSuspended`` of ``notifications.exceptions``, which the task must let pass; RuntimeError outside of a

@@ -494,7 +494,6 @@ class Migration(migrations.Migration):
                 ("idempotency_hash", models.CharField(blank=True, default="", max_length=64)),
                 ("idempotency_expires_at", models.DateTimeField(blank=True, null=True)),
                 ("concurrency_key", models.CharField(blank=True, default="", max_length=200)),
-                ("held_key_limit", models.IntegerField(blank=True, editable=False, null=True)),
                 ("batch", models.UUIDField(blank=True, null=True)),
                 (
                     "schedule",
@@ -565,18 +564,6 @@ class Migration(migrations.Migration):
                         condition=models.Q(("state__endswith", "queued")),
                         fields=["queue_name", "executor", "concurrency_key", "run_after", "-priority", "id"],
                         name="notifications_job_keyed",
-                    ),
-                    models.Index(
-                        condition=models.Q(
-                            ("held_key_limit__isnull", False), ("state__in", ["queued", "waiting"])
-                        ),
-                        fields=["concurrency_key", "held_key_limit"],
-                        name="notifications_job_holding",
-                    ),
-                    models.Index(
-                        condition=models.Q(("held_key_limit__isnull", False), ("state__contains", "queued")),
-                        fields=["queue_name", "executor", "run_after", "-priority", "id"],
-                        name="notifications_job_resumed",
                     ),
                     models.Index(
                         condition=models.Q(("state", "running")),

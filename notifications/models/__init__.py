@@ -234,8 +234,6 @@ class Job(models.Model):
     idempotency_hash = models.CharField(max_length=64, blank=True, default="")
     idempotency_expires_at = MomentField(null=True, blank=True)
     concurrency_key = models.CharField(max_length=200, blank=True, default="")
-    #: How many jobs of its key may run at once, while it holds the key without running. NULL: it does not.
-    held_key_limit = models.IntegerField(null=True, blank=True, editable=False)
     batch = models.UUIDField(null=True, blank=True)
     #: The name of the schedule that has enqueued the job, which notifies of its end: see ``schedules/runs.py``.
     schedule = models.CharField(
@@ -275,17 +273,6 @@ class Job(models.Model):
             _job_index(
                 *("keyed", "queue_name", "executor", "concurrency_key", "run_after", "-priority", "id"),
                 state__endswith="queued",
-            ),
-            # Jobs that hold their key, and those of them that are queued again, with another condition once more.
-            _job_index(
-                *("holding", "concurrency_key", "held_key_limit"),
-                held_key_limit__isnull=False,
-                state__in=[*states.HOLDING_KEY],
-            ),
-            _job_index(
-                *("resumed", "queue_name", "executor", "run_after", "-priority", "id"),
-                held_key_limit__isnull=False,
-                state__contains="queued",
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),

@@ -63,8 +63,7 @@ async def use_new_names():
 
 
 @task
-@policy(steps="discard")
-async def discard():
+async def one_step():
     return await astep("first", pay, "first")
 
 

@@ -180,7 +180,7 @@ def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
         return await store(loop, group)
 
     monkeypatch.setattr(StepLoop, "_store", store_later)
-    result = step_tasks.discard.enqueue()
+    result = step_tasks.one_step.enqueue()
     wait_until(step_tasks.entered.is_set, what="the step to be stored")
     manual.cancel([result.id])
     [execution] = worker.worker.state.executions.values()
@@ -205,12 +205,6 @@ def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db,
     assert not Step.objects.exists()
     run_jobs()
     assert calls.count("first") == 2
-
-
-def test_discarded_on_success(worker, db):
-    kept, discarded = step_tasks.ten_steps.enqueue(), step_tasks.discard.enqueue()
-    until_done(kept, discarded)
-    assert set(Step.objects.values_list("job", flat=True)) == {Job.objects.get(id=kept.id).id}
 
 
 def test_pruned_with_their_jobs(db, monkeypatch):

@@ -298,16 +298,3 @@ def ask_wrongly(kind):
         case "no question":
             return questions(["Ship?"])
     return question("Ship?", **options)
-
-
-@task
-@policy(concurrency_key="desk", hold_key_while_waiting=True)
-async def ask_at_desk():
-    calls.append("asked")
-    return await aquestion("Next?", name="next", choices={"yes": "Yes"}, expires=DAY)
-
-
-@task
-@policy(concurrency_key="desks", concurrency=2, hold_key_while_waiting=True)
-async def pause_at_desks(duration_ms=86_400_000):
-    await apause("nap", timedelta(milliseconds=duration_ms))

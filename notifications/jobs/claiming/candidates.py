@@ -92,7 +92,6 @@ def lock_jobs(
                 open_executors,
                 limits.closed_keys(),
                 limits.max_jobs_per_key,
-                has_held_keys=limits.has_held_keys,
             )
             cursor.execute(*query)
             return first_jobs(bulk.instances(Job, cursor.fetchall()), limit)
@@ -124,9 +123,7 @@ def _lock_among(
     queued = Job.objects.using(database()).filter(
         among, state__iexact=Job.State.QUEUED, queue_name__in=queues
     )
-    queued = queued.exclude(queue_name__in=paused_queues()).exclude(
-        concurrency_key__in=limits.closed_keys(), held_key_limit=None
-    )
+    queued = queued.exclude(queue_name__in=paused_queues()).exclude(concurrency_key__in=limits.closed_keys())
     jobs: list[Job] = []
     for executor, most in executors.items():
         of_executor = queued.filter(executor=executor)

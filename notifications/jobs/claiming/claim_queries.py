@@ -14,13 +14,6 @@ Partial indexes, each with the queued jobs only::
     notifications_job_keyed    (queue_name, lane, concurrency_key, run_after, priority DESC, id)
                                                                 WHERE state LIKE '%queued'
 
-And two of the jobs that hold their concurrency key while they wait, until they run again::
-
-    notifications_job_holding  (concurrency_key, held_key_limit)
-                                            WHERE held_key_limit IS NOT NULL AND state IN (queued, waiting)
-    notifications_job_resumed  (queue_name, lane, run_after, priority DESC, id)
-                                            WHERE held_key_limit IS NOT NULL AND state LIKE '%queued%'
-
 Which of them a query may use is decided by how it spells that a job is queued: a planner takes a partial index only if
 it can prove the index's predicate from the query's conditions, and it cannot prove any of these from another.
 With one spelling for all, PostgreSQL chooses by statistics. Those of an idle hour say that each index is almost empty,
@@ -53,7 +46,6 @@ from notifications.db.clock import database_now_sql
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, Capacities
-from notifications.states import HOLDING_KEY
 
 #: A query and its parameters.
 Query = tuple[str, list[Any]]
@@ -65,9 +57,7 @@ MAX_DELAYED_SORTED = 1_000
 EXTRA_ROWS_READ = 300
 
 _ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
-_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'", "resumed": "LIKE '%%queued%%'"}
-_HOLDS_KEY = "held_key_limit IS NOT NULL"
-_HOLDING_STATES = ", ".join(f"'{state}'" for state in HOLDING_KEY)
+_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'"}
 _IS_STILL_QUEUED = "state || '' = 'queued'"
 PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
 #: The order of claiming.
@@ -131,17 +121,12 @@ def first_jobs_of_queues(
     executors: Capacities,
     closed_keys: Collection[str] = (),
     jobs_per_key: int = 1,
-    *,
-    has_held_keys: bool = False,
 ) -> Query:
     """Return the query for the first due jobs of these queues. On PostgreSQL it locks them.
 
     ``closed_keys``
         Concurrency keys whose jobs are left out. With any, the other keys that have jobs are enumerated, and at most
         ``jobs_per_key`` jobs of each are read, beside the jobs without a key.
-    ``has_held_keys``
-        Whether jobs hold their keys while they wait. With closed keys, the keys that they fill are left out too, and
-        those that are queued again are read beside the others: none waits for its own key.
     """
     is_postgresql = connection().vendor == "postgresql"
     now, now_param = database_now_sql()
@@ -151,20 +136,15 @@ def first_jobs_of_queues(
     for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
         if closed_keys:
-            ctes += _open_keys(executor, closed_keys, has_held_keys)
+            ctes += _open_keys(executor, closed_keys)
             params += closed_keys
             jobs = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{executor}' AND concurrency_key"
-            holds_none = " AND held_key_limit IS NULL" if has_held_keys else ""
             free = f"free_{executor}"
             delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
                 _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
-                _first_of_each(free, f"{jobs} = key{holds_none}", jobs_per_key, delayed_rows, now),
+                _first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
             ]
-            if has_held_keys:
-                resumed = f"{queued_jobs('resumed')} AND {_HOLDS_KEY} AND queue_name = name"
-                resumed += f" AND lane = '{executor}'"
-                parts.append(_first_of_each("open", resumed, rows, MAX_DELAYED_SORTED, now))
         else:
             jobs = f"{queued_jobs()} AND queue_name = name AND lane = '{executor}'"
             parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
@@ -209,24 +189,16 @@ def dispatched_jobs(ids: Collection[UUID]) -> Query:
     return sql, [list(ids), now_param]
 
 
-def limited_running_jobs(limited_queues: Collection[str], keys: Collection[str]) -> Query:
-    """Return the query for running jobs with a limit, and for the jobs that hold one of ``keys`` while they wait.
-
-    Its rows are key, queue and task path, with an empty queue for a job that does not run. All are NULL in one more row
-    if any job holds its key. It is one statement: a job that a later one found running would be in neither.
-    """
-    columns = "concurrency_key, queue_name, task_path"
+def limited_running_jobs(limited_queues: Collection[str]) -> Query:
+    """Return the query for key, queue and task path of the running jobs with a limit."""
     # SQLite would read the table for any queue. Batches run without a worker, and do not count.
     index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_running"
-    running = f"FROM notifications_job{index} WHERE state = 'running' AND worker IS NOT NULL"
     of_queues = f" OR queue_name IN ({_placeholders(limited_queues)})" if limited_queues else ""
-    sql = f"""SELECT {columns} {running} AND (concurrency_key <> ''{of_queues})
-        UNION ALL SELECT * FROM (SELECT NULL, NULL, NULL {_holding_jobs()} > '' LIMIT 1) AS first"""
-    if keys:
-        sql += (
-            f" UNION ALL SELECT concurrency_key, '', task_path {_holding_jobs()} IN ({_placeholders(keys)})"
-        )
-    return sql, [*limited_queues, *keys]
+    sql = f"""
+        SELECT concurrency_key, queue_name, task_path FROM notifications_job{index}
+        WHERE state = 'running' AND worker IS NOT NULL AND (concurrency_key <> ''{of_queues})
+    """
+    return sql, [*limited_queues]
 
 
 def limited_dispatched_jobs(
@@ -243,8 +215,7 @@ def limited_dispatched_jobs(
     def dispatched(index: str, names: Collection[str]) -> str:
         return of_queues.format(queued_jobs(index), _placeholders(names))
 
-    # Those that hold their keys are counted as such.
-    sql = f"{columns} {dispatched('keyed', queues)} AND concurrency_key > '' AND held_key_limit IS NULL"
+    sql = f"{columns} {dispatched('keyed', queues)} AND concurrency_key > ''"
     params = [fresh_since, *queues]
     if limited_queues:
         sql += f" UNION ALL {columns} {dispatched('queued', limited_queues)} AND concurrency_key = ''"
@@ -309,14 +280,10 @@ def names_of_all_queues() -> str:
     )"""
 
 
-def _open_keys(each: str, closed_keys: Collection[str], has_held_keys: bool) -> list[str]:
+def _open_keys(each: str, closed_keys: Collection[str]) -> list[str]:
     """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and the open ones."""
     next_key = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{each}' AND concurrency_key > key"
     is_open = f"key <> '' AND key NOT IN ({_placeholders(closed_keys)})"
-    if has_held_keys:
-        # With the limits at the time when the jobs were suspended; the claim compares those of the policies.
-        counts = f"SELECT count(*) >= max(held_key_limit) {_holding_jobs()} = key"
-        is_open += f" AND NOT coalesce(({counts}), false)"
     return [
         f"""keys_{each} (name, key) AS (
             SELECT name, CAST('' AS text) FROM open
@@ -338,12 +305,6 @@ def queued_jobs(index: str = "queued") -> str:
     if connection().vendor == "postgresql":
         return f"FROM notifications_job WHERE state::text {_IS_QUEUED[index]}"
     return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"
-
-
-def _holding_jobs() -> str:
-    """Return FROM and WHERE of the jobs that hold their keys without running, up to a condition of the key."""
-    index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_holding"
-    return f"FROM notifications_job{index} WHERE {_HOLDS_KEY} AND state IN ({_HOLDING_STATES}) AND concurrency_key"
 
 
 def _placeholders(values: Collection[str]) -> str:

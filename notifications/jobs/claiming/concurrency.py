@@ -59,8 +59,6 @@ class RunningLimits:
         self.max_jobs_per_key = 1
         #: Jobs that were not taken because another claim, which takes milliseconds, holds the lock of a name.
         self.locked_ids: set[UUID] = set()
-        #: Whether any job holds its concurrency key while it waits.
-        self.has_held_keys = False
         self._locked_names: set[LimitName] = set()
         #: Backends and queues of which an engine has jobs for long, and runs none.
         self._stalled: set[tuple[str, str]] = set()
@@ -103,9 +101,7 @@ class RunningLimits:
         return True
 
     def _names(self, job: Job) -> list[LimitName]:
-        # A job that holds its key does not need it once more.
-        needs_key = job.concurrency_key and job.held_key_limit is None
-        names = [("key", job.concurrency_key)] if needs_key else []
+        names = [("key", job.concurrency_key)] if job.concurrency_key else []
         return [*names, ("queue", job.queue_name)] if job.queue_name in self.queue_limits else names
 
     def _limit(self, name: LimitName, task_path: str) -> int:
@@ -133,7 +129,7 @@ class RunningLimits:
         new = {name: path for name, path in new.items() if name not in self._left and name not in self.closed}
         if not new and self._has_counted:
             return
-        running, paths = self._count_running([name for kind, name in new if kind == "key"])
+        running, paths = self._count_running()
         if not self._has_counted:
             self._has_counted = True
             full = (name for name, count in running.items() if count >= self._limit(name, paths[name]))
@@ -146,15 +142,11 @@ class RunningLimits:
             if self._left[name] <= 0:
                 self.closed.add(name)
 
-    def _count_running(self, keys: Collection[str]) -> tuple[Counter[LimitName], dict[LimitName, str]]:
-        """Return how many jobs of each name run, and the path of a task that has the name.
-
-        Jobs that hold one of ``keys`` while they wait count too.
-        """
+    def _count_running(self) -> tuple[Counter[LimitName], dict[LimitName, str]]:
+        """Return how many jobs of each name run, and the path of a task that has the name."""
         with connection().cursor() as cursor:
-            cursor.execute(*claim_queries.limited_running_jobs(self.queue_limits, keys))
+            cursor.execute(*claim_queries.limited_running_jobs(self.queue_limits))
             counted = cursor.fetchall()
-        self.has_held_keys = (None, None, None) in counted
         if self._dispatched_queues:
             counted += self._read_dispatched()
         counts: Counter[LimitName] = Counter()

@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.signals import setting_changed
@@ -63,10 +63,8 @@ class Policy:
     backoff: float = 2.0
     concurrency_key: str = ""
     concurrency: int = 1
-    hold_key_while_waiting: bool = False
     notify: NotifyOption = True
     redact: tuple[str, ...] = ()
-    steps: str = "keep"
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "concurrency"):
@@ -87,10 +85,6 @@ class Policy:
             raise ValueError(f"backoff is {self.backoff!r}. It must be a number of seconds from 0 to 3,600.")
         if not isinstance(self.concurrency_key, str):
             raise TypeError('concurrency_key must be a string, which may name arguments: "report:{owner}".')
-        if not isinstance(self.hold_key_while_waiting, bool):
-            raise TypeError(
-                f"hold_key_while_waiting is {self.hold_key_while_waiting!r}. It must be True or False."
-            )
         kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise TypeError(
@@ -101,8 +95,6 @@ class Policy:
         if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
             raise TypeError(f'redact is {self.redact!r}. It must be a tuple of names: ("iban",).')
         object.__setattr__(self, "redact", tuple(self.redact))
-        if self.steps not in ("keep", "discard"):
-            raise ValueError(f'steps is {self.steps!r}. It must be "keep" or "discard".')
         if not isinstance(self.notify, bool) and not callable(self.notify):
             raise TypeError(
                 "notify must be True, False or a function that takes a FinishedJob and returns a dict or None."
@@ -121,10 +113,8 @@ def policy(
     backoff: float = 2.0,
     concurrency_key: str = "",
     concurrency: int = 1,
-    hold_key_while_waiting: bool = False,
     notify: NotifyOption = True,
     redact: tuple[str, ...] = (),
-    steps: Literal["keep", "discard"] = "keep",
 ) -> Callable[[F], F]:
     """Set how the jobs of a task are executed and announced. Stands below ``@task``.
 
@@ -148,9 +138,6 @@ def policy(
     ``concurrency_key``, ``concurrency``
         At most ``concurrency`` jobs with the same key run at once, over all workers. The key may name arguments and the
         ``owner``: ``"report:{owner}"``. Tasks that share keys should have the same ``concurrency``.
-    ``hold_key_while_waiting``
-        Whether a job counts for ``concurrency`` also while it waits in a pause, or for an answer or a callback, and
-        until it runs again. Otherwise another job with its key may run meanwhile.
     ``notify``
         True creates the default notification when the job is done, False none. A function is called with the
         ``FinishedJob``, on a thread, before the outcome is stored. It returns a dict with values that replace the
@@ -160,8 +147,6 @@ def policy(
         Names of arguments, and of keys inside them, whose values the admin never shows, besides names that contain
         ``password``, ``token``, ``secret``, ``key`` and the like. Results of steps are shown by the same rule, each
         under the name of its step.
-    ``steps``
-        ``"keep"`` keeps the results of steps until the job is pruned; ``"discard"`` deletes them when it succeeds.
 
     Raises TypeError or ValueError, also if ``title`` or ``concurrency_key`` names an argument that the task lacks.
     """
@@ -173,10 +158,8 @@ def policy(
         backoff=backoff,
         concurrency_key=concurrency_key,
         concurrency=concurrency,
-        hold_key_while_waiting=hold_key_while_waiting,
         notify=notify,
         redact=redact,
-        steps=steps,
     )
 
     def attach(function: F) -> F:

@@ -72,7 +72,6 @@ class PolicyOptions(TypedDict, total=False):
     concurrency: int
     notify: NotifyOption
     redact: tuple[str, ...]
-    steps: Literal["keep", "discard"]
 
 class TaskDecorator(Protocol):
     @overload

@@ -40,7 +40,6 @@ CLAIM_ASSIGNMENTS = (
     "fence = fence + 1",
     "attempt = attempt + 1",
     "version = version + 1",
-    "held_key_limit = NULL",
 )
 #: A job that runs is not DISPATCHED: if it is queued again, it waits to be dispatched again.
 DISPATCHED_CLAIM_ASSIGNMENTS = (
@@ -177,7 +176,6 @@ def _lock_and_claim(
         job.fence += 1
         job.attempt += 1
         job.version += 1
-        job.held_key_limit = None
         job.started_at = now
         job.deadline = now + timedelta(
             seconds=timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS) + DEADLINE_MARGIN_SECONDS

@@ -34,7 +34,7 @@ RETRY_COLUMNS = ("id", "user_id", "task_path", "backend", "state", "attempt", "f
 RETRY_ASSIGNMENTS = (
     *("state = 'queued'", "seq = 0", "version = version + 1", "fence = fence + 1", "run_after = NULL"),
     *("worker = NULL", "deadline = NULL", "fail_if_unknown_after = NULL", "result = NULL", "error = NULL"),
-    *("finished_at = NULL", "held_key_limit = NULL"),
+    "finished_at = NULL",
     *("cancel_requested_at = NULL", "cancelled_by_other = FALSE", "progress_current = NULL"),
     *("progress_total = NULL", "progress_message = ''"),
 )

@@ -10,8 +10,7 @@ from uuid import UUID
 
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import Extension, RecordedTransaction, Rows
-from notifications.jobs.outcomes import Outcome
+from notifications.extension import Extension
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job, Step
 
@@ -93,10 +92,6 @@ class Steps(Extension):
 
     name = "notifications.jobs.transitions"
     label = "notifications_steps"
-
-    def on_ends(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
-        delete_steps([outcome.job.id for outcome in outcomes if outcome.discards_steps])
-        return ()
 
     def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
         if from_start:

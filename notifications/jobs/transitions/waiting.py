@@ -22,7 +22,6 @@ from notifications.db.transactions import connection, database, fair_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.results import policy_at
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.question_notifications import (
     close_notifications,
@@ -77,22 +76,18 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         job.waiting = _describe(is_open, job.user_id)
         # The attempt has ended by itself, so it is not what ends processes.
         job.executor = first_executor(job.task_path, job.backend)
-        policy = policy_at(job.task_path)
-        holds_key = job.concurrency_key and policy.hold_key_while_waiting
-        job.held_key_limit = policy.concurrency if holds_key else None
     bulk.insert(inserted)
     asked = insert_question_notifications(inserted, [outcome.job for outcome in group])
     if awaited:
         Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
     progress = ", ".join(f"{column}=%s" for column in PROGRESS_COLUMNS)
     changes = (
-        "lane=%s, held_key_limit=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1, "
-        f"{progress}"
+        f"lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1, {progress}"
     )
     conditional_update(
         f"state='waiting', waiting=%s, {changes}",
         [
-            ((o.job.waiting, o.job.executor, o.job.held_key_limit, *progress_of(o.job)), o.job)
+            ((o.job.waiting, o.job.executor, *progress_of(o.job)), o.job)
             for o in group
             if o.job.state == Job.State.WAITING
         ],
@@ -100,7 +95,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     ready = [o.job for o in group if o.job.state == Job.State.QUEUED]
     conditional_update(
         f"state='queued', run_after=%s, attempt=attempt-1, {changes}",
-        [((now, job.executor, job.held_key_limit, *progress_of(job)), job) for job in ready],
+        [((now, job.executor, *progress_of(job)), job) for job in ready],
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
