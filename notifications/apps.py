@@ -14,9 +14,12 @@ from notifications.extension import Extension
 FEATURES = (
     "notifications.jobs.transitions.output_storage.Output",
     "notifications.jobs.transitions.step_storage.Steps",
+    "notifications.jobs.transitions.reminders.Questions",
+    "notifications.schedules.extension.Schedules",
     "notifications.jobs.handlers.extension.HandlerJobs",
     "notifications.deliveries.extension.Deliveries",
-    "notifications.statistics.extension.Statistics",
+    "notifications.operations.extension.Operations",
+    "notifications.engines.extension.Engines",
 )
 
 

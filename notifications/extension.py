@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
 
     from notifications.models import Job, Notification
+    from notifications.upkeep import Duty, Upkeep
 
 #: Unsaved rows of any models.
 Rows = Iterable["Model"]
@@ -75,6 +76,16 @@ class Extension(AppConfig):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.default = True
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        """Return what processes that last must do every so often, besides the duties of the core.
+
+        Called once in each such process, at its start, and by ``doctor``, which reads their names and intervals. No
+        query. A duty runs on the thread on which its process does one duty after the other, outside of any
+        transaction: it starts code of the project on ``process.project_threads``, and does in chunks by
+        ``process.run_chunks()`` what may take long.
+        """
+        return ()
 
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
@@ -140,6 +151,7 @@ class Hooks:
                 getattr(each, name) for each in self.extensions if getattr(type(each), name) is not default
             ]
 
+        self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         self.prepare: list[Callable[[], None]] = defined("prepare")
         self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
         self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")

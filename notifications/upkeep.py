@@ -1,9 +1,10 @@
 """Upkeep: what must be done every so often for all jobs and streams, whatever processes there are.
 
-``duties.py`` lists what. Each process that lasts has an ``Upkeep``, which does the duties of such a process when they
-are due. What one process does for all is elected by the row of the duty, a ``DutyRun``: the process that stores that it
-runs the duty now, by an UPDATE conditional on the time that it has read, does it. A process that ends in a duty, or a
-time that a wrong clock has stored, delays the duty by its interval at most.
+``duties.py`` lists what, with the duties of extensions. Each process that lasts has an ``Upkeep``, which does the
+duties of such a process when they are due. What one process does for all is elected by the row of the duty, a
+``DutyRun``: the process that stores that it runs the duty now, by an UPDATE conditional on the time that it has read,
+does it. A process that ends in a duty, or a time that a wrong clock has stored, delays the duty by its interval at
+most.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Where(enum.Flag):
 
 #: In each arrangement of processes there is one of these, as far as there are jobs.
 LASTING = Where.WORKER | Where.OBSERVER | Where.ENGINE_SERVER
+EVERYWHERE = LASTING | Where.SERVER
 
 
 #: SQL with its parameters.
@@ -206,7 +208,25 @@ class Upkeep:
         return False
 
 
-#: Returns the duties of a new process. ``duties.py`` sets it, because it knows all parts of the app.
+def run_all(run_chunk: Callable[[], object]) -> None:
+    """Run chunks until there are no more: on a thread for code of the project, where no other duty waits."""
+    while run_chunk():
+        pass
+
+
+class Search:
+    """One search after the other, each in chunks: a chunk takes the position of the last one, and returns the next."""
+
+    def __init__(self, search: Callable[[Any], Any]) -> None:
+        self._search = search
+        self._after: Any = None
+
+    def run_chunk(self) -> bool:
+        self._after = self._search(self._after)
+        return self._after is not None
+
+
+#: Returns the duties of a new process. ``duties.py`` sets it, because it knows all parts of the core.
 list_duties: Callable[[Upkeep], Iterable[Duty]] = lambda upkeep: ()  # noqa: E731
 
 

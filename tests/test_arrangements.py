@@ -17,6 +17,7 @@ from notifications.jobs import notifying
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
 from notifications.realtime import hub
+from notifications.statistics import roll_up
 from notifications.streams import marking, marking_all
 from notifications.worker import maintenance
 from tests.jobs import tasks
@@ -151,8 +152,9 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
     "kinds", [["run_jobs"], ["begin_serving", "process_of_rq"], ["celery_observer"]], ids="-".join
 )
 def test_upkeep(request, monkeypatch, settings, user, kinds):
-    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "ROLL_UP_INTERVAL_SECONDS"):
+    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS"):
         monkeypatch.setattr(duties, name, 0.1)
+    monkeypatch.setattr(roll_up, "INTERVAL_SECONDS", 0.1)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 0.1}}
     write(time.time() - 600)
     tasks.noop.using(owner=user, backend="default").enqueue()

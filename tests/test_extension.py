@@ -8,7 +8,7 @@ from django.apps import AppConfig, apps
 from django.db import OperationalError, connection, transaction
 from django.utils import translation
 
-from notifications import api, extension, testing, times
+from notifications import api, extension, testing, times, upkeep
 from notifications.extension import Extension, Hooks, RecordedTransaction
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, reaping
@@ -35,6 +35,10 @@ class Recorder(Extension):
 
     def names(self):
         return [hook for hook, _, _ in self.calls if hook != "prepare"]
+
+    def duties(self, process):
+        self._record("duties", ())
+        return [upkeep.Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
 
     def prepare(self):
         self._record("prepare", ())
@@ -212,6 +216,18 @@ def test_notify(make_user, recorder):
     with transaction.atomic():
         api.notify(users[0], "Hello")
         assert recorder.names() == ["before_created", "on_created"]
+
+
+def test_duties(recorder):
+    """They are made once for each process, which does them with those of the core, outside of a transaction."""
+    process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0)
+    assert recorder.names() == ["duties"]
+    assert {"number pending changes", "enqueue deliveries", "record"} <= {
+        duty.name for duty in process.duties
+    }
+    process.run_round()
+    process.run_round()
+    assert recorder.calls[1:] == [("record", 0, False)] * 2
 
 
 def test_languages():

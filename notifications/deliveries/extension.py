@@ -1,17 +1,20 @@
-"""What deliveries and preferences add to the creation of notifications."""
+"""What deliveries and preferences add to the core: to the creation of notifications, and duties."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
+from notifications.deliveries import sending
 from notifications.extension import Extension, RecordedTransaction, Rows
 from notifications.models import Notification
 from notifications.streams.deliveries import build_deliveries, load_rules
 from notifications.streams.preferences import mark_muted
+from notifications.upkeep import Duty, Upkeep, run_all
 
 
 class Deliveries(Extension):
-    """Marks notifications of muted categories as read, and inserts the deliveries of notifications."""
+    """Marks notifications of muted categories as read, inserts the deliveries of notifications, and sends them."""
 
     name = "notifications.deliveries"
     label = "notifications_deliveries"
@@ -24,3 +27,16 @@ class Deliveries(Extension):
 
     def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
         return build_deliveries(rows, tx.language_of)
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        start, enqueue = process.project_threads.start, partial(run_all, sending.enqueue_due)
+        return [
+            Duty(
+                "enqueue deliveries",
+                sending.INTERVAL_SECONDS,
+                lambda: start(enqueue, "Could not enqueue deliveries"),
+                is_for_each_process=True,
+                condition=sending.due_condition,
+            ),
+            Duty("fail abandoned deliveries", sending.ORPHAN_CHECK_INTERVAL_SECONDS, sending.fail_orphaned),
+        ]

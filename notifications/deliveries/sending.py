@@ -67,6 +67,8 @@ ENDED = (State.SENT, State.SKIPPED, State.FAILED)
 QUEUE = "deliveries"
 #: Seconds between two looks for deliveries that are due.
 INTERVAL_SECONDS = 5.0
+#: Seconds between two looks for deliveries whose job has ended without them.
+ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
 #: Deliveries that get their jobs in one transaction.
 MAX_PER_CHUNK = 50
 #: Webhooks and push messages of one user that are sent at once, over all workers.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.models import Job
 
 
-class Engines(Protocol):
+class EngineSenders(Protocol):
     """``engines.senders``: the systems that run the jobs of some backends."""
 
     def require_engine(self, alias: str, /) -> None:
@@ -36,13 +36,13 @@ class Dispatching(Protocol):
         """Move queued jobs whose backend has gained or lost its engine. Return how many."""
 
 
-class Schedules(Protocol):
+class ScheduleTicks(Protocol):
     """``schedules.ticks``: periodic jobs."""
 
     def run_worker_round(self) -> float:
         """Enqueue the jobs that are due. Return the seconds until the next round. Raises ``django.db.Error``."""
 
 
-engines: Engines
+engines: EngineSenders
 dispatching: Dispatching
-schedules: Schedules
+schedules: ScheduleTicks

@@ -29,6 +29,8 @@ from notifications.statistics.recording import (
 
 Period: Any = JobStatistics.Period
 
+#: Seconds between two roll-ups.
+INTERVAL_SECONDS = 60.0
 #: Seconds of each period. All time is one period, which starts at 0.
 PERIOD_SECONDS = {Period.MINUTE: MINUTE_SECONDS, Period.HOUR: 3600, Period.DAY: 86_400}
 #: How long rows are kept. Those of all time are never deleted, so totals only grow.

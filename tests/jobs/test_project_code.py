@@ -15,13 +15,12 @@ from django.contrib.auth.models import UserManager
 from django.db import connections
 from django.utils import timezone
 
-from notifications import duties
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.engines import dispatch_loop
-from notifications.jobs.transitions import manual
+from notifications.jobs.transitions import manual, reminders
 from notifications.models import Alert, Job, Notification, Schedule, Tick, Wait
 from notifications.operations.alerts import episodes
 from notifications.operations.announcing import announcer
@@ -192,8 +191,8 @@ def ask_deactivated(user, *, is_reminder):
 def question(request, project, make_user, monkeypatch):
     """An open question without an active addressee, which one of the two duties finds."""
     is_reminder = request.param == "reminder"
-    interval = duties.QUESTION_CHECK_INTERVAL_SECONDS if is_reminder else 0.1
-    monkeypatch.setattr(duties, "QUESTION_CHECK_INTERVAL_SECONDS", interval)
+    interval = reminders.CHECK_INTERVAL_SECONDS if is_reminder else 0.1
+    monkeypatch.setattr(reminders, "CHECK_INTERVAL_SECONDS", interval)
     ask_deactivated(make_user("leaver"), is_reminder=is_reminder)
 
 
@@ -237,7 +236,7 @@ class TestQuestionsWithoutAddressee:
 @pytest.mark.django_db(transaction=True)
 def test_backend_that_hangs(project, make_user, start_worker, monkeypatch):
     """All that search for users by permission wait for it. Jobs of other users, and schedules, do not."""
-    monkeypatch.setattr(duties, "QUESTION_CHECK_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(reminders, "CHECK_INTERVAL_SECONDS", 0.1)
     # The reminder last: running a job inline also reminds of due questions.
     for name, is_reminder in (("first", False), ("second", True)):
         ask_deactivated(make_user(name), is_reminder=is_reminder)

@@ -123,7 +123,7 @@ def test_figures_outlast_the_jobs():
 
 def test_a_worker_rolls_up(start_worker, monkeypatch):
     """One of them does so once a minute."""
-    monkeypatch.setattr("notifications.duties.ROLL_UP_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.statistics.roll_up.INTERVAL_SECONDS", 0.05)
     write(time.time() - 600)
     start_worker()
     wait_until(lambda: rows(Period.ALL_TIME) == [(0, 1)], timeout=60, what="the statistics to be rolled up")

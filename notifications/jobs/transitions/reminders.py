@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -22,6 +22,7 @@ from django.db.models import Q
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic
+from notifications.extension import Extension
 from notifications.jobs.addressees import (
     MAX_ADDRESSEES,
     NoAddressee,
@@ -33,9 +34,12 @@ from notifications.jobs.addressees import (
 from notifications.jobs.transitions.question_notifications import change_addressees, number
 from notifications.jobs.transitions.waiting import update_waiting_jobs
 from notifications.models import Job, Wait
+from notifications.upkeep import Duty, Search, Upkeep, run_all
 
 logger = logging.getLogger("notifications.jobs")
 
+#: Seconds between two searches for users who may answer open questions by now, or may not any more.
+CHECK_INTERVAL_SECONDS = 300.0
 #: Questions of which one call reminds, each in a transaction of its own, and those that it looks at.
 MAX_QUESTIONS, MAX_QUESTIONS_READ = 100, 1_000
 #: Open questions whose addressees one chunk of ``update_addressees`` searches for, and where it goes on.
@@ -152,3 +156,28 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
     update_waiting_jobs([wait.job], now)  # its owner may be one of them
     number(changed)
     return True
+
+
+class Questions(Extension):
+    """Reminds of open questions, and keeps up to date who is asked them."""
+
+    name = "notifications.jobs.transitions"
+    label = "notifications_questions"
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        start, remind = process.project_threads.start, partial(run_all, remind_of_due)
+        update = partial(run_all, Search(update_addressees).run_chunk)
+        return [
+            Duty(
+                "remind of open questions",
+                0,
+                lambda: start(remind, "Could not remind of open questions"),
+                is_for_each_process=True,
+                condition=due_condition,
+            ),
+            Duty(
+                "update who is asked open questions",
+                CHECK_INTERVAL_SECONDS,
+                lambda: start(update, "Could not update who is asked open questions"),
+            ),
+        ]

@@ -12,12 +12,11 @@ class QuickDeliveries(AppConfig):
     label = "quick_deliveries"
 
     def ready(self):
-        from notifications import duties
         from notifications.deliveries import attempts, digests, sending
         from notifications.webhooks import sending as webhooks
 
         sending.INTERVAL_SECONDS = 0.2
-        duties.ORPHAN_CHECK_INTERVAL_SECONDS = 1.0
+        sending.ORPHAN_CHECK_INTERVAL_SECONDS = 1.0
         attempts.FIRST_PAUSE_SECONDS, attempts.MAX_PAUSE_SECONDS = 0.2, 1
         webhooks.PAUSES_SECONDS = (0.2,) * len(webhooks.PAUSES_SECONDS)
         digests.window_end = window_end

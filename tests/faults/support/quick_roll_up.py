@@ -8,8 +8,7 @@ class QuickRollUp(AppConfig):
     label = "quick_roll_up"
 
     def ready(self):
-        from notifications import duties
         from notifications.statistics import roll_up
 
-        duties.ROLL_UP_INTERVAL_SECONDS = 0.1
+        roll_up.INTERVAL_SECONDS = 0.1
         roll_up.ROLL_UP_AFTER_SECONDS = 0.0

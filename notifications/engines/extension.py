@@ -1,0 +1,31 @@
+"""What engines add to the core."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from notifications.engines import dispatching
+from notifications.extension import Extension
+from notifications.upkeep import Duty, Upkeep
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two moves of jobs whose backend has gained or lost its engine.
+MOVE_INTERVAL_SECONDS = 60.0
+
+
+class Engines(Extension):
+    """Hands jobs to the engines of their backends."""
+
+    name = "notifications.engines"
+    label = "notifications_engines"
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
+        return [Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)]
+
+
+def _move_jobs() -> None:
+    if moved := dispatching.move_to_configured_executors():
+        logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)

@@ -1,0 +1,84 @@
+"""What statistics and alerts add to the core: to the recording of jobs, and duties."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.extension import Extension, RecordedTransaction, Rows
+from notifications.models import Job
+from notifications.operations.alerts import evaluation
+from notifications.operations.alerts.conditions import Limits, read_limits
+from notifications.operations.announcing import announcer
+from notifications.statistics import roll_up
+from notifications.statistics.recording import StatisticsBuffer
+from notifications.upkeep import EVERYWHERE, Duty, Upkeep
+
+if TYPE_CHECKING:
+    from notifications.jobs.outcomes import Outcome
+
+#: Seconds from the start of a process to its first evaluation of alerts and roll-up, at most. A process that lives for
+#: one job would begin what others have time for.
+MAX_FIRST_DELAY_SECONDS = 15.0
+
+
+class Operations(Extension):
+    """Counts ends of jobs and attempts in the transaction that records them, and notifies staff of what is wrong."""
+
+    name = "notifications.operations"
+    label = "notifications_operations"
+
+    def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
+        assert tx.now is not None
+        buffer = self._buffer(tx)
+        for outcome in outcomes:
+            if outcome.attempt:
+                buffer.add_attempt(outcome.job, outcome, tx.now)
+        return ()
+
+    def on_ends(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
+        assert tx.now is not None
+        buffer = self._buffer(tx)
+        for outcome in outcomes:
+            if outcome.job.state != Job.State.WAITING:
+                buffer.add_end(outcome.job, tx.now, has_run=tx.has_run)
+        return ()
+
+    def last(self, tx: RecordedTransaction) -> None:
+        if buffer := tx.kept.get(self.label):
+            buffer.write()
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        start, announce = process.project_threads.start, announcer.Announcer().run_round
+        alerts = Duty(
+            "evaluate alerts", _alert_interval, lambda: evaluation.evaluate(alerts.previous_run), EVERYWHERE
+        )
+        statistics = Duty(
+            "roll up statistics",
+            roll_up.INTERVAL_SECONDS,
+            lambda: process.run_chunks(lambda: roll_up.roll_up_chunk() or roll_up.delete_chunk()),
+        )
+        for duty in (alerts, statistics):
+            duty.due_at += min(duty.interval or 0.0, MAX_FIRST_DELAY_SECONDS) * random.uniform(0.5, 1)
+        announcements = Duty(
+            "announce alerts and schedules",
+            announcer.ROUND_INTERVAL_SECONDS,
+            lambda: start(announce, "Could not announce alerts and schedules"),
+            EVERYWHERE,
+            is_for_each_process=True,
+        )
+        return [alerts, statistics, announcements]
+
+    def _buffer(self, tx: RecordedTransaction) -> StatisticsBuffer:
+        buffer: StatisticsBuffer = tx.kept.setdefault(self.label, StatisticsBuffer())
+        return buffer
+
+
+def _alert_interval() -> float | None:
+    try:
+        return read_limits().interval
+    except ImproperlyConfigured:
+        return Limits().interval  # the evaluation raises it too, and that is logged

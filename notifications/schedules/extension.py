@@ -1,0 +1,29 @@
+"""What schedules add to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from notifications.extension import Extension
+from notifications.schedules import ticks
+from notifications.upkeep import LASTING, Duty, Upkeep, Where
+
+
+class Schedules(Extension):
+    """Enqueues the jobs of schedules."""
+
+    name = "notifications.schedules"
+    label = "notifications_schedules"
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        start = process.project_threads.start
+        # Workers do so in a loop of its own, because a tick may be due within milliseconds.
+        return [
+            Duty(
+                "enqueue jobs of schedules",
+                0,
+                lambda: start(ticks.run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
+                LASTING & ~Where.WORKER,
+                is_for_each_process=True,
+            )
+        ]
