@@ -137,7 +137,7 @@ LATE_IMPORTS = {
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
     "contrib/celery/declarations.py": (1, BEFORE_MODELS),
     "db/transactions.py": (1, "The models import it."),
-    "deliveries/devices.py": (2, WITH_AIOHTTP),
+    "deliveries/devices.py": (1, WITH_AIOHTTP),
     "deliveries/errors.py": (2, WITH_AIOHTTP),
     "deliveries/pushes.py": (2, WITH_AIOHTTP),
     "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
@@ -161,7 +161,7 @@ LATE_IMPORTS = {
     "testing/stored_output.py": (3, BEFORE_MODELS),
     "testing/stored_steps.py": (3, BEFORE_MODELS),
     "webhooks/callbacks.py": (2, WITH_AIOHTTP),
-    "webhooks/endpoints.py": (2, WITH_AIOHTTP),
+    "webhooks/endpoints.py": (1, WITH_AIOHTTP),
     "webhooks/sending.py": (1, WITH_AIOHTTP),
 }
 

@@ -92,17 +92,15 @@ def register(
 def check_subscription(endpoint: Any, p256dh: Any, auth: Any) -> None:
     """Raise ``WrongSubscription`` for what no browser sends. The addresses of a name are checked at each call."""
     # With aiohttp, in processes that need it only.
-    from notifications.outbound.config import get_config
-    from notifications.outbound.guard import Forbidden, is_allow_listed, parse, refuse_forbidden
+    from notifications.outbound.guard import Forbidden, check_target, parse
 
     if not isinstance(endpoint, str) or not endpoint.isascii() or len(endpoint) > MAX_ENDPOINT_LENGTH:
         raise WrongSubscription("endpoint", f"must be a URL of at most {MAX_ENDPOINT_LENGTH} characters.")
     try:
-        target, config = parse(endpoint), get_config()
+        target = parse(endpoint)
         if target.url.scheme != "https":
             raise WrongSubscription("endpoint", "must begin with https://.")
-        if not is_allow_listed(target, config):
-            refuse_forbidden(target, config)
+        check_target(target)
     except Forbidden as exc:
         raise WrongSubscription("endpoint", f"cannot be called: {exc}.") from exc
     point = _decode("p256dh", p256dh, P256DH_BYTES)

@@ -11,7 +11,7 @@ All errors are subclasses of ``OutboundError``. Their text can be shown to users
 
 from notifications.tracing.trace_context import tracing
 
-from .client import delete, get, head, patch, post, put, request, stream
+from .client import ResponseStream, delete, get, head, patch, post, put, request, stream
 from .errors import (
     TEMPORARY,
     BadResponse,
@@ -26,7 +26,6 @@ from .errors import (
 )
 from .overview import state
 from .response import Response
-from .streaming import ResponseStream
 
 __all__ = [
     "TEMPORARY",

@@ -6,8 +6,7 @@ from django.utils.translation import gettext
 
 from notifications.conf import settings
 
-from .config import get_config
-from .guard import Forbidden, is_allow_listed, parse, refuse_forbidden
+from .guard import Forbidden, check_target, parse
 
 
 def check_callback_url(url: str) -> None:
@@ -15,6 +14,4 @@ def check_callback_url(url: str) -> None:
     target = parse(url)
     if target.origin not in {parse(origin).origin for origin in settings.CALLBACK_ORIGINS}:
         raise Forbidden(gettext("its scheme, host and port are not among those that this site allows"))
-    config = get_config()
-    if not is_allow_listed(target, config):
-        refuse_forbidden(target, config)
+    check_target(target)

@@ -10,9 +10,6 @@ from django.conf import settings as django_settings
 
 from notifications.conf import settings
 
-#: Calls of a process that run at once, to all hosts together.
-MAX_CALLS = 512
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutboundConfig:

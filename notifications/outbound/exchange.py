@@ -16,9 +16,9 @@ from . import telemetry
 from .body import read
 from .call import Call
 from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
-from .config import MAX_CALLS, get_config
+from .config import get_config
 from .errors import BadResponse, OutboundError
-from .guard import Forbidden, ForbiddenAddress, is_allow_listed, refuse_forbidden
+from .guard import Forbidden, ForbiddenAddress, check_target
 from .pools import get_pool
 from .redirects import REDIRECT_STATUSES
 from .request import Request
@@ -161,17 +161,15 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
 
     Raises OutboundError.
     """
-    origin, config, caller = request.target.origin, get_config(), caller_key()
+    origin, per_host, caller = request.target.origin, get_config().per_host, caller_key()
     try:
-        is_guarded = call.guard and not is_allow_listed(request.target, config)
-        if is_guarded:
-            refuse_forbidden(request.target, config)
+        is_guarded = call.guard and not check_target(request.target)
         origin_circuits = circuits.get(origin)
         origin_circuits.check(caller)
         call.stage = "slot"
         half = call.seconds_left / 2
-        if not slots.try_acquire(origin, config.per_host, MAX_CALLS):
-            await slots.acquire(origin, config.per_host, MAX_CALLS, running_attempt(), half)
+        if not slots.try_acquire(origin, per_host):
+            await slots.acquire(origin, per_host, running_attempt(), half)
     except Forbidden as exc:
         raise call.refused_error(exc) from exc
     except CallNotPermitted as exc:

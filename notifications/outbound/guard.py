@@ -17,7 +17,7 @@ from django.utils.translation import gettext, gettext_lazy
 from yarl import URL
 
 from .addresses import describe_reserved
-from .config import OutboundConfig
+from .config import OutboundConfig, get_config
 
 MAX_URL_CHARACTERS = 8000  # RFC 9110, section 4.1: recipients should support at least this length.
 
@@ -125,7 +125,16 @@ def join_location(base: Target, location: str) -> Target:
     return parse(joined)
 
 
-def is_allow_listed(target: Target, config: OutboundConfig) -> bool:
+def check_target(target: Target) -> bool:
+    """Return whether the allow list permits a target; raise Forbidden if neither it nor the other rules do."""
+    config = get_config()
+    is_allowed = _is_allow_listed(target, config)
+    if not is_allowed:
+        _refuse_forbidden(target, config)
+    return is_allowed
+
+
+def _is_allow_listed(target: Target, config: OutboundConfig) -> bool:
     """Return whether ``OUTBOUND_ALLOW`` has the host and port that are written in the URL.
 
     A name that resolves to an address in the list is not permitted by it.
@@ -134,7 +143,7 @@ def is_allow_listed(target: Target, config: OutboundConfig) -> bool:
     return bool(allowed) and (target.host, target.port) in allowed
 
 
-def refuse_forbidden(target: Target, config: OutboundConfig) -> None:
+def _refuse_forbidden(target: Target, config: OutboundConfig) -> None:
     """Raise Forbidden for a port that is not open to calls, and for an address or a name that is never public."""
     if target.port not in config.ports:
         raise Forbidden(gettext("its port is not allowed"))

@@ -11,6 +11,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from time import monotonic
 
+#: Calls of a process that run at once, to all hosts together.
+MAX_CALLS = 512
+
 
 @dataclass(eq=False)
 class _Waiter:
@@ -31,13 +34,14 @@ _Queues = OrderedDict[Hashable, deque[_Waiter]]
 
 
 class Slots:
-    """Slots for calls.
+    """Slots for ``total`` calls.
 
     Origins take turns, and so do the callers of an origin: a job with a thousand calls does not delay the single call
     of another. All methods may be called from any thread and any event loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, total: int) -> None:
+        self.total = total
         self.reset()
 
     def reset(self) -> None:
@@ -45,31 +49,27 @@ class Slots:
         # Reentrant, because the garbage collector may end the call of a dead task, which releases its slot,
         # while this thread holds the lock.
         self._lock = threading.RLock()
-        self._total = 0
         self._busy = 0
         self._busy_by_origin: dict[str, int] = {}
         self._queues: OrderedDict[str, _Queues] = OrderedDict()
 
-    def try_acquire(self, origin: str, limit: int, total: int) -> bool:
+    def try_acquire(self, origin: str, limit: int) -> bool:
         """Acquire a slot if one is free and no call waits for the origin; return whether it was acquired."""
         with self._lock:
-            self._total = total
-            busy = self._busy_by_origin.get(origin, 0)
-            if busy >= limit or self._busy >= total or origin in self._queues:
-                return False
-            self._busy += 1
-            self._busy_by_origin[origin] = busy + 1
-            return True
+            is_free = origin not in self._queues and self._has_free_slot(origin, limit)
+            if is_free:
+                self._change_busy(origin, 1)
+            return is_free
 
     async def acquire(
-        self, origin: str, limit: int, total: int, caller: Hashable = None, late_after: float = math.inf
+        self, origin: str, limit: int, caller: Hashable = None, late_after: float = math.inf
     ) -> None:
-        """Wait for one of the ``limit`` slots of ``origin``, of ``total`` in the process.
+        """Wait for one of the ``limit`` slots of ``origin``.
 
         After ``late_after`` seconds the last waiter of this caller is served first.
         """
         with self._lock:
-            if self.try_acquire(origin, limit, total):
+            if self.try_acquire(origin, limit):
                 return
             waiter = _Waiter(origin, caller, limit, monotonic() + late_after)
             self._queues.setdefault(origin, OrderedDict()).setdefault(caller, deque()).append(waiter)
@@ -82,7 +82,7 @@ class Slots:
     def release(self, origin: str) -> None:
         """Release a slot and give it to the next waiter."""
         with self._lock:
-            was_full = self._busy >= self._total
+            was_full = self._busy >= self.total
             self._change_busy(origin, -1)
             if self._queues:
                 self._grant(list(self._queues) if was_full else [origin])
@@ -93,10 +93,10 @@ class Slots:
             origins = {origin: (busy, 0) for origin, busy in self._busy_by_origin.items()}
             for origin, queues in self._queues.items():
                 origins[origin] = (self._busy_by_origin.get(origin, 0), sum(map(len, queues.values())))
-            return self._busy, self._total, origins
+            return self._busy, self.total, origins
 
     def _has_free_slot(self, origin: str, limit: int) -> bool:
-        return self._busy < self._total and self._busy_by_origin.get(origin, 0) < limit
+        return self._busy < self.total and self._busy_by_origin.get(origin, 0) < limit
 
     def _change_busy(self, origin: str, change: int) -> None:
         self._busy += change
@@ -129,7 +129,7 @@ class Slots:
         while has_granted:
             has_granted = False
             for origin in origins:
-                if self._busy >= self._total:
+                if self._busy >= self.total:
                     return
                 if (waiter := self._pop_waiter(origin)) is not None:
                     has_granted = True
@@ -164,7 +164,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-slots = Slots()
+slots = Slots(MAX_CALLS)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=slots.reset)

@@ -241,16 +241,14 @@ def resend(id: UUID, message: UUID) -> bool:
 def check_url(url: Any) -> str:
     """Return a URL to which events may be sent. Raises ValueError or TypeError."""
     # With aiohttp, which processes without outbound calls do not load.
-    from notifications.outbound.config import get_config
-    from notifications.outbound.guard import Forbidden, is_allow_listed, parse, refuse_forbidden
+    from notifications.outbound.guard import Forbidden, check_target, parse
 
     url = validators.text("url", url, validators.MAX_URL_LENGTH, required=True)
     remedy = "Use a URL on the public internet that begins with https://."
     try:
-        target, config = parse(url), get_config()
-        if is_allow_listed(target, config):
+        target = parse(url)
+        if check_target(target):
             return str(url)
-        refuse_forbidden(target, config)
     except Forbidden as exc:
         raise ValueError(f"url is refused: {exc}. {remedy}") from exc
     if target.url.scheme != "https":

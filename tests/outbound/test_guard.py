@@ -8,13 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from notifications.outbound.config import get_config
 from notifications.outbound.guard import (
     Forbidden,
-    is_allow_listed,
+    check_target,
     join_location,
     parse,
-    refuse_forbidden,
 )
 from tests.support.offenders import collect_offenders
 
@@ -24,20 +22,12 @@ REFUSED = [url for urls in VECTORS["refused_urls"].values() for url in urls]
 REFUSED += [f"http://{host}/" for hosts in VECTORS["refused_hosts"].values() for host in hosts]
 
 
-def check(target):
-    """Return whether the allow list permits a target; raise Forbidden if neither it nor the other rules do."""
-    is_allowed = is_allow_listed(target, get_config())
-    if not is_allowed:
-        refuse_forbidden(target, get_config())
-    return is_allowed
-
-
 def test_refused():
     """URLs that are not plain http or https URLs of the public internet are refused by their text."""
     with collect_offenders() as offenders:
         for url in REFUSED:
             with offenders.row(url), pytest.raises(Forbidden):
-                check(parse(url))
+                check_target(parse(url))
 
 
 def test_names_of_this_machine(allow):
@@ -45,11 +35,11 @@ def test_names_of_this_machine(allow):
     with collect_offenders() as offenders:
         for host in (*VECTORS["names_of_loopback"], "api.localhost", "a.b.LOCALHOST."):
             with offenders.row(ascii(host)), pytest.raises(Forbidden):
-                check(parse(f"https://{host}/"))
+                check_target(parse(f"https://{host}/"))
     for host in ("localhost.example", "mylocalhost", "localhost-1.example"):
-        assert check(parse(f"https://{host}/")) is False
+        assert check_target(parse(f"https://{host}/")) is False
     allow("localhost:8000")
-    assert check(parse("http://localhost:8000/")) is True
+    assert check_target(parse("http://localhost:8000/")) is True
 
 
 def test_parse():
@@ -64,7 +54,7 @@ def test_parse():
                     assert target.host == row["host"]
                 assert target.port == row["port"]
                 assert str(target.url) == row.get("called", str(target.url))
-                assert check(target) is False
+                assert check_target(target) is False
 
 
 def test_length():
@@ -98,7 +88,7 @@ def test_long_names(host):
 def test_messages(url, message):
     """Each refusal has its message."""
     with pytest.raises(Forbidden, match=f"^{message}$"):
-        check(parse(url))
+        check_target(parse(url))
 
 
 @given(
@@ -135,7 +125,7 @@ def test_checked_url_is_called_url(text, shape):
 def test_allow_list(allow, entry, url):
     """An entry permits its host and port, in any case and notation."""
     allow(entry)
-    assert check(parse(url)) is True
+    assert check_target(parse(url)) is True
 
 
 def test_allow_list_permits_nothing_else(allow):
@@ -158,7 +148,7 @@ def test_allow_list_permits_nothing_else(allow):
     with collect_offenders() as offenders:
         for url in urls:
             with offenders.row(url), pytest.raises(Forbidden):
-                check(parse(url))
+                check_target(parse(url))
 
 
 @pytest.mark.parametrize(
@@ -169,15 +159,15 @@ def test_invalid_entry(allow, entry):
     """An entry that is not host:port is an error with the correct format."""
     allow(entry)
     with pytest.raises(ImproperlyConfigured, match="Write each entry as host:port, for example "):
-        check(parse("http://example.com/"))
+        check_target(parse("http://example.com/"))
 
 
 def test_ports(allow):
     """The setting permits another port, for public addresses only."""
     allow(ports=[8080])
-    assert check(parse("http://example.com:8080/")) is False
+    assert check_target(parse("http://example.com:8080/")) is False
     with pytest.raises(Forbidden):
-        check(parse("http://127.0.0.1:8080/"))
+        check_target(parse("http://127.0.0.1:8080/"))
 
 
 @pytest.mark.parametrize(
@@ -219,4 +209,4 @@ def test_ambiguous_location():
     with collect_offenders() as offenders:
         for location in locations:
             with offenders.row(ascii(location)[:100]), pytest.raises(Forbidden):
-                check(join_location(parse("http://example.com/a"), location))
+                check_target(join_location(parse("http://example.com/a"), location))

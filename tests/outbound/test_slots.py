@@ -10,8 +10,7 @@ import pytest
 
 from notifications import outbound
 from notifications.context import enter_attempt
-from notifications.outbound import exchange
-from notifications.outbound.slots import Slots
+from notifications.outbound.slots import Slots, slots
 
 from .upstream import Upstream
 
@@ -48,13 +47,13 @@ def test_per_host_over_all_loops(upstream, allow):
 
 async def test_total():
     """Hosts share a total, and take turns."""
-    slots = Slots()
-    await slots.acquire("a", 5, 2)
-    await slots.acquire("a", 5, 2)
+    slots = Slots(2)
+    await slots.acquire("a", 5)
+    await slots.acquire("a", 5)
     order = []
 
     async def call(host):
-        await slots.acquire(host, 5, 2)
+        await slots.acquire(host, 5)
         order.append(host)
 
     tasks = [asyncio.create_task(call(host)) for host in ["b", "b", "b", "c", "d"]]
@@ -69,11 +68,11 @@ async def test_total():
 
 async def test_first_in_first_out():
     """Calls to one host get their slots in order."""
-    slots, order = Slots(), []
-    await slots.acquire("a", 1, 9)
+    slots, order = Slots(9), []
+    await slots.acquire("a", 1)
 
     async def call(number):
-        await slots.acquire("a", 1, 9)
+        await slots.acquire("a", 1)
         order.append(number)
         slots.release("a")
 
@@ -87,12 +86,12 @@ async def test_first_in_first_out():
 
 async def test_full_host_does_not_block_others():
     """Calls that wait for one host do not delay calls to another."""
-    slots = Slots()
-    await slots.acquire("a", 1, 3)
-    waiting = asyncio.create_task(slots.acquire("a", 1, 3))
+    slots = Slots(3)
+    await slots.acquire("a", 1)
+    waiting = asyncio.create_task(slots.acquire("a", 1))
     await run_ready_callbacks()
     async with asyncio.timeout(30):
-        await slots.acquire("b", 1, 3)
+        await slots.acquire("b", 1)
     slots.release("a")
     await waiting
 
@@ -100,9 +99,9 @@ async def test_full_host_does_not_block_others():
 @pytest.mark.parametrize("has_slot", [False, True])
 async def test_canceled_waiting(has_slot):
     """A call that is cancelled while it waits, or just after it got its slot, leaves no slot taken."""
-    slots = Slots()
-    await slots.acquire("a", 1, 1)
-    waiting = asyncio.create_task(slots.acquire("a", 1, 1))
+    slots = Slots(1)
+    await slots.acquire("a", 1)
+    waiting = asyncio.create_task(slots.acquire("a", 1))
     await run_ready_callbacks()
     if has_slot:
         slots.release("a")
@@ -112,15 +111,15 @@ async def test_canceled_waiting(has_slot):
     if not has_slot:
         slots.release("a")
     async with asyncio.timeout(30):
-        await slots.acquire("b", 1, 1)
+        await slots.acquire("b", 1)
     assert (slots._busy, dict(slots._busy_by_origin), dict(slots._queues)) == (1, {"b": 1}, {})
 
 
 async def test_slot_of_a_canceled_call():
     """A slot that a cancelled call was given goes to the next."""
-    slots = Slots()
-    await slots.acquire("a", 1, 1)
-    first, second = (asyncio.create_task(slots.acquire("a", 1, 1)) for _ in range(2))
+    slots = Slots(1)
+    await slots.acquire("a", 1)
+    first, second = (asyncio.create_task(slots.acquire("a", 1)) for _ in range(2))
     await run_ready_callbacks()
     slots.release("a")
     first.cancel()
@@ -130,10 +129,10 @@ async def test_slot_of_a_canceled_call():
 
 def test_closed_loop():
     """Slots for which a closed loop still waits go to others."""
-    slots = Slots()
+    slots = Slots(1)
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(slots.acquire("a", 1, 1))
-    waiting = slots.acquire("a", 1, 1)
+    loop.run_until_complete(slots.acquire("a", 1))
+    waiting = slots.acquire("a", 1)
     task = loop.create_task(waiting)
     loop.run_until_complete(run_ready_callbacks())
     task._log_destroy_pending = False  # The loop is abandoned on purpose.
@@ -145,18 +144,18 @@ def test_closed_loop():
 
     async def take():
         async with asyncio.timeout(30):
-            await slots.acquire("b", 1, 1)
+            await slots.acquire("b", 1)
 
     asyncio.run(take())
 
 
 async def test_callers_of_one_host_take_turns():
     """A caller with many calls delays the calls of another by one call each."""
-    slots, order = Slots(), []
-    await slots.acquire("a", 1, 9)
+    slots, order = Slots(9), []
+    await slots.acquire("a", 1)
 
     async def call(caller, number):
-        await slots.acquire("a", 1, 9, caller)
+        await slots.acquire("a", 1, caller)
         order.append((caller, number))
         slots.release("a")
 
@@ -170,11 +169,11 @@ async def test_callers_of_one_host_take_turns():
 
 async def test_last_comes_first_while_the_first_is_late():
     """While the first waiter is late, the last is served first, because it has the most time left."""
-    slots, order = Slots(), []
-    await slots.acquire("a", 1, 9)
+    slots, order = Slots(9), []
+    await slots.acquire("a", 1)
 
     async def call(name, late_after):
-        await slots.acquire("a", 1, 9, None, late_after)
+        await slots.acquire("a", 1, None, late_after)
         order.append(name)
         slots.release("a")
 
@@ -207,7 +206,7 @@ async def test_jobs_take_turns(upstream, allow):
 
 async def test_calls_of_a_process(upstream, allow, monkeypatch):
     """At most MAX_CALLS are active in the process."""
-    monkeypatch.setattr(exchange, "MAX_CALLS", 2)
+    monkeypatch.setattr(slots, "total", 2)
     allow(upstream.address)
     await asyncio.gather(*[outbound.get(upstream.url("/slow/0.02")) for _ in range(10)])
     assert upstream.max_active == 2
