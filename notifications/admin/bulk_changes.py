@@ -149,8 +149,6 @@ def begin(
 
     ``count`` is how many they are, None if that is not known. ``run_at`` is when rescheduled jobs run.
     """
-    # Only where it is needed, because workers of an earlier version do not know it.
-    moment = {"run_at": run_at.isoformat()} if run_at else {}
     alias = first_backend_alias()
     with requester(request.user):
         try:
@@ -164,7 +162,7 @@ def begin(
                 conditions=conditions.to_json(),
                 user=str(request.user.pk),
                 count=count,
-                **moment,
+                run_at=run_at.isoformat() if run_at else None,
             )
         except NotificationsError as exc:  # the user has too many jobs
             model_admin.message_user(request, str(exc), messages.ERROR)

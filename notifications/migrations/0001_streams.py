@@ -24,8 +24,6 @@ class Migration(migrations.Migration):
             name="AlertState",
             fields=[
                 ("id", models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ("evaluated_at", models.DateTimeField()),
-                ("worker_seen_at", models.DateTimeField()),
                 ("no_worker_since", models.DateTimeField(null=True)),
                 ("lease_lost_at", models.DateTimeField(null=True)),
                 ("lost_worker", models.CharField(blank=True, default="", max_length=511)),

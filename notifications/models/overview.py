@@ -80,9 +80,6 @@ class AlertState(models.Model):
     """What alerts are evaluated from besides the other tables, in one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    #: Only earlier versions go on to read and write these two. The row of the duty says when alerts were evaluated.
-    evaluated_at = MomentField()
-    worker_seen_at = MomentField()
     #: When a live worker was last seen; NULL while one is.
     no_worker_since = MomentField(null=True)
     #: When the lease of a worker was last found to be over, and the host and process of that worker.

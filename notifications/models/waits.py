@@ -97,9 +97,7 @@ class Wait(models.Model):
     @property
     def asked(self) -> dict[str, Any]:
         """Whom a question asks, as ``jobs.addressees.describe_asked()`` returns it. It does not change."""
-        details = json.loads(self.details)
-        # A former release has stored only the users whom it had found.
-        asked: dict[str, Any] = details.get("asked") or {"users": details["to"]}
+        asked: dict[str, Any] = json.loads(self.details)["asked"]
         return asked
 
     def next_reminder(self, now: datetime) -> datetime | None:

@@ -24,8 +24,6 @@ MAX_PENDING_MARKS, MAX_PENDING_MARKS_PER_USER = 100, 20
 UNDOING_VERBS = ("unread", "unarchive")
 #: The columns of equal marks, which are one row, and what a row stores besides them.
 EQUAL, BOUNDS = ("verb", "moment", "group", "category", "level"), ("after", "up_to")
-#: The level of a mark of a group: processes of a previous version, which know no groups, find nothing with it.
-OF_GROUP = "group"
 
 
 class TooManyPendingMarks(Exception):
@@ -111,8 +109,6 @@ def save_pending(mark: Mark) -> None:
     def save() -> None:
         rows = PendingMark.objects.using(database())
         values = {name: getattr(mark, name) for name in EQUAL}
-        if mark.group is not None:
-            values["level"] = OF_GROUP
         same = rows.filter(user=mark.user, **values)
         row = same.select_for_update(no_key=True).order_by("id").first()
         if row is None:
@@ -145,6 +141,4 @@ def _continue(id: int, mark: Mark, run: Callable[[Callable[[], bool]], bool]) ->
 
 def _mark_of(row: PendingMark) -> Mark:
     values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
-    if row.group is not None:
-        values["level"] = ""
     return Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)

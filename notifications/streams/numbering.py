@@ -69,8 +69,7 @@ class StreamState:
         row.counted = is_open
         self.unread += change
         if row.raised is not None and row.raised > self.seen:
-            # Not below 0: during a rolling deploy, a previous version of the app counts rows as unread only.
-            self.unseen = max(0, self.unseen + change)
+            self.unseen += change
 
 
 class Pass:

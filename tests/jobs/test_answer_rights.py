@@ -343,40 +343,6 @@ class NotingBackend:
         return False
 
 
-def test_a_question_of_a_former_release(asker, subject, client_of):
-    """It has stored only the users whom it had found."""
-    result = wait_tasks.ask_sync.using(owner=asker).enqueue()
-    run_jobs()
-    wait = Wait.objects.get(job=result.id)
-    details = json.loads(wait.details)
-    del details["asked"]
-    Wait.objects.update(details=json.dumps(details))
-    update()
-    assert post(client_of(subject), "API", wait).status_code == 404
-    assert post(client_of(asker), "API", wait).status_code == 200
-
-
-def test_a_question_of_a_former_release_whose_addressees_leave(asker, subject, make_user, grant):
-    """Staff are asked instead. What was asked stays: who comes back may answer, and staff are not asked any more."""
-    staff = make_user("staff")
-    grant("staff", user=staff)
-    result = wait_tasks.ask_sync.using(owner=asker).enqueue(to=[subject.pk])
-    run_jobs()
-    wait = Wait.objects.get(job=result.id)
-    details = json.loads(wait.details)
-    asked = details.pop("asked")
-    Wait.objects.update(details=json.dumps(details))
-    grant("user", False)
-    update()
-    assert Wait.objects.get().asked == asked
-    assert notes_of(staff)[0].open_question
-    grant("staff", False, user=staff)
-    grant("user")
-    with pytest.raises(answering.QuestionNotFound):
-        answering.answer(wait.job, wait.id, "yes", user=staff)
-    answering.answer(wait.job, wait.id, "yes", user=subject)
-
-
 class CountedUsers(list):
     """Counts how often it is read from its start."""
 

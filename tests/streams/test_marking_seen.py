@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
 from notifications.api import notify
-from notifications.models import Notification, Stream
+from notifications.models import Notification
 from notifications.signals import rung
 from notifications.streams import changes, inbox, marking, recount
 from notifications.streams.marking_seen import mark_seen
@@ -167,11 +167,3 @@ def test_streams_of_others_stay(user, other_user):
     notify([user, other_user], "both")
     mark_seen(user.pk, 1)
     assert (counts(user), counts(other_user)) == ((2, 1, 1, 0), (1, 1, 0, 1))
-
-
-def test_counts_of_a_previous_version(user):
-    """During a rolling deploy, a process that counts rows as unread only makes no count negative."""
-    notify(user, "one")
-    Stream.objects.filter(user=user).update(unseen=0)
-    marking.mark(user.pk, "read", 1)
-    assert counts(user) == (2, 0, 0, 0)

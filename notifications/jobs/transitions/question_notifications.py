@@ -101,7 +101,6 @@ def change_addressees(
     Returns the keys of the users whose rows it then numbers.
     """
     details = json.loads(wait.details)
-    details["asked"] = wait.asked  # of a former release it is read from "to", which is changed below
     current = set(users)
     rows = Notification.objects.using(database()).filter(id__in=details["notifications"])
     # Those that earlier reminders have replaced stay as they are: after ten reminders of 100 users they are 1,000.

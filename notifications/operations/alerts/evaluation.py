@@ -31,8 +31,7 @@ def _update_state(now: datetime, previous: datetime | None) -> AlertState:
     rows = AlertState.objects.using(database())
     state = rows.filter(id=1).first()
     if state is None:
-        row = AlertState(evaluated_at=now, worker_seen_at=now)
-        retrying_atomic(lambda: rows.bulk_create([row], ignore_conflicts=True))
+        retrying_atomic(lambda: rows.bulk_create([AlertState()], ignore_conflicts=True))
         state, previous = rows.get(id=1), None
     # If there is none now, the previous evaluation was the last one that saw one.
     absent_since = min(state.no_worker_since or previous or now, now)
