@@ -30,7 +30,8 @@ FAULTS_BY_WEIGHT = (
 )
 #: Seconds until every job must have ended. It is to find those that never do.
 END_SECONDS = 180
-#: Jobs of tasks whose messages the broker has lost end after some time.
+#: Jobs of tasks whose messages the broker has lost, or whose starts and ends died with their process, end after some
+#: time, when the result backend is asked.
 OBSERVED = {"tests.contrib.celery.tasks.*": {"owner": "user_id", "start_within": 40}}
 
 
@@ -159,6 +160,7 @@ def test_no_task_that_ran_is_lost_when_workers_are_suspended_or_killed(
     tmp_path,
     transactional_db,
     request,
+    settings,
 ):
     from tests.contrib.celery import tasks
 
@@ -168,7 +170,9 @@ def test_no_task_that_ran_is_lost_when_workers_are_suspended_or_killed(
     ran.touch()
     environment = {"CELERY_RESULT_BACKEND": results.url, "OBSERVED_RAN": str(ran)}
     pool = ("--pool", "prefork", "--concurrency", 2)
-    workers = [CeleryWorker(tmp_path, broker_url, *pool, environment=environment) for _ in range(2)]
+    options = {"environment": environment, "notifications": {"CELERY": {"tasks": OBSERVED}}}
+    workers = [CeleryWorker(tmp_path, broker_url, *pool, **options) for _ in range(2)]
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CELERY": {"tasks": OBSERVED}}
     request.addfinalizer(lambda: [worker.stop() for worker in workers])
     for worker in workers:
         worker.start()

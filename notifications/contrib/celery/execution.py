@@ -65,7 +65,7 @@ class ObservedExecution(Execution):
         self,
         app: Any,
         id: str,
-        make_message: Callable[[], Message],
+        message: Message,
         observation: Observation,
         *,
         worker: UUID | None,
@@ -95,7 +95,7 @@ class ObservedExecution(Execution):
             acks_late=acks_late,
             number=attempt,
             policy=self.policy,
-            make_job=lambda: build_job(app, make_message(), observation, now),
+            make_job=lambda: build_job(app, message, observation, now),
         )
 
     def __getattr__(self, name: str) -> Any:

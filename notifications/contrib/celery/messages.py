@@ -6,9 +6,9 @@ import inspect
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from django.utils import translation
@@ -31,20 +31,30 @@ ID_PREFIX = "celery:"
 _NAMESPACE = uuid.UUID("5b1c2a0e-5c0c-4f5e-9f43-0a3d0c1b7d55")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Message:
-    """What is known about the message of an observed task, in its publisher or in a worker."""
+    """What is known about the message of an observed task, in its publisher or in a worker.
+
+    ``read_header``
+        Returns the header. Called when it is first needed: to check the signature takes as long as the smallest record.
+    ``group``
+        The id of Celery's group.
+    """
 
     id: str
     name: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
-    header: JobHeader | None = None
+    read_header: Callable[[], JobHeader | None] = lambda: None
     queue: str = ""
-    #: The id of Celery's group.
     group: str = ""
     eta: datetime | None = None
     expires: datetime | None = None
+
+    @cached_property
+    def header(self) -> JobHeader | None:
+        """The header, None without one or if it is not valid."""
+        return self.read_header()
 
 
 def job_id(id: str) -> uuid.UUID:
@@ -133,7 +143,7 @@ def published_message(name: str, headers: Mapping[str, Any], body: Any, queue: s
         name=name,
         args=body[0] or (),
         kwargs=body[1] or {},
-        header=job_headers.decode(headers.get(job_headers.NAME), id),
+        read_header=partial(job_headers.decode, headers.get(job_headers.NAME), id),
         queue=queue,
         group=_group_id(headers.get("group")),
         eta=parse_time(headers.get("eta")),
@@ -168,52 +178,20 @@ def calls_project(observation: Observation) -> bool:
     return callable(observation.owner) or callable(observation.url)
 
 
-@dataclass(slots=True)
-class ReceivedMessage:
-    """The message of a task in a worker, as it came: its header is not checked yet."""
-
-    id: str
-    name: str
-    header: Any
-    queue: str
-    group: str
-    eta: Any
-    expires: Any
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    _message: Message | None = field(default=None, init=False)
-
-    def read(self) -> Message:
-        """Return the message. Its header is checked the first time."""
-        if self._message is None:
-            self._message = Message(
-                id=self.id,
-                name=self.name,
-                args=self.args,
-                kwargs=self.kwargs,
-                header=job_headers.decode(self.header, self.id),
-                queue=self.queue,
-                group=self.group,
-                eta=parse_time(self.eta),
-                expires=parse_time(self.expires),
-            )
-        return self._message
-
-
-def received_message(name: str, request: Any) -> ReceivedMessage:
+def received_message(name: str, request: Any) -> Message:
     """Return the message of a task's request in a worker."""
-    info = request.delivery_info or {}
+    info, id = request.delivery_info or {}, str(request.id)
     queue = EAGER_QUEUE if request.is_eager else str(info.get("routing_key") or info.get("exchange") or "")
-    return ReceivedMessage(
-        id=str(request.id),
+    return Message(
+        id=id,
         name=name,
-        header=received_header(request),
-        queue=queue,
-        group=_group_id(getattr(request, "group", None)),
-        eta=request.eta,
-        expires=request.expires,
         args=request.args or (),
         kwargs=request.kwargs or {},
+        read_header=partial(job_headers.decode, received_header(request), id),
+        queue=queue,
+        group=_group_id(getattr(request, "group", None)),
+        eta=parse_time(request.eta),
+        expires=parse_time(request.expires),
     )
 
 

@@ -119,15 +119,14 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
     if (observation := observation_of(task.name)) is None:
         return
     request = task.request
-    make_message = received_message(task.name, request).read
+    message = received_message(task.name, request)
     if request.is_eager:  # nothing was published
-        message = make_message()
-        message = replace(message, header=make_header(task.app, message, observation))
-        make_message = lambda: message  # noqa: E731
+        header = make_header(task.app, message, observation)
+        message = replace(message, read_header=lambda: header)
     execution = ObservedExecution(
         task.app,
         task_id,
-        make_message,
+        message,
         observation,
         worker=None if request.is_eager else main_process.worker_id(),
         attempt=(request.retries or 0) + 1,
@@ -204,7 +203,7 @@ def revoke(
 ) -> None:
     """Record the end of a task that was revoked, terminated, or not started before it expired."""
     outcome = task_ends.expired if expired else task_ends.revoked
-    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request).read())
+    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request))
 
 
 def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:

@@ -81,7 +81,7 @@ def test_a_job_of_a_forged_message_has_no_owner_but_the_declared_one(headers, he
             is_eager=False,
         )
         name = "tests.contrib.celery.tasks.export"
-        return messages.build_job(celery_app, messages.received_message(name, request).read(), observation)
+        return messages.build_job(celery_app, messages.received_message(name, request), observation)
 
     forged = signing.dumps({"id": ID, "user": str(user.pk)}, salt="another")
     assert job_of(forged, Observation()).user_id is None
