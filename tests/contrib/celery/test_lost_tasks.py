@@ -140,6 +140,9 @@ class Reports:
     def retry_is_stored(self):
         self.stored[str(self.job.id)] = {"status": states.RETRY, "result": OSError()}
 
+    def requeued(self):
+        changes.requeue(Job.objects.get(id=self.job.id))
+
     def replaced(self):
         changes.requeue_replaced(Job.objects.get(id=self.job.id))
 
@@ -149,6 +152,9 @@ class Reports:
     def expire(self):
         Job.objects.update(expires_at=times.now() - timedelta(seconds=10))
         self.lost_tasks.run_round()
+
+    def expires_soon(self):
+        Job.objects.update(expires_at=times.now() - timedelta(seconds=10))
 
     def look(self):
         """Look twice, as the main process of a worker does when a child of it, or another worker, is gone."""
@@ -193,6 +199,7 @@ SCHEDULES = [
     (LATE, "start look start_again end end_again", "succeeded", ["success"]),
     (LATE, "start look end start_again end_again", "succeeded", ["success"]),
     (LATE, "start start_again end end_again", "succeeded", ["success"]),
+    (LATE, "expires_soon start requeued look", "queued", []),  # it was started in time
     (LATE, "start look expire", "failed expired", ["error"]),  # the message is lost, too
     (LATE, "start cancel look", "cancelled cancelled", []),
     (LATE, "start_elsewhere look start_again end_again", "succeeded", ["success"]),

@@ -3,9 +3,10 @@
 import threading
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
@@ -202,6 +203,38 @@ def test_a_retry_after_a_requested_cancellation_ends_the_job(user):
     assert outcome.retry_delay is not None
     assert changes.schedule_retry(outcome, None)
     assert Job.objects.get().state == "cancelled"
+
+
+def running_row(user):
+    """Return the row of a job whose start is recorded, and the outcome of an attempt that is retried."""
+    recording.insert([row := new_row(user, max_attempts=4)])
+    recording.record([attempt_at(row, is_ended=False)])
+    return outcomes.retried(Job.objects.get(), ValueError(), 60)
+
+
+def test_time_within_which_a_retry_is_to_start(user):
+    hour = timedelta(hours=1)
+    assert changes.schedule_retry(running_row(user), hour)
+    job = Job.objects.get()
+    assert (job.state, job.expires_at - job.run_after) == ("queued", hour)
+
+
+def test_a_retry_that_is_recorded_after_an_error_of_the_database(user, monkeypatch):
+    """The first try has changed the state of its job."""
+    pytest.importorskip("celery", reason="Celery is not installed.")
+    from notifications.contrib.celery import execution
+
+    outcome = running_row(user)
+    with monkeypatch.context() as patch:
+
+        def fail(*args):
+            raise InterfaceError("away")
+
+        patch.setattr(changes, "call_last", fail)
+        with pytest.raises(InterfaceError):
+            execution.record_outcome(outcome)
+    assert execution.record_outcome(outcome)
+    assert (Job.objects.get().state, Attempt.objects.count()) == ("queued", 1)
 
 
 def test_the_start_of_an_earlier_attempt_comes_too_late(user):
