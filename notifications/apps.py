@@ -12,8 +12,8 @@ from notifications.extension import Extension
 
 #: Extensions of features that are no apps of their own yet. One that becomes one stands in INSTALLED_APPS instead.
 FEATURES = (
-    "notifications.jobs.transitions.output_storage.Output",
-    "notifications.jobs.transitions.step_storage.Steps",
+    "notifications.worker.output_loop.Output",
+    "notifications.worker.step_loop.Steps",
     "notifications.jobs.transitions.reminders.Questions",
     "notifications.schedules.extension.Schedules",
     "notifications.jobs.handlers.extension.HandlerJobs",

@@ -7,11 +7,10 @@ given to ``accepted``, ``with requester(user)``, the owner of the job that enque
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -54,11 +53,6 @@ class RunningStep:
 _running_step: ContextVar[RunningStep | None] = ContextVar("notifications_running_step", default=None)
 
 
-#: See ``CurrentExecution``.
-OnStep = Callable[[Any, str, str, datetime, datetime], Future[str]]
-OnOutput = Callable[[Any, str], None]
-
-
 class ExecutionSteps:
     """The steps and waits of an execution: the names that its task has used, those that are stored, and writes.
 
@@ -79,11 +73,10 @@ class ExecutionSteps:
 class CurrentExecution:
     """What code below a task may know of its execution.
 
-    ``on_step``
-        Takes the execution, and name, result, start and end of a step, and returns a future of the result that is
-        stored; None where steps cannot be stored.
-    ``on_output``
-        Takes the execution, and text that its task writes, from any thread; None where output cannot be stored.
+    ``parts``
+        What extensions have in its worker (``extension.WorkerPart``), by their labels.
+    ``is_observed``
+        Its task is one of Celery's, which Celery executes: it cannot wait, and no extension has a part in it.
     ``steps``
         None until the task uses the first step or wait.
     ``waits``
@@ -97,8 +90,8 @@ class CurrentExecution:
     is_over: bool
     is_stopping: bool
     on_progress: Callable[[Any], None]
-    on_step: OnStep | None
-    on_output: OnOutput | None
+    parts: Mapping[str, Any]
+    is_observed: bool
     steps: ExecutionSteps | None
     waits: Sequence[Wait]
     run_inline: Callable[[Any], None] | None

@@ -18,6 +18,7 @@ core.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,6 +68,20 @@ class RecordedTransaction:
         return self.languages.get(row.id) or translation.get_language() or ""
 
 
+class WorkerPart:
+    """What an extension does in a worker, from the start of the worker until its end."""
+
+    async def run(self) -> None:
+        """Work for ever, on the worker's event loop, until this is cancelled. It is called again after an error."""
+        await asyncio.Event().wait()
+
+    async def before_outcome(self, job: Job) -> None:
+        """Do what the end of an attempt waits for. Called on the event loop before its outcome is recorded."""
+
+    def end(self) -> None:
+        """Let nobody wait any more. Called when ``run()`` is cancelled."""
+
+
 class Extension(AppConfig):
     """A Django app that adds to the core. Each hook does nothing unless a subclass defines it."""
 
@@ -86,6 +101,16 @@ class Extension(AppConfig):
         ``process.run_chunks()`` what may take long.
         """
         return ()
+
+    def worker_part(self, state: Any) -> WorkerPart:
+        """Return what this extension does in a worker. Verbs reach it as ``execution.parts[label]``.
+
+        Called once for each worker, before it runs.
+
+        ``state``
+            The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called.
+        """
+        raise NotImplementedError
 
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
@@ -152,6 +177,10 @@ class Hooks:
             ]
 
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
+        #: By the label of the extension.
+        self.worker_part: dict[str, Callable[[Any], WorkerPart]] = {
+            hook.__self__.label: hook for hook in defined("worker_part")
+        }
         self.prepare: list[Callable[[], None]] = defined("prepare")
         self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
         self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")
@@ -161,13 +190,17 @@ class Hooks:
         self.on_ends: list[Callable[..., Rows]] = defined("on_ends")
         self.on_retried: list[Callable[..., None]] = defined("on_retried")
         self.last: list[Callable[..., None]] = defined("last")
-        #: By the label of the extension.
         self.after_commit: dict[str, Callable[[Any], None]] = {
             hook.__self__.label: hook for hook in defined("after_commit")
         }
 
 
 hooks = Hooks()
+
+
+def make_worker_parts(state: Any) -> dict[str, WorkerPart]:
+    """Return what extensions do in a worker, by their labels. See ``Extension.worker_part()``."""
+    return {label: make(state) for label, make in hooks.worker_part.items()}
 
 
 def load(features: Iterable[Extension] = ()) -> None:

@@ -9,12 +9,13 @@ from django.db import OperationalError, connection, transaction
 from django.utils import translation
 
 from notifications import api, extension, testing, times, upkeep
-from notifications.extension import Extension, Hooks, RecordedTransaction
+from notifications.extension import Extension, Hooks, RecordedTransaction, WorkerPart
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, reaping
 from notifications.models import Job, JobCallback, Notification, OutputChunk, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks, wait_tasks
+from tests.jobs.conftest import LocalWorker, until_done
 
 
 class Recorder(Extension):
@@ -266,3 +267,48 @@ def test_installed_extensions(recorder, monkeypatch):
         apps, "get_app_configs", lambda: [AppConfig("notifications.testing", testing), recorder]
     )
     assert extension.extensions() == [recorder]
+
+
+class CountingPart(WorkerPart):
+    """Counts the outcomes that it has held up."""
+
+    def __init__(self, state):
+        self.state = state
+        self.outcomes, self.has_run, self.has_ended = [], False, False
+
+    async def run(self):
+        self.has_run = True
+        await super().run()
+
+    async def before_outcome(self, job):
+        self.outcomes.append(job.id)
+
+    def end(self):
+        self.has_ended = True
+
+
+def test_a_part_of_a_worker(transactional_db, monkeypatch):
+    """It runs as long as the worker, and is asked before each outcome is recorded. Tasks reach it by the label."""
+    parts = []
+
+    class Counting(Extension):
+        name, label = "notifications.testing", "counting"
+
+        def worker_part(self, state):
+            parts.append(CountingPart(state))
+            return parts[-1]
+
+    installed = extension.hooks
+    hooks = Hooks([*installed.extensions, Counting("notifications.testing", testing)])
+    monkeypatch.setattr(installed, "__dict__", hooks.__dict__)
+    worker = LocalWorker()
+    try:
+        (row,) = until_done(tasks.has_part.enqueue("counting"))
+    finally:
+        worker.stop()
+    [part] = parts
+    assert row.result == "true"
+    assert (part.outcomes, part.has_run, part.has_ended) == ([row.id], True, True)
+    tasks.has_part.enqueue("counting")
+    run_jobs()
+    assert parts[1].state is None and not parts[1].has_run

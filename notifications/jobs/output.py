@@ -40,13 +40,13 @@ def output(text: str) -> None:
     execution = current_execution()
     if execution is None:
         return
-    if execution.on_output is None:
+    if execution.is_observed:
         _warn_of_observed_task()
         return
     if not isinstance(text, str):
         text = validators.decoration(text)
     if text and not (execution.is_over or execution.is_stopping):
-        execution.on_output(execution, text)
+        execution.parts["notifications_output"].add(execution, text)
 
 
 async def aoutput_from(texts: AsyncIterable[str]) -> str:

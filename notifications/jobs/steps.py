@@ -113,7 +113,7 @@ def begin(name: Any) -> CurrentExecution | None:
     execution = current_execution()
     if execution is None:
         return None
-    if execution.on_step is None:
+    if execution.is_observed:
         raise RuntimeError(
             "An observed Celery task cannot have steps, nor wait, because Celery decides when it runs again. Make it "
             "a @task."
@@ -235,9 +235,9 @@ def _read_result(execution: CurrentExecution, name: str) -> str | None:
 
 def _store(execution: CurrentExecution, name: str, result: str, started_at: Any) -> Future[str]:
     """Begin to store a result, and return the future of what is stored under the name."""
-    assert execution.on_step is not None
     writes = _steps_of(execution).writes
-    future = execution.on_step(execution, name, result, started_at, times.now())
+    part = execution.parts["notifications_steps"]
+    future: Future[str] = part.add(execution, name, result, started_at, times.now())
     writes.add(future)
     future.add_done_callback(writes.discard)
     return future

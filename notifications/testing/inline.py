@@ -11,10 +11,9 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 
+from notifications.extension import make_worker_parts
 from notifications.ids import uuid7
 from notifications.testing.job_clock import clock
-from notifications.testing.stored_output import collect_output
-from notifications.testing.stored_steps import store_step
 
 
 def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:
@@ -167,8 +166,7 @@ class _Run:
         run = Execution(
             claimed,
             lambda run: None,
-            on_step=store_step,
-            on_output=collect_output,
+            parts=make_worker_parts(None),
             run_inline=self.run_until_done,
         )
         outcome = await asyncio.create_task(run.run(None, None))

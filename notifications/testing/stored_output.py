@@ -1,4 +1,4 @@
-"""The output of jobs: collect it inline, and read it in assertions."""
+"""The output of jobs, to be read in assertions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,3 @@ def output(job: Any) -> str:
 
     chunks = OutputChunk.objects.using(database()).filter(job=getattr(job, "id", job))
     return "".join(chunks.order_by("start").values_list("text", flat=True))
-
-
-def collect_output(execution: Any, text: str) -> None:
-    """Keep text of a job that runs inline, until it is stored with the end of its attempt."""
-    from notifications.jobs.transitions.output_storage import buffer_of
-
-    buffer_of(execution.job).append(text)

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction
@@ -19,8 +19,6 @@ from django.utils import translation
 from notifications.context import (
     CurrentExecution,
     ExecutionSteps,
-    OnOutput,
-    OnStep,
     enter_attempt,
     set_current_execution,
 )
@@ -53,11 +51,13 @@ class Execution(CurrentExecution):
         Called when the task reports progress, from any thread.
     ``on_join``
         Called when the task begins to wait for another job, which frees its slot until then; from any thread.
-    ``on_step``, ``on_output``
+    ``parts``
         See ``CurrentExecution``.
     ``run_inline``
         Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
     """
+
+    is_observed = False
 
     __slots__ = (
         "asyncio_task",
@@ -71,9 +71,8 @@ class Execution(CurrentExecution):
         "job",
         "joined_jobs",
         "on_join",
-        "on_output",
         "on_progress",
-        "on_step",
+        "parts",
         "run_inline",
         "steps",
         "sync_threads",
@@ -86,16 +85,14 @@ class Execution(CurrentExecution):
         claimed: ClaimedJob | None,
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None] = lambda execution: None,
-        on_step: OnStep | None = None,
-        on_output: OnOutput | None = None,
+        parts: Mapping[str, Any] | None = None,
         run_inline: Callable[[Any], None] | None = None,
     ) -> None:
         if claimed is not None:
             self.claimed, self.job = claimed, claimed.row
         self.on_progress = on_progress
         self.on_join = on_join
-        self.on_step = on_step
-        self.on_output = on_output
+        self.parts = parts or {}
         self.steps: ExecutionSteps | None = None
         self.waits: Sequence[Wait] = ()
         self.run_inline = run_inline

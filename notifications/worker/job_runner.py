@@ -6,20 +6,19 @@ import asyncio
 import contextvars
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.utils import translation
 
-from notifications.context import OnOutput, OnStep
 from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.extension import WorkerPart
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
 from notifications.jobs.claiming.executors import EMAIL, QUARANTINE_EXECUTORS, SENDER_EXECUTORS, executor_at
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
-from notifications.models import Job
 from notifications.worker.capacity import MAX_EMAIL_THREADS
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -39,10 +38,8 @@ Contexts = Iterator[tuple[contextvars.Context, DaemonExecutor]]
 class JobRunner:
     """Executes claimed jobs and passes their outcomes to ``on_outcome``.
 
-    ``on_progress``, ``on_join``, ``on_step``, ``on_output``
+    ``on_progress``, ``on_join``, ``parts``
         See ``Execution``.
-    ``store_large_output``
-        Stores what a job has written, until little enough is left for the transaction that records its outcome.
     ``remove``
         Takes the execution of a job that went back to the queue out of those of the worker.
     """
@@ -54,18 +51,19 @@ class JobRunner:
         on_outcome: Callable[[Outcome], None],
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None],
-        on_step: OnStep,
-        on_output: OnOutput,
-        store_large_output: Callable[[Job], Awaitable[None]],
+        parts: Mapping[str, WorkerPart],
         remove: Callable[[Claim], None],
     ) -> None:
         self._state = state
         self._on_outcome = on_outcome
         self._on_progress = on_progress
         self._on_join = on_join
-        self._on_step = on_step
-        self._on_output = on_output
-        self._store_large_output = store_large_output
+        self._parts = parts
+        self._before_outcome = [
+            part.before_outcome
+            for part in parts.values()
+            if type(part).before_outcome is not WorkerPart.before_outcome
+        ]
         self._remove = remove
         self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync")
         self.email_threads = DaemonExecutor(
@@ -93,7 +91,7 @@ class JobRunner:
                 job.attempt,
                 job.max_attempts,
             )
-        execution = Execution(claimed, self._on_progress, self._on_join, self._on_step, self._on_output)
+        execution = Execution(claimed, self._on_progress, self._on_join, self._parts)
         self._state.executions.add(execution)
         # In a context of its own, so that nothing leaks into it from another job.
         executor = executor_at(job.task_path)
@@ -146,7 +144,8 @@ class JobRunner:
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:
-            await self._store_large_output(execution.job)
+            for wait in self._before_outcome:
+                await wait(execution.job)
             self._on_outcome(await notify_functions.acall(outcome))
 
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:

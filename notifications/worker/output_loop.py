@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.extension import Extension, RecordedTransaction, Rows, WorkerPart
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import output_storage
 from notifications.jobs.transitions.output_storage import MAX_CHUNK_BYTES, MAX_LAST_BYTES, buffer_of
 from notifications.models import Job
@@ -22,7 +26,7 @@ FLUSH_INTERVAL_SECONDS = 0.1
 MAX_JOBS_PER_TRANSACTION = 50
 
 
-class OutputLoop:
+class OutputLoop(WorkerPart):
     """Stores the output of all jobs that wrote any, in one transaction each interval."""
 
     def __init__(self, state: WorkerState) -> None:
@@ -77,8 +81,35 @@ class OutputLoop:
             jobs[0].unstored_output.close()
             return []
 
-    async def store_large_output(self, job: Job) -> None:
+    async def before_outcome(self, job: Job) -> None:
         """Store what a job has written, until little enough is left for the transaction that records its outcome."""
         while job.unstored_output is not None and len(job.unstored_output) > MAX_LAST_BYTES:
             self._has_much.set()
             await self._has_stored.wait()
+
+
+class InlineOutput(WorkerPart):
+    """Keeps what jobs write that run inline, until it is stored with the end of its attempt."""
+
+    def add(self, execution: Execution, text: str) -> None:
+        buffer_of(execution.job).append(text)
+
+
+class Output(Extension):
+    """Stores the last output of an attempt with its outcome."""
+
+    name = "notifications.worker"
+    label = "notifications_output"
+
+    def worker_part(self, state: Any) -> OutputLoop | InlineOutput:
+        return OutputLoop(state) if state else InlineOutput()
+
+    def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
+        assert tx.now is not None
+        stored = output_storage.read_last_output((outcome.job for outcome in outcomes), tx.now)
+        if stored:
+            tx.kept[self.label] = stored
+        return [chunk for _, chunks in stored for chunk in chunks]
+
+    def after_commit(self, kept: Any) -> None:
+        output_storage.drop_stored(kept)

@@ -7,9 +7,12 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import AttemptEnded
+from notifications.extension import Extension, WorkerPart
 from notifications.jobs.transitions import step_storage
 from notifications.jobs.transitions.step_storage import StepWrite
 from notifications.worker import loops
@@ -22,7 +25,7 @@ logger = logging.getLogger("notifications.jobs")
 MAX_STORE_BATCH, MAX_STORE_CHARS = 100, 2_000_000
 
 
-class StepLoop:
+class StepLoop(WorkerPart):
     """Stores the results that wait, in one transaction after the other. Each groups those that came during the last."""
 
     def __init__(self, state: WorkerState) -> None:
@@ -106,3 +109,35 @@ def _first_group(writes: Sequence[StepWrite]) -> list[StepWrite]:
 def _fail(write: StepWrite, exc: BaseException) -> None:
     if not write.future.done():
         write.future.set_exception(exc)
+
+
+class InlineSteps(WorkerPart):
+    """Stores the results of steps of jobs that run inline, on the caller's connection."""
+
+    def add(
+        self, execution: Execution, name: str, result: str, started_at: datetime, ended_at: datetime
+    ) -> Future[str]:
+        """See ``StepLoop.add()``."""
+        write = StepWrite(
+            job=execution.job, name=name, result=result, started_at=started_at, ended_at=ended_at
+        )
+        stored = step_storage.store_steps([write])[write]
+        if stored is None:
+            write.future.set_exception(AttemptEnded())
+        else:
+            write.future.set_result(stored)
+        return write.future
+
+
+class Steps(Extension):
+    """Deletes the results of steps that are made again."""
+
+    name = "notifications.worker"
+    label = "notifications_steps"
+
+    def worker_part(self, state: Any) -> StepLoop | InlineSteps:
+        return StepLoop(state) if state else InlineSteps()
+
+    def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
+        if from_start:
+            step_storage.delete_steps(ids)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
+from notifications.extension import make_worker_parts
 from notifications.jobs import ports
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.engine_activity import BackendQueue
@@ -34,12 +35,10 @@ from notifications.worker.execution import Execution
 from notifications.worker.job_runner import JobRunner
 from notifications.worker.lease import Lease
 from notifications.worker.maintenance import Maintenance
-from notifications.worker.output_loop import OutputLoop
 from notifications.worker.progress_loop import ProgressLoop
 from notifications.worker.record_loop import RecordLoop
 from notifications.worker.run_limit import RunLimit
 from notifications.worker.state import WorkerState
-from notifications.worker.step_loop import StepLoop
 from notifications.worker.subtasks import is_subtask, make_task
 from notifications.worker.watchdog import Watchdog
 
@@ -120,17 +119,14 @@ class JobWorker:
         self._slot_freed = asyncio.Event()
         self._record_loop = RecordLoop(state, self._remove, self._may_record_later)
         self._progress_loop = ProgressLoop(state)
-        self._step_loop = StepLoop(state)
-        self._output_loop = OutputLoop(state)
+        self._parts = make_worker_parts(state)
         self._cancel_loop = CancelLoop(state)
         self._job_runner = JobRunner(
             state,
             on_outcome=self._on_outcome,
             on_progress=self._progress_loop.add,
             on_join=self._on_join,
-            on_step=self._step_loop.add,
-            on_output=self._output_loop.add,
-            store_large_output=self._output_loop.store_large_output,
+            parts=self._parts,
             remove=self._remove,
         )
         self._claim_loop: ClaimLoop | DispatchedJobs
@@ -171,8 +167,7 @@ class JobWorker:
             for step in (
                 self._record_loop.run,
                 self._progress_loop.run,
-                self._step_loop.run,
-                self._output_loop.run,
+                *(part.run for part in self._parts.values()),
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
                 maintenance.run_duties,
@@ -190,7 +185,8 @@ class JobWorker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            self._step_loop.end()
+            for part in self._parts.values():
+                part.end()
             await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
             await self._end()
 

@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.utils import translation
 
 from notifications.api import anotify, notify, policy, progress, task, track
+from notifications.context import current_execution
 from notifications.exceptions import JobCancelled
 from notifications.tracing import trace_context
 
@@ -411,3 +412,9 @@ def notify_and_enqueue_sync(user):
 async def echo_after_query(*values):
     await get_user_model().objects.acount()
     return list(values)
+
+
+@task
+async def has_part(label):
+    """Return whether an extension has a part in the worker."""
+    return label in current_execution().parts

@@ -331,13 +331,17 @@ def test_purged_with_their_user(transactional_db, user, monkeypatch):
     assert not OutputChunk.objects.exists() and not Job.objects.exists()
 
 
+class Observed(Execution):
+    is_observed = True
+
+
 def test_output_of_an_observed_task_is_dropped(running, caplog):
     """Its execution cannot store output, which the log says once."""
 
     async def run():
         from notifications.context import set_current_execution
 
-        set_current_execution(Execution(ClaimedJob(running_job), lambda execution: None))
+        set_current_execution(Observed(ClaimedJob(running_job), lambda execution: None))
         output("text")
         output("text")
 

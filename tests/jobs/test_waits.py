@@ -194,7 +194,7 @@ class TestWrongUses:
         assert "pause() was called inside a transaction" in traceback_of(job)
 
     @pytest.mark.parametrize("kind", ["step", "pause", "question", "callback"])
-    async def test_in_an_observed_task(self, kind, settings):
+    async def test_in_an_observed_task(self, kind, settings, monkeypatch):
         """Only Celery can execute it again."""
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SITE_URL": "https://site.example"}
         calls = {
@@ -203,7 +203,9 @@ class TestWrongUses:
             "question": lambda: aquestion("Go on?", name="name", choices={"yes": "Yes"}),
             "callback": lambda: acallback("name"),
         }
-        set_current_execution(Execution(ClaimedJob(Job()), lambda execution: None))
+        execution = Execution(ClaimedJob(Job()), lambda execution: None)
+        monkeypatch.setattr(Execution, "is_observed", True)
+        set_current_execution(execution)
         with pytest.raises(RuntimeError, match="An observed Celery task cannot have steps, nor wait"):
             await calls[kind]()
 

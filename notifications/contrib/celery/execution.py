@@ -48,6 +48,8 @@ class ObservedExecution(Execution):
     ``worker`` is None for a task that its publisher calls itself (``task_always_eager``), perhaps in a transaction.
     """
 
+    is_observed = True
+
     __slots__ = (
         "_has_lease",
         "_restore",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifications.extension import Extension, RecordedTransaction, Rows
 from notifications.jobs.handlers import events
-from notifications.jobs.handlers.declarations import load_handlers
+from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
 from notifications.jobs.handlers.events import Receivers
 from notifications.models import Job, Notification
 
@@ -32,8 +32,10 @@ class HandlerJobs(Extension):
         return events.count_jobs_per_end()
 
     def on_ends(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
-        silent = load_handlers().task_paths
-        raising = [outcome for outcome in outcomes if outcome.job.task_path not in silent]
+        handlers = load_handlers()
+        if not (handlers.by_event or handlers.webhook or handlers.callback):
+            return ()
+        raising = [outcome for outcome in outcomes if outcome.job.task_path not in handlers.task_paths]
         if not raising:
             return ()
         receivers = tx.kept[self.label] = Receivers(outcome.job.user_id for outcome in raising)
@@ -43,8 +45,10 @@ class HandlerJobs(Extension):
         )
 
     def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
-        silent = load_handlers().task_paths
-        raises_without_job = events.may_raise_events()
+        handlers = load_handlers()
+        if not (handlers.webhook or NOTIFICATION_CREATED in handlers.by_event):
+            return ()
+        silent, raises_without_job = handlers.task_paths, events.may_raise_events()
         raising = [
             row
             for row in rows

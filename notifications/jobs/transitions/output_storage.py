@@ -6,13 +6,10 @@ import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from io import IncrementalNewlineDecoder
-from typing import Any
 
 from notifications import streams, validators
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import Extension, RecordedTransaction, Rows
-from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job, OutputChunk
 
@@ -229,20 +226,3 @@ def _boundary(data: bytearray, at: int) -> int:
     while data[at] & 0xC0 == 0x80:
         at -= 1
     return at
-
-
-class Output(Extension):
-    """Stores the last output of an attempt with its outcome."""
-
-    name = "notifications.jobs.transitions"
-    label = "notifications_output"
-
-    def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
-        assert tx.now is not None
-        stored = read_last_output((outcome.job for outcome in outcomes), tx.now)
-        if stored:
-            tx.kept[self.label] = stored
-        return [chunk for _, chunks in stored for chunk in chunks]
-
-    def after_commit(self, kept: Any) -> None:
-        drop_stored(kept)

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import Extension
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job, Step
 
@@ -85,14 +84,3 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
         ]
     )
     return results
-
-
-class Steps(Extension):
-    """Deletes the results of steps that are made again."""
-
-    name = "notifications.jobs.transitions"
-    label = "notifications_steps"
-
-    def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
-        if from_start:
-            delete_steps(ids)
