@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.apps import AppConfig, apps
@@ -87,6 +87,12 @@ class Extension(AppConfig):
 
     # Django takes the only AppConfig of a module, or the one whose default is True; never this base class.
     default = False
+
+    #: Subcommands of ``manage.py notifications`` by name, ``schedules``, and verbs below ``jobs``, ``jobs output``: the
+    #: dotted path of each, a ``ManagementCommand`` (``management/management_command.py``). It is imported when the
+    #: command is, which runs it on the main thread, outside of any transaction. A verb of the core may be replaced, by
+    #: a subclass of its class that knows more options.
+    subcommands: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -176,6 +182,10 @@ class Hooks:
                 getattr(each, name) for each in self.extensions if getattr(type(each), name) is not default
             ]
 
+        #: Dotted paths by name.
+        self.subcommands: dict[str, str] = {
+            name: path for each in self.extensions for name, path in each.subcommands.items()
+        }
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         #: By the label of the extension.
         self.worker_part: dict[str, Callable[[Any], WorkerPart]] = {

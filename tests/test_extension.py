@@ -12,10 +12,16 @@ from notifications import api, extension, testing, times, upkeep
 from notifications.extension import Extension, Hooks, RecordedTransaction, WorkerPart
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, reaping
+from notifications.management.management_command import ManagementCommand, with_extensions
+from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Job, JobCallback, Notification, OutputChunk, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import LocalWorker, until_done
+
+
+class RecordCommand(ManagementCommand):
+    help = "record"
 
 
 class Recorder(Extension):
@@ -23,6 +29,10 @@ class Recorder(Extension):
 
     name = "notifications.testing"
     label = "recorder"
+    subcommands = {
+        "record": "tests.test_extension.RecordCommand",
+        "jobs cancel": "tests.test_extension.RecordCommand",
+    }
 
     def __init__(self):
         super().__init__(self.name, testing)
@@ -229,6 +239,15 @@ def test_duties(recorder):
     process.run_round()
     process.run_round()
     assert recorder.calls[1:] == [("record", 0, False)] * 2
+
+
+def test_subcommands(recorder):
+    """In the order that the command has for them, the others last; verbs below the one that is named with them."""
+    commands = {"doctor": PruneCommand, "prune": PruneCommand}
+    found = with_extensions(commands, ("record", "prune"))
+    assert (list(found)[:3], found["record"]) == (["record", "prune", "doctor"], RecordCommand)
+    found = with_extensions({"list": PruneCommand, "cancel": PruneCommand}, (), below="jobs")
+    assert (found["list"], found["cancel"], "record" in found) == (PruneCommand, RecordCommand, False)
 
 
 def test_languages():

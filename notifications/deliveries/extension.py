@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import ClassVar
 
 from notifications.deliveries import sending
 from notifications.extension import Extension, RecordedTransaction, Rows
@@ -18,6 +19,10 @@ class Deliveries(Extension):
 
     name = "notifications.deliveries"
     label = "notifications_deliveries"
+    subcommands: ClassVar[dict[str, str]] = {
+        "explain": "notifications.management.subcommands.explain.ExplainCommand",
+        "vapid": "notifications.management.subcommands.vapid.VapidCommand",
+    }
 
     def prepare(self) -> None:
         load_rules()

@@ -6,15 +6,17 @@ import os
 import re
 import sys
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.core.management.color import no_style
 from django.db import Error
+from django.utils.module_loading import import_string
 
 from notifications.db.unavailable import is_not_migrated, is_unavailable
+from notifications.extension import hooks
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
@@ -145,6 +147,21 @@ class ManagementCommand(BaseCommand):
             if is_unavailable(exc):
                 raise CommandError(f"A resource is not available: {explain_error(exc)}") from exc
             raise
+
+
+def with_extensions(
+    commands: Mapping[str, type[ManagementCommand]], order: Sequence[str], *, below: str = ""
+) -> dict[str, type[ManagementCommand]]:
+    """Return these subcommands, or verbs ``below`` one, and those of extensions by name.
+
+    ``order`` is that of the help; names that are not in it are the last ones.
+    """
+    found = dict(commands)
+    for name, path in hooks.subcommands.items():
+        subcommand, _, verb = name.rpartition(" ")
+        if subcommand == below:
+            found[verb] = import_string(path)
+    return {name: found[name] for name in sorted(found, key=[*order, *found].index)}
 
 
 def flush_output() -> None:

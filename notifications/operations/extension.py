@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -30,6 +30,12 @@ class Operations(Extension):
 
     name = "notifications.operations"
     label = "notifications_operations"
+    subcommands: ClassVar[dict[str, str]] = {
+        "jobs cancel": "notifications.management.subcommands.bulk_changes.BulkCancelCommand",
+        "jobs retry": "notifications.management.subcommands.bulk_changes.BulkRetryCommand",
+        "jobs reschedule": "notifications.management.subcommands.bulk_changes.BulkRescheduleCommand",
+        "jobs stats": "notifications.management.subcommands.job_statistics.StatsCommand",
+    }
 
     def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
         assert tx.now is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from notifications.extension import Extension
 from notifications.schedules import ticks
@@ -14,6 +15,9 @@ class Schedules(Extension):
 
     name = "notifications.schedules"
     label = "notifications_schedules"
+    subcommands: ClassVar[dict[str, str]] = {
+        "schedules": "notifications.management.subcommands.schedules.SchedulesCommand",
+    }
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         start = process.project_threads.start

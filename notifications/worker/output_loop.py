@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import Extension, RecordedTransaction, Rows, WorkerPart
@@ -100,6 +100,9 @@ class Output(Extension):
 
     name = "notifications.worker"
     label = "notifications_output"
+    subcommands: ClassVar[dict[str, str]] = {
+        "jobs output": "notifications.management.subcommands.job_output.OutputCommand",
+    }
 
     def worker_part(self, state: Any) -> OutputLoop | InlineOutput:
         return OutputLoop(state) if state else InlineOutput()

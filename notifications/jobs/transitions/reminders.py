@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db.models import Q
@@ -163,6 +163,9 @@ class Questions(Extension):
 
     name = "notifications.jobs.transitions"
     label = "notifications_questions"
+    subcommands: ClassVar[dict[str, str]] = {
+        "jobs answer": "notifications.management.subcommands.job_answers.AnswerCommand",
+    }
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         start, remind = process.project_threads.start, partial(run_all, remind_of_due)

@@ -7,15 +7,20 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand
 
-from notifications.management.management_command import HelpFormatter, ManagementCommand, common_options
+from notifications.management.management_command import (
+    HelpFormatter,
+    ManagementCommand,
+    common_options,
+    with_extensions,
+)
 from notifications.management.subcommands.doctor import DoctorCommand
-from notifications.management.subcommands.explain import ExplainCommand
 from notifications.management.subcommands.jobs import JobsCommand
 from notifications.management.subcommands.new_epoch import NewEpochCommand
 from notifications.management.subcommands.prune import PruneCommand
-from notifications.management.subcommands.schedules import SchedulesCommand
-from notifications.management.subcommands.vapid import VapidCommand
 from notifications.management.subcommands.watch import WatchCommand
+
+#: The subcommands in the order of the help.
+SUBCOMMANDS = ("doctor", "jobs", "schedules", "watch", "explain", "vapid", "prune", "new_epoch")
 
 
 class Command(ManagementCommand):
@@ -30,16 +35,16 @@ class Command(ManagementCommand):
 
     help = "Examine and operate background jobs and notifications."
     examples = ("doctor", "jobs list --state failed", "jobs --help")
-    subcommands: ClassVar[dict[str, type[ManagementCommand]]] = {
-        "doctor": DoctorCommand,
-        "jobs": JobsCommand,
-        "schedules": SchedulesCommand,
-        "watch": WatchCommand,
-        "explain": ExplainCommand,
-        "vapid": VapidCommand,
-        "prune": PruneCommand,
-        "new_epoch": NewEpochCommand,
-    }
+    subcommands: ClassVar[dict[str, type[ManagementCommand]]] = with_extensions(
+        {
+            "doctor": DoctorCommand,
+            "jobs": JobsCommand,
+            "watch": WatchCommand,
+            "prune": PruneCommand,
+            "new_epoch": NewEpochCommand,
+        },
+        SUBCOMMANDS,
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add a parser for each subcommand."""

@@ -1,10 +1,10 @@
-"""Answer a question of a job, for ``jobs answer``."""
+"""``jobs answer``: answer a question of a job."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError
@@ -12,16 +12,23 @@ from django.core.management.base import CommandError
 from notifications.db.transactions import database
 from notifications.jobs import question_forms
 from notifications.jobs.transitions import answering
+from notifications.management.subcommands.job_verbs import JobVerb, job_id
 from notifications.models import Wait
 
 
-def add_arguments(parser: ArgumentParser, id_type: Callable[[str], UUID]) -> None:
-    """Add the arguments of ``jobs answer``."""
-    parser.add_argument("id", type=id_type)
-    parser.add_argument(
-        "choice", help="the value of one of its choices, or the fields of its form as a JSON object"
-    )
-    parser.add_argument("--name", help="the name of the question, if several are open")
+class AnswerCommand(JobVerb):
+    help = "answer a question of a waiting job"
+    examples = ("answer 01a1f8f2-ae7a-7f43-862b-61a65fab0c49 yes",)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("id", type=job_id)
+        help_text = "the value of one of its choices, or the fields of its form as a JSON object"
+        parser.add_argument("choice", help=help_text)
+        parser.add_argument("--name", help="the name of the question, if several are open")
+
+    def handle(self, *args: Any, id: UUID, choice: str, name: str | None, **options: Any) -> None:
+        answered = answer(id, choice, name)
+        self.report(options, f"{id} {answered}: {choice}", id=str(id), name=answered, value=choice)
 
 
 def answer(job: UUID, value: str, name: str | None) -> str:

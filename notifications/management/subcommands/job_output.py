@@ -1,24 +1,36 @@
-"""The output of a job, for ``jobs output``: what it has written, and what it writes until it is done."""
+"""``jobs output``: what a job has written, and what it writes until it is done."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
+from argparse import ArgumentParser
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
-
-from django.core.management.base import CommandError
 
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.output_parts import read_next
+from notifications.management.management_command import ManagementCommand
+from notifications.management.subcommands.job_verbs import job_id, no_such_job
 
 POLL_INTERVAL_SECONDS = 0.5
 
 
-def no_such_job(job: UUID) -> CommandError:
-    return CommandError(
-        f"There is no job {job}. It may have been pruned; "
-        "`manage.py notifications jobs list` shows the existing ones."
-    )
+class OutputCommand(ManagementCommand):
+    help = "print what a job writes, until it is done or Ctrl-C"
+    examples = ("output 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("id", type=job_id)
+
+    def handle(self, *args: Any, id: UUID, **options: Any) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            for text in follow_output(id):
+                line = json.dumps({"text": text}) + "\n" if options["json"] else text
+                self.stdout.write(line, ending="")
+                self.stdout.flush()
 
 
 def follow_output(job: UUID) -> Iterator[str]:

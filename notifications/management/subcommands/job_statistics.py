@@ -1,12 +1,15 @@
-"""The output of ``manage.py notifications jobs stats``: figures of queues and tasks, which outlast the jobs."""
+"""``jobs stats``: figures of queues and tasks, which outlast the jobs."""
 
 from __future__ import annotations
 
+import json
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from notifications.statistics import Figures, Histogram
+from notifications.management.management_command import ManagementCommand
+from notifications.statistics import Figures, Histogram, read_figures
 
 #: The windows of ``--last``.
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
@@ -18,6 +21,21 @@ HEADINGS = (
 )
 #: How many of the columns are text; the others are numbers.
 TEXT_COLUMNS = 2
+
+
+class StatsCommand(ManagementCommand):
+    help = "print counts and percentiles of wait and run times, by queue"
+    examples = ("stats --last day --by-task",)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--last", choices=WINDOWS, default="hour", help="how far back (hour)")
+        parser.add_argument("--by-task", action="store_true", help="a line for each task")
+        parser.add_argument("--queue")
+
+    def handle(self, *args: Any, last: str, by_task: bool, queue: str | None, **options: Any) -> None:
+        figures = read_figures(WINDOWS[last], by_task=by_task, queue=queue)
+        for line in map(json.dumps, map(figures_item, figures)) if options["json"] else table(figures):
+            self.stdout.write_line(line)
 
 
 def figures_item(figures: Figures) -> dict[str, Any]:
