@@ -142,7 +142,7 @@ class ObservedExecution(Execution):
         policy = self.policy
         value, result = task_ends.storable(value)
 
-        if callable(policy.notify):  # which is called on this thread, because it may take long
+        if callable(policy.notify):  # which gets the value
             self.finish(lambda job: outcomes.succeeded(job, policy, value, result))
             return
         self.is_ended = True
@@ -157,9 +157,10 @@ class ObservedExecution(Execution):
         self.attempt.remake = make
         outcome = make(self.job)
         try:
-            [outcome] = notify_functions.call_all([outcome])
+            if self.is_inline:  # else the recorder has it called
+                [outcome] = notify_functions.call_all([outcome])
         finally:  # SoftTimeLimitExceeded may be raised while this waits
-            self.attempt.outcome = replace(outcome, notify=None) if outcome.notify else outcome
+            self.attempt.outcome = replace(outcome, notify=None) if self.is_inline else outcome
             self._record()
 
     def schedule_retry(self, outcome: Outcome) -> None:

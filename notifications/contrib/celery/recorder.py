@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -37,7 +37,9 @@ from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.engines.observed import recording
 from notifications.engines.observed.starts import ObservedAttempt
+from notifications.jobs.claiming.claimed_job import claim_of
 from notifications.jobs.handlers.events import count_jobs_per_end
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, running
 from notifications.models import Job
 
@@ -148,12 +150,16 @@ class Recorder:
     def drain(self, seconds: float) -> None:
         """Wait until all that was added is recorded, and its signals are sent, at most this long."""
         until = time.monotonic() + seconds
+        self._drain_reports(until)
         if calls := notify_functions.open_records():
-            futures.wait(calls, timeout=seconds)
+            futures.wait(calls, timeout=max(until - time.monotonic(), 0.0))
+        self._drain_reports(until)  # the ends whose functions were called
+        self.signals.wait(until - time.monotonic())
+
+    def _drain_reports(self, until: float) -> None:
         if self._reports or self._thread.is_running:
             self._is_away = False
             self.call(lambda: None, wait=max(until - time.monotonic(), 0.0))
-        self.signals.wait(until - time.monotonic())
 
     def _add(self, work: Work, wait: float = 0.0) -> None:
         done = threading.Event() if wait and not self._is_away else None
@@ -212,15 +218,13 @@ class Recorder:
             return 0.0
         return max(min(self._progress.values()) - now, MIN_GATHER_SECONDS) if self._progress else None
 
-    def _calls_for(
-        self, reports: Sequence[_Report], max_group: int
-    ) -> Iterator[Callable[[], Sequence[Work]]]:
+    def _calls_for(self, reports: Sequence[_Report], max_group: int) -> Iterator[Callable[[], Any]]:
         """Yield calls that record these reports: rows first, then attempts, in groups, and calls in their order.
 
-        Each returns what is to be recorded again, because its row was locked.
+        Each returns what is to be recorded again, because its row was locked, or nothing.
         """
         if rows := [row for report in reports if isinstance(report.work, list) for row in report.work]:
-            yield partial(_insert, rows)
+            yield partial(recording.insert, rows)
         group: dict[UUID, ObservedAttempt] = {}
         # The jobs of handlers and webhooks are rows too, for which others would wait longer.
         size = max(1, 2 * max_group // (2 + count_jobs_per_end()))
@@ -229,6 +233,9 @@ class Recorder:
             if isinstance(work, list):
                 continue
             attempt = work if isinstance(work, ObservedAttempt) else None
+            if attempt is not None and isinstance(attempt.outcome, Outcome) and attempt.outcome.notify:
+                yield partial(self._call_notify_function, attempt)
+                continue
             # A second attempt at a job follows the first one.
             is_new = attempt is None or group.get(attempt.id, attempt) is not attempt
             if group and (is_new or len(group) >= size):
@@ -240,6 +247,24 @@ class Recorder:
                 yield partial(_call, work)
         if group:
             yield partial(recording.record_or_refuse, list(group.values()))
+
+    def _call_notify_function(self, attempt: ObservedAttempt) -> list[Work]:
+        """Have the notify function of an end called on another thread, and record the end when it has returned.
+
+        Other records, and the next task, do not wait for it.
+        """
+        end = attempt.outcome
+        assert isinstance(end, Outcome)
+
+        def record(ends: Sequence[Outcome]) -> None:
+            attempt.outcome = replace(ends[0], notify=None)
+            self._add(attempt)
+
+        notify_functions.record_apart([end], record)
+        is_open = claim_of(end.job) in notify_functions.claims_recorded_apart()
+        return (
+            [] if is_open or attempt.outcome is not end else [attempt]
+        )  # without a thread it is tried again
 
     def _run_until_done(self, function: Callable[[], Any]) -> Any:
         """Return what a call returns, which is tried again while the database is away."""
@@ -282,11 +307,6 @@ class Recorder:
                 self._run_until_done(partial(running.store_progress, [attempt.job]))
             elif not attempt.is_void and attempt.outcome is None:  # it follows the start
                 self._progress[attempt] = now + PROGRESS_INTERVAL_SECONDS
-
-
-def _insert(rows: list[Job]) -> list[Work]:
-    recording.insert(rows)
-    return []
 
 
 def _call(function: Callable[[], Any]) -> list[Work]:

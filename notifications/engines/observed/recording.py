@@ -73,7 +73,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     group = [attempt for attempt in group if not attempt.is_ended and not attempt.is_void]
     if not group:
         return []
-    known_outcomes = [attempt.outcome for attempt in group]
+    known_outcomes = [_known_outcome(attempt) for attempt in group]
     found = _Group()
 
     def lock_rows(tx: RecordedTransaction) -> tuple[list[Outcome], datetime]:
@@ -121,6 +121,12 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
         attempt.outcome = outcome
         found.locked_attempts.append(attempt)  # its start is recorded, so its end is not remade again
     return found.locked_attempts
+
+
+def _known_outcome(attempt: ObservedAttempt) -> Outcome | Callable[[Job], Outcome] | None:
+    """Return the end of an attempt, None while it runs or its notify function is to be called first."""
+    outcome = attempt.outcome
+    return None if isinstance(outcome, Outcome) and outcome.notify else outcome
 
 
 @dataclass(slots=True)

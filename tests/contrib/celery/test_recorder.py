@@ -10,6 +10,7 @@ from django.db import OperationalError, connection
 from notifications import times
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
+from notifications.db.threads import NoThread
 from notifications.engines.observed import recording
 from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs import outcomes
@@ -346,6 +347,43 @@ def test_the_connection_is_kept_for_the_next_call(recorder):
     for _ in range(3):
         recorder.call(query)
     assert len({id(raw) for raw in seen}) == 1
+
+
+def test_neither_tasks_nor_records_wait_for_a_notify_function(recorder, user):
+    gate, policy = threading.Event(), Policy(notify=lambda job: {"title": f"{job.state} {gate.wait(10)}"})
+    slow, other = make_attempt(user), make_attempt(user)
+    slow.outcome = outcomes.succeeded(slow.job, policy, None)
+    started = time.monotonic()
+    recorder.record(slow)
+    recorder.record(other)
+    until_succeeded(1)
+    assert time.monotonic() - started < 4
+    gate.set()
+    recorder.drain(5)
+    assert Job.objects.filter(state="succeeded").count() == 2
+    assert set(Notification.objects.values_list("title", flat=True)) == {"Export", "succeeded True"}
+
+
+def test_drain_waits_for_notify_functions(recorder, user):
+    attempt = make_attempt(user)
+    policy = Policy(notify=lambda job: time.sleep(0.5) or {"title": "Called"})
+    attempt.outcome = outcomes.succeeded(attempt.job, policy, None)
+    recorder.record(attempt)
+    recorder.drain(30)
+    assert Notification.objects.get().title == "Called"
+
+
+def test_notify_function_for_which_there_is_no_thread_is_called_later(recorder, user, monkeypatch):
+    def submit(*args):
+        monkeypatch.undo()
+        raise NoThread
+
+    attempt = make_attempt(user)
+    attempt.outcome = outcomes.succeeded(attempt.job, Policy(notify=lambda job: {"title": "Called"}), None)
+    monkeypatch.setattr(notify_functions._threads.records, "submit", submit)
+    recorder.record(attempt)
+    until_succeeded(1)
+    assert Notification.objects.get().title == "Called"
 
 
 def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypatch):

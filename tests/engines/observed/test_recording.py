@@ -118,6 +118,15 @@ def test_start_and_end_of_one_task_in_two_groups(user):
     )
 
 
+def test_an_end_whose_notify_function_was_not_called_is_not_recorded(user):
+    row = new_row(user)
+    recording.insert([row])
+    attempt = attempt_at(row, is_ended=False)
+    attempt.outcome = outcomes.succeeded(attempt.job, Policy(notify=lambda job: 1 / 0), 3)
+    assert recording.record([attempt]) == []
+    assert (Job.objects.get().state, attempt.is_begun, attempt.is_ended) == ("running", True, False)
+
+
 def test_a_task_without_a_row_gets_one(user):
     """Its publisher does not use this app, was killed, or is slower than the worker."""
     row = new_row(user)
