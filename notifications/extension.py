@@ -31,7 +31,7 @@ from django.utils import translation
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
 
-    from notifications.models import Job, Notification
+    from notifications.models import Job, Notification, Wait
     from notifications.upkeep import Duty, Upkeep
 
 #: Unsaved rows of any models.
@@ -82,8 +82,48 @@ class WorkerPart:
         """Let nobody wait any more. Called when ``run()`` is cancelled."""
 
 
+class WaitKind:
+    """A kind of what jobs wait for (``models.Wait``): pauses are those of the core.
+
+    The methods run in transactions that hold the rows of the jobs locked, and no stream yet.
+
+    ``kind``
+        The value of ``Wait.kind``.
+    ``ends_by_time``
+        How a wait ends whose time has come, a value of ``Wait.how``.
+    """
+
+    kind = ""
+    ends_by_time = "expired"
+
+    def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
+        """Return the unsaved notifications of new waits, whose jobs are given by their ids."""
+        return ()
+
+    def ended(self, waits: Sequence[Wait]) -> set[Any]:
+        """Change the notifications of waits that end here. Returns the keys of their users, whose rows are numbered."""
+        return set()
+
+    def count_notifications(self, wait: Wait) -> int:
+        """Return how many rows ``ended()`` changes for a wait: few waits with many are ended in one transaction."""
+        return 0
+
+    def is_shown_to(self, wait: Wait, user: Any) -> bool:
+        """Return whether a user (key) is shown that their job waits for it."""
+        return True
+
+
+class Pause(WaitKind):
+    """A time that a job waits for."""
+
+    kind, ends_by_time = "pause", "due"
+
+
 class Extension(AppConfig):
     """A Django app that adds to the core. Each hook does nothing unless a subclass defines it."""
+
+    #: The kinds of waits that it adds.
+    wait_kinds: Sequence[WaitKind] = ()
 
     # Django takes the only AppConfig of a module, or the one whose default is True; never this base class.
     default = False
@@ -187,6 +227,10 @@ class Hooks:
             name: path for each in self.extensions for name, path in each.subcommands.items()
         }
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
+        #: By ``kind``.
+        self.wait_kinds = {
+            kind.kind: kind for kind in (Pause(), *(k for e in self.extensions for k in e.wait_kinds))
+        }
         #: By the label of the extension.
         self.worker_part: dict[str, Callable[[Any], WorkerPart]] = {
             hook.__self__.label: hook for hook in defined("worker_part")

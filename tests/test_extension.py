@@ -9,12 +9,13 @@ from django.db import OperationalError, connection, transaction
 from django.utils import translation
 
 from notifications import api, extension, testing, times, upkeep
-from notifications.extension import Extension, Hooks, RecordedTransaction, WorkerPart
+from notifications.extension import Extension, Hooks, RecordedTransaction, WaitKind, WorkerPart
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, reaping
+from notifications.jobs.transitions import manual, reaping, waiting
 from notifications.management.management_command import ManagementCommand, with_extensions
 from notifications.management.subcommands.prune import PruneCommand
-from notifications.models import Job, JobCallback, Notification, OutputChunk, Worker
+from notifications.models import Job, JobCallback, Notification, OutputChunk, Wait, Worker
+from notifications.streams import inbox
 from notifications.testing import run_jobs
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import LocalWorker, until_done
@@ -263,7 +264,8 @@ def test_hooks_that_are_not_defined_are_not_called():
         name, label = "notifications.testing", "silent"
 
     hooks = Hooks([Silent("notifications.testing", testing)])
-    assert [hooks.extensions] == [value for value in vars(hooks).values() if value]
+    assert {name for name, value in vars(hooks).items() if value} == {"extensions", "wait_kinds"}
+    assert list(hooks.wait_kinds) == ["pause"]
 
 
 def test_django_finds_the_extension(tmp_path, monkeypatch):
@@ -331,3 +333,59 @@ def test_a_part_of_a_worker(transactional_db, monkeypatch):
     tasks.has_part.enqueue("counting")
     run_jobs()
     assert parts[1].state is None and not parts[1].has_run
+
+
+class CountingKind(WaitKind):
+    """Counts the waits of pauses, whose kind it takes over, and notifies of each."""
+
+    kind = "pause"
+    ends_by_time = "due"
+
+    def __init__(self):
+        self.opened_waits, self.ended_waits = [], []
+
+    def opened(self, waits, jobs):
+        self.opened_waits += waits
+        return [inbox.build_notification(jobs[wait.job].user_id, "It pauses.") for wait in waits]
+
+    def ended(self, waits):
+        assert connection.in_atomic_block
+        self.ended_waits += [wait.how for wait in waits]
+        rows = Notification.objects.filter(title="It pauses.")
+        rows.update(read_at=times.now(), seq=None)
+        return set(rows.values_list("user_id", flat=True))
+
+    def is_shown_to(self, wait, user):
+        return False
+
+
+@pytest.mark.parametrize("how", ["due", "cancelled"])
+def test_a_kind_of_wait(user, recorder, monkeypatch, how):
+    """Its notifications are like others, are numbered, and are closed with the wait."""
+    kind = CountingKind()
+    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
+    job = Job.objects.get(id=wait_tasks.pause_sync.using(owner=user).enqueue().id)
+    run_jobs()
+    assert len(kind.opened_waits) == 1
+    assert recorder.names() == ["on_attempts", "before_created", "on_created", "on_ends", "last"]
+    row = Notification.objects.get()
+    assert row.seq == row.raised == 1
+    job.refresh_from_db()
+    assert (job.state, job.waiting) == ("waiting", None)
+    if how == "cancelled":
+        manual.cancel([job.id])
+    else:
+        Wait.objects.update(due_at=times.now())
+        waiting.end_due_waits()
+    assert kind.ended_waits == [how]
+    row.refresh_from_db()
+    assert row.read_at and row.seq > row.raised
+
+
+def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeypatch):
+    """It expires, and its job can be cancelled."""
+    wait_tasks.pause_sync.using(owner=user).enqueue()
+    run_jobs()
+    Wait.objects.update(kind="fax", due_at=times.now())
+    waiting.end_due_waits()
+    assert Wait.objects.get().how == "expired"

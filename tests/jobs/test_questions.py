@@ -491,6 +491,7 @@ def race(users):
         wait = waits[job.id] = Wait(job=job.id, name="ship", kind="question", attempt=1, title="Ship?")
         wait.lasts = timedelta(milliseconds=random.uniform(0, 150)) if number % 2 else None
         details = {"choices": {"yes": "Ship", "no": "Keep"}, "body": ""}
+        details["asked"] = {"users": [str(user.pk) for user in users]}
         build_notifications(wait, details, [user.pk for user in users])
     counted, refused = Counter(), Counter()
     is_over = threading.Event()

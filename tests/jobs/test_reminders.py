@@ -122,10 +122,10 @@ def test_a_reminder_locks_only_open_notifications(user, monkeypatch):
         with transaction.atomic():
             free.extend(note.id for note in Notification.objects.select_for_update(skip_locked=True))
 
-    insert = question_notifications.insert_notifications
+    insert = question_notifications.insert_notifications_of
     monkeypatch.setattr(
         question_notifications,
-        "insert_notifications",
+        "insert_notifications_of",
         lambda *arguments: run_in_threads(read_free) or insert(*arguments),
     )
     advance(24 * HOUR)

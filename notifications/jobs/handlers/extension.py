@@ -6,14 +6,20 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from notifications.extension import Extension, RecordedTransaction, Rows
+from notifications.extension import Extension, RecordedTransaction, Rows, WaitKind
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
 from notifications.jobs.handlers.events import Receivers
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, Wait
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
+
+
+class CallbackKind(WaitKind):
+    """A request from outside to a URL that the job has made."""
+
+    kind = str(Wait.Kind.CALLBACK)
 
 
 class HandlerJobs(Extension):
@@ -21,6 +27,7 @@ class HandlerJobs(Extension):
 
     name = "notifications.jobs.handlers"
     label = "notifications_handlers"
+    wait_kinds = (CallbackKind(),)
 
     def prepare(self) -> None:
         load_handlers()  # imports their tasks

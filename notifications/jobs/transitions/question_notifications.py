@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.db.models import Q
 from django.utils import translation
 from django.utils.translation import gettext
 
-from notifications import paths, serializers, streams, validators
+from notifications import paths, serializers, validators
 from notifications.db.locks import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
-from notifications.extension import RecordedTransaction
+from notifications.db.transactions import database
+from notifications.extension import WaitKind
 from notifications.jobs.handlers import events
 from notifications.jobs.handlers.declarations import NOTIFICATION_ANSWERED, load_handlers
-from notifications.jobs.insertion import insert_jobs, insert_notifications, wake_workers
+from notifications.jobs.insertion import insert_jobs
+from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
 from notifications.streams import inbox
 
@@ -26,8 +28,6 @@ from notifications.streams import inbox
 RESERVED_BYTES = 1_024
 #: The key of the notifications of a question, by which a reminder replaces the earlier one.
 KEY = "question:{}"
-#: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
-MAX_STREAMS_LOCKED = 100
 
 
 def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any], *, note: str = "") -> None:
@@ -62,28 +62,29 @@ def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any
     wait.details = json.dumps(details, ensure_ascii=False)
 
 
-def insert_question_notifications(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]:
-    """Insert the notifications of new questions of these jobs, with what follows from them.
+class QuestionKind(WaitKind):
+    """Each of those who are asked has a notification of the question, which is closed with it."""
 
-    Inside the transaction that stores the questions. Returns the keys of their users, whose rows it then numbers.
-    """
-    by_id = {job.id: job for job in jobs}
-    rows: list[Notification] = []
-    for wait in waits:
-        if not wait.notifications:
-            continue
-        with translation.override(by_id[wait.job].language or None):
-            data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
-        for row in wait.notifications:
-            row.data, row.open_question = data, wait.id
-            rows.append(row)
-    if not rows:
-        return set()
-    inbox.prepare(rows)
-    tx = RecordedTransaction(jobs={row.id: by_id[row.job] for row in rows if row.job})
-    for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-        wake_workers(insert_notifications(rows[start : start + MAX_ROWS_PER_TRANSACTION], tx))
-    return {row.user_id for row in rows}
+    kind = str(Wait.Kind.QUESTION)
+
+    def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
+        rows: list[Notification] = []
+        for wait in waits:
+            with translation.override(jobs[wait.job].language or None):
+                data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
+            for row in wait.notifications:
+                row.data, row.open_question = data, wait.id
+                rows.append(row)
+        return rows
+
+    def ended(self, waits: Sequence[Wait]) -> set[Any]:
+        return close_notifications(waits)
+
+    def count_notifications(self, wait: Wait) -> int:
+        return len(json.loads(wait.details)["notifications"])
+
+    def is_shown_to(self, wait: Wait, user: Any) -> bool:
+        return str(user) in json.loads(wait.details)["to"]
 
 
 def change_addressees(
@@ -119,7 +120,7 @@ def change_addressees(
             _withdraw(wait, details, list(withdrawn), now)
         note = gettext("Reminder: this question is still open.") if is_reminder else ""
         build_notifications(wait, details, notified, note=note)
-    changed_users = insert_question_notifications([wait], [job])
+    changed_users = insert_notifications_of([wait], [job])
     changed = json.loads(wait.details)
     changed["to"] = [str(user) for user in users]
     gone = set(map(str, withdrawn))
@@ -150,8 +151,7 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
     """
     ids: dict[str, Wait] = {}
     for wait in waits:
-        if wait.kind == Wait.Kind.QUESTION:
-            ids |= dict.fromkeys(json.loads(wait.details).get("notifications", []), wait)
+        ids |= dict.fromkeys(json.loads(wait.details).get("notifications", []), wait)
     if not ids:
         return set()
     rows = Notification.objects.using(database()).filter(id__in=list(ids))
@@ -191,13 +191,6 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
                 )
             )
     return {row.user_id for row in locked}
-
-
-def number(users: Iterable[Any]) -> bool:
-    """Number rows of these users (keys), as the last act of a transaction. Returns whether more may be pending."""
-    ordered = sorted(set(users))
-    is_full = streams.number_in_transaction(ordered[:MAX_STREAMS_LOCKED])
-    return is_full or len(ordered) > MAX_STREAMS_LOCKED
 
 
 def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:

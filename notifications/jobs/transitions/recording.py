@@ -23,10 +23,9 @@ from notifications.jobs.transitions.conditional_updates import (
     read_fences,
     update_locked_rows,
 )
-from notifications.jobs.transitions.question_notifications import number
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS
-from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
+from notifications.jobs.transitions.waiting import cancel_waits, number, suspend_jobs
 from notifications.models import Job
 from notifications.states import States
 from notifications.streams import inbox

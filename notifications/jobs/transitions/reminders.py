@@ -31,8 +31,8 @@ from notifications.jobs.addressees import (
     read_active,
     read_user,
 )
-from notifications.jobs.transitions.question_notifications import change_addressees, number
-from notifications.jobs.transitions.waiting import update_waiting_jobs
+from notifications.jobs.transitions.question_notifications import QuestionKind, change_addressees
+from notifications.jobs.transitions.waiting import number, update_waiting_jobs
 from notifications.models import Job, Wait
 from notifications.upkeep import Duty, Search, Upkeep, run_all
 
@@ -163,6 +163,7 @@ class Questions(Extension):
 
     name = "notifications.jobs.transitions"
     label = "notifications_questions"
+    wait_kinds = (QuestionKind(),)
     subcommands: ClassVar[dict[str, str]] = {
         "jobs answer": "notifications.management.subcommands.job_answers.AnswerCommand",
     }

@@ -18,18 +18,16 @@ from notifications import serializers, streams
 from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query, lock_sql
-from notifications.db.transactions import connection, database, fair_atomic
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
+from notifications.extension import RecordedTransaction, WaitKind, hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
+from notifications.jobs.insertion import insert_notifications, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.conditional_updates import conditional_update
-from notifications.jobs.transitions.question_notifications import (
-    close_notifications,
-    insert_question_notifications,
-    number,
-)
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job, Wait
+from notifications.streams import inbox
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -41,12 +39,10 @@ MAX_NOTIFICATIONS_PER_TRANSACTION = 100
 MAX_WAITS_READ = 10_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
 MAX_JOBS_PER_CHECK = 1_000
-#: The end of each wait by its time, by its kind.
-ENDS_BY_TIME = {
-    Wait.Kind.PAUSE: Wait.How.DUE,
-    Wait.Kind.QUESTION: Wait.How.EXPIRED,
-    Wait.Kind.CALLBACK: Wait.How.EXPIRED,
-}
+#: That of waits whose extension is not installed any more.
+UNKNOWN_KIND = WaitKind()
+#: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
+MAX_STREAMS_LOCKED = 100
 
 
 def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
@@ -77,7 +73,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         # The attempt has ended by itself, so it is not what ends processes.
         job.executor = first_executor(job.task_path, job.backend)
     bulk.insert(inserted)
-    asked = insert_question_notifications(inserted, [outcome.job for outcome in group])
+    asked = insert_notifications_of(inserted, [outcome.job for outcome in group])
     if awaited:
         Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
     progress = ", ".join(f"{column}=%s" for column in PROGRESS_COLUMNS)
@@ -101,6 +97,29 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
     streams.ring([outcome.job.user_id for outcome in group], queue=bool(ready) or has_limits)
     return asked
+
+
+def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]:
+    """Insert the notifications of new waits of these jobs, with what extensions add to them.
+
+    Inside the transaction that stores the waits. Returns the keys of their users, whose rows it then numbers.
+    """
+    by_id = {job.id: job for job in jobs}
+    rows = [row for kind, of_kind in _by_kind(waits) for row in kind.opened(of_kind, by_id)]
+    if not rows:
+        return set()
+    inbox.prepare(rows)
+    tx = RecordedTransaction(jobs={row.id: by_id[row.job] for row in rows if row.job})
+    for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
+        wake_workers(insert_notifications(rows[start : start + MAX_ROWS_PER_TRANSACTION], tx))
+    return {row.user_id for row in rows}
+
+
+def number(users: Iterable[Any]) -> bool:
+    """Number rows of these users (keys), as the last act of a transaction. Returns whether more may be pending."""
+    ordered = sorted(set(users))
+    is_full = streams.number_in_transaction(ordered[:MAX_STREAMS_LOCKED])
+    return is_full or len(ordered) > MAX_STREAMS_LOCKED
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
@@ -140,7 +159,7 @@ def end_waits(waits: Sequence[Wait], now: datetime) -> list[Wait]:
         if changed:
             ended.append(wait)
     update_waiting_jobs({wait.job for wait in ended}, now)
-    number(close_notifications(ended))
+    number(_close(ended))
     return ended
 
 
@@ -152,12 +171,11 @@ def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
     if not jobs:
         return set()
     rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at=None)
-    # Not chosen in SQL: PostgreSQL might read the index of all open questions.
-    questions = [wait for wait in rows if wait.kind == Wait.Kind.QUESTION]
+    waits = list(rows)
     rows.update(ended_at=now, how=Wait.How.CANCELLED)
-    for wait in questions:
+    for wait in waits:
         wait.ended_at, wait.how = now, Wait.How.CANCELLED
-    return close_notifications(questions)
+    return _close(waits)
 
 
 def delete_waits(jobs: Collection[UUID], *, from_start: bool) -> None:
@@ -209,7 +227,7 @@ def _end_due_waits() -> bool:
     # Read after the lock: others may have ended some meanwhile.
     waits = list(Wait.objects.using(database()).filter(id__in=ids, ended_at=None))
     for wait in waits:
-        wait.how = ENDS_BY_TIME[Wait.Kind(wait.kind)]
+        wait.how = _kind_of(wait).ends_by_time
     ending, rest = _bounded(waits)
     end_waits(ending, database_now())
     return bool(rest) or len(ids) == MAX_WAITS_PER_TRANSACTION
@@ -219,8 +237,7 @@ def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:
     """Return the waits that one transaction ends, at least one, and the others, because of their notifications."""
     count = 0
     for index, wait in enumerate(waits):
-        if wait.kind == Wait.Kind.QUESTION:
-            count += len(json.loads(wait.details)["notifications"])
+        count += _kind_of(wait).count_notifications(wait)
         if count > MAX_NOTIFICATIONS_PER_TRANSACTION and index:
             return waits[:index], waits[index:]
     return waits, ()
@@ -265,14 +282,27 @@ def _awaiting(jobs: Sequence[UUID]) -> set[UUID]:
 def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
     """Return what the item of the job says about the first of these waits that its owner may know, without links."""
     for wait in waits:
-        details = json.loads(wait.details)
-        if wait.kind != Wait.Kind.QUESTION or str(owner) in details["to"]:
+        if _kind_of(wait).is_shown_to(wait, owner):
             item = {
                 "id": str(wait.id),
                 "kind": str(wait.kind),
                 "title": wait.title or wait.name,
                 "expires_at": serializers.format_time(wait.due_at),
-                "choices": details.get("choices") or None,
+                "choices": json.loads(wait.details).get("choices") or None,
             }
             return json.dumps(item, ensure_ascii=False)
     return None
+
+
+def _close(waits: Sequence[Wait]) -> set[Any]:
+    """Let the kinds of waits that have ended change their notifications. Returns the keys of the users of these."""
+    return {user for kind, of_kind in _by_kind(waits) for user in kind.ended(of_kind)}
+
+
+def _by_kind(waits: Sequence[Wait]) -> Iterable[tuple[WaitKind, list[Wait]]]:
+    kinds = dict.fromkeys(map(_kind_of, waits))
+    return [(kind, [wait for wait in waits if _kind_of(wait) is kind]) for kind in kinds]
+
+
+def _kind_of(wait: Wait) -> WaitKind:
+    return hooks.wait_kinds.get(wait.kind, UNKNOWN_KIND)
