@@ -147,6 +147,14 @@ def test_a_database_that_is_away_does_not_keep_a_task_from_running(start_celery,
     wait_until(lambda: len(bell_of(user)) == 2, what="both notifications")
 
 
+def test_children_that_end_after_each_task(start_celery, tasks, user):
+    """Each waits until what it has to report is recorded: nothing else knows it without a result."""
+    start_celery("--pool", "prefork", "--concurrency", 2, "--max-tasks-per-child", 1)
+    results = [tasks.export.apply_async((user.pk, year), ignore_result=True) for year in range(6)]
+    assert {until_ended(result, timeout=30).state for result in results} == {"succeeded"}
+    assert len(bell_of(user)) == 6
+
+
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_other_pools(start_celery, tasks, user, pool):
     start_celery("--pool", pool, "--concurrency", 2)
