@@ -14,9 +14,9 @@ def broker_url(app: Any) -> str:
     return str(app.conf.broker_write_url or app.conf.broker_url or "")
 
 
-def new_connection(app: Any, *, seconds: float = ANSWER_SECONDS) -> Any:
-    """Return a connection to the broker that waits at most so many seconds for an answer. It does not connect yet."""
-    url = broker_url(app)
+def new_connection(app: Any) -> Any:
+    """Return a connection to the broker that waits ``ANSWER_SECONDS`` for an answer. It does not connect yet."""
+    url, seconds = broker_url(app), ANSWER_SECONDS
     if url.startswith(("redis", "rediss", "sentinel", "unix")):
         options = {"socket_timeout": seconds, "socket_connect_timeout": seconds / 2}
     elif url.startswith(("amqp", "pyamqp")) or not url:

@@ -25,13 +25,9 @@ from notifications.jobs.transitions import finishing, queueing
 from notifications.jobs.transitions.attempts import call_last, record_attempts
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
-from notifications.states import ACTIVE
 
 logger = logging.getLogger("notifications.jobs")
 
-EXECUTOR = Job.Executor.OBSERVED
-#: Jobs that one query reads by their ids.
-MAX_JOBS_PER_QUERY = 500
 #: How often the result backend is asked for the end of a task that others replace.
 REPLACED_CHECK_INTERVAL = timedelta(seconds=15)
 
@@ -136,19 +132,8 @@ def finish(outcome: Outcome) -> bool:
 
 def read(id: UUID) -> Job | None:
     """Return a job of an observed task that is not done, or has failed by a guess."""
-    return next(iter(read_many([id])), None)
-
-
-def read_many(ids: Sequence[UUID]) -> list[Job]:
-    """Return those of these jobs of observed tasks that are not done, or have failed by a guess."""
-    found: list[Job] = []
-    for start in range(0, len(ids), MAX_JOBS_PER_QUERY):
-        rows = Job.objects.using(database()).filter(
-            id__in=ids[start : start + MAX_JOBS_PER_QUERY], executor=EXECUTOR
-        )
-        rows = rows.filter(state__in=(*ACTIVE, Job.State.FAILED))
-        found += [job for job in rows if not job.done or outcomes.is_guess(job)]
-    return found
+    job = Job.objects.using(database()).filter(id=id, executor=Job.Executor.OBSERVED).first()
+    return job if job and (not job.done or outcomes.is_guess(job)) else None
 
 
 def _finish_queued(outcome: Outcome) -> bool:
