@@ -20,6 +20,7 @@ FEATURES = (
     "notifications.deliveries.extension.Deliveries",
     "notifications.operations.extension.Operations",
     "notifications.engines.extension.Engines",
+    "notifications.engines.observed.extension.ObservedTasks",
 )
 
 

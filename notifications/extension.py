@@ -134,6 +134,12 @@ class Extension(AppConfig):
     #: a subclass of its class that knows more options.
     subcommands: ClassVar[Mapping[str, str]] = {}
 
+    #: What ``doctor`` examines besides, by a name: the dotted path of a function that returns findings
+    #: (``management/diagnosis/finding.py``). It is called with the seconds that a round trip of a job may take, on the
+    #: main thread, outside of any transaction, where the settings, the database and the tables are without errors. An
+    #: error of the database is one more finding.
+    findings: ClassVar[Mapping[str, str]] = {}
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.default = True
@@ -225,6 +231,9 @@ class Hooks:
         #: Dotted paths by name.
         self.subcommands: dict[str, str] = {
             name: path for each in self.extensions for name, path in each.subcommands.items()
+        }
+        self.findings: dict[str, str] = {
+            name: path for each in self.extensions for name, path in each.findings.items()
         }
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         #: By ``kind``.

@@ -12,6 +12,8 @@ from notifications import api, extension, testing, times, upkeep
 from notifications.extension import Extension, Hooks, RecordedTransaction, WaitKind, WorkerPart
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, reaping, waiting
+from notifications.management.diagnosis import diagnose
+from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand, with_extensions
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Job, JobCallback, Notification, OutputChunk, Wait, Worker
@@ -25,6 +27,11 @@ class RecordCommand(ManagementCommand):
     help = "record"
 
 
+def find_records(timeout):
+    yield Finding(check="record", state=OK, message=f"{timeout} {connection.in_atomic_block}")
+    raise OperationalError("no such table: record")
+
+
 class Recorder(Extension):
     """Records the calls of its hooks: name, number of rows, and whether a transaction is open."""
 
@@ -34,6 +41,7 @@ class Recorder(Extension):
         "record": "tests.test_extension.RecordCommand",
         "jobs cancel": "tests.test_extension.RecordCommand",
     }
+    findings = {"record": "tests.test_extension.find_records"}
 
     def __init__(self):
         super().__init__(self.name, testing)
@@ -249,6 +257,14 @@ def test_subcommands(recorder):
     assert (list(found)[:3], found["record"]) == (["record", "prune", "doctor"], RecordCommand)
     found = with_extensions({"list": PruneCommand, "cancel": PruneCommand}, (), below="jobs")
     assert (found["list"], found["cancel"], "record" in found) == (PruneCommand, RecordCommand, False)
+
+
+def test_findings(recorder):
+    """After those whose order is known. An error of the database is one more."""
+    *_, alerts, duties, round_trip, record, error = diagnose(timeout=0.1)
+    assert [alerts.check, duties.check, round_trip.check] == ["alerts", "duties", "round trip"]
+    assert (record.check, record.message) == ("record", "0.1 False")
+    assert (error.check, error.state) == ("database", "error") and "no such table" in error.message
 
 
 def test_languages():

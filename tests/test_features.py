@@ -25,7 +25,6 @@ THIS_FILE = str(Path(__file__).relative_to(ROOT))
 TABLES_IN_CORE = {
     "admin.notifications": {"broadcast"},
     "http.inbox_rows": {"broadcast"},
-    "management.diagnosis.processes": {"delivery"},
     "operations.stored_times": {"channeloutage", "delivery", "digest", "schedule"},
     "streams.categories": {"preference"},
     "streams.purging": {

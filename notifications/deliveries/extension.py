@@ -23,6 +23,7 @@ class Deliveries(Extension):
         "explain": "notifications.management.subcommands.explain.ExplainCommand",
         "vapid": "notifications.management.subcommands.vapid.VapidCommand",
     }
+    findings: ClassVar[dict[str, str]] = {"e-mail": "notifications.management.diagnosis.emails.find_email"}
 
     def prepare(self) -> None:
         load_rules()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import ClassVar
 
 from notifications.engines import dispatching
 from notifications.extension import Extension
@@ -20,6 +21,7 @@ class Engines(Extension):
 
     name = "notifications.engines"
     label = "notifications_engines"
+    findings: ClassVar[dict[str, str]] = {"engine": "notifications.management.diagnosis.engines.find_engines"}
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.

@@ -36,6 +36,7 @@ class Operations(Extension):
         "jobs reschedule": "notifications.management.subcommands.bulk_changes.BulkRescheduleCommand",
         "jobs stats": "notifications.management.subcommands.job_statistics.StatsCommand",
     }
+    findings: ClassVar[dict[str, str]] = {"alerts": "notifications.management.diagnosis.alerts.find_alerts"}
 
     def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
         assert tx.now is not None

@@ -18,6 +18,9 @@ class Schedules(Extension):
     subcommands: ClassVar[dict[str, str]] = {
         "schedules": "notifications.management.subcommands.schedules.SchedulesCommand",
     }
+    findings: ClassVar[dict[str, str]] = {
+        "schedules": "notifications.management.diagnosis.schedules.find_schedules"
+    }
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         start = process.project_threads.start

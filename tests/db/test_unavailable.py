@@ -20,7 +20,7 @@ ALLOWED = {
         [
             f"management/{name}.py"
             for name in (
-                *("commands/notify", "diagnosis/__init__", "management_command"),
+                *("commands/notify", "diagnosis/finding", "management_command"),
                 *(f"subcommands/{name}" for name in ("doctor", "new_epoch", "prune")),
             )
         ],

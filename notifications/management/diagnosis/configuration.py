@@ -1,4 +1,4 @@
-"""Checks of what is installed and configured: versions, settings, declarations, schedules and origins."""
+"""Checks of what is installed and configured: versions, settings, declarations and origins."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 import django
 from django.core import checks
 from django.http import HttpRequest
-from django.utils import translation
 
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.realtime.auth import origin
 from notifications.realtime.doorbell import channel_layer
-from notifications.schedules.declarations import declared_schedules, wrong_declarations
-from notifications.schedules.tasks import find_wrong_tasks
-from notifications.schedules.users import find_problem
 
 #: Checks of single declarations that are ignored: limits of queues, observed tasks, policies and handlers.
 IGNORED_DECLARATIONS = {f"notifications.{id}" for id in ("W009", "W010", "W011", "W026", "W027", "W028")}
@@ -81,37 +77,6 @@ def _finding(check: str, messages: list[checks.CheckMessage], state: str) -> Fin
         remedy=first.hint or f"See {first.id} in the reference of system checks.",
         figures={"ids": [message.id for message in messages]},
     )
-
-
-def check_schedules() -> Finding:
-    """Check that all schedules are declared correctly, and that their owners and groups exist."""
-    wrong = [*wrong_declarations(), *find_wrong_tasks()]
-    if wrong:
-        first = wrong[0]
-        others = f" manage.py check has {len(wrong) - 1} more." if len(wrong) > 1 else ""
-        return Finding(
-            check="schedules",
-            state=ERROR,
-            message=f"{first.message} ({first.id}) Only this schedule does not run.{others}",
-            remedy=first.hint,
-            figures={"ids": [declaration.id for declaration in wrong]},
-        )
-    declared = declared_schedules()
-    with translation.override("en"):
-        problems = {name: found for name in declared if (found := find_problem(declared[name]))}
-    if problems:
-        name, (message, remedy) = next(iter(problems.items()))
-        others = f" {len(problems) - 1} more have such a problem." if len(problems) > 1 else ""
-        return Finding(
-            check="schedules",
-            state=WARNING,
-            message=f"{name}: {message}{others}",
-            remedy=remedy,
-            figures={"schedules": list(problems)},
-        )
-    count = len(declared)
-    message = f"Declared correctly: {count}." if count else "None is declared."
-    return Finding(check="schedules", state=OK, message=message)
 
 
 def check_versions() -> Finding:

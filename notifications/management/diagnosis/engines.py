@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -28,7 +29,7 @@ from notifications.jobs.claiming.executors import (
     has_engine,
 )
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, run_check
 from notifications.management.diagnosis.processes import measure_round_trip
 from notifications.operations.unserved_engines import (
     due_jobs,
@@ -95,6 +96,16 @@ class Waiting:
         if self.isolated:
             text += f", {self.isolated} run one at a time in a process, because theirs was lost"
         return text + (f", the oldest waits for {self.oldest_seconds:.0f} s." if self.due else ".")
+
+
+def find_engines(timeout: float) -> Iterator[Finding]:
+    """Yield a finding for each engine, and one for a round trip of a job by each that could be set up."""
+    pings = ping_engines()
+    for alias, ping in pings.items():
+        yield run_check(partial(check_engine, alias, ping))
+    for alias, ping in pings.items():
+        if isinstance(ping, Ping):
+            yield run_check(partial(check_round_trip, alias, ping, timeout))
 
 
 def ping_engines() -> dict[str, Ping | ImproperlyConfigured]:
@@ -244,8 +255,3 @@ def _probed_queue(alias: str, engine: Engine) -> str:
     taken = engine.taken_queues()
     served = [name for name in queues if taken is None or name in taken] or queues
     return "default" if "default" in served else served[0]
-
-
-def runnable(pings: Mapping[str, Ping | ImproperlyConfigured]) -> dict[str, Ping]:
-    """Return those of these answers whose engine could be set up."""
-    return {alias: ping for alias, ping in pings.items() if isinstance(ping, Ping)}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from django.db import Error
+
+from notifications.db.unavailable import is_query_error
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 
@@ -22,3 +27,32 @@ class Finding:
 def ms(seconds: float) -> float:
     """Return milliseconds, rounded for output."""
     return round(seconds * 1000, 1)
+
+
+def run_check(check: Callable[[], Finding]) -> Finding:
+    """Run a check; an error of the database is a finding too."""
+    return next(run_checks(lambda: [check()]))
+
+
+def run_checks(find: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield what a function finds; an error of the database is the last finding."""
+    try:
+        yield from find()
+    except Exception as exc:
+        if not is_query_error(exc):
+            raise
+        reason = " ".join(str(exc).split())[:300] or type(exc).__name__
+        if not isinstance(exc, Error):
+            yield Finding(
+                check="resources",
+                state=ERROR,
+                message=f"This process lacks a resource: {reason}.",
+                remedy="Check the limits of processes, threads, memory and open files, and free space on the disk.",
+            )
+            return
+        yield Finding(
+            check="database",
+            state=ERROR,
+            message=f"The database raised an error: {reason}.",
+            remedy="Check DATABASES, the log of the database server, and free space on its disk.",
+        )

@@ -1,24 +1,14 @@
-"""Checks of jobs that do not go on, of observed tasks of Celery that wait, and of alerts and duties."""
+"""Checks of jobs that do not go on, and of duties."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
-from django.db.models import Count, Min, Q
-from django.db.models.functions import Coalesce, Greatest
-
-from notifications import times
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
-from notifications.db.unavailable import QUERY_ERRORS
-from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
-from notifications.operations.alerts.conditions import read_limits
-from notifications.operations.alerts.episodes import open_alerts
 from notifications.operations.depths import QueueDepth, queue_depths
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 from notifications.upkeep import DutyAge, read_ages
@@ -71,111 +61,6 @@ def check_lost_jobs() -> Finding:
             figures=figures,
         )
     return Finding(check="lost jobs", state=OK, message="No job is left in a lost worker.", figures=figures)
-
-
-#: Seconds for which an observed task may wait although its queue is consumed.
-OLD_TASK_SECONDS = 3600.0
-#: Before each queue that a worker of Celery consumes, in its row.
-QUEUE_PREFIX = "celery:"
-
-
-def has_observed_tasks() -> bool:
-    """Return whether there are live workers that observe tasks, or tasks that wait for one."""
-    with suppress(*QUERY_ERRORS):  # which the other checks report
-        return live_observers().exists() or bool(_due_tasks())
-    return False
-
-
-def check_observed_tasks() -> Finding:
-    """Check that live workers of Celery consume the queues of observed tasks that wait."""
-    live = list(live_observers().values_list("queues", flat=True))
-    queued = _due_tasks()
-    count = sum(queue["count"] for queue in queued)
-    oldest = max((_seconds_since(queue["since"]) for queue in queued), default=0.0)
-    consumed = {name.removeprefix(QUEUE_PREFIX) for queues in live for name in queues.split(",")}
-    absent = [
-        queue["queue_name"]
-        for queue in queued
-        if queue["queue_name"] not in consumed and _seconds_since(queue["since"]) > MIN_WAIT_SECONDS
-    ]
-    figures = {
-        "workers": len(live),
-        "due": count,
-        "oldest_waits_seconds": round(oldest, 1),
-        "unconsumed_queues": absent if live else [queue["queue_name"] for queue in queued],
-    }
-    waiting = f"observed tasks that wait: {count}" + (f", the oldest for {oldest:.0f} s." if count else ".")
-    if not live:
-        return Finding(
-            check="celery",
-            state=ERROR if oldest > MIN_WAIT_SECONDS else WARNING,
-            message=f"No worker of Celery that observes tasks is alive; {waiting}",
-            remedy="Start one: celery -A PROJECT worker. Its celery.py must import notifications.contrib.celery.",
-            figures=figures,
-        )
-    if absent:
-        return Finding(
-            check="celery",
-            state=WARNING,
-            message=f"No live worker consumes a queue named {', '.join(absent[:MAX_QUEUES_NAMED])}; {waiting}",
-            remedy=f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
-            "queues, tasks may only wait behind others.",
-            figures=figures,
-        )
-    if oldest > OLD_TASK_SECONDS:
-        return Finding(
-            check="celery",
-            state=WARNING,
-            message=f"Workers that observe tasks: {len(live)}; {waiting}",
-            remedy="Start more workers. If the broker has lost the message, publish the task again, and declare "
-            "start_within for such tasks.",
-            figures=figures,
-        )
-    return Finding(
-        check="celery",
-        state=OK,
-        message=f"Workers that observe tasks: {len(live)}; {waiting}",
-        figures=figures,
-    )
-
-
-def live_observers() -> Any:
-    """Return a queryset of the live workers that observe tasks of Celery."""
-    return Worker.objects.using(database()).filter(
-        lease_until__gte=database_now(), queues__startswith=QUEUE_PREFIX
-    )
-
-
-def _due_tasks() -> list[dict[str, Any]]:
-    """Return the queues of queued tasks that may start now: name, count, and since when the first waits."""
-    tasks = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=Job.Executor.OBSERVED)
-    due = tasks.filter(Q(run_after=None) | Q(run_after__lte=database_now())).exclude(queue_name=EAGER_QUEUE)
-    since = Min(Greatest("queued_at", Coalesce("run_after", "queued_at")))
-    return list(due.order_by("queue_name").values("queue_name").annotate(count=Count("id"), since=since))
-
-
-def _seconds_since(moment: Any) -> float:
-    return max(0.0, (times.now() - moment).total_seconds())
-
-
-def check_alerts() -> Finding:
-    """Check that no alert is open, and that alerts are evaluated."""
-    interval = read_limits().interval
-    if interval is None:
-        return Finding(check="alerts", state=OK, message="Off: NOTIFICATIONS['ALERTS'] has no interval.")
-    alerts = open_alerts()
-    figures = {
-        "open": [{"kind": alert.kind, "subject": alert.subject, "detail": alert.detail} for alert in alerts]
-    }
-    if alerts:
-        return Finding(
-            check="alerts",
-            state=ERROR,
-            message=" ".join(f"{alert}. {alert.detail}" for alert in alerts[:5]),
-            remedy="See the overview in the admin. Limits are in NOTIFICATIONS['ALERTS'].",
-            figures=figures,
-        )
-    return Finding(check="alerts", state=OK, message="No alert is open.", figures=figures)
 
 
 def check_duties() -> Finding:

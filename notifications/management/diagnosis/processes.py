@@ -10,15 +10,13 @@ from notifications import times
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
-from notifications.deliveries import outages
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.management.diagnosis.jobs import live_observers
-from notifications.models import Delivery, Worker
+from notifications.models import Worker
 from notifications.operations.depths import queue_depths
 from notifications.operations.readiness import builtin_aliases
 from notifications.operations.unserved_queues import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
@@ -30,6 +28,8 @@ from notifications.worker.joining import join
 SLOW_ROUND_TRIP_SECONDS = 3.0
 #: Rounds of schedules that do not return in one process: the code of more than one schedule is broken.
 MAX_STUCK_CALLS = 2
+#: Before each queue that a worker of Celery consumes, in its row.
+QUEUE_PREFIX = "celery:"
 
 
 def check_doorbell() -> Finding:
@@ -139,22 +139,6 @@ def check_outbound() -> Finding:
     return Finding(check="outbound", state=OK, message=message, figures={"workers": overviews})
 
 
-def check_email() -> Finding:
-    """Check that the mail server has answered."""
-    outage = outages.read(str(Delivery.Channel.EMAIL))
-    if outage is None or outage.rests_until is None:
-        return Finding(check="e-mail", state=OK, message="The mail server answers, or no message was sent.")
-    return Finding(
-        check="e-mail",
-        state=WARNING,
-        message=f"The mail server has not answered {outage.timeouts} messages in a row. E-mails wait, and one a minute "
-        "is tried.",
-        remedy="Check the address and the port of the server, and whether this machine reaches it. When it answers, "
-        "all are sent.",
-        figures={"timeouts": outage.timeouts},
-    )
-
-
 def check_round_trip(timeout: float) -> Finding:
     """Enqueue a job that does nothing and wait for its end: by queue, worker, and doorbell in both directions."""
     if not any(has_job_tasks(task_backends[alias]) for alias in task_backends):
@@ -182,6 +166,13 @@ def check_round_trip(timeout: float) -> Finding:
             check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See workers above."
         )
     return measure_round_trip(builtin_aliases()[0], queue, timeout)
+
+
+def live_observers() -> Any:
+    """Return a queryset of the live workers that observe tasks of Celery."""
+    return Worker.objects.using(database()).filter(
+        lease_until__gte=database_now(), queues__startswith=QUEUE_PREFIX
+    )
 
 
 def live_claimers() -> Any:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from notifications import upkeep
-from notifications.management.diagnosis.jobs import check_alerts
+from notifications.management.diagnosis.alerts import check_alerts
 from notifications.models import Alert, AlertState, Notification
 from notifications.operations.alerts import episodes, evaluation
 from notifications.operations.alerts.conditions import Condition
