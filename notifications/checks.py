@@ -1,39 +1,28 @@
-"""System checks of settings, URLs, models and the database."""
+"""System checks of settings, URLs, models and the database. A feature has those of its own in its folder."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import WARNING, CheckMessage, Error, Info, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
-from django.utils.module_loading import import_string
 
 from notifications import conf
-from notifications.broadcasts.languages import find_wrong_field
-from notifications.compat import task_backends
 from notifications.db import schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
-from notifications.deliveries.vapid import find_wrong_web_push
-from notifications.engines import engine_of
-from notifications.jobs.backend import JobBackend
-from notifications.jobs.claiming.executors import has_engine
+from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits
-from notifications.jobs.declaring import observations, policy_settings
+from notifications.jobs.declaring import policy_settings
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.handlers.declarations import read_handlers
 from notifications.operations.readiness import database_problems
-from notifications.schedules.declarations import wrong_declarations
-from notifications.schedules.tasks import find_wrong_tasks
 from notifications.streams.categories import read_categories
-from notifications.streams.deliveries import find_wrong_rules
 from notifications.tracing import spans
 from notifications.worker.lease import RENEWALS
 
@@ -217,39 +206,16 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W003: TASKS has no backend of this app. E007: its engine. W009, W011: limits and policies that are ignored."""
-    backends = {}
-    for alias, params in getattr(settings, "TASKS", {}).items():
-        try:
-            if issubclass(import_string(params.get("BACKEND", "")), JobBackend):
-                backends[alias] = params
-        except (ImportError, TypeError):
-            continue
+    """W003: TASKS has no backend of this app. W009, W011: limits and policies that are ignored."""
+    backends = find_job_backends()
     if not backends:
         hint = 'TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}'
         return [Warning("No backend in TASKS stores jobs in this app.", hint=hint, id="notifications.W003")]
-    found = [
+    return [
         error
         for alias, params in backends.items()
         for error in [*_check_limits(alias, params), *_check_policies(alias, params)]
     ]
-    return found + [message for message in _check_engines(backends) if message.level >= WARNING]
-
-
-@register("notifications", deploy=True)
-def check_engines(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """I003, I004: what the engine of a backend cannot do."""
-    aliases = [alias for alias in task_backends.settings if has_engine(alias)]
-    return [message for message in _check_engines(aliases) if message.level < WARNING]
-
-
-def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:
-    for alias in aliases:
-        try:
-            engine = engine_of(alias)
-            yield from engine.check() if engine else ()
-        except ImproperlyConfigured as exc:
-            yield Error(str(exc), id="notifications.E007")
 
 
 def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -282,57 +248,9 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 
 
 @register("notifications")
-def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W010: options of observed tasks of Celery. W004: the module that observes them, which has checks too."""
-    tasks = observations.configured_tasks()
-    problems: dict[str, str] = {}
-    for name, options in tasks.items():
-        try:
-            observations.from_options(options)
-        except TypeError as exc:
-            problems[name] = str(exc)
-    found: list[CheckMessage] = [
-        Warning(
-            f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {problem}",
-            hint='Write {"shop.tasks.export": {"title": "Export {year}", "owner": "user_id"}}.',
-            id="notifications.W010",
-        )
-        for name, problem in problems.items()
-    ]
-    if tasks and "notifications.contrib.celery" not in sys.modules:
-        found.append(
-            Warning(
-                "NOTIFICATIONS['CELERY'] names tasks, but notifications.contrib.celery is not imported: none is "
-                "observed.",
-                hint="Write `import notifications.contrib.celery` in the project's celery.py, and import that in the "
-                "project's __init__.py.",
-                id="notifications.W004",
-            )
-        )
-    return found
-
-
-@register("notifications")
-def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W020 to W025: wrong declarations of schedules, each of which disables itself only."""
-    wrong = (*wrong_declarations(), *find_wrong_tasks())
-    return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
-
-
-@register("notifications")
-def check_handlers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W026 to W028: wrong handlers, each of which disables itself only."""
-    return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_handlers().wrong]
-
-
-@register("notifications")
-def check_notifications(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W029: wrong steps of deliveries. W030: no address of the site. W031: categories. W032, 033: push. W035: language.
-
-    Wrong steps and categories disable themselves only.
-    """
-    wrong = (*find_wrong_rules(), *read_categories().wrong, *find_wrong_web_push(), *find_wrong_field())
-    return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
+def check_categories(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W031: wrong categories, each of which disables itself only."""
+    return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_categories().wrong]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too

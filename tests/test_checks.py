@@ -1,6 +1,7 @@
 """What can be known to be wrong without running anything is said by `manage.py check`, with its remedy."""
 
 import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,8 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from notifications import checks, compat
+from notifications.broadcasts import checks as broadcast_checks
+from notifications.engines import checks as engine_checks
 from notifications.models import Job
 from notifications.operations import readiness, stored_times
 from tests.jobs.tasks import noop
@@ -19,6 +22,17 @@ from tests.jobs.tasks import noop
 
 def found(check):
     return [message.id for message in check(None)]
+
+
+def test_the_checks_of_all_features_are_registered():
+    """Their extensions import them."""
+    package = Path(checks.__file__).parent
+    paths = [
+        path.relative_to(package.parent) for path in package.rglob("checks.py") if "contrib" not in path.parts
+    ]
+    assert len(paths) > 6
+    modules = {".".join(path.with_suffix("").parts) for path in paths}
+    assert modules <= {check.__module__ for check in registry.registered_checks}
 
 
 def test_the_site_is_clean(db):
@@ -244,7 +258,7 @@ def test_engine_that_cannot_run_jobs(engine, problem, settings):
     """E007, and enqueueing raises the same error: the job would wait for ever."""
     others = {"builtin": JOBS, "dummy": DUMMY, "immediate": IMMEDIATE, "typo": {"BACKEND": "no.such.Backend"}}
     settings.TASKS = with_engine(engine, **others)
-    (message,) = checks.check_tasks(None)
+    (message,) = engine_checks.check_configuration(None)
     assert message.id == "notifications.E007"
     assert problem in message.msg
     with pytest.raises(ImproperlyConfigured) as raised:
@@ -262,7 +276,7 @@ def test_error_of_the_other_backend(settings):
     """E007 too, and enqueueing raises it: its app is not installed here."""
     pytest.importorskip("django_tasks_db")
     settings.TASKS = with_engine("alias:other", other={"BACKEND": "django_tasks_db.DatabaseBackend"})
-    (message,) = checks.check_tasks(None)
+    (message,) = engine_checks.check_configuration(None)
     assert (message.id, message.hint) == ("notifications.E007", "Insert 'django_tasks_db' in INSTALLED_APPS")
     with pytest.raises(ImproperlyConfigured, match="Insert 'django_tasks_db'"):
         noop.enqueue()
@@ -274,10 +288,10 @@ def test_queues_that_the_other_backend_lacks(settings, monkeypatch):
     other = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "reports"]}
     settings.TASKS = with_engine("alias:other", other=other)
     monkeypatch.setattr(apps, "is_installed", lambda name: True)
-    assert found(checks.check_tasks) == []
+    assert found(engine_checks.check_configuration) == []
     settings.TASKS["default"]["QUEUES"] = ["default", "mail"]
     settings.TASKS = {**settings.TASKS}
-    (message,) = checks.check_tasks(None)
+    (message,) = engine_checks.check_configuration(None)
     assert message.id == "notifications.W005"
     assert "in the queue 'default': mail" in message.msg
 
@@ -295,11 +309,11 @@ def test_limits_of_rq(settings, monkeypatch):
     settings.TASKS = with_engine(
         "alias:rq", rq={"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": ["default", "mail", "long"]}
     )
-    (message,) = checks.check_tasks(None)
+    (message,) = engine_checks.check_configuration(None)
     assert message.id == "notifications.W006"
     assert message.msg.endswith(": mail.")
-    assert found(checks.check_engines) == ["notifications.I003", "notifications.I004"]
-    assert checks.check_engines not in registry.get_checks()
+    assert found(engine_checks.check_engines) == ["notifications.I003", "notifications.I004"]
+    assert engine_checks.check_engines not in registry.get_checks()
 
 
 @pytest.mark.parametrize(
@@ -321,7 +335,7 @@ def test_broker_of_celery(url, ids, settings, monkeypatch):
     app.conf.broker_url = url
     monkeypatch.setattr(connected, "_connected_app", app)
     settings.TASKS = with_engine("notifications.contrib.celery")
-    assert found(checks.check_tasks) == ids
+    assert found(engine_checks.check_configuration) == ids
 
 
 @pytest.mark.django_db
@@ -332,7 +346,7 @@ def test_celery_without_an_app(settings, monkeypatch):
 
     monkeypatch.setattr(connected, "_connected_app", None)
     settings.TASKS = with_engine("notifications.contrib.celery")
-    (message,) = checks.check_tasks(None)
+    (message,) = engine_checks.check_configuration(None)
     assert message.id == "notifications.E007"
     with pytest.raises(ImproperlyConfigured, match=r"connect\(app\)"):
         noop.enqueue()
@@ -341,7 +355,7 @@ def test_celery_without_an_app(settings, monkeypatch):
 
 def test_an_engine_that_has_moved(settings):
     settings.TASKS = with_engine("notifications.jobs.engines.celery")
-    (message,) = checks.check_tasks(None)
+    (message,) = engine_checks.check_configuration(None)
     assert (message.id, message.msg.endswith("Write 'notifications.contrib.celery'.")) == (
         "notifications.E007",
         True,
@@ -366,6 +380,6 @@ urlpatterns = []
 def test_user_language(settings, name, ids):
     """W035, with the fields that there are; another type is E003."""
     settings.NOTIFICATIONS = {"USER_LANGUAGE": name}
-    messages = checks.check_notifications(None)
+    messages = broadcast_checks.check_language(None)
     assert [message.id for message in messages] == ids
     assert all(repr(name) in message.msg and "last_name" in message.hint for message in messages)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import ClassVar
 
-from notifications.deliveries import sending
+from notifications.deliveries import checks, sending  # noqa: F401  (the import registers the checks)
 from notifications.extension import Extension, RecordedTransaction, Rows
 from notifications.models import Notification
 from notifications.streams.deliveries import build_deliveries, load_rules

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import ClassVar
 
-from notifications.engines import dispatching
+from notifications.engines import checks, dispatching  # noqa: F401  (the import registers the checks)
 from notifications.extension import Extension
 from notifications.upkeep import Duty, Upkeep
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.utils import translation
+from django.utils.module_loading import import_string
 
 from notifications import times, validators
 from notifications.compat import (
@@ -166,3 +168,15 @@ class JobBackend(BaseTaskBackend):
 
     def check(self, **kwargs: Any) -> Iterable[Any]:
         return []  # The app has system checks of its own, which also run on Django 5.2.
+
+
+def find_job_backends() -> dict[str, dict[str, Any]]:
+    """Return the backends in ``TASKS`` that are this one or a subclass, by alias, without making them."""
+    found = {}
+    for alias, params in getattr(settings, "TASKS", {}).items():
+        try:
+            if issubclass(import_string(params.get("BACKEND", "")), JobBackend):
+                found[alias] = params
+        except (ImportError, TypeError):
+            continue
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from notifications.extension import Extension
-from notifications.schedules import ticks
+from notifications.schedules import checks, ticks  # noqa: F401  (the import registers the checks)
 from notifications.upkeep import LASTING, Duty, Upkeep, Where
 
 

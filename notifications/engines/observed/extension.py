@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from notifications.engines.observed import checks  # noqa: F401  (the import registers the checks)
 from notifications.extension import Extension
 
 

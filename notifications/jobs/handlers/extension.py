@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from notifications.extension import Extension, RecordedTransaction, Rows, WaitKind
-from notifications.jobs.handlers import events
+from notifications.jobs.handlers import checks, events  # noqa: F401  (the import registers the checks)
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
 from notifications.jobs.handlers.events import Receivers
 from notifications.models import Job, Notification, Wait

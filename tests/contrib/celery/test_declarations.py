@@ -1,5 +1,6 @@
 """Which tasks are observed: by ``@observed``, or by the settings."""
 
+import sys
 import threading
 import uuid
 from datetime import timedelta
@@ -7,7 +8,8 @@ from datetime import timedelta
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications import checks, conf, times
+from notifications import conf, times
+from notifications.engines.observed.checks import check_celery
 from notifications.jobs import results
 from notifications.jobs.declaring import observations
 from notifications.jobs.declaring.observations import Observation, TaskCall
@@ -146,7 +148,7 @@ def test_wrong_options_are_an_error_of_check(settings, options, words):
     import notifications.contrib.celery  # noqa: F401
 
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": options}}}
-    [error] = checks.check_celery(None)
+    [error] = check_celery(None)
     assert (error.id, words in error.msg) == ("notifications.W010", True)
     assert observations.find("shop.tasks.export") is None
 
@@ -196,9 +198,9 @@ def test_right_options_and_tasks_that_are_not_known_are_no_error(settings, caplo
 
 
 def test_settings_without_the_module_are_a_warning_of_check(settings, monkeypatch):
-    monkeypatch.delitem(checks.sys.modules, "notifications.contrib.celery", raising=False)
+    monkeypatch.delitem(sys.modules, "notifications.contrib.celery", raising=False)
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": {}}}}
-    [warning] = checks.check_celery(None)
+    [warning] = check_celery(None)
     assert warning.id == "notifications.W004"
     assert "import notifications.contrib.celery" in warning.hint
 

@@ -1,0 +1,36 @@
+"""System checks of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.core.checks import WARNING, CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.compat import task_backends
+from notifications.engines import engine_of
+from notifications.jobs.backend import find_job_backends
+from notifications.jobs.claiming.executors import has_engine
+
+
+@register("notifications")
+def check_configuration(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E007: the engine of a backend cannot be set up. What else an engine finds wrong."""
+    return [message for message in _check_engines(find_job_backends()) if message.level >= WARNING]
+
+
+@register("notifications", deploy=True)
+def check_engines(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """I003, I004: what the engine of a backend cannot do."""
+    aliases = [alias for alias in task_backends.settings if has_engine(alias)]
+    return [message for message in _check_engines(aliases) if message.level < WARNING]
+
+
+def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:
+    for alias in aliases:
+        try:
+            engine = engine_of(alias)
+            yield from engine.check() if engine else ()
+        except ImproperlyConfigured as exc:
+            yield Error(str(exc), id="notifications.E007")
