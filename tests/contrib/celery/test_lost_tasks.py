@@ -19,6 +19,8 @@ from tests.contrib.celery.conftest import bell_of
 
 states = pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
 
+from billiard.exceptions import TimeLimitExceeded  # noqa: E402
+
 TASK = "tests.contrib.celery.tasks.export"
 POLICY = Policy(max_attempts=1)
 #: A process of this worker, and one that is gone.
@@ -291,6 +293,11 @@ def test_result_that_cannot_be_read_stops_no_other_job(make_job, lost_tasks, mon
     [
         (states.SUCCESS, {"rows": 3}, ("succeeded", "")),
         (states.FAILURE, ValueError("x"), ("failed", "task-failed")),
+        (
+            states.FAILURE,
+            TimeLimitExceeded(1),
+            ("failed", "timed-out"),
+        ),  # Celery before 5.7 does not report it
         (states.REVOKED, None, ("cancelled", "cancelled")),
     ],
 )
