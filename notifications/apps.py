@@ -38,7 +38,6 @@ class NotificationsConfig(AppConfig):
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
-        from notifications.schedules import ticks
         from notifications.tracing import spans
 
         if engines.has_backend_engine():
@@ -49,7 +48,7 @@ class NotificationsConfig(AppConfig):
         features: list[type[Extension]] = [import_string(path) for path in FEATURES]
         extension.load(cls(cls.name, import_module(cls.name)) for cls in features)
         upkeep.list_duties = duties.list_duties
-        ports.engines, ports.dispatching, ports.schedules = senders, dispatching, ticks
+        ports.engines, ports.dispatching = senders, dispatching
         spans.configure()
         engines.listen, engines.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:

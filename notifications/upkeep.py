@@ -71,6 +71,10 @@ class Duty:
     ``condition``
         Of a duty that ``is_for_each_process``: returns SQL, and its parameters, that is true if there is something to
         do. Those of all duties are one query, which takes a twentieth of the time that they take to find nothing.
+    ``has_own_loop``
+        A worker does it in a loop of its own, on a thread for code of the project, because it may be due within
+        milliseconds: ``run`` returns the seconds until it is called again, and ``every`` has no meaning. Only
+        schedules need that.
     ``due_at``
         When it is due in this process (monotonic): to be done, or to look whether another process has done it.
     """
@@ -82,6 +86,7 @@ class Duty:
     is_for_each_process: bool = False
     at_start: bool = False
     condition: Callable[[], Condition] | None = None
+    has_own_loop: bool = False
     due_at: float = field(default_factory=time.monotonic)
     #: While this process does it for all: what it has stored in the row, and until when that holds (monotonic).
     claimed: datetime | None = None
@@ -121,7 +126,9 @@ class Upkeep:
         self.may_reap = may_reap
         self.on_requeued = on_requeued
         self.project_threads = ProjectThreads()
-        self.duties = [duty for duty in list_duties(self) if where & duty.where]
+        duties = [duty for duty in list_duties(self) if where & duty.where]
+        self.duties = [duty for duty in duties if not duty.has_own_loop]
+        self.own_loops = [duty for duty in duties if duty.has_own_loop]
 
     def run_round(self) -> None:
         """Do what is due. Where migrations are not applied the round ends.

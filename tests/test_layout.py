@@ -132,7 +132,7 @@ WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
     "api.py": (10, BEFORE_MODELS),
-    "apps.py": (8, "Django imports it before the models are loaded."),
+    "apps.py": (7, "Django imports it before the models are loaded."),
     "asgi.py": (6, "Projects import it before Django is set up."),
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
     "contrib/celery/declarations.py": (1, BEFORE_MODELS),

@@ -264,11 +264,7 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
 def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch):
     """Its loops go on, and log it once a minute together."""
     monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
-    for module, name in (
-        (duties.streams, "number_pending"),
-        (maintenance.ports.schedules, "run_worker_round"),
-    ):
-        monkeypatch.setattr(module, name, not_migrated)
+    monkeypatch.setattr(duties.streams, "number_pending", not_migrated)
     condition = "EXISTS (SELECT missing FROM notifications_stream)", ()
     monkeypatch.setattr(duties.streams, "pending_condition", lambda: condition)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)

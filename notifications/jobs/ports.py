@@ -36,13 +36,5 @@ class Dispatching(Protocol):
         """Move queued jobs whose backend has gained or lost its engine. Return how many."""
 
 
-class ScheduleTicks(Protocol):
-    """``schedules.ticks``: periodic jobs."""
-
-    def run_worker_round(self) -> float:
-        """Enqueue the jobs that are due. Return the seconds until the next round. Raises ``django.db.Error``."""
-
-
 engines: EngineSenders
 dispatching: Dispatching
-schedules: ScheduleTicks

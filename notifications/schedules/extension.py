@@ -23,14 +23,14 @@ class Schedules(Extension):
     }
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
-        start = process.project_threads.start
-        # Workers do so in a loop of its own, because a tick may be due within milliseconds.
+        name, start = "enqueue jobs of schedules", process.project_threads.start
         return [
+            Duty(name, 0, ticks.run_worker_round, Where.WORKER, has_own_loop=True),
             Duty(
-                "enqueue jobs of schedules",
+                name,
                 0,
                 lambda: start(ticks.run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
                 LASTING & ~Where.WORKER,
                 is_for_each_process=True,
-            )
+            ),
         ]

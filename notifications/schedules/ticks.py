@@ -62,7 +62,8 @@ _being_prepared: set[str] = set()
 def run_worker_round() -> float:
     """Import the tasks of schedules, once in a process, and run a round.
 
-    Importing them may take seconds, in which the transaction of a tick would hold its row.
+    It calls code of the project: policies, receivers of ``task_enqueued``, managers of users. Importing tasks may take
+    seconds, in which the transaction of a tick would hold its row.
     """
     global _has_imported_tasks
     if not _has_imported_tasks:

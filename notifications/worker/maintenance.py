@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_if_not_migrated
-from notifications.jobs import ports
 from notifications.jobs.insertion import prepare_hooks
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.upkeep import Duty, Upkeep, Where
@@ -21,11 +21,11 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two rounds.
 ROUND_INTERVAL_SECONDS = 1.0
-#: Seconds until the first retry of a round of schedules that has failed.
+#: Seconds until the first retry of a round of an own loop that has failed.
 FIRST_RETRY_SECONDS = 0.1
-#: Seconds at least between two rounds of schedules.
-MIN_TICK_PAUSE_SECONDS = 0.02
-#: Seconds between two log lines that say that the rounds of schedules fail with the same error.
+#: Seconds at least between two rounds of an own loop.
+MIN_LOOP_PAUSE_SECONDS = 0.02
+#: Seconds between two log lines that say that the rounds of an own loop fail with the same error.
 UNAVAILABLE_LOG_INTERVAL_SECONDS = 60.0
 #: Seconds at least between two chunks of duties that have more to do.
 MIN_CHUNK_PAUSE_SECONDS = 0.02
@@ -82,17 +82,19 @@ class Maintenance:
                 break
         return unfinished
 
-    async def run_schedules(self) -> None:
-        """Enqueue the jobs of schedules when they are due. All workers do so: a tick is recorded once."""
+    @property
+    def own_loops(self) -> list[Callable[[], Awaitable[None]]]:
+        """The loops of duties that have one of their own."""
+        return [partial(self.run_own_loop, duty) for duty in self._upkeep.own_loops]
+
+    async def run_own_loop(self, duty: Duty) -> None:
+        """Do a duty when it is due. All workers do so: it is no harm if several do it at the same time."""
         retry_pause, logged_error, logged_at = FIRST_RETRY_SECONDS, "", 0.0
         while True:
             started = time.monotonic()
             try:
-                # Enqueueing calls code of the project: policies, receivers of task_enqueued, managers of users.
-                threads = self._upkeep.project_threads
-                call = asyncio.wrap_future(
-                    threads.submit(ports.schedules.run_worker_round, may_be_stuck=True)
-                )
+                threads, run = self._upkeep.project_threads, cast("Callable[[], float]", duty.run)
+                call = asyncio.wrap_future(threads.submit(run, may_be_stuck=True))
                 if not (await asyncio.wait({call}, timeout=ROUND_INTERVAL_SECONDS))[0]:
                     call.cancel()  # of the wait only
                     continue  # until it returns, or is stuck, and submit() calls it again
@@ -102,9 +104,9 @@ class Maintenance:
                 pause, retry_pause = retry_pause, min(2 * retry_pause, ROUND_INTERVAL_SECONDS)
                 if str(exc) != logged_error or started - logged_at >= UNAVAILABLE_LOG_INTERVAL_SECONDS:
                     logged_error, logged_at = str(exc), started
-                    _log_unavailable("Could not enqueue jobs of schedules, which is tried again: %s", exc)
+                    _log_unavailable(f"Could not {duty.name}, which is tried again: %s", exc)
             elapsed = time.monotonic() - started
-            await asyncio.sleep(max(pause - elapsed, MIN_TICK_PAUSE_SECONDS))
+            await asyncio.sleep(max(pause - elapsed, MIN_LOOP_PAUSE_SECONDS))
 
     async def end(self, seconds: float) -> None:
         """End the threads on which code of the project is called. Wait for calls that run, at most this long."""

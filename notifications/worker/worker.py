@@ -171,7 +171,7 @@ class JobWorker:
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
                 maintenance.run_duties,
-                maintenance.run_schedules,
+                *maintenance.own_loops,
                 *([self._dispatch_due] if self._dispatch else []),
             )
         ]

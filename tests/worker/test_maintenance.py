@@ -13,6 +13,7 @@ from django.utils import timezone
 from notifications import duties
 from notifications.jobs import notifying
 from notifications.models import Attempt, Job, Notification, Stream
+from notifications.schedules import ticks
 from notifications.streams import marking, marking_all, retention
 from notifications.testing import run_jobs
 from notifications.worker import maintenance
@@ -125,11 +126,12 @@ async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypat
         rounds.append(1)
         raise OperationalError("away")
 
-    monkeypatch.setattr(maintenance.ports.schedules, "run_worker_round", fail)
+    monkeypatch.setattr(ticks, "run_worker_round", fail)
     worker = maintenance.Maintenance(lease_of(None), None, None)
+    [run_schedules] = worker.own_loops
     with suppress(TimeoutError):
         async with asyncio.timeout(1.3):  # at 0, 0.1, 0.3, 0.7 and 1.1 s
-            await worker.run_schedules()
+            await run_schedules()
     await worker.end(5)
     assert 3 <= len(rounds) <= 5
     assert caplog.text.count("Could not enqueue jobs of schedules") == 2
