@@ -155,6 +155,7 @@ def celery_project(name: str, url: str, broker: str) -> Queue:
     is_observed = name.startswith("observed")
     ignores_result = name.endswith("ignore_result")
     command = [PYTHON, "-m", "celery", "--app=bench.celery_project", "worker", "--loglevel=WARNING"]
+    pool = ["--pool=threads"] if is_observed and url.startswith("sqlite") else []  # prefork is refused there
     return Queue(
         name=name,
         module="bench.celery_project",
@@ -164,7 +165,7 @@ def celery_project(name: str, url: str, broker: str) -> Queue:
             "BENCH_OBSERVE": str(int(is_observed)),
             "BENCH_IGNORE_RESULT": str(int(ignores_result)),
         },
-        workers=lambda processes, concurrency: [[*command, f"--concurrency={processes}"]],
+        workers=lambda processes, concurrency: [[*command, *pool, f"--concurrency={processes}"]],
         jobs=6000,
         pickups=40,
         measures={"rate", "enqueueing", "pickup"} | ({"browser"} if is_observed else set()),

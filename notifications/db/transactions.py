@@ -26,8 +26,6 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from notifications.db.forks import no_fork
-
 T = TypeVar("T")
 
 logger = logging.getLogger("notifications")
@@ -127,7 +125,7 @@ def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
     nested = in_callers_transaction(db)
 
     def run() -> T:
-        with no_fork(db), transaction.atomic(using=db.alias):
+        with transaction.atomic(using=db.alias):
             if not nested:
                 _begin(db, idle_seconds)
             started = time.monotonic()

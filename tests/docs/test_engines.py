@@ -27,7 +27,7 @@ def block_of(name, number=0):
 
 
 def test_jobs_run_on_celery_and_back(project, redis):
-    """With both of the documented commands. What is queued moves, in both directions."""
+    """With the second of the documented commands: the first is refused on SQLite. What is queued moves back too."""
     settings = (project.folder / "mysite/settings.py").read_text()
     backlog = project.enqueue(10)
     project.write(block_of("settings.py"), broker=("redis://localhost:6379/0", redis.url))
@@ -42,6 +42,9 @@ def test_jobs_run_on_celery_and_back(project, redis):
     assert len(commands) == 2 and {"prefork", "threads"} == {
         command[command.index("--pool") + 1] if "--pool" in command else "prefork" for command in commands
     }
+    refused = project.start("-m", *commands.pop(0))
+    refused.wait_for_line("Start the worker with --pool threads")
+    assert refused.popen.wait(60) == 1
     for number, command in enumerate(commands):
         worker = project.start("-m", *command)
         ids = [backlog, project.enqueue(number)]

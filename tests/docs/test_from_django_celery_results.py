@@ -66,7 +66,8 @@ def test_page_step_by_step(project, redis):
     assert ada[:2] == [{"state": "queued", "result": None}, {"states": {id: "queued"}}]
     assert bob[:2] == [None, {"states": {}}]
 
-    worker = project.start("-m", "celery", "-A", "mysite", "worker", "-l", "INFO", "--concurrency", "1")
+    options = ("-l", "INFO", "--pool", "threads", "--concurrency", "1")
+    worker = project.start("-m", "celery", "-A", "mysite", "worker", *options)
     worker.wait_for_line(" ready.")
     wait_until(lambda: read(project, id)[0][0]["state"] == "succeeded", what="the job to succeed")
     ada, bob = read(project, id)

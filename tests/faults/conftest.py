@@ -4,12 +4,12 @@ import pytest
 
 
 @pytest.fixture
-def celery_site(site):
+def celery_site(postgres_site):
     """A site whose jobs run on Celery."""
     pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
     from tests.faults.support.celery_site import CelerySite
 
     # Lost ids are given again sooner, so that more rounds fit into an hour.
-    celery_site = CelerySite(site, "celery", dispatch_seconds=1.5)
+    celery_site = CelerySite(postgres_site, "celery", dispatch_seconds=1.5)
     yield celery_site
     celery_site.close()

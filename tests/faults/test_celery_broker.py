@@ -77,8 +77,9 @@ def test_jobs_of_an_outage_run_after_it(celery_site, fault):
 
 
 @pytest.mark.timeout(300)
-def test_attempts_during_an_outage_do_not_count(site):
+def test_attempts_during_an_outage_do_not_count(postgres_site):
     """Redis is away for the server and the workers. Its jobs do not wait longer after a longer outage."""
+    site = postgres_site
     celery_site = CelerySite(site, "celery-outage", dispatch_seconds=None if ROUNDS else 0.5)
     try:
         site.start_web()

@@ -24,12 +24,12 @@ FOREVER_SECONDS = 600
 
 
 @pytest.fixture
-def make_site(site):
+def make_site(postgres_site):
     """Return a function that makes the site with options of CelerySite."""
     made = []
 
     def make(**options):
-        made.append(CelerySite(site, "celery-workers", **options))
+        made.append(CelerySite(postgres_site, "celery-workers", **options))
         return made[0]
 
     yield make

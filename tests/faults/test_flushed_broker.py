@@ -22,9 +22,9 @@ MAX_SECONDS = 30 * FACTOR
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("flushes", [(2,), (2, 12)], ids=["once", "twice"])
-def test_jobs_run_soon_after_their_messages_were_lost(site, flushes):
+def test_jobs_run_soon_after_their_messages_were_lost(postgres_site, flushes):
     """Within half a minute of a free process. The second flush takes messages that were sent again."""
-    celery_site = CelerySite(site, "celery-flush")
+    celery_site = CelerySite(postgres_site, "celery-flush")
     try:
         wait_for_workers(celery_site.start_celery(*PREFORK), 2)
         # Each flush finds the jobs of another 10 seconds.

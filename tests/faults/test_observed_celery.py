@@ -17,7 +17,7 @@ import pytest
 from notifications.jobs import outcomes
 from notifications.models import Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery  # noqa: F401
-from tests.support.celery_worker import CeleryWorker
+from tests.support.celery_worker import CeleryWorker, require_prefork
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 from tests.support.redis_server import Redis
 from tests.support.waiting import wait_until
@@ -51,6 +51,7 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, resul
     from tests.contrib.celery import tasks
 
     chance = random.Random(int(os.environ.get("OBSERVED_SEED", "1")))
+    require_prefork()
     pool = ("--pool", "prefork", "--concurrency", 2)
     workers = [
         start_celery(
@@ -169,6 +170,7 @@ def test_no_task_that_ran_is_lost_when_workers_are_suspended_or_killed(
     ran = tmp_path / "ran"
     ran.touch()
     environment = {"CELERY_RESULT_BACKEND": results.url, "OBSERVED_RAN": str(ran)}
+    require_prefork()
     pool = ("--pool", "prefork", "--concurrency", 2)
     options = {"environment": environment, "notifications": {"CELERY": {"tasks": OBSERVED}}}
     workers = [CeleryWorker(tmp_path, broker_url, *pool, **options) for _ in range(2)]

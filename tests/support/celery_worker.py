@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from django.db import connection
 
 from tests.support.processes import Process
@@ -26,6 +27,19 @@ def database_url():
     if connection.vendor == "sqlite":
         return f"sqlite:///{settings['NAME']}"
     return f"postgres://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+
+
+def two_slots():
+    """Return the options of a worker with two child processes, on SQLite, where these are refused, with two threads."""
+    return "--pool", "threads" if connection.vendor == "sqlite" else "prefork", "--concurrency", 2
+
+
+def require_prefork():
+    """Skip a test of child processes where a worker refuses to start them."""
+    if connection.vendor == "sqlite":
+        pytest.skip(
+            "A worker with the pool prefork refuses to start on SQLite. Run with --database postgres."
+        )
 
 
 class CeleryWorker:

@@ -94,6 +94,8 @@ class Site:
     def start_celery(self, *arguments, concurrency=2, queues="celery,slow,paused"):
         """Start a Celery worker, and wait until each of its processes has its row in the table of workers."""
         before = self._workers()
+        if "--pool" not in arguments and self.database_url.startswith("sqlite"):
+            arguments = ("--pool", "threads")  # prefork is refused there
         options = (
             "--concurrency",
             concurrency,

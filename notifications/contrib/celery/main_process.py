@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from celery.concurrency import get_implementation
 from celery.worker import state as worker_state
 from django.db import connections
 
@@ -18,8 +19,8 @@ from notifications.contrib.celery.lost_tasks import LostTasks
 from notifications.contrib.celery.recorder import recorder
 from notifications.db import signal_queue
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.forks import keep_out_of_sqlite
 from notifications.db.threads import check_connections, start_thread
+from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.ids import uuid7
 from notifications.upkeep import Upkeep, Where
@@ -110,15 +111,22 @@ def worker_id() -> UUID:
 
 
 def prepare(sender: Any = None, **kwargs: Any) -> None:
-    """Choose the id of the worker, before it starts its child processes."""
+    """Choose the id of the worker, before it starts its child processes.
+
+    Refuses to start them on SQLite: a child that is forked while another thread of this process is inside SQLite has
+    copies of its locks that are never released, and waits for them for ever.
+    """
     global _main
+    if connection().vendor == "sqlite" and "prefork" in get_implementation(sender.pool_cls).__module__:
+        raise SystemExit(  # Celery logs any other exception of a receiver, and goes on
+            "Celery's pool prefork does not work with SQLite. Start the worker with --pool threads, or use PostgreSQL."
+        )
     _main = MainProcess(sender.app, sender.hostname, sorted(sender.app.amqp.queues.consume_from))
 
 
 def start(sender: Any = None, **kwargs: Any) -> None:
     """Begin the lease when the worker is ready."""
     if _main:
-        keep_out_of_sqlite()
         checks.log_problems(_main.app.tasks)
         # All pools know their processes but "threads", which has none.
         _main.lost_tasks.process_ids = lambda: {os.getpid(), *sender.pool.info.get("processes", ())}

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 from celery import signals
-from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import settings
 from notifications.contrib.celery.app import ENGINE_NAME, TASK_NAME
@@ -54,7 +53,7 @@ def _check_pool(sender: Any = None, **kwargs: Any) -> None:
     pool = getattr(sender, "pool_cls", "")
     name = pool if isinstance(pool, str) else pool.__module__
     if any(greenlets in name for greenlets in GREENLET_POOLS):
-        raise ImproperlyConfigured(
+        raise SystemExit(  # Celery logs any other exception of a receiver, and goes on
             f"Jobs do not run on Celery's pool {name}. Start the worker with --pool prefork, threads or solo."
         )
 

@@ -14,7 +14,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     with_engine,
     without_engine,
 )
-from tests.support.celery_worker import CeleryWorker, require_celery
+from tests.support.celery_worker import CeleryWorker, require_celery, require_prefork, two_slots
 from tests.support.waiting import wait_until
 
 
@@ -52,7 +52,7 @@ def start_celery(broker, celery_app, tmp_path_factory, transactional_db, request
     workers = []
 
     def start(*options, **more):
-        options = options or ("--pool", "prefork", "--concurrency", 2)
+        options = options or two_slots()
         worker = CeleryWorker(tmp_path_factory.mktemp("celery"), broker.url, *options, **more)
         workers.append(worker)
         return worker.start()
@@ -64,13 +64,17 @@ def start_celery(broker, celery_app, tmp_path_factory, transactional_db, request
         request.node.add_report_section("teardown", "celery", worker.output)
 
 
+@pytest.fixture
+def prefork():
+    """Skip a test of child processes on SQLite, where a worker refuses to start them."""
+    require_prefork()
+
+
 @pytest.fixture(scope="module")
 def shared_worker(broker, tmp_path_factory, django_db_setup, django_db_blocker):
-    """A prefork worker of two children for all tests of the module."""
+    """A worker with two slots for all tests of the module."""
     with django_db_blocker.unblock():
-        worker = CeleryWorker(
-            tmp_path_factory.mktemp("celery"), broker.url, "--pool", "prefork", "--concurrency", 2
-        )
+        worker = CeleryWorker(tmp_path_factory.mktemp("celery"), broker.url, *two_slots())
     yield worker.start()
     worker.stop()
 

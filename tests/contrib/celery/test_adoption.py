@@ -72,7 +72,9 @@ class Project:
         self.manage("migrate", "--verbosity", "0")
         self.session = self.manage("shell", "-c", LOG_IN).split()[-1]
         web = self._start("manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}")
-        worker = self._start("-m", "celery", "-A", "proj", "worker", "-l", "INFO", "--concurrency", "2")
+        worker = self._start(
+            "-m", "celery", "-A", "proj", "worker", "-l", "INFO", "--pool", "threads", "--concurrency", "2"
+        )
         web.wait_until(lambda: is_listening(self.port), what="the web server to listen")
         worker.wait_for_line(" ready.")
         return worker

@@ -26,6 +26,7 @@ def test_a_queued_job(worker, tasks, user, user_client):
 
 
 @pytest.mark.parametrize("by_owner", [True, False])
+@pytest.mark.usefixtures("prefork")
 def test_a_running_job(worker, tasks, user, other_user, tmp_path, by_owner):
     path = tmp_path / "gate"
     result = tasks.hold.delay(user.pk, str(path))
@@ -36,6 +37,7 @@ def test_a_running_job(worker, tasks, user, other_user, tmp_path, by_owner):
     assert [body for _, body, _ in bell_of(user)] == ([] if by_owner else ["It was cancelled."])
 
 
+@pytest.mark.usefixtures("prefork")
 def test_a_request_that_no_worker_heard_is_repeated(worker, tasks, user, tmp_path, monkeypatch):
     """By the main process of the worker that runs the task."""
     from notifications.jobs.declaring import observations
@@ -49,6 +51,7 @@ def test_a_request_that_no_worker_heard_is_repeated(worker, tasks, user, tmp_pat
     assert until_ended(result).state == "cancelled"
 
 
+@pytest.mark.usefixtures("prefork")
 def test_it_cannot_be_retried_by_hand(worker, tasks, user, user_client):
     job = until_ended(tasks.fail.delay(user.pk))
     item = user_client.get(f"/notifications/api/jobs/{job.id}/").json()

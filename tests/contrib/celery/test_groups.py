@@ -57,6 +57,7 @@ def test_the_body_of_a_chord_is_in_its_group(tasks, user):
     assert groups_of(user) == {result.parent.id: 3}
 
 
+@pytest.mark.usefixtures("prefork")
 def test_the_end_that_the_main_process_reports_is_in_the_group(tasks, user):
     result = group(tasks.kill_itself.s(user.pk))()
     assert [until_ended(child).state for child in result] == ["failed"]

@@ -41,6 +41,7 @@ def test_a_killed_worker(start_celery, tasks, user, tmp_path):
     assert len(bell_of(user)) == 1
 
 
+@pytest.mark.usefixtures("prefork")
 def test_a_killed_child_whose_message_is_delivered_again(start_celery, tasks, user, tmp_path):
     """Celery sends no signal of it: the main process finds that the child is gone."""
     path = tmp_path / "gate"
@@ -54,6 +55,7 @@ def test_a_killed_child_whose_message_is_delivered_again(start_celery, tasks, us
     assert bell_of(user) == [("Held, late", "Succeeded.", "success")]
 
 
+@pytest.mark.usefixtures("prefork")
 def test_a_cold_shutdown(start_celery, tasks, user, tmp_path):
     """Celery reports a retry, although it has acknowledged the message. The next worker finds out."""
     path = tmp_path / "gate"
@@ -68,6 +70,7 @@ def test_a_cold_shutdown(start_celery, tasks, user, tmp_path):
     assert len(bell_of(user)) == 1
 
 
+@pytest.mark.usefixtures("prefork")
 def test_tasks_that_exit_at_once(start_celery, tasks, user):
     """The main process hears of the end of a child while the child records the start of its task."""
     start_celery()
@@ -77,6 +80,7 @@ def test_tasks_that_exit_at_once(start_celery, tasks, user):
     assert len(bell_of(user)) == 12
 
 
+@pytest.mark.usefixtures("prefork")
 def test_a_killed_worker_whose_task_is_delivered_again(start_celery, tasks, user, tmp_path):
     """Redis does so after the visibility timeout: 5 s here."""
     path = tmp_path / "gate"
@@ -92,6 +96,7 @@ def test_a_killed_worker_whose_task_is_delivered_again(start_celery, tasks, user
     assert bell_of(user) == [("Held, late", "Succeeded.", "success")]
 
 
+@pytest.mark.usefixtures("prefork")
 def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
     """They are queued until the time that the declaration or Celery names."""
     lost = tasks.export.delay(user.pk, 1)
@@ -109,6 +114,7 @@ def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
     assert len(bell_of(user)) == 2
 
 
+@pytest.mark.usefixtures("prefork")
 def test_a_worker_that_stops_lets_its_tasks_end(start_celery, tasks, user, tmp_path):
     path = tmp_path / "gate"
     worker = start_celery()
@@ -147,6 +153,7 @@ def test_a_database_that_is_away_does_not_keep_a_task_from_running(start_celery,
     wait_until(lambda: len(bell_of(user)) == 2, what="both notifications")
 
 
+@pytest.mark.usefixtures("prefork")
 def test_children_that_end_after_each_task(start_celery, tasks, user):
     """Each waits until what it has to report is recorded: nothing else knows it without a result."""
     start_celery("--pool", "prefork", "--concurrency", 2, "--max-tasks-per-child", 1)

@@ -245,6 +245,7 @@ def test_a_revoked_task_that_waits_is_cancelled_and_told_once(tasks, user, tmp_p
     assert bell_of(user) == [("Export 1", "It was cancelled.", "warning")]
 
 
+@pytest.mark.usefixtures("prefork")
 def test_a_terminated_task_is_cancelled_and_told_once(tasks, user, tmp_path):
     path = tmp_path / "gate"
     result = tasks.hold.delay(user.pk, str(path))
@@ -263,12 +264,14 @@ def test_an_expired_task_fails(tasks, user):
 
 
 @pytest.mark.parametrize("name", ["exceed_hard_limit", "exceed_soft_limit"])
+@pytest.mark.usefixtures("prefork")
 def test_time_limits(tasks, user, name):
     job = until_ended(getattr(tasks, name).delay(user.pk))
     assert (job.state, '"type": "timed-out"' in job.error) == ("failed", True)
     assert [body for _, body, _ in bell_of(user)] == ["It took longer than it may take."]
 
 
+@pytest.mark.usefixtures("prefork")
 def test_a_killed_child(tasks, user):
     job = until_ended(tasks.kill_itself.delay(user.pk))
     assert (job.state, '"type": "worker-lost"' in job.error) == ("failed", True)

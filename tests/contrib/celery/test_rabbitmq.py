@@ -6,7 +6,7 @@ import pytest
 
 from notifications.models import Attempt
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
-from tests.support.celery_worker import CeleryWorker
+from tests.support.celery_worker import CeleryWorker, two_slots
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 from tests.support.waiting import wait_until
 
@@ -31,7 +31,7 @@ def start_celery(rabbitmq, celery_app, tmp_path_factory, transactional_db, reque
         worker = CeleryWorker(
             tmp_path_factory.mktemp("celery"),
             rabbitmq.url,
-            *("--pool", "prefork", "--concurrency", 2),
+            *two_slots(),
             environment={"CELERY_RESULT_BACKEND": "rpc://"},
         )
         workers.append(worker)

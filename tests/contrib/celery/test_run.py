@@ -3,6 +3,7 @@
 import pytest
 
 from tests.engines.contract import EngineContract, ended, states
+from tests.support.celery_worker import require_prefork
 from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
@@ -13,6 +14,7 @@ class TestPrefork(EngineContract):
 
     @classmethod
     def start(cls, site, request):
+        require_prefork()
         site.use_celery(request.getfixturevalue("redis").url)
         site.start_celery()
 
