@@ -139,9 +139,9 @@ def observe(worker):
     assert counted() == {}
     running = begin_observed(job, worker, 1, seconds_later=1)  # delivered again
     assert counted() == {"lost": 1}
-    changes.schedule_retry(outcomes.retried(running, ValueError(), 1), 60)
+    changes.schedule_retry(outcomes.retried(running, ValueError(), 1), timedelta(seconds=60))
     running = begin_observed(job, worker, 2)
-    changes.requeue_lost(running, timezone.now())
+    changes.requeue_lost(running, timedelta(seconds=60))
     changes.finish(outcomes.ended_by_engine(Job.objects.get(), DEFAULT_POLICY, "expired"))
     return {"lost": 2, "retried": 1, "failed": 1}
 
