@@ -33,6 +33,7 @@ INSTALLED_APPS = [
     "daphne",
     "asyncsite",  # before "notifications", to override its base.html
     "notifications",
+    "notifications.contrib.broadcasts",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

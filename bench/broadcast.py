@@ -89,7 +89,7 @@ def measure(users: int) -> dict[str, Any]:
         time.sleep(IDLE_SECONDS)
         results["without a job"] = writer.stop()
         form = {"title": "Maintenance at 22:00", "level": "info", "audience_kind": "everybody", "_send": "1"}
-        page = "/admin/notifications/broadcast/add/"
+        page = "/admin/notifications_broadcasts/broadcast/add/"
         results["sending"], page = run(client, page, form)
         results["withdrawing"], _ = run(client, page.replace("change", "withdraw"), {})
     finally:

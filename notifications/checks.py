@@ -17,6 +17,7 @@ from django.urls import NoReverseMatch, reverse
 from notifications import conf
 from notifications.db import schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
+from notifications.extension import list_apps
 from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import policy_settings
@@ -117,7 +118,8 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E005: the models are routed to different databases, but are written in one transaction."""
     aliases = {
         model._meta.label: router.db_for_write(model)
-        for model in apps.get_app_config("notifications").get_models()
+        for config in list_apps()
+        for model in config.get_models()
     }
     if len(set(aliases.values())) < 2:
         return []
@@ -125,7 +127,7 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         Error(
             f"The models of notifications are routed to different databases: {routed}.",
-            hint="Route the whole app to one database in DATABASE_ROUTERS.",
+            hint="Route the app and all its extensions to one database in DATABASE_ROUTERS.",
             id="notifications.E005",
         )
     ]

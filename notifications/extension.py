@@ -14,6 +14,8 @@ Hooks of a transaction run inside it, on the thread that records, maybe several 
 repeated. They hold SQLite's only lock, or locked rows. So they call no code of the project, wait for nothing, and make
 at most one query that an index answers; what needs more is done in ``prepare()``. What they return is inserted by the
 core.
+
+Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import translation
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.contrib.admin import ListFilter, ModelAdmin
     from django.db.models import Model
+    from django.http import HttpRequest
 
     from notifications.models import Job, Notification, Wait
     from notifications.upkeep import Duty, Upkeep
@@ -215,6 +220,48 @@ class Extension(AppConfig):
         Not called if that is nothing. It must raise nothing.
         """
 
+    def may_raise(self, rows: Sequence[Notification]) -> Sequence[Notification]:
+        """Return those of these snoozed notifications that may return to the inbox at their time, in their order.
+
+        Called by a duty with notifications that are due, before the transaction that raises them. Only ``id``,
+        ``user_id``, ``key``, ``raised`` and ``broadcast`` are read. One user: a withdrawn broadcast does not return.
+        """
+        return rows
+
+    def senders(self, rows: Sequence[Notification]) -> Mapping[UUID, Any]:
+        """Return the keys of the users who have sent these notifications, by the ids of the notifications.
+
+        Called where users read their notifications. None is a sender who is not known, who is shown as "the staff";
+        notifications that nobody has sent by hand are left out. One user: broadcasts.
+        """
+        return {}
+
+    def delete_of_users(self, keys: Sequence[Any]) -> int:
+        """Delete a chunk of the rows of deleted users, or clear the column that names them; return how many.
+
+        Called inside the transaction that deletes a chunk of these users' rows, on the thread that purges, until it
+        returns 0. It is repeated. What the core knows of the users, such as their streams, is deleted afterwards.
+
+        ``keys``
+            Those of the users, as the database stores them. See ``streams.purging.clear_users``.
+        """
+        return 0
+
+    def list_filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
+        """Return filters that the admin's list of a model of the core shows after its own. Called for each request."""
+        return ()
+
+    def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
+        """Return the label and address of each link above an admin's list that the user may follow."""
+        return ()
+
+    def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
+        """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.
+
+        Called for the admin's page of one notification.
+        """
+        return ""
+
 
 class Hooks:
     """The hooks that installed extensions define: the bound methods of each, in their order."""
@@ -256,6 +303,12 @@ class Hooks:
         self.after_commit: dict[str, Callable[[Any], None]] = {
             hook.__self__.label: hook for hook in defined("after_commit")
         }
+        self.may_raise: list[Callable[..., Sequence[Notification]]] = defined("may_raise")
+        self.senders: list[Callable[..., Mapping[UUID, Any]]] = defined("senders")
+        self.delete_of_users: list[Callable[..., int]] = defined("delete_of_users")
+        self.list_filters: list[Callable[..., Sequence[type[ListFilter]]]] = defined("list_filters")
+        self.list_links: list[Callable[..., Sequence[tuple[str, str]]]] = defined("list_links")
+        self.origin_link: list[Callable[..., str]] = defined("origin_link")
 
 
 hooks = Hooks()
@@ -278,3 +331,20 @@ def load(features: Iterable[Extension] = ()) -> None:
 def extensions() -> list[Extension]:
     """Return the installed extensions, in the order of ``INSTALLED_APPS``."""
     return [config for config in apps.get_app_configs() if isinstance(config, Extension)]
+
+
+def list_apps() -> list[AppConfig]:
+    """Return the core's configuration and the installed extensions: the apps whose tables belong together."""
+    return [apps.get_app_config("notifications"), *extensions()]
+
+
+def require(name: str) -> None:
+    """Raise ``ImproperlyConfigured`` if this app (its dotted path) is not installed, with the line to add.
+
+    Modules of models in ``contrib`` call it before they declare one: Django would register the model for the label
+    ``notifications``, because its module is below that app.
+    """
+    if not apps.is_installed(name):
+        raise ImproperlyConfigured(
+            f'{name} is not installed. Add "{name}" to INSTALLED_APPS, and run manage.py migrate.'
+        )

@@ -15,7 +15,6 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from notifications import checks, compat
-from notifications.broadcasts import checks as broadcast_checks
 from notifications.engines import checks as engine_checks
 from notifications.models import Job
 from notifications.operations import readiness, stored_times
@@ -30,7 +29,7 @@ def test_the_checks_of_all_features_are_registered():
     """Their extensions import them, in a process that imports nothing else."""
     package = Path(checks.__file__).parent
     paths = [
-        path.relative_to(package.parent) for path in package.rglob("checks.py") if "contrib" not in path.parts
+        path.relative_to(package.parent) for path in package.rglob("checks.py") if "celery" not in path.parts
     ]
     assert len(paths) > 6
     code = (
@@ -202,6 +201,19 @@ def test_models_routed_apart(settings):
     assert "notifications.Job to 'other'" in message.msg
 
 
+class ExtensionsApart:
+    def db_for_write(self, model, **hints):
+        return "other" if model._meta.app_label == "notifications_broadcasts" else None
+
+
+def test_models_of_an_extension_routed_apart(settings):
+    """E005: what it inserts belongs into the transactions of the core."""
+    settings.DATABASE_ROUTERS = [ExtensionsApart()]
+    (message,) = checks.check_routing(None)
+    assert message.id == "notifications.E005"
+    assert "notifications_broadcasts.Broadcast to 'other'" in message.msg
+
+
 class Elsewhere:
     def db_for_write(self, model, **hints):
         return "other" if model._meta.app_label == "notifications" else None
@@ -369,23 +381,3 @@ def test_an_engine_that_has_moved(settings):
 
 
 urlpatterns = []
-
-
-@pytest.mark.parametrize(
-    ("name", "ids"),
-    [
-        ("", []),
-        ("last_name", []),
-        ("groups__name", []),
-        ("langage", ["notifications.W035"]),
-        ("profile__language", ["notifications.W035"]),
-        ("last_name__nothing", ["notifications.W035"]),
-        (7, []),
-    ],
-)
-def test_user_language(settings, name, ids):
-    """W035, with the fields that there are; another type is E003."""
-    settings.NOTIFICATIONS = {"USER_LANGUAGE": name}
-    messages = broadcast_checks.check_language(None)
-    assert [message.id for message in messages] == ids
-    assert all(repr(name) in message.msg and "last_name" in message.hint for message in messages)

@@ -1,12 +1,16 @@
 """Extensions: when the core calls their hooks, and what it does with what they return."""
 
+import re
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from django.apps import AppConfig, apps
+from django.contrib import admin
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, transaction
 from django.utils import translation
+from django.utils.html import format_html
 
 from notifications import api, extension, testing, times, upkeep
 from notifications.extension import Extension, Hooks, RecordedTransaction, WaitKind, WorkerPart
@@ -16,8 +20,8 @@ from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand, with_extensions
 from notifications.management.subcommands.prune import PruneCommand
-from notifications.models import Job, JobCallback, Notification, OutputChunk, Wait, Worker
-from notifications.streams import inbox
+from notifications.models import Job, JobCallback, Notification, OutputChunk, Stream, Wait, Worker
+from notifications.streams import inbox, purging, snoozing
 from notifications.testing import run_jobs
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import LocalWorker, until_done
@@ -45,7 +49,7 @@ class Recorder(Extension):
 
     def __init__(self):
         super().__init__(self.name, testing)
-        self.calls = []
+        self.calls, self.rows_left = [], []
         self.returned = {}
         self.kept = []
 
@@ -95,6 +99,37 @@ class Recorder(Extension):
 
     def after_commit(self, kept):
         self.kept.append((kept, connection.in_atomic_block))
+
+    def may_raise(self, rows):
+        self._record("may_raise", rows)
+        return [row for row in rows if row.key != "stays"]
+
+    def senders(self, rows):
+        self._record("senders", rows)
+        return self.returned.get("names", {})
+
+    def delete_of_users(self, keys):
+        self._record("delete_of_users", keys)
+        return self.rows_left.pop() if self.rows_left else 0
+
+    def list_filters(self, model):
+        return [OfAda] if model is Notification else []
+
+    def list_links(self, model_admin, request):
+        return [("Write & send", f"/of/{request.user.pk}/")]
+
+    def origin_link(self, model_admin, row):
+        return format_html('<a href="/of/{}/">Its origin</a>', row.pk)
+
+
+class OfAda(admin.SimpleListFilter):
+    title, parameter_name = "reader", "of"
+
+    def lookups(self, request, model_admin):
+        return [("ada", "Ada alone")]
+
+    def queryset(self, request, queryset):
+        return queryset.filter(user__username=self.value()) if self.value() else queryset
 
 
 @pytest.fixture
@@ -265,6 +300,68 @@ def test_findings(recorder):
     assert [alerts.check, duties.check, round_trip.check] == ["alerts", "duties", "round trip"]
     assert (record.check, record.message) == ("record", "0.1 False")
     assert (error.check, error.state) == ("database", "error") and "no such table" in error.message
+
+
+def test_snoozed_notifications_that_may_not_return(user, recorder):
+    """Those of all users at once, before the transaction. They stay archived, and are not asked about again."""
+    api.notify(user, "Stays", key="stays")
+    api.notify(user, "Returns", key="returns")
+    past = times.now() - timedelta(seconds=1)
+    Notification.objects.update(snoozed_until=past, archived_at=past)
+    while snoozing.raise_due():
+        pass
+    assert [call for call in recorder.calls if call[0] == "may_raise"] == [("may_raise", 2, False)]
+    assert Notification.objects.get(archived_at=None).key == "returns"
+    assert not Notification.objects.filter(snoozed_until__isnull=False).exists()
+
+
+def test_senders(user, user_client, make_user, recorder):
+    """Of the rows of a page at once. One who is not known is the staff."""
+    eve = make_user("eve", first_name="Eve", last_name="Adams")
+    ids = [id for title in ("By Eve", "By a deleted user", "By a job") for id in api.notify(user, title)]
+    recorder.returned["names"] = {ids[0]: eve.pk, ids[1]: None}
+    recorder.calls.clear()
+    user_client.get("/notifications/")
+    assert recorder.calls == [("senders", 3, False)]
+    pages = [user_client.get(f"/notifications/{id}/").text for id in ids]
+    assert "Sent to several users by Eve Adams" in pages[0]
+    assert "Sent to several users by the staff" in pages[1]
+    assert "Sent to several users" not in pages[2]
+
+
+def test_rows_of_deleted_users(make_user, recorder):
+    """In the transactions that delete them, until none is left; their streams are deleted after that."""
+    users = [make_user("ada"), make_user("eve")]
+    api.notify(users, "Hello")
+    recorder.calls.clear()
+    recorder.rows_left = [3, 100]
+    deleted = purging.purge([user.pk for user in users])
+    assert recorder.calls == [("delete_of_users", 2, True)] * 3
+    assert deleted == 2 + 100 + 3
+    assert not Stream.objects.exists()
+
+
+def test_the_admins_pages_of_notifications(user, admin_client, recorder):
+    """A filter beside the list, which filters, a link above it, and a link on the page of each notification."""
+    (id,) = api.notify(user, "Hello")
+    pages = "/admin/notifications/notification/"
+    page = admin_client.get(pages).text
+    assert "Ada alone" in page and re.search(r'<a href="/of/\d+/"[^>]*>Write &amp; send</a>', page)
+    assert "Hello" not in admin_client.get(f"{pages}?of=bob").text
+    assert f'<a href="/of/{id}/">Its origin</a>' in admin_client.get(f"{pages}{id}/change/").text
+
+
+def test_an_app_that_is_required():
+    """The models of one that is not installed would get the label of the core."""
+    extension.require("notifications.contrib.broadcasts")
+    with pytest.raises(ImproperlyConfigured, match=r'Add "notifications\.contrib\.none" to INSTALLED_APPS'):
+        extension.require("notifications.contrib.none")
+
+
+def test_apps_whose_tables_belong_together(recorder, monkeypatch):
+    """Checks and doctor look at those of all extensions."""
+    monkeypatch.setattr(extension, "extensions", lambda: [recorder])
+    assert extension.list_apps() == [apps.get_app_config("notifications"), recorder]
 
 
 def test_languages():

@@ -23,13 +23,10 @@ THIS_FILE = str(Path(__file__).relative_to(ROOT))
 
 #: Modules of core and edge, and the tables of features whose names or models they use.
 TABLES_IN_CORE = {
-    "admin.notifications": {"broadcast"},
-    "http.inbox_rows": {"broadcast"},
     "operations.stored_times": {"channeloutage", "delivery", "digest", "schedule"},
     "streams.categories": {"preference"},
     "streams.purging": {
         "announcedstate",
-        "broadcast",
         "delivery",
         "digest",
         "emailthrottle",
@@ -43,7 +40,6 @@ TABLES_IN_CORE = {
         "webhookendpoint",
     },
     "streams.retention": {"delivery", "digest", "jobcallback", "step", "tick", "webhookattempt"},
-    "streams.snoozing": {"broadcast"},
     "testing.inline": {"delivery"},
 }
 

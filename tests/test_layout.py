@@ -134,6 +134,7 @@ LATE_IMPORTS = {
     "api.py": (10, BEFORE_MODELS),
     "apps.py": (7, "Django imports it before the models are loaded."),
     "asgi.py": (6, "Projects import it before Django is set up."),
+    "contrib/broadcasts/apps.py": (8, "Django imports it before the models are loaded."),
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
     "contrib/celery/declarations.py": (1, BEFORE_MODELS),
     "db/transactions.py": (1, "The models import it."),

@@ -12,7 +12,7 @@ from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
-from notifications.models import Attempt, Broadcast, Job, Notification, Stream, Wait
+from notifications.models import Attempt, Job, Notification, Stream, Wait
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_consistent
 from tests.support.claims import claim_rows
@@ -52,12 +52,10 @@ def test_a_deleted_users_rows_are_purged(user, other_user):
 
 
 def test_rows_of_others_do_not_name_a_deleted_user(user, other_user):
-    """A broadcast that the user has sent and a question of another's job that the user has answered stay."""
-    Broadcast.objects.create(sender=user, recipients=1, created_at=times.now())
+    """A question of another's job that the user has answered stays."""
     row = job(other_user)
     Wait.objects.create(job=row.pk, attempt=1, created_at=times.now(), ended_by=user)
     user.delete()
-    assert Broadcast.objects.get().sender_id is None
     assert Wait.objects.get().ended_by_id is None
 
 

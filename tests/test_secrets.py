@@ -6,7 +6,6 @@ from io import StringIO
 
 import pytest
 from aiohttp import web
-from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.test import RequestFactory
@@ -21,6 +20,7 @@ from notifications import outbound, webhooks
 from notifications.api import acallback, accepted, astep, notify
 from notifications.compat import task
 from notifications.deliveries import sending, vapid
+from notifications.extension import list_apps
 from notifications.http.callback_url import HEADER
 from notifications.models import Delivery, Job, Notification, WebhookEndpoint
 from notifications.outbound.circuits import circuits
@@ -172,10 +172,14 @@ def send_to_all(user, service, origins):
             assert accepted(request, tasks.noop.enqueue).status_code == 202
 
 
+def list_models():
+    return [model for config in list_apps() for model in config.get_models()]
+
+
 def find_rows():
     """Return the fields of the app's rows, and of the log of the admin, in which the secret is stored."""
     found = set()
-    for model in [*apps.get_app_config("notifications").get_models(), LogEntry]:
+    for model in [*list_models(), LogEntry]:
         for row in model.objects.all():
             for field in model._meta.concrete_fields:
                 if SECRET in str(field.value_from_object(row)):
@@ -186,8 +190,8 @@ def find_rows():
 def read_pages(admin_client, user_client, user):
     """Yield address and text of what is shown to staff who may see everything, to the user, and in a terminal."""
     pages = []
-    for model in apps.get_app_config("notifications").get_models():
-        name = f"admin:notifications_{model._meta.model_name}"
+    for model in list_models():
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
         try:
             pages.append(reverse(f"{name}_changelist"))
             # That of a webhook shows its URL, to those who may see it.

@@ -1,7 +1,6 @@
 """The app's pages in Django's admin, a module for each model."""
 
 from notifications.admin.alerts import AlertAdmin
-from notifications.admin.broadcasts import BroadcastAdmin
 from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
@@ -11,7 +10,6 @@ from notifications.admin.webhooks import WebhookEndpointAdmin
 
 __all__ = [
     "AlertAdmin",
-    "BroadcastAdmin",
     "JobAdmin",
     "NotificationAdmin",
     "OverviewAdmin",

@@ -14,10 +14,10 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import job_filters
 from notifications.db.transactions import database
-from notifications.models import Broadcast, Notification
+from notifications.models import Notification
 
-#: The newest notifications that the choices of a filter come from, and the broadcasts that are choices.
-MAX_ROWS_READ, MAX_BROADCASTS = 300, 10
+#: The newest notifications that the choices of a filter come from.
+MAX_ROWS_READ = 300
 #: How far the time in an id may be from the time of creation.
 ID_TOLERANCE = timedelta(minutes=1)
 
@@ -106,31 +106,6 @@ class NotificationUserFilter(job_filters.UserFilter):
         """Return the key of the named user, None if there is no such user or no name."""
         users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: self.value() or ""})
         return users.values_list("pk", flat=True).first()
-
-
-class BroadcastFilter(admin.SimpleListFilter):
-    """Filters notifications by the broadcast that they were sent with.
-
-    The choices are the newest broadcasts, for staff who may view them.
-    """
-
-    title = _("broadcast")
-    parameter_name = "broadcast"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        choices = []
-        site = model_admin.admin_site
-        if site.is_registered(Broadcast) and site.get_model_admin(Broadcast).has_view_permission(request):
-            newest = Broadcast.objects.using(database()).order_by("-id").values_list("id", "title")
-            choices = [(str(id), title) for id, title in newest[:MAX_BROADCASTS]]
-        value = self.value()
-        return choices if not value or value in dict(choices) else [*choices, (value, value)]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        try:
-            return queryset.filter(broadcast=UUID(value)) if (value := self.value()) else queryset
-        except ValueError as exc:
-            raise IncorrectLookupParameters(exc) from exc
 
 
 def first_id(moment: Any) -> UUID:

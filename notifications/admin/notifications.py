@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import notification_filters
-from notifications.admin.broadcasts.composing import SEND_PERMISSION
 from notifications.admin.deliveries import DeliveriesMixin
 from notifications.admin.mixins import OwnedMixin
-from notifications.admin.paging import KeysetChangeList, KeysetMixin
+from notifications.admin.paging import IndexedFilter, KeysetChangeList, KeysetMixin
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
 from notifications.deliveries.timeline import timeline
-from notifications.models import Broadcast, Notification
+from notifications.extension import hooks
+from notifications.models import Notification
 from notifications.operations.matching import MAX_IDS_READ
 from notifications.streams.categories import load_categories
 
@@ -32,7 +29,6 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
         notification_filters.LevelFilter,
         notification_filters.NotificationCreatedFilter,
         notification_filters.CategoryFilter,
-        notification_filters.BroadcastFilter,
         notification_filters.NotificationUserFilter,
     )
     list_defer = ("body", "data")
@@ -45,14 +41,20 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
     )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Show the list, with a link to the composer for those who may send."""
-        url = ""
-        if request.user.has_perm(SEND_PERMISSION) and self.admin_site.is_registered(Broadcast):
-            url = reverse(f"{self.admin_site.name}:notifications_broadcast_add")
-        return super().changelist_view(request, {"compose_url": url, **(extra_context or {})})
+        """Show the list, with the links of extensions above it."""
+        links = [link for hook in hooks.list_links for link in hook(self, request)]
+        return super().changelist_view(request, {"links": links, **(extra_context or {})})
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        found = [each for hook in hooks.list_filters for each in hook(self.model)]
+        return [*super().get_list_filter(request), *found]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_fields(request, obj)
+        return fields if hooks.origin_link else [name for name in fields if name != "sent_with"]
 
     def narrow(self, request: HttpRequest, changelist: KeysetChangeList) -> tuple[Any, Any]:
-        """Return the rows as an index yields them, and the slices to read: of a broadcast, a user, or a time."""
+        """Return the rows as an index yields them, and the slices to read: of an indexed filter, a user, or a time."""
         rows, slices_of = super().narrow(request, changelist)
         if slices_of is None:
             return rows, None
@@ -61,10 +63,11 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
             ids = _read_ids(user.user_key())
             if ids is not None:
                 return rows.filter(pk__in=ids), None
-        if broadcast := chosen.pop("broadcast", None):
-            slices_of = slices_of.filter(broadcast=UUID(broadcast.value()))
-            if set(changelist.get_filters_params()) == {"broadcast"} and not changelist.query:
-                return rows, None
+        for spec in chosen.values():
+            if isinstance(spec, IndexedFilter):
+                slices_of = spec.queryset(request, slices_of)
+                if set(changelist.get_filters_params()) == {spec.parameter_name} and not changelist.query:
+                    return rows, None
         for spec in changelist.filter_specs:
             if isinstance(spec, notification_filters.NotificationCreatedFilter):
                 slices_of = slices_of.filter(**spec.id_range())
@@ -80,10 +83,8 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
 
     @admin.display(description=_("sent with"))
     def sent_with(self, row: Notification) -> str:
-        if row.broadcast is None or not self.admin_site.is_registered(Broadcast):
-            return "-"
-        url = reverse(f"{self.admin_site.name}:notifications_broadcast_change", args=[row.broadcast])
-        return format_html('<a href="{}">{}</a>', url, _("A broadcast"))
+        links = (hook(self, row) for hook in hooks.origin_link)
+        return next(filter(None, links), "-")
 
     @admin.display(description=_("what happened to it"))
     def timeline(self, row: Notification) -> str:

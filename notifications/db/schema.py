@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,6 +17,7 @@ from django.db.migrations.loader import MigrationLoader
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, is_supported
 from notifications.db.unavailable import QUERY_ERRORS
+from notifications.extension import list_apps
 
 logger = logging.getLogger("notifications")
 
@@ -39,15 +39,20 @@ READ_COLUMNS = {
 
 
 def find_mismatch() -> str:
-    """Return in one sentence how the tables differ from the models of the app, with the remedy; "" if they do not.
+    """Return in one sentence how the tables differ from the models, with the remedy; "" if they do not.
 
-    Apps with migrations that are not applied yet are not compared. It makes one query, and a second one if there is a
-    difference. Raises an error while the database is unavailable.
+    Compared are the app and its extensions, but those with migrations that are not applied yet. It makes one query, and
+    a second one if there is a difference. Raises an error while the database is unavailable.
     """
     if not is_supported():
         return ""
     db = connection()
-    models = [model for model in apps.get_models(include_auto_created=True) if _is_migrated_here(model, db)]
+    models = [
+        model
+        for config in list_apps()
+        for model in config.get_models(include_auto_created=True)
+        if model._meta.can_migrate(db) and router.allow_migrate_model(db.alias, model)
+    ]
     columns = _read_columns(db, [model._meta.db_table for model in models])
     problems: dict[str, str] = {}
     for model in models:
@@ -88,12 +93,6 @@ def require_present_schema() -> None:
         logger.debug("Could not compare the tables with the models: %s", exc)
     if any(found):
         raise ImproperlyConfigured(found[0])
-
-
-def _is_migrated_here(model: Any, db: BaseDatabaseWrapper) -> bool:
-    config = model._meta.app_config
-    is_own = config.name.partition(".")[0] == "notifications"
-    return is_own and model._meta.can_migrate(db) and router.allow_migrate_model(db.alias, model)
 
 
 def _read_columns(db: BaseDatabaseWrapper, tables: list[str]) -> dict[str, dict[str, bool]]:

@@ -19,9 +19,10 @@ from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times, validators
 from notifications.db.transactions import database
+from notifications.extension import hooks
 from notifications.http.inbox_query import INBOX, InboxQuery
 from notifications.jobs.group_names import describe_group
-from notifications.models import Broadcast, Job, Notification
+from notifications.models import Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.streams.categories import load_categories
 from notifications.streams.groups import Group
@@ -153,19 +154,17 @@ def read_actions(row: Notification) -> list[dict[str, str]]:
 
 
 def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
-    """Return the reasons of notifications by their ids, in at most one query for jobs and two for broadcasts."""
+    """Return the reasons of notifications by their ids, in at most one query for jobs and two for senders."""
     alias = database()
     job_ids = _ids(row.job for row in rows)
     own_jobs = Job.objects.using(alias).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
     jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule", "task_path")} if job_ids else {}
-    broadcast_ids = _ids(row.broadcast for row in rows)
-    broadcasts = Broadcast.objects.using(alias).filter(pk__in=broadcast_ids).values_list("pk", "sender_id")
-    senders = dict(broadcasts) if broadcast_ids else {}
+    senders = {id: key for hook in hooks.senders for id, key in hook(rows).items()}
     names = _read_names(set(filter(None, senders.values())))
     reasons: dict[UUID, Reason] = {}
     for row in rows:
-        if row.broadcast in broadcast_ids:
-            reasons[row.pk] = Reason(sender=names.get(senders.get(row.broadcast)) or gettext("the staff"))
+        if row.pk in senders:
+            reasons[row.pk] = Reason(sender=names.get(senders[row.pk]) or gettext("the staff"))
         elif row.job in jobs:
             reasons[row.pk] = Reason(job=jobs[row.job])
     return reasons

@@ -19,20 +19,13 @@ from notifications.models import Job
 from notifications.states import STATUS
 
 CANCELLED = "notifications.exceptions.JobCancelled"
-#: The paths that tasks of this app had before their modules moved. Rows of earlier versions have them.
-MOVED_TASKS = {
-    "notifications.jobs.broadcasts.sending.send_broadcast": "notifications.broadcasts.sending.send_broadcast",
-    "notifications.jobs.broadcasts.withdrawal.withdraw_broadcast": (
-        "notifications.broadcasts.withdrawal.withdraw_broadcast"
-    ),
-}
 
 
 @lru_cache(maxsize=1000)
 def find_task(path: str) -> Any:
     """Return the task at a dotted path. Raises ImportError, also when its module raises anything else."""
     try:
-        task = import_string(MOVED_TASKS.get(path, path))
+        task = import_string(path)
     except ImportError:
         raise
     except (

@@ -21,7 +21,6 @@ from notifications import states
 from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.attempts import Attempt as Attempt
-from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.deliveries import ChannelOutage as ChannelOutage
 from notifications.models.deliveries import Delivery as Delivery
 from notifications.models.deliveries import PushSubscription as PushSubscription

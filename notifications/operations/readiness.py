@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from django.apps import apps
 from django.db.migrations.executor import MigrationExecutor
 
 from notifications.compat import task_backends
@@ -14,6 +13,7 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import connection
 from notifications.db.unavailable import is_query_error
 from notifications.engines import configured_engines
+from notifications.extension import list_apps
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.operations import stored_times, unserved_engines
@@ -83,21 +83,22 @@ def builtin_aliases() -> list[str]:
 
 
 def pending_migrations() -> list[str]:
-    """Return the migrations of this app, and of those that it depends on, that are not applied."""
+    """Return the migrations of this app and its extensions, and of those that it depends on, that are not applied."""
     executor = MigrationExecutor(connection())
-    leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "notifications"]
+    labels = {config.label for config in list_apps()}
+    leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] in labels]
     return [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(leaves)]
 
 
 def missing_indexes() -> set[str]:
-    """Return the names of this app's indexes that are missing, or that PostgreSQL has not finished building."""
+    """Return the names of indexes that are missing, or that PostgreSQL has not finished building."""
     sql = "SELECT name FROM sqlite_master WHERE type = 'index'"
     if connection().vendor == "postgresql":
         sql = (
             "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid "
             "WHERE indisvalid AND pg_table_is_visible(pg_class.oid)"
         )
-    models = apps.get_app_config("notifications").get_models()
+    models = [model for config in list_apps() for model in config.get_models()]
     with connection().cursor() as cursor:
         cursor.execute(sql)
         return {index.name for model in models for index in model._meta.indexes} - {
@@ -115,7 +116,7 @@ def database_problems() -> Iterator[tuple[str, str, str]]:
     if pending_migrations():
         return
     if missing := sorted(missing_indexes()):
-        remedy = "Run their CREATE INDEX statements, which manage.py sqlmigrate notifications prints."
+        remedy = "Run their CREATE INDEX statements, which manage.py sqlmigrate prints for the app."
         yield "notifications.W012", f"Indexes are missing: {', '.join(missing)}.", remedy
     if abs(skew := clock_skew_seconds()) > MAX_CLOCK_SKEW_SECONDS:
         problem = f"The clock of the database differs by {skew:+.1f} s from the clock of this machine."

@@ -18,10 +18,10 @@ from django.db.models import QuerySet
 from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.db.user_keys import to_db
+from notifications.extension import hooks
 from notifications.models import (
     AnnouncedState,
     Attempt,
-    Broadcast,
     Delivery,
     Digest,
     EmailThrottle,
@@ -53,9 +53,6 @@ MODELS_BY_USER: tuple[Any, ...] = (
     *(Delivery, Digest, EmailThrottle, PushSubscription, Preference, Reader),
     *(PendingMark, AnnouncedState, WebhookEndpoint, Stream),
 )
-#: Columns of rows that stay, of other users or of nobody, and then name nobody. They would name the next user with that
-#: key, and ``dumpdata`` with natural keys fails at a user who does not exist.
-COLUMNS_OF_OTHERS: tuple[tuple[Any, str], ...] = ((Wait, "ended_by_id"), (Broadcast, "sender_id"))
 
 
 def purge(users: Iterable[Any]) -> int:
@@ -91,12 +88,11 @@ def purge_chunk(users: Sequence[Any]) -> int:
         if ids := _select_ids(cursor, SeenMark, of_users, params):
             _delete(cursor, SeenMark, "id", _lock(cursor, SeenMark, ids))
             return len(ids)
-        for model, column in COLUMNS_OF_OTHERS:
-            of_users, params = bulk.where_in(model, column, keys)
-            if ids := _select_ids(cursor, model, of_users, params):
-                of_ids, params = bulk.where_in(model, "id", _lock(cursor, model, ids))
-                cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = NULL WHERE {of_ids}", params)
-                return len(ids)
+        if count := clear_users(Wait, "ended_by_id", keys):
+            return count
+        for hook in hooks.delete_of_users:
+            if count := hook(keys):
+                return count
         endpoints, params = bulk.where_in(WebhookEndpoint, "user_id", keys)
         cursor.execute(
             "DELETE FROM notifications_webhookattempt WHERE endpoint IN "
@@ -107,6 +103,24 @@ def purge_chunk(users: Sequence[Any]) -> int:
             _delete(cursor, model, "user_id", keys)
     ring(users)
     return 0
+
+
+def clear_users(model: Any, column: str, keys: Sequence[Any]) -> int:
+    """Set a column to NULL, inside a transaction, in a chunk of the rows where it names a deleted user.
+
+    Returns how many rows they are.
+    For rows that stay, of other users or of nobody. The column would name the next user with that key, and
+    ``dumpdata`` with natural keys fails at a user who does not exist.
+
+    ``keys``
+        Those of the users, as the database stores them.
+    """
+    with connection().cursor() as cursor:
+        of_users, params = bulk.where_in(model, column, keys)
+        if ids := _select_ids(cursor, model, of_users, params):
+            of_ids, params = bulk.where_in(model, "id", _lock(cursor, model, ids))
+            cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = NULL WHERE {of_ids}", params)
+        return len(ids)
 
 
 def _delete_chunk(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> int:

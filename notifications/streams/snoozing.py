@@ -19,7 +19,8 @@ from notifications import streams, times
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import Broadcast, Notification
+from notifications.extension import hooks
+from notifications.models import Notification
 from notifications.streams.deliveries import lock_deliveries, reopen_deliveries
 from notifications.streams.marking import Mark, Marked, change_rows
 from notifications.streams.numbering import Pass
@@ -60,7 +61,10 @@ def raise_due() -> bool:
         return False
     # Before the transaction, because it reads all that is newer. It is checked there again by the index of open keys.
     current: set[UUID] = set()
-    for user, of_user in groupby(_without_withdrawn(due), lambda row: row.user_id):
+    returning: Sequence[Notification] = due
+    for hook in hooks.may_raise:
+        returning = hook(returning)
+    for user, of_user in groupby(returning, lambda row: row.user_id):
         current |= {row.id for row in without_replaced(user, list(of_user))}
     return fair_atomic(lambda: _raise([row.id for row in due], current))
 
@@ -68,15 +72,6 @@ def raise_due() -> bool:
 def _due() -> Any:
     """Return a queryset of the rows that are due, but those whose archiving has no number yet."""
     return Notification.objects.using(database()).filter(snoozed_until__lte=database_now(), seq__isnull=False)
-
-
-def _without_withdrawn(rows: list[Notification]) -> list[Notification]:
-    """Return these rows but those of broadcasts that are withdrawn."""
-    ids = {row.broadcast for row in rows if row.broadcast}
-    states = (Broadcast.State.WITHDRAWING, Broadcast.State.WITHDRAWN)
-    broadcasts = Broadcast.objects.using(database()).filter(pk__in=ids, state__in=states)
-    withdrawn = set(broadcasts.values_list("pk", flat=True)) if ids else set()
-    return [row for row in rows if row.broadcast not in withdrawn]
 
 
 def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from bench.seed import Seeding, make_users
 from notifications.admin.overview.history import PERIODS
 from notifications.admin.paging import MAX_ROWS_COUNTED
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import keyset
-from notifications.models import Broadcast, Job, JobStatistics, Notification
+from notifications.models import Job, JobStatistics, Notification
 from notifications.statistics import read_totals
 from tests.data.plans import can_scan, explain, pages_read, scans_of
 
@@ -155,8 +156,8 @@ def test_pages_of_large_tables(seeded, broadcast, admin_client, monkeypatch):
     ):
         notifications = "/admin/notifications/notification/"
         pages += [(notifications + query.format(broadcast=broadcast.pk), limits) for query in queries]
-    pages.append(("/admin/notifications/broadcast/", MAX_READ_BY_INDEX))
-    pages.append((f"/admin/notifications/broadcast/{broadcast.pk}/change/", MAX_READ_BY_INDEX))
+    pages.append(("/admin/notifications_broadcasts/broadcast/", MAX_READ_BY_INDEX))
+    pages.append((f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/change/", MAX_READ_BY_INDEX))
     pages.append((f"/admin/notifications/job/{Job.objects.first().pk}/change/", MAX_READ_BY_INDEX))
     for path in ("", "tasks/"):
         pages += [(f"/admin/notifications/overview/{path}?period={period}", MAX_READ) for period in PERIODS]

@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications.admin.notification_filters import first_id
 from notifications.db import keyset
 from notifications.ids import uuid7
-from notifications.models import Broadcast, Notification
+from notifications.models import Notification
 from tests.support.offenders import collect_offenders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -93,21 +93,14 @@ def test_pages_of_a_filter(admin_client, notes, monkeypatch, query):
 
 
 def test_choices(admin_client, notes):
-    """Of broadcasts the newest are offered, by title, and the chosen one."""
-    row = Broadcast.objects.create(
-        title="Maintenance", level="info", audience_kind="staff", recipients=1, created_at=START
-    )
     page = admin_client.get(LIST).text
-    assert f'<a href="?broadcast={row.pk}">Maintenance</a>' in page
     assert '<a href="?category=ops">ops</a>' in page and '<a href="?level=warning">Warning</a>' in page
-    assert f">{BROADCAST}</a>" in admin_client.get(f"{LIST}?broadcast={BROADCAST}").text
 
 
 @pytest.mark.parametrize(
     "query",
     [
         "?read=maybe",
-        "?broadcast=x",
         "?created=year",
         "?created_from=x",
         "?user=%00",
@@ -118,12 +111,6 @@ def test_choices(admin_client, notes):
 def test_bad_parameters_lead_to_the_list(admin_client, notes, query):
     response = admin_client.get(LIST + query, follow=True)
     assert response.status_code == 200 and len(response.redirect_chain) == 1
-
-
-def test_page_links_to_the_broadcast(admin_client, notes):
-    note = Notification.objects.get(title="sent")
-    page = admin_client.get(f"{LIST}{note.pk}/change/").text
-    assert f'href="/admin/notifications/broadcast/{BROADCAST}/change/"' in page
 
 
 def test_category_has_its_name(admin_client, user, settings):

@@ -47,7 +47,7 @@ PAGES = {
     "style": "/style/",
 }
 #: The page of the admin that is the app's own, and the element with what is not Django's.
-COMPOSER, COMPOSER_PART = "/admin/notifications/broadcast/add/", ".notifications-composer"
+COMPOSER, COMPOSER_PART = "/admin/notifications_broadcasts/broadcast/add/", ".notifications-composer"
 
 
 def start_with_push(site):

@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from tests.browser.parts import expect_unread, open_bell, visit
 from tests.support.browser import sign_in
 
-COMPOSER = "/admin/notifications/broadcast/add/"
+COMPOSER = "/admin/notifications_broadcasts/broadcast/add/"
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications import streams
-from notifications.broadcasts import starting
+from notifications.contrib.broadcasts import starting
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import transactions
 from notifications.jobs import notifying
 from notifications.jobs.transitions import manual
-from notifications.models import Broadcast, Job, Notification, Stream
+from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, purging, retention
 from notifications.testing import run_jobs
 from tests.data.rows import job, unnumbered

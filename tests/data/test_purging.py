@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 
 from notifications import times
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.transactions import retrying_atomic
 from notifications.ids import uuid7
-from notifications.models import Broadcast, Job, SeenMark, Stream, Wait
+from notifications.models import Job, SeenMark, Stream, Wait
 from notifications.streams import purging
 from tests.data.rows import job
 

@@ -8,7 +8,6 @@ from email.parser import BytesParser
 from html import unescape
 
 import pytest
-from django.apps import apps
 from django.core.mail.backends.locmem import EmailBackend
 from django.test import Client
 from django.utils import timezone, translation
@@ -20,6 +19,7 @@ from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
 from notifications.deliveries.errors import is_certain, may_pass
 from notifications.deliveries.sending import fail_orphaned
 from notifications.deliveries.timeline import timeline
+from notifications.extension import list_apps
 from notifications.models import Delivery, Job, Notification, Preference, Reader
 from notifications.streams import preferences
 from notifications.testing import run_jobs, run_until_idle
@@ -86,7 +86,8 @@ def rows():
     """Return all rows of this app."""
     return {
         model: list(model.objects.order_by("pk").values())
-        for model in apps.get_app_config("notifications").get_models()
+        for config in list_apps()
+        for model in config.get_models()
     }
 
 

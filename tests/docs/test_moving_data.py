@@ -41,7 +41,8 @@ from django.test import Client
 from django.utils import timezone
 from mysite.tasks import add, ask
 from notifications.api import notify
-from notifications.models import Broadcast, Reader, Wait
+from notifications.contrib.broadcasts.models import Broadcast
+from notifications.models import Reader, Wait
 from notifications.streams.marking_seen import mark_seen
 
 def run():
@@ -82,7 +83,8 @@ READ = """
 import json
 from django.contrib.auth.models import User
 from django.test import Client
-from notifications.models import Broadcast, Job, Notification, Reader, Stream, Wait
+from notifications.contrib.broadcasts.models import Broadcast
+from notifications.models import Job, Notification, Reader, Stream, Wait
 from notifications.streams import changes, epoch
 
 seen = {}
@@ -106,6 +108,8 @@ def project(tmp_path):
     """A project on SQLite that was used."""
     project = Project(tmp_path)
     project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
+    project.add_settings('INSTALLED_APPS += ["notifications.contrib.broadcasts"]\n')
+    project.manage("migrate", "--verbosity", "0")
     project.write(TASKS.lstrip())
     (project.folder / "mysite/urls.py").write_text(
         "from django.urls import include, path\n"

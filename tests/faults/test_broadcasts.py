@@ -6,7 +6,7 @@ from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
 from tests.faults.support.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
-PROGRESS = r'UPDATE "?notifications_broadcast"? SET'
+PROGRESS = r'UPDATE "?notifications_broadcasts_broadcast"? SET'
 #: Where a worker dies, or loses its connection, while it sends. The job has one attempt more than these.
 MOMENTS = (
     f"SIGKILL after {PROGRESS}",
@@ -17,8 +17,8 @@ MOMENTS = (
 SEND = """
 from django.contrib.auth import get_user_model
 from notifications import times
-from notifications.broadcasts import starting
-from notifications.models import Broadcast
+from notifications.contrib.broadcasts import starting
+from notifications.contrib.broadcasts.models import Broadcast
 users = get_user_model()
 users.objects.bulk_create([users(username=f"user{{n}}", is_active=n > 0) for n in range({count})])
 admin = users.objects.get(username="admin")
@@ -28,8 +28,8 @@ assert starting.begin_sending(row, url="/")
 """
 WITHDRAW = """
 from django.contrib.auth import get_user_model
-from notifications.broadcasts import starting
-from notifications.models import Broadcast
+from notifications.contrib.broadcasts import starting
+from notifications.contrib.broadcasts.models import Broadcast
 admin = get_user_model().objects.get(username="admin")
 assert starting.begin_withdrawal(Broadcast.objects.get().pk, by=admin, url="/")
 """
@@ -47,7 +47,7 @@ WHERE n.user_id = s.user_id AND read_at IS NULL AND archived_at IS NULL)
 
 
 def broadcast(site):
-    [row] = site.rows("SELECT state, sent, withdrawn FROM notifications_broadcast")
+    [row] = site.rows("SELECT state, sent, withdrawn FROM notifications_broadcasts_broadcast")
     return row
 
 

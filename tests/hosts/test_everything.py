@@ -227,11 +227,11 @@ def test_rows_are_in_the_database_of_the_app(asgi):
 
 async def test_broadcast_from_the_admin(asgi):
     """It is sent to each user, who are in another database, once, and withdrawn."""
-    pages = "/app/en/admin/notifications/broadcast"
+    pages = "/app/en/admin/notifications_broadcasts/broadcast"
     form = {"title": "To all", "level": "info", "audience_kind": "everybody", "_send": "1"}
 
     def state():
-        [row] = asgi.rows("app", "SELECT state, sent, withdrawn FROM notifications_broadcast")
+        [row] = asgi.rows("app", "SELECT state, sent, withdrawn FROM notifications_broadcasts_broadcast")
         return row
 
     [(users,)] = asgi.rows("default", "SELECT count(*) FROM everything_person WHERE is_active")

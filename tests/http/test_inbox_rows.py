@@ -6,8 +6,7 @@ import pytest
 
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.jobs import notifying
-from notifications.models import Broadcast, Job, Notification
+from notifications.models import Job, Notification
 from notifications.streams import changes, preferences
 from tests.data.rows import finish_job, job
 
@@ -104,28 +103,6 @@ class TestReason:
         finish_job(row := job(user), uuid7())
         Job.objects.filter(pk=row.pk).update(schedule="nightly")
         assert "From the schedule nightly:" in read_detail(user_client)
-
-    def test_sender_of_a_broadcast(self, user_client, user, make_user):
-        """By name; a user name may be an e-mail address."""
-        senders = {
-            make_user("eve@example.org"): "the staff",
-            make_user("x", first_name="Eve", last_name="Adams"): "Eve Adams",
-            None: "the staff",
-        }
-        for sender, name in senders.items():
-            broadcast = Broadcast.objects.create(
-                sender=sender,
-                level="info",
-                title="To all",
-                audience_kind="everybody",
-                audience_text="Everybody",
-                recipients=1,
-                created_at="2026-01-01T00:00:00Z",
-            )
-            (id,) = notifying.create_notifications(user, "To all", broadcast=broadcast.pk)
-            page = read_page(user_client, f"{INBOX}{id}/")
-            assert re.findall(r"Sent to several users by (.*?)\s*<", page) == [name]
-            assert "eve@example.org" not in page
 
     def test_number_of_queries_does_not_depend_on_the_rows(
         self, user_client, user, django_assert_max_num_queries

@@ -8,7 +8,7 @@ import pytest
 
 from notifications import times
 from notifications.api import notify
-from notifications.models import Broadcast, Notification, Reader, Stream
+from notifications.models import Notification, Reader, Stream
 from notifications.streams import snoozing
 from notifications.streams.pages import PAGE_SIZE
 from notifications.streams.replaced import without_replaced
@@ -108,22 +108,6 @@ def test_one_that_is_replaced_while_it_is_raised_stays_too(user_client, user, mo
     end(old)
     assert read_titles(user_client) == ["New"]
     assert Notification.objects.get(id=old).snoozed_until is None
-
-
-def test_what_was_withdrawn_is_not_raised(user_client, user):
-    broadcast = Broadcast.objects.create(
-        level="info",
-        title="News",
-        audience_kind="everybody",
-        recipients=1,
-        state="withdrawn",
-        created_at=times.now(),
-    )
-    ids = notify(user, "News") + notify(user, "Other")
-    Notification.objects.filter(id=ids[0]).update(broadcast=broadcast.pk)
-    snoozing.snooze(user.pk, ids, 2, times.now() + timedelta(hours=1))
-    end(*ids)
-    assert read_titles(user_client) == ["Other"]
 
 
 def test_one_that_an_older_version_has_moved_to_the_inbox_stays_there(user_client, user):

@@ -5,7 +5,6 @@ import sys
 from datetime import timedelta
 
 import pytest
-from django.apps import apps
 from django.core import mail
 from django.db.models import DateTimeField, F
 from django.utils import timezone
@@ -14,6 +13,7 @@ from notifications import times
 from notifications.api import notify
 from notifications.db import clock
 from notifications.deliveries import digests, sending
+from notifications.extension import list_apps
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import policy_of
@@ -526,7 +526,8 @@ def test_every_stored_time_is_corrected_or_need_not_be():
     corrected = {f"{stored.model.__name__}.{stored.name}" for stored in stored_times.stored_times()}
     fields = {
         f"{model.__name__}.{field.name}"
-        for model in apps.get_app_config("notifications").get_models(include_auto_created=True)
+        for config in list_apps()
+        for model in config.get_models(include_auto_created=True)
         for field in model._meta.local_fields
         if isinstance(field, DateTimeField)
     }

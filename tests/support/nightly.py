@@ -210,15 +210,12 @@ NIGHTLY = {
     ],
     "nightly_on_postgres": [
         "admin/test_alerts.py::*",
-        "admin/test_broadcasts.py::*",
-        "admin/test_composer.py::*",
         "admin/test_custom_site.py::*",
         "admin/test_job_page.py::*",
         "admin/test_large_tables.py::test_seeded_*",
         "admin/test_runners.py::*",
         "admin/test_schedules.py::*",
         "admin/test_webhooks.py::*",
-        "broadcasts/*",
         "commands/*",
         "contrib/*",
         "data/test_plans_of_operators.py::test_jobs_of_a_change_are_counted_within_the_times_of_creation[cancelled]",
@@ -278,7 +275,6 @@ NIGHTLY = {
     ],
     "nightly_on_old_django": [
         "asyncsite/test_away.py::*",
-        "broadcasts/*",
         "commands/test_broken_setups.py::*",
         "commands/test_jobs.py::*",
         "commands/test_notifications.py::*",

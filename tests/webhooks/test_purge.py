@@ -1,11 +1,11 @@
 """What is sent or handled of a deleted user's notifications and jobs is deleted with them."""
 
 import pytest
-from django.apps import apps
 from django.core import serializers
 
 from notifications import webhooks
 from notifications.api import notify
+from notifications.extension import list_apps
 from notifications.models import Job, JobCallback
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs
@@ -23,7 +23,7 @@ SECRET = "Biopsy"
 
 def stored_rows():
     """Return all rows of the app as text."""
-    models = apps.get_app_config("notifications").get_models()
+    models = [model for config in list_apps() for model in config.get_models()]
     return serializers.serialize("json", [row for model in models for row in model.objects.all()])
 
 

@@ -1,1 +1,1 @@
-"""Notifications that staff send to many users: who gets them, and the jobs that send and withdraw them."""
+"""Notifications that staff send to many users from the admin. ``apps.py`` says what belongs to it."""

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs.addressees import (
     filter_active,
     group_model,
@@ -17,7 +18,6 @@ from notifications.jobs.addressees import (
     holders,
     is_member,
 )
-from notifications.models import Broadcast
 
 Kind = Broadcast.AudienceKind
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.utils import translation
 
-from notifications.conf import WrongDeclaration, settings
-from notifications.models import Broadcast
+from notifications.conf import settings
+from notifications.contrib.broadcasts.models import Broadcast
 
 #: Languages in which a message can be written besides that of the site.
 MAX_LANGUAGES = 20
@@ -24,21 +23,6 @@ def offered_languages() -> list[tuple[str, str]]:
         return []
     others = [code for code, _name in django_settings.LANGUAGES if code != django_settings.LANGUAGE_CODE]
     return [(code, _name_of(code)) for code in others[:MAX_LANGUAGES]]
-
-
-def find_wrong_field() -> list[WrongDeclaration]:
-    """Return that ``USER_LANGUAGE`` names no field of users, if so, for system checks. It makes no query."""
-    try:
-        if not (name := settings.USER_LANGUAGE):
-            return []
-        get_user_model()._base_manager.values_list(name)
-    except ImproperlyConfigured:  # which another check reports
-        return []
-    except FieldError as exc:
-        message = f"NOTIFICATIONS['USER_LANGUAGE'] is {name!r}, which is no field of users: no broadcast can be sent."
-        hint = f'Name it as in User.objects.values_list("profile__language"). {exc}'
-        return [WrongDeclaration("notifications.W035", message, hint)]
-    return []
 
 
 def read_languages(keys: Sequence[Any]) -> dict[Any, str]:

@@ -1,14 +1,17 @@
-"""The model of notifications that staff send to many users, which ``broadcasts/`` writes."""
+"""The model of notifications that staff send to many users."""
 
 from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from notifications.extension import require
 from notifications.ids import uuid7
 from notifications.models.levels import NotificationLevel
 from notifications.models.users import user_key
 from notifications.times import MomentField
+
+require("notifications.contrib.broadcasts")
 
 
 class Broadcast(models.Model):

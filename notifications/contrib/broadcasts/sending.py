@@ -16,8 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.broadcasts.audiences import Audience
-from notifications.broadcasts.languages import Texts, read_languages
+from notifications.contrib.broadcasts.audiences import Audience
+from notifications.contrib.broadcasts.languages import Texts, read_languages
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
@@ -26,7 +27,6 @@ from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.notifying import chunk_size, create_chunk
 from notifications.jobs.permissions import require_permission
-from notifications.models import Broadcast
 from notifications.streams import inbox
 
 State = Broadcast.State

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,14 +12,15 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 
 from notifications import times
-from notifications.broadcasts.sending import send_broadcast
-from notifications.broadcasts.withdrawal import withdraw_broadcast
 from notifications.compat import Task
 from notifications.context import requester
+from notifications.contrib.broadcasts.models import Broadcast
+from notifications.contrib.broadcasts.sending import send_broadcast
+from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.transitions import manual
-from notifications.models import Broadcast, Job
+from notifications.models import Job
 from notifications.states import ACTIVE
 
 State = Broadcast.State
@@ -35,6 +37,14 @@ def can_withdraw(broadcast: Broadcast) -> bool:
 def is_scheduled(broadcast: Broadcast) -> bool:
     """Return whether the time at which a broadcast is to be sent is still to come."""
     return bool(broadcast.send_at and broadcast.send_at > times.now())
+
+
+def read_senders(ids: Collection[UUID]) -> dict[UUID, Any]:
+    """Return the keys of the users who have sent these broadcasts, None for those who were deleted."""
+    if not ids:
+        return {}
+    rows = Broadcast.objects.using(database()).filter(pk__in=ids)
+    return dict(rows.values_list("pk", "sender_id"))
 
 
 def begin_sending(broadcast: Broadcast, *, url: str) -> bool:

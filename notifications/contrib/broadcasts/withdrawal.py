@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.broadcasts.sending import (
+from notifications.contrib.broadcasts.archiving import withdraw_chunk
+from notifications.contrib.broadcasts.models import Broadcast
+from notifications.contrib.broadcasts.sending import (
     MAX_ATTEMPTS,
     TIMEOUT_SECONDS,
     describe_result,
@@ -23,8 +27,6 @@ from notifications.jobs.batches import first_queue_name
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.permissions import require_permission
-from notifications.models import Broadcast
-from notifications.streams.withdrawing import withdraw_chunk
 
 State = Broadcast.State
 
@@ -55,6 +57,16 @@ def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, u
     return {"withdrawn": row.withdrawn, "text": text % {"count": row.withdrawn}, "url": url}
 
 
+def read_withdrawn(ids: Collection[UUID]) -> set[UUID]:
+    """Return the ids of those of these broadcasts that are withdrawn, or being withdrawn."""
+    if not ids:
+        return set()
+    rows = Broadcast.objects.using(database()).filter(
+        pk__in=ids, state__in=(State.WITHDRAWING, State.WITHDRAWN)
+    )
+    return set(rows.values_list("pk", flat=True))
+
+
 def _archive_all(context: Any, row: Broadcast, user: Any) -> None:
     def store_count(count: int) -> None:
         Broadcast.objects.using(database()).filter(pk=row.pk).update(withdrawn=F("withdrawn") + count)
@@ -63,7 +75,7 @@ def _archive_all(context: Any, row: Broadcast, user: Any) -> None:
         skipped, position = 0, None
         while True:
             context.raise_if_cancelled()
-            require_permission(user, "notifications.withdraw_broadcast")
+            require_permission(user, "notifications_broadcasts.withdraw_broadcast")
             chunk = withdraw_chunk(row.pk, position, store_count=store_count)
             row.withdrawn += chunk.archived
             skipped += chunk.skipped

@@ -86,7 +86,7 @@ def check_tables() -> Finding:
             check="tables",
             state=ERROR,
             message=f"Indexes are missing: {', '.join(lost)}. Queries are slow; on SQLite jobs cannot be claimed.",
-            remedy="Run their CREATE INDEX statements, which manage.py sqlmigrate notifications prints.",
+            remedy="Run their CREATE INDEX statements, which manage.py sqlmigrate prints for the app.",
             figures={"missing_indexes": lost},
         )
     return Finding(check="tables", state=OK, message="All migrations of notifications are applied.")

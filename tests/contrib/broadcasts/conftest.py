@@ -6,8 +6,9 @@ import pytest
 from django.contrib.auth.models import Permission
 
 from notifications import times
-from notifications.broadcasts import starting
-from notifications.models import Broadcast
+from notifications.contrib.broadcasts import starting
+from notifications.contrib.broadcasts.models import Broadcast
+from tests.admin.conftest import sign_in_staff  # noqa: F401 (a fixture)
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     live_worker,

@@ -5,14 +5,15 @@ import re
 import pytest
 from django.contrib.admin.models import LogEntry
 
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs.transitions import manual
-from notifications.models import Broadcast, Job, Notification
+from notifications.models import Job, Notification
 from notifications.streams import changes, marking
 from notifications.testing import run_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-LIST = "/admin/notifications/broadcast/"
+LIST = "/admin/notifications_broadcasts/broadcast/"
 NOTIFICATIONS = "/admin/notifications/notification/"
 
 

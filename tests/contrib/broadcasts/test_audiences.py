@@ -3,7 +3,7 @@
 import pytest
 from django.contrib.auth.models import Group, Permission
 
-from notifications.broadcasts.audiences import Audience, available_kinds
+from notifications.contrib.broadcasts.audiences import Audience, available_kinds
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
 
@@ -81,7 +81,7 @@ def test_backends_that_find_holders_in_the_same_way_are_asked_once(people, setti
     settings.AUTHENTICATION_BACKENDS = [
         "django.contrib.auth.backends.ModelBackend",
         "django.contrib.auth.backends.AllowAllUsersModelBackend",
-        "tests.broadcasts.test_audiences.EveBackend",
+        "tests.contrib.broadcasts.test_audiences.EveBackend",
     ]
     audience = Audience(kind="permission", values=("notifications.view_job",))
     assert sorted(audience.read_keys("", 10)) == sorted(

@@ -9,15 +9,16 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
-from notifications.admin.broadcasts import forms
-from notifications.broadcasts import starting
+from notifications.contrib.broadcasts import starting
+from notifications.contrib.broadcasts.admin import forms
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.exceptions import TooManyJobs
-from notifications.models import Broadcast, Job, Notification
+from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-LIST = "/admin/notifications/broadcast/"
+LIST = "/admin/notifications_broadcasts/broadcast/"
 COMPOSER = f"{LIST}add/"
 MESSAGE = {"title": "Maintenance at 22:00", "level": "warning"}
 TO_EVERYBODY = {**MESSAGE, "audience_kind": "everybody"}

@@ -7,11 +7,12 @@ import pytest
 from django.utils import timezone, translation
 
 from notifications import times
-from notifications.broadcasts import audiences
-from notifications.models import Broadcast, Delivery, Job, Notification
+from notifications.contrib.broadcasts import audiences
+from notifications.contrib.broadcasts.models import Broadcast
+from notifications.models import Delivery, Job, Notification
 from notifications.streams import changes, marking
 from notifications.testing import run_jobs
-from tests.admin.test_composer import COMPOSER, LIST, MESSAGE, TO_EVERYBODY, hidden_fields, said
+from tests.contrib.broadcasts.test_composer import COMPOSER, LIST, MESSAGE, TO_EVERYBODY, hidden_fields, said
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,7 +75,7 @@ def test_the_count_of_each_audience(client, staff, user, make_user):
 
 def test_the_count_is_bounded(client, staff, user, make_user, monkeypatch, django_assert_max_num_queries):
     """While one types it stops at 10,000, before a confirmation at 1,000,000; the page says so."""
-    monkeypatch.setattr("notifications.admin.broadcasts.composing.MAX_USERS_COUNTED_LIVE", 2)
+    monkeypatch.setattr("notifications.contrib.broadcasts.admin.composing.MAX_USERS_COUNTED_LIVE", 2)
     limits, count = [], audiences.Audience.count
 
     def record(audience, limit):
@@ -93,7 +94,7 @@ def test_the_count_is_bounded(client, staff, user, make_user, monkeypatch, djang
 
 
 def test_a_preview_that_has_counted_all_it_may(client, staff, user, make_user, monkeypatch):
-    monkeypatch.setattr("notifications.admin.broadcasts.composing.MAX_USERS_COUNTED", 2)
+    monkeypatch.setattr("notifications.contrib.broadcasts.admin.composing.MAX_USERS_COUNTED", 2)
     page = client.post(COMPOSER, TO_EVERYBODY).text
     assert "Send to 2 users" in page and "are counted" not in page
     make_user("bob")
@@ -207,7 +208,7 @@ def test_a_test_to_oneself_is_in_the_own_language(client, staff, languages):
 
 
 def test_languages_are_read_by_one_query(staff, user, languages, django_assert_num_queries):
-    from notifications.broadcasts.languages import read_languages
+    from notifications.contrib.broadcasts.languages import read_languages
 
     with django_assert_num_queries(1):
         assert read_languages([staff.pk, user.pk]) == {staff.pk: "", user.pk: ""}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from notifications.broadcasts import sending
+from notifications.contrib.broadcasts import sending
 from notifications.jobs import notifying
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs

@@ -4,11 +4,12 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import OperationalError
 
-from notifications.broadcasts import sending, starting, withdrawal
+from notifications.contrib.broadcasts import sending, starting, withdrawal
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs import notifying, outcomes
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import manual
-from notifications.models import Broadcast, Job, Notification, Stream
+from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recorded
 from notifications.testing import run_jobs, run_until_idle
 from tests.support.lost_rights import RIGHTS, lose_right

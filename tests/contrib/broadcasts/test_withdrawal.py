@@ -3,10 +3,11 @@
 import pytest
 
 from notifications import streams
-from notifications.broadcasts import sending, starting, withdrawal
+from notifications.contrib.broadcasts import archiving, sending, starting, withdrawal
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs import notifying
-from notifications.models import Broadcast, Job, Notification, Stream
-from notifications.streams import changes, marking, recount, withdrawing
+from notifications.models import Job, Notification, Stream
+from notifications.streams import changes, marking, recount
 from notifications.testing import run_jobs
 from tests.support.lost_rights import RIGHTS, lose_right
 
@@ -20,7 +21,7 @@ def users(make_user):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(withdrawing, "MAX_ROWS_PER_CHUNK", 2)
+    monkeypatch.setattr(archiving, "MAX_ROWS_PER_CHUNK", 2)
     monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 2)
 
 

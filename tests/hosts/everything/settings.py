@@ -22,6 +22,7 @@ FORCE_SCRIPT_NAME = "/app"
 INSTALLED_APPS = [
     "daphne",
     "notifications",
+    "notifications.contrib.broadcasts",
     NAME,
     "django.contrib.admin",
     "django.contrib.auth",

@@ -18,15 +18,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.admin.broadcasts.forms import FIELD_OF_KIND, ComposerForm
-from notifications.broadcasts import starting
-from notifications.broadcasts.audiences import MAX_USERS_COUNTED, MAX_USERS_COUNTED_LIVE
-from notifications.broadcasts.languages import Texts, read_languages
+from notifications.contrib.broadcasts import starting
+from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, ComposerForm
+from notifications.contrib.broadcasts.audiences import MAX_USERS_COUNTED, MAX_USERS_COUNTED_LIVE
+from notifications.contrib.broadcasts.languages import Texts, read_languages
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7
 from notifications.jobs.notifying import create_notifications
-from notifications.models import Broadcast, Notification
+from notifications.models import Notification
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 else:  # With a base class, the mixin would come after it in the order of the admin's classes.
     _ModelAdmin = object
 
-FOLDER = "admin/notifications/broadcast"
+FOLDER = "admin/notifications_broadcasts/broadcast"
 #: The permission to send, and the length of the description of an audience.
 SEND_PERMISSION, MAX_AUDIENCE_LENGTH = "notifications.add_notification", 500
 
@@ -123,7 +124,9 @@ class ComposerMixin(_ModelAdmin):
 
     def _send(self, request: HttpRequest, broadcast: Broadcast) -> HttpResponse | None:
         """Begin to send, and redirect to the page of the broadcast. None: it failed, and a message says why."""
-        url = reverse(f"{self.admin_site.name}:notifications_broadcast_change", args=[broadcast.pk])
+        url = reverse(
+            f"{self.admin_site.name}:notifications_broadcasts_broadcast_change", args=[broadcast.pk]
+        )
         try:
             is_new = starting.begin_sending(broadcast, url=url)
         except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine

@@ -17,11 +17,12 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.broadcasts import audiences
-from notifications.broadcasts.audiences import Audience, Kind
-from notifications.broadcasts.languages import offered_languages
+from notifications.contrib.broadcasts import audiences
+from notifications.contrib.broadcasts.audiences import Audience, Kind
+from notifications.contrib.broadcasts.languages import offered_languages
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs.addressees import group_model
-from notifications.models import Broadcast, Notification
+from notifications.models import Notification
 
 #: Groups or permissions that can be chosen from, and users that can be named.
 MAX_CHOICES, MAX_NAMES = 5_000, 1_000

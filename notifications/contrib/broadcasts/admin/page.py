@@ -16,17 +16,18 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.broadcasts.composing import FOLDER, SEND_PERMISSION, ComposerMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.notification_filters import LevelFilter
 from notifications.admin.paging import KeysetMixin
-from notifications.broadcasts import starting
+from notifications.contrib.broadcasts import starting
+from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMISSION, ComposerMixin
+from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.keyset import count_rows
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.http.background_requests import MARK, background_view
-from notifications.models import Broadcast, Job, Notification
+from notifications.models import Job, Notification
 from notifications.problems import log_database_error
 from notifications.states import ACTIVE
 from notifications.templatetags.notifications import csp_nonce
@@ -37,7 +38,7 @@ State = Broadcast.State
 MAX_READ_COUNTED = 100_000
 #: Fields that change while a broadcast is sent or withdrawn.
 CHANGING_FIELDS = ("sent_of", "read_by", "withdrawn", "sent_at", "withdrawn_at")
-WITHDRAW_PERMISSION = "notifications.withdraw_broadcast"
+WITHDRAW_PERMISSION = "notifications_broadcasts.withdraw_broadcast"
 
 
 @admin.register(Broadcast)
@@ -61,7 +62,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
-        name = "notifications_broadcast"
+        name = "notifications_broadcasts_broadcast"
         return [
             path("preview/", view(self.preview_view), name=f"{name}_preview"),
             path("<path:object_id>/state/", view(background_view(self.state_view)), name=f"{name}_state"),
@@ -71,7 +72,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may view broadcasts; who sends or withdraws them may."""
-        allowed = ("notifications.view_broadcast", SEND_PERMISSION, WITHDRAW_PERMISSION)
+        allowed = ("notifications_broadcasts.view_broadcast", SEND_PERMISSION, WITHDRAW_PERMISSION)
         return any(map(request.user.has_perm, allowed))
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -180,7 +181,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         return row
 
     def _url(self, name: str, row: Broadcast) -> str:
-        return reverse(f"{self.admin_site.name}:notifications_broadcast_{name}", args=[row.pk])
+        return reverse(f"{self.admin_site.name}:notifications_broadcasts_broadcast_{name}", args=[row.pk])
 
     def _describe(self, row: Any) -> dict[str, Any]:
         is_withdrawal = row.state in (State.WITHDRAWING, State.WITHDRAWN)

@@ -1,0 +1,98 @@
+"""A project without the app: nothing shows that there is one, and an import says the line to add."""
+
+import sys
+
+import pytest
+
+from tests.docs.project import Project
+from tests.support.processes import run
+
+USE = """
+import re
+from uuid import uuid4
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth.models import Permission, User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.test import Client
+from notifications.db.schema import find_mismatch
+from notifications.jobs.notifying import create_notifications
+from notifications.models import Notification
+from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.streams import snoozing
+from notifications.times import now
+
+settings.NOTIFICATIONS["USER_LANGUAGE"] = "no_such_field"
+assert not [table for table in connection.introspection.table_names() if "broadcast" in table]
+assert not Permission.objects.filter(codename__contains="broadcast").exists()
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+
+ada = User.objects.create_superuser("ada")
+client = Client()
+client.force_login(ada)
+(id,) = create_notifications(ada, "Hello", broadcast=uuid4())  # of the time when the app was installed
+assert "Hello" in client.get("/notifications/").text
+assert "Sent to several users" not in client.get(f"/notifications/{id}/").text
+for path in ("", "notifications/notification/", f"notifications/notification/{id}/change/"):
+    response = client.get(f"/admin/{path}")
+    assert response.status_code == 200, path
+    main = response.text[response.text.index('id="content"'):]
+    assert not re.search("roadcast|sent_with|Send a notification", main), (path, main)
+assert client.get("/admin/notifications_broadcasts/broadcast/add/").status_code == 404
+Notification.objects.update(snoozed_until=now(), archived_at=now())
+snoozing.raise_due()
+assert Notification.objects.get().archived_at is None
+bob = User.objects.create_user("bob")
+create_notifications(bob, "Hello")
+bob.delete()
+assert Notification.objects.count() == 1
+for module in ("models", "sending", "admin"):
+    try:
+        __import__(f"notifications.contrib.broadcasts.{module}")
+    except ImproperlyConfigured as exc:
+        print(exc)
+assert not [model for model in apps.get_models() if model.__name__ == "Broadcast"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The project of the quick start."""
+    project = Project(tmp_path)
+    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
+    (project.folder / "mysite/urls.py").write_text(
+        "from django.contrib import admin\n"
+        "from django.urls import include, path\n"
+        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
+    )
+    yield project
+    project.close()
+
+
+def test_nothing_shows_it(project):
+    printed = project.manage("shell", "--no-imports", "-c", USE).splitlines()
+    line = 'Add "notifications.contrib.broadcasts" to INSTALLED_APPS, and run manage.py migrate.'
+    assert printed == [f"notifications.contrib.broadcasts is not installed. {line}"] * 3
+    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
+    assert "no issues" in checks
+
+
+def test_it_is_installed_by_one_line(project):
+    """Readiness and the check of the database look at its tables too."""
+    project.add_settings('INSTALLED_APPS += ["notifications.contrib.broadcasts"]\n')
+    assert "notifications_broadcasts.0001_initial" in project.manage("shell", "--no-imports", "-c", PENDING)
+    project.manage("migrate", "--verbosity", "0")
+    project.manage("shell", "--no-imports", "-c", "import notifications.contrib.broadcasts.models")
+    assert project.manage("shell", "--no-imports", "-c", PENDING).splitlines()[-1] == "[]"
+    printed = project.manage("shell", "--no-imports", "-c", FORMER_TABLE)
+    assert "notifications_broadcasts_broadcast has no column position" in printed
+
+
+PENDING = "from notifications.operations.readiness import pending_migrations; print(pending_migrations())"
+FORMER_TABLE = """
+from django.db import connection
+from notifications.db.schema import find_mismatch
+connection.cursor().execute("ALTER TABLE notifications_broadcasts_broadcast DROP COLUMN position")
+print(find_mismatch())
+"""
