@@ -80,6 +80,11 @@ class Outcome:
     exception: BaseException | None = None
     notify: Callable[[], Mapping[str, Any] | None] | None = None
 
+    @property
+    def is_end(self) -> bool:
+        """Whether the job is done: it has neither another attempt, nor is it suspended."""
+        return self.retry_delay is None and not self.waits
+
 
 def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None) -> Outcome:
     """Return the outcome of a task that returned ``value``, in JSON ``result``; a failure if that is not storable."""

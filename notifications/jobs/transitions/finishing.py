@@ -60,7 +60,7 @@ def end_jobs(lock_rows: recording.LockRows, **options: Any) -> list[Outcome]:
 
 def _follow_ends(recorded: Sequence[Outcome]) -> None:
     """Send the signals of the jobs that have ended, and end their batches."""
-    ended = [outcome for outcome in recorded if recording.is_end(outcome)]
+    ended = [outcome for outcome in recorded if outcome.is_end]
     _send_signals(ended)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
 

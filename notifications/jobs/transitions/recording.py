@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import retrying_atomic
-from notifications.extension import RecordedTransaction, hooks
+from notifications.extension import RecordedTransaction, Rows, hooks
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.insertion import insert_notifications, insert_rows, prepare_hooks, wake_workers
@@ -50,13 +50,35 @@ def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outco
 def record(
     lock_rows: LockRows,
     *,
-    states: States = (Job.State.RUNNING,),
-    columns: Sequence[str] = (),
-    fence: Callable[[Job], int] | None = None,
     run: Callable[[Callable[[], bool]], bool] = retrying_atomic,
     after_commit: Callable[[Sequence[Outcome]], None] | None = None,
+    **options: Any,
 ) -> list[Outcome]:
     """Record outcomes with their attempts, notifications, rows of extensions and numbers in one transaction.
+
+    ``run``
+        Runs a function in a transaction of the app's own.
+    ``after_commit``
+        Called as soon as the outcomes are stored.
+    ``options``
+        Those of ``Recording``.
+
+    Returns the outcomes that ``lock_rows`` returned.
+    """
+    prepare_hooks()
+    recording = Recording(lock_rows=lock_rows, **options)
+    has_more_to_number = run(recording.write)
+    call_after_commit(recording.tx)
+    if after_commit:
+        after_commit(recording.outcomes)
+    if has_more_to_number:
+        streams.number_committed(owners_of(recording.outcomes) | recording.asked)
+    return recording.outcomes
+
+
+@dataclass(kw_only=True)
+class Recording:
+    """One transaction that records outcomes, from ``write()`` on.
 
     ``states``
         Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
@@ -64,98 +86,72 @@ def record(
         Columns of the jobs that are stored with their ends, besides those of every end.
     ``fence``
         Returns the fence that the row of a job has; that of the job by default.
-    ``run``
-        Runs a function in a transaction of the app's own.
-    ``after_commit``
-        Called as soon as the outcomes are stored.
-
-    Returns the outcomes that ``lock_rows`` returned.
+    ``asked``
+        The keys of the users whose notifications of waits have changed.
     """
-    prepare_hooks()
-    recorded: list[Outcome] = []
-    asked: set[Any] = set()
-    tx = RecordedTransaction()
 
-    def write() -> bool:
-        nonlocal tx
-        tx = RecordedTransaction(has_run=Job.State.RUNNING in states)
-        recorded[:], tx.now = lock_rows(tx)
-        asked.clear()
-        if tx.has_run:
-            record_attempts(recorded, tx)
-            if retried := [outcome for outcome in recorded if outcome.retry_delay is not None]:
-                schedule_retries(retried, tx.now)
-            if suspended := [outcome for outcome in recorded if outcome.waits]:
-                asked.update(suspend_jobs(suspended, tx.now))
-        asked.update(_write_ends(recorded, tx, states, columns, fence, not asked))
-        unnumbered = owners_of(o for o in recorded if is_end(o) and o.job.seq is None)
-        has_more_to_number = number(unnumbered | asked)
-        call_last(tx)
+    lock_rows: LockRows
+    states: States = (Job.State.RUNNING,)
+    columns: Sequence[str] = ()
+    fence: Callable[[Job], int] | None = None
+    tx: RecordedTransaction = field(default_factory=RecordedTransaction)
+    outcomes: list[Outcome] = field(default_factory=list)
+    asked: set[Any] = field(default_factory=set)
+
+    def write(self) -> bool:
+        """Write all of it, perhaps once more. Returns whether there is more to number than this transaction did."""
+        self.tx, self.asked = RecordedTransaction(has_run=Job.State.RUNNING in self.states), set()
+        outcomes, self.tx.now = self.lock_rows(self.tx)
+        self.outcomes = list(outcomes)
+        if self.tx.has_run:
+            self._write_attempts(self.tx.now)
+        ended = [outcome for outcome in self.outcomes if outcome.is_end]
+        self._write_ends(ended, self.tx.now)
+        has_more_to_number = number(self.asked | owners_of(o for o in ended if o.job.seq is None))
+        call_last(self.tx)
         return has_more_to_number
 
-    has_more_to_number = run(write)
-    call_after_commit(tx)
-    if after_commit:
-        after_commit(recorded)
-    if has_more_to_number:
-        streams.number_committed(owners_of(recorded) | asked)
-    return recorded
+    def _write_attempts(self, now: datetime) -> None:
+        record_attempts(self.outcomes, self.tx)
+        if retried := [outcome for outcome in self.outcomes if outcome.retry_delay is not None]:
+            schedule_retries(retried, now)
+        if suspended := [outcome for outcome in self.outcomes if outcome.waits]:
+            self.asked |= suspend_jobs(suspended, now)
 
+    def _write_ends(self, ended: Sequence[Outcome], now: datetime) -> None:
+        jobs = [outcome.job for outcome in ended]
+        waiting = [job.id for job in jobs if job.state == Job.State.WAITING]
+        for outcome in ended:
+            job = outcome.job
+            job.state, job.result, job.error = outcome.state, outcome.result, outcome.error
+            job.finished_at, job.seq = now, 0 if job.user_id is None else None
+        notifications = [outcome.notification for outcome in ended if outcome.notification]
+        self.tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
+        inbox.prepare(notifications)
+        columns = (*END_COLUMNS, *self.columns)
+        with bulk.one_round_trip():
+            # Streams are locked once, in one order: in place only if no wait is closed after it.
+            if not self.asked and not waiting:
+                streams.number_new([*(job for job in jobs if job.user_id is not None), *notifications])
+            rows = self._rows_of_extensions()
+            update_locked_rows(
+                columns,
+                list(zip(bulk.column_values(Job, columns, jobs), jobs, strict=True)),
+                assignments=("version = version + 1", *(["waiting = NULL"] if waiting else [])),
+                states=self.states,
+                fence=self.fence,
+            )
+            inserted_jobs = [*insert_rows(rows), *insert_notifications(notifications, self.tx)]
+        self.asked |= cancel_waits(waiting, now)
+        wake_workers(inserted_jobs)
+        # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a
+        # place under a limit.
+        if any(job.user_id is None for job in jobs) or candidates.has_limited_jobs(jobs):
+            streams.ring((), queue=True)
 
-def _write_ends(
-    recorded: Sequence[Outcome],
-    tx: RecordedTransaction,
-    states: States,
-    columns: Sequence[str],
-    fence: Callable[[Job], int] | None,
-    may_number_in_place: bool,
-) -> set[Any]:
-    """Write the ends of jobs that were in ``states``, and their notifications, with what extensions add.
-
-    Returns the keys of the users who were asked by waiting jobs, whose notifications are then numbered.
-    """
-    assert tx.now is not None
-    ended = [outcome for outcome in recorded if is_end(outcome)]
-    notifications = [outcome.notification for outcome in ended if outcome.notification]
-    tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
-    waiting = [outcome.job.id for outcome in ended if outcome.job.state == Job.State.WAITING]
-    for outcome in ended:
-        job = outcome.job
-        job.state, job.result, job.error, job.finished_at = (
-            outcome.state,
-            outcome.result,
-            outcome.error,
-            tx.now,
-        )
-        job.seq = 0 if job.user_id is None else None
-    inbox.prepare(notifications)
-    jobs, columns = [outcome.job for outcome in ended], (*END_COLUMNS, *columns)
-    stopped = [outcome for outcome in recorded if outcome.job.done or outcome.job.state == Job.State.WAITING]
-    with bulk.one_round_trip():
-        # Streams are locked once, in one order: in place only if no question is closed after it.
-        if may_number_in_place and not waiting:
-            streams.number_new([*(job for job in jobs if job.user_id is not None), *notifications])
-        rows = chain.from_iterable([hook(stopped, tx) for hook in hooks.on_ends]) if stopped else ()
-        update_locked_rows(
-            columns,
-            list(zip(bulk.column_values(Job, columns, jobs), jobs, strict=True)),
-            assignments=("version = version + 1", *(["waiting = NULL"] if waiting else [])),
-            states=states,
-            fence=fence,
-        )
-        inserted_jobs = [*insert_rows(rows), *insert_notifications(notifications, tx)]
-    asked = cancel_waits(waiting, tx.now)
-    wake_workers(inserted_jobs)
-    # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
-    # under a limit.
-    if any(job.user_id is None for job in jobs) or candidates.has_limited_jobs(jobs):
-        streams.ring((), queue=True)
-    return asked
-
-
-def is_end(outcome: Outcome) -> bool:
-    """Return whether the job is done: it has neither another attempt, nor is it suspended."""
-    return outcome.retry_delay is None and not outcome.waits
+    def _rows_of_extensions(self) -> Rows:
+        stopped = [o for o in self.outcomes if o.job.done or o.job.state == Job.State.WAITING]
+        return chain.from_iterable([hook(stopped, self.tx) for hook in hooks.on_ends]) if stopped else ()
 
 
 def owners_of(group: Iterable[Outcome]) -> set[Any]:
@@ -182,7 +178,7 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
             # Progress and requests of a cancellation raise the version of a job that runs.
             row = locked[job.id]
             job.version = row.version
-            if row.cancel_requested_at and not is_end(outcome):
+            if row.cancel_requested_at and not outcome.is_end:
                 # Requested while the outcome was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = row.cancelled_by_other
                 outcome = replace(outcomes.cancelled(job, policy_at(job.task_path)), notify=None)

@@ -294,7 +294,7 @@ def test_a_transaction_that_fails_leaves_all_to_be_recorded(user, monkeypatch):
         def fail(*args, **kwargs):
             raise DatabaseError("away")
 
-        patch.setattr(ends_of_jobs, "_write_ends", fail)
+        patch.setattr(ends_of_jobs.Recording, "_write_ends", fail)
         with pytest.raises(DatabaseError):
             recording.record(attempts)
     assert set(Job.objects.values_list("state", flat=True)) == {"queued"}
@@ -313,7 +313,7 @@ def test_a_row_of_the_database_is_enough(user, monkeypatch):
     )
     attempt.outcome = lambda job: outcomes.succeeded(job, POLICY, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(ends_of_jobs, "_write_ends", lambda *args, **kwargs: 1 / 0)
+        patch.setattr(ends_of_jobs.Recording, "_write_ends", lambda *args, **kwargs: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             recording.record([attempt])
     recording.record([attempt])
@@ -520,14 +520,14 @@ def test_notify_function_of_a_refused_end_is_not_called(user):
     attempt = attempt_at(row, value=3)
     attempt.policy = Policy(notify=calls.append)
     with pytest.MonkeyPatch.context() as patch:
-        write_ends = ends_of_jobs._write_ends
+        write_ends = ends_of_jobs.Recording._write_ends
 
-        def refuse(ended, *args, **kwargs):
+        def refuse(recording, ended, now):
             if any(outcome.state == "succeeded" for outcome in ended):
                 raise DatabaseError("refused")
-            return write_ends(ended, *args, **kwargs)
+            return write_ends(recording, ended, now)
 
-        patch.setattr(ends_of_jobs, "_write_ends", refuse)
+        patch.setattr(ends_of_jobs.Recording, "_write_ends", refuse)
         assert recording.record_or_refuse([attempt]) == []
     assert (Job.objects.get().state, calls, titles(user)) == ("failed", [], ["Export"])
 
