@@ -17,7 +17,7 @@ from typing import Any
 
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from notifications import paths, validators
 from notifications.compat import normalize_json
@@ -35,12 +35,28 @@ MAX_TRACEBACK_CHARS = 20_000
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
 MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
 
-#: The details of failures for which an engine is the reason, by type.
-ENGINE_ERRORS = {
+#: What the owner reads of a failure, by its type: with the id of the job, its timeout in seconds, and its attempts.
+DETAILS: dict[str, Any] = {
+    "task-failed": gettext_lazy(
+        "The job stopped because of an error. Try again, or give support this ID: %(id)s"
+    ),
+    "timed-out": gettext_lazy("It took longer than the %(seconds)g seconds it may take."),
+    "worker-lost": ngettext_lazy(
+        "The work was interrupted and is not tried again.",
+        "The work was interrupted %(times)s times and is not tried again.",
+        "times",
+    ),
+    "unknown-task": gettext_lazy("No worker knows how to do this."),
+    "result-not-storable": gettext_lazy("The work was done, but its result cannot be stored."),
     "expired": gettext_lazy("It was not started in time."),
     "outcome-unknown": gettext_lazy("The worker that ran it is gone; whether it finished is not known."),
-    "timed-out": gettext_lazy("It took longer than it may take."),
-    "worker-lost": gettext_lazy("The worker process that ran the job ended unexpectedly."),
+}
+#: The outcomes of attempts that fail so, besides ``FAILED``.
+ATTEMPTS: dict[str, Any] = {
+    "timed-out": Attempt.Outcome.TIMED_OUT,
+    "worker-lost": Attempt.Outcome.LOST,
+    "outcome-unknown": Attempt.Outcome.LOST,
+    "expired": Attempt.Outcome.LOST,
 }
 #: The types of failures that nothing has reported. A real end that is reported later corrects them.
 GUESSES = ("expired", "outcome-unknown", "worker-lost")
@@ -91,7 +107,7 @@ def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None) -
     try:
         result = encode(value) if result is None else result
     except BaseException as exc:  # the value may be of a class of the project, which may raise anything
-        return refused(job, policy, exc)
+        return failure(job, policy, "result-not-storable", exc)
     # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
     fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
@@ -104,10 +120,8 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     """
     if _is_retried(job, policy, type(exc)):
         return _retry(job, policy, exc, Attempt.Outcome.FAILED)
-    with _language(job):
-        detail = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
-        detail = detail or _task_failed(job)
-    return _failed(job, policy, "task-failed", detail, exc)
+    told = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
+    return failure(job, policy, "task-failed", exc, told or None)
 
 
 def timed_out(job: Job, policy: Policy) -> Outcome:
@@ -115,9 +129,7 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
     exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
     if _is_retried(job, policy, TimeoutError):
         return _retry(job, policy, exc, Attempt.Outcome.TIMED_OUT)
-    with _language(job):
-        detail = _("It took longer than the %(seconds)g seconds it may take.") % {"seconds": policy.timeout}
-    return _failed(job, policy, "timed-out", detail, exc, attempt=Attempt.Outcome.TIMED_OUT)
+    return failure(job, policy, "timed-out", exc)
 
 
 def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
@@ -130,34 +142,45 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
         state=Job.State.CANCELLED,
         error=text,
         attempt=Attempt.Outcome.CANCELLED if was_running else "",
-        exception_class_path=_path(JobCancelled),
-        traceback=_traceback(exc) if exc is not None else "",
-        location=find_location(exc) if exc is not None else "",
+        **{**_describe(exc), "exception_class_path": _path(JobCancelled)},
         **(announcement(job, policy, Job.State.CANCELLED, None, error) if is_announced else {}),
     )
 
 
-def lost(job: Job, policy: Policy) -> Outcome:
-    """Return the outcome of a job whose worker was lost during its last attempt."""
+def failure(
+    job: Job,
+    policy: Policy = DEFAULT_POLICY,
+    kind: str = "task-failed",
+    exc: BaseException | None = None,
+    detail: Any = None,
+) -> Outcome:
+    """Return a failure. ``detail`` is what the owner reads, by default that of its ``kind`` in ``DETAILS``.
+
+    A lazy translation is made in the language of the job.
+    """
     with _language(job):
-        detail = ngettext(
-            "The work was interrupted and is not tried again.",
-            "The work was interrupted %(times)s times and is not tried again.",
-            job.attempt,
-        ) % {"times": job.attempt}
-    return _failed(job, policy, "worker-lost", detail, attempt=Attempt.Outcome.LOST)
+        if detail is None:
+            detail = DETAILS[kind] % {"id": job.id, "seconds": policy.timeout, "times": job.attempt}
+        error = {
+            "type": kind,
+            "title": _("Failed"),
+            "detail": validators.shortened(validators.printable(str(detail)), validators.MAX_DETAIL_LENGTH),
+        }
+    was_running = job.state not in CANCELLED_AT_ONCE
+    return Outcome(
+        job=job,
+        state=Job.State.FAILED,
+        error=json.dumps(error, ensure_ascii=False),
+        attempt=ATTEMPTS.get(kind, Attempt.Outcome.FAILED) if was_running else "",
+        exception=exc,
+        **_describe(exc),
+        **announcement(job, policy, Job.State.FAILED, None, error),
+    )
 
 
 def interrupted(job: Job) -> Outcome:
     """Return the outcome of an attempt whose worker was lost, and which another one follows."""
     return Outcome(job=job, state=Job.State.QUEUED, attempt=Attempt.Outcome.LOST, retry_delay=0.0)
-
-
-def unknown(job: Job) -> Outcome:
-    """Return the outcome of a job whose task no worker has known for a day."""
-    with _language(job):
-        detail = _("No worker knows how to do this.")
-    return _failed(job, DEFAULT_POLICY, "unknown-task", detail)
 
 
 def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
@@ -166,22 +189,9 @@ def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
         job=job,
         state=Job.State.QUEUED,
         attempt=Attempt.Outcome.FAILED,
-        exception_class_path=_path(type(exc)),
-        traceback=_traceback(exc),
-        location=find_location(exc),
         retry_delay=delay,
+        **_describe(exc),
     )
-
-
-def ended_by_engine(job: Job, policy: Policy, kind: str, exc: BaseException | None = None) -> Outcome:
-    """Return the failure of a job that its engine ended, or lost. ``kind`` is one of ``ENGINE_ERRORS``."""
-    was_running = job.state == Job.State.RUNNING
-    attempt: Any = Attempt.Outcome.LOST if was_running else ""
-    if was_running and kind == "timed-out":
-        attempt = Attempt.Outcome.TIMED_OUT
-    with _language(job):
-        detail = str(ENGINE_ERRORS[kind])
-    return _failed(job, policy, kind, detail, exc, attempt=attempt)
 
 
 def is_guess(job: Job) -> bool:
@@ -197,23 +207,10 @@ def error_type(error: str | None) -> str:
         return ""
 
 
-def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
-    """Return the outcome of a job whose result is not JSON, too large, or refused by the database."""
-    with _language(job):
-        detail = _("The work was done, but its result cannot be stored.")
-    return _failed(job, policy, "result-not-storable", detail, exc)
-
-
 def fallback(job: Job) -> Outcome:
     """Return a failure without a notification, for a job whose outcome could not be made."""
-    error = {"type": "task-failed", "title": "Failed", "detail": _task_failed(job)}
+    error = {"type": "task-failed", "title": "Failed", "detail": str(DETAILS["task-failed"]) % {"id": job.id}}
     return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
-
-
-def _task_failed(job: Job) -> str:
-    return _("The job stopped because of an error. Try again, or give support this ID: %(id)s") % {
-        "id": job.id
-    }
 
 
 def encode(value: Any) -> str:
@@ -224,33 +221,6 @@ def encode(value: Any) -> str:
         return validators.json_text("The result", value, validators.MAX_RESULT_BYTES)
     except TypeError:  # Django's Tasks also allow UTF-8 bytes, and any mapping and sequence
         return validators.json_text("The result", normalize_json(value), validators.MAX_RESULT_BYTES)
-
-
-def _failed(
-    job: Job,
-    policy: Policy,
-    kind: str,
-    detail: str,
-    exc: BaseException | None = None,
-    attempt: Any = Attempt.Outcome.FAILED,
-) -> Outcome:
-    with _language(job):
-        error = {
-            "type": kind,
-            "title": _("Failed"),
-            "detail": validators.shortened(validators.printable(detail), validators.MAX_DETAIL_LENGTH),
-        }
-    return Outcome(
-        job=job,
-        state=Job.State.FAILED,
-        error=json.dumps(error, ensure_ascii=False),
-        attempt=attempt,
-        exception_class_path=_path(type(exc)) if exc is not None else "",
-        traceback=_traceback(exc) if exc is not None else "",
-        location=find_location(exc) if exc is not None else "",
-        exception=exc,
-        **announcement(job, policy, Job.State.FAILED, None, error),
-    )
 
 
 def _is_retried(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
@@ -267,10 +237,8 @@ def _retry(job: Job, policy: Policy, exc: BaseException, attempt: Any) -> Outcom
         job=job,
         state=Job.State.QUEUED,
         attempt=attempt,
-        exception_class_path=_path(type(exc)),
-        traceback=_traceback(exc),
-        location=find_location(exc),
         retry_delay=max(backoff, _call_host("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
+        **_describe(exc),
     )
 
 
@@ -347,5 +315,12 @@ def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"[:500]
 
 
-def _traceback(exc: BaseException) -> str:
-    return validators.printable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:])
+def _describe(exc: BaseException | None) -> dict[str, Any]:
+    """Return what an attempt has of an exception."""
+    if exc is None:
+        return {}
+    return {
+        "exception_class_path": _path(type(exc)),
+        "traceback": validators.printable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:]),
+        "location": find_location(exc),
+    }

@@ -153,7 +153,7 @@ class JobRunner:
         job = claimed.row
         self._state.timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
         if not await self._state.retry_write(queueing.requeue_unknown_task, claimed):
-            return outcomes.unknown(job)
+            return outcomes.failure(job, kind="unknown-task")
         logger.warning("Requeued job %s, its task %s cannot be imported: %s", job.id, job.task_path, exc)
         self._remove(claim_of(job))
         return None

@@ -98,10 +98,11 @@ class RecordLoop:
         for outcome in group:
             job = outcome.job
             policy = results.policy_at(job.task_path)
-            for replacement in (None, outcomes.refused):
+            for is_replaced in (False, True):
                 try:
                     # A replacement's notify function is not called: the other outcomes would wait for it.
-                    attempted = replace(replacement(job, policy), notify=None) if replacement else outcome
+                    refused = outcomes.failure(job, policy, "result-not-storable") if is_replaced else None
+                    attempted = replace(refused, notify=None) if refused else outcome
                     settled |= await self._state.writer.run(finish_jobs, [attempted])
                     break
                 except UNAVAILABLE:

@@ -142,7 +142,7 @@ def observe(worker):
     changes.schedule_retry(outcomes.retried(running, ValueError(), 1), timedelta(seconds=60))
     running = begin_observed(job, worker, 2)
     changes.requeue_lost(running, timedelta(seconds=60))
-    changes.finish(outcomes.ended_by_engine(Job.objects.get(), DEFAULT_POLICY, "expired"))
+    changes.finish(outcomes.failure(Job.objects.get(), DEFAULT_POLICY, "expired"))
     return {"lost": 2, "retried": 1, "failed": 1}
 
 

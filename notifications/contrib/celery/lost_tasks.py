@@ -109,7 +109,7 @@ class LostTasks:
             changes.requeue_lost(job, observation.start_within if observation else None)
             return None
         logger.warning("Ending the job of a lost Celery task: job %s (%s)", job.id, job.task_path)
-        return outcomes.ended_by_engine(job, policy, "outcome-unknown")
+        return outcomes.failure(job, policy, "outcome-unknown")
 
     def _find_expiry(self, job: Job) -> Outcome | None:
         """Return the end of a queued job that was not started in time. Its reports may have died with a child.

@@ -209,7 +209,10 @@ def revoke(
 def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:
     """Record that a worker has refused a message whose task it does not know."""
     recorder().call(
-        lambda: _finish_row(str(id), None, lambda job, policy: outcomes.unknown(job), None), wait=0
+        lambda: _finish_row(
+            str(id), None, lambda job, policy: outcomes.failure(job, kind="unknown-task"), None
+        ),
+        wait=0,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from celery import states
 from celery.exceptions import TaskRevokedError
+from django.utils.translation import gettext_lazy as _
 
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
@@ -33,9 +34,10 @@ def failed(job: Job, policy: Policy, exc: Any) -> Outcome:
     if not isinstance(exc, BaseException):
         exc = RuntimeError(str(exc))
     if isinstance(exc, TimeLimitExceeded | SoftTimeLimitExceeded):
-        return outcomes.ended_by_engine(job, policy, "timed-out", exc)
+        return outcomes.failure(job, policy, "timed-out", exc, _("It took longer than it may take."))
     if isinstance(exc, WorkerLostError):
-        return outcomes.ended_by_engine(job, policy, "worker-lost", exc)
+        detail = _("The worker process that ran the job ended unexpectedly.")
+        return outcomes.failure(job, policy, "worker-lost", exc, detail)
     return outcomes.failed(job, policy, exc)
 
 
@@ -48,7 +50,7 @@ def revoked(job: Job, policy: Policy) -> Outcome:
 
 def expired(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that no worker started before it expired."""
-    return outcomes.ended_by_engine(job, policy, "expired")
+    return outcomes.failure(job, policy, "expired")
 
 
 def from_meta(job: Job, policy: Policy, meta: dict[str, Any]) -> Outcome | None:

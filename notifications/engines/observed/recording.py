@@ -180,7 +180,9 @@ def _record_refused(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAt
         if attempt.outcome is None:
             raise exc
         # Without its notify function: the other attempts would wait for it.
-        attempt.outcome = replace(outcomes.refused(attempt.job, attempt.policy, exc), notify=None)
+        attempt.outcome = replace(
+            outcomes.failure(attempt.job, attempt.policy, "result-not-storable", exc), notify=None
+        )
         return record([attempt])
     except UNAVAILABLE:
         raise

@@ -9,7 +9,7 @@ from django.utils.translation import ngettext
 
 from notifications.exceptions import JobFailed
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.outcomes import Outcome, _failed, _language, announcement
+from notifications.jobs.outcomes import Outcome, _language, announcement, failure
 from notifications.models import Job
 from notifications.states import DONE
 
@@ -41,7 +41,7 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
                 cancelled,
             )
         detail %= numbers
-    return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
+    return failure(job, policy, "batch-failed", JobFailed({"detail": detail}), detail)
 
 
 def _counts(succeeded: int) -> dict[str, int]:

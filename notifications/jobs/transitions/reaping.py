@@ -147,5 +147,7 @@ def _has_attempts_left(job: Job) -> bool:
 
 
 def _outcome_of_lost(job: Job) -> Outcome:
-    outcome_of = outcomes.lost if job.cancel_requested_at is None else outcomes.cancelled
-    return outcome_of(job, policy_at(job.task_path))
+    policy = policy_at(job.task_path)
+    if job.cancel_requested_at is not None:
+        return outcomes.cancelled(job, policy)
+    return outcomes.failure(job, policy, "worker-lost")

@@ -134,7 +134,7 @@ class Reports:
 
     def celery_reports_killed_child(self):
         job = changes.read(self.job.id)
-        changes.finish(outcomes.ended_by_engine(job, POLICY, "worker-lost"))
+        changes.finish(outcomes.failure(job, POLICY, "worker-lost"))
 
     def result_is_stored(self):
         self.stored[str(self.job.id)] = STORED

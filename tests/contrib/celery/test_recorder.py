@@ -406,7 +406,7 @@ def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypa
     policy = Policy(notify=lambda job: {"title": f"{job.state} {gate.wait(10)}"})
 
     def end(job, policy):
-        return outcomes.ended_by_engine(job, policy, "timed-out")
+        return outcomes.failure(job, policy, "timed-out")
 
     recorder.call(lambda: observe._finish_row(str(job.id), policy, end, None), wait=0)
     recorder.call(ran.set, wait=0)

@@ -348,7 +348,7 @@ def test_an_outcome_that_fails_has_its_attempt(user):
 def guess(job, kind="worker-lost"):
     """Fail a job as a worker does that finds no trace of its task."""
     job = changes.read(job.id)
-    assert changes.finish(outcomes.ended_by_engine(job, POLICY, kind))
+    assert changes.finish(outcomes.failure(job, POLICY, kind))
     assert Job.objects.get(id=job.id).state == "failed"
 
 
@@ -358,7 +358,7 @@ def bell(user):
     return [(row.body, row.archived_at is not None) for row in rows]
 
 
-GUESSED = ("The worker process that ran the job ended unexpectedly.", True)
+GUESSED = ("The work was interrupted and is not tried again.", True)
 
 
 def test_an_end_corrects_the_guess_that_its_worker_was_lost(user):
@@ -458,7 +458,7 @@ def test_what_celery_reports_corrects_a_guess_once(user):
     guess(row, "outcome-unknown")
     for _ in range(2):
         job = changes.read(row.id)
-        assert changes.finish(outcomes.ended_by_engine(job, POLICY, "expired"))
+        assert changes.finish(outcomes.failure(job, POLICY, "expired"))
     assert outcomes.error_type(Job.objects.get().error) == "expired"
     assert [is_archived for _, is_archived in bell(user)] == [True, False]
 
@@ -535,6 +535,6 @@ def test_notify_function_of_a_refused_end_is_not_called(user):
 def test_a_task_that_was_never_started_has_no_attempt(user):
     row = new_row(user)
     recording.insert([row])
-    assert changes.finish(outcomes.unknown(row))
+    assert changes.finish(outcomes.failure(row, kind="unknown-task"))
     assert Job.objects.get().state == "failed"
     assert titles(user) == ["Export"] and not Attempt.objects.exists()

@@ -317,7 +317,7 @@ def test_observed_task(user, declare):
         created_at=timezone.now(),
         queued_at=timezone.now(),
     )
-    assert changes.finish(outcomes.unknown(job))
+    assert changes.finish(outcomes.failure(job, kind="unknown-task"))
     assert types() == ["job.failed", "notification.created"]
 
 

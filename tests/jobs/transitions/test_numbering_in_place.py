@@ -75,7 +75,7 @@ def test_a_notification_with_the_key_of_the_job_is_archived(user, numbered):
 def test_the_second_end_of_a_job(user, statements, is_read):
     """It is numbered in place, unless the notification of the first end is unread: a pass archives that one."""
     (job,) = claim(user)
-    recording.record_outcomes([outcomes.lost(job, DEFAULT_POLICY)])
+    recording.record_outcomes([outcomes.failure(job, DEFAULT_POLICY, "worker-lost")])
     if is_read:
         Notification.objects.update(read_at=times.now(), counted=False)
         Stream.objects.update(unread=0, unseen=0)
