@@ -31,25 +31,22 @@ class NotificationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from notifications import checks, duties, engines, receivers, upkeep  # noqa: F401  (the import registers the checks)
-        from notifications.engines import dispatching, senders
+        from notifications import checks, duties, receivers, upkeep  # noqa: F401  (the import registers the checks)
         from notifications.jobs import ports
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
         from notifications.tracing import spans
 
-        if engines.has_backend_engine():
-            # Loaded before workers of the other backend fork a process for each job, which would load it each time.
-            from notifications.engines import process  # noqa: F401
-
         receivers.connect()
-        features: list[type[Extension]] = [import_string(path) for path in FEATURES]
-        extension.load(cls(cls.name, import_module(cls.name)) for cls in features)
+        classes: list[type[Extension]] = [import_string(path) for path in FEATURES]
+        features = [cls(cls.name, import_module(cls.name)) for cls in classes]
+        extension.load(features)
+        for feature in features:
+            feature.ready()  # as Django calls that of an installed app
         upkeep.list_duties = duties.list_duties
-        ports.engines, ports.dispatching = senders, dispatching
         spans.configure()
-        engines.listen, engines.flush_rings = doorbell.listen, doorbell.flush
+        ports.listen, ports.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:
             from notifications.realtime.servers import daphne
 

@@ -132,7 +132,7 @@ WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
     "api.py": (10, BEFORE_MODELS),
-    "apps.py": (7, "Django imports it before the models are loaded."),
+    "apps.py": (5, "Django imports it before the models are loaded."),
     "asgi.py": (6, "Projects import it before Django is set up."),
     "contrib/broadcasts/apps.py": (8, "Django imports it before the models are loaded."),
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
@@ -141,6 +141,7 @@ LATE_IMPORTS = {
     "deliveries/devices.py": (1, WITH_AIOHTTP),
     "deliveries/errors.py": (2, WITH_AIOHTTP),
     "deliveries/pushes.py": (2, WITH_AIOHTTP),
+    "engines/extension.py": (1, "Only processes of another backend need it at their start."),
     "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
     "http/callback_url.py": (2, WITH_AIOHTTP),
     "http/metrics_view.py": (1, "It needs the extra prometheus."),

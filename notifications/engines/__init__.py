@@ -23,7 +23,6 @@ The option ``engine`` is the dotted path of a module with a function ``create_en
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +39,9 @@ if TYPE_CHECKING:
 __all__ = [
     "configured_engines",
     "engine_of",
-    "flush_rings",
     "has_backend_engine",
     "has_engines",
     "label_of",
-    "listen",
     "usable_engine",
 ]
 
@@ -52,10 +49,6 @@ __all__ = [
 BACKEND_PREFIX = "alias:"
 #: Where engines of this app were until they moved, and are now.
 _MOVED = {"notifications.jobs.engines.celery": "notifications.contrib.celery"}
-#: The doorbell's functions ``listen(callback)`` and ``flush()``, set when the app is ready: ``realtime`` is above
-#: ``jobs``.
-listen: Callable[..., Any] | None = None
-flush_rings: Callable[[], None] | None = None
 
 
 def has_backend_engine() -> bool:

@@ -19,13 +19,13 @@ from typing import Any
 
 from django.db import connections
 
-from notifications import engines
 from notifications.conf import settings
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
 from notifications.engines import dispatching, has_engines, own_senders, quarantine, resending, senders
+from notifications.jobs import ports
 from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.upkeep import Upkeep, Where
 
@@ -92,7 +92,7 @@ class DispatchLoop:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        unsubscribe = engines.listen(self._on_ring) if engines.listen else None
+        unsubscribe = ports.listen(self._on_ring)
         self._upkeep = Upkeep(
             Where.ENGINE_SERVER,
             seconds=MAX_DUTY_SECONDS,
@@ -103,8 +103,7 @@ class DispatchLoop:
         try:
             yield
         finally:
-            if unsubscribe:
-                unsubscribe()
+            unsubscribe()
             self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
             signals.end()
 

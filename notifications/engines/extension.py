@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterable
 from typing import ClassVar
 
-from notifications.engines import checks, dispatching  # noqa: F401  (the import registers the checks)
+from notifications.engines import checks, dispatching, has_backend_engine, senders  # noqa: F401  (the import registers the checks)
 from notifications.extension import Extension
+from notifications.jobs import ports
 from notifications.upkeep import Duty, Upkeep
 
 logger = logging.getLogger("notifications.jobs")
@@ -22,6 +23,12 @@ class Engines(Extension):
     name = "notifications.engines"
     label = "notifications_engines"
     findings: ClassVar[dict[str, str]] = {"engine": "notifications.management.diagnosis.engines.find_engines"}
+
+    def ready(self) -> None:
+        ports.engines, ports.dispatching = senders, dispatching
+        if has_backend_engine():
+            # Loaded before workers of the other backend fork a process for each job, which would load it each time.
+            from notifications.engines import process  # noqa: F401
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.

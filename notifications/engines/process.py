@@ -16,10 +16,10 @@ from uuid import UUID
 
 from django.db import connections
 
-from notifications import engines
 from notifications.db.threads import start_thread
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.engines import dispatch_loop, dispatching, senders
+from notifications.jobs import ports
 from notifications.worker.dispatched_jobs import DispatchedJobEnd, WaitFor
 from notifications.worker.worker import JobWorker
 
@@ -80,8 +80,7 @@ def _prepare_exit() -> None:
     with _lock:
         _worker, _is_stopping = None, False
     senders.wait_for_senders()
-    if engines.flush_rings:
-        engines.flush_rings()
+    ports.flush_rings()
 
 
 def start(engine: str, *, concurrency: int = 1) -> JobWorker:
@@ -96,7 +95,7 @@ def start(engine: str, *, concurrency: int = 1) -> JobWorker:
             _is_exit_registered = True
         if _worker is None or not (_thread and _thread.is_alive()):
             worker = JobWorker(
-                listen=engines.listen,
+                listen=ports.listen,
                 concurrency=concurrency,
                 engine=engine,
                 dispatch=dispatch_loop.run_round,

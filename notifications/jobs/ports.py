@@ -1,9 +1,9 @@
-"""What ``jobs`` calls in the rooms above it, which are given here when the app is ready (``apps.py``), not imported."""
+"""What ``jobs`` and ``engines`` call in the rooms above them, which set it here when the app is ready."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -38,3 +38,6 @@ class Dispatching(Protocol):
 
 engines: EngineSenders
 dispatching: Dispatching
+#: The doorbell's functions ``listen(callback)``, which returns a function that ends it, and ``flush()``.
+listen: Callable[..., Callable[[], Any]]
+flush_rings: Callable[[], Any]
