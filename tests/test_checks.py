@@ -31,7 +31,7 @@ def test_the_checks_of_all_features_are_registered():
     paths = [
         path.relative_to(package.parent) for path in package.rglob("checks.py") if "celery" not in path.parts
     ]
-    assert len(paths) > 6
+    assert paths
     code = (
         "import django; from django.core.checks.registry import registry; django.setup();"
         "print(*{check.__module__ for check in registry.registered_checks})"
