@@ -99,8 +99,12 @@ class StoredTime:
         return count
 
 
-def stored_times() -> tuple[StoredTime, ...]:
-    """Return the fields that gate something, except those of which the reader itself finds that they are impossible."""
+def stored_times(now: datetime) -> tuple[StoredTime, ...]:
+    """Return the fields that gate something, except those of which the reader itself finds that they are impossible.
+
+    ``now`` is the database's time. By a clock of this machine that is fast a new time would be impossible again.
+    """
+    moment = Value(now, output_field=times.MomentField())
     lease = MAX_LEASES * timedelta(seconds=settings.LEASE)
     queued = Q(state=Job.State.QUEUED)
     return (
@@ -118,12 +122,15 @@ def stored_times() -> tuple[StoredTime, ...]:
             name="run_after",
             rows=queued & Q(fail_if_unknown_after__isnull=False) & ~Q(executor=Job.Executor.OBSERVED),
             longest=timedelta(seconds=REQUEUE_DELAY_SECONDS),
-            changes={"fail_if_unknown_after": _now() + (F("fail_if_unknown_after") - F("run_after"))},
+            changes={"fail_if_unknown_after": moment + (F("fail_if_unknown_after") - F("run_after"))},
         ),
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(fence__gt=0) & ~Q(executor=Job.Executor.OBSERVED) & _was_claimed_by_fast_clock(),
+            rows=queued
+            & Q(fence__gt=0)
+            & ~Q(executor=Job.Executor.OBSERVED)
+            & _was_claimed_by_fast_clock(now),
         ),
         # The end of a window by a fast clock. That of the digest becomes as far in the past as it lay ahead: a user has
         # one digest for each time, so they cannot all be set to now.
@@ -137,7 +144,7 @@ def stored_times() -> tuple[StoredTime, ...]:
             model=Digest,
             name="due_at",
             longest=MAX_WINDOW,
-            changes={"due_at": _now() - (F("due_at") - _now())},
+            changes={"due_at": moment - (F("due_at") - moment)},
         ),
         # What is due is decided anew: that of a paused user waits again for the end of the pause.
         StoredTime(
@@ -154,12 +161,12 @@ def stored_times() -> tuple[StoredTime, ...]:
         StoredTime(
             model=Job,
             name="run_after",
-            rows=queued & Q(fence=0, created_at__gt=times.latest_possible(times.now())),
+            rows=queued & Q(fence=0, created_at__gt=times.latest_possible(now)),
             can_repair=False,
         ),
         *(
             StoredTime(
-                model=Job, name="deadline", rows=rows, longest=longest, changes={"deadline": _now() + longest}
+                model=Job, name="deadline", rows=rows, longest=longest, changes={"deadline": moment + longest}
             )
             for rows, longest in _running_tasks()
         ),
@@ -168,14 +175,13 @@ def stored_times() -> tuple[StoredTime, ...]:
             model=Wait,
             name="created_at",
             rows=Q(ended_at=None, kind=Wait.Kind.QUESTION),
-            changes=_moved_waits(),
+            changes=_moved_waits(moment),
         ),
         StoredTime(
             model=Wait,
             name="due_at",
-            rows=Q(ended_at=None, created_at__gt=times.latest_possible(times.now()))
-            & ~Q(kind=Wait.Kind.QUESTION),
-            changes=_moved_waits(),
+            rows=Q(ended_at=None, created_at__gt=times.latest_possible(now)) & ~Q(kind=Wait.Kind.QUESTION),
+            changes=_moved_waits(moment),
         ),
         # What has ended would never be deleted. It is shown to its user, so it gets a number as any change does.
         StoredTime(
@@ -195,27 +201,23 @@ def stored_times() -> tuple[StoredTime, ...]:
                 *(
                     Q(executor=executor) & rows
                     for executor in (Job.Executor.ENGINE_QUARANTINED, Job.Executor.ENGINE_SENDER)
-                    for rows in (Q(run_after=None), Q(run_after__lte=times.now()))
+                    for rows in (Q(run_after=None), Q(run_after__lte=now))
                 ),
             )
         ),
     )
 
 
-def _was_claimed_by_fast_clock() -> Q:
+def _was_claimed_by_fast_clock(now: datetime) -> Q:
     """Return the condition that the latest attempt at a job began or ended in the future."""
-    latest = times.latest_possible(times.now())
+    latest = times.latest_possible(now)
     ended = Attempt.objects.filter(job=OuterRef("pk"), number=OuterRef("attempt"), ended_at__gt=latest)
     return Q(started_at__gt=latest) | Q(Exists(ended))
 
 
-def _now() -> Value:
-    return Value(times.now(), output_field=times.MomentField())
-
-
-def _moved_waits() -> dict[str, Any]:
-    now = _now()
-    return {"created_at": now} | {name: now + (F(name) - F("created_at")) for name in ("due_at", "remind_at")}
+def _moved_waits(moment: Value) -> dict[str, Any]:
+    moved = {name: moment + (F(name) - F("created_at")) for name in ("due_at", "remind_at")}
+    return {"created_at": moment} | moved
 
 
 def _running_tasks() -> Iterator[tuple[Q, timedelta]]:
@@ -236,7 +238,7 @@ def _running_tasks() -> Iterator[tuple[Q, timedelta]]:
 def find_wrong_times() -> Iterator[WrongTime]:
     """Yield the stored times that are impossible, a bounded number of each kind."""
     now = database_now()
-    for stored in stored_times():
+    for stored in stored_times(now):
         # In any order: for that of the keys SQLite would read all jobs.
         for row in stored.find(now).order_by()[:MAX_ROWS_PER_TRANSACTION]:
             yield WrongTime(row, stored.name, getattr(row, stored.name))
@@ -251,6 +253,6 @@ def find_wrong_times() -> Iterator[WrongTime]:
 def repair_wrong_times() -> Iterator[tuple[str, int]]:
     """Replace stored times that are impossible. Yields each field of which some were replaced, and of how many rows."""
     now = database_now()
-    for stored in stored_times():
+    for stored in stored_times(now):
         if stored.can_repair and (count := stored.repair(now)):
             yield f"{stored.model._meta.verbose_name}: {stored.name}", count
