@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,3 +52,11 @@ def send_revoke(app: Any, ids: Sequence[str], **options: Any) -> None:
         broadcast(app, "revoke", arguments, **options)
     except Exception as exc:
         logger.warning("Could not revoke %d Celery tasks: %r", len(ids), exc)
+
+
+def _after_fork() -> None:
+    global _executor
+    _executor = DaemonExecutor(1, "notifications-revoke")  # a child has none of its parent's threads
+
+
+os.register_at_fork(after_in_child=_after_fork)
