@@ -69,7 +69,7 @@ class Outcome:
     """The end of a job, or of an attempt that another one follows, if need be after its ``waits``.
 
     ``attempt``
-        The ``Attempt.Outcome`` to store; "" if the attempt succeeded or the job was not running.
+        The ``Attempt.Outcome`` to store, if the job was running; "" if the attempt succeeded.
     ``retry_delay``
         Seconds until the next attempt; None if the job is done. Only a done job has a notification.
     ``location``
@@ -120,7 +120,8 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     """
     if _is_retried(job, policy, type(exc)):
         return _retry(job, policy, exc, Attempt.Outcome.FAILED)
-    told = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
+    with _language(job):  # the message may be a lazy translation
+        told = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
     return failure(job, policy, "task-failed", exc, told or None)
 
 
@@ -166,12 +167,11 @@ def failure(
             "title": _("Failed"),
             "detail": validators.shortened(validators.printable(str(detail)), validators.MAX_DETAIL_LENGTH),
         }
-    was_running = job.state not in CANCELLED_AT_ONCE
     return Outcome(
         job=job,
         state=Job.State.FAILED,
         error=json.dumps(error, ensure_ascii=False),
-        attempt=ATTEMPTS.get(kind, Attempt.Outcome.FAILED) if was_running else "",
+        attempt=ATTEMPTS.get(kind, Attempt.Outcome.FAILED),
         exception=exc,
         **_describe(exc),
         **announcement(job, policy, Job.State.FAILED, None, error),

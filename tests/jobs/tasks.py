@@ -7,6 +7,7 @@ import threading
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.utils import translation
+from django.utils.translation import gettext_lazy
 
 from notifications.api import anotify, notify, policy, progress, task, track
 from notifications.context import current_execution
@@ -52,6 +53,12 @@ def fail_sync(message="It is broken"):
 
 class ForYou(Exception):
     tell_owner = True
+
+
+@task
+async def fail_in_french():
+    translation.activate("fr")
+    raise ForYou(gettext_lazy("Cancelled"))
 
 
 class TaskHolder:

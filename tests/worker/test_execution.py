@@ -250,6 +250,16 @@ def test_the_language_of_the_owner(worker, user):
     assert [json.loads(job.result) for job in until_done(german, english)] == ["de", "en"]
 
 
+def test_the_text_of_an_exception_for_the_owner(worker, user):
+    """In the owner's language, also if it is translated late and the task has activated another language."""
+    from django.utils import translation
+
+    with translation.override("de"):
+        german = tasks.fail_in_french.using(owner=user).enqueue()
+    [job] = until_done(german)
+    assert json.loads(job.error)["detail"] == "Abgebrochen"
+
+
 def test_a_broken_connection(worker, user):
     """As after a restart of the database, the next job on the thread gets a new connection."""
     until_done(leaking_tasks.break_connection.enqueue())

@@ -4,10 +4,10 @@ import json
 
 from django.db import DataError, transaction
 
-from notifications.jobs.transitions import recording, running
-from notifications.models import Job, Notification
+from notifications.jobs.transitions import recording, running, waiting
+from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, notification_recorded
-from tests.jobs import tasks
+from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
@@ -49,6 +49,20 @@ class TestRefusedByTheDatabase:
         assert json.loads(jobs[0].error)["type"] == "result-not-storable"
         assert {job.state for job in jobs[1:]} == {"succeeded"}
         assert len(notifications_of(user)) == 21
+
+    def test_a_job_that_was_to_wait_fails(self, worker, user, monkeypatch):
+        """With an attempt, as each job that fails."""
+        update = waiting.conditional_update
+
+        def refuse(assignments, changes, **options):
+            if assignments.startswith("state='waiting'"):
+                raise DataError("refused")
+            update(assignments, changes, **options)
+
+        monkeypatch.setattr(waiting, "conditional_update", refuse)
+        [job] = until_done(wait_tasks.ask_sync.using(owner=user).enqueue())
+        assert json.loads(job.error)["type"] == "result-not-storable"
+        assert Attempt.objects.get(job_id=job.id).outcome == "failed"
 
     def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, monkeypatch):
         """The job stays in the state running until its deadline and is not executed again. Other jobs run."""
