@@ -212,7 +212,7 @@ class Extension(AppConfig):
         """
 
     def last(self, tx: RecordedTransaction) -> None:
-        """Execute statements after which the transaction only commits, because others wait for what they lock."""
+        """Execute the last statements of a transaction that records outcomes: others wait for what they lock."""
 
     def after_commit(self, kept: Any) -> None:
         """Use what the hooks have put into ``tx.kept[self.label]`` in the transaction that was committed.

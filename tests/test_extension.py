@@ -15,14 +15,14 @@ from django.utils.html import format_html
 from notifications import api, extension, testing, times, upkeep
 from notifications.extension import Extension, Hooks, RecordedTransaction, WaitKind, WorkerPart
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, reaping, waiting
+from notifications.jobs.transitions import manual, reaping, reminders, waiting
 from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand, with_extensions
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Job, JobCallback, Notification, OutputChunk, Stream, Wait, Worker
 from notifications.streams import inbox, purging, snoozing
-from notifications.testing import run_jobs
+from notifications.testing import answer_question, run_jobs
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import LocalWorker, until_done
 
@@ -78,12 +78,13 @@ class Recorder(Extension):
             self._record("before_created", rows)
 
     def on_created(self, rows, tx):
-        self.language = tx.language_of(rows[0])
+        self.language, self.now = tx.language_of(rows[0]), tx.now
         self.jobs = dict(tx.jobs)
         return self._record("on_created", rows)
 
     def on_attempts(self, outcomes, tx):
         self.states = [outcome.job.state for outcome in outcomes]
+        tx.kept.setdefault(self.label, 0)
         return self._record("on_attempts", outcomes)
 
     def on_ends(self, outcomes, tx):
@@ -237,6 +238,8 @@ def test_an_attempt_whose_worker_was_lost(recorder):
     )
     assert reaping.reap_jobs() == 1
     assert recorder.names() == ["on_attempts", "last"]
+    assert recorder.calls[0] == ("prepare", 0, False)
+    assert recorder.kept == [(0, False)]
 
 
 def test_a_job_that_waits(user, recorder):
@@ -246,6 +249,21 @@ def test_a_job_that_waits(user, recorder):
     assert recorder.names() == ["on_attempts", "before_created", "on_created", "on_ends", "last"]
     assert recorder.states == ["waiting"]
     assert [job.state for job in recorder.jobs.values()] == ["waiting"]
+    assert recorder.now == Wait.objects.get().created_at
+
+
+def test_a_reminder_and_an_answer(user, recorder):
+    """What the hooks need is imported before both transactions."""
+    wait_tasks.ask_sync.using(owner=user).enqueue(remind_hours=[1])
+    run_jobs()
+    recorder.calls.clear()
+    Wait.objects.update(remind_at=times.now() - timedelta(hours=1))
+    reminders.remind_of_due()
+    assert recorder.calls[0] == ("prepare", 0, False)
+    assert recorder.names() == ["before_created", "on_created"]
+    recorder.calls.clear()
+    answer_question("yes", by=user)
+    assert recorder.calls == [("prepare", 0, False)]
 
 
 def test_a_job_that_is_retried_by_hand(recorder):

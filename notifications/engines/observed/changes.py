@@ -22,7 +22,7 @@ from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, queueing
-from notifications.jobs.transitions.attempts import call_last, record_attempts
+from notifications.jobs.transitions.attempts import record_attempts, run_recording
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
@@ -41,12 +41,11 @@ def schedule_retry(outcome: Outcome, start_within: timedelta | None) -> bool:
     job = outcome.job
     left = job.state
 
-    def write() -> bool | None:
+    def write(tx: RecordedTransaction) -> bool | None:
         locked = lock_query(Job.objects.using(database()).filter(id=job.id), skip_locked=False).first()
         if locked is None or locked.cancel_requested_at is not None:
             return None
-        now = database_now()
-        tx = RecordedTransaction(now=now, has_run=True)
+        now = tx.now = database_now()
         if (locked.fence, locked.state) == (job.fence, left):
             record_attempts([outcome], tx)
             queueing.schedule_retries([outcome], now)
@@ -54,11 +53,10 @@ def schedule_retry(outcome: Outcome, start_within: timedelta | None) -> bool:
             conditional_update("expires_at=%s, process_id=NULL", [((expires_at,), job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
             record_attempts([outcome], tx)
-        call_last(tx)
         return True
 
     # With a requested cancellation the job ends.
-    return retrying_atomic(write) or finish(outcome)
+    return run_recording(write) or finish(outcome)
 
 
 def requeue(job: Job) -> None:
@@ -86,20 +84,18 @@ def requeue_lost(job: Job, start_within: timedelta | None) -> None:
     If it has not begun ``start_within`` after that, it ends.
     """
 
-    def write() -> None:
+    def write(tx: RecordedTransaction) -> None:
         locked = lock_query(Job.objects.using(database()).filter(_is_unchanged(job))).first()
         if locked is None:
             return
-        now = database_now()
-        tx = RecordedTransaction(now=now, has_run=True)
+        now = tx.now = database_now()
         record_attempts([outcomes.interrupted(locked)], tx)
         expires_at = now + start_within if start_within else None
         assignments = "state='queued', worker=NULL, process_id=NULL, version=version+1, expires_at=%s"
         conditional_update(assignments, [((expires_at,), locked)])
         streams.ring([locked.user_id])
-        call_last(tx)
 
-    retrying_atomic(write)
+    run_recording(write)
 
 
 def requeue_guesses(jobs: Sequence[Job]) -> None:

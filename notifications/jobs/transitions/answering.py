@@ -15,6 +15,7 @@ from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import question_forms
 from notifications.jobs.addressees import may_answer, read_user
+from notifications.jobs.insertion import prepare_hooks
 from notifications.jobs.transitions.retrying import limit_lock_wait
 from notifications.jobs.transitions.waiting import end_waits
 from notifications.models import Job, Wait
@@ -88,6 +89,7 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
         end_waits([wait], now)
         return wait
 
+    prepare_hooks()  # a handler of the answer may be imported
     wait = retrying_atomic(write)
     if wait.how != Wait.How.ANSWERED:
         raise QuestionEnded(wait)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import TypeVar
 
-from notifications.db.transactions import database
+from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction, hooks
-from notifications.jobs.insertion import insert_rows, wake_workers
+from notifications.jobs.insertion import insert_rows, prepare_hooks, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.models import Attempt
+
+T = TypeVar("T")
+
+
+def run_recording(write: Callable[[RecordedTransaction], T]) -> T:
+    """Run a function that records attempts, but no ends, in a transaction of the app's own, and call the hooks."""
+    tx = RecordedTransaction()
+
+    def run() -> T:
+        nonlocal tx
+        tx = RecordedTransaction(has_run=True)
+        result = write(tx)
+        call_last(tx)
+        return result
+
+    prepare_hooks()
+    result = retrying_atomic(run)
+    call_after_commit(tx)
+    return result
 
 
 def record_attempts(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> None:

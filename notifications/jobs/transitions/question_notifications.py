@@ -120,7 +120,7 @@ def change_addressees(
             _withdraw(wait, details, list(withdrawn), now)
         note = gettext("Reminder: this question is still open.") if is_reminder else ""
         build_notifications(wait, details, notified, note=note)
-    changed_users = insert_notifications_of([wait], [job])
+    changed_users = insert_notifications_of([wait], [job], now)
     changed = json.loads(wait.details)
     changed["to"] = [str(user) for user in users]
     gone = set(map(str, withdrawn))

@@ -22,7 +22,7 @@ from notifications.jobs.handlers.declarations import CALLBACK_TASK, PUSH_TASK, W
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
-from notifications.jobs.transitions.attempts import call_last, record_attempts
+from notifications.jobs.transitions.attempts import record_attempts, run_recording
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import AlertState, Job, Worker
 
@@ -65,11 +65,10 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         jobs = _lost_jobs(dead_workers, expired)
         return jobs.exclude(id__in=apart) if apart else jobs
 
-    def requeue() -> list[Job]:
-        now = database_now()
+    def requeue(tx: RecordedTransaction) -> list[Job]:
+        now = tx.now = database_now()
         jobs = list(lock_query(lost_jobs())[:MAX_JOBS_PER_TRANSACTION])
         requeued = [job for job in jobs if _has_attempts_left(job)]
-        tx = RecordedTransaction(now=now, has_run=True)
         record_attempts([outcomes.interrupted(job) for job in requeued], tx)
         alive = set(_live_workers(now)) - set(dead_workers)
         executors = [
@@ -83,11 +82,10 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
             [((executor,), job) for executor, job in zip(executors, requeued, strict=True)],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))
-        call_last(tx)
         return jobs
 
     reaped = 0
-    while lost_jobs().exists() and (jobs := retrying_atomic(requeue)):
+    while lost_jobs().exists() and (jobs := run_recording(requeue)):
         reaped += len(jobs)
         ended = [_outcome_of_lost(job) for job in jobs if not _has_attempts_left(job)]
         if ended:

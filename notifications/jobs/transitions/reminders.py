@@ -31,6 +31,7 @@ from notifications.jobs.addressees import (
     read_active,
     read_user,
 )
+from notifications.jobs.insertion import prepare_hooks
 from notifications.jobs.transitions.question_notifications import QuestionKind, change_addressees
 from notifications.jobs.transitions.waiting import number, update_waiting_jobs
 from notifications.models import Job, Wait
@@ -64,6 +65,7 @@ def remind_of_due() -> bool:
     rows = Wait.objects.using(database()).filter(ended_at=None, remind_at__lte=database_now())
     due = list(rows.order_by("remind_at")[:MAX_QUESTIONS_READ])
     reminded = 0
+    prepare_hooks()
     for wait in due:
         users = _find_users(wait)  # the project's code is not called in the transaction
         reminded += fair_atomic(partial(_change, wait.id, users), more_follows=len(due) > 1)
@@ -91,6 +93,7 @@ def update_addressees(after: Position | None = None) -> Position | None:
     def find(asked: str) -> list[Any]:
         return find_addressees(json.loads(asked))
 
+    prepare_hooks()
     for wait in waits:
         current = set(json.loads(wait.details)["to"])
         if current and current == active & set(wait.asked.get("users", ())):

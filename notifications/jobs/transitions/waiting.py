@@ -73,7 +73,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         # The attempt has ended by itself, so it is not what ends processes.
         job.executor = first_executor(job.task_path, job.backend)
     bulk.insert(inserted)
-    asked = insert_notifications_of(inserted, [outcome.job for outcome in group])
+    asked = insert_notifications_of(inserted, [outcome.job for outcome in group], now)
     if awaited:
         Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
     progress = ", ".join(f"{column}=%s" for column in PROGRESS_COLUMNS)
@@ -99,7 +99,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     return asked
 
 
-def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[Any]:
+def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: datetime) -> set[Any]:
     """Insert the notifications of new waits of these jobs, with what extensions add to them.
 
     Inside the transaction that stores the waits. Returns the keys of their users, whose rows it then numbers.
@@ -109,7 +109,7 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job]) -> set[A
     if not rows:
         return set()
     inbox.prepare(rows)
-    tx = RecordedTransaction(jobs={row.id: by_id[row.job] for row in rows if row.job})
+    tx = RecordedTransaction(now=now, jobs={row.id: by_id[row.job] for row in rows if row.job})
     for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
         wake_workers(insert_notifications(rows[start : start + MAX_ROWS_PER_TRANSACTION], tx))
     return {row.user_id for row in rows}

@@ -15,6 +15,7 @@ from notifications.engines.observed import changes, recording
 from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import attempts as records_of_attempts
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions import recording as ends_of_jobs
 from notifications.models import Attempt, Job, Notification
@@ -239,7 +240,7 @@ def test_a_retry_that_is_recorded_after_an_error_of_the_database(user, monkeypat
         def fail(*args):
             raise InterfaceError("away")
 
-        patch.setattr(changes, "call_last", fail)
+        patch.setattr(records_of_attempts, "call_last", fail)
         with pytest.raises(InterfaceError):
             execution.record_outcome(outcome)
     assert execution.record_outcome(outcome)
