@@ -102,6 +102,8 @@ class Recorder:
         #: Until when reports gather (monotonic).
         self._gather_until = 0.0
         self._is_away = False
+        #: Reports that found their rows locked, and wait.
+        self._locked = 0
         #: When dropped reports were last logged (monotonic).
         self._full_logged_at = -LOG_INTERVAL_SECONDS
         self._publisher = _Publisher()
@@ -160,6 +162,8 @@ class Recorder:
         if self._reports or self._thread.is_running:
             self._is_away = False
             self.call(lambda: None, wait=max(until - time.monotonic(), 0.0))
+        while self._locked and time.monotonic() < until:
+            time.sleep(LOCKED_PAUSE_SECONDS)
 
     def _add(self, work: Work, wait: float = 0.0) -> None:
         done = threading.Event() if wait and not self._is_away else None
@@ -207,6 +211,7 @@ class Recorder:
         for call in self._calls_for(reports, max_group):
             again += map(_Report, self._run_until_done(call) or ())
         self._reports.extendleft(reversed(again))
+        self._locked = len(again)
         for report in reports:
             if report.done:
                 report.done.set()

@@ -5,7 +5,7 @@ import time
 import uuid
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 from notifications import times
 from notifications.contrib.celery import recorder as module
@@ -362,6 +362,30 @@ def test_neither_tasks_nor_records_wait_for_a_notify_function(recorder, user):
     recorder.drain(5)
     assert Job.objects.filter(state="succeeded").count() == 2
     assert set(Notification.objects.values_list("title", flat=True)) == {"Export", "succeeded True"}
+
+
+def test_drain_waits_for_rows_that_others_hold_locked(recorder, user):
+    """A child process that ends then would lose the end of its last task."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite locks no rows.")
+    attempt = make_attempt(user)
+    recorder.insert([attempt.make_job()])
+    locked = threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            Job.objects.select_for_update().get(id=attempt.id)
+            locked.set()
+            time.sleep(0.5)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert locked.wait(10)
+    recorder.record(attempt)
+    recorder.drain(10)
+    assert Job.objects.get(id=attempt.id).state == "succeeded"
+    thread.join()
 
 
 def test_drain_waits_for_notify_functions(recorder, user):
