@@ -23,6 +23,7 @@ from django.utils import translation
 from notifications.db import project_code, signal_queue
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
+from notifications.db.unavailable import is_log_due
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.models import Notification
 from notifications.streams.inbox import build_notification
@@ -119,7 +120,9 @@ def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome
             try:
                 future = _threads.records.submit(run)
             except NoThread as exc:
-                logger.warning("Could not call notify functions, which is tried again: %s", exc)
+                # The recorder of Celery tasks tries again 50 times a second.
+                if is_log_due("notify functions"):
+                    logger.warning("Could not call notify functions, which is tried again: %s", exc)
             else:
                 _threads.recording |= dict.fromkeys((claim_of(outcome.job) for outcome in waiting), future)
     return ready

@@ -1,5 +1,6 @@
 """The recorder records reports in order, delays no task, and gives none up that waits for the database."""
 
+import itertools
 import threading
 import time
 import uuid
@@ -10,6 +11,7 @@ from django.db import OperationalError, connection, transaction
 from notifications import times
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
+from notifications.db import unavailable
 from notifications.db.threads import NoThread
 from notifications.engines.observed import recording
 from notifications.engines.observed.starts import ObservedAttempt
@@ -397,10 +399,16 @@ def test_drain_waits_for_notify_functions(recorder, user):
     assert Notification.objects.get().title == "Called"
 
 
-def test_notify_function_for_which_there_is_no_thread_is_called_later(recorder, user, monkeypatch):
+def test_notify_function_for_which_there_is_no_thread_is_called_later(recorder, user, monkeypatch, caplog):
+    """The log says so once a minute, although it is tried 50 times a second."""
+    real, tries = notify_functions._threads.records.submit, itertools.count(1)
+
     def submit(*args):
-        monkeypatch.undo()
-        raise NoThread
+        if next(tries) < 5:
+            raise NoThread
+        return real(*args)
+
+    monkeypatch.setattr(unavailable, "_logged_at", {})
 
     attempt = make_attempt(user)
     attempt.outcome = outcomes.succeeded(attempt.job, Policy(notify=lambda job: {"title": "Called"}), None)
@@ -408,6 +416,7 @@ def test_notify_function_for_which_there_is_no_thread_is_called_later(recorder, 
     recorder.record(attempt)
     until_succeeded(1)
     assert Notification.objects.get().title == "Called"
+    assert caplog.text.count("Could not call notify functions") == 1
 
 
 def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypatch):
