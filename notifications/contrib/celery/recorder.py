@@ -221,7 +221,8 @@ class Recorder:
         self._gather_until = now + min(pause, MAX_GATHER_SECONDS)
         if self._reports:
             return 0.0
-        return max(min(self._progress.values()) - now, MIN_GATHER_SECONDS) if self._progress else None
+        due = min(list(self._progress.values()), default=None)  # threads of tasks change it
+        return None if due is None else max(due - now, MIN_GATHER_SECONDS)
 
     def _calls_for(self, reports: Sequence[_Report], max_group: int) -> Iterator[Callable[[], Any]]:
         """Yield calls that record these reports: rows first, then attempts, in groups, and calls in their order.

@@ -165,6 +165,20 @@ def test_progress_of_a_task_that_has_ended_is_forgotten(recorder, running, store
     assert (len(stored), recorder._progress) == (1, {})
 
 
+def test_progress_that_a_thread_forgets_while_it_is_looked_at(recorder, running, caplog):
+    class ForgottenMeanwhile(dict):
+        def values(self):
+            self.clear()
+            return super().values()
+
+    running.progress_stored_at = time.monotonic()
+    recorder._progress = ForgottenMeanwhile()
+    recorder.report_progress(running)
+    wait_until(lambda: not recorder._progress, what="the thread to look")
+    recorder.call(lambda: None)
+    assert "A thread failed" not in caplog.text
+
+
 def test_progress_is_stored_although_the_database_was_away(recorder, running, monkeypatch):
     tries = []
 
