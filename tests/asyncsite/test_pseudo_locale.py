@@ -126,7 +126,8 @@ def test_the_inbox_and_the_texts_of_the_client(person):
 
 @pytest.mark.parametrize(
     "name",
-    ["overview_changelist", "job_changelist", "notification_changelist", "broadcast_changelist", "broadcast_add",
+    ["overview_changelist", "job_changelist", "notification_changelist", "broadcasts_broadcast_changelist",
+     "broadcasts_broadcast_add",
      "schedule_changelist", "alert_changelist"],
 )  # fmt: skip
 def test_the_admin(person, name):

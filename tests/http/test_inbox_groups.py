@@ -18,9 +18,8 @@ from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
-from notifications.models import Notification, PendingMark
-from notifications.streams.marking import Mark
-from notifications.streams.marking_all import continue_marking, pending_marks, save_pending
+from notifications.models import Notification
+from notifications.streams.marking_all import continue_marking
 from tests.data.rows import finish_job, job
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -214,16 +213,6 @@ class TestMarking:
         notify_imports(user)
         press(user_client, "archive.n:Imports", f"{INBOX}?view=unread")
         assert read_titles(user_client) == []
-
-    def test_a_previous_version_does_not_take_a_mark_of_a_group_for_one_of_all(self, user):
-        """It knows the columns but that of the group, and finds no notification of this level."""
-        save_pending(Mark(user=user.pk, verb="archive", up_to=9, group="n:Imports"))
-        save_pending(Mark(user=user.pk, verb="archive", up_to=9, group="n:Other"))
-        assert list(PendingMark.objects.values_list("group", "level")) == [
-            ("n:Imports", "group"),
-            ("n:Other", "group"),
-        ]
-        assert [mark.level for _, mark in pending_marks(user.pk)] == ["", ""]
 
     def test_a_large_group_continues_in_the_background(self, user_client, user, monkeypatch):
         notify_imports(user, 30)
