@@ -51,7 +51,7 @@ def test_worker_that_is_suspended_while_it_runs_a_task(start_celery, celery_app,
     job = until_row(result, state="running")
     wait_until(Path(f"{path}.started").exists, what="the task to run")
     child = int(Path(f"{path}.started").read_text())
-    [running] = [worker for worker in workers if child in worker.children()]
+    [running] = [worker for worker in workers if child in (worker.pid, *worker.children())]
     with suspended(running):
         until_guessed([job.id], "outcome-unknown")
     path.touch()
