@@ -99,6 +99,7 @@ NIGHTLY = {
         "browser/test_style_page.py::test_the_page_fits_and_is_accessible[narrow]",
         "browser/test_style_page.py::test_the_page_fits_and_is_accessible[rtl]",
         "browser/test_trusted_types.py::*[; trusted-types notifications]",
+        "browser/test_trusted_types.py::*[]",
         "commands/test_broken_setups.py::test_process_with_wrong_tasks[arguments1-*",
         "commands/test_doctor_engines.py::test_celery_with_a_broker_that_never_answers",
         "commands/test_worker_processes.py::test_max_jobs",
