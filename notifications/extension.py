@@ -84,7 +84,7 @@ class WorkerPart:
         """Do what the end of an attempt waits for. Called on the event loop before its outcome is recorded."""
 
     def end(self) -> None:
-        """Let nobody wait any more. Called when ``run()`` is cancelled."""
+        """Release what waits for this part. Called when ``run()`` is cancelled."""
 
 
 class WaitKind:
@@ -232,7 +232,7 @@ class Extension(AppConfig):
         """Return the keys of the users who have sent these notifications, by the ids of the notifications.
 
         Called where users read their notifications. None is a sender who is not known, who is shown as "the staff";
-        notifications that nobody has sent by hand are left out. One user: broadcasts.
+        notifications that no user has sent are left out. One user: broadcasts.
         """
         return {}
 

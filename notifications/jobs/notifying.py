@@ -44,10 +44,10 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
     Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
     Returns the ids in the order of the users.
     """
-    prepare_hooks()
     notifications = [inbox.build_notification(user, title, **fields) for user in inbox.user_keys_of(users)]
     rows = sorted(notifications, key=lambda row: row.user_id)
     if in_callers_transaction():
+        prepare_hooks()
         # No stream is locked in a caller's transaction, so it waits for none.
         for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
             chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
@@ -66,7 +66,6 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
 
 def chunk_size() -> int:
     """Return how many notifications one transaction inserts at most, with what extensions add to them."""
-    prepare_hooks()
     return max(1, MAX_ROWS_PER_TRANSACTION // (1 + sum(count() for count in hooks.rows_per_notification)))
 
 

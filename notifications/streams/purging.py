@@ -109,7 +109,7 @@ def clear_users(model: Any, column: str, keys: Sequence[Any]) -> int:
     """Set a column to NULL, inside a transaction, in a chunk of the rows where it names a deleted user.
 
     Returns how many rows they are.
-    For rows that stay, of other users or of nobody. The column would name the next user with that key, and
+    For rows that stay, of other users or without one. The column would name the next user with that key, and
     ``dumpdata`` with natural keys fails at a user who does not exist.
 
     ``keys``

@@ -158,7 +158,7 @@ class Reports:
     def expires_soon(self):
         Job.objects.update(expires_at=times.now() - timedelta(seconds=10))
 
-    def look(self):
+    def check_processes(self):
         """Look twice, as the main process of a worker does when a child of it, or another worker, is gone."""
         self.lost_tasks.run_round()
         self.lost_tasks.run_round()
@@ -169,42 +169,52 @@ SCHEDULES = [
     # acks_late, what happens, the state and error of the job, and the notifications, those that are archived first
     (EARLY, "start end", "succeeded", ["success"]),
     (EARLY, "end", "succeeded", ["success"]),  # the start is lost
-    (EARLY, "look", "queued", []),  # start and end are lost
+    (EARLY, "check_processes", "queued", []),  # start and end are lost
     (EARLY, "expire", "failed expired", ["error"]),
     (EARLY, "result_is_stored expire", "succeeded", ["success"]),
     (EARLY, "expire start_again", "running", ["error"]),  # it was only late
     (EARLY, "expire start_again end_again", "succeeded", ["error", "success"]),
-    (EARLY, "start look", "failed outcome-unknown", ["error"]),  # the end is lost
-    (EARLY, "start result_is_stored look", "succeeded", ["success"]),
-    (EARLY, "start retry_is_stored look", "failed outcome-unknown", ["error"]),  # as at a cold shutdown
-    (EARLY, "start retry_is_stored look retry", "running", ["error"]),  # the report of the retry is lost
-    (EARLY, "start retry_is_stored look retry end_again", "succeeded", ["error", "success"]),
-    (EARLY, "start look start_again", "failed outcome-unknown", ["error"]),
-    (EARLY, "start celery_reports_killed_child look", "failed worker-lost", ["error"]),
+    (EARLY, "start check_processes", "failed outcome-unknown", ["error"]),  # the end is lost
+    (EARLY, "start result_is_stored check_processes", "succeeded", ["success"]),
+    (
+        EARLY,
+        "start retry_is_stored check_processes",
+        "failed outcome-unknown",
+        ["error"],
+    ),  # as at a cold shutdown
+    (
+        EARLY,
+        "start retry_is_stored check_processes retry",
+        "running",
+        ["error"],
+    ),  # the report of the retry is lost
+    (EARLY, "start retry_is_stored check_processes retry end_again", "succeeded", ["error", "success"]),
+    (EARLY, "start check_processes start_again", "failed outcome-unknown", ["error"]),
+    (EARLY, "start celery_reports_killed_child check_processes", "failed worker-lost", ["error"]),
     (EARLY, "celery_reports_killed_child", "failed worker-lost", ["error"]),  # its start died with the child
     (EARLY, "celery_reports_killed_child start", "failed worker-lost", ["error"]),
     (EARLY, "start replaced expire", "queued", []),  # the tasks that replace it are not observed
     (EARLY, "start replaced result_is_stored expire", "succeeded", ["success"]),
     (EARLY, "start replaced start_again end_again", "succeeded", ["success"]),
-    (EARLY, "start cancel look", "cancelled cancelled", []),
-    (EARLY, "start look end", "succeeded", ["error", "success"]),  # the child was suspended
-    (EARLY, "start look end end", "succeeded", ["error", "success"]),
-    (EARLY, "start look look", "failed outcome-unknown", ["error"]),
-    (EARLY, "start_again look end_again", "succeeded", ["success"]),  # its process is there
-    (EARLY, "start_elsewhere look", "failed outcome-unknown", ["error"]),  # the host is gone
-    (EARLY, "start_elsewhere look end", "succeeded", ["error", "success"]),
-    (LATE, "start look", "queued", []),
-    (LATE, "start result_is_stored look", "succeeded", ["success"]),
-    (LATE, "start look start_again end_again", "succeeded", ["success"]),
-    (LATE, "start look end", "succeeded", ["success"]),
-    (LATE, "start look start_again end", "running", []),  # only the last execution counts
-    (LATE, "start look start_again end end_again", "succeeded", ["success"]),
-    (LATE, "start look end start_again end_again", "succeeded", ["success"]),
+    (EARLY, "start cancel check_processes", "cancelled cancelled", []),
+    (EARLY, "start check_processes end", "succeeded", ["error", "success"]),  # the child was suspended
+    (EARLY, "start check_processes end end", "succeeded", ["error", "success"]),
+    (EARLY, "start check_processes check_processes", "failed outcome-unknown", ["error"]),
+    (EARLY, "start_again check_processes end_again", "succeeded", ["success"]),  # its process is there
+    (EARLY, "start_elsewhere check_processes", "failed outcome-unknown", ["error"]),  # the host is gone
+    (EARLY, "start_elsewhere check_processes end", "succeeded", ["error", "success"]),
+    (LATE, "start check_processes", "queued", []),
+    (LATE, "start result_is_stored check_processes", "succeeded", ["success"]),
+    (LATE, "start check_processes start_again end_again", "succeeded", ["success"]),
+    (LATE, "start check_processes end", "succeeded", ["success"]),
+    (LATE, "start check_processes start_again end", "running", []),  # only the last execution counts
+    (LATE, "start check_processes start_again end end_again", "succeeded", ["success"]),
+    (LATE, "start check_processes end start_again end_again", "succeeded", ["success"]),
     (LATE, "start start_again end end_again", "succeeded", ["success"]),
-    (LATE, "expires_soon start requeued look", "queued", []),  # it was started in time
-    (LATE, "start look expire", "failed expired", ["error"]),  # the message is lost, too
-    (LATE, "start cancel look", "cancelled cancelled", []),
-    (LATE, "start_elsewhere look start_again end_again", "succeeded", ["success"]),
+    (LATE, "expires_soon start requeued check_processes", "queued", []),  # it was started in time
+    (LATE, "start check_processes expire", "failed expired", ["error"]),  # the message is lost, too
+    (LATE, "start cancel check_processes", "cancelled cancelled", []),
+    (LATE, "start_elsewhere check_processes start_again end_again", "succeeded", ["success"]),
 ]
 
 
@@ -223,7 +233,7 @@ def test_schedule(make_job, lost_tasks, lease, stored, user, acks_late, schedule
     assert Notification.objects.filter(archived_at=None).count() == min(len(levels), 1)
 
 
-def test_one_look_ends_no_task_of_its_own_worker(make_job, lost_tasks, lease):
+def test_one_check_ends_no_task_of_its_own_worker(make_job, lost_tasks, lease):
     """Celery itself reports that a child was killed."""
     job = make_job(state="running", worker=lease.worker)
     lost_tasks.run_round()
