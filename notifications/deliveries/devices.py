@@ -8,9 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from django.utils.translation import gettext as _
-
-from notifications import times, validators
+from notifications import times
 from notifications.db.locks import lock_name
 from notifications.db.transactions import database, retrying_atomic
 from notifications.models import PushSubscription
@@ -20,24 +18,6 @@ MAX_DEVICES = 20
 MAX_ENDPOINT_LENGTH = 1000
 #: Bytes of the keys of a subscription: an uncompressed point of P-256, and a secret (RFC 8291, sections 3.1 and 3.2).
 P256DH_BYTES, AUTH_BYTES = 65, 16
-#: What User-Agent contains, the specific ones first: most browsers name others too.
-BROWSERS = (
-    ("Edge", ("Edg/", "EdgA/", "EdgiOS/")),
-    ("Opera", ("OPR/", "OPT/")),
-    ("Samsung Internet", ("SamsungBrowser/",)),
-    ("Firefox", ("Firefox/", "FxiOS/")),
-    ("Chrome", ("Chrome/", "CriOS/", "Chromium/")),
-    ("Safari", ("Safari/",)),
-)
-SYSTEMS = (
-    ("Android", ("Android",)),
-    ("iPhone", ("iPhone",)),
-    ("iPad", ("iPad",)),
-    ("Windows", ("Windows",)),
-    ("ChromeOS", ("CrOS",)),
-    ("macOS", ("Macintosh", "Mac OS X")),
-    ("Linux", ("Linux", "X11")),
-)
 
 
 class TooManyDevices(Exception):
@@ -134,18 +114,6 @@ def remove(user: Any, id: UUID) -> bool:
     """Remove a device of a user (key). Returns whether there was one."""
     rows = PushSubscription.objects.using(database()).filter(user=user, id=id)
     return retrying_atomic(rows.delete)[0] > 0
-
-
-def describe_browser(user_agent: str) -> str:
-    """Return a name for the browser of a request, like "Firefox on Linux"."""
-    agent = user_agent[: validators.MAX_HEADER_BYTES]
-    browser, system = (
-        next((name for name, parts in names if any(part in agent for part in parts)), "")
-        for names in (BROWSERS, SYSTEMS)
-    )
-    if browser and system:
-        return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
-    return browser or system or _("Unknown browser")
 
 
 def service_of(device: PushSubscription) -> str:

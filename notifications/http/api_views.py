@@ -12,10 +12,10 @@ from django.views.decorators.csrf import csrf_exempt
 from notifications import serializers
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import database
-from notifications.deliveries.devices import describe_browser
 from notifications.exceptions import TooManyJobs
 from notifications.http import prefer_wait
 from notifications.http.access import check_request
+from notifications.http.browsers import describe_browser
 from notifications.http.decorators import api_view, async_api_view, exempt_from_project
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response
 from notifications.http.negotiation import is_not_modified, wait_seconds

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from notifications.db.transactions import database
 from notifications.deliveries import vapid
-from notifications.deliveries.devices import describe_browser
 from notifications.deliveries.timeline import timeline
 from notifications.http import inbox_changes, inbox_query
+from notifications.http.browsers import describe_browser
 from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
 from notifications.http.inbox_rows import InboxRow, group_by_day, read_actions, read_rows

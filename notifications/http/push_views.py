@@ -21,6 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from notifications import serializers
 from notifications.deliveries import devices, vapid
 from notifications.http import csrf
+from notifications.http.browsers import describe_browser
 from notifications.http.decorators import api_view, exempt_from_project
 from notifications.http.negotiation import is_not_modified
 from notifications.http.page_views import page_view
@@ -98,7 +99,7 @@ def subscribe(request: HttpRequest) -> HttpResponse:
             body.get("endpoint"),
             keys.get("p256dh"),
             keys.get("auth"),
-            name=devices.describe_browser(header(request, "User-Agent")),
+            name=describe_browser(header(request, "User-Agent")),
             language=get_language() or "",
             replaces=body.get("replaces"),
         )

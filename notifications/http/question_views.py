@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods
 
 from notifications import serializers
 from notifications.db.transactions import database
-from notifications.deliveries.devices import describe_browser
+from notifications.http.browsers import describe_browser
 from notifications.http.decorators import api_view
 from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
