@@ -169,6 +169,13 @@ class Extension(AppConfig):
         """
         raise NotImplementedError
 
+    def stored_names(self, job: UUID) -> Mapping[str, str]:
+        """Return what is stored for a job by names that are unique in it: the kind of each in a word, such as "step".
+
+        Called in the execution of the job, once but for errors, outside of a transaction. One user: steps.
+        """
+        return {}
+
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
 
@@ -267,30 +274,23 @@ class Hooks:
     """The hooks that installed extensions define: the bound methods of each, in their order."""
 
     def __init__(self, extensions: Iterable[Extension] = ()) -> None:
-        self.extensions = list(extensions)
+        self.extensions = extensions = list(extensions)
 
         def defined(name: str) -> list[Any]:
             default = getattr(Extension, name)
-            return [
-                getattr(each, name) for each in self.extensions if getattr(type(each), name) is not default
-            ]
+            return [getattr(each, name) for each in extensions if getattr(type(each), name) is not default]
 
         #: Dotted paths by name.
-        self.subcommands: dict[str, str] = {
-            name: path for each in self.extensions for name, path in each.subcommands.items()
-        }
-        self.findings: dict[str, str] = {
-            name: path for each in self.extensions for name, path in each.findings.items()
-        }
+        self.subcommands = {name: path for each in extensions for name, path in each.subcommands.items()}
+        self.findings = {name: path for each in extensions for name, path in each.findings.items()}
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         #: By ``kind``.
         self.wait_kinds = {
             kind.kind: kind for kind in (Pause(), *(k for e in self.extensions for k in e.wait_kinds))
         }
         #: By the label of the extension.
-        self.worker_part: dict[str, Callable[[Any], WorkerPart]] = {
-            hook.__self__.label: hook for hook in defined("worker_part")
-        }
+        self.worker_part = {hook.__self__.label: hook for hook in defined("worker_part")}
+        self.stored_names: list[Callable[[UUID], Mapping[str, str]]] = defined("stored_names")
         self.prepare: list[Callable[[], None]] = defined("prepare")
         self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
         self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")

@@ -20,9 +20,9 @@ from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand, with_extensions
 from notifications.management.subcommands.prune import PruneCommand
-from notifications.models import Job, JobCallback, Notification, OutputChunk, Stream, Wait, Worker
+from notifications.models import Attempt, Job, JobCallback, Notification, OutputChunk, Stream, Wait, Worker
 from notifications.streams import inbox, purging, snoozing
-from notifications.testing import answer_question, run_jobs
+from notifications.testing import answer_question, run_jobs, run_until_idle
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import LocalWorker, until_done
 
@@ -63,6 +63,10 @@ class Recorder(Extension):
     def duties(self, process):
         self._record("duties", ())
         return [upkeep.Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
+
+    def stored_names(self, job):
+        self.calls.append(("stored_names", job, connection.in_atomic_block))
+        return self.returned.get("names", {})
 
     def prepare(self):
         self._record("prepare", ())
@@ -275,6 +279,19 @@ def test_a_job_that_is_retried_by_hand(recorder):
     assert recorder.names() == ["on_retried False", "on_ends", "last"]
     manual.retry([Job.objects.get(id=job.id).id], from_start=True)
     assert recorder.names()[-1] == "on_retried True"
+
+
+def test_names_in_a_job(recorder):
+    """They are read once in an execution, after which a wait has no name of another kind."""
+    recorder.returned["names"] = {"rest": "fax"}
+    job = Job.objects.get(id=wait_tasks.pause_twice.enqueue(1).id)
+    run_until_idle()
+    read = [call for call in recorder.calls if call[0] == "stored_names"]
+    assert read == [
+        ("stored_names", job.id, False)
+    ]  # not by the first execution, before which nothing was stored
+    error = "The name 'rest' is that of a fax of this job, and cannot be that of a pause"
+    assert error in Attempt.objects.get(job=job).traceback
 
 
 def test_notify(make_user, recorder):

@@ -17,14 +17,14 @@ from notifications.conf import settings
 from notifications.context import CurrentExecution, current_execution
 from notifications.db.transactions import database
 from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
-from notifications.jobs.job_context import refuse_on_event_loop
-from notifications.jobs.pauses import begin_wait, suspend, validate_duration
-from notifications.jobs.steps import (
+from notifications.jobs.durable_calls import (
     acall_when_available,
     call_when_available,
     is_stored,
     refuse_in_transaction,
 )
+from notifications.jobs.job_context import refuse_on_event_loop
+from notifications.jobs.pauses import begin_wait, suspend, validate_duration
 
 if TYPE_CHECKING:
     from notifications.models import Wait

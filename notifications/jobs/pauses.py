@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from notifications.context import CurrentExecution
 from notifications.db.transactions import database
 from notifications.exceptions import JobSuspended
-from notifications.jobs.job_context import refuse_on_event_loop
-from notifications.jobs.steps import (
+from notifications.jobs.durable_calls import (
     acall_when_available,
     begin,
     call_when_available,
@@ -21,6 +20,7 @@ from notifications.jobs.steps import (
     may_have_stored,
     refuse_in_transaction,
 )
+from notifications.jobs.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
     from notifications.models import Wait

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
@@ -130,13 +130,16 @@ class InlineSteps(WorkerPart):
 
 
 class Steps(Extension):
-    """Deletes the results of steps that are made again."""
+    """Stores the results of steps, and deletes those of steps that are made again."""
 
     name = "notifications.worker"
     label = "notifications_steps"
 
     def worker_part(self, state: Any) -> StepLoop | InlineSteps:
         return StepLoop(state) if state else InlineSteps()
+
+    def stored_names(self, job: UUID) -> Mapping[str, str]:
+        return dict.fromkeys(step_storage.read_names(job), "step")
 
     def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
         if from_start:

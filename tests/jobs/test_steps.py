@@ -132,14 +132,14 @@ def test_in_a_transaction(worker, calls):
 
 
 def test_too_many_steps(db, monkeypatch):
-    monkeypatch.setattr("notifications.jobs.steps.MAX_STEPS", 9)
+    monkeypatch.setattr("notifications.jobs.durable_calls.MAX_STEPS", 9)
     job, traceback = run(step_tasks.ten_steps)
     assert "The job has 9 steps and waits, and may not have more" in traceback
     assert Step.objects.filter(job=job.id).count() == 9
 
 
 def test_too_many_steps_of_several_attempts(db, monkeypatch):
-    monkeypatch.setattr("notifications.jobs.steps.MAX_STEPS", 9)
+    monkeypatch.setattr("notifications.jobs.durable_calls.MAX_STEPS", 9)
     job, traceback = run(step_tasks.use_new_names)
     assert "The job has 9 steps and waits, and may not have more" in traceback
     assert Step.objects.filter(job=job.id).count() == 10 and job.attempt == 3

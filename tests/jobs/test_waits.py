@@ -14,7 +14,7 @@ from notifications.compat import TaskResultStatus
 from notifications.context import set_current_execution
 from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
-from notifications.jobs import steps
+from notifications.jobs import durable_calls
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.transitions import manual, reaping, waiting
 from notifications.jobs.transitions.callbacks import end_callback
@@ -146,15 +146,15 @@ class TestPause:
 def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task):
     """The database is away when the job is executed again: it fails no job, and the attempt goes on after it."""
     errors = iter([OperationalError("away"), InterfaceError("closed")])
-    database = steps.database
+    database = durable_calls.database
 
     def find_database():
         if error := next(errors, None):
             raise error
         return database()
 
-    monkeypatch.setattr(steps, "database", find_database)
-    monkeypatch.setattr(steps, "RETRY_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(durable_calls, "database", find_database)
+    monkeypatch.setattr(durable_calls, "RETRY_INTERVAL_SECONDS", 0.01)
     (job,) = until_done(task.enqueue(100))
     assert (job.state, job.attempt, next(errors, None)) == ("succeeded", 1, None)
 

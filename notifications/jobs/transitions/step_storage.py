@@ -43,6 +43,11 @@ def store_steps(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     return retrying_atomic(lambda: _store(group))
 
 
+def read_names(job: UUID) -> list[str]:
+    """Return the names of the stored steps of a job."""
+    return list(Step.objects.using(database()).filter(job=job).values_list("name", flat=True))
+
+
 def delete_steps(jobs: Collection[UUID]) -> None:
     """Delete the steps of jobs whose rows the caller's transaction holds locked."""
     if jobs:

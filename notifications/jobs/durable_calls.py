@@ -1,0 +1,162 @@
+"""What steps, pauses and other waits share: names that are unique in a job, and calls that outlast an outage.
+
+A task calls them by verbs such as ``pause()``. What a verb stores under a name is returned by later executions of the
+job without another call.
+
+No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sized
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.views.decorators.debug import sensitive_variables
+
+from notifications import validators
+from notifications.context import CurrentExecution, ExecutionSteps, current_execution
+from notifications.db.transactions import database, in_callers_transaction
+from notifications.db.unavailable import is_unavailable
+from notifications.exceptions import AttemptEnded, JobSuspended
+from notifications.extension import hooks
+
+logger = logging.getLogger("notifications.jobs")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Steps and waits that one job may have.
+MAX_STEPS = 10_000
+#: Seconds between two calls while the database is away.
+RETRY_INTERVAL_SECONDS = 0.5
+
+
+def begin(name: Any) -> CurrentExecution | None:
+    """Validate the name of a step or wait, and note it in the execution that calls this; None outside of a job."""
+    name = validators.text("name", name, validators.MAX_KEY_LENGTH, required=True)
+    execution = current_execution()
+    if execution is None:
+        return None
+    if execution.is_observed:
+        raise RuntimeError(
+            "An observed Celery task cannot have steps, nor wait, because Celery decides when it runs again. Make it "
+            "a @task."
+        )
+    if execution.is_over or execution.is_stopping:
+        raise AttemptEnded
+    if execution.waits:
+        raise JobSuspended  # by another task of a gather(), or it was caught
+    used_names = steps_of(execution).used_names
+    if name in used_names:
+        raise ValueError(
+            f"The name {name!r} was used before in this attempt. Give each step and each wait a name of its own."
+        )
+    _refuse_more(used_names)
+    used_names.add(name)
+    return execution
+
+
+def _refuse_more(names: Sized) -> None:
+    if len(names) >= MAX_STEPS:
+        raise ValueError(
+            f"The job has {MAX_STEPS} steps and waits, and may not have more. Divide its work among jobs."
+        )
+
+
+def steps_of(execution: CurrentExecution) -> ExecutionSteps:
+    """Return what an execution knows of its steps and waits. The first call creates it."""
+    if execution.steps is None:
+        execution.steps = ExecutionSteps()  # type: ignore[misc]  # a slot of Execution
+    return execution.steps
+
+
+def may_have_stored(execution: CurrentExecution) -> bool:
+    """Return whether an earlier execution may have stored something: the first claim raises the fence to 1."""
+    return execution.job.fence > 1
+
+
+def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
+    """Return whether something is stored under a name. What is stored is read once in an execution.
+
+    Raises ValueError if it is of another kind than a "step", or than this one of ``Wait``, or one more than a job has.
+    """
+    from notifications.models import Wait
+
+    if not may_have_stored(execution):
+        return False
+    steps = steps_of(execution)
+    if steps.stored_kinds is None:
+        waits = Wait.objects.using(database()).filter(job=execution.job.id)
+        kinds = dict(waits.values_list("name", "kind"))
+        for hook in hooks.stored_names:
+            kinds |= hook(execution.job.id)
+        steps.stored_kinds = kinds
+    stored_kind = steps.stored_kinds.get(name, kind)
+    if stored_kind != kind:
+        raise ValueError(
+            f"The name {name!r} is that of a {stored_kind} of this job, and cannot be that of a {kind}. "
+            "Use another one."
+        )
+    if name not in steps.stored_kinds:
+        _refuse_more(steps.stored_kinds)  # of attempts that have used other names
+        return False
+    return True
+
+
+@sensitive_variables("args", "kwargs")
+def call_when_available(
+    execution: CurrentExecution, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Return what ``func`` returns. While the database is away it is called again, until the attempt has to end.
+
+    An outage must not fail a job that would only read what it has paid for.
+    """
+    while True:
+        try:
+            return func(*args, **kwargs)
+        except Exception as exc:
+            if not _may_try_again(execution, exc):
+                raise
+        time.sleep(RETRY_INTERVAL_SECONDS)
+
+
+@sensitive_variables("args", "kwargs")
+async def acall_when_available(
+    execution: CurrentExecution, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """See call_when_available(). ``func`` is called in a thread."""
+    while True:
+        try:
+            return await sync_to_async(func)(*args, **kwargs)
+        except Exception as exc:
+            if not await sync_to_async(_may_try_again)(execution, exc):
+                raise
+        await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+
+
+def _may_try_again(execution: CurrentExecution, exc: Exception) -> bool:
+    """Return whether a later call may succeed. Closes the connections of this thread that are broken."""
+    if not is_unavailable(exc) or execution.run_inline or execution.is_over or execution.is_stopping:
+        return False
+    if in_callers_transaction():
+        return False
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete()
+    logger.warning(
+        "Could not read what a job has stored, which is tried again: job %s: %s", execution.job.id, exc
+    )
+    return True
+
+
+def refuse_in_transaction(execution: CurrentExecution, function: str) -> None:
+    """Refuse to store what stays when the transaction is rolled back, and for which SQLite's lock is held."""
+    if in_callers_transaction() and not execution.run_inline:
+        raise RuntimeError(
+            f"{function}() was called inside a transaction, with which it could not be stored. Call it outside of the "
+            "atomic block; the function of a step may open one."
+        )
