@@ -9,6 +9,8 @@ from django.conf import settings
 from django.urls import NoReverseMatch, get_script_prefix, reverse, set_script_prefix
 from django.utils import translation
 
+from notifications import conf
+
 _PLACEHOLDER_ID = UUID(int=0)
 
 
@@ -37,6 +39,11 @@ def localize_link(url: str) -> str:
         return reverse("notifications:inbox") + url.removeprefix(stored)
     except NoReverseMatch:
         return url
+
+
+def absolute(url: str) -> str:
+    """Return a link of the site as one that works in a message. The address of a request is never used."""
+    return conf.settings.SITE_URL.rstrip("/") + url if url.startswith("/") else url
 
 
 def callback_path(id: UUID, token: str) -> str:

@@ -36,11 +36,9 @@ from notifications.db.unavailable import (
 )
 from notifications.deliveries import devices, outages
 from notifications.deliveries.decisions import (
-    Recipient,
     find_reason,
     find_reason_of_recipient,
     read_facts,
-    read_recipient,
 )
 from notifications.deliveries.emails import check_site_url, send_email
 from notifications.deliveries.errors import (
@@ -64,6 +62,7 @@ from notifications.deliveries.storing import (
     update,
 )
 from notifications.jobs.pauses import pause
+from notifications.jobs.senders import Recipient, read_recipient
 from notifications.models import ChannelOutage, Delivery, Notification
 from notifications.streams.categories import Choice
 

@@ -28,9 +28,10 @@ from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.deliveries.attempts import OpenDelivery, Opened
-from notifications.deliveries.emails import absolute, build_email, describe_disc, make_email
+from notifications.deliveries.emails import build_email, describe_disc, make_email
 from notifications.jobs.group_names import describe_group
 from notifications.models import Delivery, Digest, EmailThrottle, Job, Notification, Reader
+from notifications.paths import absolute
 from notifications.states import ACTIVE
 from notifications.streams.categories import ALERTS, Choice, load_categories
 from notifications.streams.groups import Group

@@ -31,6 +31,7 @@ from notifications.conf import settings
 from notifications.db.threads import close_when_idle
 from notifications.deliveries import unsubscribing
 from notifications.models import Delivery, Notification
+from notifications.paths import absolute
 from notifications.streams import icons
 from notifications.streams.categories import load_categories
 from notifications.streams.preferences import read_reader, zone_of
@@ -196,11 +197,6 @@ def check_site_url() -> None:
     """Raise ConnectionError if links of messages would lead nowhere."""
     if not settings.SITE_URL:
         raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
-
-
-def absolute(url: str) -> str:
-    """Return a link of the site as one that works in an e-mail. The address of a request is never used."""
-    return settings.SITE_URL.rstrip("/") + url if url.startswith("/") else url
 
 
 class _Connection(threading.local):

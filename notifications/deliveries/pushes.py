@@ -15,10 +15,10 @@ from notifications import serializers, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
 from notifications.deliveries import devices, vapid
-from notifications.deliveries.emails import absolute
 from notifications.deliveries.errors import DeviceGone
 from notifications.models import Delivery, Notification, PushSubscription
 from notifications.models.levels import NotificationLevel
+from notifications.paths import absolute
 
 #: The key and value by which browsers recognize a message that they can show themselves (Push API, "declarative").
 DECLARATIVE = {"web_push": 8030}

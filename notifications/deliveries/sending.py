@@ -20,7 +20,6 @@ from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext
 
 from notifications import times
-from notifications.compat import task_backends
 from notifications.context import requester
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
@@ -37,22 +36,19 @@ from notifications.deliveries.attempts import (
     send_open,
 )
 from notifications.deliveries.decisions import (
-    Recipient,
     find_reason,
     find_reason_of_recipient,
     read_facts,
-    read_recipient,
-    read_recipients,
 )
 from notifications.deliveries.emails import build_email, check_site_url
 from notifications.deliveries.pushes import PushRequest, make_request
 from notifications.deliveries.storing import end, fail, postpone, postpone_paused
-from notifications.jobs.batches import first_queue_name
-from notifications.jobs.claiming.executors import EMAIL, SENDER, has_engine
+from notifications.jobs.claiming.executors import EMAIL, SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.insertion import insert_jobs
+from notifications.jobs.senders import MAX_PER_USER, Recipient, queue_name, read_recipient, read_recipients
 from notifications.models import Delivery, Digest, Job, PushSubscription
 from notifications.states import ACTIVE
 from notifications.streams.categories import Choice
@@ -64,22 +60,12 @@ Reason: Any = Delivery.Reason
 #: Those that can be sent again.
 ENDED = (State.SENT, State.SKIPPED, State.FAILED)
 
-QUEUE = "deliveries"
 #: Seconds between two looks for deliveries that are due.
 INTERVAL_SECONDS = 5.0
 #: Seconds between two looks for deliveries whose job has ended without them.
 ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
 #: Deliveries that get their jobs in one transaction.
 MAX_PER_CHUNK = 50
-#: Webhooks and push messages of one user that are sent at once, over all workers.
-MAX_PER_USER = 8
-
-
-def queue_name(alias: str = "default") -> str:
-    """Return ``deliveries``, or another queue where the backend in ``TASKS`` or its engine does not serve this one."""
-    queues = task_backends[alias].queues
-    is_served = QUEUE in queues if queues else not has_engine(alias)
-    return QUEUE if is_served else first_queue_name(alias)
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:

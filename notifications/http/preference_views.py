@@ -18,7 +18,6 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from notifications import serializers, times, validators
 from notifications.deliveries import vapid
-from notifications.deliveries.decisions import address_of
 from notifications.http import inbox_query
 from notifications.http.decorators import api_view
 from notifications.http.inbox_changes import MUTED, UNDONE
@@ -26,6 +25,7 @@ from notifications.http.inbox_views import redirect
 from notifications.http.page_views import page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
 from notifications.http.preference_rows import has_other_channels, read_rows, shown_channels
+from notifications.jobs.senders import address_of
 from notifications.models import Preference
 from notifications.problems import Problem, prevent_caching
 from notifications.streams import pages, preferences

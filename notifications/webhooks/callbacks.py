@@ -21,13 +21,13 @@ from notifications.conf import settings
 from notifications.context import current_execution
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import retry_while_unavailable
-from notifications.deliveries.emails import absolute
-from notifications.deliveries.sending import queue_name
 from notifications.jobs.claiming.executors import SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.handlers.callbacks import url_of
+from notifications.jobs.senders import queue_name
 from notifications.models import WebhookAttempt
+from notifications.paths import absolute
 from notifications.webhooks.sending import (
     GONE,
     POLICY,

@@ -25,13 +25,12 @@ from notifications import serializers, times
 from notifications.context import current_execution
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS, retry_while_unavailable
-from notifications.deliveries.decisions import read_recipient
-from notifications.deliveries.sending import MAX_PER_USER, queue_name
 from notifications.exceptions import JobError
 from notifications.jobs.claiming.executors import SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.notifying import notify
+from notifications.jobs.senders import MAX_PER_USER, queue_name, read_recipient
 from notifications.models import Job, WebhookAttempt, WebhookEndpoint
 from notifications.webhooks.signing import MAX_OVERLAP, sign
 

@@ -14,6 +14,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.db import unavailable
 from notifications.deliveries import attempts, decisions, sending, vapid
+from notifications.jobs import senders
 from notifications.jobs.handlers import declarations
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Job, Notification
@@ -328,16 +329,16 @@ def test_queue_of_a_backend_that_lists_its_queues(settings):
     names = {}
     for queues in ([], ["default", "deliveries"], ["default", "slow"], ["b", "a"]):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        names[tuple(queues)] = sending.queue_name()
+        names[tuple(queues)] = senders.queue_name()
     assert list(names.values()) == ["deliveries", "deliveries", "default", "a"]
 
 
 def test_queue_of_an_engine(settings, monkeypatch):
     """Its workers may serve the queues only that they are started with."""
-    monkeypatch.setattr(sending, "has_engine", lambda alias: True)
+    monkeypatch.setattr(senders, "has_engine", lambda alias: True)
     for queues, expected in (([], "default"), (["default", "deliveries"], "deliveries")):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        assert sending.queue_name() == expected
+        assert senders.queue_name() == expected
 
 
 def test_worker_sends(notified, start_worker, monkeypatch):
