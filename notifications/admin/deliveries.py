@@ -15,7 +15,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.schedules import moment
+from notifications.admin.timelines import moment
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.deliveries import sending

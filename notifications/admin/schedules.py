@@ -10,13 +10,12 @@ from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils import formats
 from django.utils.html import format_html
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications.admin.mixins import ReadOnlyMixin, reports_database_errors
+from notifications.admin.timelines import moment
 from notifications.db.transactions import database
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.models import Job, Schedule, Tick
@@ -226,9 +225,3 @@ def job_link(tick: Tick, site_name: str) -> str:
     """Return a link to a tick's job as HTML, "" if it has none."""
     url = job_url(tick, site_name)
     return format_html('<a href="{}">{}</a>', url, tick.job) if url else ""
-
-
-def moment(value: Any) -> str:
-    """Return a time in the time zone of the page, with the name of the zone."""
-    local = template_localtime(value)
-    return f"{formats.date_format(local, 'DATETIME_FORMAT')} {local.tzname() or ''}".strip()

@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 
 from notifications import times, webhooks
 from notifications.admin.mixins import OwnedMixin, reports_database_errors
-from notifications.admin.schedules import moment
+from notifications.admin.timelines import moment
 from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.jobs.handlers.declarations import EVENTS
