@@ -2,24 +2,26 @@
 
 The document is the file ``openapi.json`` beside this module. ``tests/http/test_openapi.py`` compares its paths, limits,
 choices and version with those of the code. Only what the project chooses is filled in: where the API is mounted, and
-the names of the session cookie and of the CSRF header.
+the names of the session cookie and of the CSRF header. What apps have that are not installed is left out.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import get_script_prefix, resolve, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers
-from notifications.http import csrf
+from notifications.http import api_views, csrf
 from notifications.http.decorators import exempt_from_project
 from notifications.http.negotiation import is_not_modified
 from notifications.problems import Problem, exceptions_as_problems
@@ -55,7 +57,14 @@ def make_document(server: str) -> dict[str, Any]:
         "csrf": schemes["csrf"] | {"name": csrf.header_name(), "description": description},
     }
     components = document["components"] | {"securitySchemes": schemes}
-    return document | {"servers": [{"url": server}], "components": components}
+    paths = {path: item for path, item in document["paths"].items() if _is_installed(server, path)}
+    return document | {"servers": [{"url": server}], "paths": paths, "components": components}
+
+
+def _is_installed(server: str, path: str) -> bool:
+    """Return whether the app of this path is installed: the core answers 404 for all others below the API."""
+    prefix = f"/{server.removeprefix(get_script_prefix())}"
+    return resolve(prefix + re.sub(r"{\w+}", str(UUID(int=0)), path)).func is not api_views.not_found
 
 
 @cache

@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 import schemathesis
 from django.test import Client
-from django.urls import reverse
+from django.urls import include, re_path, reverse, set_script_prefix
 
 from notifications import __version__, serializers, urls, validators
 from notifications.http import (
@@ -85,6 +85,20 @@ def test_every_path_is_described():
         if pattern.name and pattern.name.startswith("api-"):
             paths.add(re.sub(r"<uuid:(\w+)>", r"{\1}", str(pattern.pattern).removeprefix("api")))
     assert paths == set(DOCUMENT["paths"])
+
+
+def test_paths_of_apps_that_are_not_installed(settings):
+    """They are left out, also where the project is mounted below a path."""
+    left = [pattern for pattern in urls.urlpatterns if pattern.name != "api-webhooks"]
+    urlpatterns = [re_path("^notifications/", include((left, "notifications")))]
+    settings.ROOT_URLCONF = type("Urls", (), {"urlpatterns": urlpatterns})
+    try:
+        for prefix in ("/", "/app/"):
+            set_script_prefix(prefix)
+            paths = make_document(f"{prefix}notifications/api")["paths"]
+            assert DOCUMENT["paths"].keys() - paths.keys() == {"/webhooks/"}
+    finally:
+        set_script_prefix("/")
 
 
 def test_every_method_is_described(user_client):
