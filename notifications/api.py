@@ -13,7 +13,9 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
 
+from notifications import moved
 from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.db import unavailable
@@ -87,10 +89,8 @@ DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = unavailable.DATABASE_UNAVAIL
 
 def __getattr__(name: str) -> Any:
     if name == "Batch":  # Its module imports models.
-        from notifications.jobs.batches import Batch
-
-        return Batch
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return import_string("notifications.jobs.batches.Batch")
+    return moved.import_from_api(name)
 
 
 def notify(

@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 
-from notifications import conf
+from notifications import conf, moved
 from notifications.db import schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
 from notifications.extension import list_apps
@@ -43,16 +43,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not isinstance(configured, dict):
         hint = "Write NOTIFICATIONS = {...}."
         return [Error("NOTIFICATIONS is not a dict.", hint=hint, id="notifications.E002")]
-    found: list[CheckMessage] = [
-        Error(
-            f"NOTIFICATIONS has an unknown key {key!r}.",
-            hint=f"Known keys: {', '.join(conf.DEFAULTS)}.",
-            id="notifications.E002",
-        )
-        for key in configured
-        if key not in conf.DEFAULTS
-    ]
-    for key in conf.DEFAULTS:
+    found: list[CheckMessage] = [_find_wrong_key(key) for key in configured if key not in conf.SETTINGS]
+    for key in conf.SETTINGS:
         try:
             getattr(conf.settings, key)
         except ImproperlyConfigured as exc:
@@ -66,6 +58,14 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _find_wrong_key(key: Any) -> Error:
+    if app := moved.SETTINGS.get(key):
+        message = f"NOTIFICATIONS has the key {key!r}, whose app is not installed."
+        return Error(message, hint=moved.describe_remedy(app), id="notifications.E002")
+    message = f"NOTIFICATIONS has an unknown key {key!r}."
+    return Error(message, hint=f"Known keys: {', '.join(conf.SETTINGS)}.", id="notifications.E002")
 
 
 @register("notifications")

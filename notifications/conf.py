@@ -8,42 +8,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-DEFAULTS: dict[str, Any] = {
-    "ACTIVE_JOBS_PER_USER": 1000,
-    "ALERTS": {},
-    "AUTHENTICATORS": [],
-    "JOBS_PER_MINUTE": 1200,
-    "CALLBACK_ORIGINS": [],
-    "CATEGORIES": {},
-    "CELERY": {},
-    "CONCURRENCY": 100,
-    "DELIVERY": {},
-    "EMBEDDED_WORKER": None,
-    "GRACE": 25,
-    "HANDLERS": {},
-    "LEASE": 20,
-    "MAX_BODY_BYTES": None,
-    "METRICS_TOKEN": "",
-    "OPENTELEMETRY": False,
-    "ORIGINS": [],
-    "OUTBOUND_ALLOW": [],
-    "OUTBOUND_PER_HOST": 10,
-    "OUTBOUND_PORTS": [80, 443],
-    "RETENTION": timedelta(days=30),
-    "SCHEDULES": {},
-    "SITE_URL": "",
-    "SOCKETS_PER_USER": 20,
-    "USER_LANGUAGE": "",
-    "WEBHOOKS": False,
-    "WEB_PUSH": {},
-}
+
+class Setting(NamedTuple):
+    """A key of ``NOTIFICATIONS``.
+
+    ``types``
+        Those of its values, by default that of ``default``; of a list a tuple too.
+    ``is_valid``, ``rule``
+        A condition on a value of such a type, and how an error states it.
+    ``is_secret``
+        Errors do not show its value.
+    """
+
+    default: Any
+    types: tuple[type, ...] = ()
+    is_valid: Callable[[Any], bool] | None = None
+    rule: str = ""
+    is_secret: bool = False
 
 
 class WrongDeclaration(NamedTuple):
@@ -83,7 +71,6 @@ class Settings:
     SCHEDULES: dict[str, Any]
     SITE_URL: str
     SOCKETS_PER_USER: int
-    USER_LANGUAGE: str
     WEBHOOKS: bool
     WEB_PUSH: dict[str, Any]
 
@@ -94,8 +81,8 @@ class Settings:
         return django_settings.DEBUG if value is None else value
 
     def __getattr__(self, key: str) -> Any:
-        if key not in DEFAULTS:
-            raise AttributeError(f"There is no setting NOTIFICATIONS[{key!r}]. Known: {', '.join(DEFAULTS)}.")
+        if key not in SETTINGS:
+            raise AttributeError(f"There is no setting NOTIFICATIONS[{key!r}]. Known: {', '.join(SETTINGS)}.")
         return _read(key)
 
 
@@ -152,74 +139,93 @@ def _is_web_push(value: dict[str, Any]) -> bool:
     return is_complete and all(isinstance(each, types.get(key, ())) for key, each in value.items())
 
 
-#: The condition on a value, besides its type, and how an error states it.
-RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "ACTIVE_JOBS_PER_USER": (_is_positive, "1 or more"),
-    "JOBS_PER_MINUTE": (_is_positive, "1 or more"),
-    "ALERTS": (
-        _are_alerts,
-        "a dict of limits above 0: interval, stalled, wait, no_worker and question in seconds (at most a week), "
+def _are_origins(value: Any) -> bool:
+    return all(map(_is_origin, value))
+
+
+POSITIVE: dict[str, Any] = {"is_valid": _is_positive, "rule": "1 or more"}
+
+#: The keys of the core.
+CORE_SETTINGS = {
+    "ACTIVE_JOBS_PER_USER": Setting(1000, **POSITIVE),
+    "ALERTS": Setting(
+        {},
+        is_valid=_are_alerts,
+        rule="a dict of limits above 0: interval, stalled, wait, no_worker and question in seconds (at most a week), "
         "failure_rate of at most 1, min_failures; None turns any but min_failures off, and as the interval all alerts",
     ),
-    "AUTHENTICATORS": (
-        lambda value: all(isinstance(each, str) or callable(each) for each in value),
-        "a list of dotted paths or callables",
+    "AUTHENTICATORS": Setting(
+        [],
+        is_valid=lambda value: all(isinstance(each, str) or callable(each) for each in value),
+        rule="a list of dotted paths or callables",
     ),
-    "CALLBACK_ORIGINS": (
-        lambda value: all(map(_is_origin, value)),
-        "a list like ['https://crm.example.com'], without paths",
+    "JOBS_PER_MINUTE": Setting(1200, **POSITIVE),
+    "CALLBACK_ORIGINS": Setting(
+        [], is_valid=_are_origins, rule="a list like ['https://crm.example.com'], without paths"
     ),
-    "CELERY": (_is_celery, "{'tasks': {name of a task: options}}"),
-    "CONCURRENCY": (_is_positive, "1 or more"),
-    "GRACE": (lambda value: value >= 0, "0 seconds or more"),
-    "LEASE": (_is_positive, "above 0 seconds"),
-    "MAX_BODY_BYTES": (lambda value: value is None or value > 0, "1 or more, or None"),
-    "METRICS_TOKEN": (lambda value: not value or len(value) >= 16, "a text of 16 characters or more, or ''"),
-    "ORIGINS": (
-        lambda value: all(map(_is_origin, value)),
-        "a list like ['https://example.com'], without a path",
+    "CATEGORIES": Setting({}),
+    "CELERY": Setting({}, is_valid=_is_celery, rule="{'tasks': {name of a task: options}}"),
+    "CONCURRENCY": Setting(100, **POSITIVE),
+    "DELIVERY": Setting({}),
+    "EMBEDDED_WORKER": Setting(None, types=(bool, type(None))),
+    "GRACE": Setting(25, types=(int, float), is_valid=lambda value: value >= 0, rule="0 seconds or more"),
+    "HANDLERS": Setting({}),
+    "LEASE": Setting(20, types=(int, float), is_valid=_is_positive, rule="above 0 seconds"),
+    "MAX_BODY_BYTES": Setting(
+        None,
+        types=(int, type(None)),
+        is_valid=lambda value: value is None or value > 0,
+        rule="1 or more, or None",
     ),
-    "OUTBOUND_PER_HOST": (_is_positive, "1 or more"),
-    "OUTBOUND_PORTS": (lambda value: all(map(_is_port, value)), "a list of port numbers"),
-    "SITE_URL": (lambda value: not value or _is_origin(value), "like 'https://example.com', without a path"),
-    "SOCKETS_PER_USER": (_is_positive, "1 or more"),
-    "WEB_PUSH": (
-        _is_web_push,
-        "{'private_key': that of `manage.py notifications vapid`, 'subject': 'mailto:admin@example.com'}, and "
+    "METRICS_TOKEN": Setting(
+        "",
+        is_valid=lambda value: not value or len(value) >= 16,
+        rule="a text of 16 characters or more, or ''",
+        is_secret=True,
+    ),
+    "OPENTELEMETRY": Setting(False),
+    "ORIGINS": Setting([], is_valid=_are_origins, rule="a list like ['https://example.com'], without a path"),
+    "OUTBOUND_ALLOW": Setting([]),
+    "OUTBOUND_PER_HOST": Setting(10, **POSITIVE),
+    "OUTBOUND_PORTS": Setting(
+        [80, 443], is_valid=lambda value: all(map(_is_port, value)), rule="a list of port numbers"
+    ),
+    "RETENTION": Setting(timedelta(days=30)),
+    "SCHEDULES": Setting({}),
+    "SITE_URL": Setting(
+        "",
+        is_valid=lambda value: not value or _is_origin(value),
+        rule="like 'https://example.com', without a path",
+    ),
+    "SOCKETS_PER_USER": Setting(20, **POSITIVE),
+    "WEBHOOKS": Setting(False),
+    "WEB_PUSH": Setting(
+        {},
+        is_valid=_is_web_push,
+        rule="{'private_key': that of `manage.py notifications vapid`, 'subject': 'mailto:admin@example.com'}, and "
         "optionally 'show_content': True",
+        is_secret=True,
     ),
 }
 
-
-#: Settings whose values are not shown in errors.
-SECRETS = {"METRICS_TOKEN", "WEB_PUSH"}
+#: The keys of the core and of the installed extensions. ``extension.load()`` replaces it when the apps are ready.
+SETTINGS: Mapping[str, Setting] = CORE_SETTINGS
 
 
 def _read(key: str) -> Any:
     configured = getattr(django_settings, "NOTIFICATIONS", {})
     if not isinstance(configured, dict):
         raise ImproperlyConfigured("NOTIFICATIONS is not a dict. Write NOTIFICATIONS = {...}.")
-    value = configured.get(key, DEFAULTS[key])
-    expected = _expected_types(key, DEFAULTS[key])
+    setting = SETTINGS[key]
+    value = configured.get(key, setting.default)
+    expected = setting.types or (
+        (list, tuple) if isinstance(setting.default, list) else (type(setting.default),)
+    )
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         names = " or ".join(kind.__name__ for kind in expected)
-        shown = "of another type" if key in SECRETS else repr(value)
+        shown = "of another type" if setting.is_secret else repr(value)
         raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {shown}. It must be of type {names}.")
-    if key in RULES:
-        is_valid, rule = RULES[key]
-        if not is_valid(value):
-            shown = "wrong" if key in SECRETS else repr(value)
-            raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {shown}. It must be {rule}.")
+    if setting.is_valid and not setting.is_valid(value):
+        shown = "wrong" if setting.is_secret else repr(value)
+        raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {shown}. It must be {setting.rule}.")
     return value
-
-
-def _expected_types(key: str, default: Any) -> tuple[type, ...]:
-    if key == "MAX_BODY_BYTES":
-        return (int, type(None))
-    if default is None:
-        return (bool, type(None))
-    if key in ("GRACE", "LEASE"):
-        return (int, float)
-    if isinstance(default, list):
-        return (list, tuple)
-    return (type(default),)

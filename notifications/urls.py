@@ -2,6 +2,7 @@
 
 from django.urls import path, re_path
 
+from notifications.extension import find_urlpatterns
 from notifications.http import (
     api_views,
     callback_views,
@@ -76,5 +77,6 @@ urlpatterns = [
     path("api/health/live/", health_views.live, name="api-health-live"),
     path("api/health/ready/", health_views.ready, name="api-health-ready"),
     path("api/openapi.json", openapi, name="api-openapi"),
+    *find_urlpatterns(),
     re_path(r"^api/", api_views.not_found),
 ]

@@ -22,6 +22,7 @@ from notifications.management.management_command import ManagementCommand, with_
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Attempt, Job, JobCallback, Notification, OutputChunk, Stream, Wait, Worker
 from notifications.streams import inbox, purging, snoozing
+from notifications.streams.retention import prune
 from notifications.testing import answer_question, run_jobs, run_until_idle
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import LocalWorker, until_done
@@ -49,7 +50,7 @@ class Recorder(Extension):
 
     def __init__(self):
         super().__init__(self.name, testing)
-        self.calls, self.rows_left = [], []
+        self.calls, self.rows_left, self.jobs_left = [], [], []
         self.returned = {}
         self.kept = []
 
@@ -116,6 +117,14 @@ class Recorder(Extension):
     def delete_of_users(self, keys):
         self._record("delete_of_users", keys)
         return self.rows_left.pop() if self.rows_left else 0
+
+    def delete_of_jobs(self, ids, limit):
+        self._record("delete_of_jobs", ids)
+        return bool(self.jobs_left and self.jobs_left.pop())
+
+    def delete_of_notifications(self, ids, limit):
+        self._record("delete_of_notifications", ids)
+        return False
 
     def list_filters(self, model):
         return [OfAda] if model is Notification else []
@@ -371,9 +380,20 @@ def test_rows_of_deleted_users(make_user, recorder):
     recorder.calls.clear()
     recorder.rows_left = [3, 100]
     deleted = purging.purge([user.pk for user in users])
-    assert recorder.calls == [("delete_of_users", 2, True)] * 3
+    assert recorder.calls == [("delete_of_notifications", 2, True), *[("delete_of_users", 2, True)] * 3]
     assert deleted == 2 + 100 + 3
     assert not Stream.objects.exists()
+
+
+def test_rows_that_belong_to_jobs_and_notifications(user, recorder):
+    """They are deleted in transactions of their own until none is left, and the jobs in the last one."""
+    for delete in (lambda: purging.purge([user.pk]), lambda: prune(times.now() + timedelta(days=1))):
+        finish(tasks.noop.using(owner=user).enqueue())
+        recorder.calls.clear()
+        recorder.jobs_left = [False, True, True]
+        delete()
+        assert [call for call in recorder.calls if "jobs" in call[0]] == [("delete_of_jobs", 1, True)] * 3
+        assert not Job.objects.exists()
 
 
 def test_the_admins_pages_of_notifications(user, admin_client, recorder):
@@ -395,7 +415,7 @@ def test_an_app_that_is_required():
 
 def test_apps_whose_tables_belong_together(recorder, monkeypatch):
     """Checks and doctor look at those of all extensions."""
-    monkeypatch.setattr(extension, "extensions", lambda: [recorder])
+    monkeypatch.setattr(extension.installed, "extensions", lambda: [recorder])
     assert extension.list_apps() == [apps.get_app_config("notifications"), recorder]
 
 

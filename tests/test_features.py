@@ -25,21 +25,6 @@ THIS_FILE = str(Path(__file__).relative_to(ROOT))
 TABLES_IN_CORE = {
     "operations.stored_times": {"channeloutage", "delivery", "digest", "schedule"},
     "streams.categories": {"preference"},
-    "streams.purging": {
-        "announcedstate",
-        "delivery",
-        "digest",
-        "emailthrottle",
-        "jobcallback",
-        "outputchunk",
-        "preference",
-        "pushsubscription",
-        "reader",
-        "step",
-        "webhookattempt",
-        "webhookendpoint",
-    },
-    "streams.retention": {"delivery", "digest", "jobcallback", "step", "tick", "webhookattempt"},
     "testing.inline": {"delivery"},
 }
 

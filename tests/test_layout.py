@@ -131,7 +131,7 @@ BEFORE_MODELS = "Projects import it before the models are loaded."
 WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
-    "api.py": (10, BEFORE_MODELS),
+    "api.py": (9, BEFORE_MODELS),
     "apps.py": (5, "Django imports it before the models are loaded."),
     "asgi.py": (6, "Projects import it before Django is set up."),
     "contrib/broadcasts/apps.py": (8, "Django imports it before the models are loaded."),

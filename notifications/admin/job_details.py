@@ -18,6 +18,7 @@ from notifications.admin.job_attempts import read_attempts
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
 from notifications.deliveries.calls import events_of_calls
+from notifications.extension import hooks, read_events
 from notifications.jobs.output_parts import read_end
 from notifications.models import Job, Notification
 from notifications.operations.step_list import read_steps
@@ -52,6 +53,10 @@ class JobDetailsMixin(_ModelAdmin):
             context["shows_results"] = shows_results
             if shows_results:
                 context["output"], context["is_output_cut"] = read_end(job.pk, MAX_OUTPUT_BYTES)
+            shown = [section for section in hooks.job_sections if section.admin_template]
+            context["sections"] = {section.name: section.admin_template for section in shown}
+            for section in shown:
+                context |= section.admin_context(job, request)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -109,7 +114,7 @@ class JobDetailsMixin(_ModelAdmin):
     @admin.display(description=_("calls to programs"))
     def calls(self, job: Job) -> str:
         """Return what became of the callback of the job and of the webhooks for its events."""
-        return lines_of_events(events_of_calls(job=job.pk)) or "-"
+        return lines_of_events([*events_of_calls(job=job.pk), *read_events(job)]) or "-"
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:

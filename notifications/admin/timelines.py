@@ -10,7 +10,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.timezone import template_localtime
 
-from notifications.deliveries.calls import Event
+from notifications.extension import Event
 
 
 def lines_of_events(events: Iterable[Event]) -> str:

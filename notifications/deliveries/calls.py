@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from notifications import serializers, times
+from notifications import serializers
 from notifications.db.transactions import database
+from notifications.extension import Event, in_order
 from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.models import Job, JobCallback, WebhookAttempt, WebhookEndpoint
 
@@ -27,22 +27,6 @@ _COLUMNS = (
     *("id", "task_path", "args", "state", "attempt", "max_attempts"),
     *("run_after", "queued_at", "finished_at", "error", "result"),
 )
-
-
-class Event(NamedTuple):
-    """Something that happened to a notification or a job, or is to happen.
-
-    ``at``
-        None if it is not known when.
-    """
-
-    at: datetime | None
-    text: str
-
-
-def in_order(events: Iterable[Event]) -> list[Event]:
-    """Return events in the order of their times; those without a time come last."""
-    return sorted(events, key=lambda event: (event.at is None, event.at and times.as_utc(event.at)))
 
 
 def events_of_calls(

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
+from uuid import UUID
 
 from notifications.deliveries import checks, sending  # noqa: F401  (the import registers the checks)
-from notifications.extension import Extension, RecordedTransaction, Rows
-from notifications.models import Notification
+from notifications.extension import Extension, Pruned, RecordedTransaction, Rows
+from notifications.models import (
+    Delivery,
+    Digest,
+    EmailThrottle,
+    Notification,
+    Preference,
+    PushSubscription,
+    Reader,
+)
 from notifications.streams.deliveries import build_deliveries, load_rules
 from notifications.streams.preferences import mark_muted
+from notifications.streams.purging import delete_rows
 from notifications.upkeep import Duty, Upkeep, run_all
 
 
@@ -33,6 +43,16 @@ class Deliveries(Extension):
 
     def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
         return build_deliveries(rows, tx.language_of)
+
+    def delete_of_notifications(self, ids: Sequence[UUID], limit: int) -> bool:
+        return delete_rows(Delivery, "notification", ids, limit) == limit
+
+    def delete_of_users(self, keys: Sequence[Any]) -> int:
+        models = (Delivery, Digest, EmailThrottle, PushSubscription, Preference, Reader)
+        return next(filter(None, (delete_rows(model, "user_id", keys) for model in models)), 0)
+
+    def pruned(self) -> Sequence[Pruned]:
+        return [Pruned(Digest, "due_at", "digests")]
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         start, enqueue = process.project_threads.start, partial(run_all, sending.enqueue_due)

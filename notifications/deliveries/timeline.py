@@ -15,9 +15,10 @@ from django.utils.translation import gettext as _
 from notifications import times
 from notifications.db.transactions import database
 from notifications.deliveries.attempts import DeliveryError
-from notifications.deliveries.calls import MAX_ATTEMPTS_SHOWN, Event, events_of_calls, in_order
+from notifications.deliveries.calls import MAX_ATTEMPTS_SHOWN, events_of_calls
 from notifications.deliveries.decisions import find_reason, read_facts
 from notifications.deliveries.devices import of_user
+from notifications.extension import Event, in_order
 from notifications.models import Attempt, Delivery, Notification
 from notifications.streams.deliveries import REASONS_OF_NOTIFICATION
 from notifications.streams.marking_seen import first_mark, seen_positions

@@ -20,6 +20,7 @@ from notifications import serializers
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
+from notifications.extension import hooks
 from notifications.http.background_requests import background_view
 from notifications.http.decorators import View, exempt_from_project
 from notifications.http.question_parts import describe_open_question
@@ -67,15 +68,21 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     context = {
         "notifications_position": position,
         "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
-        **describe_job(job),
+        **describe_job(job, request),
         **describe_open_question(job, request.user),
     }
     return render(request, "notifications/job.html", context)
 
 
-def describe_job(job: Job) -> dict[str, Any]:
-    """Return what pages show of a job: its state, outcome, steps, and whether it has output."""
+def describe_job(job: Job, request: HttpRequest) -> dict[str, Any]:
+    """Return what pages show of a job: its state, outcome, steps, whether it has output, and sections of extensions.
+
+    ``sections`` are the templates of these by their names.
+    """
+    shown = [section for section in hooks.job_sections if section.page_template]
+    of_sections = [section.page_context(job, request) for section in shown]
     return {
+        "sections": {section.name: section.page_template for section in shown},
         "has_output": not job.done or has_output(job.id),
         "job": job,
         "state": describe_state(job),
@@ -87,6 +94,7 @@ def describe_job(job: Job) -> dict[str, Any]:
         "result": _format_result(job.result),
         # Without results, which nobody has meant for the owner.
         "steps": read_steps(job, with_results=False),
+        **{name: value for context in of_sections for name, value in context.items()},
     }
 
 

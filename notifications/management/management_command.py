@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from argparse import REMAINDER, SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.core.management.color import no_style
 from django.db import Error
 from django.utils.module_loading import import_string
 
+from notifications import moved
 from notifications.db.unavailable import is_not_migrated, is_unavailable
 from notifications.extension import hooks
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
@@ -162,6 +163,27 @@ def with_extensions(
         if subcommand == below:
             found[verb] = import_string(path)
     return {name: found[name] for name in sorted(found, key=[*order, *found].index)}
+
+
+def add_missing(subparsers: Any, known: Mapping[str, Any], *, below: str = "") -> None:
+    """Accept subcommands of the app's own extensions that are not installed, with any arguments and not in the help.
+
+    The command calls ``refuse_missing()`` with the name of a subcommand that it does not know.
+    """
+    for name in moved.SUBCOMMANDS:
+        subcommand, _, verb = name.rpartition(" ")
+        if subcommand == below and verb not in known:
+            parser = subparsers.add_parser(
+                verb, add_help=False, prefix_chars="\0"
+            )  # so that it has no options
+            parser.add_argument("arguments", nargs=REMAINDER)
+
+
+def refuse_missing(name: str) -> NoReturn:
+    """Raise CommandError with the line to add. ``name`` is that of a subcommand, or of a verb and what it is below."""
+    raise CommandError(
+        f"The app of {name!r} is not installed. {moved.describe_remedy(moved.SUBCOMMANDS[name])}"
+    )
 
 
 def flush_output() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.extension import Extension, RecordedTransaction, Rows
-from notifications.models import Job
+from notifications.models import AnnouncedState, Job
 from notifications.operations.alerts import evaluation
 from notifications.operations.alerts.conditions import Limits, read_limits
 from notifications.operations.announcing import announcer
 from notifications.statistics import roll_up
 from notifications.statistics.recording import StatisticsBuffer
+from notifications.streams.purging import delete_rows
 from notifications.upkeep import EVERYWHERE, Duty, Upkeep
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class Operations(Extension):
             if outcome.job.state != Job.State.WAITING:
                 buffer.add_end(outcome.job, tx.now, has_run=tx.has_run)
         return ()
+
+    def delete_of_users(self, keys: Sequence[Any]) -> int:
+        return delete_rows(AnnouncedState, "user_id", keys)
 
     def last(self, tx: RecordedTransaction) -> None:
         if buffer := tx.kept.get(self.label):

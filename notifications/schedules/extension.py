@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from notifications.extension import Extension
+from notifications.extension import Extension, Pruned
+from notifications.models import Tick
 from notifications.schedules import checks, ticks  # noqa: F401  (the import registers the checks)
 from notifications.upkeep import LASTING, Duty, Upkeep, Where
 
@@ -21,6 +22,9 @@ class Schedules(Extension):
     findings: ClassVar[dict[str, str]] = {
         "schedules": "notifications.management.diagnosis.schedules.find_schedules"
     }
+
+    def pruned(self) -> Sequence[Pruned]:
+        return [Pruned(Tick, "recorded_at", "ticks of schedules")]
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         name, start = "enqueue jobs of schedules", process.project_threads.start

@@ -19,26 +19,7 @@ from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.db.user_keys import to_db
 from notifications.extension import hooks
-from notifications.models import (
-    AnnouncedState,
-    Attempt,
-    Delivery,
-    Digest,
-    EmailThrottle,
-    Job,
-    JobCallback,
-    Notification,
-    OutputChunk,
-    PendingMark,
-    Preference,
-    PushSubscription,
-    Reader,
-    SeenMark,
-    Step,
-    Stream,
-    Wait,
-    WebhookEndpoint,
-)
+from notifications.models import Attempt, Job, Notification, PendingMark, SeenMark, Stream, Wait
 from notifications.streams import ring
 from notifications.streams.numbering import lock_clause
 
@@ -46,13 +27,8 @@ from notifications.streams.numbering import lock_clause
 MAX_STREAMS_PER_CHUNK = 500
 #: Users whose rows one transaction deletes at most.
 MAX_USERS_PER_TRANSACTION = 100
-#: Chunks of output that one transaction deletes.
-MAX_OUTPUT_PER_CHUNK = 1_000
-#: Models with few rows of a user.
-MODELS_BY_USER: tuple[Any, ...] = (
-    *(Delivery, Digest, EmailThrottle, PushSubscription, Preference, Reader),
-    *(PendingMark, AnnouncedState, WebhookEndpoint, Stream),
-)
+#: Rows that belong to jobs or notifications, such as waits, that one transaction deletes before it deletes these.
+MAX_BELONGINGS_PER_CHUNK = 1_000
 
 
 def purge(users: Iterable[Any]) -> int:
@@ -75,17 +51,15 @@ def purge_chunk(users: Sequence[Any]) -> int:
 
     Jobs that tell handlers, webhooks and callbacks of a row are deleted before it, also those that have not ended,
     because their arguments have its texts. A worker stops within seconds those of them that it runs.
-    Returns the number of jobs or notifications, of chunks of output, of seen marks, or of rows of others that named a
-    user; 0 when only the streams were left.
+    Returns the number of jobs or notifications, of rows that belong to them, of seen marks, of rows of extensions, or
+    of rows of others that named a user; 0 when only the streams were left.
     """
     keys = [to_db(user) for user in users]
     with connection().cursor() as cursor:
         for model in (Job, Notification):
-            of_users, params = bulk.where_in(model, "user_id", keys)
-            if ids := _select_ids(cursor, model, of_users, params):
+            if ids := select_ids(model, "user_id", keys):
                 return _delete_chunk(cursor, model, ids)
-        of_users, params = bulk.where_in(SeenMark, "user_id", keys)
-        if ids := _select_ids(cursor, SeenMark, of_users, params):
+        if ids := select_ids(SeenMark, "user_id", keys):
             _delete(cursor, SeenMark, "id", _lock(cursor, SeenMark, ids))
             return len(ids)
         if count := clear_users(Wait, "ended_by_id", keys):
@@ -93,16 +67,35 @@ def purge_chunk(users: Sequence[Any]) -> int:
         for hook in hooks.delete_of_users:
             if count := hook(keys):
                 return count
-        endpoints, params = bulk.where_in(WebhookEndpoint, "user_id", keys)
-        cursor.execute(
-            "DELETE FROM notifications_webhookattempt WHERE endpoint IN "
-            f"(SELECT id FROM notifications_webhookendpoint WHERE {endpoints})",
-            params,
-        )
-        for model in MODELS_BY_USER:
+        for model in (PendingMark, Stream):
             _delete(cursor, model, "user_id", keys)
     ring(users)
     return 0
+
+
+def select_ids(model: Any, column: str, keys: Sequence[Any]) -> list[Any]:
+    """Return the ids of some rows with one of these values, as the database stores both."""
+    condition, params = bulk.where_in(model, column, keys)
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT id FROM {model._meta.db_table} WHERE {condition} LIMIT {MAX_ROWS_PER_TRANSACTION}",
+            params,
+        )
+        return [id for (id,) in cursor.fetchall()]
+
+
+def delete_rows(model: Any, column: str, keys: Sequence[Any], limit: int = MAX_ROWS_PER_TRANSACTION) -> int:
+    """Delete, inside a transaction, at most ``limit`` rows with one of these values; return how many.
+
+    ``keys``
+        The values as the database stores them.
+    """
+    condition, params = bulk.where_in(model, column, keys)
+    table, key = model._meta.db_table, model._meta.pk.column
+    some = f"SELECT {key} FROM {table} WHERE {condition} LIMIT {limit}"
+    with connection().cursor() as cursor:
+        cursor.execute(f"DELETE FROM {table} WHERE {key} IN ({some})", params)
+        return int(cursor.rowcount)
 
 
 def clear_users(model: Any, column: str, keys: Sequence[Any]) -> int:
@@ -116,43 +109,29 @@ def clear_users(model: Any, column: str, keys: Sequence[Any]) -> int:
         Those of the users, as the database stores them.
     """
     with connection().cursor() as cursor:
-        of_users, params = bulk.where_in(model, column, keys)
-        if ids := _select_ids(cursor, model, of_users, params):
+        if ids := select_ids(model, column, keys):
             of_ids, params = bulk.where_in(model, "id", _lock(cursor, model, ids))
             cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = NULL WHERE {of_ids}", params)
         return len(ids)
 
 
 def _delete_chunk(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> int:
-    """Delete rows, or while there are some, jobs that tell of them. Returns how many, or of chunks of output."""
-    of_sources, params = bulk.where_in(Job, "event_source", ids)
+    """Delete rows, or what belongs to them, or while there are some, jobs that tell of them. Returns how many."""
     # A transaction locks jobs in the order of their ids: these and their sources are not in one order.
-    if jobs := _lock(cursor, Job, _select_ids(cursor, Job, of_sources, params)):
-        return _delete_jobs(cursor, jobs)
+    sources = ids
+    if jobs := _lock(cursor, Job, select_ids(Job, "event_source", ids)):
+        return _delete_with_belongings(cursor, Job, jobs)
     ids = _lock(cursor, model, ids)
-    if _select_ids(cursor, Job, of_sources, params):
+    if select_ids(Job, "event_source", sources):
         return 1  # The transaction that held a row has inserted one.
-    if model is Job:
-        return _delete_jobs(cursor, ids)
-    _delete(cursor, Delivery, "notification", ids)
-    _delete(cursor, Notification, "id", ids)
-    return len(ids)
+    return _delete_with_belongings(cursor, model, ids)
 
 
-def _delete_jobs(cursor: CursorWrapper, ids: Sequence[Any]) -> int:
-    if count := delete_much_output(ids):
+def _delete_with_belongings(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> int:
+    if count := delete_belongings(model, ids):
         return count
-    _delete(cursor, Attempt, "job_id", ids)
-    for model in (Step, Wait, JobCallback):
-        _delete(cursor, model, "job", ids)
-    _delete(cursor, Job, "id", ids)
+    _delete(cursor, model, "id", ids)
     return len(ids)
-
-
-def _select_ids(cursor: CursorWrapper, model: Any, condition: str, params: Sequence[Any]) -> list[Any]:
-    table = model._meta.db_table
-    cursor.execute(f"SELECT id FROM {table} WHERE {condition} LIMIT {MAX_ROWS_PER_TRANSACTION}", params)
-    return [id for (id,) in cursor.fetchall()]
 
 
 def _lock(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> list[Any]:
@@ -169,15 +148,25 @@ def _delete(cursor: CursorWrapper, model: Any, column: str, keys: Sequence[Any])
     cursor.execute(f"DELETE FROM {model._meta.db_table} WHERE {condition}", params)
 
 
-def delete_much_output(jobs: Sequence[Any]) -> int:
-    """Delete output of jobs (ids). Returns 0 if that was all, so that the jobs can be deleted in this transaction.
+def delete_belongings(model: Any, ids: Sequence[Any]) -> int:
+    """Delete a bounded number of the rows that belong to jobs or notifications. Returns 0 if nothing can be left.
 
-    Else the number of chunks that were deleted, of which one transaction deletes a bounded number.
+    Called inside the transaction that has locked the rows themselves, and deletes them if it returns 0. Else about how
+    many it has deleted.
+
+    ``ids``
+        As the database stores them.
     """
-    chunks = OutputChunk.objects.using(database())
-    ids = list(chunks.filter(job__in=list(jobs)).values_list("id", flat=True)[:MAX_OUTPUT_PER_CHUNK])
-    chunks.filter(id__in=ids).delete()
-    return len(ids) if len(ids) == MAX_OUTPUT_PER_CHUNK else 0
+    limit = MAX_BELONGINGS_PER_CHUNK
+    if model is Notification:
+        is_more_left = any(hook(ids, limit) for hook in hooks.delete_of_notifications)
+    else:
+        is_more_left = (
+            any(hook(ids, limit) for hook in hooks.delete_of_jobs)
+            or delete_rows(Attempt, "job_id", ids, limit) == limit
+            or delete_rows(Wait, "job", ids, limit) == limit
+        )
+    return limit if is_more_left else 0
 
 
 def find_deleted_users() -> Iterator[list[Any]]:

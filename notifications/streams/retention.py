@@ -5,46 +5,31 @@ The floor of a stream rises with the rows that are deleted, so that a client beh
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import (
-    Attempt,
-    Delivery,
-    Digest,
-    Job,
-    JobCallback,
-    Notification,
-    SeenMark,
-    Step,
-    Tick,
-    Wait,
-    WebhookAttempt,
-)
+from notifications.extension import Pruned, hooks
+from notifications.models import Job, Notification, SeenMark
 from notifications.streams import raise_floors
-from notifications.streams.purging import delete_much_output, find_deleted_users, in_groups, purge_chunk
+from notifications.streams.purging import (
+    delete_belongings,
+    find_deleted_users,
+    in_groups,
+    purge_chunk,
+)
 
-#: The models that are pruned, each with the indexed column of the time at which a row ended.
-END_COLUMNS: dict[Any, str] = {
-    Job: "finished_at",
-    Notification: "archived_at",
-    Tick: "recorded_at",
-    Digest: "due_at",
-    WebhookAttempt: "started_at",
-    SeenMark: "at",
-}
+#: What is pruned of the core.
+JOBS = Pruned(Job, "finished_at", "finished jobs")
+NOTIFICATIONS = Pruned(Notification, "archived_at", "archived notifications")
+SEEN_MARKS = Pruned(SeenMark, "at", "times at which lists were shown")
 #: Those with positions in streams.
 NUMBERED = (Job, Notification)
-#: Steps and waits that are deleted with the jobs of one transaction, if these are more than one.
-MAX_STEPS_PER_CHUNK = 1_000
 #: Batches within batches that ``count_prunable`` looks up. Jobs of deeper ones count as kept.
 MAX_BATCH_DEPTH = 3
 
@@ -78,8 +63,8 @@ class Pruning:
         return next(self._chunks, None)
 
     def _prune_chunks(self) -> Iterator[int]:
-        for model in END_COLUMNS:
-            yield from self._repeat(partial(_prune_chunk, model, self._before))
+        for pruned in (JOBS, NOTIFICATIONS, *_read_pruned(), SEEN_MARKS):
+            yield from self._repeat(partial(_prune_chunk, pruned, self._before))
         for users in find_deleted_users():
             yield 0  # reading streams counts as a chunk
             for group in in_groups(users):
@@ -95,13 +80,11 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
 
     Reads each old row, and streams in chunks. Raises ``django.db.Error``.
     """
-    yield "archived notifications", _old_rows(Notification, before).count()
-    jobs = _old_rows(Job, before).filter(~Exists(_kept_batches(before, MAX_BATCH_DEPTH)))
-    yield "finished jobs", jobs.count()
-    yield "ticks of schedules", _old_rows(Tick, before).count()
-    yield "digests", _old_rows(Digest, before).count()
-    yield "attempts of webhooks", _old_rows(WebhookAttempt, before).count()
-    yield "times at which lists were shown", _old_rows(SeenMark, before).count()
+    yield NOTIFICATIONS.words, _old_rows(NOTIFICATIONS, before).count()
+    jobs = _old_rows(JOBS, before).filter(~Exists(_kept_batches(before, MAX_BATCH_DEPTH)))
+    yield JOBS.words, jobs.count()
+    for pruned in (*_read_pruned(), SEEN_MARKS):
+        yield pruned.words, _old_rows(pruned, before).count()
     count = 0
     for users in find_deleted_users():
         for model in (Job, Notification):
@@ -109,18 +92,22 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
     yield "jobs and notifications of deleted users", count
 
 
-def _old_rows(model: Any, before: datetime) -> Any:
-    return model.objects.using(database()).filter(_is_old(model, before))
+def _read_pruned() -> list[Pruned]:
+    return [pruned for hook in hooks.pruned for pruned in hook()]
 
 
-def _is_old(model: Any, before: datetime) -> Q:
+def _old_rows(pruned: Pruned, before: datetime) -> Any:
+    return pruned.model._default_manager.using(database()).filter(_is_old(pruned, before))
+
+
+def _is_old(pruned: Pruned, before: datetime) -> Q:
     """Return the condition of the rows that are deleted, of a job once its batch is."""
-    is_old = Q(**{f"{END_COLUMNS[model]}__lt": before})
-    if model in NUMBERED:
+    is_old = Q(**{f"{pruned.column}__lt": before})
+    if pruned.model in NUMBERED:
         is_old &= Q(seq__isnull=False)
-    if model is Notification:
+    if pruned is NOTIFICATIONS:
         is_old &= Q(snoozed_until__isnull=True)
-    if model is Job:
+    if pruned is JOBS:
         # An idempotency key is stored on its job, which stays until the key expires.
         is_old &= ~Q(idempotency_expires_at__gt=times.now())
     return is_old
@@ -131,30 +118,25 @@ def _kept_batches(before: datetime, depth: int) -> Any:
     batches = Job.objects.using(database()).filter(id=OuterRef("batch"))
     if depth == 0:
         return batches
-    return batches.filter(~_is_old(Job, before) | Q(Exists(_kept_batches(before, depth - 1))))
+    return batches.filter(~_is_old(JOBS, before) | Q(Exists(_kept_batches(before, depth - 1))))
 
 
-def _prune_chunk(model: Any, before: datetime) -> int:
-    old = _old_rows(model, before)
+def _prune_chunk(pruned: Pruned, before: datetime) -> int:
+    model: Any = pruned.model
+    old = _old_rows(pruned, before)
     if model is Job:
         # The jobs of a batch are deleted after it: a batch counts its jobs when it ends, also after a retry.
         old = old.filter(~Exists(Job.objects.using(database()).filter(id=OuterRef("batch"))))
     # In the order of the index: any other would sort all old rows.
-    ids = sorted(old.order_by(END_COLUMNS[model]).values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    ids = sorted(old.order_by(pruned.column).values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
     if model not in NUMBERED:
         return int(model.objects.using(database()).filter(id__in=ids).delete()[0])
     rows = _lock(old, ids)
+    if not rows:
+        return 0
     ids = [id for id, _, _ in rows]
-    if model is Job:
-        rows = _with_few_steps(rows)
-        ids = [id for id, _, _ in rows]
-        if count := delete_much_output(ids):
-            return count
-        of_jobs: Any
-        for of_jobs in (Attempt, Step, Wait, JobCallback):
-            of_jobs.objects.using(database()).filter(job__in=ids).delete()
-    if model is Notification:
-        Delivery.objects.using(database()).filter(notification__in=ids).delete()
+    if count := delete_belongings(model, [model._meta.pk.get_db_prep_value(id, connection()) for id in ids]):
+        return count
     model.objects.using(database()).filter(id__in=ids).delete()
     raise_floors(_greatest_seqs(rows))
     return len(rows)
@@ -167,20 +149,6 @@ def _lock(old: Any, ids: list[Any]) -> list[tuple[Any, Any, int]]:
     if features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, no_key=features.has_select_for_no_key_update)
     return list(rows.order_by("id").values_list("id", "user_id", "seq"))
-
-
-def _with_few_steps(rows: list[tuple[Any, Any, int]]) -> list[tuple[Any, Any, int]]:
-    """Return as many of these jobs as have at most ``MAX_STEPS_PER_CHUNK`` steps and waits together, at least one."""
-    counts: Counter[Any] = Counter()
-    for model in (Step, Wait):
-        found = model.objects.using(database()).filter(job__in=[id for id, _, _ in rows])
-        counts.update(dict(found.values_list("job").annotate(count=Count("id"))))
-    totals = accumulate(counts[id] for id, _, _ in rows)
-    return [
-        row
-        for n, (row, total) in enumerate(zip(rows, totals, strict=True))
-        if not n or total <= MAX_STEPS_PER_CHUNK
-    ]
 
 
 def _greatest_seqs(rows: Iterable[tuple[Any, Any, int]]) -> dict[Any, int]:

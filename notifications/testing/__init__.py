@@ -3,6 +3,9 @@
 This module may be imported before the models are ready. ``notifications.pytest_plugin`` offers the same as fixtures.
 """
 
+from typing import Any
+
+from notifications import moved
 from notifications.testing.answers import answer_question
 from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
@@ -24,3 +27,7 @@ __all__ = [
     "send_deliveries",
     "steps",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved.import_from_testing(name)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
+from uuid import UUID
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import Extension, RecordedTransaction, Rows, WorkerPart
@@ -13,7 +14,8 @@ from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import output_storage
 from notifications.jobs.transitions.output_storage import MAX_CHUNK_BYTES, MAX_LAST_BYTES, buffer_of
-from notifications.models import Job
+from notifications.models import Job, OutputChunk
+from notifications.streams.purging import delete_rows
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -106,6 +108,9 @@ class Output(Extension):
 
     def worker_part(self, state: Any) -> OutputLoop | InlineOutput:
         return OutputLoop(state) if state else InlineOutput()
+
+    def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
+        return delete_rows(OutputChunk, "job", ids, limit) == limit
 
     def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
         assert tx.now is not None

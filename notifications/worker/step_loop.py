@@ -15,6 +15,8 @@ from notifications.exceptions import AttemptEnded
 from notifications.extension import Extension, WorkerPart
 from notifications.jobs.transitions import step_storage
 from notifications.jobs.transitions.step_storage import StepWrite
+from notifications.models import Step
+from notifications.streams.purging import delete_rows
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -140,6 +142,9 @@ class Steps(Extension):
 
     def stored_names(self, job: UUID) -> Mapping[str, str]:
         return dict.fromkeys(step_storage.read_names(job), "step")
+
+    def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
+        return delete_rows(Step, "job", ids, limit) == limit
 
     def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
         if from_start:

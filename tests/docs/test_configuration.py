@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from notifications.conf import DEFAULTS
+from notifications.conf import SETTINGS
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PRODUCTION = ["production-one-machine", "production-several-machines"]
@@ -32,11 +32,11 @@ def test_the_time_to_stop_a_worker_is_longer_than_its_grace():
     """A SIGKILL within GRACE would lose the jobs that run."""
     [_, unit] = blocks(DOCS / "how-to/production-one-machine.md", "ini")
     settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
-    assert int(settings["TimeoutStopSec"]) > DEFAULTS["GRACE"]
+    assert int(settings["TimeoutStopSec"]) > SETTINGS["GRACE"].default
     files = blocks(DOCS / "how-to/containers.md", "yaml")
     for file, name in zip(files, ("worker", "celery"), strict=True):
         worker = yaml.safe_load(file)["services"][name]
-        assert int(worker["stop_grace_period"].removesuffix("s")) > DEFAULTS["GRACE"]
+        assert int(worker["stop_grace_period"].removesuffix("s")) > SETTINGS["GRACE"].default
 
 
 def test_the_protocol_classes_for_uvicorn_exist():

@@ -11,8 +11,7 @@ from django.dispatch import Signal
 
 import notifications
 from asyncsite.environment import NAMES
-from notifications import api, exceptions, outbound, signals, testing, webhooks
-from notifications.conf import DEFAULTS
+from notifications import api, conf, exceptions, outbound, signals, testing, webhooks
 from notifications.management.commands.notifications import Command
 from notifications.streams.icons import NOTIFICATION_ICONS
 from notifications.templatetags.notifications import register
@@ -40,7 +39,7 @@ def defined_in(module, kind):
 def test_every_setting_of_the_app_is_documented_with_its_default():
     """One row for each key, in order, with the default as Python writes it."""
     assert table_rows("reference/settings.md", "Settings of the app") == [
-        (key, f"`{default!r}`") for key, default in sorted(DEFAULTS.items())
+        (key, f"`{setting.default!r}`") for key, setting in sorted(conf.SETTINGS.items())
     ]
 
 

@@ -309,7 +309,7 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
 
 def test_pruned_with_their_jobs(db, monkeypatch):
     """In pieces, if there are many, and the jobs after the last piece."""
-    monkeypatch.setattr("notifications.streams.purging.MAX_OUTPUT_PER_CHUNK", 10)
+    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
     monkeypatch.setattr(output_storage, "MAX_CHUNK_BYTES", 4)
     results = [output_tasks.write.enqueue("x" * 100) for _ in range(2)]
     run_jobs()
@@ -323,7 +323,7 @@ def test_pruned_with_their_jobs(db, monkeypatch):
 
 
 def test_purged_with_their_user(transactional_db, user, monkeypatch):
-    monkeypatch.setattr("notifications.streams.purging.MAX_OUTPUT_PER_CHUNK", 10)
+    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
     monkeypatch.setattr(output_storage, "MAX_CHUNK_BYTES", 4)
     output_tasks.write.using(owner=user).enqueue("x" * 100)
     run_jobs()

@@ -208,8 +208,8 @@ def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db,
 
 
 def test_pruned_with_their_jobs(db, monkeypatch):
-    """Those of many jobs in several transactions, but never a part of a job's."""
-    monkeypatch.setattr("notifications.streams.retention.MAX_STEPS_PER_CHUNK", 25)
+    """Those of many jobs in several transactions."""
+    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 25)
     for _ in range(4):
         step_tasks.ten_steps.enqueue()
     step_tasks.side_by_side.enqueue(30)
@@ -220,7 +220,11 @@ def test_pruned_with_their_jobs(db, monkeypatch):
         job=kept.id, name="kept", result="1", attempt=1, started_at=timezone.now(), ended_at=timezone.now()
     )
     pruning = Pruning(timezone.now() + timedelta(minutes=1))
-    assert [count for count in iter(pruning.prune_chunk, None) if count] == [2, 2, 1]
+    assert [pruning.prune_chunk() for _ in range(2)] == [25, 25]
+    assert (Step.objects.count(), Job.objects.count()) == (21, 6)
+    while pruning.prune_chunk() is not None:
+        pass
+    assert str(Job.objects.get().id) == kept.id
     assert [step.name for step in Step.objects.all()] == ["kept"]
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import Extension
+from notifications.extension import Extension, Setting
 
 if TYPE_CHECKING:
     from django.contrib.admin import ListFilter, ModelAdmin
@@ -34,6 +34,7 @@ class Broadcasts(Extension):
     label = "notifications_broadcasts"
     verbose_name = _("Broadcasts")
     default_auto_field = "django.db.models.BigAutoField"
+    settings = {"USER_LANGUAGE": Setting("")}
 
     def ready(self) -> None:
         from notifications.contrib.broadcasts import checks  # noqa: F401  (the import registers them)

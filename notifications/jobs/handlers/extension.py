@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from notifications.extension import Extension, RecordedTransaction, Rows, WaitKind
+from notifications.extension import Extension, Pruned, RecordedTransaction, Rows, WaitKind
 from notifications.jobs.handlers import checks, events  # noqa: F401  (the import registers the checks)
 from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
 from notifications.jobs.handlers.events import Receivers
-from notifications.models import Job, Notification, Wait
+from notifications.models import Job, JobCallback, Notification, Wait, WebhookAttempt, WebhookEndpoint
+from notifications.streams.purging import delete_rows, select_ids
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
@@ -65,6 +67,19 @@ class HandlerJobs(Extension):
             return ()
         receivers = self._find_receivers({row.user_id for row in raising}, tx)
         return events.build_jobs_for_notifications(raising, receivers, jobs=tx.jobs)
+
+    def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
+        return delete_rows(JobCallback, "job", ids, limit) == limit
+
+    def delete_of_users(self, keys: Sequence[Any]) -> int:
+        if not (endpoints := select_ids(WebhookEndpoint, "user_id", keys)):
+            return 0
+        return delete_rows(WebhookAttempt, "endpoint", endpoints) or delete_rows(
+            WebhookEndpoint, "id", endpoints
+        )
+
+    def pruned(self) -> Sequence[Pruned]:
+        return [Pruned(WebhookAttempt, "started_at", "attempts of webhooks")]
 
     def _find_receivers(self, users: Iterable[Any], tx: RecordedTransaction) -> Receivers:
         read: Receivers | None = tx.kept.get(self.label)

@@ -10,7 +10,9 @@ from django.core.management.base import BaseCommand
 from notifications.management.management_command import (
     HelpFormatter,
     ManagementCommand,
+    add_missing,
     common_options,
+    refuse_missing,
     with_extensions,
 )
 from notifications.management.subcommands.doctor import DoctorCommand
@@ -63,9 +65,12 @@ class Command(ManagementCommand):
                     parents=[inherited],
                 )
             )
+        add_missing(subparsers, self.subcommands)
 
     def execute(self, *args: Any, subcommand: str, **options: Any) -> Any:
         """Execute the subcommand, with the system checks that it requires."""
+        if subcommand not in self.subcommands:
+            refuse_missing(subcommand)
         command = self.subcommands[subcommand]()
         command._called_from_command_line = self._called_from_command_line
         if options["no_color"]:

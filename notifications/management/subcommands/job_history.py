@@ -10,6 +10,7 @@ from django.utils import translation
 from notifications import serializers
 from notifications.db.transactions import database
 from notifications.deliveries.calls import events_of_calls
+from notifications.extension import hooks, read_events
 from notifications.models import Attempt, Job
 from notifications.operations.step_list import StepList, StoredStep, read_steps
 
@@ -17,6 +18,8 @@ from notifications.operations.step_list import StepList, StoredStep, read_steps
 def describe_history(job: Job) -> Iterator[str]:
     """Yield the lines of the steps of a job, the calls to programs, and the attempts."""
     yield from describe_steps(read_steps(job, with_results=True))
+    for section in hooks.job_sections:
+        yield from section.lines(job)
     yield from describe_calls(job)
     for attempt in _read_attempts(job):
         yield ""
@@ -31,6 +34,7 @@ def history_item(job: Job) -> dict[str, Any]:
         "steps": [step_item(step) for step in read_steps(job, with_results=True).first],
         "attempts": [attempt_item(attempt) for attempt in _read_attempts(job)],
         "calls": call_items(job),
+        **{section.name: item for section in hooks.job_sections if (item := section.item(job)) is not None},
     }
 
 
@@ -63,7 +67,7 @@ def step_item(step: StoredStep) -> dict[str, Any]:
 def describe_calls(job: Job) -> Iterator[str]:
     """Yield the lines of a job's callback and of the webhooks for its events, none if it has none."""
     with translation.override("en"):  # as all output of commands
-        events = events_of_calls(job=job.pk)
+        events = [*events_of_calls(job=job.pk), *read_events(job)]
     if events:
         yield ""
         yield "Calls to programs"
@@ -76,7 +80,7 @@ def call_items(job: Job) -> list[dict[str, Any]]:
     with translation.override("en"):
         return [
             {"at": serializers.format_time(event.at), "text": event.text}
-            for event in events_of_calls(job=job.pk)
+            for event in [*events_of_calls(job=job.pk), *read_events(job)]
         ]
 
 

@@ -21,7 +21,9 @@ from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
 from notifications.management.management_command import (
     ManagementCommand,
+    add_missing,
     common_options,
+    refuse_missing,
     with_extensions,
 )
 from notifications.management.subcommands.job_changes import JobChanges
@@ -227,8 +229,11 @@ class JobsCommand(ManagementCommand):
         self.add_examples(subparsers)
         for subparser in subparsers.choices.values():
             subparser.add_argument("--json", action="store_true", help="print one JSON object per line")
+        add_missing(subparsers, self.verbs, below="jobs")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
+        if verb not in self.verbs:
+            refuse_missing(f"jobs {verb}")
         command = self.verbs[verb]()
         command.stdout, command.stderr, command.style = self.stdout, self.stderr, self.style
         command.handle(*args, **options)

@@ -1,0 +1,39 @@
+"""What a Django app adds to the core, which never imports it.
+
+    class Slack(Extension):                      # notifications_slack/apps.py
+        name = "notifications_slack"
+
+        def on_created(self, rows, tx):
+            return [SlackMessage(notification=row.id) for row in rows]
+
+A project installs it by one line of ``INSTALLED_APPS``. The core calls the methods below, hooks, of each installed
+extension in the order of ``INSTALLED_APPS``; none may depend on that order. An extension that does not define a hook
+costs no call.
+
+Hooks of a transaction run inside it, on the thread that records, maybe several times: a transaction that fails is
+repeated. They hold SQLite's only lock, or locked rows. So they call no code of the project, wait for nothing, and make
+at most one query that an index answers; what needs more is done in ``prepare()``. What they return is inserted by the
+core.
+
+Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
+"""
+
+from notifications.conf import Setting as Setting
+from notifications.extension.app import Extension as Extension
+from notifications.extension.app import Pruned as Pruned
+from notifications.extension.app import Rows as Rows
+from notifications.extension.dimensions import JobSection as JobSection
+from notifications.extension.dimensions import WaitKind as WaitKind
+from notifications.extension.dimensions import WorkerPart as WorkerPart
+from notifications.extension.events import Event as Event
+from notifications.extension.events import in_order as in_order
+from notifications.extension.installed import Hooks as Hooks
+from notifications.extension.installed import extensions as extensions
+from notifications.extension.installed import find_urlpatterns as find_urlpatterns
+from notifications.extension.installed import hooks as hooks
+from notifications.extension.installed import list_apps as list_apps
+from notifications.extension.installed import load as load
+from notifications.extension.installed import make_worker_parts as make_worker_parts
+from notifications.extension.installed import read_events as read_events
+from notifications.extension.installed import require as require
+from notifications.extension.recorded_transaction import RecordedTransaction as RecordedTransaction

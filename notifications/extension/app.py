@@ -1,0 +1,223 @@
+"""The class of an extension: what the core asks of it, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from uuid import UUID
+
+from django.apps import AppConfig
+
+from notifications.conf import Setting
+from notifications.extension.dimensions import JobSection, WaitKind, WorkerPart
+from notifications.extension.events import Event
+from notifications.extension.recorded_transaction import RecordedTransaction
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.contrib.admin import ListFilter, ModelAdmin
+    from django.db.models import Model
+    from django.http import HttpRequest
+
+    from notifications.models import Job, Notification
+    from notifications.upkeep import Duty, Upkeep
+
+#: Unsaved rows of any models.
+Rows = Iterable["Model"]
+
+
+class Pruned(NamedTuple):
+    """Rows that are deleted once they are as old as ``RETENTION`` says.
+
+    ``column``
+        The indexed column of the time from which their age is counted.
+    ``words``
+        What they are, for the message of ``prune --dry-run``: ``"ticks of schedules"``.
+    """
+
+    model: type[Model]
+    column: str
+    words: str
+
+
+class Extension(AppConfig):
+    """A Django app that adds to the core. Each hook does nothing unless a subclass defines it.
+
+    If the app has a module ``urls``, its ``urlpatterns`` are added to ``notifications.urls``, and reversed in the
+    namespace ``notifications``.
+    """
+
+    #: Its keys of ``NOTIFICATIONS``, read by ``conf.settings`` as those of the core.
+    settings: ClassVar[Mapping[str, Setting]] = {}
+
+    #: The kinds of waits that it adds.
+    wait_kinds: Sequence[WaitKind] = ()
+
+    #: What it shows of a job: on its page, in the admin, and by ``jobs show``.
+    job_sections: Sequence[JobSection] = ()
+
+    # Django takes the only AppConfig of a module, or the one whose default is True; never this base class.
+    default = False
+
+    #: Subcommands of ``manage.py notifications`` by name, ``schedules``, and verbs below ``jobs``, ``jobs output``: the
+    #: dotted path of each, a ``ManagementCommand`` (``management/management_command.py``). It is imported when the
+    #: command is, which runs it on the main thread, outside of any transaction. A verb of the core may be replaced, by
+    #: a subclass of its class that knows more options.
+    subcommands: ClassVar[Mapping[str, str]] = {}
+
+    #: What ``doctor`` examines besides, by a name: the dotted path of a function that returns findings
+    #: (``management/diagnosis/finding.py``). It is called with the seconds that a round trip of a job may take, on the
+    #: main thread, outside of any transaction, where the settings, the database and the tables are without errors. An
+    #: error of the database is one more finding.
+    findings: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.default = True
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        """Return what processes that last must do every so often, besides the duties of the core.
+
+        Called once in each such process, at its start, and by ``doctor``, which reads their names and intervals. No
+        query. A duty runs on the thread on which its process does one duty after the other, outside of any
+        transaction: it starts code of the project on ``process.project_threads``, and does in chunks by
+        ``process.run_chunks()`` what may take long.
+        """
+        return ()
+
+    def worker_part(self, state: Any) -> WorkerPart:
+        """Return what this extension does in a worker. Verbs reach it as ``execution.parts[label]``.
+
+        Called once for each worker, before it runs.
+
+        ``state``
+            The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called.
+        """
+        raise NotImplementedError
+
+    def stored_names(self, job: UUID) -> Mapping[str, str]:
+        """Return what is stored for a job by names that are unique in it: the kind of each in a word, such as "step".
+
+        Called in the execution of the job, once but for errors, outside of a transaction. One user: steps.
+        """
+        return {}
+
+    def prepare(self) -> None:
+        """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
+
+    def rows_per_notification(self) -> int:
+        """Return how many rows ``on_created()`` returns for one notification, at most or as a guess.
+
+        The core inserts at most 100 rows in one transaction on SQLite, and writes fewer notifications in one by it.
+        """
+        return 0
+
+    def rows_per_end(self) -> int:
+        """Return the same for the end of one job, without those of its notification."""
+        return 0
+
+    def before_created(self, rows: Sequence[Notification]) -> None:
+        """Change notifications that are about to be inserted, such as ``read_at`` of those in muted categories."""
+
+    def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
+        """Return rows that are inserted with these notifications. Called with every notification."""
+        return ()
+
+    def on_attempts(self, outcomes: Sequence[Any], tx: RecordedTransaction) -> Rows:
+        """Return rows that are inserted with the outcomes (``jobs/outcomes.py``) of attempts, of lost ones too.
+
+        Called while the fields of the jobs have the values with which they ran.
+        """
+        return ()
+
+    def on_ends(self, outcomes: Sequence[Any], tx: RecordedTransaction) -> Rows:
+        """Return rows that are inserted with these outcomes of jobs that end or begin to wait.
+
+        The fields of the jobs have their new values but for ``version``, which the UPDATE raises by one.
+        """
+        return ()
+
+    def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
+        """Change rows of the extension that belong to jobs which are queued again by hand.
+
+        ``from_start``
+            Nothing that the jobs have done before is kept.
+        """
+
+    def last(self, tx: RecordedTransaction) -> None:
+        """Execute the last statements of a transaction that records outcomes: others wait for what they lock."""
+
+    def after_commit(self, kept: Any) -> None:
+        """Use what the hooks have put into ``tx.kept[self.label]`` in the transaction that was committed.
+
+        Not called if that is nothing. It must raise nothing.
+        """
+
+    def may_raise(self, rows: Sequence[Notification]) -> Sequence[Notification]:
+        """Return those of these snoozed notifications that may return to the inbox at their time, in their order.
+
+        Called by a duty with notifications that are due, before the transaction that raises them. Only ``id``,
+        ``user_id``, ``key``, ``raised`` and ``broadcast`` are read. One user: a withdrawn broadcast does not return.
+        """
+        return rows
+
+    def senders(self, rows: Sequence[Notification]) -> Mapping[UUID, Any]:
+        """Return the keys of the users who have sent these notifications, by the ids of the notifications.
+
+        Called where users read their notifications. None is a sender who is not known, who is shown as "the staff";
+        notifications that no user has sent are left out. One user: broadcasts.
+        """
+        return {}
+
+    def events_of(self, subject: Job | Notification, reader: Any) -> Iterable[Event]:
+        """Return what happened to a notification or a job, or is to happen. Called for a timeline that is shown.
+
+        ``reader``
+            The user (key) to whom it is shown: without ids of jobs, errors of servers, and what concerns other users.
+            None: staff.
+        """
+        return ()
+
+    def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
+        """Delete at most ``limit`` rows that belong to jobs about to be deleted; return whether more may be left.
+
+        Called inside the transaction that deletes these jobs, whose rows it has locked. If more is left it ends without
+        deleting them, and another transaction goes on. See ``streams.purging.delete_rows``.
+
+        ``ids``
+            As the database stores them.
+        """
+        return False
+
+    def delete_of_notifications(self, ids: Sequence[UUID], limit: int) -> bool:
+        """Do the same for notifications."""
+        return False
+
+    def pruned(self) -> Sequence[Pruned]:
+        """Return the rows that ``prune`` deletes by their age. Called for each pruning."""
+        return ()
+
+    def delete_of_users(self, keys: Sequence[Any]) -> int:
+        """Delete a chunk of the rows of deleted users, or clear the column that names them; return how many.
+
+        Called inside the transaction that deletes a chunk of these users' rows, on the thread that purges, until it
+        returns 0. It is repeated. What the core knows of the users, such as their streams, is deleted afterwards.
+
+        ``keys``
+            Those of the users, as the database stores them. See ``streams.purging.clear_users``.
+        """
+        return 0
+
+    def list_filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
+        """Return filters that the admin's list of a model of the core shows after its own. Called for each request."""
+        return ()
+
+    def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
+        """Return the label and address of each link above an admin's list that the user may follow."""
+        return ()
+
+    def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
+        """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.
+
+        Called for the admin's page of one notification.
+        """
+        return ""

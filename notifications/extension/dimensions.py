@@ -1,0 +1,96 @@
+"""Base classes of what an extension adds by an instance: kinds of waits, parts of a worker, sections of a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.http import HttpRequest
+
+    from notifications.models import Job, Notification, Wait
+
+
+class WaitKind:
+    """A kind of what jobs wait for (``models.Wait``): pauses are those of the core.
+
+    The methods run in transactions that hold the rows of the jobs locked, and no stream yet.
+
+    ``kind``
+        The value of ``Wait.kind``.
+    ``ends_by_time``
+        How a wait ends whose time has come, a value of ``Wait.how``.
+    """
+
+    kind = ""
+    ends_by_time = "expired"
+
+    def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
+        """Return the unsaved notifications of new waits, whose jobs are given by their ids."""
+        return ()
+
+    def ended(self, waits: Sequence[Wait]) -> set[Any]:
+        """Change the notifications of waits that end here. Returns the keys of their users, whose rows are numbered."""
+        return set()
+
+    def count_notifications(self, wait: Wait) -> int:
+        """Return how many rows ``ended()`` changes for a wait: few waits with many are ended in one transaction."""
+        return 0
+
+    def is_shown_to(self, wait: Wait, user: Any) -> bool:
+        """Return whether a user (key) is shown that their job waits for it."""
+        return True
+
+
+class Pause(WaitKind):
+    """A time that a job waits for."""
+
+    kind, ends_by_time = "pause", "due"
+
+
+class WorkerPart:
+    """What an extension does in a worker, from the start of the worker until its end."""
+
+    async def run(self) -> None:
+        """Work for ever, on the worker's event loop, until this is cancelled. It is called again after an error."""
+        await asyncio.Event().wait()
+
+    async def before_outcome(self, job: Job) -> None:
+        """Do what the end of an attempt waits for. Called on the event loop before its outcome is recorded."""
+
+    def end(self) -> None:
+        """Release what waits for this part. Called when ``run()`` is cancelled."""
+
+
+class JobSection:
+    """A part of what is shown of one job: on its page, on its page in the admin, and by ``jobs show``.
+
+    The methods are called where the job is read, outside of a transaction, with a job that the reader may see.
+
+    ``name``
+        The part of the page of a job, whose block is ``notifications_`` and the name, and the key in ``--json``.
+    ``page_template``, ``admin_template``
+        What is included there, with the context of the page and of the section; "" shows nothing.
+    """
+
+    name = ""
+    page_template = ""
+    admin_template = ""
+
+    def page_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:
+        """Return the context of the section on the job's page, for its owner."""
+        return {}
+
+    def admin_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:
+        """Return the context of the section in the admin; ``request.user`` may view jobs."""
+        return {}
+
+    def lines(self, job: Job) -> Iterable[str]:
+        """Return the lines of ``jobs show``, in English. The first one is "" if there are any."""
+        return ()
+
+    def item(self, job: Job) -> Any:
+        """Return what ``jobs show --json`` has under the name, None for nothing."""
+        return None

@@ -1,0 +1,136 @@
+"""The installed extensions and the hooks that they define."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import module_has_submodule
+
+from notifications import conf
+from notifications.extension.app import Extension, Pruned, Rows
+from notifications.extension.dimensions import Pause, WorkerPart
+from notifications.extension.events import Event, in_order
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.contrib.admin import ListFilter
+
+    from notifications.models import Job, Notification
+    from notifications.upkeep import Duty, Upkeep
+
+
+class Hooks:
+    """The hooks that installed extensions define: the bound methods of each, in their order."""
+
+    def __init__(self, extensions: Iterable[Extension] = ()) -> None:
+        self.extensions = list(extensions)
+
+        def defined(name: str) -> list[Any]:
+            default = getattr(Extension, name)
+            return [
+                getattr(each, name) for each in self.extensions if getattr(type(each), name) is not default
+            ]
+
+        #: Dotted paths by name.
+        self.subcommands: dict[str, str] = {
+            name: path for each in self.extensions for name, path in each.subcommands.items()
+        }
+        self.findings: dict[str, str] = {
+            name: path for each in self.extensions for name, path in each.findings.items()
+        }
+        self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
+        self.job_sections = [section for each in self.extensions for section in each.job_sections]
+        #: By ``kind``.
+        self.wait_kinds = {
+            kind.kind: kind for kind in (Pause(), *(k for e in self.extensions for k in e.wait_kinds))
+        }
+        #: By the label of the extension.
+        self.worker_part: dict[str, Callable[[Any], WorkerPart]] = {
+            hook.__self__.label: hook for hook in defined("worker_part")
+        }
+        self.stored_names: list[Callable[[UUID], Mapping[str, str]]] = defined("stored_names")
+        self.prepare: list[Callable[[], None]] = defined("prepare")
+        self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
+        self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")
+        self.before_created: list[Callable[..., None]] = defined("before_created")
+        self.on_created: list[Callable[..., Rows]] = defined("on_created")
+        self.on_attempts: list[Callable[..., Rows]] = defined("on_attempts")
+        self.on_ends: list[Callable[..., Rows]] = defined("on_ends")
+        self.on_retried: list[Callable[..., None]] = defined("on_retried")
+        self.last: list[Callable[..., None]] = defined("last")
+        self.after_commit: dict[str, Callable[[Any], None]] = {
+            hook.__self__.label: hook for hook in defined("after_commit")
+        }
+        self.may_raise: list[Callable[..., Sequence[Notification]]] = defined("may_raise")
+        self.senders: list[Callable[..., Mapping[UUID, Any]]] = defined("senders")
+        self.events_of: list[Callable[..., Iterable[Event]]] = defined("events_of")
+        self.delete_of_jobs: list[Callable[[Sequence[UUID], int], bool]] = defined("delete_of_jobs")
+        self.delete_of_notifications: list[Callable[[Sequence[UUID], int], bool]] = defined(
+            "delete_of_notifications"
+        )
+        self.pruned: list[Callable[[], Sequence[Pruned]]] = defined("pruned")
+        self.delete_of_users: list[Callable[..., int]] = defined("delete_of_users")
+        self.list_filters: list[Callable[..., Sequence[type[ListFilter]]]] = defined("list_filters")
+        self.list_links: list[Callable[..., Sequence[tuple[str, str]]]] = defined("list_links")
+        self.origin_link: list[Callable[..., str]] = defined("origin_link")
+
+
+hooks = Hooks()
+
+
+def read_events(subject: Job | Notification, reader: Any = None) -> list[Event]:
+    """Return what extensions know to have happened to a job or a notification. See ``Extension.events_of()``."""
+    return in_order(event for hook in hooks.events_of for event in hook(subject, reader))
+
+
+def find_urlpatterns() -> list[Any]:
+    """Return the URL patterns of the modules ``urls`` of installed extensions."""
+    return [
+        pattern
+        for each in extensions()
+        if module_has_submodule(each.module, "urls")
+        for pattern in import_module(f"{each.name}.urls").urlpatterns
+    ]
+
+
+def make_worker_parts(state: Any) -> dict[str, WorkerPart]:
+    """Return what extensions do in a worker, by their labels. See ``Extension.worker_part()``."""
+    return {label: make(state) for label, make in hooks.worker_part.items()}
+
+
+def load(features: Iterable[Extension] = ()) -> None:
+    """Read the hooks of all installed extensions. Called once, when the app is ready.
+
+    ``features``
+        Those of the app's own folders that are no apps yet, which come first.
+    """
+    hooks.__init__([*features, *extensions()])  # type: ignore[misc]
+    conf.SETTINGS = conf.CORE_SETTINGS | {
+        key: setting for each in hooks.extensions for key, setting in each.settings.items()
+    }
+
+
+def extensions() -> list[Extension]:
+    """Return the installed extensions, in the order of ``INSTALLED_APPS``."""
+    return [config for config in apps.get_app_configs() if isinstance(config, Extension)]
+
+
+def list_apps() -> list[AppConfig]:
+    """Return the core's configuration and the installed extensions: the apps whose tables belong together."""
+    return [apps.get_app_config("notifications"), *extensions()]
+
+
+def require(name: str) -> None:
+    """Raise ``ImproperlyConfigured`` if this app (its dotted path) is not installed, with the line to add.
+
+    Modules of models in ``contrib`` call it before they declare one: Django would register the model for the label
+    ``notifications``, because its module is below that app.
+    """
+    if not apps.is_installed(name):
+        raise ImproperlyConfigured(
+            f'{name} is not installed. Add "{name}" to INSTALLED_APPS, and run manage.py migrate.'
+        )

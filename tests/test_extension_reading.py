@@ -1,0 +1,147 @@
+"""Extensions: their settings, URLs, and what they show of a job and delete by its age."""
+
+import json
+import sys
+from datetime import timedelta
+from types import ModuleType
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.http import HttpResponse
+from django.template import engines
+from django.urls import path
+
+from notifications import api, checks, conf, extension, moved, testing, times
+from notifications.contrib.broadcasts.apps import Broadcasts
+from notifications.extension import Event, Extension, JobSection, Pruned, Setting
+from notifications.models import Job, SeenMark
+from notifications.streams.retention import count_prunable
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
+
+
+class Part(JobSection):
+    name = "steps"
+    page_template, admin_template = PAGE, ADMIN
+
+    def page_context(self, job, request):
+        return {"part": f"Part of {job.pk} for {request.user.username}"}
+
+    def admin_context(self, job, request):
+        return {"part": f"Part of {job.pk} for {request.user.username}"}
+
+    def lines(self, job):
+        return ["", f"Part of {job.pk}"]
+
+    def item(self, job):
+        return {"id": str(job.pk)}
+
+
+class Shop(Extension):
+    name, label = "notifications.testing", "shop"
+    settings = {
+        "SHOP": Setting([], is_valid=all, rule="a list of names"),
+        "SHOP_KEY": Setting("", is_secret=True),
+    }
+    job_sections = (Part(),)
+
+    def events_of(self, subject, reader):
+        return [Event(None, "Will be sent"), Event(subject.created_at, f"Sold to {reader}")]
+
+    def pruned(self):
+        return [Pruned(SeenMark, "at", "receipts")]
+
+
+@pytest.fixture
+def shop(monkeypatch):
+    """An extension that is installed beside those of the app."""
+    shop, installed = Shop(Shop.name, testing), extension.hooks
+    monkeypatch.setattr(conf, "SETTINGS", conf.SETTINGS)
+    monkeypatch.setattr(installed, "__dict__", dict(installed.__dict__))
+    extension.load([*installed.extensions[: -len(extension.extensions())], shop])
+    return shop
+
+
+@pytest.fixture
+def job(transactional_db, user, shop):
+    tasks.noop.using(owner=user).enqueue()
+    run_jobs()
+    return Job.objects.get()
+
+
+def test_a_setting(shop, settings):
+    assert conf.settings.SHOP == []
+    settings.NOTIFICATIONS = {"SHOP": ["Ada"]}
+    assert conf.settings.SHOP == ["Ada"] and checks.check_settings(None) == []
+    settings.NOTIFICATIONS = {"SHOP": [""]}
+    assert "It must be a list of names." in checks.check_settings(None)[0].msg
+    settings.NOTIFICATIONS = {"SHOP_KEY": 123}
+    with pytest.raises(ImproperlyConfigured, match="is of another type"):
+        _ = conf.settings.SHOP_KEY
+
+
+def test_a_setting_of_an_app_that_is_not_installed(monkeypatch, settings):
+    known = {key: setting for key, setting in conf.SETTINGS.items() if key != "USER_LANGUAGE"}
+    monkeypatch.setattr(conf, "SETTINGS", known)
+    settings.NOTIFICATIONS = {"USER_LANGUAGE": "", "TYPO": 1}
+    missing, unknown = checks.check_settings(None)
+    assert (
+        missing.hint == 'Add "notifications.contrib.broadcasts" to INSTALLED_APPS, and run manage.py migrate.'
+    )
+    assert unknown.hint.startswith("Known keys: ACTIVE_JOBS_PER_USER, ")
+    assert {missing.id, unknown.id} == {"notifications.E002"}
+
+
+def test_names_of_the_table_belong_to_the_app():
+    assert set(Broadcasts.settings) == {key for key, app in moved.SETTINGS.items() if app == "broadcasts"}
+    for name in moved.API_NAMES:
+        assert getattr(api, name)
+    for name in moved.TESTING_NAMES:
+        assert getattr(testing, name)
+    for module in (api, testing):
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            _ = module.nothing
+
+
+@pytest.mark.parametrize("arguments", [["sell"], ["sell", "--all", "1"], ["jobs", "sell", "--all"]])
+def test_a_command_of_an_app_that_is_not_installed(arguments, monkeypatch):
+    monkeypatch.setattr(moved, "SUBCOMMANDS", {"sell": "shop", "jobs sell": "shop"})
+    with pytest.raises(CommandError, match=r'Add "notifications\.contrib\.shop" to INSTALLED_APPS'):
+        call_command("notifications", *arguments)
+
+
+def test_urls_are_found(monkeypatch):
+    urls = ModuleType("notifications.testing.urls")
+    urls.urlpatterns = [path("shop/", lambda request: HttpResponse("open"), name="shop")]
+    monkeypatch.setitem(sys.modules, urls.__name__, urls)
+    monkeypatch.setattr(extension.installed, "extensions", lambda: [Shop(Shop.name, testing)])
+    monkeypatch.setattr(extension.installed, "module_has_submodule", lambda module, name: name == "urls")
+    assert [pattern.name for pattern in extension.find_urlpatterns()] == ["shop"]
+
+
+def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys):
+    """On the page of the job, in the admin, and by a command."""
+    loader = engines["django"].engine.find_template
+    template = engines["django"].from_string("<b>{{ part }}</b>").template
+
+    def find(name, *args, **kwargs):
+        return (template, None) if name in (PAGE, ADMIN) else loader(name, *args, **kwargs)
+
+    monkeypatch.setattr(engines["django"].engine, "find_template", find)
+    client.force_login(user)
+    assert f"<b>Part of {job.pk} for {user.username}</b>" in client.get(f"/notifications/jobs/{job.pk}/").text
+    page = admin_client.get(f"/admin/notifications/job/{job.pk}/change/").text
+    assert f"<b>Part of {job.pk} for admin</b>" in page
+    assert page.index("Sold to None") < page.index("Will be sent")
+    call_command("notifications", "jobs", "show", str(job.pk))
+    printed = capsys.readouterr().out
+    assert f"\nPart of {job.pk}\n" in printed and "Sold to None" in printed
+    call_command("notifications", "jobs", "show", str(job.pk), "--json")
+    assert json.loads(capsys.readouterr().out)["steps"] == {"id": str(job.pk)}
+
+
+def test_rows_that_are_pruned(transactional_db, shop):
+    assert ("receipts", 0) in count_prunable(times.now() - timedelta(days=1))
