@@ -16,7 +16,7 @@ FEATURES = (
     "notifications.worker.step_loop.Steps",
     "notifications.jobs.transitions.reminders.Questions",
     "notifications.schedules.extension.Schedules",
-    "notifications.jobs.handlers.extension.HandlerJobs",
+    "notifications.webhooks.extension.HandlerJobs",
     "notifications.deliveries.extension.Deliveries",
     "notifications.operations.extension.Operations",
     "notifications.engines.extension.Engines",

@@ -143,7 +143,7 @@ LATE_IMPORTS = {
     "deliveries/pushes.py": (2, WITH_AIOHTTP),
     "engines/extension.py": (1, "Only processes of another backend need it at their start."),
     "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
-    "http/callback_url.py": (2, WITH_AIOHTTP),
+    "webhooks/callback_url.py": (2, WITH_AIOHTTP),
     "http/metrics_view.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (10, BEFORE_MODELS),
     "jobs/callbacks.py": (2, BEFORE_MODELS),

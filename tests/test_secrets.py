@@ -21,11 +21,11 @@ from notifications.api import acallback, accepted, astep, notify
 from notifications.compat import task
 from notifications.deliveries import sending, vapid
 from notifications.extension import list_apps
-from notifications.http.callback_url import HEADER
 from notifications.models import Delivery, Job, Notification, WebhookEndpoint
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from notifications.tracing import spans
+from notifications.webhooks.callback_url import HEADER
 from tests.jobs import tasks
 from tests.outbound.upstream import CannedServer
 from tests.support.offenders import collect_offenders

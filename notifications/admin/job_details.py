@@ -17,7 +17,6 @@ from notifications.admin.arguments import describe_arguments, describe_result
 from notifications.admin.job_attempts import read_attempts
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
-from notifications.deliveries.calls import events_of_calls
 from notifications.extension import hooks, read_events
 from notifications.jobs.output_parts import read_end
 from notifications.models import Job, Notification
@@ -114,7 +113,7 @@ class JobDetailsMixin(_ModelAdmin):
     @admin.display(description=_("calls to programs"))
     def calls(self, job: Job) -> str:
         """Return what became of the callback of the job and of the webhooks for its events."""
-        return lines_of_events([*events_of_calls(job=job.pk), *read_events(job)]) or "-"
+        return lines_of_events(read_events(job)) or "-"
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from notifications.deliveries import checks, sending  # noqa: F401  (the import registers the checks)
-from notifications.extension import Extension, Pruned, RecordedTransaction, Rows
+from notifications.extension import Extension, OwnTask, Pruned, RecordedTransaction, Rows
 from notifications.models import (
     Delivery,
     Digest,
@@ -34,6 +34,13 @@ class Deliveries(Extension):
         "vapid": "notifications.management.subcommands.vapid.VapidCommand",
     }
     findings: ClassVar[dict[str, str]] = {"e-mail": "notifications.management.diagnosis.emails.find_email"}
+
+    own_tasks: ClassVar[dict[str, OwnTask]] = {
+        "notifications.deliveries.sending.deliver": OwnTask(is_silent=True),
+        "notifications.deliveries.sending.deliver_digest": OwnTask(is_silent=True),
+        # Those of e-mails call templates and backends of the project.
+        "notifications.deliveries.sending.deliver_push": OwnTask(is_silent=True, is_harmless=True),
+    }
 
     def prepare(self) -> None:
         load_rules()

@@ -15,10 +15,9 @@ from django.utils.translation import gettext as _
 from notifications import times
 from notifications.db.transactions import database
 from notifications.deliveries.attempts import DeliveryError
-from notifications.deliveries.calls import MAX_ATTEMPTS_SHOWN, events_of_calls
 from notifications.deliveries.decisions import find_reason, read_facts
 from notifications.deliveries.devices import of_user
-from notifications.extension import Event, in_order
+from notifications.extension import Event, in_order, read_events
 from notifications.models import Attempt, Delivery, Notification
 from notifications.streams.deliveries import REASONS_OF_NOTIFICATION
 from notifications.streams.marking_seen import first_mark, seen_positions
@@ -27,6 +26,8 @@ from notifications.streams.receipts import Receipt, find
 
 #: The module of the errors whose texts are the answers of servers.
 ERRORS_MODULE = DeliveryError.__module__
+#: Attempts that are shown, the first.
+MAX_ATTEMPTS_SHOWN = 200
 #: Characters at the end of a traceback that are read: more than its last line has.
 MAX_END_CHARS = 1_000
 
@@ -58,7 +59,7 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
             delivery.due_at = row.snoozed_until + timedelta(seconds=delivery.delay_seconds)
         events += describe(delivery, names, for_user)
         events += _describe_failed_attempts(delivery, failed.get(delivery.job, []))
-    events += events_of_calls(row.pk, row.job, reader=row.user_id if for_user else None)
+    events += read_events(row, row.user_id if for_user else None)
     return in_order(events)
 
 

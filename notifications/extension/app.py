@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from django.apps import AppConfig
 
 from notifications.conf import Setting
-from notifications.extension.dimensions import JobSection, WaitKind, WorkerPart
+from notifications.extension.dimensions import JobSection, OwnTask, WaitKind, WorkerPart
 from notifications.extension.events import Event
 from notifications.extension.recorded_transaction import RecordedTransaction
 
@@ -64,6 +65,9 @@ class Extension(AppConfig):
     #: a subclass of its class that knows more options.
     subcommands: ClassVar[Mapping[str, str]] = {}
 
+    #: What is true of its own tasks, by their dotted paths. Tasks of which nothing is true may be left out.
+    own_tasks: ClassVar[Mapping[str, OwnTask]] = {}
+
     #: What ``doctor`` examines besides, by a name: the dotted path of a function that returns findings
     #: (``management/diagnosis/finding.py``). It is called with the seconds that a round trip of a job may take, on the
     #: main thread, outside of any transaction, where the settings, the database and the tables are without errors. An
@@ -101,6 +105,27 @@ class Extension(AppConfig):
         """
         return {}
 
+    def before_accepted(self, request: HttpRequest) -> Any:
+        """Return what the next two hooks need of a request, None for nothing. One user: the header ``Callback-URL``.
+
+        Called by ``accepted()`` on the thread of the request, before its transaction. ``request`` may be one of Django
+        REST framework. May raise ``Problem``, which refuses the request.
+        """
+        return None
+
+    def on_accepted(self, value: Any, job: Job) -> None:
+        """Store what ``before_accepted()`` has returned with the job of the request. One user, as there.
+
+        Called in the transaction that has enqueued the job; not where an earlier, equal request has.
+        """
+
+    def headers_of_accepted(self, value: Any, job: Job) -> Mapping[str, str]:
+        """Return headers of the response, for what ``before_accepted()`` has returned. One user, as there.
+
+        Called after the transaction, also where an earlier, equal request has enqueued the job.
+        """
+        return {}
+
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
 
@@ -133,6 +158,17 @@ class Extension(AppConfig):
         """Return rows that are inserted with these outcomes of jobs that end or begin to wait.
 
         The fields of the jobs have their new values but for ``version``, which the UPDATE raises by one.
+        """
+        return ()
+
+    def on_answered(self, rows: Sequence[Notification], job: Job, at: datetime) -> Rows:
+        """Return rows that are inserted with the first answer to a question of a job.
+
+        Called by the extension of questions, inside the transaction of the answer, with the notifications of the
+        question that it closes, but those that a reminder has replaced. One user: the events of handlers.
+
+        ``job``
+            With ``id``, ``language`` and ``task_path`` only.
         """
         return ()
 

@@ -1,9 +1,10 @@
-"""Base classes of what an extension adds by an instance: kinds of waits, parts of a worker, sections of a job."""
+"""Classes whose instances an extension adds: kinds of waits, tasks, parts of a worker, sections of a job."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -48,6 +49,23 @@ class Pause(WaitKind):
     """A time that a job waits for."""
 
     kind, ends_by_time = "pause", "due"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnTask:
+    """What is true of the jobs of a task of an extension.
+
+    ``is_silent``
+        They raise no events: a handler that notifies of each e-mail would cause the next one.
+    ``is_harmless``
+        They call no code of the project, so none of them has ended the process that was lost while it ran them.
+    ``fails_with_receivers``
+        They fail when servers of single users do: alerts of failed jobs leave them out.
+    """
+
+    is_silent: bool = False
+    is_harmless: bool = False
+    fails_with_receivers: bool = False
 
 
 class WorkerPart:

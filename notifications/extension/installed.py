@@ -42,6 +42,8 @@ class Hooks:
         self.findings: dict[str, str] = {
             name: path for each in self.extensions for name, path in each.findings.items()
         }
+        #: By their dotted paths.
+        self.own_tasks = {path: task for each in self.extensions for path, task in each.own_tasks.items()}
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         self.job_sections = [section for each in self.extensions for section in each.job_sections]
         #: By ``kind``.
@@ -53,6 +55,16 @@ class Hooks:
             hook.__self__.label: hook for hook in defined("worker_part")
         }
         self.stored_names: list[Callable[[UUID], Mapping[str, str]]] = defined("stored_names")
+        #: By the label of the extension.
+        self.before_accepted: dict[str, Callable[..., Any]] = {
+            hook.__self__.label: hook for hook in defined("before_accepted")
+        }
+        self.on_accepted: dict[str, Callable[..., None]] = {
+            hook.__self__.label: hook for hook in defined("on_accepted")
+        }
+        self.headers_of_accepted: dict[str, Callable[..., Mapping[str, str]]] = {
+            hook.__self__.label: hook for hook in defined("headers_of_accepted")
+        }
         self.prepare: list[Callable[[], None]] = defined("prepare")
         self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
         self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")
@@ -60,6 +72,7 @@ class Hooks:
         self.on_created: list[Callable[..., Rows]] = defined("on_created")
         self.on_attempts: list[Callable[..., Rows]] = defined("on_attempts")
         self.on_ends: list[Callable[..., Rows]] = defined("on_ends")
+        self.on_answered: list[Callable[..., Rows]] = defined("on_answered")
         self.on_retried: list[Callable[..., None]] = defined("on_retried")
         self.last: list[Callable[..., None]] = defined("last")
         self.after_commit: dict[str, Callable[[Any], None]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -18,14 +18,13 @@ from notifications.db.threads import NoThread
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
+from notifications.extension import hooks
 from notifications.http import prefer_wait
-from notifications.http.callback_url import HEADER, read_callback_url
 from notifications.http.idempotent_enqueue import enqueue_once
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
 from notifications.http.request_resources import close_connections, in_transaction, release_thread
 from notifications.http.wait_slots import WaitSlot, acquire_wait_slot
-from notifications.jobs.handlers.callbacks import url_of
 from notifications.models import Job
 from notifications.problems import Problem, database_unavailable, log_database_error, prevent_caching
 from notifications.realtime import hub
@@ -42,13 +41,13 @@ _warned_views: set[str] = set()
 class AcceptedJob:
     """The job of a request. With a slot the response waits at most ``seconds`` until the job is done.
 
-    ``callback_url``
-        The URL that the request has sent, if the end of the job calls it.
+    ``headers``
+        What extensions add to the response.
     """
 
     job: Job
     is_replay: bool
-    callback_url: str = ""
+    headers: Mapping[str, str]
     seconds: int = 0
     slot: WaitSlot | None = None
 
@@ -89,10 +88,12 @@ def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], TaskResult]) 
     """Enqueue the job and prepare to wait for it: with a slot, this thread holds no connection any more."""
     may_wait = not in_transaction()
     try:
-        callback_url = read_callback_url(request)
-        job, is_replay = enqueue_once(request, enqueue, callback_url)
-        if callback_url and url_of(job.id) != callback_url:
-            callback_url = ""
+        found = {label: hook(request) for label, hook in hooks.before_accepted.items()}
+        values = {label: value for label, value in found.items() if value is not None}
+        job, is_replay = enqueue_once(request, enqueue, values)
+        headers: dict[str, str] = {}
+        for label, value in values.items():
+            headers |= hooks.headers_of_accepted[label](value, job)
     except Problem as problem:
         return problem.response()
     except TooManyJobs as exc:
@@ -106,7 +107,7 @@ def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], TaskResult]) 
         return database_unavailable().response()
     if request.method in SAFE_METHODS and not is_replay:
         _warn_of_safe_method(request)
-    accepted = AcceptedJob(job=job, is_replay=is_replay, callback_url=callback_url)
+    accepted = AcceptedJob(job=job, is_replay=is_replay, headers=headers)
     if not may_wait or prefers_html(request):
         return accepted
     return _prepare_wait(request, accepted)
@@ -151,8 +152,8 @@ def _response(request: HttpRequest, accepted: AcceptedJob) -> HttpResponse:
     else:
         headers = {"Location": job_path, "Retry-After": str(RETRY_AFTER_SECONDS)}
         response = job_response(job, status=202, headers=headers)
-    if accepted.callback_url:
-        response[HEADER] = accepted.callback_url
+    for name, value in accepted.headers.items():
+        response[name] = value
     if accepted.is_replay:
         response["Idempotency-Replayed"] = "true"
     if accepted.seconds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,11 +14,11 @@ from notifications.compat import TaskResult
 from notifications.context import owner_from_request
 from notifications.db.transactions import begin_with_write, connection, database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
+from notifications.extension import hooks
 from notifications.http.idempotency import IdempotencyKey, IdempotencyKeyTaken, read_idempotency_key
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.enqueueing.rate_limit import limit_request
-from notifications.jobs.handlers.callbacks import store_url
 from notifications.models import Job
 from notifications.problems import Problem, log_database_error
 
@@ -27,9 +27,12 @@ MAX_TRIES = 3
 
 
 def enqueue_once(
-    request: HttpRequest, enqueue: Callable[[], TaskResult], callback_url: str = ""
+    request: HttpRequest, enqueue: Callable[[], TaskResult], values: Mapping[str, Any]
 ) -> tuple[Job, bool]:
-    """Call ``enqueue`` in a transaction and store the key of the request on its job, and the URL that its end calls.
+    """Call ``enqueue`` in a transaction; store the key of the request on its job, and what extensions store with it.
+
+    ``values``
+        What ``before_accepted()`` of extensions has returned, by their labels.
 
     Returns the job, and whether it is a replay: the job of an earlier, equal request with the same key. Then
     ``enqueue`` was not called, or was rolled back.
@@ -38,10 +41,10 @@ def enqueue_once(
         owner = owner_key()  # may read the session, so not while SQLite's lock is held
         key = read_idempotency_key(request, owner)
         if key is None:
-            return _enqueue(enqueue, first_jobs, owner, None, callback_url)
+            return _enqueue(enqueue, first_jobs, owner, None, values)
         for _ in range(MAX_TRIES):
             try:
-                return _enqueue(enqueue, first_jobs, owner, key, callback_url)
+                return _enqueue(enqueue, first_jobs, owner, key, values)
             except IdempotencyKeyTaken as exc:
                 # None if the other request was rolled back, or if the snapshot of a caller's transaction is older.
                 job = key.find_job(exc.owner)
@@ -60,7 +63,7 @@ def _enqueue(
     first_jobs: dict[Any, Job | None],
     owner: Any,
     key: IdempotencyKey | None,
-    callback_url: str,
+    values: Mapping[str, Any],
 ) -> tuple[Job, bool]:
     with transaction.atomic(using=database()), _atomic_on_default_database():
         begin_with_write()
@@ -76,8 +79,8 @@ def _enqueue(
             job = Job.objects.using(database()).get(pk=result.id)
         if key:
             key.store_on(job)
-        if callback_url:
-            store_url(job, callback_url)
+        for label, value in values.items():
+            hooks.on_accepted[label](value, job)
         return job, False
 
 

@@ -14,8 +14,8 @@ from notifications import streams
 from notifications.api import notify
 from notifications.db import unavailable
 from notifications.deliveries import attempts, decisions, sending, vapid
+from notifications.extension import hooks
 from notifications.jobs import senders
-from notifications.jobs.handlers import declarations
 from notifications.jobs.transitions import manual
 from notifications.models import Delivery, Job, Notification
 from notifications.streams import marking_seen, preferences, retention
@@ -201,7 +201,7 @@ def test_user_whose_row_raises_holds_up_nobody(notified, make_user, monkeypatch)
 def test_no_events_of_the_jobs(notified, configure, mailbox, event):
     """A handler that notifies would cause the next e-mail, without end."""
     configure([{"email": 0}], HANDLERS={event: ["tests.jobs.tasks.noop"]})
-    assert sending.deliver.module_path in declarations.SILENT_TASKS
+    assert hooks.own_tasks[sending.deliver.module_path].is_silent
     mailbox.answer_to_recipient = "250 OK" if event == "job.succeeded" else "550 No such user"
     notified()
     send_due()

@@ -15,13 +15,13 @@ from django.utils import timezone
 
 from notifications.api import accepted
 from notifications.deliveries.timeline import timeline
-from notifications.http.callback_url import HEADER
 from notifications.jobs.handlers import callbacks
 from notifications.jobs.transitions import manual
 from notifications.models import Job, JobCallback, Notification, WebhookAttempt
 from notifications.outbound import resolver
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
+from notifications.webhooks.callback_url import HEADER
 from notifications.webhooks.callbacks import call
 from tests.jobs import tasks
 

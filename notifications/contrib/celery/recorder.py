@@ -37,8 +37,8 @@ from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.engines.observed import recording
 from notifications.engines.observed.starts import ObservedAttempt
+from notifications.extension import hooks
 from notifications.jobs.claiming.claimed_job import claim_of
-from notifications.jobs.handlers.events import count_jobs_per_end
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, running
 from notifications.models import Job
@@ -233,7 +233,7 @@ class Recorder:
             yield partial(recording.insert, rows)
         group: dict[UUID, ObservedAttempt] = {}
         # The jobs of handlers and webhooks are rows too, for which others would wait longer.
-        size = max(1, 2 * max_group // (2 + count_jobs_per_end()))
+        size = max(1, 2 * max_group // (2 + sum(count() for count in hooks.rows_per_end)))
         for report in reports:
             work = report.work
             if isinstance(work, list):

@@ -19,6 +19,7 @@ from django.core.signals import setting_changed
 from notifications.compat import signature_of, task_backends
 from notifications.conf import WrongDeclaration, settings
 from notifications.db.threads import NoThread, close_connections, start_thread
+from notifications.extension import hooks
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, stores_jobs
 from notifications.jobs.results import find_task
@@ -36,16 +37,6 @@ EVENTS = (*END_EVENTS, JOB_WAITING, NOTIFICATION_CREATED, NOTIFICATION_ANSWERED)
 WEBHOOK_TASK = "notifications.webhooks.sending.send"
 #: The task that calls the URL that a request has sent with its job.
 CALLBACK_TASK = "notifications.webhooks.callbacks.call"
-#: The task that sends a push message to a device.
-PUSH_TASK = "notifications.deliveries.sending.deliver_push"
-#: Tasks of this app whose jobs raise no events: a handler that notifies of each e-mail would cause the next one.
-SILENT_TASKS = {
-    "notifications.deliveries.sending.deliver",
-    "notifications.deliveries.sending.deliver_digest",
-    PUSH_TASK,
-    WEBHOOK_TASK,
-    CALLBACK_TASK,
-}
 
 #: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
 RETRY_SECONDS = 30.0
@@ -74,7 +65,7 @@ class Handlers:
     ``jobs_per_end``
         Jobs that the end of a job inserts at most, with those for its notification.
     ``task_paths``
-        Of all of them, and ``SILENT_TASKS``. Jobs of these tasks raise no events.
+        Of all of them, and of silent tasks of extensions. Their jobs raise no events.
     ``webhook``
         The handler that sends an event to an endpoint; None where ``WEBHOOKS`` is off, or no backend stores its jobs.
     ``callback``
@@ -95,9 +86,8 @@ class Handlers:
                 self._report(event, exc)
         ends = [len(self.by_event.get(event, ())) for event in END_EVENTS]
         self.jobs_per_end = max(ends) + len(self.by_event.get(NOTIFICATION_CREATED, ()))
-        self.task_paths = SILENT_TASKS.union(
-            handler.task.module_path for each in self.by_event.values() for handler in each
-        )
+        self.task_paths = {path for path, own in hooks.own_tasks.items() if own.is_silent}
+        self.task_paths |= {handler.task.module_path for each in self.by_event.values() for handler in each}
         self.webhook_error = ""
         # Where they are off, no transaction looks for endpoints or URLs.
         self.webhook = self._make_own("WEBHOOKS", WEBHOOK_TASK)

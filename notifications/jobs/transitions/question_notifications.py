@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -16,10 +17,8 @@ from django.utils.translation import gettext
 from notifications import paths, serializers, validators
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database
-from notifications.extension import WaitKind
-from notifications.jobs.handlers import events
-from notifications.jobs.handlers.declarations import NOTIFICATION_ANSWERED, load_handlers
-from notifications.jobs.insertion import insert_jobs
+from notifications.extension import WaitKind, hooks
+from notifications.jobs.insertion import insert_rows, wake_workers
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
 from notifications.streams import inbox
@@ -181,15 +180,9 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
             for row in readers:
                 for name, value in values.items():
                     setattr(row, name, value)
-        if wait.how == Wait.How.ANSWERED and job and job.task_path not in load_handlers().task_paths:
-            receivers = events.Receivers(row.user_id for row in answered)
-            insert_jobs(
-                list(
-                    events.build_jobs_for_notifications(
-                        answered, receivers, NOTIFICATION_ANSWERED, wait.ended_at
-                    )
-                )
-            )
+        if wait.how == Wait.How.ANSWERED and job:
+            rows_of_hooks = [hook(answered, job, wait.ended_at) for hook in hooks.on_answered]
+            wake_workers(insert_rows(chain.from_iterable(rows_of_hooks)))
     return {row.user_id for row in locked}
 
 

@@ -15,10 +15,9 @@ from notifications.conf import settings
 from notifications.db.clock import MAX_LEASES, database_now, database_now_sql, is_lease_over
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import RecordedTransaction
+from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarantine_executor
-from notifications.jobs.handlers.declarations import CALLBACK_TASK, PUSH_TASK, WEBHOOK_TASK
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
@@ -30,9 +29,6 @@ logger = logging.getLogger("notifications.jobs")
 
 MAX_JOBS_PER_TRANSACTION = 100
 MAX_WORKERS_DELETED = 100
-#: Tasks of this app that call no code of the project, so that none of them has ended the process. Those of e-mails call
-#: its templates and backends.
-HARMLESS_TASKS = {WEBHOOK_TASK, CALLBACK_TASK, PUSH_TASK}
 
 
 def lost_jobs_condition() -> tuple[str, Sequence[Any]]:
@@ -50,7 +46,8 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
     """Take running jobs away from lost workers, and return how many.
 
     A job with attempts left is queued again. Unless its worker lives, and only the job's deadline is over, it becomes
-    a quarantined job: it may be what ended the process, but for ``HARMLESS_TASKS``. A job without attempts left fails.
+    a quarantined job: it may be what ended the process, but for harmless tasks of extensions (``OwnTask``). A job
+    without attempts left fails.
 
     ``dead_workers``
         Workers whose processes are known to have ended.
@@ -73,7 +70,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         alive = set(_live_workers(now)) - set(dead_workers)
         executors = [
             job.executor
-            if job.worker in alive or job.task_path in HARMLESS_TASKS
+            if job.worker in alive or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless
             else quarantine_executor(job.executor)
             for job in requeued
         ]

@@ -9,7 +9,6 @@ from django.utils import translation
 
 from notifications import serializers
 from notifications.db.transactions import database
-from notifications.deliveries.calls import events_of_calls
 from notifications.extension import hooks, read_events
 from notifications.models import Attempt, Job
 from notifications.operations.step_list import StepList, StoredStep, read_steps
@@ -67,7 +66,7 @@ def step_item(step: StoredStep) -> dict[str, Any]:
 def describe_calls(job: Job) -> Iterator[str]:
     """Yield the lines of a job's callback and of the webhooks for its events, none if it has none."""
     with translation.override("en"):  # as all output of commands
-        events = [*events_of_calls(job=job.pk), *read_events(job)]
+        events = read_events(job)
     if events:
         yield ""
         yield "Calls to programs"
@@ -78,10 +77,7 @@ def describe_calls(job: Job) -> Iterator[str]:
 def call_items(job: Job) -> list[dict[str, Any]]:
     """Return the same for ``--json``."""
     with translation.override("en"):
-        return [
-            {"at": serializers.format_time(event.at), "text": event.text}
-            for event in [*events_of_calls(job=job.pk), *read_events(job)]
-        ]
+        return [{"at": serializers.format_time(event.at), "text": event.text} for event in read_events(job)]
 
 
 def attempt_item(attempt: Attempt) -> dict[str, Any]:

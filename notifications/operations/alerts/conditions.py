@@ -10,6 +10,7 @@ from typing import Any
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
+from notifications.extension import OwnTask, hooks
 from notifications.jobs.claiming.executors import (
     ENGINE_EXECUTORS,
     OBSERVED,
@@ -17,7 +18,6 @@ from notifications.jobs.claiming.executors import (
     has_engine,
 )
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.jobs.handlers.declarations import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Alert, AlertState, Job, Tick
 from notifications.operations.depths import (
@@ -171,7 +171,7 @@ def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
         return
     by_queue: dict[str, reading.Figures] = {}
     for of_task in reading.read_figures(timedelta(seconds=WINDOW_SECONDS), now=now, by_task=True):
-        if of_task.task not in (WEBHOOK_TASK, CALLBACK_TASK):
+        if not hooks.own_tasks.get(of_task.task, OwnTask()).fails_with_receivers:
             figures = by_queue.setdefault(of_task.queue, reading.Figures(queue=of_task.queue))
             figures.succeeded += of_task.succeeded
             figures.failed += of_task.failed

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-from notifications.extension import Extension, Pruned, RecordedTransaction, Rows, WaitKind
-from notifications.jobs.handlers import checks, events  # noqa: F401  (the import registers the checks)
-from notifications.jobs.handlers.declarations import NOTIFICATION_CREATED, load_handlers
+from notifications.deliveries.calls import events_of_calls
+from notifications.extension import Event, Extension, OwnTask, Pruned, RecordedTransaction, Rows, WaitKind
+from notifications.jobs.handlers import callbacks, checks, events  # noqa: F401  (the import registers the checks)
+from notifications.jobs.handlers.declarations import (
+    CALLBACK_TASK,
+    NOTIFICATION_ANSWERED,
+    NOTIFICATION_CREATED,
+    WEBHOOK_TASK,
+    load_handlers,
+)
 from notifications.jobs.handlers.events import Receivers
 from notifications.models import Job, JobCallback, Notification, Wait, WebhookAttempt, WebhookEndpoint
 from notifications.streams.purging import delete_rows, select_ids
+from notifications.webhooks.callback_url import HEADER, read_callback_url
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
+
     from notifications.jobs.outcomes import Outcome
 
 
@@ -30,6 +41,21 @@ class HandlerJobs(Extension):
     name = "notifications.jobs.handlers"
     label = "notifications_handlers"
     wait_kinds = (CallbackKind(),)
+
+    own_tasks: ClassVar[dict[str, OwnTask]] = dict.fromkeys(
+        (WEBHOOK_TASK, CALLBACK_TASK), OwnTask(is_silent=True, is_harmless=True, fails_with_receivers=True)
+    )
+
+    def before_accepted(self, request: HttpRequest) -> str | None:
+        """Return the URL of the header ``Callback-URL``."""
+        return read_callback_url(request) or None
+
+    def on_accepted(self, value: str, job: Job) -> None:
+        callbacks.store_url(job, value)
+
+    def headers_of_accepted(self, value: str, job: Job) -> Mapping[str, str]:
+        """Confirm the URL, unless the job has ended before, or has that of an earlier request."""
+        return {HEADER: value} if callbacks.url_of(job.id) == value else {}
 
     def prepare(self) -> None:
         load_handlers()  # imports their tasks
@@ -67,6 +93,18 @@ class HandlerJobs(Extension):
             return ()
         receivers = self._find_receivers({row.user_id for row in raising}, tx)
         return events.build_jobs_for_notifications(raising, receivers, jobs=tx.jobs)
+
+    def on_answered(self, rows: Sequence[Notification], job: Job, at: datetime) -> Rows:
+        if job.task_path in load_handlers().task_paths:
+            return ()
+        receivers = Receivers(row.user_id for row in rows)
+        return events.build_jobs_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, at)
+
+    def events_of(self, subject: Job | Notification, reader: Any) -> Iterable[Event]:
+        """Return the attempts to call programs, and what follows them."""
+        if isinstance(subject, Job):
+            return events_of_calls(job=subject.id, reader=reader)
+        return events_of_calls(subject.id, subject.job, reader=reader)
 
     def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
         return delete_rows(JobCallback, "job", ids, limit) == limit
