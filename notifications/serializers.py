@@ -17,7 +17,8 @@ from django.db.models import Model
 
 from notifications import paths, times, validators
 from notifications.db.unavailable import log_damage
-from notifications.models import Job, Notification, Wait
+from notifications.extension import find_wait_kind
+from notifications.models import Job, Notification
 
 #: Shown as the error of a job whose stored error is damaged.
 DAMAGED_ERROR = {
@@ -153,11 +154,9 @@ def serialize_job(row: Job) -> dict[str, Any]:
 def serialize_waiting(row: Job) -> dict[str, Any]:
     """Return what the item of a waiting job says about what it waits for, with links."""
     wait = decode_object(row.waiting)
-    links: dict[str, Any] = {"answer": None, "page": paths.job_page(row.id)}
-    if wait["kind"] == Wait.Kind.QUESTION:
-        id = UUID(wait["id"])
-        links = {"answer": paths.answer_path(row.id, id), "page": paths.question_page(row.id, id)}
-    return {**wait, "links": links}
+    kind, id = find_wait_kind(wait["kind"]), UUID(wait["id"])
+    page = kind.page(row.id, id) or paths.job_page(row.id)
+    return {**wait, "links": {"answer": kind.answer_path(row.id, id), "page": page}}
 
 
 def read_data(row: Any) -> dict[str, Any]:

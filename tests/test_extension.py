@@ -21,6 +21,7 @@ from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand, with_extensions
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Attempt, Job, JobCallback, Notification, OutputChunk, Stream, Wait, Worker
+from notifications.serializers import serialize_job
 from notifications.streams import inbox, purging, snoozing
 from notifications.streams.retention import prune
 from notifications.testing import answer_question, run_jobs, run_until_idle
@@ -96,6 +97,10 @@ class Recorder(Extension):
         self.states = [outcome.job.state for outcome in outcomes]
         tx.kept[self.label] = len(outcomes)
         return self._record("on_ends", outcomes)
+
+    def on_answered(self, rows, job, at):
+        self.answered = (job.id, at)
+        return self._record("on_answered", rows)
 
     def on_retried(self, ids, *, from_start):
         self._record(f"on_retried {from_start}", ids)
@@ -275,8 +280,13 @@ def test_a_reminder_and_an_answer(user, recorder):
     assert recorder.calls[0] == ("prepare", 0, False)
     assert recorder.names() == ["before_created", "on_created"]
     recorder.calls.clear()
+    recorder.returned = {"on_answered": lambda rows: [new_job()]}
     answer_question("yes", by=user)
-    assert recorder.calls == [("prepare", 0, False)]
+    # The notification that the reminder has replaced is not answered.
+    assert recorder.calls == [("prepare", 0, False), ("on_answered", 1, True)]
+    wait = Wait.objects.get()
+    assert recorder.answered == (wait.job, wait.ended_at)
+    assert Job.objects.filter(state="queued").count() == 2
 
 
 def test_a_job_that_is_retried_by_hand(recorder):
@@ -511,6 +521,7 @@ class CountingKind(WaitKind):
 
     def __init__(self):
         self.opened_waits, self.ended_waits = [], []
+        self.is_shown, self.reminders = False, 0
 
     def opened(self, waits, jobs):
         self.opened_waits += waits
@@ -524,7 +535,17 @@ class CountingKind(WaitKind):
         return set(rows.values_list("user_id", flat=True))
 
     def is_shown_to(self, wait, user):
-        return False
+        return self.is_shown
+
+    def page(self, job, id):
+        return f"/naps/{job}/{id}/"
+
+    def answer_path(self, job, id):
+        return f"/api/naps/{id}/"
+
+    def remind(self):
+        assert not connection.in_atomic_block
+        self.reminders += 1
 
 
 @pytest.mark.parametrize("how", ["due", "cancelled"])
@@ -548,6 +569,23 @@ def test_a_kind_of_wait(user, recorder, monkeypatch, how):
     assert kind.ended_waits == [how]
     row.refresh_from_db()
     assert row.read_at and row.seq > row.raised
+
+
+def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
+    """The item of its job has its links, and jobs that run inline remind of it."""
+    kind = CountingKind()
+    kind.is_shown = True
+    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
+    job = Job.objects.get(id=wait_tasks.pause_sync.using(owner=user).enqueue().id)
+    run_jobs()
+    assert kind.reminders == 1
+    job.refresh_from_db()
+    wait = Wait.objects.get()
+    links = {"answer": f"/api/naps/{wait.id}/", "page": f"/naps/{job.id}/{wait.id}/"}
+    assert serialize_job(job)["waiting"]["links"] == links
+    monkeypatch.delitem(extension.hooks.wait_kinds, "pause")  # its extension is not installed any more
+    links = {"answer": None, "page": f"/notifications/jobs/{job.id}/"}
+    assert serialize_job(job)["waiting"]["links"] == links
 
 
 def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeypatch):

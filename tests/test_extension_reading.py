@@ -15,10 +15,10 @@ from django.urls import path
 from notifications import api, checks, conf, extension, moved, testing, times
 from notifications.contrib.broadcasts.apps import Broadcasts
 from notifications.extension import Event, Extension, JobSection, Pruned, Setting
-from notifications.models import Job, SeenMark
+from notifications.models import Job, Notification, SeenMark, Wait
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
-from tests.jobs import tasks
+from tests.jobs import tasks, wait_tasks
 
 PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
 
@@ -122,6 +122,17 @@ def test_urls_are_found(monkeypatch):
     assert [pattern.name for pattern in extension.find_urlpatterns()] == ["shop"]
 
 
+def test_an_excerpt_of_a_job(transactional_db, user, other_user, client, shop, monkeypatch):
+    """Those whom a job asks see it on the page of the question."""
+    monkeypatch.setattr(Part, "excerpt_template", "notifications/output_lines.html")
+    monkeypatch.setattr(Part, "excerpt_context", lambda self, job: {"lines": [("", f"Of {job.title}")]})
+    job = wait_tasks.ask_sync.using(owner=user, title="Order 7").enqueue(to=[other_user.pk])
+    run_jobs()
+    client.force_login(other_user)
+    page = client.get(f"/notifications/jobs/{job.id}/questions/{Wait.objects.get().pk}/")
+    assert "Of Order 7" in page.text
+
+
 def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys):
     """On the page of the job, in the admin, and by a command."""
     loader = engines["django"].engine.find_template
@@ -133,6 +144,10 @@ def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys
     monkeypatch.setattr(engines["django"].engine, "find_template", find)
     client.force_login(user)
     assert f"<b>Part of {job.pk} for {user.username}</b>" in client.get(f"/notifications/jobs/{job.pk}/").text
+    notification = f"/notifications/{Notification.objects.get().pk}/"
+    assert "part" in client.get(notification).context
+    monkeypatch.setattr(Part, "is_in_pane", False)
+    assert "part" not in client.get(notification).context
     page = admin_client.get(f"/admin/notifications/job/{job.pk}/change/").text
     assert f"<b>Part of {job.pk} for admin</b>" in page
     assert page.index("Sold to None") < page.index("Will be sent")

@@ -31,6 +31,7 @@ from notifications.extension.events import in_order as in_order
 from notifications.extension.installed import Hooks as Hooks
 from notifications.extension.installed import extensions as extensions
 from notifications.extension.installed import find_urlpatterns as find_urlpatterns
+from notifications.extension.installed import find_wait_kind as find_wait_kind
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import list_apps as list_apps
 from notifications.extension.installed import load as load

@@ -196,6 +196,14 @@ class Extension(AppConfig):
         """
         return rows
 
+    def may_follow(self, job: UUID, user: Any) -> bool:
+        """Return whether a user who does not own a job may see its title, progress and output now.
+
+        Called where these are read, outside of a transaction. It may call code of the project, as backends of
+        permissions. One user: those whom a job asks may read what it asks about.
+        """
+        return False
+
     def senders(self, rows: Sequence[Notification]) -> Mapping[UUID, Any]:
         """Return the keys of the users who have sent these notifications, by the ids of the notifications.
 

@@ -44,6 +44,24 @@ class WaitKind:
         """Return whether a user (key) is shown that their job waits for it."""
         return True
 
+    def page(self, job: UUID, id: UUID) -> str:
+        """Return the path of the page of a wait of a job, "" if the wait has none of its own. Called at any time."""
+        return ""
+
+    def answer_path(self, job: UUID, id: UUID) -> str | None:
+        """Return the path of the API by which a user ends a wait, None if no user does. Called at any time."""
+        return None
+
+    def remind(self) -> None:
+        """Remind of open waits whose ``remind_at`` has come, outside of any transaction.
+
+        Called where jobs run inline, in tests. In processes that last a duty of the extension does it.
+        """
+
+
+#: That of waits whose extension is not installed any more.
+UNKNOWN_KIND = WaitKind()
+
 
 class Pause(WaitKind):
     """A time that a job waits for."""
@@ -91,14 +109,24 @@ class JobSection:
         The part of the page of a job, whose block is ``notifications_`` and the name, and the key in ``--json``.
     ``page_template``, ``admin_template``
         What is included there, with the context of the page and of the section; "" shows nothing.
+    ``is_in_pane``
+        Whether the page of a notification of the job, and the reading pane of the inbox, show it too.
+    ``excerpt_template``
+        What users are shown who may follow the job, but do not own it: see ``Extension.may_follow()``.
     """
 
     name = ""
     page_template = ""
+    is_in_pane = True
+    excerpt_template = ""
     admin_template = ""
 
     def page_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:
         """Return the context of the section on the job's page, for its owner."""
+        return {}
+
+    def excerpt_context(self, job: Job) -> dict[str, Any]:
+        """Return the context of ``excerpt_template``."""
         return {}
 
     def admin_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.utils.module_loading import module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension, Pruned, Rows
-from notifications.extension.dimensions import Pause, WorkerPart
+from notifications.extension.dimensions import UNKNOWN_KIND, Pause, WaitKind, WorkerPart
 from notifications.extension.events import Event, in_order
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -79,6 +79,7 @@ class Hooks:
             hook.__self__.label: hook for hook in defined("after_commit")
         }
         self.may_raise: list[Callable[..., Sequence[Notification]]] = defined("may_raise")
+        self.may_follow: list[Callable[[UUID, Any], bool]] = defined("may_follow")
         self.senders: list[Callable[..., Mapping[UUID, Any]]] = defined("senders")
         self.events_of: list[Callable[..., Iterable[Event]]] = defined("events_of")
         self.delete_of_jobs: list[Callable[[Sequence[UUID], int], bool]] = defined("delete_of_jobs")
@@ -108,6 +109,11 @@ def find_urlpatterns() -> list[Any]:
         if module_has_submodule(each.module, "urls")
         for pattern in import_module(f"{each.name}.urls").urlpatterns
     ]
+
+
+def find_wait_kind(kind: str) -> WaitKind:
+    """Return a kind of waits; one that does nothing if its extension is not installed any more."""
+    return hooks.wait_kinds.get(kind, UNKNOWN_KIND)
 
 
 def make_worker_parts(state: Any) -> dict[str, WorkerPart]:

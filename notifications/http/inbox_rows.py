@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import get_language, gettext
 
-from notifications import paths, serializers, times, validators
+from notifications import serializers, times, validators
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.http.inbox_query import INBOX, InboxQuery
@@ -193,9 +193,8 @@ def _actions_of(row: Notification) -> list[Action]:
 
 def _action_of(row: Notification, number: int, action: dict[str, str]) -> Action:
     if "post" in action:
-        if row.open_question and row.job:
-            page = paths.question_page(row.job, row.open_question)
-            return Action(label=action["label"], href=page, answer=action["post"])
+        if row.open_question:  # whose page is what the notification links to
+            return Action(label=action["label"], href=row.url, answer=action["post"])
         return Action(label=action["label"], href=reverse("notifications:action", args=[row.pk, number]))
     return Action(label=action["label"], href=action["url"], is_external=bool(urlsplit(action["url"]).netloc))
 

@@ -118,7 +118,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "snooze_times": inbox_changes.SNOOZE_TIMES,
     }
     if job:
-        context |= {"has_job": True, **describe_job(job, request)}
+        context |= {"has_job": True, **describe_job(job, request, in_pane=True)}
     return render(request, "notifications/notification.html", context)
 
 

@@ -19,6 +19,7 @@ from django.utils.translation import gettext
 
 from notifications.db.transactions import database
 from notifications.exceptions import JobDoesNotExist
+from notifications.extension import hooks
 from notifications.http.access import check_request
 from notifications.http.authentication import make_check
 from notifications.http.decorators import async_api_view
@@ -28,7 +29,6 @@ from notifications.http.request_resources import release_connections
 from notifications.http.stream_views import set_event_headers
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.jobs.output_parts import OutputPart, read_part
-from notifications.jobs.transitions.answering import find_open_question
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, prevent_caching
 from notifications.realtime import close_reasons, hub
@@ -119,7 +119,7 @@ def _read_part(request: HttpRequest, job: UUID, offset: int | None, live: str | 
     try:
         return read_part(request.user.pk, job, offset)
     except JobDoesNotExist:
-        if live or not find_open_question(job, request.user):
+        if live or not any(hook(job, request.user) for hook in hooks.may_follow):
             raise
     owner = Job.objects.using(database()).filter(pk=job).values_list("user", flat=True).first()
     return read_part(owner, job, offset)

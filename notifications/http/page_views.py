@@ -74,12 +74,16 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     return render(request, "notifications/job.html", context)
 
 
-def describe_job(job: Job, request: HttpRequest) -> dict[str, Any]:
+def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> dict[str, Any]:
     """Return what pages show of a job: its state, outcome, steps, whether it has output, and sections of extensions.
+
+    ``in_pane``
+        It is shown with a notification.
 
     ``sections`` are the templates of these by their names.
     """
-    shown = [section for section in hooks.job_sections if section.page_template]
+    sections = [section for section in hooks.job_sections if section.page_template]
+    shown = [section for section in sections if section.is_in_pane or not in_pane]
     of_sections = [section.page_context(job, request) for section in shown]
     return {
         "sections": {section.name: section.page_template for section in shown},

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from notifications.db.transactions import database
+from notifications.extension import hooks
 from notifications.http.output_text import read_output_end
 from notifications.jobs import question_forms
 from notifications.jobs.transitions.answering import find_open_question
@@ -48,10 +49,15 @@ def describe_open_question(job: Job, user: Any) -> dict[str, Any]:
 
 
 def describe_asking_job(question: Wait) -> dict[str, Any]:
-    """Return what the page of an open question shows of its job: its title, progress and the end of its output.
+    """Return what the page of an open question shows of its job: its title, progress, and excerpts of extensions.
 
     See ``find_open_question()``, which says what others than the owner may see.
     """
     columns = ("id", "title", "progress_current", "progress_total", "progress_message")
     job = Job.objects.using(database()).only(*columns).filter(pk=question.job).first()
-    return {"asking_job": job, "output": read_output_end(question.job)}
+    shown = [section for section in hooks.job_sections if job and section.excerpt_template]
+    context = {"asking_job": job, "output": read_output_end(question.job)}
+    context["excerpts"] = [section.excerpt_template for section in shown]
+    for section in shown:
+        context |= section.excerpt_context(job)
+    return context

@@ -15,8 +15,8 @@ from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext
 
-from notifications import paths
 from notifications.db.transactions import database
+from notifications.extension import find_wait_kind
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
 from notifications.jobs.step_values import decode
@@ -38,7 +38,7 @@ class StoredStep:
     ``due_at``
         When an open wait ends by itself, None if never.
     ``page``
-        The path of the page of a question; without results "" if the owner was not asked, with them if it has ended.
+        The path of the page of a wait; without results "" if it is not shown to the owner, with them if it has ended.
     """
 
     name: str
@@ -138,10 +138,9 @@ def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_res
             text = wait.value if size <= MAX_RESULT_CHARS else None
             result += ": " + _describe({"name": wait.name, "text": text, "size": size}, redacted)
     took = wait.ended_at - wait.created_at if wait.ended_at else None
+    kind = find_wait_kind(wait.kind)
     # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
-    has_page = wait.kind == Wait.Kind.QUESTION and (
-        took is None if with_results else str(owner) in json.loads(wait.details)["to"]
-    )
+    has_page = took is None if with_results else kind.is_shown_to(wait, owner)
     return StoredStep(
         name=wait.title or wait.name,
         attempt=wait.attempt,
@@ -149,7 +148,7 @@ def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_res
         took=took,
         result=result,
         due_at=wait.due_at,
-        page=paths.question_page(wait.job, wait.id) if has_page else "",
+        page=kind.page(wait.job, wait.id) if has_page else "",
     )
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 
-from notifications.extension import make_worker_parts
+from notifications.extension import hooks, make_worker_parts
 from notifications.ids import uuid7
 from notifications.testing.job_clock import clock
 
@@ -98,13 +98,14 @@ class _Run:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import finishing, reminders, waiting
+        from notifications.jobs.transitions import finishing, waiting
 
         while True:
             while self.run_one_or_raise():
                 pass
             waiting.end_due_waits()
-            reminders.remind_of_due()
+            for kind in hooks.wait_kinds.values():
+                kind.remind()
             finishing.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
             if not self.run_one_or_raise():
                 break

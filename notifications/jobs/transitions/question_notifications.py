@@ -85,6 +85,12 @@ class QuestionKind(WaitKind):
     def is_shown_to(self, wait: Wait, user: Any) -> bool:
         return str(user) in json.loads(wait.details)["to"]
 
+    def page(self, job: UUID, id: UUID) -> str:
+        return paths.question_page(job, id)
+
+    def answer_path(self, job: UUID, id: UUID) -> str | None:
+        return paths.answer_path(job, id)
+
 
 def change_addressees(
     wait: Wait, job: Job, users: Sequence[Any], now: datetime, *, is_reminder: bool

@@ -32,6 +32,7 @@ from notifications.jobs.addressees import (
     read_user,
 )
 from notifications.jobs.insertion import prepare_hooks
+from notifications.jobs.transitions.answering import find_open_question
 from notifications.jobs.transitions.question_notifications import QuestionKind, change_addressees
 from notifications.jobs.transitions.waiting import number, update_waiting_jobs
 from notifications.models import Job, Wait
@@ -161,15 +162,26 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
     return True
 
 
+class RemindingKind(QuestionKind):
+    """Questions, with their reminders."""
+
+    def remind(self) -> None:
+        remind_of_due()
+
+
 class Questions(Extension):
     """Reminds of open questions, and keeps up to date who is asked them."""
 
     name = "notifications.jobs.transitions"
     label = "notifications_questions"
-    wait_kinds = (QuestionKind(),)
+    wait_kinds = (RemindingKind(),)
     subcommands: ClassVar[dict[str, str]] = {
         "jobs answer": "notifications.management.subcommands.job_answers.AnswerCommand",
     }
+
+    def may_follow(self, job: UUID, user: Any) -> bool:
+        """A job may ask about what it has written."""
+        return find_open_question(job, user) is not None
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         start, remind = process.project_threads.start, partial(run_all, remind_of_due)

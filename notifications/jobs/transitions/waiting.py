@@ -19,7 +19,7 @@ from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.extension import RecordedTransaction, WaitKind, hooks
+from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.insertion import insert_notifications, wake_workers
@@ -39,8 +39,6 @@ MAX_NOTIFICATIONS_PER_TRANSACTION = 100
 MAX_WAITS_READ = 10_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
 MAX_JOBS_PER_CHECK = 1_000
-#: That of waits whose extension is not installed any more.
-UNKNOWN_KIND = WaitKind()
 #: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
 MAX_STREAMS_LOCKED = 100
 
@@ -305,4 +303,4 @@ def _by_kind(waits: Sequence[Wait]) -> Iterable[tuple[WaitKind, list[Wait]]]:
 
 
 def _kind_of(wait: Wait) -> WaitKind:
-    return hooks.wait_kinds.get(wait.kind, UNKNOWN_KIND)
+    return find_wait_kind(wait.kind)
