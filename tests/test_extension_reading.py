@@ -14,8 +14,10 @@ from django.urls import path
 
 from notifications import api, checks, conf, extension, moved, testing, times
 from notifications.contrib.broadcasts.apps import Broadcasts
+from notifications.db.stored_time import StoredTime
 from notifications.extension import Event, Extension, JobSection, Pruned, Setting
 from notifications.models import Job, Notification, SeenMark, Wait
+from notifications.operations import stored_times
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
 from tests.jobs import tasks, wait_tasks
@@ -53,6 +55,9 @@ class Shop(Extension):
 
     def pruned(self):
         return [Pruned(SeenMark, "at", "receipts")]
+
+    def stored_times(self, now):
+        return [StoredTime(model=SeenMark, name="at")]
 
 
 @pytest.fixture
@@ -160,3 +165,12 @@ def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys
 
 def test_rows_that_are_pruned(transactional_db, shop):
     assert ("receipts", 0) in count_prunable(times.now() - timedelta(days=1))
+
+
+@pytest.mark.django_db
+def test_stored_times(shop, user):
+    """One that is impossible is named and replaced."""
+    SeenMark.objects.create(user=user, up_to=1, at=times.now() + timedelta(days=1))
+    assert [wrong.field for wrong in stored_times.find_wrong_times()] == ["at"]
+    assert list(stored_times.repair_wrong_times()) == [(f"{SeenMark._meta.verbose_name}: at", 1)]
+    assert SeenMark.objects.get().at <= times.now()

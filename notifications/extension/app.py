@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
     from django.http import HttpRequest
 
+    from notifications.db.stored_time import StoredTime
     from notifications.models import Job, Notification
     from notifications.upkeep import Duty, Upkeep
 
@@ -218,6 +219,16 @@ class Extension(AppConfig):
         ``reader``
             The user (key) to whom it is shown: without ids of jobs, errors of servers, and what concerns other users.
             None: staff.
+        """
+        return ()
+
+    def stored_times(self, now: datetime) -> Iterable[StoredTime]:
+        """Return the stored times of the extension that gate something, for ``doctor`` and ``doctor --repair``.
+
+        Called on the main thread, outside of any transaction. See ``operations/stored_times.py``.
+
+        ``now``
+            The database's time.
         """
         return ()
 

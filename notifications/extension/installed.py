@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from notifications.extension.events import Event, in_order
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.contrib.admin import ListFilter
 
+    from notifications.db.stored_time import StoredTime
     from notifications.models import Job, Notification
     from notifications.upkeep import Duty, Upkeep
 
@@ -82,6 +84,7 @@ class Hooks:
         self.may_follow: list[Callable[[UUID, Any], bool]] = defined("may_follow")
         self.senders: list[Callable[..., Mapping[UUID, Any]]] = defined("senders")
         self.events_of: list[Callable[..., Iterable[Event]]] = defined("events_of")
+        self.stored_times: list[Callable[[datetime], Iterable[StoredTime]]] = defined("stored_times")
         self.delete_of_jobs: list[Callable[[Sequence[UUID], int], bool]] = defined("delete_of_jobs")
         self.delete_of_notifications: list[Callable[[Sequence[UUID], int], bool]] = defined(
             "delete_of_notifications"

@@ -7,8 +7,7 @@ begin, an alert is not evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,11 +16,12 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from notifications import times
 from notifications.conf import settings
 from notifications.db.clock import MAX_LEASES, database_now
-from notifications.db.locks import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic
+from notifications.db.stored_time import StoredTime
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
 from notifications.deliveries import outages
 from notifications.deliveries.digests import MAX_WINDOW
 from notifications.deliveries.sending import deliver_digest
+from notifications.extension import hooks
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.queueing import REQUEUE_DELAY_SECONDS
@@ -58,45 +58,6 @@ class WrongTime(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.row._meta.verbose_name} {self.row.pk}: {self.field} is {self.moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredTime:
-    """A field that gates something.
-
-    ``longest``
-        How far it may lie ahead.
-    ``changes``
-        What is changed in place of setting it to now, or besides.
-    ``can_repair``
-        Whether it is replaced. Otherwise doctor only names it.
-    """
-
-    model: Any
-    name: str
-    rows: Q = field(default_factory=Q)
-    longest: timedelta = timedelta(0)
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    can_repair: bool = True
-
-    def find(self, now: datetime) -> Any:
-        """Return a query of the rows whose time lies too far ahead."""
-        latest = times.latest_possible(now, self.longest)
-        rows = self.model.objects.using(database()).filter(self.rows, **{f"{self.name}__gt": latest})
-        return rows.order_by(self.name, "pk")  # the order of the indexes
-
-    def repair(self, now: datetime) -> int:
-        """Replace the times of all rows. Return how many."""
-
-        def write() -> int:
-            found = [row.pk for row in lock_query(self.find(now).only("pk"))[:MAX_ROWS_PER_TRANSACTION]]
-            rows = self.model.objects.using(database()).filter(pk__in=found)
-            return int(rows.update(**{self.name: now, **self.changes})) if found else 0
-
-        count = 0
-        while changed := fair_atomic(write):
-            count += changed
-        return count
 
 
 def stored_times(now: datetime) -> tuple[StoredTime, ...]:
@@ -156,6 +117,7 @@ def stored_times(now: datetime) -> tuple[StoredTime, ...]:
         StoredTime(
             model=ChannelOutage, name="rests_until", longest=timedelta(seconds=outages.MAX_TRY_SECONDS)
         ),
+        *(each for hook in hooks.stored_times for each in hook(now)),
         StoredTime(model=Notification, name="snoozed_until", longest=MAX_SNOOZE),
         # Enqueued by a fast clock. Only the project knows whether the time of the job was meant.
         StoredTime(
