@@ -10,6 +10,7 @@ from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import hooks
+from notifications.jobs import announcing
 from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, waiting
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking
@@ -79,6 +80,16 @@ def list_duties(process: Upkeep) -> list[Duty]:
             condition=lambda: ("EXISTS (SELECT 1 FROM notifications_pendingmark)", ()),
         ),
     ]
+    if hooks.topics:
+        start, announce = process.project_threads.start, announcing.Announcer().run_round
+        for_each_process.append(
+            Duty(
+                "announce problems",
+                announcing.ROUND_INTERVAL_SECONDS,
+                lambda: start(announce, "Could not announce problems"),
+                EVERYWHERE,
+            )
+        )
     for duty in for_each_process:
         duty.is_for_each_process = True
     return [*for_each_process, prune, waits, *chain.from_iterable(hook(process) for hook in hooks.duties)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.conf import settings
@@ -10,6 +11,9 @@ from django.urls import NoReverseMatch, get_script_prefix, reverse, set_script_p
 from django.utils import translation
 
 from notifications import conf
+
+if TYPE_CHECKING:
+    from django.db.models import Model
 
 _PLACEHOLDER_ID = UUID(int=0)
 
@@ -70,6 +74,15 @@ def admin_page(name: str) -> str:
     if not urlconf:
         return ""
     return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, f"admin:notifications_{name}")
+
+
+def admin_list(model: type[Model]) -> str:
+    """Return the path of the list of a model in the admin, ``""`` if the project does not include the admin."""
+    urlconf = getattr(settings, "ROOT_URLCONF", "")
+    if not urlconf:
+        return ""
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+    return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
 
 
 def job_path(name: str, id: UUID) -> str | None:

@@ -9,18 +9,41 @@ from django.apps import AppConfig, apps
 from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, transaction
+from django.template import Template
 from django.utils import translation
 from django.utils.html import format_html
+from prometheus_client.core import GaugeMetricFamily
 
-from notifications import api, extension, testing, times, upkeep
-from notifications.extension import Extension, Hooks, RecordedTransaction, WaitKind, WorkerPart
+from notifications import api, extension, paths, testing, times, upkeep
+from notifications.extension import (
+    AlertKind,
+    Extension,
+    Hooks,
+    RecordedTransaction,
+    Topic,
+    WaitKind,
+    WorkerPart,
+)
 from notifications.ids import uuid7
+from notifications.jobs import announcing
 from notifications.jobs.transitions import manual, reaping, reminders, waiting
 from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand, with_extensions
 from notifications.management.subcommands.prune import PruneCommand
-from notifications.models import Attempt, Job, JobCallback, Notification, OutputChunk, Stream, Wait, Worker
+from notifications.models import (
+    Attempt,
+    Job,
+    JobCallback,
+    Notification,
+    OutputChunk,
+    Stream,
+    Wait,
+    Worker,
+)
+from notifications.operations.alerts import episodes, evaluation
+from notifications.operations.alerts.links import subject_url
+from notifications.operations.metrics import exposition
 from notifications.serializers import serialize_job
 from notifications.streams import inbox, purging, snoozing
 from notifications.streams.retention import prune
@@ -38,6 +61,17 @@ def find_records(timeout):
     raise OperationalError("no such table: record")
 
 
+class TooManyRecords(AlertKind):
+    kind, label = "records", "Too many records"
+    model, model_label = "notifications.Notification", "Notification"
+
+    def find(self, now):
+        return [("1", {"count": 3})]
+
+    def describe(self, facts):
+        return f"They are {facts['count']}."
+
+
 class Recorder(Extension):
     """Records the calls of its hooks: name, number of rows, and whether a transaction is open."""
 
@@ -48,6 +82,7 @@ class Recorder(Extension):
         "jobs cancel": "tests.test_extension.RecordCommand",
     }
     findings = {"record": "tests.test_extension.find_records"}
+    alert_kinds = (TooManyRecords(),)
 
     def __init__(self):
         super().__init__(self.name, testing)
@@ -119,6 +154,9 @@ class Recorder(Extension):
         self._record("senders", rows)
         return self.returned.get("names", {})
 
+    def topics(self, announced):
+        return self._record("topics", announced)
+
     def delete_of_users(self, keys):
         self._record("delete_of_users", keys)
         return self.rows_left.pop() if self.rows_left else 0
@@ -136,6 +174,13 @@ class Recorder(Extension):
 
     def list_links(self, model_admin, request):
         return [("Write & send", f"/of/{request.user.pk}/")]
+
+    def overview_sections(self, model_admin, request):
+        return [{"template": Template("<h2>Of {{ section.reader }}</h2>"), "reader": request.user}]
+
+    def metrics(self):
+        self._record("metrics", ())
+        return [GaugeMetricFamily("records", "Rows.", 3)]
 
     def origin_link(self, model_admin, row):
         return format_html('<a href="/of/{}/">Its origin</a>', row.pk)
@@ -367,6 +412,46 @@ def test_snoozed_notifications_that_may_not_return(user, recorder):
     assert [call for call in recorder.calls if call[0] == "may_raise"] == [("may_raise", 2, False)]
     assert Notification.objects.get(archived_at=None).key == "returns"
     assert not Notification.objects.filter(snoozed_until__isnull=False).exists()
+
+
+def test_topics(user, recorder):
+    """They are read outside of a transaction. Readers are notified once that something is wrong, and of its end."""
+    fields = {"read_readers": lambda: [user.pk], "describe": lambda before: {"title": f"Was {before}"}}
+    announcer = announcing.Announcer()
+    for state in ("full", "full", ""):
+        recorder.returned["topics"] = lambda announced, state=state: [
+            Topic(key="disk", state=state, **fields)
+        ]
+        announcer.run_round()
+    assert [call for call in recorder.calls if call[0] == "topics"] == [
+        ("topics", 0, False),
+        ("topics", 1, False),
+        ("topics", 1, False),
+    ]
+    titles = Notification.objects.filter(key="disk").order_by("id").values_list("title", flat=True)
+    assert list(titles) == ["Was ", "Was full"]
+
+
+def test_alert_kinds(user, recorder):
+    """They are evaluated with the others. The page of the row is linked to."""
+    evaluation.evaluate()
+    (alert,) = episodes.open_alerts()
+    assert (str(alert), alert.detail) == ("Too many records: 1", "They are 3.")
+    assert subject_url(alert, paths.admin_list) == "/admin/notifications/notification/1/change/"
+    extension.hooks.alert_kinds.pop("records")
+    assert (str(alert), subject_url(alert, paths.admin_list)) == ("records: 1", "")
+    assert episodes.open_alerts()[0].detail == "They are 3."
+
+
+def test_overview_sections(admin_client, recorder):
+    page = admin_client.get("/admin/notifications/overview/").text
+    assert page.count("<h2>Of admin</h2>") == 1
+
+
+def test_metrics(recorder):
+    text, _ = exposition("")
+    assert b"\nrecords 3.0\n" in text
+    assert recorder.calls == [("metrics", 0, False)]
 
 
 def test_senders(user, user_client, make_user, recorder):

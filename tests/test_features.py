@@ -23,7 +23,7 @@ THIS_FILE = str(Path(__file__).relative_to(ROOT))
 
 #: Modules of core and edge, and the tables of features whose names or models they use.
 TABLES_IN_CORE = {
-    "operations.stored_times": {"channeloutage", "delivery", "digest", "schedule"},
+    "operations.stored_times": {"channeloutage", "delivery", "digest"},
     "streams.categories": {"preference"},
     "testing.inline": {"delivery"},
 }

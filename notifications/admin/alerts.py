@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -13,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database_errors
-from notifications.models import Alert, Job, Schedule
+from notifications.models import Alert
 from notifications.operations.alerts.episodes import MAX_OPEN_ALERTS, acknowledge
 from notifications.operations.alerts.links import subject_url
 from notifications.operations.alerts.texts import detail_of
@@ -61,12 +62,11 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return super().get_readonly_fields(request, obj)
 
     def _set_urls(self, request: HttpRequest, rows: Iterable[Any]) -> None:
-        jobs_url, schedules_url = (list_url(self, request, model) for model in (Job, Schedule))
         for row in rows:
-            row.subject_url = subject_url(row, jobs_url=jobs_url, schedules_url=schedules_url)
+            row.subject_url = subject_url(row, partial(list_url, self, request))
 
     @admin.display(description=_("detail"))
     def text(self, row: Any) -> str:
-        """Return the detail in the language of the page, with a link to the jobs or the schedule that it is about."""
+        """Return the detail in the language of the page, with a link to what it is about."""
         text = detail_of(row)
         return format_html('<a href="{}">{}</a>', row.subject_url, text) if row.subject_url else text

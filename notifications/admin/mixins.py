@@ -92,13 +92,13 @@ def _set_users(rows: Iterable[Any], name: str) -> None:
 
 
 def list_url(model_admin: Any, request: HttpRequest, model: type[Model]) -> str:
-    """Return the list of a model of the app in the same admin site, "" if there is none that the user may view."""
-    name, site = model._meta.model_name, model_admin.admin_site
+    """Return the list of a model in the same admin site, "" if there is none that the user may view."""
+    label, name, site = model._meta.app_label, model._meta.model_name, model_admin.admin_site
     if not site.is_registered(model) or not any(
-        request.user.has_perm(f"notifications.{verb}_{name}") for verb in ("view", "change")
+        request.user.has_perm(f"{label}.{verb}_{name}") for verb in ("view", "change")
     ):
         return ""
-    return reverse(f"admin:notifications_{name}_changelist", current_app=site.name)
+    return reverse(f"admin:{label}_{name}_changelist", current_app=site.name)
 
 
 def reports_database_errors(action: Callable[..., Any]) -> Callable[..., Any]:

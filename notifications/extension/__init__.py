@@ -22,8 +22,10 @@ from notifications.conf import Setting as Setting
 from notifications.extension.app import Extension as Extension
 from notifications.extension.app import Pruned as Pruned
 from notifications.extension.app import Rows as Rows
+from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
+from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
 from notifications.extension.events import Event as Event

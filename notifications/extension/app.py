@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 from django.apps import AppConfig
 
 from notifications.conf import Setting
-from notifications.extension.dimensions import JobSection, OwnTask, WaitKind, WorkerPart
+from notifications.extension.dimensions import AlertKind, JobSection, OwnTask, Topic, WaitKind, WorkerPart
 from notifications.extension.events import Event
 from notifications.extension.recorded_transaction import RecordedTransaction
 
@@ -251,6 +251,17 @@ class Extension(AppConfig):
         """Return the rows that ``prune`` deletes by their age. Called for each pruning."""
         return ()
 
+    def topics(self, announced: Collection[str]) -> Iterable[Topic]:
+        """Return what can be wrong and is, or was: its readers are notified of it, and of its end.
+
+        Called every few seconds in each process that lasts, on a thread that may run code of the project, outside of
+        any transaction. At most two queries.
+
+        ``announced``
+            The keys of the topics of which readers were last notified that something is wrong.
+        """
+        return ()
+
     def delete_of_users(self, keys: Sequence[Any]) -> int:
         """Delete a chunk of the rows of deleted users, or clear the column that names them; return how many.
 
@@ -268,6 +279,27 @@ class Extension(AppConfig):
 
     def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
         """Return the label and address of each link above an admin's list that the user may follow."""
+        return ()
+
+    def alert_kinds(self) -> Sequence[AlertKind]:
+        """Return the kinds of alerts that it adds. Called once, when the apps are ready."""
+        return ()
+
+    def overview_sections(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest
+    ) -> Iterable[Mapping[str, Any]]:
+        """Return sections that the overview in the admin shows besides, each in a bounded number of queries.
+
+        Called for each request of the page, by the app ``notifications.contrib.operations``. Of each section
+        ``"template"`` is what is included, with the section as ``section``, and the context of the page.
+        """
+        return ()
+
+    def metrics(self) -> Iterable[Any]:
+        """Return metrics (``prometheus_client.core.Metric``), in one query that reads a bounded number of rows.
+
+        Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
+        """
         return ()
 
     def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -140,3 +141,52 @@ class JobSection:
     def item(self, job: Job) -> Any:
         """Return what ``jobs show --json`` has under the name, None for nothing."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Topic:
+    """A thing that can be wrong, with its present state. ``jobs/announcing.py`` notifies of it.
+
+    ``key``
+        ``"schedule:nightly"`` for example, which is the key of the notifications too.
+    ``state``
+        "" if nothing is wrong.
+    ``read_readers``
+        Returns the keys of the users to be notified. Calls code of the project.
+    ``describe``
+        Takes the state that a reader was last notified of. Returns the arguments of ``notify()``, in the active
+        language.
+    """
+
+    key: str
+    state: str
+    read_readers: Callable[[], list[Any]]
+    describe: Callable[[str], dict[str, Any]]
+
+
+class AlertKind:
+    """A kind of alerts, of what needs an operator, which one is about each row that has the problem.
+
+    Alerts are of the app ``notifications.contrib.operations``, which calls the methods outside of any transaction.
+
+    ``kind``, ``label``
+        The value of ``Alert.kind``, and what it is called.
+    ``model``, ``model_label``
+        The model of the rows (``"app.Model"``), whose page in the admin is linked to, and what that link says.
+    """
+
+    kind = ""
+    label: Any = ""
+    model = ""
+    model_label: Any = ""
+
+    def find(self, now: datetime) -> Iterable[tuple[str, dict[str, Any]]]:
+        """Yield the key of each row with the problem, and facts for ``describe()`` (JSON).
+
+        Called by a duty, by default every 15 seconds. It reads a bounded number of rows by an index.
+        """
+        return ()
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        """Return the detail of an alert in the active language, from facts that were stored when it was found last."""
+        return ""

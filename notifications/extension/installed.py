@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from django.utils.module_loading import module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension, Pruned, Rows
-from notifications.extension.dimensions import UNKNOWN_KIND, Pause, WaitKind, WorkerPart
+from notifications.extension.dimensions import UNKNOWN_KIND, AlertKind, Pause, Topic, WaitKind, WorkerPart
 from notifications.extension.events import Event, in_order
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -90,9 +90,17 @@ class Hooks:
             "delete_of_notifications"
         )
         self.pruned: list[Callable[[], Sequence[Pruned]]] = defined("pruned")
+        self.topics: list[Callable[[Collection[str]], Iterable[Topic]]] = defined("topics")
         self.delete_of_users: list[Callable[..., int]] = defined("delete_of_users")
         self.list_filters: list[Callable[..., Sequence[type[ListFilter]]]] = defined("list_filters")
         self.list_links: list[Callable[..., Sequence[tuple[str, str]]]] = defined("list_links")
+        self.alert_kinds: dict[str, AlertKind] = {
+            kind.kind: kind for hook in defined("alert_kinds") for kind in hook()
+        }
+        self.overview_sections: list[Callable[..., Iterable[Mapping[str, Any]]]] = defined(
+            "overview_sections"
+        )
+        self.metrics: list[Callable[[], Iterable[Any]]] = defined("metrics")
         self.origin_link: list[Callable[..., str]] = defined("origin_link")
 
 

@@ -5,6 +5,7 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import IsNull
 
 from notifications.ids import uuid7
+from notifications.models.overview import alert_kinds
 
 
 def user(field=models.ForeignKey, **options):
@@ -247,15 +248,7 @@ class Migration(migrations.Migration):
                 (
                     "kind",
                     models.CharField(
-                        choices=[
-                            ("stalled", "Queue finishes nothing"),
-                            ("wait", "Jobs wait too long"),
-                            ("failures", "Many jobs fail"),
-                            ("no_worker", "No worker"),
-                            ("schedule", "Schedule missed"),
-                            ("lease", "Worker lost"),
-                            ("question", "Question unanswered"),
-                        ],
+                        choices=alert_kinds,
                         max_length=20,
                         verbose_name="kind",
                     ),

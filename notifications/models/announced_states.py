@@ -1,4 +1,4 @@
-"""What users were last notified of about alerts and schedules."""
+"""What users were last notified of: the states of what can be wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from notifications.models.users import user_key
 class AnnouncedState(models.Model):
     """The state of a topic that a user was last notified of; without a row, that nothing is wrong.
 
-    See ``operations/announcing/``.
+    See ``jobs/announcing.py``.
     """
 
     topic = models.CharField(max_length=200)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.times import MomentField
 
@@ -30,6 +33,11 @@ class ServerProcess(models.Model):
         return f"{self.host} {self.pid}"
 
 
+def alert_kinds() -> list[tuple[str, Any]]:
+    """Return the kinds of alerts, those of extensions too, and their labels."""
+    return [*Alert.Kind.choices, *((kind.kind, kind.label) for kind in hooks.alert_kinds.values())]
+
+
 class Alert(models.Model):
     """An episode in which something needs an operator. It is open until ``closed_at``. See ``operations/alerts/``."""
 
@@ -38,12 +46,11 @@ class Alert(models.Model):
         WAIT = "wait", _("Jobs wait too long")
         FAILURES = "failures", _("Many jobs fail")
         NO_WORKER = "no_worker", _("No worker")
-        SCHEDULE = "schedule", _("Schedule missed")
         LEASE = "lease", _("Worker lost")
         QUESTION = "question", _("Question unanswered")
 
-    kind = models.CharField(_("kind"), max_length=20, choices=Kind)
-    #: The queue or schedule; "" for an alert about the whole project.
+    kind = models.CharField(_("kind"), max_length=20, choices=alert_kinds)
+    #: The queue, or schedule for example; "" for an alert about the whole project.
     subject = models.CharField(_("subject"), max_length=200, blank=True, default="")
     #: In ``LANGUAGE_CODE``. People read the text that ``operations/alerts/texts.py`` makes of the facts (JSON).
     detail = models.CharField(_("detail"), max_length=500, blank=True, default="")

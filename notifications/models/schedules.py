@@ -32,7 +32,7 @@ class Schedule(models.Model):
     problem_since = MomentField(null=True, blank=True)
     #: The job of the last failure.
     problem_job = models.UUIDField(null=True, blank=True)
-    #: What the text about the problem is made from, a JSON object: see ``operations/announcing/schedules.py``.
+    #: What the text about the problem is made from, a JSON object: see ``schedules/topics.py``.
     problem_facts = models.TextField(default="{}", db_default="{}", editable=False)
 
     class Meta:

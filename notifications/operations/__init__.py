@@ -1,7 +1,6 @@
 """What the admin, ``doctor``, metrics and probes ask about jobs.
 
 alerts              what needs an operator, from when it begins until it is over
-announcing          notifies of alerts and of problems of schedules
 matching            the jobs that a filter selects
 bulk_changes        retries and cancels the jobs of a filter
 depths              how many jobs wait in each queue

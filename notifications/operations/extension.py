@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.extension import Extension, RecordedTransaction, Rows
-from notifications.models import AnnouncedState, Job
+from notifications.extension import Extension, RecordedTransaction, Rows, Topic
+from notifications.models import Job
 from notifications.operations.alerts import evaluation
 from notifications.operations.alerts.conditions import Limits, read_limits
-from notifications.operations.announcing import announcer
+from notifications.operations.alerts.topics import find_alert_topics
 from notifications.statistics import roll_up
 from notifications.statistics.recording import StatisticsBuffer
-from notifications.streams.purging import delete_rows
 from notifications.upkeep import EVERYWHERE, Duty, Upkeep
 
 if TYPE_CHECKING:
@@ -55,15 +54,11 @@ class Operations(Extension):
                 buffer.add_end(outcome.job, tx.now, has_run=tx.has_run)
         return ()
 
-    def delete_of_users(self, keys: Sequence[Any]) -> int:
-        return delete_rows(AnnouncedState, "user_id", keys)
-
     def last(self, tx: RecordedTransaction) -> None:
         if buffer := tx.kept.get(self.label):
             buffer.write()
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
-        start, announce = process.project_threads.start, announcer.Announcer().run_round
         alerts = Duty(
             "evaluate alerts", _alert_interval, lambda: evaluation.evaluate(alerts.previous_run), EVERYWHERE
         )
@@ -74,14 +69,10 @@ class Operations(Extension):
         )
         for duty in (alerts, statistics):
             duty.due_at += min(duty.interval or 0.0, MAX_FIRST_DELAY_SECONDS) * random.uniform(0.5, 1)
-        announcements = Duty(
-            "announce alerts and schedules",
-            announcer.ROUND_INTERVAL_SECONDS,
-            lambda: start(announce, "Could not announce alerts and schedules"),
-            EVERYWHERE,
-            is_for_each_process=True,
-        )
-        return [alerts, statistics, announcements]
+        return [alerts, statistics]
+
+    def topics(self, announced: Collection[str]) -> Iterable[Topic]:
+        return find_alert_topics(announced)
 
     def _buffer(self, tx: RecordedTransaction) -> StatisticsBuffer:
         buffer: StatisticsBuffer = tx.kept.setdefault(self.label, StatisticsBuffer())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, product
+from itertools import accumulate, chain, product
 
 from django.db.models import Count, Q, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -22,7 +22,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
-from notifications.models import Alert, Schedule, ServerProcess, Worker
+from notifications.extension import hooks
+from notifications.models import Alert, ServerProcess, Worker
+from notifications.models.overview import alert_kinds
 from notifications.operations.alerts.episodes import MAX_OPEN_ALERTS
 from notifications.operations.depths import count_waiting, queue_depths, read_questions
 from notifications.statistics import Histogram, Total, read_totals
@@ -35,8 +37,6 @@ __all__ = ["JobCollector"]
 BUCKET_STEP = 2
 #: Running jobs that are counted at most.
 MAX_RUNNING_COUNTED = 10_000
-#: Schedules that are listed at most, by name.
-MAX_SCHEDULES = 100
 
 _RUNNING = f"""
     SELECT queue_name, count(*) FROM (
@@ -47,7 +47,7 @@ _RUNNING = f"""
 
 
 class JobCollector(Collector):
-    """Collects the metrics in nine queries, none of which reads finished jobs.
+    """Collects the metrics in eight queries, and one for an extension, none of which reads finished jobs.
 
     Counters and histograms count from the first job of the database on, whichever processes end and whichever jobs are
     deleted. Raises ``django.db.Error`` where the database does not answer.
@@ -66,7 +66,7 @@ class JobCollector(Collector):
         yield from _worker_gauges()
         yield from _server_gauges()
         yield _alert_gauge()
-        yield from _schedule_gauges()
+        yield from chain.from_iterable(find() for find in hooks.metrics)
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
@@ -193,32 +193,6 @@ def _alert_gauge() -> Metric:
     )
     labels = ["kind", "acknowledged"]
     family = GaugeMetricFamily("notifications_alerts_open", "Open alerts.", labels=labels)
-    for key in product(Alert.Kind.values, ("no", "yes")):
+    for key in product([kind for kind, _ in alert_kinds()], ("no", "yes")):
         family.add_metric(list(key), found[key])
     return family
-
-
-def _schedule_gauges() -> Iterator[Metric]:
-    paused = GaugeMetricFamily(
-        "notifications_schedule_paused", "1 if the schedule is paused.", labels=["schedule"]
-    )
-    problem = GaugeMetricFamily(
-        "notifications_schedule_problem",
-        "1 for what has gone wrong since the last run that succeeded.",
-        labels=["schedule", "problem"],
-    )
-    last = GaugeMetricFamily(
-        "notifications_schedule_last_run_timestamp_seconds", "When it was due last.", labels=["schedule"]
-    )
-    following = GaugeMetricFamily(
-        "notifications_schedule_next_run_timestamp_seconds", "When it is due next.", labels=["schedule"]
-    )
-    for row in Schedule.objects.using(database()).order_by("name")[:MAX_SCHEDULES]:
-        paused.add_metric([row.name], float(row.paused_at is not None))
-        for name in Schedule.Problem.values:
-            problem.add_metric([row.name, name], float(row.problem == name))
-        if row.last_tick:
-            last.add_metric([row.name], row.last_tick.timestamp())
-        if row.next_tick and not row.paused_at:
-            following.add_metric([row.name], row.next_tick.timestamp())
-    yield from (paused, problem, last, following)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
@@ -34,12 +34,10 @@ from notifications.models import (
     Digest,
     Job,
     Notification,
-    Schedule,
     ServerProcess,
     Wait,
     Worker,
 )
-from notifications.schedules.declarations import declared_schedules
 from notifications.streams.deliveries import MAX_DELAY
 from notifications.streams.preferences import MAX_PAUSE
 from notifications.streams.snoozing import MAX_SNOOZE
@@ -74,7 +72,6 @@ def stored_times(now: datetime) -> tuple[StoredTime, ...]:
         StoredTime(model=AlertState, name="no_worker_since"),
         StoredTime(model=AlertState, name="lease_lost_at"),
         StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
-        StoredTime(model=Schedule, name="last_tick"),
         # A project may enqueue a job for any time, and staff may choose any. What a worker whose clock was fast has
         # stored is the time of its claim or of its attempt, plus a delay.
         # A job whose task could not be imported is due again within seconds. When it fails stays as far from that.
@@ -204,12 +201,6 @@ def find_wrong_times() -> Iterator[WrongTime]:
         # In any order: for that of the keys SQLite would read all jobs.
         for row in stored.find(now).order_by()[:MAX_ROWS_PER_TRANSACTION]:
             yield WrongTime(row, stored.name, getattr(row, stored.name))
-    declared = declared_schedules()
-    for row in Schedule.objects.using(database()).filter(
-        name__in=declared, paused_at=None, next_tick__gt=now
-    ):
-        if declared[row.name].timing.is_beyond_next(row.next_tick, now):
-            yield WrongTime(row, "next_tick", row.next_tick)
 
 
 def repair_wrong_times() -> Iterator[tuple[str, int]]:

@@ -1,7 +1,5 @@
 """How the jobs of schedules ended, and which problems began or ended with them.
 
-``operations/announcing/`` notifies of the problems.
-
 A problem begins with a run that failed or was missed, and ends with the next one that succeeds. Or it begins when
 several ticks in a row are skipped, and ends when two in a row are not.
 """

@@ -19,7 +19,16 @@ from notifications.db import bulk
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.db.user_keys import to_db
 from notifications.extension import hooks
-from notifications.models import Attempt, Job, Notification, PendingMark, SeenMark, Stream, Wait
+from notifications.models import (
+    AnnouncedState,
+    Attempt,
+    Job,
+    Notification,
+    PendingMark,
+    SeenMark,
+    Stream,
+    Wait,
+)
 from notifications.streams import ring
 from notifications.streams.numbering import lock_clause
 
@@ -62,7 +71,8 @@ def purge_chunk(users: Sequence[Any]) -> int:
         if ids := select_ids(SeenMark, "user_id", keys):
             _delete(cursor, SeenMark, "id", _lock(cursor, SeenMark, ids))
             return len(ids)
-        if count := clear_users(Wait, "ended_by_id", keys):
+        count = delete_rows(AnnouncedState, "user_id", keys) or clear_users(Wait, "ended_by_id", keys)
+        if count:
             return count
         for hook in hooks.delete_of_users:
             if count := hook(keys):

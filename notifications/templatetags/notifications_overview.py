@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from django import template
@@ -16,11 +16,8 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from notifications.operations.alerts.links import subject_url
-
 if TYPE_CHECKING:
     from notifications.admin.overview.history import Point
-    from notifications.models import Alert
 
 register = template.Library()
 
@@ -63,13 +60,6 @@ def with_query(url: str, **parameters: str) -> str:
     """Return the address of a list with these parameters, without those that are empty; "" without a list."""
     given = {name: value for name, value in parameters.items() if value}
     return f"{url}?{urlencode(given)}" if url else ""
-
-
-@register.simple_tag(takes_context=True)
-def alert_url(context: Mapping[str, Any], alert: Alert) -> str:
-    """Return the page that shows what an alert is about: jobs, or a schedule; "" if the user may not view it."""
-    addresses = {name: context.get(name, "") for name in ("jobs_url", "schedules_url")}
-    return subject_url(alert, **addresses)
 
 
 @register.simple_tag

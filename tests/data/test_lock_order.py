@@ -12,10 +12,10 @@ from django.db.backends.signals import connection_created
 from notifications import times
 from notifications.api import batch, notify
 from notifications.deliveries import sending
+from notifications.extension import Topic
+from notifications.jobs.announcing import announce
 from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
-from notifications.operations.announcing.announcer import announce
-from notifications.operations.announcing.topics import Topic
 from notifications.streams import changes, marking, marking_all, marking_seen, retention
 from notifications.testing import run_jobs
 from tests.docs.pages import DOCS

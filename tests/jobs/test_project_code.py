@@ -20,10 +20,10 @@ from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.engines import dispatch_loop
+from notifications.jobs import announcing
 from notifications.jobs.transitions import manual, reminders
 from notifications.models import Alert, Job, Notification, Schedule, Tick, Wait
 from notifications.operations.alerts import episodes
-from notifications.operations.announcing import announcer
 from notifications.realtime import hub as hubs
 from notifications.signals import job_finished, notification_recorded
 from notifications.testing import run_jobs
@@ -122,7 +122,7 @@ def project(settings, make_user, monkeypatch):
         "ALERTS": {"interval": 0.5, "wait": 0.000001},
     }
     monkeypatch.setattr(episodes, "CLEAR_SECONDS", 0)
-    monkeypatch.setattr(announcer, "ROUND_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(announcing, "ROUND_INTERVAL_SECONDS", 0.2)
     get_queryset = UserManager.get_queryset
 
     def note_query(manager):

@@ -31,7 +31,6 @@ from notifications.models import (
     JobStatistics,
     Notification,
     Reader,
-    Schedule,
     ServerProcess,
     Wait,
     Worker,
@@ -45,7 +44,6 @@ from notifications.testing import run_jobs
 from tests.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
-from tests.schedules.conftest import schedules  # noqa: F401 (a fixture)
 from tests.test_times import naive  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,7 +92,6 @@ NOT_CORRECTED = {
     "Queue.paused_at": RECORDED,
     "Reader.paused_until": FOUND_BY_READER,
     "Schedule.created_at": RECORDED,
-    "Schedule.next_tick": FOUND_BY_READER,
     "Schedule.paused_at": RECORDED,
     "Schedule.problem_since": RECORDED,
     "SeenMark.at": ONLY_DELETED_LATE,
@@ -325,14 +322,14 @@ def test_deadline_of_a_running_job(live_worker, far):  # noqa: F811
 def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far):  # noqa: F811
     """How long it may run is not known, and its module is not imported for that."""
     id = tasks.noop.enqueue().id
-    path = "tests.operations.announcing.nowhere.train"
+    path = "tests.operations.alerts.nowhere.train"
     Job.objects.filter(id=id).update(
         state="running", worker=live_worker(20), attempt=1, task_path=path, deadline=far
     )
     imported = set(sys.modules)
     repair()
     assert Job.objects.get(id=id).deadline == far
-    assert "tests.operations.announcing" not in set(sys.modules) - imported
+    assert "tests.operations.alerts" not in set(sys.modules) - imported
 
 
 @pytest.mark.parametrize("has_owner", [True, False])
@@ -486,18 +483,6 @@ def test_next_dispatch_of_a_job(far, values):
     run_after = timezone.now() if "attempt" in values else None
     Job.objects.filter(id=dispatched).update(next_dispatch_at=far, run_after=run_after, **values)
     assert_corrected(Job, "next_dispatch_at", id=dispatched)
-
-
-def test_next_tick_of_a_schedule(schedules):  # noqa: F811
-    """The next round computes it anew, from now on."""
-    row = schedules.declare()
-    far = row.next_tick + YEARS
-    Schedule.objects.update(next_tick=far, last_tick=far)
-    assert "next_tick is 203" in database.check_stored_times().message
-    schedules.round()
-    assert schedules.row().next_tick == row.next_tick
-    schedules.round(at=row.next_tick)
-    assert schedules.ticks() == [("enqueued", 1)] and schedules.row().last_tick == row.next_tick
 
 
 def test_idempotency_key(far):

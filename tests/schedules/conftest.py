@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import Group
 
 from notifications.db.clock import database_now
+from notifications.jobs.announcing import Announcer
 from notifications.models import Job, Notification, Schedule, Tick
-from notifications.operations.announcing.announcer import Announcer
 from notifications.schedules import ticks
 from notifications.testing import run_jobs
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -20,6 +20,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     without_engine,
     worker,
 )
+from tests.operations.alerts.conftest import alerts, operator  # noqa: F401 (fixtures)
 
 
 class Schedules:

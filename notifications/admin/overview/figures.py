@@ -15,17 +15,13 @@ from notifications.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.admin.overview.queues import QueueState
 from notifications.compat import task_backends
 from notifications.db.clock import estimated_database_now
-from notifications.db.transactions import database
 from notifications.engines import label_of
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.models import Alert, Schedule, ServerProcess
+from notifications.models import Alert, ServerProcess
 from notifications.operations.alerts.episodes import open_alerts
 from notifications.operations.depths import count_waiting
 from notifications.realtime import doorbell
-
-#: The schedules that are read at most: those that are due next.
-MAX_SCHEDULES = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +47,6 @@ class OverviewFigures:
     workers: list[WorkerProcess]
     servers: list[ServerProcess]
     circuits: list[CircuitState]
-    schedules: list[Schedule]
     runners: list[tuple[str, str]]
     doorbell: str
     throughput_chart: Chart | None
@@ -142,7 +137,6 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),
-        schedules=_read_schedules(),
         runners=runners(),
         doorbell=doorbell.transport_name(),
         throughput_chart=charts.build_chart(_throughput(past)),
@@ -159,12 +153,6 @@ def runners() -> list[tuple[str, str]]:
         for alias in task_backends.settings
         if has_engine(alias) or has_job_tasks(task_backends[alias])
     ]
-
-
-def _read_schedules() -> list[Schedule]:
-    """Return the schedules, those with a problem first, then by their next tick."""
-    rows = Schedule.objects.using(database()).order_by("next_tick", "name")[:MAX_SCHEDULES]
-    return sorted(rows, key=lambda schedule: not schedule.problem)
 
 
 def _throughput(past: History) -> list[Series]:

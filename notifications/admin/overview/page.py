@@ -19,8 +19,10 @@ from notifications.admin.overview import changes, chart_filter, operating, retry
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.extension import hooks
 from notifications.http.background_requests import MARK, background_view
-from notifications.models import Alert, Job, Overview, Schedule
+from notifications.models import Alert, Job, Overview
+from notifications.operations.alerts.links import subject_url
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
@@ -141,11 +143,15 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         figures: OverviewFigures | None
         try:
             figures = read_figures(period, **selection)
+            for alert in figures.alerts:
+                alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
+            sections = [section for hook in hooks.overview_sections for section in hook(self, request)]
         except UNAVAILABLE as exc:
             log_database_error(exc)
-            figures = None
+            figures, sections = None, []
         return {
             "figures": figures,
+            "sections": sections,
             "selection": selection,
             "period": period,
             "period_label": PERIODS[period].label,
@@ -155,7 +161,6 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "changes": {kind: self._url(kind) for kind in operating.permitted_changes(request)},
             "jobs_url": list_url(self, request, Job),
             "alerts_url": list_url(self, request, Alert),
-            "schedules_url": list_url(self, request, Schedule),
             "can_view_attempts": request.user.has_perm("notifications.view_attempt"),
         }
 

@@ -19,7 +19,7 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
-from notifications.models import Alert, AlertState, Job, Tick
+from notifications.models import Alert, AlertState, Job
 from notifications.operations.depths import (
     QueueDepth,
     RunningJobs,
@@ -31,11 +31,9 @@ from notifications.operations.unserved_queues import claiming_workers
 from notifications.statistics import reading
 
 Kind = Alert.Kind
-#: The recent ticks that are read at most, the latest.
-MAX_TICKS_READ = 1_000
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
 BLOCKED_SECONDS = 15.0
-#: Seconds over which failures are counted, and after which a lost worker or a missed tick is over.
+#: Seconds over which failures are counted, and after which a lost worker is over.
 WINDOW_SECONDS = 300.0
 
 
@@ -73,9 +71,9 @@ def read_limits() -> Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
-    """Something that needs an operator: one kind of alert about one queue or schedule, or "" for all."""
+    """Something that needs an operator: one kind of alert about one queue, or schedule for example, or "" for all."""
 
-    kind: Any  # Alert.Kind
+    kind: Any  # a value of alert_kinds()
     subject: str = ""
     #: What the text of the alert is made from: see ``texts``.
     facts: dict[str, Any]
@@ -89,9 +87,9 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
         *_waiting(now, limits),
         *_failing(now, limits),
         *_without_worker(now, limits, state, depths),
-        *_missed(now, limits),
         *_lost(now, limits, state),
         *_unanswered(now, limits),
+        *_of_extensions(now),
     ]
 
 
@@ -199,29 +197,10 @@ def _without_worker(
         yield Condition(kind=Kind.NO_WORKER, facts={"age": absent, "due": due})
 
 
-def _missed(now: datetime, limits: Limits) -> Iterator[Condition]:
-    """Yield schedules of which ticks were recently missed, or could not be enqueued, and that have not run since."""
-    rows = Tick.objects.using(database()).filter(
-        recorded_at__gte=now - timedelta(seconds=WINDOW_SECONDS),
-        outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED),
-    )
-    missed: dict[str, list[Tick]] = {}
-    for tick in rows.order_by("-recorded_at")[:MAX_TICKS_READ]:
-        missed.setdefault(tick.schedule_id, []).append(tick)
-    for name, ticks in missed.items():
-        if not _has_run_since(name, ticks[0].recorded_at):
-            facts = {
-                "count": sum(tick.count for tick in ticks),
-                "last": max(tick.due_at for tick in ticks).isoformat(),
-                "detail": ticks[0].detail,
-            }
-            yield Condition(kind=Kind.SCHEDULE, subject=name, facts=facts)
-
-
-def _has_run_since(schedule: str, recorded_at: datetime) -> bool:
-    """Return whether a schedule was run by a later round. One round records missed ticks and enqueues the newest."""
-    newest = Tick.objects.using(database()).filter(schedule_id=schedule).order_by("-due_at").first()
-    return bool(newest and newest.outcome == Tick.Outcome.ENQUEUED and newest.recorded_at > recorded_at)
+def _of_extensions(now: datetime) -> Iterator[Condition]:
+    for kind in hooks.alert_kinds.values():
+        for subject, facts in kind.find(now):
+            yield Condition(kind=kind.kind, subject=subject, facts=facts)
 
 
 def _lost(now: datetime, limits: Limits, state: AlertState) -> Iterator[Condition]:

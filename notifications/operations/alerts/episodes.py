@@ -1,4 +1,4 @@
-"""Open and close alerts. ``operations/announcing/`` notifies of them."""
+"""Open and close alerts. ``jobs/announcing.py`` notifies of them."""
 
 from __future__ import annotations
 

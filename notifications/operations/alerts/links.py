@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from django.apps import apps
 from django.contrib.admin.utils import quote
+from django.db.models import Model
 
 from notifications import times
-from notifications.models import Alert
+from notifications.extension import hooks
+from notifications.models import Alert, Job
 
 #: Jobs are counted by the minute.
 MINUTE = timedelta(minutes=1)
@@ -25,10 +29,17 @@ _JOBS: dict[Any, dict[str, str]] = {
 }
 
 
-def subject_url(alert: Alert, *, jobs_url: str, schedules_url: str) -> str:
-    """Return the page that shows what an alert is about: jobs, or a schedule; "" if its list has no address."""
-    if alert.kind == Alert.Kind.SCHEDULE:
-        return f"{schedules_url}{quote(alert.subject)}/change/" if schedules_url else ""
+def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
+    """Return the page that shows what an alert is about: jobs, or a row of its kind; "" if there is none.
+
+    ``find_list`` returns the address of the list of a model, "" if there is none.
+    """
+    if kind := hooks.alert_kinds.get(alert.kind):
+        rows_url = find_list(apps.get_model(kind.model))
+        return f"{rows_url}{quote(alert.subject)}/change/" if rows_url else ""
+    if alert.kind not in _JOBS:  # that of an app that is not installed any more
+        return ""
+    jobs_url = find_list(Job)
     parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if alert.subject else {})
     if alert.kind == Alert.Kind.FAILURES:  # those that it counted at its begin, and later ones
         window = timedelta(seconds=json.loads(alert.facts).get("window", 0))

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from notifications.extension import hooks
 from notifications.models import Alert
 
 Kind = Alert.Kind
 
 
 def detail_of(alert: Alert) -> str:
-    """Return the detail of an alert; the stored text of one that the previous version of the app has opened."""
+    """Return the detail of an alert, the stored one if another version, or an app that is gone, knows its facts."""
     facts = json.loads(alert.facts)
-    return describe(alert.kind, facts) if facts else alert.detail
+    is_known = alert.kind in _DESCRIPTIONS or alert.kind in hooks.alert_kinds
+    return describe(alert.kind, facts) if facts and is_known else alert.detail
 
 
 def describe(kind: str, facts: dict[str, Any]) -> str:
     """Return the text for the facts of a condition."""
+    if kind in hooks.alert_kinds:
+        return hooks.alert_kinds[kind].describe(facts)
     return _DESCRIPTIONS[kind](facts)
 
 
@@ -68,16 +71,6 @@ def _describe_no_worker(facts: dict[str, Any]) -> str:
     return f"{detail} {text}"
 
 
-def _describe_missed(facts: dict[str, Any]) -> str:
-    last = datetime.fromisoformat(facts["last"]).astimezone(UTC)
-    detail = ngettext(
-        "%(count)d run was missed, the last one due at %(last)s UTC.",
-        "%(count)d runs were missed, the last one due at %(last)s UTC.",
-        facts["count"],
-    ) % {"count": facts["count"], "last": f"{last:%Y-%m-%d %H:%M}"}
-    return f"{detail} {facts['detail']}".strip()
-
-
 def _describe_lost(facts: dict[str, Any]) -> str:
     text = _("%(worker)s ended, or was suspended, without releasing its jobs. They are run again.")
     return text % {"worker": facts["worker"]}
@@ -98,7 +91,6 @@ _DESCRIPTIONS: dict[Any, Callable[[dict[str, Any]], str]] = {
     Kind.WAIT: _describe_wait,
     Kind.FAILURES: _describe_failures,
     Kind.NO_WORKER: _describe_no_worker,
-    Kind.SCHEDULE: _describe_missed,
     Kind.LEASE: _describe_lost,
     Kind.QUESTION: _describe_unanswered,
 }

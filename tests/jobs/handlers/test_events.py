@@ -15,14 +15,13 @@ from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.db import signal_queue
 from notifications.engines.observed import changes, recording
 from notifications.ids import uuid7
-from notifications.jobs import notifying, outcomes
+from notifications.jobs import announcing, notifying, outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.handlers import declarations
 from notifications.jobs.handlers import events as handler_events
 from notifications.jobs.transitions import finishing, manual, reaping, running
 from notifications.jobs.transitions import recording as job_recording
 from notifications.models import Alert, Job, Notification, Stream, Wait
-from notifications.operations.announcing import announcer
 from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.testing import answer_question, run_jobs, run_until_idle
@@ -346,7 +345,7 @@ def test_announcement(make_user, declare):
     make_user("operator", is_superuser=True)
     now = timezone.now()
     Alert.objects.create(kind="no_worker", subject="", opened_at=now, seen_at=now, facts="{}")
-    announcer.Announcer().run_round()
+    announcing.Announcer().run_round()
     assert types() == ["notification.created"] * Notification.objects.count() != []
 
 

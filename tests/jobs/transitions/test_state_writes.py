@@ -17,7 +17,7 @@ DISPATCH_MODULES = {
 #: Adapters of ASGI servers know no jobs, and assign the state of a server's WebSocket protocol.
 SERVERS = PACKAGE / "realtime" / "servers"
 #: Broadcasts, deliveries and what is announced have states of their own.
-BROADCASTS, ANNOUNCING = PACKAGE / "contrib" / "broadcasts", PACKAGE / "operations" / "announcing"
+BROADCASTS, ANNOUNCING = PACKAGE / "contrib" / "broadcasts", PACKAGE / "jobs" / "announcing.py"
 DELIVERIES = PACKAGE / "deliveries"
 #: Functions of ``conditional_updates`` that change rows of jobs.
 CONDITIONAL_UPDATES = {"conditional_update", "update_locked_rows"}

@@ -10,7 +10,7 @@ from notifications.compat import task_backends
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import claims, queueing, reaping
-from notifications.models import Alert, Job, Tick, Wait, Worker
+from notifications.models import Alert, Job, Wait, Worker
 from notifications.operations import depths
 from notifications.operations.alerts import conditions, texts
 from notifications.testing import run_jobs
@@ -248,48 +248,6 @@ def test_worker_lost(alerts, operator, monkeypatch):
     monkeypatch.setattr(conditions, "WINDOW_SECONDS", 0)
     assert alerts.evaluate() == []
     assert alerts.notified(operator) == ["Worker lost", "Over: Worker lost"]
-
-
-def test_schedule_missed(alerts, operator):
-    """A tick that was recorded as missed, until the window has passed. Other ticks do not count."""
-    now = timezone.now()
-    for outcome in ("enqueued", "skipped"):
-        Tick.objects.create(schedule_id="hourly", due_at=now, outcome=outcome, recorded_at=now)
-        now += timedelta(seconds=1)
-    assert alerts.evaluate() == []
-    Tick.objects.create(schedule_id="nightly", due_at=now, outcome="missed", count=3, recorded_at=now)
-    assert alerts.evaluate() == [("schedule", "nightly")]
-    assert Alert.objects.get().detail.startswith("3 runs were missed")
-    Tick.objects.update(recorded_at=now - timedelta(hours=1))
-    assert alerts.evaluate() == []
-    title = "Schedule missed: nightly"
-    assert alerts.notified(operator) == [title, f"Over: {title}"]
-
-
-def test_detail_of_the_newest_tick(alerts):
-    """It says why the last run could not be enqueued; the first reason may be gone."""
-    now = timezone.now()
-    for detail, seconds in (("the oldest reason", 60), ("the newest reason", 0)):
-        at = now - timedelta(seconds=seconds)
-        tick = {"due_at": at, "recorded_at": at, "outcome": "failed", "detail": detail}
-        Tick.objects.create(schedule_id="nightly", **tick)
-    assert alerts.evaluate() == [("schedule", "nightly")]
-    assert "the newest reason" in Alert.objects.get().detail
-
-
-def test_missed_schedules_that_run_again(alerts, operator):
-    """An alert is over when its schedule was run by a later round, long before the window has passed."""
-    now = timezone.now()
-    for number in range(38):
-        for outcome, seconds in (("missed", 0), ("enqueued", 1)):  # the round after an outage
-            due_at = now + timedelta(seconds=seconds)
-            Tick.objects.create(schedule_id=f"poll-{number}", due_at=due_at, outcome=outcome, recorded_at=now)
-    assert len(alerts.evaluate()) == 38
-    for number in range(38):
-        at = now + timedelta(seconds=10)
-        Tick.objects.create(schedule_id=f"poll-{number}", due_at=at, outcome="enqueued", recorded_at=at)
-    assert alerts.evaluate() == []
-    assert len(alerts.notified(operator)) == 76
 
 
 @pytest.mark.parametrize("limits", [{"wait": None}, {"stalled": None}])

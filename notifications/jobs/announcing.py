@@ -1,10 +1,15 @@
-"""Notify readers of topics whose state differs from the one that they were last notified of."""
+"""Notify the readers of what is wrong, of alerts and problems of schedules for example, and of its end.
+
+Processes that find or end a problem only write its row. Announcers compare these rows with the state that each reader
+was last notified of, and notify once for each difference, however often the state has changed in between.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -14,11 +19,9 @@ from django.utils import translation
 
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
+from notifications.extension import Topic, hooks
 from notifications.jobs.notifying import create_chunk
 from notifications.models import AnnouncedState, Job
-from notifications.operations.announcing.alerts import find_alert_topics
-from notifications.operations.announcing.schedules import find_schedule_topics
-from notifications.operations.announcing.topics import Topic
 from notifications.streams import inbox
 
 logger = logging.getLogger("notifications.jobs")
@@ -47,7 +50,7 @@ class Announcer:
         rows = AnnouncedState.objects.using(database()).order_by("topic", "state")
         announced = list(rows.values_list("topic", "state").annotate(Count("id")))
         keys = {topic for topic, _, _ in announced}
-        topics = [*find_alert_topics(keys), *find_schedule_topics(keys)]
+        topics = list(chain.from_iterable(find(keys) for find in hooks.topics))
         seen = (announced, [(topic.key, topic.state) for topic in topics])
         if not topics or (seen == self._last and time.monotonic() < self._read_readers_at):
             return

@@ -10,12 +10,12 @@ from django.utils import timezone, translation
 
 from notifications import validators, webhooks
 from notifications.api import requester
+from notifications.jobs import announcing
+from notifications.jobs.announcing import Announcer
 from notifications.jobs.handlers.declarations import WEBHOOK_TASK
 from notifications.models import AnnouncedState, Delivery, Job, Notification
 from notifications.operations.alerts import episodes
 from notifications.operations.alerts.conditions import Condition
-from notifications.operations.announcing import announcer
-from notifications.operations.announcing.announcer import Announcer
 from notifications.signals import notification_recorded
 from notifications.streams import purging
 from tests.jobs import tasks
@@ -143,7 +143,7 @@ def test_alert_that_begins_anew_before_its_end_is_announced(operators):
 def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, error):
     """What could not be announced is tried again. An OSError of the project's code does not stop the round either."""
     record(WAITING, Condition(kind="no_worker", facts={"age": 61, "due": 1}))
-    describe = announcer.inbox.build_notification
+    describe = announcing.inbox.build_notification
     fails = True
 
     def build(user, title, **fields):
@@ -151,7 +151,7 @@ def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, 
             raise error("once")
         return describe(user, title, **fields)
 
-    monkeypatch.setattr(announcer.inbox, "build_notification", build)
+    monkeypatch.setattr(announcing.inbox, "build_notification", build)
     rounds = Announcer()
     rounds.run_round()
     assert titles(operators[0]) == ["No worker"]
@@ -163,7 +163,7 @@ def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, 
 
 def test_readers_change(operators, make_user, monkeypatch):
     """Another one is notified of an open alert, and one who is no reader any more is not notified of its end."""
-    monkeypatch.setattr(announcer, "READERS_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(announcing, "READERS_INTERVAL_SECONDS", 0)
     record(WAITING)
     rounds = Announcer()
     rounds.run_round()

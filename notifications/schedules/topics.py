@@ -15,8 +15,8 @@ from django.utils.translation import ngettext
 
 from notifications import paths, validators
 from notifications.db.transactions import database
+from notifications.extension import Topic
 from notifications.models import Schedule
-from notifications.operations.announcing.topics import Topic
 from notifications.schedules.declarations import ScheduleDeclaration, declared_schedules
 from notifications.schedules.users import find_notified_users
 

@@ -11,11 +11,11 @@ from django.utils.translation import gettext as _
 
 from notifications import paths, validators
 from notifications.db.transactions import database
+from notifications.extension import Topic, hooks
 from notifications.models import Alert
 from notifications.operations.alerts.episodes import open_alerts
 from notifications.operations.alerts.links import subject_url
 from notifications.operations.alerts.texts import detail_of, in_words
-from notifications.operations.announcing.topics import Topic
 from notifications.streams.categories import ALERTS
 
 PREFIX, OPEN = "alert:", "open"
@@ -53,12 +53,9 @@ def _key(alert: Alert) -> str:
 
 
 def _describe(alert: Alert, before: str) -> dict[str, Any]:
-    subject = subject_url(
-        alert,
-        jobs_url=paths.admin_page("job_changelist"),
-        schedules_url=paths.admin_page("schedule_changelist"),
-    )
-    label = _("Schedule") if alert.kind == Alert.Kind.SCHEDULE else _("Jobs")
+    subject = subject_url(alert, paths.admin_list)
+    kind = hooks.alert_kinds.get(alert.kind)
+    label = str(kind.model_label) if kind else _("Jobs")
     return {
         "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
         "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),

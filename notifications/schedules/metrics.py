@@ -1,0 +1,40 @@
+"""Metrics of schedules for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from notifications.db.transactions import database
+from notifications.models import Schedule
+
+#: Schedules that are listed at most, by name.
+MAX_SCHEDULES = 100
+
+
+def collect() -> Iterator[Metric]:
+    """Yield what is known of each schedule, in one query."""
+    paused = GaugeMetricFamily(
+        "notifications_schedule_paused", "1 if the schedule is paused.", labels=["schedule"]
+    )
+    problem = GaugeMetricFamily(
+        "notifications_schedule_problem",
+        "1 for what has gone wrong since the last run that succeeded.",
+        labels=["schedule", "problem"],
+    )
+    last = GaugeMetricFamily(
+        "notifications_schedule_last_run_timestamp_seconds", "When it was due last.", labels=["schedule"]
+    )
+    following = GaugeMetricFamily(
+        "notifications_schedule_next_run_timestamp_seconds", "When it is due next.", labels=["schedule"]
+    )
+    for row in Schedule.objects.using(database()).order_by("name")[:MAX_SCHEDULES]:
+        paused.add_metric([row.name], float(row.paused_at is not None))
+        for name in Schedule.Problem.values:
+            problem.add_metric([row.name, name], float(row.problem == name))
+        if row.last_tick:
+            last.add_metric([row.name], row.last_tick.timestamp())
+        if row.next_tick and not row.paused_at:
+            following.add_metric([row.name], row.next_tick.timestamp())
+    yield from (paused, problem, last, following)
