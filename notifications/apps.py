@@ -15,7 +15,6 @@ FEATURES = (
     "notifications.worker.output_loop.Output",
     "notifications.worker.step_loop.Steps",
     "notifications.jobs.transitions.reminders.Questions",
-    "notifications.schedules.extension.Schedules",
     "notifications.webhooks.extension.HandlerJobs",
     "notifications.deliveries.extension.Deliveries",
     "notifications.operations.extension.Operations",
@@ -33,6 +32,7 @@ class NotificationsConfig(AppConfig):
     def ready(self) -> None:
         from notifications import checks, duties, receivers, upkeep  # noqa: F401  (the import registers the checks)
         from notifications.jobs import ports
+        from notifications.models import overview
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
@@ -42,6 +42,9 @@ class NotificationsConfig(AppConfig):
         classes: list[type[Extension]] = [import_string(path) for path in FEATURES]
         features = [cls(cls.name, import_module(cls.name)) for cls in classes]
         extension.load(features)
+        overview.labels_of_extensions = {
+            kind.kind: kind.label for kind in extension.hooks.alert_kinds.values()
+        }
         for feature in features:
             feature.ready()  # as Django calls that of an installed app
         upkeep.list_duties = duties.list_duties

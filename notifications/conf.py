@@ -68,7 +68,6 @@ class Settings:
     OUTBOUND_PER_HOST: int
     OUTBOUND_PORTS: list[int]
     RETENTION: timedelta
-    SCHEDULES: dict[str, Any]
     SITE_URL: str
     SOCKETS_PER_USER: int
     WEBHOOKS: bool
@@ -191,7 +190,6 @@ CORE_SETTINGS = {
         [80, 443], is_valid=lambda value: all(map(_is_port, value)), rule="a list of port numbers"
     ),
     "RETENTION": Setting(timedelta(days=30)),
-    "SCHEDULES": Setting({}),
     "SITE_URL": Setting(
         "",
         is_valid=lambda value: not value or _is_origin(value),

@@ -132,9 +132,10 @@ WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
     "api.py": (9, BEFORE_MODELS),
-    "apps.py": (5, "Django imports it before the models are loaded."),
+    "apps.py": (6, "Django imports it before the models are loaded."),
     "asgi.py": (6, "Projects import it before Django is set up."),
     "contrib/broadcasts/apps.py": (8, "Django imports it before the models are loaded."),
+    "contrib/schedules/apps.py": (9, "Django imports it before the models are loaded."),
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
     "contrib/celery/declarations.py": (1, BEFORE_MODELS),
     "db/transactions.py": (1, "The models import it."),

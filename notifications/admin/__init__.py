@@ -5,7 +5,6 @@ from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
 from notifications.admin.preferences import PreferenceAdmin
-from notifications.admin.schedules import ScheduleAdmin
 from notifications.admin.webhooks import WebhookEndpointAdmin
 
 __all__ = [
@@ -14,6 +13,5 @@ __all__ = [
     "NotificationAdmin",
     "OverviewAdmin",
     "PreferenceAdmin",
-    "ScheduleAdmin",
     "WebhookEndpointAdmin",
 ]

@@ -36,8 +36,6 @@ from notifications.models.preferences import Digest as Digest
 from notifications.models.preferences import EmailThrottle as EmailThrottle
 from notifications.models.preferences import Preference as Preference
 from notifications.models.preferences import Reader as Reader
-from notifications.models.schedules import Schedule as Schedule
-from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics
 from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch

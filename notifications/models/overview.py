@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.times import MomentField
 
@@ -33,9 +33,13 @@ class ServerProcess(models.Model):
         return f"{self.host} {self.pid}"
 
 
+#: The labels of the kinds of alerts that extensions add. ``NotificationsConfig.ready()`` sets them.
+labels_of_extensions: Mapping[str, Any] = {}
+
+
 def alert_kinds() -> list[tuple[str, Any]]:
     """Return the kinds of alerts, those of extensions too, and their labels."""
-    return [*Alert.Kind.choices, *((kind.kind, kind.label) for kind in hooks.alert_kinds.values())]
+    return [*Alert.Kind.choices, *labels_of_extensions.items()]
 
 
 class Alert(models.Model):

@@ -1,4 +1,4 @@
-"""Delete old jobs, notifications, ticks of schedules and attempts of webhooks.
+"""Delete old jobs and notifications, and what extensions keep for as long.
 
 The floor of a stream rises with the rows that are deleted, so that a client behind it starts from a snapshot.
 """

@@ -9,8 +9,10 @@ from django.urls import include, path, set_script_prefix
 
 from notifications import admin
 from notifications.admin.overview import changes
-from notifications.models import Alert, Job, Notification, Overview, Schedule
-from notifications.schedules import operating
+from notifications.contrib.schedules import operating
+from notifications.contrib.schedules.admin import ScheduleAdmin
+from notifications.contrib.schedules.models import Schedule
+from notifications.models import Alert, Job, Notification, Overview
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -21,7 +23,7 @@ ADMINS = {
     Job: admin.JobAdmin,
     Notification: admin.NotificationAdmin,
     Overview: admin.OverviewAdmin,
-    Schedule: admin.ScheduleAdmin,
+    Schedule: ScheduleAdmin,
 }
 
 
@@ -81,11 +83,12 @@ def test_each_page(client_of_site, prefix):
     root = "/operations/notifications/"
     note = Notification.objects.first()
     addresses = [
-        *(f"{root}{name}/" for name in ("job", "notification", "alert", "schedule", "overview")),
+        *(f"{root}{name}/" for name in ("job", "notification", "alert", "overview")),
+        "/operations/notifications_schedules/schedule/",
         *(f"{root}job/{job.pk}/{name}/" for name in ("change", "history", "state")),
         *(
             f"{root}notification/{note.pk}/change/",
-            f"{root}schedule/nightly/change/",
+            "/operations/notifications_schedules/schedule/nightly/change/",
             f"{root}overview/figures/",
         ),
     ]
@@ -121,7 +124,8 @@ def test_some_pages_only(client_of_site):
     """A site without jobs, or without notifications, shows no links to them, and a retry ends on the overview."""
     client = client_of_site(Overview, Schedule)
     root = "/operations/notifications/"
-    for address in (f"{root}overview/", f"{root}schedule/", f"{root}schedule/nightly/change/"):
+    schedules = "/operations/notifications_schedules/schedule/"
+    for address in (f"{root}overview/", schedules, f"{schedules}nightly/change/"):
         assert "/job/" not in get(client, address)
     form = re.search(r"<form method=\"get\".*?</form>", client.get(f"{root}overview/").text)[0]
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))

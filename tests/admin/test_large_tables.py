@@ -163,7 +163,8 @@ def test_pages_of_large_tables(seeded, broadcast, admin_client, monkeypatch):
         pages += [(f"/admin/notifications/overview/{path}?period={period}", MAX_READ) for period in PERIODS]
     of_task = "queue=default&task=shop.tasks.sync_stock"
     pages += [(f"/admin/notifications/overview/?period={period}&{of_task}", MAX_READ) for period in PERIODS]
-    pages += [(f"/admin/notifications/{page}/", MAX_READ_BY_INDEX) for page in ("schedule", "alert")]
+    pages.append(("/admin/notifications_schedules/schedule/", MAX_READ_BY_INDEX))
+    pages.append(("/admin/notifications/alert/", MAX_READ_BY_INDEX))
     admin_client.get(pages[0][0])
     for address, limits in pages:
         statements = queries_of(admin_client, address)

@@ -16,6 +16,8 @@ from django.utils import timezone
 
 from notifications.admin.overview import changes
 from notifications.contrib.broadcasts.models import Broadcast
+from notifications.contrib.schedules import operating
+from notifications.contrib.schedules.models import Schedule
 from notifications.models import (
     Alert,
     Attempt,
@@ -24,11 +26,9 @@ from notifications.models import (
     Notification,
     Preference,
     Queue,
-    Schedule,
     WebhookEndpoint,
     Worker,
 )
-from notifications.schedules import operating
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -349,7 +349,8 @@ def path_of(template, rows):
 
 def folder_of(name):
     """Return the folder of a model's pages, which follows the label of its app."""
-    return "/admin/notifications_broadcasts/" if name.startswith("broadcast") else ADMIN
+    app = {"broadcast": "_broadcasts", "schedule": "_schedules"}.get(name.partition("/")[0], "")
+    return f"/admin/notifications{app}/"
 
 
 def is_enough(permissions, alternatives):

@@ -11,8 +11,8 @@ from asyncsite import tasks
 from asyncsite.models import Call, Report
 from asyncsite.pruning import prune_reports
 from asyncsite.tasks import enqueue_report
+from notifications.contrib.schedules import operating
 from notifications.models import Job
-from notifications.schedules import operating
 from notifications.testing import run_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)

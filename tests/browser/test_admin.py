@@ -245,8 +245,8 @@ PAGES = {
     "no-jobs": f"{ADMIN}job/?q=nothing-has-this-name",
     "job": f"{ADMIN}job/{{job}}/change/",
     "history": f"{ADMIN}job/{{job}}/history/",
-    "schedules": f"{ADMIN}schedule/",
-    "schedule": f"{ADMIN}schedule/nightly-report/change/",
+    "schedules": "/admin/notifications_schedules/schedule/",
+    "schedule": "/admin/notifications_schedules/schedule/nightly-report/change/",
     "alerts": f"{ADMIN}alert/",
     "notifications": f"{ADMIN}notification/",
 }

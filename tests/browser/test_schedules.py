@@ -7,7 +7,7 @@ import pytest
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
 
-LIST = "/admin/notifications/schedule/"
+LIST = "/admin/notifications_schedules/schedule/"
 
 
 @pytest.fixture

@@ -126,12 +126,12 @@ def test_the_controls_of_the_composer(site_server, new_page):
 
 #: Pages of operators, and the elements with what is not Django's own.
 OPERATOR_PAGES = {
-    "overview/": ".notifications-overview",
-    "overview/tasks/": ".notifications-overview",
-    "job/?state__exact=failed": "#content",
-    "job/{job}/change/": "#content",
-    "schedule/": "#content",
-    "alert/": "#content",
+    "notifications/overview/": ".notifications-overview",
+    "notifications/overview/tasks/": ".notifications-overview",
+    "notifications/job/?state__exact=failed": "#content",
+    "notifications/job/{job}/change/": "#content",
+    "notifications_schedules/schedule/": "#content",
+    "notifications/alert/": "#content",
 }
 
 
@@ -143,9 +143,9 @@ def test_the_controls_of_operators(site_server, new_page):
     sign_in(page, site_server.url, "admin")
     found = {}
     for path, part in OPERATOR_PAGES.items():
-        page.goto(f"{site_server.url}/admin/notifications/{path.format(job=job)}")
+        page.goto(f"{site_server.url}/admin/{path.format(job=job)}")
         found[path] = page.evaluate(FIND_SMALL, part)
-        shoot(page, path.partition("/")[0])
+        shoot(page, path.split("/")[1])
     problems = [f"{name}: {problem}" for name, each in found.items() for problem in each]
     assert not problems, "\n".join(problems)
 

@@ -14,11 +14,11 @@ from django.core.management.base import SystemCheckError
 from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from notifications.contrib.schedules.commands import SchedulesCommand
 from notifications.jobs import notifying
 from notifications.management.commands.notifications import Command
 from notifications.management.commands.notify import Command as NotifyCommand
 from notifications.management.subcommands.jobs import JobsCommand
-from notifications.management.subcommands.schedules import SchedulesCommand
 from notifications.models import Job, Notification
 from notifications.streams import retention
 from notifications.testing import run_jobs

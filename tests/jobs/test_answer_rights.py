@@ -22,7 +22,7 @@ from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
-CODENAME, PERMISSION = "view_schedule", "notifications.view_schedule"
+CODENAME, PERMISSION = "view_job", "notifications.view_job"
 KINDS = ("user", "group", "permission", "staff")
 
 

@@ -26,7 +26,7 @@ KEPT_TABLES = {
 LEFT_BEHIND = (
     "SELECT COUNT(*) FROM notifications_job WHERE state NOT IN ('succeeded', 'failed', 'cancelled')",
     "SELECT COUNT(*) FROM notifications_queue",
-    "SELECT COUNT(*) FROM notifications_schedule",
+    "SELECT COUNT(*) FROM notifications_schedules_schedule",
 )
 USER_COLUMNS = (
     *("username", "password", "first_name", "last_name", "email"),

@@ -11,9 +11,9 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from notifications import duties
+from notifications.contrib.schedules import ticks
 from notifications.jobs import notifying
 from notifications.models import Attempt, Job, Notification, Stream
-from notifications.schedules import ticks
 from notifications.streams import marking, marking_all, retention
 from notifications.testing import run_jobs
 from notifications.worker import maintenance

@@ -14,21 +14,24 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin.mixins import ReadOnlyMixin, reports_database_errors
+from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database_errors
 from notifications.admin.timelines import moment
+from notifications.contrib.schedules import operating
+from notifications.contrib.schedules.declarations import declared_schedules
+from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.runs import DELETED
+from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS
+from notifications.contrib.schedules.users import find_problem
 from notifications.db.transactions import database
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.models import Job, Schedule, Tick
-from notifications.schedules import operating
-from notifications.schedules.declarations import declared_schedules
-from notifications.schedules.runs import DELETED
-from notifications.schedules.timing import MAX_COUNTED_TICKS
-from notifications.schedules.users import find_problem
+from notifications.models import Job
 
 logger = logging.getLogger("notifications")
 
 #: Ticks that the page of a schedule shows.
 MAX_TICKS_SHOWN = 25
+#: Schedules that the overview shows at most: those that are due next.
+MAX_SCHEDULES_SHOWN = 100
 #: Schedules that one action runs at most.
 MAX_SCHEDULES_RUN = 100
 
@@ -72,11 +75,11 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may pause and resume schedules, by the permission to change them."""
-        return request.user.has_perm("notifications.change_schedule")
+        return request.user.has_perm("notifications_schedules.change_schedule")
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may run schedules now."""
-        return request.user.has_perm("notifications.run_schedule")
+        return request.user.has_perm("notifications_schedules.run_schedule")
 
     @admin.action(description=_("Pause selected schedules"), permissions=["operate"])
     @reports_database_errors
@@ -194,6 +197,16 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         text = ", ".join(f"{name}: {value}" for name, value in values.items() if value)
         problem = " ".join(find_problem(declaration) or ())
         return format_html('{}<p class="errornote">{}</p>', text, problem) if problem else text
+
+
+def read_overview_section(model_admin: Any, request: HttpRequest) -> dict[str, Any]:
+    """Return the section of the overview: the schedules with a problem first, then by their next tick."""
+    rows = Schedule.objects.using(database()).order_by("next_tick", "name")[:MAX_SCHEDULES_SHOWN]
+    return {
+        "template": "admin/notifications_schedules/schedule/overview.html",
+        "schedules": sorted(rows, key=lambda schedule: not schedule.problem),
+        "url": list_url(model_admin, request, Schedule),
+    }
 
 
 def describe_tick(tick: Tick) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy, ngettext
 
+from notifications.contrib.schedules.models import Tick
 from notifications.db.transactions import database
 from notifications.extension import AlertKind
-from notifications.models import Tick
 
 #: The recent ticks that are read at most, the latest.
 MAX_TICKS_READ = 1_000
@@ -22,7 +22,7 @@ class ScheduleMissed(AlertKind):
     """Ticks of a schedule were recently missed, or could not be enqueued, and it has not run since."""
 
     kind, label = "schedule", gettext_lazy("Schedule missed")
-    model, model_label = "notifications.Schedule", gettext_lazy("Schedule")
+    model, model_label = "notifications_schedules.Schedule", gettext_lazy("Schedule")
 
     def find(self, now: datetime) -> Iterator[tuple[str, dict[str, Any]]]:
         rows = Tick.objects.using(database()).filter(
@@ -33,7 +33,13 @@ class ScheduleMissed(AlertKind):
         for tick in rows.order_by("-recorded_at")[:MAX_TICKS_READ]:
             missed.setdefault(tick.schedule_id, []).append(tick)
         for name, ticks in missed.items():
-            if not _has_run_since(name, ticks[0].recorded_at):
+            newest = Tick.objects.using(database()).filter(schedule_id=name).order_by("-due_at").first()
+            # One round records missed ticks and enqueues the newest. It has run if a later one has enqueued.
+            if not (
+                newest
+                and newest.outcome == Tick.Outcome.ENQUEUED
+                and newest.recorded_at > ticks[0].recorded_at
+            ):
                 yield (
                     name,
                     {
@@ -51,9 +57,3 @@ class ScheduleMissed(AlertKind):
             facts["count"],
         ) % {"count": facts["count"], "last": f"{last:%Y-%m-%d %H:%M}"}
         return f"{detail} {facts['detail']}".strip()
-
-
-def _has_run_since(schedule: str, recorded_at: datetime) -> bool:
-    """Return whether a schedule was run by a later round. One round records missed ticks and enqueues the newest."""
-    newest = Tick.objects.using(database()).filter(schedule_id=schedule).order_by("-due_at").first()
-    return bool(newest and newest.outcome == Tick.Outcome.ENQUEUED and newest.recorded_at > recorded_at)

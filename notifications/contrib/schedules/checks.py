@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Warning, register
 
-from notifications.schedules.declarations import wrong_declarations
-from notifications.schedules.tasks import find_wrong_tasks
+from notifications.contrib.schedules.declarations import wrong_declarations
+from notifications.contrib.schedules.tasks import find_wrong_tasks
 
 
 @register("notifications")

@@ -10,11 +10,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from notifications.contrib.schedules import operating
+from notifications.contrib.schedules.declarations import declared_schedules
+from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db.transactions import database
 from notifications.management.management_command import ManagementCommand, common_options
-from notifications.models import Schedule, Tick
-from notifications.schedules import operating
-from notifications.schedules.declarations import declared_schedules
 
 
 class SchedulesCommand(ManagementCommand):

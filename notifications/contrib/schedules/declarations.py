@@ -21,7 +21,7 @@ from django.utils import timezone
 from notifications import validators
 from notifications.compat import normalize_json
 from notifications.conf import WrongDeclaration, settings
-from notifications.schedules import timing
+from notifications.contrib.schedules import timing
 
 KEYS = ("task", "cron", "every", "timezone", "args", "kwargs", "owner", "group", "queue", "overlap", "grace")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")

@@ -10,15 +10,16 @@ from uuid import UUID
 
 from notifications import validators
 from notifications.compat import should_send, task_enqueued
+from notifications.contrib.schedules import runs
+from notifications.contrib.schedules.declarations import ScheduleDeclaration
+from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.tasks import scheduled_task
+from notifications.contrib.schedules.users import find_owner
 from notifications.db.transactions import database, on_commit
 from notifications.db.unavailable import is_query_error
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs import results
-from notifications.models import Job, Schedule, Tick
-from notifications.schedules import runs
-from notifications.schedules.declarations import ScheduleDeclaration
-from notifications.schedules.tasks import scheduled_task
-from notifications.schedules.users import find_owner
+from notifications.models import Job
 from notifications.tracing import spans, trace_context
 
 logger = logging.getLogger("notifications.jobs")

@@ -1,15 +1,19 @@
-"""Check of the declarations of schedules."""
+"""What ``doctor`` examines: the declarations of schedules, and times that were stored while a clock was wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
 
 from django.utils import translation
 
+from notifications.contrib.schedules.declarations import declared_schedules, wrong_declarations
+from notifications.contrib.schedules.models import Schedule
+from notifications.contrib.schedules.tasks import find_wrong_tasks
+from notifications.contrib.schedules.users import find_problem
+from notifications.db.stored_time import StoredTime
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
-from notifications.schedules.declarations import declared_schedules, wrong_declarations
-from notifications.schedules.tasks import find_wrong_tasks
-from notifications.schedules.users import find_problem
 
 
 def find_schedules(timeout: float) -> Iterable[Finding]:
@@ -46,3 +50,24 @@ def check_schedules() -> Finding:
     count = len(declared)
     message = f"Declared correctly: {count}." if count else "None is declared."
     return Finding(check="schedules", state=OK, message=message)
+
+
+def stored_times() -> list[StoredTime]:
+    """Return the times that gate schedules."""
+    return [
+        StoredTime(model=Schedule, name="last_tick"),
+        NextTick(model=Schedule, name="next_tick", can_repair=False),
+    ]
+
+
+class NextTick(StoredTime):
+    """The next tick of a schedule, which a round computes anew. ``doctor`` only names it."""
+
+    def find(self, now: datetime) -> Any:
+        rows, declared = super().find(now), declared_schedules()
+        wrong = [
+            row.pk
+            for row in rows.filter(name__in=declared, paused_at=None)
+            if declared[row.name].timing.is_beyond_next(row.next_tick, now)
+        ]
+        return rows.filter(pk__in=wrong)

@@ -1,4 +1,4 @@
-"""Schedules and their ticks, which ``schedules/`` writes."""
+"""Schedules and their ticks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from notifications.extension import require
 from notifications.times import MomentField
+
+require("notifications.contrib.schedules")
 
 
 class Schedule(models.Model):
@@ -32,7 +35,7 @@ class Schedule(models.Model):
     problem_since = MomentField(null=True, blank=True)
     #: The job of the last failure.
     problem_job = models.UUIDField(null=True, blank=True)
-    #: What the text about the problem is made from, a JSON object: see ``schedules/topics.py``.
+    #: What the text about the problem is made from, a JSON object: see ``topics.py``.
     problem_facts = models.TextField(default="{}", db_default="{}", editable=False)
 
     class Meta:

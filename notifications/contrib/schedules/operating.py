@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from notifications.contrib.schedules import runs, ticks
+from notifications.contrib.schedules.declarations import declared_schedules
+from notifications.contrib.schedules.enqueueing import ScheduledCall
+from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.models import Schedule, Tick
-from notifications.schedules import runs, ticks
-from notifications.schedules.declarations import declared_schedules
-from notifications.schedules.enqueueing import ScheduledCall
 
 
 class ScheduleNotRun(Exception):

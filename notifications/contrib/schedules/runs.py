@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.models import Job, Schedule, Tick
+from notifications.models import Job
 from notifications.states import ACTIVE
 
 logger = logging.getLogger("notifications.jobs")

@@ -7,12 +7,12 @@ from typing import Any
 
 from notifications.compat import signature_of
 from notifications.conf import WrongDeclaration
-from notifications.jobs.declaring.tasks import stores_jobs
-from notifications.jobs.results import find_task
-from notifications.schedules.declarations import (
+from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
 )
+from notifications.jobs.declaring.tasks import stores_jobs
+from notifications.jobs.results import find_task
 
 
 def find_wrong_tasks() -> Iterator[WrongDeclaration]:

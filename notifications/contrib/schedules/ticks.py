@@ -13,20 +13,20 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from notifications.contrib.schedules import runs
+from notifications.contrib.schedules.declarations import (
+    ScheduleDeclaration,
+    declared_schedules,
+    wrong_declarations,
+)
+from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
+from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.tasks import find_wrong_tasks
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import is_unavailable
-from notifications.models import Schedule, Tick
-from notifications.schedules import runs
-from notifications.schedules.declarations import (
-    ScheduleDeclaration,
-    declared_schedules,
-    wrong_declarations,
-)
-from notifications.schedules.enqueueing import ScheduledCall, insert_tick
-from notifications.schedules.tasks import find_wrong_tasks
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -14,11 +14,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import paths, validators
+from notifications.contrib.schedules.declarations import ScheduleDeclaration, declared_schedules
+from notifications.contrib.schedules.models import Schedule
+from notifications.contrib.schedules.users import find_notified_users
 from notifications.db.transactions import database
 from notifications.extension import Topic
-from notifications.models import Schedule
-from notifications.schedules.declarations import ScheduleDeclaration, declared_schedules
-from notifications.schedules.users import find_notified_users
 
 Problem = Schedule.Problem
 PREFIX = "schedule:"

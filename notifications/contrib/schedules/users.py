@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldError
 from django.utils.translation import gettext
 
-from notifications.schedules.declarations import ScheduleDeclaration
+from notifications.contrib.schedules.declarations import ScheduleDeclaration
 
 logger = logging.getLogger("notifications.jobs")
 

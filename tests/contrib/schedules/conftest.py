@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Group
 
+from notifications.contrib.schedules import ticks
+from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db.clock import database_now
 from notifications.jobs.announcing import Announcer
-from notifications.models import Job, Notification, Schedule, Tick
-from notifications.schedules import ticks
+from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,

@@ -6,13 +6,14 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 
-from notifications.admin.schedules import describe_tick
-from notifications.models import Job, Schedule, Tick
-from notifications.schedules import operating
-from notifications.schedules.timing import MAX_COUNTED_TICKS, Timing
+from notifications.contrib.schedules import operating
+from notifications.contrib.schedules.admin import describe_tick
+from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS, Timing
+from notifications.models import Job
 from notifications.testing import run_jobs
 
-LIST = "/admin/notifications/schedule/"
+LIST = "/admin/notifications_schedules/schedule/"
 
 
 @pytest.fixture

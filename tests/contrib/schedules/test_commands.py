@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 
-from notifications.models import Job, Schedule
-from notifications.schedules import operating
+from notifications.contrib.schedules import operating
+from notifications.contrib.schedules.models import Schedule
+from notifications.models import Job
 
 
 @pytest.fixture(autouse=True)

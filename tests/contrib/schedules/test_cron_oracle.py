@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notifications.schedules.timing import Timing
+from notifications.contrib.schedules.timing import Timing
 
 MINUTE = timedelta(minutes=1)
 #: Days around which clocks are set: by an hour, by half an hour, at midnight, and in the hour before it.

@@ -7,8 +7,8 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 
 from notifications.compat import BaseTaskBackend
+from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.jobs.results import find_task
-from notifications.schedules.declarations import declared_schedules
 from tests.jobs import tasks
 
 GOOD = {"task": "tests.jobs.tasks.noop", "cron": "0 3 * * *"}
@@ -147,7 +147,7 @@ def test_queue_that_the_backend_lacks(declare, settings):
 
 def test_task_of_another_backend(declare, settings, monkeypatch):
     """Its jobs would not be stored in this app."""
-    other = {"BACKEND": "tests.schedules.test_declarations.OtherBackend"}
+    other = {"BACKEND": "tests.contrib.schedules.test_declarations.OtherBackend"}
     settings.TASKS = {**settings.TASKS, "other": other}
     monkeypatch.setattr(tasks, "noop", tasks.noop.using(backend="other"))
     find_task.cache_clear()

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.management.diagnosis import database
-from notifications.models import Alert, Schedule, Tick
+from notifications.models import Alert
 from tests.operations.test_metrics import samples, token  # noqa: F401 (a fixture)
 
 

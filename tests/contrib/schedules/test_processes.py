@@ -9,12 +9,13 @@ from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
 
 from notifications.compat import task_enqueued
+from notifications.contrib.schedules import runs, ticks
+from notifications.contrib.schedules.declarations import declared_schedules
+from notifications.contrib.schedules.models import Tick
 from notifications.db import project_threads
 from notifications.engines import dispatch_loop
 from notifications.management.diagnosis.processes import check_workers
-from notifications.models import Tick, Worker
-from notifications.schedules import runs, ticks
-from notifications.schedules.declarations import declared_schedules
+from notifications.models import Worker
 from notifications.testing import run_jobs
 from tests.support.waiting import wait_until
 
@@ -77,7 +78,7 @@ def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeyp
 
 def test_worker_goes_on_after_an_error_of_one_schedule(each_second, start_worker, monkeypatch):
     """As of a cron expression that cronsim cannot compute, or of a module that raises."""
-    from notifications.schedules import ticks
+    from notifications.contrib.schedules import ticks
 
     failed = []
 
@@ -142,7 +143,7 @@ def test_ends_of_many_runs_are_recorded_together(schedules, settings, django_ass
     run_jobs()
     with django_assert_max_num_queries(9 + len(declared)) as queries:
         ticks.run_round()
-    assert not [query for query in queries if 'UPDATE "notifications_schedule"' in query["sql"]]
+    assert not [query for query in queries if 'UPDATE "notifications_schedules_schedule"' in query["sql"]]
     assert Tick.objects.filter(job_state="succeeded").count() == len(declared)
 
 

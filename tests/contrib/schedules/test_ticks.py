@@ -6,11 +6,11 @@ import pytest
 
 from notifications.compat import task_enqueued
 from notifications.conf import settings as app_settings
-from notifications.models import Tick
-from notifications.schedules import runs, ticks
+from notifications.contrib.schedules import runs, ticks
+from notifications.contrib.schedules.models import Tick
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
-from tests.schedules.tasks import nightly
+from tests.contrib.schedules.tasks import nightly
 
 TEN_MINUTES = timedelta(minutes=10)
 
@@ -113,7 +113,7 @@ def test_overlap_is_skipped(schedules, jobs):
 
 def test_overlap_is_allowed_up_to_a_limit(schedules, jobs, monkeypatch):
     """Without a worker the number of queued jobs would otherwise grow without end."""
-    monkeypatch.setattr("notifications.schedules.runs.MAX_ACTIVE_RUNS", 2)
+    monkeypatch.setattr("notifications.contrib.schedules.runs.MAX_ACTIVE_RUNS", 2)
     row = schedules.declare(overlap="allow")
     for n in range(3):
         schedules.round(at=row.next_tick + n * TEN_MINUTES)
@@ -237,7 +237,7 @@ def test_task_with_a_key(schedules, jobs, django_capture_on_commit_callbacks):
     """A tick within the lifetime of the key is that of the same job; task_enqueued is sent for that job once."""
     enqueued = []
     receiver = lambda **kwargs: enqueued.append(kwargs["task_result"].id)  # noqa: E731
-    row = schedules.declare(task="tests.schedules.tasks.nightly", args=[1, 2])
+    row = schedules.declare(task="tests.contrib.schedules.tasks.nightly", args=[1, 2])
     task_enqueued.connect(receiver)
     try:
         for n in range(2):
@@ -257,7 +257,7 @@ def test_task_with_a_key(schedules, jobs, django_capture_on_commit_callbacks):
 def test_task_with_a_key_that_another_call_has_used(schedules, jobs):
     """The tick is recorded with the reason, and other schedules run."""
     nightly.enqueue(0, 0)
-    row = schedules.declare(task="tests.schedules.tasks.nightly", args=[1, 2])
+    row = schedules.declare(task="tests.contrib.schedules.tasks.nightly", args=[1, 2])
     schedules.round(at=row.next_tick)
     [tick] = Tick.objects.all()
     assert tick.outcome == "failed" and "nightly" in tick.detail
@@ -295,7 +295,7 @@ def test_rolled_back_enqueue_leaves_no_tick(schedules, jobs, monkeypatch):
         raise RuntimeError("after the job was inserted")
 
     with monkeypatch.context() as patch:
-        patch.setattr("notifications.models.Schedule.save", fail)
+        patch.setattr("notifications.contrib.schedules.models.Schedule.save", fail)
         schedules.round(at=row.next_tick)
     assert jobs() == [] and schedules.ticks() == []
     schedules.round()

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from notifications.schedules.timing import MAX_COUNTED_TICKS, Timing
+from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS, Timing
 
 #: Zones with the days on which clocks are set forward and back.
 CHANGES = [

@@ -3,7 +3,7 @@
 import os
 from datetime import timedelta
 
-from notifications.schedules import timing
+from notifications.contrib.schedules import timing
 from tests.faults.support.engine_settings import *  # noqa: F403
 from tests.faults.support.engine_settings import NOTIFICATIONS
 

@@ -1,0 +1,105 @@
+import django.db.models.deletion
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = [("notifications", "0001_streams")]
+
+    operations = [
+        migrations.CreateModel(
+            name="Schedule",
+            fields=[
+                (
+                    "name",
+                    models.CharField(
+                        max_length=100, primary_key=True, serialize=False, verbose_name="schedule"
+                    ),
+                ),
+                ("timing", models.CharField(max_length=300, verbose_name="timing")),
+                ("task_path", models.CharField(max_length=500, verbose_name="task")),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+                ("paused_at", models.DateTimeField(blank=True, null=True, verbose_name="paused")),
+                ("next_tick", models.DateTimeField(blank=True, null=True, verbose_name="next run")),
+                ("last_tick", models.DateTimeField(blank=True, null=True, verbose_name="last tick")),
+                (
+                    "problem",
+                    models.CharField(
+                        blank=True,
+                        choices=[("failed", "Failed"), ("missed", "Missed"), ("skipped", "Skipped")],
+                        default="",
+                        max_length=10,
+                        verbose_name="problem",
+                    ),
+                ),
+                ("problem_since", models.DateTimeField(blank=True, null=True)),
+                ("problem_job", models.UUIDField(blank=True, null=True)),
+                ("problem_facts", models.TextField(db_default="{}", default="{}", editable=False)),
+            ],
+            options={
+                "verbose_name": "schedule",
+                "verbose_name_plural": "schedules",
+                "permissions": [("run_schedule", "Can run a schedule now")],
+                "default_permissions": ("view", "change"),
+            },
+        ),
+        migrations.CreateModel(
+            name="Tick",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("due_at", models.DateTimeField(verbose_name="due")),
+                ("first_due_at", models.DateTimeField(blank=True, null=True, verbose_name="first due")),
+                ("count", models.PositiveBigIntegerField(default=1, verbose_name="count")),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("enqueued", "Enqueued"),
+                            ("missed", "Missed"),
+                            ("skipped", "Skipped"),
+                            ("failed", "Not enqueued"),
+                        ],
+                        max_length=10,
+                        verbose_name="outcome",
+                    ),
+                ),
+                ("detail", models.CharField(blank=True, default="", max_length=500, verbose_name="detail")),
+                ("is_manual", models.BooleanField(default=False, verbose_name="by hand")),
+                ("job", models.UUIDField(blank=True, null=True, verbose_name="job")),
+                ("job_state", models.CharField(blank=True, default="", max_length=10, verbose_name="state")),
+                ("recorded_at", models.DateTimeField(verbose_name="recorded")),
+                (
+                    "schedule",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="ticks",
+                        to="notifications_schedules.schedule",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "tick",
+                "verbose_name_plural": "ticks",
+                "default_permissions": ("view",),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("job_state", ""), ("outcome", "enqueued")),
+                        fields=["schedule", "id"],
+                        name="notifications_tick_open",
+                    ),
+                    models.Index(fields=["recorded_at"], name="notifications_tick_recorded"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("schedule", "due_at"), name="notifications_tick_due")
+                ],
+            },
+        ),
+    ]

@@ -1,0 +1,86 @@
+"""A project without the app: nothing shows that there is one, and an import says the line to add."""
+
+import sys
+
+import pytest
+
+from tests.docs.project import Project
+from tests.support.processes import run
+
+USE = """
+import re
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.test import Client
+from notifications import upkeep
+from notifications.db.schema import find_mismatch
+from notifications.management.diagnosis import diagnose
+from notifications.models import Job, Notification
+from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.streams import retention
+from notifications.testing import run_jobs
+from notifications.times import now
+from tests.jobs import tasks
+
+assert not [table for table in connection.introspection.table_names() if re.search("schedule|tick", table)]
+assert not Permission.objects.filter(codename__contains="schedule").exists()
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+assert not [name for name in names if "schedule" in name]
+assert not [each for each in diagnose(timeout=0.1) if "schedule" in each.check]
+assert "ticks" not in str(dict(retention.count_prunable(now())))
+
+ada = User.objects.create_superuser("ada")
+client = Client()
+client.force_login(ada)
+job = tasks.noop.using(owner=ada).enqueue().id
+Job.objects.filter(id=job).update(schedule="nightly")  # of the time when the app was installed
+run_jobs()
+assert Job.objects.get(id=job).state == "succeeded"
+for path in ("", "notifications/job/", f"notifications/job/{job}/change/", "notifications/overview/"):
+    response = client.get(f"/admin/{path}")
+    assert response.status_code == 200, path
+    main = response.text[response.text.index('id="content"'):]
+    assert not re.search(r"[Ss]chedules|schedule/", main), (path, main)
+assert client.get("/notifications/").status_code == 200
+assert client.get("/admin/notifications_schedules/schedule/").status_code == 404
+for module in ("models", "ticks", "admin"):
+    try:
+        __import__(f"notifications.contrib.schedules.{module}")
+    except ImproperlyConfigured as exc:
+        print(exc)
+assert not [model for model in apps.get_models() if model.__name__ == "Schedule"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The project of the quick start."""
+    project = Project(tmp_path)
+    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
+    (project.folder / "mysite/urls.py").write_text(
+        "from django.contrib import admin\n"
+        "from django.urls import include, path\n"
+        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
+    )
+    yield project
+    project.close()
+
+
+def test_nothing_shows_it(project):
+    printed = project.manage("shell", "--no-imports", "-c", USE).splitlines()
+    line = 'Add "notifications.contrib.schedules" to INSTALLED_APPS, and run manage.py migrate.'
+    assert printed == [f"notifications.contrib.schedules is not installed. {line}"] * 3
+    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
+    assert "no issues" in checks
+
+
+def test_it_is_installed_by_one_line(project):
+    project.add_settings(
+        'INSTALLED_APPS += ["notifications.contrib.schedules"]\n'
+        'NOTIFICATIONS["SCHEDULES"] = {"nightly": {"task": "tests.jobs.tasks.noop", "cron": "0 3 * * *"}}\n'
+    )
+    project.manage("migrate", "--verbosity", "0")
+    assert "nightly" in project.manage("notifications", "schedules", "list")
