@@ -119,6 +119,7 @@ TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL")
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 if CELERY_BROKER_URL:
+    INSTALLED_APPS += ["notifications.contrib.celery"]
     TASKS["default"]["OPTIONS"] = {"engine": "notifications.contrib.celery"}
 
 # Older reports are deleted. A user may delete a report earlier.

@@ -19,7 +19,6 @@ FEATURES = (
     "notifications.deliveries.extension.Deliveries",
     "notifications.operations.extension.Operations",
     "notifications.engines.extension.Engines",
-    "notifications.engines.observed.extension.ObservedTasks",
 )
 
 

@@ -54,7 +54,6 @@ class Settings:
     JOBS_PER_MINUTE: int
     CALLBACK_ORIGINS: list[str]
     CATEGORIES: dict[str, Any]
-    CELERY: dict[str, Any]
     CONCURRENCY: int
     DELIVERY: dict[str, Any]
     GRACE: float
@@ -94,15 +93,6 @@ def _is_positive(value: float) -> bool:
 
 def _is_origin(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+", value) is not None
-
-
-def _is_celery(value: dict[str, Any]) -> bool:
-    tasks = value.get("tasks", {})
-    return (
-        not set(value) - {"tasks"}
-        and isinstance(tasks, dict)
-        and all(isinstance(name, str) for name in tasks)
-    )
 
 
 #: The limits of alerts, each with whether None turns it off. ``operations/alerts/conditions.py`` has the defaults.
@@ -163,7 +153,6 @@ CORE_SETTINGS = {
         [], is_valid=_are_origins, rule="a list like ['https://crm.example.com'], without paths"
     ),
     "CATEGORIES": Setting({}),
-    "CELERY": Setting({}, is_valid=_is_celery, rule="{'tasks': {name of a task: options}}"),
     "CONCURRENCY": Setting(100, **POSITIVE),
     "DELIVERY": Setting({}),
     "EMBEDDED_WORKER": Setting(None, types=(bool, type(None))),

@@ -9,9 +9,15 @@ from importlib import import_module
 from typing import Any
 
 #: The app of each key of ``NOTIFICATIONS``.
-SETTINGS = {"SCHEDULES": "schedules", "USER_LANGUAGE": "broadcasts"}
+SETTINGS = {
+    "CELERY": "celery",
+    "SCHEDULES": "schedules",
+    "USER_LANGUAGE": "broadcasts",
+}
 #: The app of each subcommand of ``manage.py notifications``, and of verbs below one: ``"jobs output"``.
-SUBCOMMANDS: dict[str, str] = {"schedules": "schedules"}
+SUBCOMMANDS: dict[str, str] = {
+    "schedules": "schedules",
+}
 #: The app that exports what ``notifications.api`` had before.
 API_NAMES: dict[str, str] = {}
 #: The app whose ``testing`` exports what ``notifications.testing`` had before.

@@ -84,7 +84,7 @@ RETRY_AT = _("Queued, retry at {time}")
 class Change(NamedTuple):
     """A change of jobs: the states before (none: a new job) and after it, and its module.
 
-    That is one of ``jobs/transitions/``, or ``observed.NAME`` for one of ``engines/observed/``.
+    That is one of ``jobs/transitions/``, or ``observed.NAME`` for one of ``contrib/celery/transitions/``.
     """
 
     what: str

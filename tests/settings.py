@@ -11,7 +11,10 @@ TEST_DIR = Path(os.environ["TEST_DIR"])  # made and removed by tests/support/plu
 os.environ.setdefault("DATABASE_URL", f"sqlite:///{TEST_DIR / 'site.sqlite3'}")
 
 from asyncsite.settings import *  # noqa: E402, F403
-from asyncsite.settings import DATABASES, NOTIFICATIONS  # noqa: E402
+from asyncsite.settings import DATABASES, INSTALLED_APPS, NOTIFICATIONS  # noqa: E402
+
+if "notifications.contrib.celery" not in INSTALLED_APPS:
+    INSTALLED_APPS += ["notifications.contrib.celery"]
 
 # No test expects a job at night.
 SITE_SCHEDULES, NOTIFICATIONS["SCHEDULES"] = NOTIFICATIONS["SCHEDULES"], {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from notifications.engines import checks, dispatching, has_backend_engine, senders  # noqa: F401  (the import registers the checks)
 from notifications.extension import Extension
 from notifications.jobs import ports
+from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS
+from notifications.models import Job
 from notifications.upkeep import Duty, Upkeep
 
 logger = logging.getLogger("notifications.jobs")
@@ -29,6 +31,10 @@ class Engines(Extension):
         if has_backend_engine():
             # Loaded before workers of the other backend fork a process for each job, which would load it each time.
             from notifications.engines import process  # noqa: F401
+
+    def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
+        if dispatched := [job for job in ended if job.executor in DISPATCHED_EXECUTORS]:
+            senders.revoke(dispatched)
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.

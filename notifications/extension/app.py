@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.http import HttpRequest
 
     from notifications.db.stored_time import StoredTime
+    from notifications.jobs.declaring.policies import Policy
     from notifications.models import Job, Notification
     from notifications.upkeep import Duty, Upkeep
 
@@ -187,6 +188,23 @@ class Extension(AppConfig):
         """Use what the hooks have put into ``tx.kept[self.label]`` in the transaction that was committed.
 
         Not called if that is nothing. It must raise nothing.
+        """
+
+    def policy_at(self, task_path: str) -> Policy | None:
+        """Return the policy of a task that only the extension knows, by the path that its jobs have.
+
+        Called for jobs in any process, before the path is imported as that of a task. It makes no query and raises
+        nothing. One user: tasks of Celery, whose names are the paths of their jobs.
+        """
+        return None
+
+    def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
+        """Stop what executes jobs elsewhere. Called after the commit of a cancellation; it waits for nothing.
+
+        ``ended``
+            Jobs that are cancelled.
+        ``running``
+            Jobs whose cancellation is requested: their attempts go on until they notice it.
         """
 
     def may_raise(self, rows: Sequence[Notification]) -> Sequence[Notification]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.contrib.admin import ListFilter
 
     from notifications.db.stored_time import StoredTime
+    from notifications.jobs.declaring.policies import Policy
     from notifications.models import Job, Notification
     from notifications.upkeep import Duty, Upkeep
 
@@ -80,6 +81,8 @@ class Hooks:
         self.after_commit: dict[str, Callable[[Any], None]] = {
             hook.__self__.label: hook for hook in defined("after_commit")
         }
+        self.policy_at: list[Callable[[str], Policy | None]] = defined("policy_at")
+        self.after_cancel: list[Callable[[Sequence[Job], Sequence[Job]], None]] = defined("after_cancel")
         self.may_raise: list[Callable[..., Sequence[Notification]]] = defined("may_raise")
         self.may_follow: list[Callable[[UUID, Any], bool]] = defined("may_follow")
         self.senders: list[Callable[..., Mapping[UUID, Any]]] = defined("senders")

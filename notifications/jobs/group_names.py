@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.utils.translation import ngettext
 
 from notifications import serializers
-from notifications.jobs.declaring.observations import label_of
+from notifications.jobs.declaring.policies import title_from_name
 from notifications.jobs.results import loaded_title_at
 from notifications.models import Job, Notification
 from notifications.streams.groups import Group
@@ -72,7 +72,7 @@ def name_group(group: Group, newest: Notification, job: Job | None) -> str:
     return (
         (_declared_name(job) if job else "")
         or _shorten(_common_words(group.titles))
-        or (label_of(job.task_path) if job else newest.title)
+        or (title_from_name(job.task_path) if job else newest.title)
     )
 
 

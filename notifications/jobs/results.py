@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult, TaskResultStatus
-from notifications.jobs.declaring import observations
+from notifications.extension import hooks
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
 from notifications.states import STATUS
@@ -40,10 +40,10 @@ def find_task(path: str) -> Any:
 def policy_at(path: str) -> Policy:
     """Return the policy of the task at a dotted path, the default one if there is no such task.
 
-    The path may also be the name of an observed Celery task.
+    The path may also be one that only an extension knows.
     """
-    if observation := observations.find(path):
-        return observation.policy
+    if policy := _policy_of_extensions(path):
+        return policy
     try:
         return policy_of(find_task(path).func)
     except ImportError:
@@ -52,8 +52,8 @@ def policy_at(path: str) -> Policy:
 
 def loaded_policy_at(path: str) -> Policy | None:
     """Return the same without importing a module, None for a task that this process does not have."""
-    if observation := observations.find(path):
-        return observation.policy
+    if policy := _policy_of_extensions(path):
+        return policy
     try:
         return policy_of(find_task(path).func) if path.rpartition(".")[0] in sys.modules else None
     except ImportError:
@@ -62,8 +62,12 @@ def loaded_policy_at(path: str) -> Policy | None:
 
 def loaded_title_at(path: str) -> str:
     """Return the title that this task declares, which may name arguments, ``""`` if none is known without an import."""
-    declared = observations.find(path) or loaded_policy_at(path)
-    return str(declared.title) if declared else ""
+    policy = loaded_policy_at(path)
+    return str(policy.title) if policy else ""
+
+
+def _policy_of_extensions(path: str) -> Policy | None:
+    return next(filter(None, (hook(path) for hook in hooks.policy_at)), None)
 
 
 def ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:

@@ -11,10 +11,10 @@ import pytest
 
 from notifications import times
 from notifications.api import notify
+from notifications.contrib.celery import declarations
+from notifications.contrib.celery.observations import Observation
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
-from notifications.jobs.declaring import observations
-from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
@@ -60,7 +60,7 @@ def declare_by_settings(title, settings, monkeypatch):
 
 
 def declare_by_observation(title, settings, monkeypatch):
-    monkeypatch.setitem(observations._declared, PATH, Observation(title=title))
+    monkeypatch.setitem(declarations._declared, PATH, Observation(title=title))
 
 
 def press(client, value, url=INBOX):

@@ -8,8 +8,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.engines.observed import changes, recording
-from notifications.engines.observed.starts import ObservedAttempt
+from notifications.contrib.celery.transitions import changes, recording
+from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import finishing, manual, reaping

@@ -43,7 +43,7 @@ from notifications.contrib.celery.app import check_installed, connect_app
 check_installed()
 
 from notifications.contrib.celery import checks, declarations  # noqa: E402, F401  (they import Celery)
-from notifications.jobs.declaring.observations import Observation  # noqa: E402
+from notifications.contrib.celery.observations import Observation  # noqa: E402
 from notifications.jobs.declaring.policies import NotifyOption  # noqa: E402
 
 if TYPE_CHECKING:

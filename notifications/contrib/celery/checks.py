@@ -9,21 +9,29 @@ from contextlib import suppress
 from typing import Any
 
 from celery import current_app
+from django.apps import apps
 from django.core.checks import CheckMessage, Warning, register
 
+from notifications import moved
+from notifications.contrib.celery import observations
 from notifications.contrib.celery.declarations import find_wrong_argument, find_wrong_declarations
-from notifications.jobs.declaring import observations
 
 logger = logging.getLogger("notifications.jobs")
 
 
 @register("notifications")
 def check_observed_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W010: an option of an observed task names something that is no argument of it."""
+    """W010: an option of an observed task is wrong, or names something that is no argument of the task."""
     problems: dict[str, str] = {}
-    if observations.configured_tasks():
+    tasks = observations.configured_tasks()
+    for name, options in tasks.items():
+        try:
+            observations.from_options(options)
+        except TypeError as exc:
+            problems[name] = str(exc)
+    if tasks:
         import_task_modules()
-        problems = find_wrong_arguments()
+        problems |= find_wrong_arguments()
     found: list[CheckMessage] = [
         Warning(
             f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {problem}",
@@ -39,6 +47,21 @@ def check_observed_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="notifications.W010",
         )
         for name, problem in find_wrong_declarations().items()
+    ]
+
+
+@register("notifications")
+def check_installed(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W004: tasks are observed, but the app is not installed."""
+    if apps.is_installed("notifications.contrib.celery"):
+        return []
+    return [
+        Warning(
+            "notifications.contrib.celery is imported, but it is not installed: a cancelled job does not stop its "
+            "task, and options of observed tasks are not known everywhere.",
+            hint=moved.describe_remedy("celery"),
+            id="notifications.W004",
+        )
     ]
 
 

@@ -9,15 +9,14 @@ import functools
 import importlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from inspect import isfunction
 from typing import Any
 
 from celery import current_app, signals
 
-from notifications.jobs.declaring import observations
-from notifications.jobs.declaring.observations import Observation
+from notifications.contrib.celery.observations import Observation, find_configured
 from notifications.jobs.declaring.policies import refuse_unknown_names
 
 logger = logging.getLogger("notifications.jobs")
@@ -26,6 +25,8 @@ _ATTRIBUTE = "_notifications_observation"
 #: Tasks with ``@observed`` above ``@shared_task``. Reading the name of one would finalize the app, so it is read when a
 #: task is looked up.
 _pending: list[tuple[Any, Observation]] = []
+#: Declarations by the names of their tasks.
+_declared: dict[str, Observation] = {}
 #: What is wrong with those that were declared, by the names of their tasks.
 _problems: dict[str, str] = {}
 #: Held while they are declared. Reentrant: finalizing an app may run code of the project, which publishes a task.
@@ -61,6 +62,11 @@ def add(task: Any, observation: Observation) -> None:
         _pending.append((task, observation))
 
 
+def find(name: str) -> Observation | None:
+    """Return how the task with this name is observed, None if it is not. The settings take precedence."""
+    return find_configured(name) or _find_declared(name)
+
+
 def find_wrong_argument(observation: Observation, task: Any) -> str:
     """Return what is wrong if an option names something that is no argument of a task, else ""."""
     try:
@@ -81,8 +87,6 @@ def find_wrong_declarations() -> dict[str, str]:
 
 def connect() -> None:
     """Connect the receivers. Called once, when ``notifications.contrib.celery`` is imported."""
-    observations.find_declared = _find
-    observations.revoke_tasks = _revoke_tasks
     for name, receiver in _RECEIVERS.items():
         getattr(signals, name).connect(
             _receiver(receiver), weak=False, dispatch_uid=f"notifications.{receiver}.{name}"
@@ -115,25 +119,21 @@ def _receiver(path: str) -> Callable[..., None]:
     return receive
 
 
-def _revoke_tasks(jobs: Sequence[Any]) -> None:
-    from notifications.contrib.celery.results import revoke_tasks
-
-    revoke_tasks(jobs)
-
-
-def _find(name: str) -> Observation | None:
+def _find_declared(name: str) -> Observation | None:
     """Return the declaration of a task, which is then remembered by its name."""
+    if name in _declared:
+        return _declared[name]
     if _pending:
         _declare_pending()
-    if name in observations._declared:
-        return observations._declared[name]
+    if name in _declared:
+        return _declared[name]
     with suppress(RuntimeError):  # an app with autofinalize=False that is not ready
         current_app.finalize(auto=True)  # registers shared tasks
     task = current_app._tasks.get(name)
     run = getattr(task, "run", None)
     found: Observation | None = getattr(run, _ATTRIBUTE, None)
     if found is not None:
-        observations.declare(name, found)
+        _declared[name] = found
     return found
 
 
@@ -142,7 +142,7 @@ def _declare_pending() -> None:
     with _pending_lock:
         declared = list(_pending)
         for task, observation in declared:
-            observations.declare(task.name, observation)
+            _declared[task.name] = observation
             if problem := find_wrong_argument(observation, task):
                 _problems[task.name] = problem
                 logger.error("Wrong @observed of Celery task %s: %s", task.name, problem)

@@ -21,13 +21,13 @@ from notifications.contrib.celery.messages import (
     build_job,
     job_id,
 )
+from notifications.contrib.celery.observations import Observation
 from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, log_unrecorded, recorder
+from notifications.contrib.celery.transitions import changes, recording
+from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.engines.observed import changes, recording
-from notifications.engines.observed.starts import ObservedAttempt
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
-from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, running

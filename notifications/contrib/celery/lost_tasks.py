@@ -20,10 +20,10 @@ from django.db.models import Q
 from notifications.contrib.celery import results, task_ends
 from notifications.contrib.celery.execution import policy_of, record_outcome
 from notifications.contrib.celery.messages import observation_of, task_id
+from notifications.contrib.celery.transitions import changes
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
-from notifications.engines.observed import changes
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.outcomes import Outcome

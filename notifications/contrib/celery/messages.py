@@ -14,12 +14,12 @@ from typing import Any
 from django.utils import translation
 
 from notifications import times, validators
+from notifications.contrib.celery import declarations
 from notifications.contrib.celery import headers as job_headers
 from notifications.contrib.celery.headers import JobHeader
+from notifications.contrib.celery.observations import Observation, TaskCall
 from notifications.db import bulk
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.jobs.declaring import observations
-from notifications.jobs.declaring.observations import Observation, TaskCall
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.models import Job
 from notifications.streams.inbox import user_keys_of
@@ -231,7 +231,7 @@ def max_attempts_of(app: Any, name: str) -> int:
 def observation_of(name: str) -> Observation | None:
     """Return how a task is observed, None if it is not. Raises nothing."""
     try:
-        return observations.find(name)
+        return declarations.find(name)
     except Exception:
         logger.exception("Could not find out whether Celery task %s is observed", name)
         return None

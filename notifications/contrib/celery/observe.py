@@ -44,8 +44,8 @@ from notifications.contrib.celery.messages import (
     received_message,
 )
 from notifications.contrib.celery.recorder import recorder
+from notifications.contrib.celery.transitions import changes, recording
 from notifications.db.transactions import connection, on_commit
-from notifications.engines.observed import changes, recording
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome

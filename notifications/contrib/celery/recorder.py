@@ -23,6 +23,8 @@ from uuid import UUID
 
 from django.db import connections, reset_queries
 
+from notifications.contrib.celery.transitions import recording
+from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
@@ -35,8 +37,6 @@ from notifications.db.threads import (
 )
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.engines.observed import recording
-from notifications.engines.observed.starts import ObservedAttempt
 from notifications.extension import hooks
 from notifications.jobs.claiming.claimed_job import claim_of
 from notifications.jobs.outcomes import Outcome

@@ -104,6 +104,11 @@ class Policy:
 DEFAULT_POLICY = Policy()
 
 
+def title_from_name(name: str) -> str:
+    """Return the title of jobs whose task declares none, from the dotted path or name of the task."""
+    return name.rpartition(".")[2].strip("_").replace("_", " ").capitalize() or "Job"
+
+
 def policy(
     *,
     title: str = "",
@@ -218,7 +223,7 @@ def job_title(
     template = policy_of(function).title
     title = _format("title", str(template), function, takes_context, args, kwargs) if template else ""
     if not title.strip():
-        title = function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
+        title = title_from_name(function.__name__)
     return validators.shortened(title, validators.MAX_TITLE_LENGTH)
 
 

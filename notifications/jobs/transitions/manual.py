@@ -22,10 +22,8 @@ from notifications.db.transactions import (
     in_callers_transaction,
     on_commit,
 )
-from notifications.extension import RecordedTransaction
-from notifications.jobs import outcomes, ports
-from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS
-from notifications.jobs.declaring import observations
+from notifications.extension import RecordedTransaction, hooks
+from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
@@ -178,11 +176,8 @@ def _cancel_chunk(
         return ended, now
 
     def revoke(ended: Sequence[Outcome]) -> None:
-        jobs = [*(outcome.job for outcome in ended), *running]
-        if tasks := [job for job in jobs if job.executor == Job.Executor.OBSERVED]:
-            observations.revoke_tasks(tasks)
-        if dispatched := [outcome.job for outcome in ended if outcome.job.executor in DISPATCHED_EXECUTORS]:
-            ports.engines.revoke(dispatched)
+        for hook in hooks.after_cancel:
+            hook([outcome.job for outcome in ended], running)
 
     ended = end_jobs(
         lock_rows,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from notifications.contrib.celery import results
 from notifications.jobs.transitions import manual
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.waiting import wait_until
@@ -41,9 +42,7 @@ def test_a_running_job(worker, tasks, user, other_user, tmp_path, by_owner):
 @pytest.mark.usefixtures("prefork")
 def test_a_request_that_no_worker_heard_is_repeated(worker, tasks, user, tmp_path, monkeypatch):
     """By the main process of the worker that runs the task."""
-    from notifications.jobs.declaring import observations
-
-    monkeypatch.setattr(observations, "revoke_tasks", lambda jobs: None)
+    monkeypatch.setattr(results, "revoke_tasks", lambda jobs: None)
     path = tmp_path / "gate"
     result = tasks.hold.delay(user.pk, str(path))
     job = until_row(result, state="running")
@@ -54,8 +53,6 @@ def test_a_request_that_no_worker_heard_is_repeated(worker, tasks, user, tmp_pat
 
 def test_a_process_that_was_forked_after_a_revocation(broker, monkeypatch):
     """It has no thread of its parent's, and starts one."""
-    from notifications.contrib.celery import results
-
     fork = multiprocessing.get_context("fork")
     sent = fork.SimpleQueue()
     monkeypatch.setattr(results, "send_revoke", lambda app, ids: sent.put(ids))

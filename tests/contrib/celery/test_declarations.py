@@ -1,18 +1,17 @@
 """Which tasks are observed: by ``@observed``, or by the settings."""
 
-import sys
 import threading
 import uuid
 from datetime import timedelta
 
 import pytest
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications import conf, times
-from notifications.engines.observed.checks import check_celery
+from notifications.contrib.celery import checks, declarations
+from notifications.contrib.celery.observations import Observation, TaskCall
 from notifications.jobs import results
-from notifications.jobs.declaring import observations
-from notifications.jobs.declaring.observations import Observation, TaskCall
 from tests.support.celery_worker import require_celery
 
 PATH = "tests.contrib.celery.tasks"
@@ -29,13 +28,13 @@ def observed(celery_app):
 @pytest.mark.parametrize("name", ["add", "export"])
 def test_the_decorator_stands_below_or_above_the_task(name):
     """``export`` has it above ``@shared_task``."""
-    assert observations.find(f"{PATH}.{name}").title.split()[0].lower() == name
+    assert declarations.find(f"{PATH}.{name}").title.split()[0].lower() == name
 
 
 @pytest.mark.usefixtures("celery_app")
 def test_a_task_without_a_declaration():
-    assert observations.find(f"{PATH}.plain") is None
-    assert observations.find("nowhere.to.be.found") is None
+    assert declarations.find(f"{PATH}.plain") is None
+    assert declarations.find("nowhere.to.be.found") is None
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,6 @@ def test_a_name_that_is_no_argument_is_refused(observed, options):
 def test_a_name_that_is_no_argument_above_the_task(observed, monkeypatch, caplog):
     """Its name is not known when it is declared, so that it is an error of ``check`` and of the log."""
     from celery import shared_task
-
-    from notifications.contrib.celery import checks, declarations
 
     monkeypatch.setattr(declarations, "_problems", {})
 
@@ -74,7 +71,6 @@ def test_a_name_that_is_no_argument_above_the_task(observed, monkeypatch, caplog
 @pytest.mark.usefixtures("celery_app")
 def test_an_app_that_is_not_finalized_yet(monkeypatch):
     """With ``autofinalize=False`` the names of its tasks cannot be read."""
-    from notifications.contrib.celery import checks, declarations
 
     class Task:
         @property
@@ -121,18 +117,18 @@ def test_the_settings_name_tasks_and_patterns(settings):
     settings.NOTIFICATIONS = {
         "CELERY": {"tasks": {"shop.tasks.export": {"title": "Export"}, "shop.tasks.*": {"notify": False}}}
     }
-    assert observations.find("shop.tasks.export").title == "Export"
-    assert observations.find("shop.tasks.other").policy.notify is False
-    assert observations.find("shop.views.other") is None
+    assert declarations.find("shop.tasks.export").title == "Export"
+    assert declarations.find("shop.tasks.other").policy.notify is False
+    assert declarations.find("shop.views.other") is None
     assert results.policy_at("shop.tasks.other").notify is False
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": {"title": "Changed"}}}}
-    assert observations.find("shop.tasks.export").title == "Changed"
+    assert declarations.find("shop.tasks.export").title == "Changed"
 
 
 @pytest.mark.usefixtures("celery_app")
 def test_the_settings_take_precedence(settings):
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {f"{PATH}.add": {"title": "By setting"}}}}
-    assert observations.find(f"{PATH}.add").title == "By setting"
+    assert declarations.find(f"{PATH}.add").title == "By setting"
 
 
 @pytest.mark.parametrize(
@@ -148,9 +144,9 @@ def test_wrong_options_are_an_error_of_check(settings, options, words):
     import notifications.contrib.celery  # noqa: F401
 
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": options}}}
-    [error] = check_celery(None)
+    [error] = checks.check_observed_tasks(None)
     assert (error.id, words in error.msg) == ("notifications.W010", True)
-    assert observations.find("shop.tasks.export") is None
+    assert declarations.find("shop.tasks.export") is None
 
 
 @pytest.mark.usefixtures("celery_app")
@@ -170,8 +166,6 @@ def test_wrong_options_are_an_error_of_check(settings, options, words):
 def test_options_that_name_no_argument_are_an_error_of_check_and_of_a_worker(
     settings, caplog, name, options, words
 ):
-    from notifications.contrib.celery import checks
-
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {f"{PATH}.{name}": options}}}
     [error] = checks.check_observed_tasks(None)
     assert (error.id, words in error.msg) == ("notifications.W010", True)
@@ -181,8 +175,6 @@ def test_options_that_name_no_argument_are_an_error_of_check_and_of_a_worker(
 
 @pytest.mark.usefixtures("celery_app")
 def test_right_options_and_tasks_that_are_not_known_are_no_error(settings, caplog):
-    from notifications.contrib.celery import checks
-
     settings.NOTIFICATIONS = {
         "CELERY": {
             "tasks": {
@@ -197,12 +189,12 @@ def test_right_options_and_tasks_that_are_not_known_are_no_error(settings, caplo
     assert [record.args for record in caplog.records] == [("no.such.task",)]
 
 
-def test_settings_without_the_module_are_a_warning_of_check(settings, monkeypatch):
-    monkeypatch.delitem(sys.modules, "notifications.contrib.celery", raising=False)
-    settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": {}}}}
-    [warning] = check_celery(None)
+def test_an_app_that_is_imported_only_is_a_warning_of_check(monkeypatch):
+    assert checks.check_installed(None) == []
+    monkeypatch.setattr(apps, "is_installed", lambda name: False)
+    [warning] = checks.check_installed(None)
     assert warning.id == "notifications.W004"
-    assert "import notifications.contrib.celery" in warning.hint
+    assert warning.hint.startswith('Add "notifications.contrib.celery" to INSTALLED_APPS')
 
 
 @pytest.mark.parametrize("value", [{"task": {}}, {"tasks": []}, {"tasks": {3: {}}}, []])
@@ -227,8 +219,6 @@ def test_what_cannot_be_formatted_does_not_keep_a_task_from_being_published(capl
 def test_two_threads_that_look_up_a_pending_task(monkeypatch):
     """One that is being declared is not missing for the other."""
     require_celery()
-    from notifications.contrib.celery import declarations
-
     is_reading, may_go_on, found = threading.Event(), threading.Event(), []
 
     class Task:
@@ -240,10 +230,10 @@ def test_two_threads_that_look_up_a_pending_task(monkeypatch):
 
     observation = Observation(title="Pending")
     monkeypatch.setattr(declarations, "_pending", [(Task(), observation)])
-    monkeypatch.setattr(observations, "_declared", {})
+    monkeypatch.setattr(declarations, "_declared", {})
 
     def look_up():
-        found.append(declarations._find("shop.tasks.pending"))
+        found.append(declarations.find("shop.tasks.pending"))
 
     threads = [threading.Thread(target=look_up) for _ in range(2)]
     threads[0].start()

@@ -5,7 +5,7 @@ from django.db import OperationalError
 
 from notifications import times
 from notifications.api import requester
-from notifications.engines.observed import recording
+from notifications.contrib.celery.transitions import recording
 from notifications.jobs.transitions import notify_functions
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from django.core import signing
 
-from notifications.jobs.declaring.observations import Observation
+from notifications.contrib.celery.observations import Observation
 from tests.support.celery_worker import require_celery
 
 ID = "0b0f1a0e-3f5e-4f43-8f4c-1f3b1d6c3a11"

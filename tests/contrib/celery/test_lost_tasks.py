@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
-from notifications.engines.observed import changes, recording
-from notifications.engines.observed.starts import ObservedAttempt
+from notifications.contrib.celery import declarations
+from notifications.contrib.celery.observations import Observation
+from notifications.contrib.celery.transitions import changes, recording
+from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.jobs import outcomes
-from notifications.jobs.declaring import observations
-from notifications.jobs.declaring.observations import Observation
 from notifications.jobs.declaring.policies import Policy
 from notifications.models import Attempt, Job, Notification
 from notifications.worker.lease import Lease
@@ -269,7 +269,7 @@ def test_what_the_owner_reads(make_job, lost_tasks, user):
 
 
 def test_start_within_counts_from_the_loss(make_job, lost_tasks, monkeypatch):
-    monkeypatch.setattr(observations, "find", lambda name: Observation(start_within=3600))
+    monkeypatch.setattr(declarations, "find", lambda name: Observation(start_within=3600))
     job = make_job(state="running", acks_late=True)
     lost_tasks.run_round()
     assert problem(job) == ("queued", "")

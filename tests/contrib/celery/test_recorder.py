@@ -11,10 +11,10 @@ from django.db import OperationalError, connection, transaction
 from notifications import times
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
+from notifications.contrib.celery.transitions import recording
+from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import unavailable
 from notifications.db.threads import NoThread
-from notifications.engines.observed import recording
-from notifications.engines.observed.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import notify_functions

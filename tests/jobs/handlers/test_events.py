@@ -12,8 +12,8 @@ from django.utils import timezone
 from notifications import serializers, streams
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
+from notifications.contrib.celery.transitions import changes, recording
 from notifications.db import signal_queue
-from notifications.engines.observed import changes, recording
 from notifications.ids import uuid7
 from notifications.jobs import announcing, notifying, outcomes
 from notifications.jobs.declaring.policies import Policy
@@ -26,7 +26,7 @@ from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.testing import answer_question, run_jobs, run_until_idle
 from notifications.worker import record_loop
-from tests.engines.observed.test_recording import attempt_at, end, guess, new_row
+from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.handlers import tasks as handler_tasks

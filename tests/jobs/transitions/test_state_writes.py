@@ -1,4 +1,4 @@
-"""Only modules of ``jobs/transitions/`` and ``engines/observed/`` write the state of a job."""
+"""Only modules of ``jobs/transitions/`` and ``contrib/celery/transitions/`` write the state of a job."""
 
 import ast
 import re

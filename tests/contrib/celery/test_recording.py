@@ -11,8 +11,8 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from notifications import times
-from notifications.engines.observed import changes, recording
-from notifications.engines.observed.starts import ObservedAttempt
+from notifications.contrib.celery.transitions import changes, recording
+from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import attempts as records_of_attempts

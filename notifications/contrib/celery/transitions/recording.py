@@ -10,13 +10,13 @@ from datetime import datetime
 from uuid import UUID
 
 from notifications import streams
+from notifications.contrib.celery.transitions.changes import requeue_guesses
+from notifications.contrib.celery.transitions.starts import START_COLUMNS, ObservedAttempt, write_starts
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.engines.observed.changes import requeue_guesses
-from notifications.engines.observed.starts import START_COLUMNS, ObservedAttempt, write_starts
 from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome

@@ -1,6 +1,6 @@
 """Observations: which Celery tasks have a job for each execution, and what its owner reads.
 
-They are declared with ``@observed`` or in ``NOTIFICATIONS["CELERY"]["tasks"]``. Nothing here imports Celery or models.
+They are declared with ``@observed`` or in ``NOTIFICATIONS["CELERY"]["tasks"]``. Nothing here imports models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.conf import settings as django_settings
 from django.utils.functional import Promise
 
 from notifications import validators
-from notifications.jobs.declaring.policies import NotifyOption, Policy
+from notifications.jobs.declaring.policies import NotifyOption, Policy, title_from_name
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -49,7 +49,7 @@ class Observation:
             )
         if self.start_within is not None:
             object.__setattr__(self, "start_within", _positive_time(self.start_within))
-        object.__setattr__(self, "policy", Policy(max_attempts=1, notify=self.notify))
+        object.__setattr__(self, "policy", Policy(title=self.title, max_attempts=1, notify=self.notify))
 
 
 def _positive_time(value: Any) -> timedelta:
@@ -84,7 +84,7 @@ class TaskCall:
     def title(self, observation: Observation) -> str:
         """Return the title of the job, the name of the task if the declared title cannot be formatted."""
         title = self._format("title", str(observation.title)) if observation.title else ""
-        title = validators.printable(title) if title.strip() else label_of(self.name)
+        title = validators.printable(title) if title.strip() else title_from_name(self.name)
         return validators.shortened(title, validators.MAX_TITLE_LENGTH)
 
     def url(self, observation: Observation) -> str:
@@ -121,29 +121,8 @@ class TaskCall:
             return ""
 
 
-def label_of(name: str) -> str:
-    """Return the title of a job whose task declares none, from the name of the task."""
-    return name.rpartition(".")[2].strip("_").replace("_", " ").capitalize() or "Job"
-
-
-#: The declarations of ``@observed``, by the name of the task.
-_declared: dict[str, Observation] = {}
-#: Finds the declarations of tasks that are not in ``_declared`` yet. Set when Celery is used.
-find_declared: Callable[[str], Observation | None] = lambda name: None  # noqa: E731
-#: Revokes the tasks of cancelled jobs. Set when Celery is used.
-revoke_tasks: Callable[[Sequence[Any]], None] = lambda jobs: None  # noqa: E731
 #: The declarations in the settings, each with the dict that it was made from.
 _configured: dict[str, tuple[Any, Observation | None]] = {}
-
-
-def declare(name: str, observation: Observation) -> None:
-    """Observe the task with this name."""
-    _declared[name] = observation
-
-
-def find(name: str) -> Observation | None:
-    """Return how the task with this name is observed, None if it is not. The settings take precedence."""
-    return _find_configured(name) or _declared.get(name) or find_declared(name)
 
 
 def configured_tasks() -> dict[str, Any]:
@@ -172,7 +151,8 @@ def from_options(options: Any) -> Observation:
     return Observation(**options)
 
 
-def _find_configured(name: str) -> Observation | None:
+def find_configured(name: str) -> Observation | None:
+    """Return how the settings say that the task with this name is observed, None if they do not name it."""
     tasks = configured_tasks()
     if not tasks:
         return None

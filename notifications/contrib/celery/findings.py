@@ -61,7 +61,7 @@ def check_observed_tasks() -> Finding:
             check="celery",
             state=ERROR if oldest > MIN_WAIT_SECONDS else WARNING,
             message=f"No worker of Celery that observes tasks is alive; {waiting}",
-            remedy="Start one: celery -A PROJECT worker. Its celery.py must import notifications.contrib.celery.",
+            remedy="Start one: celery -A PROJECT worker.",
             figures=figures,
         )
     if absent:

@@ -1,0 +1,52 @@
+"""Celery: observes the tasks of a project's Celery workers, and runs jobs on them.
+
+The list of the modules is in ``__init__.py``, which the project's ``celery.py`` imports before Django is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.utils.translation import gettext_lazy as _
+
+from notifications.contrib.celery import declarations
+from notifications.extension import Extension, Setting
+
+if TYPE_CHECKING:
+    from notifications.jobs.declaring.policies import Policy
+    from notifications.models import Job
+
+
+def _is_celery(value: dict[str, Any]) -> bool:
+    tasks = value.get("tasks", {})
+    return (
+        not set(value) - {"tasks"}
+        and isinstance(tasks, dict)
+        and all(isinstance(name, str) for name in tasks)
+    )
+
+
+class ObservedTasks(Extension):
+    """Makes jobs of tasks that workers of Celery run."""
+
+    name = "notifications.contrib.celery"
+    label = "notifications_celery"
+    verbose_name = _("Celery")
+    settings: ClassVar[dict[str, Setting]] = {
+        "CELERY": Setting({}, is_valid=_is_celery, rule="{'tasks': {name of a task: options}}")
+    }
+    findings: ClassVar[dict[str, str]] = {
+        "celery": "notifications.contrib.celery.findings.find_observed_tasks"
+    }
+
+    def policy_at(self, task_path: str) -> Policy | None:
+        observation = declarations.find(task_path)
+        return observation.policy if observation else None
+
+    def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
+        """Revoke the tasks, also those that run: they do not notice a cancellation otherwise."""
+        if tasks := [job for job in (*ended, *running) if job.executor == job.Executor.OBSERVED]:
+            from notifications.contrib.celery.results import revoke_tasks
+
+            revoke_tasks(tasks)
