@@ -16,7 +16,8 @@ from asyncsite.models import Call, Report
 from asyncsite.numbers import format_number
 from asyncsite.pruning import prune_reports
 from asyncsite.summary import describe_outcomes
-from notifications.api import DATABASE_UNAVAILABLE, output, policy, progress, task
+from notifications.api import DATABASE_UNAVAILABLE, policy, progress, task
+from notifications.contrib.output import output
 from notifications.exceptions import JobError
 
 MAX_CONCURRENT_CALLS = 50

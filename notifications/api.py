@@ -24,7 +24,6 @@ from notifications.jobs import job_context
 from notifications.jobs.callbacks import Callback, acallback, callback
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
-from notifications.jobs.output import aoutput_from, output
 from notifications.jobs.pauses import apause, pause
 from notifications.jobs.questions import Question, aquestion, aquestions, question, questions
 from notifications.jobs.steps import astep, step
@@ -53,7 +52,6 @@ __all__ = [
     "ajobs_of",
     "ajoin",
     "anotify",
-    "aoutput_from",
     "apause",
     "aquestion",
     "aquestions",
@@ -65,7 +63,6 @@ __all__ = [
     "jobs_of",
     "join",
     "notify",
-    "output",
     "pause",
     "policy",
     "progress",

@@ -16,12 +16,18 @@ SETTINGS = {
 }
 #: The app of each subcommand of ``manage.py notifications``, and of verbs below one: ``"jobs output"``.
 SUBCOMMANDS: dict[str, str] = {
+    "jobs output": "output",
     "schedules": "schedules",
 }
 #: The app that exports what ``notifications.api`` had before.
-API_NAMES: dict[str, str] = {}
+API_NAMES: dict[str, str] = {
+    "aoutput_from": "output",
+    "output": "output",
+}
 #: The app whose ``testing`` exports what ``notifications.testing`` had before.
-TESTING_NAMES: dict[str, str] = {}
+TESTING_NAMES: dict[str, str] = {
+    "output": "output",
+}
 
 
 def describe_remedy(app: str) -> str:

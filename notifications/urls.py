@@ -9,7 +9,6 @@ from notifications.http import (
     health_views,
     inbox_views,
     metrics_view,
-    output_views,
     page_views,
     preference_views,
     push_views,
@@ -54,7 +53,6 @@ urlpatterns = [
     path("api/jobs/<uuid:id>/cancel/", api_views.job_cancel, name="api-job-cancel"),
     path("api/jobs/<uuid:id>/retry/", api_views.job_retry, name="api-job-retry"),
     path("api/jobs/<uuid:id>/result/", api_views.job_result, name="api-job-result"),
-    path("api/jobs/<uuid:id>/output/", output_views.job_output, name="api-job-output"),
     path("api/jobs/<uuid:id>/answers/<uuid:wait>/", question_views.job_answer, name="api-job-answer"),
     path("api/notifications/", api_views.notification_list, name="api-notifications"),
     *(

@@ -36,7 +36,6 @@ from notifications.models import (
     Job,
     JobCallback,
     Notification,
-    OutputChunk,
     Stream,
     Wait,
     Worker,
@@ -229,9 +228,9 @@ def test_rows_are_inserted(user, recorder):
     """With the outcome and its notification; jobs among them are claimed."""
     job = tasks.noop.using(owner=user).enqueue()
     callback = JobCallback(job=uuid7(), url="https://example.com/")
-    chunk = OutputChunk(job=UUID(job.id), start=0, text="a", attempt=1, fence=1, created_at=times.now())
+    attempt = Attempt(job_id=UUID(job.id), number=7, ended_at=times.now(), outcome="lost")
     recorder.returned = {
-        "on_attempts": lambda outcomes: [chunk] if is_first(outcomes) else (),
+        "on_attempts": lambda outcomes: [attempt] if is_first(outcomes) else (),
         "on_ends": lambda outcomes: [callback, new_job()] if is_first(outcomes) else (),
     }
 
@@ -240,7 +239,7 @@ def test_rows_are_inserted(user, recorder):
 
     run_jobs()
     assert JobCallback.objects.get().url == callback.url
-    assert OutputChunk.objects.get().text == "a"
+    assert Attempt.objects.get().number == 7
     other = Job.objects.exclude(id=job.id).get()
     recorder.returned = {"on_created": lambda rows: [new_job()]}
     assert finish(other).state == "succeeded"

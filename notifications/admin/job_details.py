@@ -18,15 +18,12 @@ from notifications.admin.job_attempts import read_attempts
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_events
-from notifications.jobs.output_parts import read_end
 from notifications.models import Job, Notification
 from notifications.operations.step_list import read_steps
 from notifications.streams import listing
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
-#: Bytes of the end of an output that are shown, and those of its last chunk.
-MAX_OUTPUT_BYTES = 20_000
 #: How far the number of a job's notification may be from that of its end: they are numbered in one transaction.
 MAX_NUMBERS_BETWEEN = 500
 
@@ -50,8 +47,6 @@ class JobDetailsMixin(_ModelAdmin):
             shows_results = request.user.has_perm("notifications.view_job_arguments")
             context["steps"] = read_steps(job, with_results=shows_results)
             context["shows_results"] = shows_results
-            if shows_results:
-                context["output"], context["is_output_cut"] = read_end(job.pk, MAX_OUTPUT_BYTES)
             shown = [section for section in hooks.job_sections if section.admin_template]
             context["sections"] = {section.name: section.admin_template for section in shown}
             for section in shown:

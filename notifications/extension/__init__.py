@@ -23,6 +23,7 @@ from notifications.extension.app import Extension as Extension
 from notifications.extension.app import Pruned as Pruned
 from notifications.extension.app import Rows as Rows
 from notifications.extension.dimensions import AlertKind as AlertKind
+from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
 from notifications.extension.dimensions import Topic as Topic
@@ -37,6 +38,7 @@ from notifications.extension.installed import find_wait_kind as find_wait_kind
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import list_apps as list_apps
 from notifications.extension.installed import load as load
+from notifications.extension.installed import make_hub_parts as make_hub_parts
 from notifications.extension.installed import make_worker_parts as make_worker_parts
 from notifications.extension.installed import read_events as read_events
 from notifications.extension.installed import require as require

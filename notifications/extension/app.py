@@ -10,7 +10,15 @@ from uuid import UUID
 from django.apps import AppConfig
 
 from notifications.conf import Setting
-from notifications.extension.dimensions import AlertKind, JobSection, OwnTask, Topic, WaitKind, WorkerPart
+from notifications.extension.dimensions import (
+    AlertKind,
+    HubPart,
+    JobSection,
+    OwnTask,
+    Topic,
+    WaitKind,
+    WorkerPart,
+)
 from notifications.extension.events import Event
 from notifications.extension.recorded_transaction import RecordedTransaction
 
@@ -97,6 +105,16 @@ class Extension(AppConfig):
 
         ``state``
             The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called.
+        """
+        raise NotImplementedError
+
+    def hub_part(self, hub: Any) -> HubPart:
+        """Return what this extension does in the hub of a server. Its own clients reach it as ``hub.parts[label]``.
+
+        Called once for each hub, on its event loop, before it has clients. No query. One user: output.
+
+        ``hub``
+            The ``realtime.hub.Hub``.
         """
         raise NotImplementedError
 

@@ -14,7 +14,15 @@ from django.utils.module_loading import module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension, Pruned, Rows
-from notifications.extension.dimensions import UNKNOWN_KIND, AlertKind, Pause, Topic, WaitKind, WorkerPart
+from notifications.extension.dimensions import (
+    UNKNOWN_KIND,
+    AlertKind,
+    HubPart,
+    Pause,
+    Topic,
+    WaitKind,
+    WorkerPart,
+)
 from notifications.extension.events import Event, in_order
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -56,6 +64,9 @@ class Hooks:
         #: By the label of the extension.
         self.worker_part: dict[str, Callable[[Any], WorkerPart]] = {
             hook.__self__.label: hook for hook in defined("worker_part")
+        }
+        self.hub_part: dict[str, Callable[[Any], HubPart]] = {
+            hook.__self__.label: hook for hook in defined("hub_part")
         }
         self.stored_names: list[Callable[[UUID], Mapping[str, str]]] = defined("stored_names")
         #: By the label of the extension.
@@ -133,6 +144,11 @@ def find_wait_kind(kind: str) -> WaitKind:
 def make_worker_parts(state: Any) -> dict[str, WorkerPart]:
     """Return what extensions do in a worker, by their labels. See ``Extension.worker_part()``."""
     return {label: make(state) for label, make in hooks.worker_part.items()}
+
+
+def make_hub_parts(hub: Any) -> dict[str, HubPart]:
+    """Return what extensions do in the hub of a server, by their labels. See ``Extension.hub_part()``."""
+    return {label: make(hub) for label, make in hooks.hub_part.items()}
 
 
 def load(features: Iterable[Extension] = ()) -> None:

@@ -24,7 +24,6 @@ from notifications.extension import hooks
 from notifications.http.background_requests import background_view
 from notifications.http.decorators import View, exempt_from_project
 from notifications.http.question_parts import describe_open_question
-from notifications.jobs.output_parts import has_output
 from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -75,7 +74,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
 
 
 def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> dict[str, Any]:
-    """Return what pages show of a job: its state, outcome, steps, whether it has output, and sections of extensions.
+    """Return what pages show its owner of a job: its state, outcome and steps, and the sections of extensions.
 
     ``in_pane``
         It is shown with a notification.
@@ -87,7 +86,6 @@ def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> di
     of_sections = [section.page_context(job, request) for section in shown]
     return {
         "sections": {section.name: section.page_template for section in shown},
-        "has_output": not job.done or has_output(job.id),
         "job": job,
         "state": describe_state(job),
         "elapsed": describe_elapsed(job),

@@ -8,7 +8,6 @@ from typing import Any
 
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.http.output_text import read_output_end
 from notifications.jobs import question_forms
 from notifications.jobs.transitions.answering import find_open_question
 from notifications.models import Job, Wait
@@ -56,8 +55,7 @@ def describe_asking_job(question: Wait) -> dict[str, Any]:
     columns = ("id", "title", "progress_current", "progress_total", "progress_message")
     job = Job.objects.using(database()).only(*columns).filter(pk=question.job).first()
     shown = [section for section in hooks.job_sections if job and section.excerpt_template]
-    context = {"asking_job": job, "output": read_output_end(question.job)}
-    context["excerpts"] = [section.excerpt_template for section in shown]
+    context = {"asking_job": job, "excerpts": [section.excerpt_template for section in shown]}
     for section in shown:
         context |= section.excerpt_context(job)
     return context

@@ -26,7 +26,6 @@ from notifications.models.deliveries import Delivery as Delivery
 from notifications.models.deliveries import PushSubscription as PushSubscription
 from notifications.models.duties import DutyRun as DutyRun
 from notifications.models.levels import NotificationLevel
-from notifications.models.output import OutputChunk as OutputChunk
 from notifications.models.overview import Alert as Alert
 from notifications.models.overview import AlertState as AlertState
 from notifications.models.overview import Overview as Overview
@@ -216,8 +215,6 @@ class Job(models.Model):
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
-    #: Not stored: what its execution has written and is not stored yet, see ``jobs/transitions/output_storage.py``.
-    unstored_output: Any = None
     #: JSON: what a waiting job waits for, as its item has it. NULL: nothing, or its owner is not told.
     waiting = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
     # JSON; NULL is not the JSON null.

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 from weakref import WeakSet
 
+from notifications.extension import make_hub_parts
 from notifications.operations import unserved_engines, unserved_queues
 from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.credential_checker import CredentialChecker
@@ -24,7 +25,6 @@ from notifications.realtime.auth.sessions import find_deactivated, find_deleted
 from notifications.realtime.clock import HubClock
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.fanout import Fanout
-from notifications.realtime.output_feeds import OutputFeeds
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
 from notifications.realtime.server_process import ServerRow
 from notifications.realtime.subscriber import Subscriber
@@ -73,7 +73,8 @@ class Hub:
             write_pool=self.write_pool,
             handle_session_guards=self._handle_session_guards,
         )
-        self.outputs = OutputFeeds(loop, self.query_pool)
+        #: What extensions do in it, by their labels.
+        self.parts: Mapping[str, Any] = make_hub_parts(self)
         self._clock = HubClock(loop, self._handle_tick)
 
     def join(self, subscriber: Subscriber) -> Bye | None:
@@ -146,7 +147,11 @@ class Hub:
     def _handle_ring(self, users: Iterable[Any], queue: bool = False) -> None:
         """Have changes of users read. Runs on any thread."""
         watched = {key: user for key in users if (user := self.users.get(key))}
-        if any(user.guard is None or self.outputs.has_readers(key) for key, user in watched.items()):
+        parts = self.parts.values()
+        if any(
+            user.guard is None or any(part.has_readers(key) for part in parts)
+            for key, user in watched.items()
+        ):
             # The loop may have been closed without close(); the next hub of this process then ends this one.
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._handle_ring_on_loop, list(watched))
@@ -157,7 +162,8 @@ class Hub:
         # Without a known guard, a ring is the only sign that sessions may have ended.
         without_guard = [key for key in keys if key in self.users and self.users[key].guard is None]
         self._session_checker.schedule(self.subscribers(without_guard))
-        self.outputs.read_users(keys)
+        for part in self.parts.values():
+            part.read_users(keys)
 
     def _handle_session_guards(self, guards: dict[Any, int]) -> None:
         """Check sessions of users whose guard has changed, and of those who joined before their guard was known.
@@ -209,7 +215,8 @@ class Hub:
                 error_message="Could not store the number of sockets: %s",
             )
         if ticks % POSITION_CHECK_TICKS == 0:
-            self.outputs.read_all()
+            for part in self.parts.values():
+                part.read_all()
             for warn in (unserved_queues.warn_of_unserved_jobs, unserved_engines.warn_of_unserved_jobs):
                 run_in(self.auth_pool, warn, error_message="Could not look for unserved jobs: %s")
             if self.users:

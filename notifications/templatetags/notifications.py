@@ -26,7 +26,6 @@ from notifications import paths, serializers, times
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.http import background_requests, csrf, sign_in_page
 from notifications.http.client_strings import client_strings
-from notifications.http.output_text import read_output_text
 from notifications.realtime.auth import page_user
 from notifications.states import DONE
 from notifications.streams import icons, pages
@@ -133,13 +132,6 @@ def notifications(context: template.Context, *, script: bool = True, style: bool
         "urls": urls,
         "sign_in": sign_in_page.find(request),
     }
-
-
-@register.inclusion_tag("notifications/output.html", takes_context=True)
-def job_output(context: template.Context, job: Any) -> dict[str, Any]:
-    """Render what a job of the user has written, and an element that appends what follows. ``job`` is one, or an id."""
-    user = getattr(context.get("request"), "user", None)
-    return {"output": read_output_text(user, job) if user is not None else None}
 
 
 @register.simple_tag(takes_context=True)

@@ -11,7 +11,6 @@ from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import run_jobs, run_until_idle, send_deliveries
 from notifications.testing.job_clock import Clock, clock
-from notifications.testing.stored_output import output
 from notifications.testing.stored_steps import steps
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "capture_notifications",
     "clock",
     "connect",
-    "output",
     "run_jobs",
     "run_until_idle",
     "send_deliveries",

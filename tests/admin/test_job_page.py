@@ -8,7 +8,7 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from notifications.admin import job_attempts, job_details, live_jobs
+from notifications.admin import job_attempts, live_jobs
 from notifications.admin.arguments import describe_arguments
 from notifications.api import notify, policy
 from notifications.compat import task
@@ -16,7 +16,7 @@ from notifications.ids import uuid7
 from notifications.jobs.redaction import HIDDEN, is_secret
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
-from tests.jobs import output_tasks, tasks
+from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -86,19 +86,6 @@ def test_result_is_shown_without_secrets(client, sign_in_staff):
     Job.objects.update(result='{"token": "t0p"')
     text = page(client, id).text
     assert "Damaged: not JSON" in text and "t0p" not in text
-
-
-@pytest.mark.parametrize("may", [True, False])
-def test_output_needs_a_permission(client, sign_in_staff, may, monkeypatch):
-    """Its end is shown, in whole lines."""
-    monkeypatch.setattr(job_details, "MAX_OUTPUT_BYTES", 100)
-    sign_in_staff("view_job", *["view_job_arguments"] * may)
-    id = output_tasks.write.enqueue("begin " * 4_000, "\n", "line\n" * 20, "<b>end</b>").id
-    run_jobs()
-    text = page(client, id).text
-    shown = ">" + "line\n" * 20 + "&lt;b&gt;end&lt;/b&gt;</pre>"
-    assert (shown in text) is may
-    assert ("The end of it." in text) is may
 
 
 @pytest.mark.parametrize("may", [True, False])

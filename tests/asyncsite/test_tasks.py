@@ -10,8 +10,9 @@ from asyncsite.calls import CallResult
 from asyncsite.findings import describe_findings
 from asyncsite.models import Call, Report
 from asyncsite.tasks import check_urls, enqueue_report
+from notifications.contrib.output.testing import output
 from notifications.models import Job, Notification
-from notifications.testing import output, run_jobs
+from notifications.testing import run_jobs
 from tests.outbound.upstream import Upstream
 
 

@@ -17,7 +17,8 @@ from notifications.management.subcommands import job_changes
 from notifications.management.subcommands.job_changes import JobChanges
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
-from tests.jobs import output_tasks, tasks
+from tests.contrib.output import output_tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import longest_backoff  # noqa: F401 (an autouse fixture)
 from tests.support.claims import claim_rows
 from tests.support.driver import driver

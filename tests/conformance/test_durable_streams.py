@@ -43,7 +43,7 @@ LEFT_OUT = {
     "for application/json": "An output is text.",
     "base64": "An output is text.",
     "binary": "An output is text.",
-    "chunk-size pagination": "It is bytes. Of large texts tests/http/test_output_views.py reads all parts.",
+    "chunk-size pagination": "It is bytes. Of large texts tests/contrib/output/test_views.py reads all parts.",
     "metadata without body": "It compares the content type with that of a request to write, which has no charset.",
     "PUT": "It writes.",
     "POST": "It writes.",

@@ -184,7 +184,7 @@ def insert_rows(streams, users, *names):
             ("attempt", attempt, streams),
             ("step", step, 3 * streams),
             ("wait", wait, 3 * streams),
-            ("outputchunk", output_chunk, 3 * streams),
+            ("output_outputchunk", output_chunk, 3 * streams),
             ("jobcallback", callback, 3 * streams),
             ("delivery", delivery, streams),
             ("webhookendpoint", endpoint, streams),

@@ -12,6 +12,8 @@ from django.dispatch import Signal
 import notifications
 from asyncsite.environment import NAMES
 from notifications import api, conf, exceptions, outbound, signals, testing, webhooks
+from notifications.contrib import output
+from notifications.contrib.output.templatetags import notifications_output
 from notifications.management.commands.notifications import Command
 from notifications.streams.icons import NOTIFICATION_ICONS
 from notifications.templatetags.notifications import register
@@ -56,7 +58,7 @@ def test_every_name_of_the_api_is_documented():
     assert sorted([*documented, "task"]) == sorted(api.__all__)
 
 
-@pytest.mark.parametrize("module", [outbound, testing, webhooks], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [outbound, output, testing, webhooks], ids=lambda module: module.__name__)
 def test_every_name_of_a_public_module_is_documented(module):
     """Autodoc lists the members of ``__all__``; each must have a docstring, or autodoc leaves it out."""
     assert f".. automodule:: {module.__name__}\n   :members:" in (REFERENCE / "api.md").read_text()
@@ -94,11 +96,13 @@ def test_every_system_check_is_documented():
 
 
 def test_every_template_tag_is_documented():
-    """One row for each tag of the library."""
+    """One row for each tag of the libraries."""
     text = (REFERENCE / "template-tags.md").read_text()
     tags = re.findall(r"^\| `\{% (\w+) %\}` \|", text, re.M)
     filters = re.findall(r"^\| `\{\{ value\\\|(\w+) \}\}` \|", text, re.M)
-    assert (set(tags), set(filters)) == ({*register.tags}, {*register.filters})
+    libraries = [register, notifications_output.register]
+    assert set(tags) == {tag for library in libraries for tag in library.tags}
+    assert set(filters) == {*register.filters}
 
 
 def first_cells(heading):
@@ -121,9 +125,9 @@ def test_every_event_and_attribute_of_the_elements_is_documented():
     attributes = set(re.findall(r'(?:this|element)\.(?:get|has)Attribute\("([\w-]+)"', element))
     parts = set(re.findall(r'#(?:parts|hide)\("(\w+)"', element))
     [texts] = re.findall(r"return \{ (state, .*) \};", (CLIENT / "job_texts.js").read_text())
-    output = (CLIENT / "output_element.js").read_text()
-    attributes |= {"data-state", "data-offset", *re.findall(r'"(data-[\w-]+)"', output)}
-    [texts_of_output] = re.findall(r"const TEXTS = \{(.*)\};", output)
+    script = (CLIENT / "output_element.js").read_text()
+    attributes |= {"data-state", "data-offset", *re.findall(r'"(data-[\w-]+)"', script)}
+    [texts_of_output] = re.findall(r"const TEXTS = \{(.*)\};", script)
     attributes |= {f"data-{name}" for name in re.findall(r'(\w+): "', texts_of_output)}
     parts.add("data-output-part")
     assert first_cells("Elements") == events | attributes | parts | set(texts.split(", "))
@@ -196,8 +200,8 @@ def test_every_command_is_documented():
 def test_make_help_lists_every_target():
     """A line for every target but the one that others need."""
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    output = subprocess.run(
+    printed = subprocess.run(
         ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    listed = re.findall(r"^make ([\w-]+) +\S", output, re.M)
+    listed = re.findall(r"^make ([\w-]+) +\S", printed, re.M)
     assert listed == [target for target in targets if target != "venv-dev"]

@@ -9,10 +9,10 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from notifications.api import batch
+from notifications.contrib.output.testing import output as read_output
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import answering, manual
 from notifications.models import Attempt, Job, Notification, Wait
-from notifications.testing import output as read_output
 
 
 def enqueue(task, args=(), owner=None, delay=None, count=1, **options):

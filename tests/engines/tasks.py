@@ -5,7 +5,8 @@ import os
 import signal
 from datetime import timedelta
 
-from notifications.api import ajoin, apause, aquestion, astep, join, output, pause, policy, step, task
+from notifications.api import ajoin, apause, aquestion, astep, join, pause, policy, step, task
+from notifications.contrib.output import output
 
 
 @task

@@ -10,7 +10,7 @@ from tests.faults.support.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
 WORKERS, JOBS_PER_ROUND, NUMBERS, MAX_LIFE_SECONDS = 2, 6, 200, 1.5
-CHUNKS = "SELECT job, start, text, fence FROM notifications_outputchunk ORDER BY job, start"
+CHUNKS = "SELECT job, start, text, fence FROM notifications_output_outputchunk ORDER BY job, start"
 MARKS = re.compile(r"\n\x1e(attempt \d+|continued)\n")
 
 
@@ -75,7 +75,7 @@ def assert_written(engine):
 def start_worker(engine):
     fault = ""
     if engine.rng.random() < 0.5:
-        fault = f"SIGKILL {engine.rng.choice(['before', 'after'])} {INSERT.format('outputchunk')}"
+        fault = f"SIGKILL {engine.rng.choice(['before', 'after'])} {INSERT.format('output_outputchunk')}"
     return engine.start_worker("--concurrency", "10", fault=fault)
 
 

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 #: An attempt lasts longer than two restarts of the server on a busy machine.
 BLOCKS, BLOCK_CHARS, BLOCK_SECONDS = 150, 3_000, 0.16
-CHUNKS = "SELECT text FROM notifications_outputchunk ORDER BY start"
+CHUNKS = "SELECT text FROM notifications_output_outputchunk ORDER BY start"
 #: The widths of the pages that read beside the other clients, by server.
 WIDTHS = {"daphne": (1280, 1280, 1280, 380), "uvicorn": ()}
 SERVERS = {

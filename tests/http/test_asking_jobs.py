@@ -6,9 +6,10 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.test.utils import CaptureQueriesContext
 
+from notifications.contrib.output.models import OutputChunk
 from notifications.db.transactions import connection
 from notifications.jobs.transitions import manual
-from notifications.models import Job, OutputChunk, Wait
+from notifications.models import Job, Wait
 from notifications.testing import answer_question, run_jobs
 from tests.http.conftest import job_url
 from tests.jobs import wait_tasks
@@ -93,8 +94,8 @@ def test_reads_of_the_owner_look_for_no_question(job, user_client):
     tables = [re.search(r'FROM "(\w+)"', query["sql"])[1] for query in queries.captured_queries]
     assert [table for table in tables if table.startswith("notifications_")] == [
         "notifications_job",
-        "notifications_outputchunk",
-        "notifications_outputchunk",
+        "notifications_output_outputchunk",
+        "notifications_output_outputchunk",
     ]
 
 
@@ -137,6 +138,6 @@ def test_a_long_output_is_shown_from_its_end(job, asked, client_of, monkeypatch)
         fence=1,
         created_at=job.created_at,
     )
-    monkeypatch.setattr("notifications.http.output_text.MAX_END_BYTES", 5)
+    monkeypatch.setattr("notifications.contrib.output.pages.MAX_END_BYTES", 5)
     text = client.get(question_page(job)).content.decode()
     assert f'href="{link}"' in text and "The end." in text and "Dear customer" not in text

@@ -12,16 +12,17 @@ from django.test import Client
 from django.urls import include, re_path, reverse, set_script_prefix
 
 from notifications import __version__, serializers, urls, validators
+from notifications.contrib.output import reading as output_reading
+from notifications.contrib.output import views as output_views
 from notifications.http import (
     api_views,
     job_responses,
     negotiation,
-    output_views,
     parsing,
 )
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
-from notifications.jobs import output_parts, questions
+from notifications.jobs import questions
 from notifications.jobs.enqueueing import unique
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
@@ -313,7 +314,7 @@ def test_sentences_name_the_limits_of_the_code():
         "-1, which is the default, for the start, now for the end, or the Stream-Next-Offset of the last response.",
         f"Wait for what follows, at most {output_views.LONG_POLL_SECONDS} s, or stream it as Server-Sent Events. "
         "Then offset is required.",
-        f"Text from the offset on, at most about {output_parts.MAX_PART_BYTES // 1024} KiB, "
+        f"Text from the offset on, at most about {output_reading.MAX_PART_BYTES // 1024} KiB, "
         "or events named data and control.",
         "Why a job failed (RFC 9457).",
         "An error response (RFC 9457).",

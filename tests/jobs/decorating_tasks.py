@@ -6,7 +6,8 @@ import os
 from django.contrib.auth import get_user_model
 from django.utils.functional import lazystr
 
-from notifications.api import batch, notify, output, progress, question, task, track
+from notifications.api import batch, notify, progress, question, task, track
+from notifications.contrib.output import output
 
 #: A file name that is not UTF-8, as ``os.listdir()`` returns it.
 UNDECODABLE = os.fsdecode(b"caf\xe9.csv")

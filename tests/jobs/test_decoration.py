@@ -3,8 +3,8 @@
 import pytest
 
 from notifications.api import notify, progress, track
+from notifications.contrib.output.testing import output as stored_output
 from notifications.models import Job, Notification, Wait
-from notifications.testing import output as stored_output
 from notifications.testing import run_jobs
 from tests.jobs.conftest import until_done
 from tests.jobs.decorating_tasks import DECORATIONS, LONG, UNDECODABLE, ask, decorate, decorate_async, noop

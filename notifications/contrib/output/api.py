@@ -1,6 +1,6 @@
 """Output: text that a job writes while it runs, for readers who follow it.
 
-No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
+No model is imported: modules with tasks may be imported before the models are ready.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from inspect import isawaitable
 
 from notifications import validators
 from notifications.context import current_execution
+from notifications.extension import require
 
 logger = logging.getLogger("notifications.jobs")
+
+#: The label of the app, by which its part of the worker is found.
+LABEL = "notifications_output"
 
 
 def output(text: str) -> None:
@@ -35,7 +39,7 @@ def output(text: str) -> None:
 
     Any thread may call it that runs in the context of the job, as those of ``asyncio.to_thread()`` do; lines of several
     threads do not mix if each call has whole ones. Outside a job, in an observed Celery task, and when the attempt is
-    over, it does nothing. Raises nothing.
+    over, it does nothing. Raises nothing, but ``ImproperlyConfigured`` inside a job if the app is not installed.
     """
     execution = current_execution()
     if execution is None:
@@ -46,7 +50,9 @@ def output(text: str) -> None:
     if not isinstance(text, str):
         text = validators.decoration(text)
     if text and not (execution.is_over or execution.is_stopping):
-        execution.parts["notifications_output"].add(execution, text)
+        if LABEL not in execution.parts:
+            require("notifications.contrib.output")
+        execution.parts[LABEL].add(execution, text)
 
 
 async def aoutput_from(texts: AsyncIterable[str]) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from notifications.contrib.output.reading import read_next
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.output_parts import read_next
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.job_verbs import job_id, no_such_job
 

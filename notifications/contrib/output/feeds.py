@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 from uuid import UUID
 
+from notifications.contrib.output.reading import OutputPart, read_parts
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.output_parts import OutputPart, read_parts
+from notifications.extension import HubPart
 from notifications.realtime.pool import ThreadPool
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class _Feed:
         self.is_due = False
 
 
-class OutputFeeds:
+class OutputFeeds(HubPart):
     """``add()`` a reader, which takes what there is and then what is written, until ``remove()``."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: ThreadPool) -> None:
@@ -72,17 +73,14 @@ class OutputFeeds:
                 del self._feeds[reader.user]
 
     def has_readers(self, user: Any) -> bool:
-        """Return whether an output of this user (key) is read. Runs on any thread."""
         return user in self._feeds
 
     def read_users(self, users: Iterable[Any]) -> None:
-        """Read the outputs of the jobs of these users (keys)."""
         for user in users:
             for job, feed in list(self._feeds.get(user, {}).items()):
                 self._read(user, job, feed)
 
     def read_all(self) -> None:
-        """Read all outputs."""
         self.read_users(list(self._feeds))
 
     def _read(self, user: Any, job: UUID, feed: _Feed) -> None:

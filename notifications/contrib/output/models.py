@@ -5,7 +5,10 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from notifications.extension import require
 from notifications.times import MomentField
+
+require("notifications.contrib.output")
 
 
 class OutputChunk(models.Model):
@@ -14,7 +17,6 @@ class OutputChunk(models.Model):
     The output of a job is one text: ``start`` counts its bytes of UTF-8 over all executions of the job.
     """
 
-    #: Not a foreign key: models of jobs import this module.
     job = models.UUIDField(_("job"))
     start = models.BigIntegerField()
     text = models.TextField(_("text"))

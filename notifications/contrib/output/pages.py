@@ -11,11 +11,11 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.urls import reverse
 from django.utils.translation import gettext
 
+from notifications.contrib.output.readers import format_offset
+from notifications.contrib.output.reading import read_end, read_part
+from notifications.contrib.output.storage import MARK
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.output_parts import read_end, read_part
-from notifications.jobs.transitions.output_storage import MARK
-from notifications.realtime.transports.output import format_offset
 
 #: Bytes of the end of an output that ``read_output_end()`` returns, about.
 MAX_END_BYTES = 64 * 1024

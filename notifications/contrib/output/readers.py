@@ -14,7 +14,8 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import UUID
 
-from notifications.jobs.output_parts import OutputPart
+from notifications.contrib.output.api import LABEL
+from notifications.contrib.output.reading import OutputPart
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
 from notifications.realtime.hub import Hub
@@ -62,7 +63,7 @@ class OutputPoll(Subscriber):
         if self.bye is not None:
             return None
         try:
-            self.hub.outputs.add(self)
+            self.hub.parts[LABEL].add(self)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self.finished
@@ -85,7 +86,7 @@ class OutputPoll(Subscriber):
 
     def _leave(self) -> None:
         self.is_closed = True
-        self.hub.outputs.remove(self)
+        self.hub.parts[LABEL].remove(self)
         self.hub.leave(self)
 
     def _finish(self) -> None:
@@ -121,7 +122,7 @@ class OutputEvents(EventStream):
 
     def stream_output(self) -> AsyncGenerator[bytes]:
         """Yield the events from the offset on, until the job or the response ends."""
-        return self._stream(lambda: self.hub.outputs.add(self))
+        return self._stream(lambda: self.hub.parts[LABEL].add(self))
 
     def take(self, part: OutputPart | None) -> None:
         if self.is_closed:
@@ -149,7 +150,7 @@ class OutputEvents(EventStream):
             self._end_if_large()
 
     def _leave(self) -> None:
-        self.hub.outputs.remove(self)
+        self.hub.parts[LABEL].remove(self)
         super()._leave()
 
 

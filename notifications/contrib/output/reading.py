@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from notifications.contrib.output.models import OutputChunk
+from notifications.contrib.output.storage import MARK
 from notifications.db.transactions import database
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.transitions.output_storage import MARK
-from notifications.models import Job, OutputChunk
+from notifications.models import Job
 from notifications.states import DONE
 
 #: Bytes of a part, but for the rest of its last chunk, and chunks that are read for it.

@@ -8,10 +8,11 @@ from datetime import datetime
 from io import IncrementalNewlineDecoder
 
 from notifications import streams, validators
+from notifications.contrib.output.models import OutputChunk
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
-from notifications.models import Job, OutputChunk
+from notifications.models import Job
 
 #: Begins the lines that are not written by the task, which cannot write this character itself: RECORD SEPARATOR.
 MARK = "\x1e"
@@ -25,7 +26,8 @@ MAX_CHUNK_BYTES, MAX_BYTES_PER_TRANSACTION = 8 * 1024, 256 * 1024
 #: How many bytes of an execution may be left for the transaction that ends it.
 MAX_LAST_BYTES = 2 * MAX_CHUNK_BYTES
 
-_creating = threading.Lock()
+#: The attribute of the claimed row of a job that has the buffer of its execution. It is no field of the model.
+_BUFFER = "_notifications_output_buffer"
 
 
 class OutputBuffer:
@@ -149,13 +151,16 @@ class OutputBuffer:
 Stored = list[tuple[OutputBuffer, list[OutputChunk]]]
 
 
+def find_buffer(job: Job) -> OutputBuffer | None:
+    """Return the buffer of the execution whose claimed row this is, None if it has written nothing."""
+    return job.__dict__.get(_BUFFER)
+
+
 def buffer_of(job: Job) -> OutputBuffer:
-    """Return the buffer of the execution whose claimed row this is; from any thread."""
-    with _creating:
-        if job.unstored_output is None:
-            job.unstored_output = OutputBuffer()
-        buffer: OutputBuffer = job.unstored_output
-        return buffer
+    """Return the same, created by the first call; from any thread."""
+    buffer = job.__dict__.get(_BUFFER)
+    # ``setdefault()`` is atomic: two threads get the same buffer.
+    return job.__dict__.setdefault(_BUFFER, OutputBuffer()) if buffer is None else buffer
 
 
 def store_output(jobs: Iterable[Job]) -> list[Job]:
@@ -163,7 +168,7 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
 
     Returns the jobs of which something is left, because another transaction holds the row locked, or it is much.
     """
-    written = {job.id: job for job in jobs if job.unstored_output}
+    written = {job.id: job for job in jobs if find_buffer(job)}
     stored: Stored = []
 
     def write() -> None:
@@ -173,7 +178,7 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
         valid = []
         for job in written.values():
             if not is_claim_valid(existing.get(job.id), job):
-                job.unstored_output.close()
+                buffer_of(job).close()
             elif job.id in locked:
                 valid.append(job)
         stored.extend(_read(valid, now, MAX_BYTES_PER_TRANSACTION // len(written)))
@@ -183,7 +188,7 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
     if written:
         retrying_atomic(write)
         drop_stored(stored)
-    return [job for job in written.values() if job.unstored_output]
+    return [job for job in written.values() if buffer_of(job)]
 
 
 def read_last_output(jobs: Iterable[Job], now: datetime) -> Stored:
@@ -191,10 +196,13 @@ def read_last_output(jobs: Iterable[Job], now: datetime) -> Stored:
 
     The caller inserts them, and passes what this returns to ``drop_stored()`` after the commit.
     """
-    jobs = [job for job in jobs if job.unstored_output is not None]
+    written = []
     for job in jobs:
-        job.unstored_output.finish()
-    return _read([job for job in jobs if job.unstored_output], now, None)
+        if (buffer := find_buffer(job)) is not None:
+            buffer.finish()
+            if buffer:
+                written.append(job)
+    return _read(written, now, None)
 
 
 def drop_stored(stored: Stored) -> None:
@@ -206,7 +214,7 @@ def drop_stored(stored: Stored) -> None:
 def _read(jobs: Iterable[Job], now: datetime, max_bytes: int | None) -> Stored:
     stored = []
     for job in jobs:
-        buffer = job.unstored_output
+        buffer = buffer_of(job)
         buffer.settle(job)
         stored.append((buffer, buffer.read_chunks(job, now, max_bytes)))
         buffer.is_settled = False

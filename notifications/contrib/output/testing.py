@@ -14,8 +14,8 @@ def output(job: Any) -> str:
         run_jobs()
         assert output(result) == "All links work.\n"
     """
+    from notifications.contrib.output.models import OutputChunk
     from notifications.db.transactions import database
-    from notifications.models import OutputChunk
 
     chunks = OutputChunk.objects.using(database()).filter(job=getattr(job, "id", job))
     return "".join(chunks.order_by("start").values_list("text", flat=True))

@@ -17,6 +17,8 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext
 
+from notifications.contrib.output.readers import OutputEvents, OutputPoll, format_offset, next_cursor
+from notifications.contrib.output.reading import OutputPart, read_part
 from notifications.db.transactions import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
@@ -28,12 +30,10 @@ from notifications.http.parsing import header
 from notifications.http.request_resources import release_connections
 from notifications.http.stream_views import set_event_headers
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
-from notifications.jobs.output_parts import OutputPart, read_part
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, prevent_caching
 from notifications.realtime import close_reasons, hub
 from notifications.realtime.auth.sessions import authenticating_session_key
-from notifications.realtime.transports.output import OutputEvents, OutputPoll, format_offset, next_cursor
 
 LONG_POLL, SSE = "long-poll", "sse"
 #: Seconds that a long poll waits.
@@ -62,7 +62,7 @@ class OutputRequest:
 
 @async_api_view
 async def job_output(request: HttpRequest, id: UUID) -> HttpResponseBase:
-    """Return the output of a job of the user, or of one that asks the user, from ``offset`` on, as text.
+    """Return the output of a job of the user, or of one that waits for the user, from ``offset`` on, as text.
 
     ``live=long-poll`` waits for what follows, ``live=sse`` streams it as Server-Sent Events. HEAD returns its end.
     """
@@ -111,9 +111,9 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
 
 
 def _read_part(request: HttpRequest, job: UUID, offset: int | None, live: str | None) -> OutputPart:
-    """Return a part of the output of a job of the user, or, unless it is read live, of one that asks the user.
+    """Return a part of the output of a job of the user, or, unless it is read live, of one that waits for the user.
 
-    A job that asks the user a question waits for the answer and writes nothing, so nobody follows it. Raises as
+    Such a job, which asks the user a question, writes nothing meanwhile, so nobody follows it. Raises as
     ``read_part()`` does.
     """
     try:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any, ClassVar
-from uuid import UUID
 
+from notifications.contrib.output import storage
+from notifications.contrib.output.storage import MAX_CHUNK_BYTES, MAX_LAST_BYTES, buffer_of, find_buffer
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.extension import Extension, RecordedTransaction, Rows, WorkerPart
+from notifications.extension import WorkerPart
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import output_storage
-from notifications.jobs.transitions.output_storage import MAX_CHUNK_BYTES, MAX_LAST_BYTES, buffer_of
-from notifications.models import Job, OutputChunk
-from notifications.streams.purging import delete_rows
+from notifications.models import Job
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -42,7 +37,7 @@ class OutputLoop(WorkerPart):
     def add(self, execution: Execution, text: str) -> None:
         """Take text that a job has written, from any thread."""
         job = execution.job
-        buffer = job.unstored_output or buffer_of(job)
+        buffer = buffer_of(job)
         buffer.append(text)
         self._jobs[claim_of(job)] = job
         if not self._has_output.is_set():
@@ -61,7 +56,7 @@ class OutputLoop(WorkerPart):
             jobs = [self._jobs.pop(claim) for claim in list(self._jobs)[:MAX_JOBS_PER_TRANSACTION]]
             for job in await self._store(jobs):
                 self._jobs.setdefault(claim_of(job), job)
-                if len(job.unstored_output) >= MAX_CHUNK_BYTES:
+                if len(buffer_of(job)) >= MAX_CHUNK_BYTES:
                     self._has_much.set()
             if self._jobs:
                 self._has_output.set()
@@ -71,7 +66,7 @@ class OutputLoop(WorkerPart):
     async def _store(self, jobs: list[Job]) -> list[Job]:
         """Store the output of jobs, and return those of which something is left."""
         try:
-            return await self._state.writer.run(output_storage.store_output, jobs)
+            return await self._state.writer.run(storage.store_output, jobs)
         except UNAVAILABLE as exc:
             logger.warning("Could not store the output of %d jobs, which is tried again: %s", len(jobs), exc)
             await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
@@ -80,12 +75,13 @@ class OutputLoop(WorkerPart):
             if len(jobs) > 1:
                 return [left for job in jobs for left in await self._store([job])]
             logger.exception("Dropped the output of job %s, which could not be stored", jobs[0].id)
-            jobs[0].unstored_output.close()
+            buffer_of(jobs[0]).close()
             return []
 
     async def before_outcome(self, job: Job) -> None:
         """Store what a job has written, until little enough is left for the transaction that records its outcome."""
-        while job.unstored_output is not None and len(job.unstored_output) > MAX_LAST_BYTES:
+        buffer = find_buffer(job)
+        while buffer is not None and len(buffer) > MAX_LAST_BYTES:
             self._has_much.set()
             await self._has_stored.wait()
 
@@ -95,29 +91,3 @@ class InlineOutput(WorkerPart):
 
     def add(self, execution: Execution, text: str) -> None:
         buffer_of(execution.job).append(text)
-
-
-class Output(Extension):
-    """Stores the last output of an attempt with its outcome."""
-
-    name = "notifications.worker"
-    label = "notifications_output"
-    subcommands: ClassVar[dict[str, str]] = {
-        "jobs output": "notifications.management.subcommands.job_output.OutputCommand",
-    }
-
-    def worker_part(self, state: Any) -> OutputLoop | InlineOutput:
-        return OutputLoop(state) if state else InlineOutput()
-
-    def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
-        return delete_rows(OutputChunk, "job", ids, limit) == limit
-
-    def on_attempts(self, outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Rows:
-        assert tx.now is not None
-        stored = output_storage.read_last_output((outcome.job for outcome in outcomes), tx.now)
-        if stored:
-            tx.kept[self.label] = stored
-        return [chunk for _, chunks in stored for chunk in chunks]
-
-    def after_commit(self, kept: Any) -> None:
-        output_storage.drop_stored(kept)

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from notifications.api import aoutput_from, apause, output, policy, step, task
+from notifications.api import apause, policy, step, task
+from notifications.contrib.output import aoutput_from, output
 
 go_on, entered = threading.Event(), threading.Event()
 #: Whether an iterator was closed.

@@ -22,7 +22,8 @@ from notifications.management.subcommands.jobs import JobsCommand
 from notifications.models import Job, Notification
 from notifications.streams import retention
 from notifications.testing import run_jobs
-from tests.jobs import output_tasks, tasks
+from tests.contrib.output import output_tasks
+from tests.jobs import tasks
 from tests.support.site import ROOT
 
 ATTACK = "\x1b]0;owned\x07\x9b31m\u202e"

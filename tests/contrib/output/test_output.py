@@ -7,19 +7,20 @@ from django.db import OperationalError
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.api import aoutput_from, output
+from notifications.contrib.output import aoutput_from, output, storage
+from notifications.contrib.output.api import _warn_of_observed_task
+from notifications.contrib.output.models import OutputChunk
+from notifications.contrib.output.storage import OutputBuffer, buffer_of, store_output
+from notifications.contrib.output.testing import output as stored_output
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.output import _warn_of_observed_task
-from notifications.jobs.transitions import manual, output_storage
-from notifications.jobs.transitions.output_storage import OutputBuffer, buffer_of, store_output
-from notifications.models import Attempt, Job, OutputChunk
+from notifications.jobs.transitions import manual
+from notifications.models import Attempt, Job
 from notifications.streams.purging import purge
 from notifications.streams.retention import Pruning
-from notifications.testing import output as stored_output
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker.execution import Execution
-from tests.jobs import output_tasks
+from tests.contrib.output import output_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
@@ -73,7 +74,7 @@ def test_the_last_of_it_and_the_end_are_one_transaction(db):
     with CaptureQueriesContext(connection()) as queries:
         run_jobs()
     statements = [query["sql"] for query in queries]
-    [at] = [n for n, sql in enumerate(statements) if "INTO notifications_outputchunk" in sql]
+    [at] = [n for n, sql in enumerate(statements) if "INTO notifications_output_outputchunk" in sql]
     end = next(n for n, sql in enumerate(statements) if n > at and "SET state" in sql.replace('"', ""))
     assert not any("SAVEPOINT" in sql for sql in statements[at:end])
     assert stored_output(job) == "ab"
@@ -119,7 +120,7 @@ def test_text_that_databases_and_readers_cannot_take(db):
 
 @pytest.mark.parametrize("text", ["é", "語", "🚀", "a🚀"])
 def test_chunks_end_between_characters(worker, monkeypatch, text):
-    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 100_001)
+    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 100_001)
     result = output_tasks.write_repeated.enqueue(text, 100_000)
     until_done(result)
     stored = stored_output(result)
@@ -133,7 +134,7 @@ def test_chunks_end_between_characters(worker, monkeypatch, text):
 
 def test_nothing_is_missing_without_a_line_that_says_so(db, monkeypatch):
     """The limit is one of what is stored: of one long text with CR LF more is taken than the limit has characters."""
-    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 1_000)
+    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 1_000)
     short = output_tasks.write_repeated.enqueue("x" * 8 + "\r\n", 111, "END\n")
     long = output_tasks.write_repeated.enqueue("\r\n", 1_000_000, "END\n")
     run_jobs()
@@ -152,7 +153,7 @@ def test_more_than_the_limit(worker):
 
 def test_the_limit_is_one_of_all_attempts(db, monkeypatch):
     """What an attempt writes counts, and nothing follows the line that says that it was cut."""
-    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 40)
+    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 40)
     result = output_tasks.fail_twice.enqueue("twenty characters, .")
     run_until_idle()
     assert stored_output(result) == "twenty characters, . 1\n\x1eattempt 2\ntwenty\n\x1ecut\n"
@@ -240,7 +241,7 @@ def test_groups_of_several_jobs(running):
     assert store_output(jobs) == []
     assert [stored_output(job) for job in jobs] == ["text", "", "text"]
     buffer_of(jobs[1]).append("more")
-    assert len(jobs[1].unstored_output) == 0
+    assert len(storage.find_buffer(jobs[1])) == 0
 
 
 @pytest.mark.parametrize("fence", [1, 2])
@@ -252,7 +253,7 @@ def test_the_answer_to_a_commit_is_lost(running, monkeypatch, committed, fence):
         OutputChunk.objects.create(
             job=job.id, start=0, text="old", attempt=1, fence=1, created_at=timezone.now()
         )
-    retrying_atomic = output_storage.retrying_atomic
+    retrying_atomic = storage.retrying_atomic
 
     def lose_answer(write):
         if committed:
@@ -263,7 +264,7 @@ def test_the_answer_to_a_commit_is_lost(running, monkeypatch, committed, fence):
     for text, expected in (("one ", "one "), ("two ", "one two more ")):
         buffer_of(job).append(text)
         with monkeypatch.context() as patched:
-            patched.setattr(output_storage, "retrying_atomic", lose_answer)
+            patched.setattr(storage, "retrying_atomic", lose_answer)
             with pytest.raises(OperationalError):
                 store_output([job])
         if text == "two ":
@@ -282,7 +283,7 @@ def test_it_is_stored_when_the_database_is_back(worker, monkeypatch):
             raise OperationalError("database is locked")
         return store_output(write)
 
-    monkeypatch.setattr(output_storage, "store_output", fail)
+    monkeypatch.setattr(storage, "store_output", fail)
     result = output_tasks.hold.enqueue()
     wait_until(lambda: stored_output(result), what="output")
     assert len(failures) == 3
@@ -299,8 +300,8 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
             raise ValueError("refused")
         return store_output(jobs)
 
-    monkeypatch.setattr(output_storage, "store_output", refuse)
-    monkeypatch.setattr("notifications.worker.output_loop.MAX_LAST_BYTES", 0)
+    monkeypatch.setattr(storage, "store_output", refuse)
+    monkeypatch.setattr("notifications.contrib.output.worker_part.MAX_LAST_BYTES", 0)
     bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
     until_done(bad, good)
     assert (stored_output(bad), stored_output(good)) == ("", "good")
@@ -310,7 +311,7 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
 def test_pruned_with_their_jobs(db, monkeypatch):
     """In pieces, if there are many, and the jobs after the last piece."""
     monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
-    monkeypatch.setattr(output_storage, "MAX_CHUNK_BYTES", 4)
+    monkeypatch.setattr(storage, "MAX_CHUNK_BYTES", 4)
     results = [output_tasks.write.enqueue("x" * 100) for _ in range(2)]
     run_jobs()
     assert OutputChunk.objects.count() == 50
@@ -324,7 +325,7 @@ def test_pruned_with_their_jobs(db, monkeypatch):
 
 def test_purged_with_their_user(transactional_db, user, monkeypatch):
     monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
-    monkeypatch.setattr(output_storage, "MAX_CHUNK_BYTES", 4)
+    monkeypatch.setattr(storage, "MAX_CHUNK_BYTES", 4)
     output_tasks.write.using(owner=user).enqueue("x" * 100)
     run_jobs()
     assert purge([user.pk])
@@ -352,8 +353,8 @@ def test_output_of_an_observed_task_is_dropped(running, caplog):
 
 
 def test_a_buffer_is_bounded(monkeypatch):
-    monkeypatch.setattr(output_storage, "MAX_OUTPUT_BYTES", 10)
+    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 10)
     buffer = OutputBuffer()
     for _ in range(5):
         buffer.append("x" * 1_000)
-    assert len(buffer) == 10 + len(output_storage.CUT)
+    assert len(buffer) == 10 + len(storage.CUT)

@@ -8,8 +8,8 @@ from django.contrib.auth.models import AnonymousUser
 from django.template import RequestContext, Template
 from django.test import RequestFactory
 
-from notifications.api import get_job, output, task
-from notifications.jobs import output_parts
+from notifications.api import get_job, task
+from notifications.contrib.output import output, reading
 from notifications.models import Job
 from notifications.testing import run_jobs
 
@@ -32,7 +32,7 @@ def render(user, job, **context):
     request = RequestFactory().get("/")
     if user is not None:
         request.user = user
-    html = Template("{% load notifications %}{% job_output job %}").render(
+    html = Template("{% load notifications_output %}{% job_output job %}").render(
         RequestContext(request, {"job": job, **context})
     )
     return html.strip()
@@ -70,7 +70,7 @@ def test_a_job_that_has_written_nothing(user):
 def test_lines_of_the_app(user):
     """They are sentences, and one that is not whole yet is left to the script, with the offset before it."""
     id = run(user, "one")
-    chunk = output_parts.OutputChunk.objects.get()
+    chunk = reading.OutputChunk.objects.get()
     chunk.text = "one\n\x1eattempt 2\ntwo\n\x1econtinued\nthree\n\x1eatt"
     chunk.save()
     Job.objects.filter(id=id).update(state="running")
@@ -85,7 +85,7 @@ def test_lines_of_the_app(user):
 
 def test_a_long_output(user, monkeypatch):
     """The first part is rendered, and without JavaScript there is a link to all of it."""
-    monkeypatch.setattr(output_parts, "MAX_PART_BYTES", 10_000)
+    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
     id = run(user, "x" * 30_000)
     html = render(user, id)
     assert 10_000 <= len(text_of(html)) < 20_000

@@ -9,14 +9,13 @@ from django.contrib.sessions.models import Session
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.contrib.output import readers, reading, views
+from notifications.contrib.output.models import OutputChunk
+from notifications.contrib.output.readers import next_cursor
+from notifications.contrib.output.storage import buffer_of, store_output
 from notifications.db.transactions import connection
-from notifications.http import output_views
-from notifications.jobs import output_parts
-from notifications.jobs.transitions.output_storage import buffer_of, store_output
-from notifications.models import Job, OutputChunk
+from notifications.models import Job
 from notifications.realtime import hub
-from notifications.realtime.transports import output as output_transport
-from notifications.realtime.transports.output import next_cursor
 from tests.data.rows import job as make_job
 from tests.http.conftest import assert_problem, job_url
 from tests.realtime.conftest import in_thread, until
@@ -86,8 +85,8 @@ def test_offsets_that_are_none(user_client, job, at):
 
 def test_parts(user_client, job, monkeypatch):
     """A large output comes in parts, of which only the last one is up to date, whatever chunks it was written in."""
-    monkeypatch.setattr(output_parts, "MAX_PART_BYTES", 10_000)
-    monkeypatch.setattr(output_parts, "MAX_PART_CHUNKS", 7)
+    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
+    monkeypatch.setattr(reading, "MAX_PART_CHUNKS", 7)
     text = "".join(f"{number} ä\n" for number in range(9_000))
     for start in range(0, 500, 50):
         write(job, text[start : start + 50])
@@ -145,7 +144,7 @@ def test_rights(user_client, client_of, client, other_user, job):
 
 def test_cursors(monkeypatch):
     """They count intervals of 20 s, and one that the client has is never repeated."""
-    monkeypatch.setattr(output_transport.time, "time", lambda: 1_728_432_000 + 20 * 1_000 + 7)
+    monkeypatch.setattr(readers.time, "time", lambda: 1_728_432_000 + 20 * 1_000 + 7)
     assert next_cursor("") == next_cursor("999") == next_cursor("x") == "1000"
     assert 1_000 < int(next_cursor("1000")) <= 1_180
     assert int(next_cursor("5000")) > 5_000
@@ -162,7 +161,7 @@ async def waiting(count=1):
         lambda: (
             sum(
                 len(feed.readers)
-                for feeds in hub.current_hub().outputs._feeds.values()
+                for feeds in hub.current_hub().parts["notifications_output"]._feeds.values()
                 for feed in feeds.values()
             )
             == count
@@ -186,7 +185,7 @@ async def test_a_long_poll(asgi, user, job, path):
 
 
 async def test_a_long_poll_without_output(asgi, user, job, path, monkeypatch):
-    monkeypatch.setattr(output_views, "LONG_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(views, "LONG_POLL_SECONDS", 0.2)
     await in_thread(write, job, "all")
     response = await (await asgi(f"{path}?offset=now&live=long-poll", user)).wait_for_response()
     assert response.status == 204
@@ -204,7 +203,7 @@ async def test_the_end_of_the_job_ends_a_long_poll(asgi, user, job, path, before
         await waiting()
         await in_thread(write, job, "")
         await in_thread(end, job)
-        hub.current_hub().outputs.read_all()
+        hub.current_hub().parts["notifications_output"].read_all()
     await poll.wait_for_response()
     assert (poll.status, poll.headers["stream-closed"]) == (204, "true")
 
@@ -245,12 +244,12 @@ async def test_events(asgi, user, job, path):
         assert got == line
     await in_thread(write, job, "last")
     await in_thread(end, job)
-    hub.current_hub().outputs.read_all()
+    hub.current_hub().parts["notifications_output"].read_all()
     text, controls = await read_events(events)
     assert text == "last"
     assert (controls[-1]["streamClosed"], controls[-1]["upToDate"]) == (True, True)
     await events.wait_until_closed()
-    assert not hub.current_hub().outputs._feeds
+    assert not hub.current_hub().parts["notifications_output"]._feeds
 
 
 async def test_events_go_on_after_the_last_id(asgi, user, job, path):
@@ -264,8 +263,8 @@ async def test_events_go_on_after_the_last_id(asgi, user, job, path):
 
 async def test_events_of_a_large_output(asgi, user, job, path, monkeypatch):
     """A response ends after a number of bytes, and the next one goes on."""
-    monkeypatch.setattr(output_parts, "MAX_PART_BYTES", 10_000)
-    monkeypatch.setattr(output_transport.OutputEvents, "max_response_bytes", 50_000)
+    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
+    monkeypatch.setattr(readers.OutputEvents, "max_response_bytes", 50_000)
     text = "".join(f"{number} ä\n" for number in range(20_000))
     await in_thread(write, job, text)
     await in_thread(end, job)
@@ -295,13 +294,13 @@ async def test_a_response_is_bounded(asgi, user, job, path):
 async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):
     """What is written is read and encoded once, whatever the number of readers."""
     reads, encoded = [], []
-    read_parts, data_event = output_parts.read_parts, output_transport._data_event
+    read_parts, data_event = reading.read_parts, readers._data_event
     monkeypatch.setattr(
-        "notifications.realtime.output_feeds.read_parts",
+        "notifications.contrib.output.feeds.read_parts",
         lambda *args: reads.append(args) or read_parts(*args),
     )
     monkeypatch.setattr(
-        output_transport, "_data_event", lambda part: encoded.append(event := data_event(part)) or event
+        readers, "_data_event", lambda part: encoded.append(event := data_event(part)) or event
     )
     events = [await asgi(f"{path}?offset=-1&live=sse", user) for _ in range(10)]
     for response in events:
@@ -369,14 +368,14 @@ async def test_the_job_is_pruned(asgi, user, job, path):
     await events.wait_for_response()
     await waiting(2)
     await in_thread(Job.objects.all().delete)
-    hub.current_hub().outputs.read_all()
+    hub.current_hub().parts["notifications_output"].read_all()
     await poll.wait_for_response()
     assert poll.status == 404
     await events.wait_until_closed()
 
 
 async def test_too_many_readers(asgi, user, path, monkeypatch):
-    monkeypatch.setattr(output_views, "MAX_READERS", 2)
+    monkeypatch.setattr(views, "MAX_READERS", 2)
     for _ in range(2):
         await asgi(f"{path}?offset=0&live=long-poll", user)
     await waiting(2)
@@ -401,7 +400,7 @@ def test_queries(user_client, job):
     for number in range(30):
         write(job, f"{number}\n")
     with CaptureQueriesContext(connection()) as queries:
-        parts = output_parts.read_parts(job.user_id, job.pk, {80})
+        parts = reading.read_parts(job.user_id, job.pk, {80})
     assert parts[80].data == b""
     assert len(queries) == 2
     assert not re.search("arguments|kwargs", str(queries.captured_queries))

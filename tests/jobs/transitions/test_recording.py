@@ -9,6 +9,8 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from notifications import streams
+from notifications.contrib.output.models import OutputChunk
+from notifications.contrib.output.storage import buffer_of, store_output
 from notifications.exceptions import AttemptEnded
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import ClaimedJob
@@ -22,9 +24,8 @@ from notifications.jobs.transitions import (
     running,
 )
 from notifications.jobs.transitions.callbacks import store_callback
-from notifications.jobs.transitions.output_storage import buffer_of, store_output
 from notifications.jobs.transitions.step_storage import StepWrite, store_steps
-from notifications.models import Attempt, Job, Notification, OutputChunk, Step
+from notifications.models import Attempt, Job, Notification, Step
 from notifications.signals import job_finished
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of

@@ -1,0 +1,60 @@
+"""What extensions do in the hub of a server: it reads what their own clients follow."""
+
+import asyncio
+
+import pytest
+
+from notifications import api, extension
+from notifications.extension import Extension, Hooks, HubPart
+from notifications.realtime import hub as hubs
+from tests.realtime.conftest import in_thread, until
+
+
+class FaxReader(HubPart):
+    """Records the calls of its methods, and on which loop they are."""
+
+    def __init__(self, hub):
+        self.hub, self.users, self.rounds, self.is_read = hub, [], 0, False
+
+    def has_readers(self, user):
+        return self.is_read
+
+    def read_users(self, users):
+        assert asyncio.get_running_loop() is self.hub.loop
+        self.users += users
+
+    def read_all(self):
+        assert asyncio.get_running_loop() is self.hub.loop
+        self.rounds += 1
+
+
+class Fax(Extension):
+    name, label = "notifications.testing", "fax"
+
+    def hub_part(self, hub):
+        return FaxReader(hub)
+
+
+@pytest.fixture
+def fax(monkeypatch):
+    installed = extension.hooks
+    hooks = Hooks([*installed.extensions, Fax(Fax.name, extension)])
+    monkeypatch.setattr(installed, "__dict__", hooks.__dict__)
+
+
+async def test_a_part_of_the_hub(fax, connect, user, monkeypatch):
+    """It reads when the doorbell rings for a user whose clients it has, and all every few seconds."""
+    monkeypatch.setattr(hubs, "POSITION_CHECK_TICKS", 1)
+    socket = await connect(user)
+    await socket.start()
+    part = hubs.current_hub().parts["fax"]
+    assert part.hub is hubs.current_hub()
+    await until(lambda: hubs.current_hub().users[user.pk].guard is not None)
+    part.users.clear()
+    await in_thread(api.notify, user, "Not read")
+    await socket.receive("change")
+    assert part.users == []
+    part.is_read = True
+    await in_thread(api.notify, user, "Read")
+    await until(lambda: user.pk in part.users)
+    await until(lambda: part.rounds > 1)
