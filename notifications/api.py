@@ -25,7 +25,6 @@ from notifications.jobs.callbacks import Callback, acallback, callback
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
 from notifications.jobs.pauses import apause, pause
-from notifications.jobs.questions import Question, aquestion, aquestions, question, questions
 from notifications.jobs.steps import astep, step
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ __all__ = [
     "Callback",
     "FinishedJob",
     "JobInfo",
-    "Question",
     "aaccepted",
     "abatch",
     "acallback",
@@ -53,8 +51,6 @@ __all__ = [
     "ajoin",
     "anotify",
     "apause",
-    "aquestion",
-    "aquestions",
     "astep",
     "batch",
     "callback",
@@ -66,8 +62,6 @@ __all__ = [
     "pause",
     "policy",
     "progress",
-    "question",
-    "questions",
     "release_connections",
     "requester",
     "step",

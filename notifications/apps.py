@@ -13,7 +13,6 @@ from notifications.extension import Extension
 #: Extensions of features that are no apps of their own yet. One that becomes one stands in INSTALLED_APPS instead.
 FEATURES = (
     "notifications.worker.step_loop.Steps",
-    "notifications.jobs.transitions.reminders.Questions",
     "notifications.webhooks.extension.HandlerJobs",
     "notifications.deliveries.extension.Deliveries",
     "notifications.operations.extension.Operations",

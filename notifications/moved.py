@@ -16,6 +16,7 @@ SETTINGS = {
 }
 #: The app of each subcommand of ``manage.py notifications``, and of verbs below one: ``"jobs output"``.
 SUBCOMMANDS: dict[str, str] = {
+    "jobs answer": "questions",
     "jobs output": "output",
     "schedules": "schedules",
 }
@@ -23,9 +24,11 @@ SUBCOMMANDS: dict[str, str] = {
 API_NAMES: dict[str, str] = {
     "aoutput_from": "output",
     "output": "output",
+    **dict.fromkeys(("Question", "aquestion", "aquestions", "question", "questions"), "questions"),
 }
 #: The app whose ``testing`` exports what ``notifications.testing`` had before.
 TESTING_NAMES: dict[str, str] = {
+    "answer_question": "questions",
     "output": "output",
 }
 

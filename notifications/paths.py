@@ -56,18 +56,6 @@ def callback_path(id: UUID, token: str) -> str:
     return f"{path}{token}/" if path else ""
 
 
-def question_page(job: UUID, id: UUID) -> str:
-    """Return the path of a question's page, ``""`` if the project does not include the app's URLs."""
-    path = job_page(job)
-    return f"{path}questions/{id}/" if path else ""
-
-
-def answer_path(job: UUID, id: UUID) -> str | None:
-    """Return the path of the API for the answer to a question, None if the project does not include it."""
-    path = job_path("api-job", job)
-    return f"{path}answers/{id}/" if path else None
-
-
 def admin_page(name: str) -> str:
     """Return the path of a page of the app in the admin, ``""`` if the project does not include the admin."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")

@@ -12,7 +12,6 @@ from notifications.http import (
     page_views,
     preference_views,
     push_views,
-    question_views,
     snooze_views,
     stream_views,
     unsubscribe_views,
@@ -44,7 +43,6 @@ urlpatterns = [
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),
     path("callbacks/<uuid:id>/", callback_views.callback, {"token": ""}, name="callback"),
     path("callbacks/<uuid:id>/<str:token>/", callback_views.callback),
-    path("jobs/<uuid:id>/questions/<uuid:wait>/", question_views.question_page, name="question"),
     path("metrics/", metrics_view.metrics, name="metrics"),
     path("api/sync/", stream_views.sync, name="api-sync"),
     path("api/events/", stream_views.events, name="api-events"),
@@ -53,7 +51,6 @@ urlpatterns = [
     path("api/jobs/<uuid:id>/cancel/", api_views.job_cancel, name="api-job-cancel"),
     path("api/jobs/<uuid:id>/retry/", api_views.job_retry, name="api-job-retry"),
     path("api/jobs/<uuid:id>/result/", api_views.job_result, name="api-job-result"),
-    path("api/jobs/<uuid:id>/answers/<uuid:wait>/", question_views.job_answer, name="api-job-answer"),
     path("api/notifications/", api_views.notification_list, name="api-notifications"),
     *(
         path(

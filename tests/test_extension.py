@@ -15,6 +15,8 @@ from django.utils.html import format_html
 from prometheus_client.core import GaugeMetricFamily
 
 from notifications import api, extension, paths, testing, times, upkeep
+from notifications.contrib.questions import reminders
+from notifications.contrib.questions.testing import answer_question
 from notifications.extension import (
     AlertKind,
     Extension,
@@ -26,7 +28,7 @@ from notifications.extension import (
 )
 from notifications.ids import uuid7
 from notifications.jobs import announcing
-from notifications.jobs.transitions import manual, reaping, reminders, waiting
+from notifications.jobs.transitions import manual, reaping, waiting
 from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand, with_extensions
@@ -47,7 +49,8 @@ from notifications.operations.metrics import exposition
 from notifications.serializers import serialize_job
 from notifications.streams import inbox, purging, snoozing
 from notifications.streams.retention import prune
-from notifications.testing import answer_question, run_jobs, run_until_idle
+from notifications.testing import run_jobs, run_until_idle
+from tests.contrib.questions import question_tasks
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import LocalWorker, until_done
 
@@ -309,7 +312,7 @@ def test_an_attempt_whose_worker_was_lost(recorder):
 
 def test_a_job_that_waits(user, recorder):
     """The notification of its question is like any other."""
-    wait_tasks.ask_sync.using(owner=user).enqueue()
+    question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     assert recorder.names() == ["on_attempts", "before_created", "on_created", "on_ends", "last"]
     assert recorder.states == ["waiting"]
@@ -319,7 +322,7 @@ def test_a_job_that_waits(user, recorder):
 
 def test_a_reminder_and_an_answer(user, recorder):
     """What the hooks need is imported before both transactions."""
-    wait_tasks.ask_sync.using(owner=user).enqueue(remind_hours=[1])
+    question_tasks.ask_sync.using(owner=user).enqueue(remind_hours=[1])
     run_jobs()
     recorder.calls.clear()
     Wait.objects.update(remind_at=times.now() - timedelta(hours=1))

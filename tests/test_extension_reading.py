@@ -20,7 +20,8 @@ from notifications.models import Job, Notification, SeenMark, Wait
 from notifications.operations import stored_times
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
-from tests.jobs import tasks, wait_tasks
+from tests.contrib.questions import question_tasks
+from tests.jobs import tasks
 
 PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
 
@@ -131,7 +132,7 @@ def test_an_excerpt_of_a_job(transactional_db, user, other_user, client, shop, m
     """Those whom a job asks see it on the page of the question."""
     monkeypatch.setattr(Part, "excerpt_template", "notifications/output_lines.html")
     monkeypatch.setattr(Part, "excerpt_context", lambda self, job: {"lines": [("", f"Of {job.title}")]})
-    job = wait_tasks.ask_sync.using(owner=user, title="Order 7").enqueue(to=[other_user.pk])
+    job = question_tasks.ask_sync.using(owner=user, title="Order 7").enqueue(to=[other_user.pk])
     run_jobs()
     client.force_login(other_user)
     page = client.get(f"/notifications/jobs/{job.id}/questions/{Wait.objects.get().pk}/")

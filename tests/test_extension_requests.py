@@ -4,11 +4,13 @@ import pytest
 from django.db import connection
 
 from notifications import api, extension, testing
+from notifications.contrib.questions.testing import answer_question
 from notifications.extension import Extension, OwnTask
 from notifications.models import Job, Notification
 from notifications.problems import Problem
-from notifications.testing import answer_question, run_jobs
-from tests.jobs import tasks, wait_tasks
+from notifications.testing import run_jobs
+from tests.contrib.questions import question_tasks
+from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,11 +93,11 @@ def test_a_repeated_request(shop, rf, user):
 
 def test_an_answer(shop, user):
     """Rows that it returns are inserted with the answer; jobs among them run."""
-    wait_tasks.ask.using(owner=user).enqueue()
+    question_tasks.ask.using(owner=user).enqueue()
     run_jobs()
     answer_question("yes", by=user)
     [(name, titles, path, at, in_transaction)] = shop.calls
-    assert (name, path, in_transaction) == ("on_answered", wait_tasks.ask.module_path, True)
+    assert (name, path, in_transaction) == ("on_answered", question_tasks.ask.module_path, True)
     row = Notification.objects.get(title__in=titles)
     assert row.read_at == at
     assert Job.objects.filter(title="Answered").exists()
@@ -105,4 +107,4 @@ def test_what_is_true_of_tasks(shop):
     """Tasks of which nothing is true may be left out."""
     assert extension.hooks.own_tasks["tests.jobs.tasks.noop"].is_harmless
     assert not extension.hooks.own_tasks["tests.jobs.tasks.noop"].is_silent
-    assert wait_tasks.ask.module_path not in extension.hooks.own_tasks
+    assert question_tasks.ask.module_path not in extension.hooks.own_tasks

@@ -14,13 +14,13 @@ from django.test import TestCase, override_settings
 from django.utils import timezone
 
 from notifications.api import batch, join, notify
+from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Epoch, Job, Notification, Stream, Worker
 from notifications.signals import rung
 from notifications.streams import preferences
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import (
-    answer_question,
     capture_notifications,
     clock,
     connect,
@@ -28,8 +28,9 @@ from notifications.testing import (
     run_until_idle,
     send_deliveries,
 )
+from tests.contrib.questions import question_tasks
 from tests.engines import recording_engine
-from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks, wait_tasks
+from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks
 
 
 @override_settings(
@@ -129,7 +130,7 @@ class RunJobsTests(TestCase):
 
     def test_questions(self):
         """A job waits for its answer, and goes on with it; both are in the transaction of the test."""
-        for task in (wait_tasks.ask, wait_tasks.ask_sync):
+        for task in (question_tasks.ask, question_tasks.ask_sync):
             result = task.using(owner=self.demo).enqueue()
             run_jobs()
             self.assertEqual(Job.objects.get(pk=result.id).state, "waiting")

@@ -23,7 +23,6 @@ from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
 from notifications.http.background_requests import background_view
 from notifications.http.decorators import View, exempt_from_project
-from notifications.http.question_parts import describe_open_question
 from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -68,7 +67,6 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "notifications_position": position,
         "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
         **describe_job(job, request),
-        **describe_open_question(job, request.user),
     }
     return render(request, "notifications/job.html", context)
 

@@ -1052,7 +1052,6 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "wait",
                 "verbose_name_plural": "waits",
-                "permissions": [("answer_question", "Can answer the questions of all jobs")],
                 "default_permissions": (),
                 "indexes": [
                     models.Index(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -62,15 +60,13 @@ class Wait(models.Model):
     ended_with = models.CharField(max_length=100, blank=True, default="")
     #: Not stored: how long it lasts from when it is stored, if it ends by itself.
     lasts: Any = None
-    #: Not stored: the notifications of a new question, and the name of who has answered it now.
-    notifications: Sequence[Any] = ()
+    #: Not stored: the name of who has ended it now.
     ended_by_name = ""
 
     class Meta:
         verbose_name = _("wait")
         verbose_name_plural = _("waits")
         default_permissions = ()
-        permissions = [("answer_question", _("Can answer the questions of all jobs"))]
         constraints = [models.UniqueConstraint(fields=["job", "name"], name="notifications_wait_name")]
         indexes = [
             models.Index(
@@ -94,15 +90,7 @@ class Wait(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    @property
-    def asked(self) -> dict[str, Any]:
-        """Whom a question asks, as ``jobs.addressees.describe_asked()`` returns it. It does not change."""
-        asked: dict[str, Any] = json.loads(self.details)["asked"]
-        return asked
-
-    def next_reminder(self, now: datetime) -> datetime | None:
-        """Return when those who are asked a question are reminded after ``now``, None for never."""
-        times = (
-            self.created_at + timedelta(seconds=after) for after in json.loads(self.details).get("remind", ())
-        )
-        return next((time for time in times if time > now), None)
+    def begin(self, now: datetime) -> None:
+        """Set the times of a new wait, which a job that is suspended now waits for."""
+        self.created_at, self.is_awaited = now, True
+        self.due_at = now + self.lasts if self.lasts is not None else None

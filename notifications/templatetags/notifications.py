@@ -145,16 +145,11 @@ def notifications_style(context: template.Context) -> str:
 @register.simple_tag(takes_context=True)
 def notifications_push(context: template.Context) -> str:
     """Render the script of ``notifications/devices.html``."""
-    return _script(context, "push")
+    return script_element(context, "push")
 
 
-@register.simple_tag(takes_context=True)
-def notifications_question(context: template.Context) -> str:
-    """Render the script of ``notifications/question.html`` and ``notifications/job.html``."""
-    return _script(context, "question")
-
-
-def _script(context: template.Context, name: str) -> str:
+def script_element(context: template.Context, name: str) -> str:
+    """Return the element that loads a script of the app's own pages."""
     nonce = csp_nonce(context, context.get("request"))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     url = _module_url(name if _uses_modules() else f"bundle/{name}")

@@ -6,7 +6,6 @@ This module may be imported before the models are ready. ``notifications.pytest_
 from typing import Any
 
 from notifications import moved
-from notifications.testing.answers import answer_question
 from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import run_jobs, run_until_idle, send_deliveries
@@ -16,7 +15,6 @@ from notifications.testing.stored_steps import steps
 __all__ = [
     "Client",
     "Clock",
-    "answer_question",
     "capture_notifications",
     "clock",
     "connect",

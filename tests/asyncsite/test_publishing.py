@@ -5,8 +5,9 @@ from django.test import Client
 from django.urls import reverse
 
 from asyncsite.models import Report
+from notifications.contrib.questions.testing import answer_question
 from notifications.models import Job, Notification, Wait
-from notifications.testing import answer_question, run_jobs, run_until_idle
+from notifications.testing import run_jobs, run_until_idle
 from tests.asyncsite.conftest import set_job
 
 pytestmark = pytest.mark.django_db(transaction=True)

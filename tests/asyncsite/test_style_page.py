@@ -87,6 +87,7 @@ NOT_SHOWN = {
     "pane.html": "what it surrounds is shown",
     "inbox_shortcuts.html": "a dialog that the script of the inbox opens",
     "preferences.html": "its rows are shown",
+    "job_question.html": "what it includes is shown",
     "output.html": "an element that reads the output of a job",
     **dict.fromkeys(
         ("digest.html", "email.html", "email_page.html", "email_row.html"), "tests/browser/test_emails.py"
@@ -102,6 +103,6 @@ def test_it_shows_every_template_of_the_app(client, development):
         client.get("/style/")
     finally:
         template_rendered.disconnect(record)
-    folder = Path(__file__).parents[2] / "notifications/templates/notifications"
-    names = {path.name for path in folder.glob("*.html")}
+    package = Path(__file__).parents[2] / "notifications"
+    names = {path.name for path in package.glob("**/templates/notifications/*.html")}
     assert names - {str(name).removeprefix("notifications/") for name in rendered} == set(NOT_SHOWN)

@@ -14,11 +14,11 @@ CREATE = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
 from notifications.deliveries.devices import register
-from tests.jobs import wait_tasks
+from tests.contrib.questions import question_tasks
 from tests.support.push_service import browser_keys
 user = get_user_model().objects.get(username="demo")
-wait_tasks.ask_sync.using(owner=user).enqueue()
-wait_tasks.ask_by_form.using(owner=user).enqueue()
+question_tasks.ask_sync.using(owner=user).enqueue()
+question_tasks.ask_by_form.using(owner=user).enqueue()
 register(user.pk, "https://push.example.com/1", **browser_keys()[1], name="Firefox on Linux", language="en")
 for n in range(60):
     notify(user, f"Number {n}", body="A body of one line.", url="/check/", category="reports" if n % 2 else "")

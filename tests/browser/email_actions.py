@@ -8,7 +8,7 @@ from notifications.deliveries import sending
 from notifications.models import Delivery, Digest, Job
 from notifications.streams import preferences
 from notifications.testing import run_jobs
-from tests.jobs import wait_tasks
+from tests.contrib.questions import question_tasks
 
 User = get_user_model()
 LONG = "https://files.example/" + "a-very-long-name-" * 9
@@ -19,7 +19,7 @@ def send(kind, language):
     user = User.objects.create_user(kind, email=f"{kind}@users.example")
     with translation.override(language):
         if kind == "question":
-            wait_tasks.ask_sync.using(owner=user).enqueue()
+            question_tasks.ask_sync.using(owner=user).enqueue()
             run_jobs()
         elif kind == "notification":
             body = f"It has 12,480 rows.\n\nIt is stored for 30 days at {LONG}"

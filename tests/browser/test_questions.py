@@ -13,8 +13,9 @@ pytestmark = pytest.mark.browser
 
 ASK = """
 from django.contrib.auth import get_user_model
-from tests.jobs import wait_tasks
-wait_tasks.ask_sync.using(owner=get_user_model().objects.get(username="demo")).enqueue()
+from tests.contrib.questions import question_tasks
+from tests.contrib.questions import question_tasks
+question_tasks.ask_sync.using(owner=get_user_model().objects.get(username="demo")).enqueue()
 """
 PRINT_ID = """
 from notifications.models import Job
@@ -107,9 +108,9 @@ def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
 
 ASK_TWO = """
 from django.contrib.auth import get_user_model
-from tests.jobs import wait_tasks
+from tests.contrib.questions import question_tasks
 demo = get_user_model().objects.get(username="demo")
-print(wait_tasks.ask_several.using(owner=demo).enqueue(names=["First", "Second"]).id)
+print(question_tasks.ask_several.using(owner=demo).enqueue(names=["First", "Second"]).id)
 """
 
 
@@ -146,8 +147,8 @@ def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
 
 ASK_BY = """
 from django.contrib.auth import get_user_model
-from tests.jobs import wait_tasks
-wait_tasks.%s.using(owner=get_user_model().objects.get(username="demo")).enqueue()
+from tests.contrib.questions import question_tasks
+question_tasks.%s.using(owner=get_user_model().objects.get(username="demo")).enqueue()
 """
 
 

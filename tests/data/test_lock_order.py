@@ -18,8 +18,9 @@ from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
 from notifications.streams import changes, marking, marking_all, marking_seen, retention
 from notifications.testing import run_jobs
+from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
-from tests.jobs import tasks, wait_tasks
+from tests.jobs import tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("on_postgresql")]
 
@@ -111,7 +112,7 @@ def test_transactions_lock_in_the_documented_order(transactions, make_user, othe
         tasks.noop.enqueue()
         tasks.noop.enqueue()
     manual.cancel([UUID(tasks.noop.using(owner=other_user).enqueue().id)])
-    asking = wait_tasks.ask_sync.using(owner=user).enqueue(to=[other_user.pk])
+    asking = question_tasks.ask_sync.using(owner=user).enqueue(to=[other_user.pk])
     run_jobs()
     manual.cancel([UUID(asking.id)])  # closes the question of the other user
     manual.retry([UUID(failing.id)])

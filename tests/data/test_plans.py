@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from notifications import api, streams, webhooks
+from notifications.contrib.questions import reminders
 from notifications.deliveries import devices, outages, sending
 from notifications.deliveries.timeline import timeline
 from notifications.engines import dispatching, own_senders, quarantine, resending
@@ -25,7 +26,6 @@ from notifications.jobs.transitions import (
     manual,
     reaping,
     recording,
-    reminders,
     running,
     waiting,
 )

@@ -23,8 +23,8 @@ from notifications.extension import list_apps
 from notifications.models import Delivery, Job, Notification, Preference, Reader
 from notifications.streams import preferences
 from notifications.testing import run_jobs, run_until_idle
+from tests.contrib.questions import question_tasks
 from tests.deliveries.conftest import send_digests, send_due
-from tests.jobs import wait_tasks
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -103,7 +103,7 @@ def test_links_change_nothing(user, mailbox, configure, kind):
     """Scanners open each link of an e-mail twice, also signed in, and first with HEAD."""
     configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "hourly"}}})
     if kind == "question":
-        wait_tasks.ask_sync.using(owner=user).enqueue()
+        question_tasks.ask_sync.using(owner=user).enqueue()
         run_jobs()
     else:
         category = "export" if kind == "digest" else ""

@@ -20,7 +20,8 @@ BACKUPS = DOCS / "how-to/backups.md"
 TASKS = """
 # mysite/tasks.py
 from django.contrib.auth.models import User
-from notifications.api import policy, question, task
+from notifications.api import policy, task
+from notifications.contrib.questions import question
 
 @task
 @policy(title="Add {a} and {b}")
@@ -108,7 +109,8 @@ def project(tmp_path):
     """A project on SQLite that was used."""
     project = Project(tmp_path)
     project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
-    project.add_settings('INSTALLED_APPS += ["notifications.contrib.broadcasts"]\n')
+    apps = ["notifications.contrib.broadcasts", "notifications.contrib.questions"]
+    project.add_settings(f"INSTALLED_APPS += {apps}\n")
     project.manage("migrate", "--verbosity", "0")
     project.write(TASKS.lstrip())
     (project.folder / "mysite/urls.py").write_text(

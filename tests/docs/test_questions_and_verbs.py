@@ -8,15 +8,15 @@ from argparse import SUPPRESS, ArgumentParser, _SubParsersAction
 import pytest
 from django.core.management import load_command_class
 
-from notifications.http import question_views
-from notifications.jobs.transitions import manual, question_notifications
+from notifications.contrib.questions import question_notifications, views
+from notifications.jobs.transitions import manual
 from notifications.management.commands.notifications import Command
 from notifications.management.management_command import common_options
 from notifications.models import Job, Notification, Wait
 from notifications.serializers import serialize_job
 from notifications.testing import run_jobs
+from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS, ROOT, section
-from tests.jobs import wait_tasks
 from tests.support.offenders import collect_offenders
 
 COMMON_OPTIONS = {option for action in common_options()._actions for option in action.option_strings}
@@ -65,9 +65,7 @@ def test_every_verb_and_option_of_the_commands_is_documented():
 
 
 #: The statuses of an answer that say something about it, as the view sets them.
-STATUSES = set(
-    re.findall(r"\b[45]\d\d\b", inspect.getsource(question_views.job_answer).partition('"""\n')[2])
-)
+STATUSES = set(re.findall(r"\b[45]\d\d\b", inspect.getsource(views.job_answer).partition('"""\n')[2]))
 
 
 def test_every_status_of_an_answer_is_documented():
@@ -99,7 +97,7 @@ def test_every_kind_of_wait_is_documented():
 @pytest.mark.django_db(transaction=True)
 def test_the_keys_of_a_question_are_documented(user):
     """Of the item of the job, of the data of the notification, and how a question ends."""
-    wait_tasks.ask_sync.using(owner=user).enqueue()
+    question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     job = Job.objects.get()
     waiting = serialize_job(job)["waiting"]

@@ -12,8 +12,9 @@ from django.dispatch import Signal
 import notifications
 from asyncsite.environment import NAMES
 from notifications import api, conf, exceptions, outbound, signals, testing, webhooks
-from notifications.contrib import output
+from notifications.contrib import output, questions
 from notifications.contrib.output.templatetags import notifications_output
+from notifications.contrib.questions.templatetags import notifications_questions
 from notifications.management.commands.notifications import Command
 from notifications.streams.icons import NOTIFICATION_ICONS
 from notifications.templatetags.notifications import register
@@ -58,7 +59,9 @@ def test_every_name_of_the_api_is_documented():
     assert sorted([*documented, "task"]) == sorted(api.__all__)
 
 
-@pytest.mark.parametrize("module", [outbound, output, testing, webhooks], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [outbound, output, questions, testing, webhooks], ids=lambda module: module.__name__
+)
 def test_every_name_of_a_public_module_is_documented(module):
     """Autodoc lists the members of ``__all__``; each must have a docstring, or autodoc leaves it out."""
     assert f".. automodule:: {module.__name__}\n   :members:" in (REFERENCE / "api.md").read_text()
@@ -100,7 +103,7 @@ def test_every_template_tag_is_documented():
     text = (REFERENCE / "template-tags.md").read_text()
     tags = re.findall(r"^\| `\{% (\w+) %\}` \|", text, re.M)
     filters = re.findall(r"^\| `\{\{ value\\\|(\w+) \}\}` \|", text, re.M)
-    libraries = [register, notifications_output.register]
+    libraries = [register, notifications_output.register, notifications_questions.register]
     assert set(tags) == {tag for library in libraries for tag in library.tags}
     assert set(filters) == {*register.filters}
 

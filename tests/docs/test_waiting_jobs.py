@@ -1,4 +1,4 @@
-"""Steps, questions, callbacks and output: the first block of each page, run in a fresh project by `runserver`."""
+"""Steps, questions, callbacks and output: the first task of each page, run in a fresh project by `runserver`."""
 
 import json
 import re
@@ -15,6 +15,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
+#: Those of the pages.
+APPS = ["notifications.contrib.output", "notifications.contrib.questions"]
 URLS = """# mysite/urls.py
 from django.urls import include, path
 
@@ -44,7 +46,8 @@ class Followed(Project):
     def serve(self):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.add_settings(f"NOTIFICATIONS = {{'SITE_URL': '{self.url}'}}\n")
+        self.add_settings(f"NOTIFICATIONS = {{'SITE_URL': '{self.url}'}}\nINSTALLED_APPS += {APPS}\n")
+        self.manage("migrate", "--verbosity", "0")
         self.write(URLS)
         asgi, [line] = self.folder / "mysite/asgi.py", re.findall("^from .*asgi.*", INSTALL.read_text(), re.M)
         asgi.write_text(re.sub("^from .*asgi.*", line, asgi.read_text(), flags=re.M))
@@ -52,8 +55,8 @@ class Followed(Project):
         server.wait_until(lambda: is_listening(port), what="the server to listen")
 
     def follow(self, page, stubs):
-        """Make a module of the first block of a page, and of what it leaves to the reader."""
-        block, *_ = blocks(DOCS / f"how-to/{page}.md", "python")
+        """Make a module of the first block of a page with a task, and of what it leaves to the reader."""
+        block = next(block for block in blocks(DOCS / f"how-to/{page}.md", "python") if "@task" in block)
         self.write(f"# mysite/{page}.py\n{block}\n{STUBS}\n{stubs}")
 
     def enqueue(self, module, task, argument=7):

@@ -10,8 +10,9 @@ from django.utils.module_loading import import_string
 
 from notifications.api import batch
 from notifications.contrib.output.testing import output as read_output
+from notifications.contrib.questions import answering
 from notifications.jobs.claiming import queues
-from notifications.jobs.transitions import answering, manual
+from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification, Wait
 
 

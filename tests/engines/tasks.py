@@ -5,8 +5,9 @@ import os
 import signal
 from datetime import timedelta
 
-from notifications.api import ajoin, apause, aquestion, astep, join, pause, policy, step, task
+from notifications.api import ajoin, apause, astep, join, pause, policy, step, task
 from notifications.contrib.output import output
+from notifications.contrib.questions import aquestion
 
 
 @task

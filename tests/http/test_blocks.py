@@ -12,7 +12,9 @@ from notifications import times
 from notifications.models import Job, Notification
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = ROOT / "notifications/templates/notifications"
+#: The folders of the core and of its apps, and their templates of pages by name.
+FOLDERS = [ROOT / "notifications/templates", *(ROOT / "notifications/contrib").glob("*/templates")]
+TEMPLATES = {path.name: path for folder in FOLDERS for path in folder.glob("notifications/*.html")}
 TABLE = re.findall(
     r"^\| `notifications/(\w+\.html)` \| (.*) \|$", (ROOT / "docs/how-to/theming.md").read_text(), re.M
 )
@@ -22,7 +24,7 @@ OVERRIDE = '{{% extends "notifications/{}" %}}{{% block {} %}}Overridden by {}{{
 
 def read_blocks(name):
     """Return the blocks of a template."""
-    return re.findall(r"\{% block (\w+) %\}", (TEMPLATES / name).read_text())
+    return re.findall(r"\{% block (\w+) %\}", TEMPLATES[name].read_text())
 
 
 def make_context():
@@ -49,8 +51,7 @@ def make_context():
 def test_a_documented_block_is_overridden(rf, name, block):
     """The page has the new text, and its other blocks are as before."""
     options = {"context_processors": ["django.template.context_processors.request"]}
-    folder = ROOT / "notifications/templates"
-    engine = DjangoTemplates({"NAME": "own", "DIRS": [folder], "APP_DIRS": False, "OPTIONS": options})
+    engine = DjangoTemplates({"NAME": "own", "DIRS": FOLDERS, "APP_DIRS": False, "OPTIONS": options})
     context, request = make_context(), rf.get("/")
     page = engine.from_string(OVERRIDE.format(name, block, "a project")).render(context, request)
     assert page.count("Overridden by a project") == 1
@@ -62,7 +63,7 @@ def test_a_documented_block_is_overridden(rf, name, block):
 
 def test_every_block_of_a_page_is_documented():
     """Those of templates that are pages or e-mails; what others include has none."""
-    found = {path.name: sorted(read_blocks(path.name)) for path in TEMPLATES.glob("*.html")}
+    found = {name: sorted(read_blocks(name)) for name in TEMPLATES}
     assert {name: blocks for name, blocks in found.items() if blocks} == {
         name: sorted(blocks) for name, blocks in DOCUMENTED.items()
     }
@@ -71,7 +72,7 @@ def test_every_block_of_a_page_is_documented():
 def test_blocks_inside_content_have_names_that_no_layout_has():
     """A block of the same name in the project's layout would be filled by the app."""
     for name, blocks in DOCUMENTED.items():
-        if re.search(r'\{% extends .*"notifications/base.html" %\}', (TEMPLATES / name).read_text()):
+        if re.search(r'\{% extends .*"notifications/base.html" %\}', TEMPLATES[name].read_text()):
             assert all(
                 block in ("title", "head", "content") or block.startswith("notifications_")
                 for block in blocks

@@ -14,6 +14,7 @@ from django.urls import include, re_path, reverse, set_script_prefix
 from notifications import __version__, serializers, urls, validators
 from notifications.contrib.output import reading as output_reading
 from notifications.contrib.output import views as output_views
+from notifications.contrib.questions import asking
 from notifications.http import (
     api_views,
     job_responses,
@@ -22,7 +23,6 @@ from notifications.http import (
 )
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
-from notifications.jobs import questions
 from notifications.jobs.enqueueing import unique
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
@@ -227,7 +227,7 @@ def test_limits_match_the_code():
         f"{schemas}/Job/properties/waiting/oneOf/1/properties/title": validators.MAX_TITLE_LENGTH,
         f"{schemas}/Job/properties/progress/oneOf/1/properties/message": validators.MAX_PROGRESS_LENGTH,
         f"{schemas}/Job/properties/url": validators.MAX_URL_LENGTH,
-        f"{schemas}/Answer/properties/value": questions.MAX_VALUE_LENGTH,
+        f"{schemas}/Answer/properties/value": asking.MAX_VALUE_LENGTH,
         f"{schemas}/Answered/properties/name": validators.MAX_KEY_LENGTH,
         f"{parameters}/IdempotencyKey/schema": validators.MAX_KEY_LENGTH,
         **{

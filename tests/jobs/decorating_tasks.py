@@ -6,8 +6,9 @@ import os
 from django.contrib.auth import get_user_model
 from django.utils.functional import lazystr
 
-from notifications.api import batch, notify, progress, question, task, track
+from notifications.api import batch, notify, progress, task, track
 from notifications.contrib.output import output
+from notifications.contrib.questions import question
 
 #: A file name that is not UTF-8, as ``os.listdir()`` returns it.
 UNDECODABLE = os.fsdecode(b"caf\xe9.csv")

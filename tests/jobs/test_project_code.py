@@ -17,19 +17,21 @@ from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
+from notifications.contrib.questions import reminders
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.engines import dispatch_loop
 from notifications.jobs import announcing
-from notifications.jobs.transitions import manual, reminders
+from notifications.jobs.transitions import manual
 from notifications.models import Alert, Job, Notification, Wait
 from notifications.operations.alerts import episodes
 from notifications.realtime import hub as hubs
 from notifications.signals import job_finished, notification_recorded
 from notifications.testing import run_jobs
 from notifications.upkeep import Upkeep, Where
-from tests.jobs import tasks, wait_tasks
+from tests.contrib.questions import question_tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.realtime.conftest import Socket, in_thread, sign_in
 from tests.support.waiting import wait_until
@@ -181,7 +183,7 @@ def begin_alert():
 
 def ask_deactivated(user, *, is_reminder):
     """Have a job ask a user who then leaves. A reminder is due, or staff must be asked without one."""
-    wait_tasks.ask_sync.using(owner=user).enqueue(remind_hours=[1] if is_reminder else [])
+    question_tasks.ask_sync.using(owner=user).enqueue(remind_hours=[1] if is_reminder else [])
     run_jobs()
     Wait.objects.filter(remind_at__isnull=False).update(remind_at=timezone.now())
     type(user).objects.filter(pk=user.pk).update(is_active=False)

@@ -9,9 +9,10 @@ import pytest
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from notifications.api import acallback, apause, aquestion, astep, batch, get_job, join, pause
+from notifications.api import acallback, apause, astep, batch, get_job, join, pause
 from notifications.compat import TaskResultStatus
 from notifications.context import set_current_execution
+from notifications.contrib.questions import aquestion
 from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs import durable_calls

@@ -4,24 +4,16 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
-from django.contrib.auth.models import Group
 from django.db import transaction
 
 from notifications.api import (
-    Question,
     acallback,
     apause,
-    aquestion,
-    aquestions,
     astep,
     callback,
     join,
-    output,
     pause,
     policy,
-    progress,
-    question,
-    questions,
     step,
     task,
 )
@@ -182,119 +174,3 @@ def nap_before_the_answer(count):
 def call_back_in_transaction():
     with transaction.atomic():
         callback("bank")
-
-
-YES_NO = {"yes": "Ship", "no": "Keep"}
-
-
-@task
-@policy(max_attempts=1)
-async def ask(**options):
-    calls.append("begin")
-    return await aquestion("Ship?", name="ship", choices=YES_NO, **options)
-
-
-@task
-@policy(max_attempts=1)
-def ask_sync(to=None, expires_ms=None, default=None, remind_hours=()):
-    options = {}
-    if remind_hours:
-        options["remind"] = [timedelta(hours=hours) for hours in remind_hours]
-    if expires_ms:
-        options |= {"expires": timedelta(milliseconds=expires_ms)} | ({"default": default} if default else {})
-    return question("Ship?", name="ship", choices=YES_NO, body="To the new address.", to=to, **options)
-
-
-@task
-@policy(max_attempts=1)
-def ask_by_form(form="tests.jobs.forms.Approval"):
-    return question("Approve?", name="approve", form=form, body="Of the invoice.")
-
-
-@task
-@policy(max_attempts=1)
-def ask_danger():
-    return question("Delete?", name="delete", choices={"keep": "Keep", "delete": "Delete"}, danger=["delete"])
-
-
-@task
-@policy(max_attempts=1)
-async def ask_several(names):
-    return await aquestions([Question(f"{name}?", name, YES_NO) for name in names])
-
-
-@task
-@policy(max_attempts=1)
-async def ask_staff_of(kind, key):
-    to = await Group.objects.aget(pk=key) if kind == "group" else key
-    return await aquestion("Ship?", name="ship", choices=YES_NO, to=to)
-
-
-@task
-@policy(max_attempts=1)
-def ask_about_draft(to, argument):
-    step("a step", call, "a step's result")
-    progress(3, 7, "Page 3")
-    output("Dear customer,\n<b>no</b>.\n")
-    question("Send it?", name="send", choices=YES_NO, to=to)
-    output("It was sent.\n")
-    return "a result"
-
-
-@task
-@policy(max_attempts=1)
-def ask_wrongly(kind):
-    options = {"name": "ship", "choices": YES_NO}
-    match kind:
-        case "no choices":
-            options["choices"] = {}
-        case "a list":
-            options["choices"] = ["yes"]
-        case "a long label":
-            options["choices"] = {"yes": "x" * 41}
-        case "21 choices":
-            options["choices"] = {str(n): "x" for n in range(21)}
-        case "a number":
-            options["choices"] = {1: "x"}
-        case "large choices":
-            options["choices"] = {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}
-        case "default without expires":
-            options["default"] = "no"
-        case "choices and a form":
-            options["form"] = "tests.jobs.forms.Approval"
-        case "a form that is missing":
-            options = {"name": "ship", "form": "tests.jobs.forms.Missing"}
-        case "a form that is none":
-            options = {"name": "ship", "form": "tests.jobs.tasks.noop"}
-        case "a form with files":
-            options = {"name": "ship", "form": "tests.jobs.forms.Upload"}
-        case "danger that is no choice":
-            options["danger"] = ["delete"]
-        case "danger as a string":
-            options["danger"] = "yes"
-        case "a reminder of another type":
-            options["remind"] = [60]
-        case "reminders in the wrong order":
-            options["remind"] = [2 * DAY, DAY]
-        case "11 reminders":
-            options["remind"] = [n * DAY for n in range(1, 12)]
-        case "a reminder after the end":
-            options |= {"remind": [DAY], "expires": DAY}
-        case "no permission":
-            options["to"] = "everybody"
-        case "a permission that does not exist":
-            options["to"] = "notifications.ship_order"
-        case "no one":
-            options["to"] = []
-        case "101 users":
-            options["to"] = list(range(1, 102))
-        case "in a transaction":
-            with transaction.atomic():
-                return question("Ship?", **options)
-        case "name twice":
-            step("ship", call, "ship")
-        case "101 questions":
-            return questions([Question("Ship?", str(n), YES_NO) for n in range(101)])
-        case "no question":
-            return questions(["Ship?"])
-    return question("Ship?", **options)

@@ -12,15 +12,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.transitions import reaping
 from notifications.models import Alert, Job, ServerProcess, Wait, Worker
 from notifications.models.overview import alert_kinds
 from notifications.operations.metrics import JobCollector
 from notifications.statistics import roll_up
 from notifications.streams import retention
-from notifications.testing import answer_question, run_jobs
+from notifications.testing import run_jobs
+from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
-from tests.jobs import tasks, wait_tasks
+from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db
@@ -94,7 +96,7 @@ def test_metrics_of_jobs(client):
 def test_open_questions(client, user):
     found = samples(client)
     assert (found["notifications_questions_open",], found["notifications_question_oldest_seconds",]) == (0, 0)
-    wait_tasks.ask_sync.using(owner=user).enqueue()
+    question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     Wait.objects.update(created_at=timezone.now() - timedelta(hours=1))
     found = samples(client)

@@ -7,7 +7,8 @@ from django.db import DataError, transaction
 from notifications.jobs.transitions import recording, running, waiting
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, notification_recorded
-from tests.jobs import tasks, wait_tasks
+from tests.contrib.questions import question_tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
@@ -60,7 +61,7 @@ class TestRefusedByTheDatabase:
             update(assignments, changes, **options)
 
         monkeypatch.setattr(waiting, "conditional_update", refuse)
-        [job] = until_done(wait_tasks.ask_sync.using(owner=user).enqueue())
+        [job] = until_done(question_tasks.ask_sync.using(owner=user).enqueue())
         assert json.loads(job.error)["type"] == "result-not-storable"
         assert Attempt.objects.get(job_id=job.id).outcome == "failed"
 

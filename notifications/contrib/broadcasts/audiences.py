@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs.addressees import (
+from notifications.jobs.users import (
     filter_active,
     group_model,
     has_holders,

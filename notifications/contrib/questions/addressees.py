@@ -1,25 +1,34 @@
-"""Find active users by group or permission, and those who answer the questions of jobs.
+"""Whom the questions of jobs ask, and who may answer them.
 
 Users may be in another database than the app's rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.models import Permission, PermissionsMixin
-from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Exists, Model, OuterRef, Q
+from django.contrib.auth.models import Permission
+from django.db.models import Model
 
+from notifications.jobs.users import (
+    filter_active,
+    finds_holders,
+    group_model,
+    has_holders,
+    has_user_field,
+    holders,
+    is_member,
+    read_user,
+)
 from notifications.streams.inbox import user_keys_of
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100
 #: Who has it may answer all questions, and is asked those whose addressees are gone.
-ANSWER_PERMISSION = "notifications.answer_question"
+ANSWER_PERMISSION = "notifications_questions.answer_question"
 
 
 class NoAddressee(RuntimeError):
@@ -90,80 +99,13 @@ def is_asked(asked: Mapping[str, Any], user: Any) -> bool:
     return bool(filter_active(_select(asked)).filter(pk=user.pk).exists())
 
 
-def read_user(key: Any) -> Any:
-    """Return the active user with this key, None if there is none."""
-    return filter_active(get_user_model()._base_manager.filter(pk=key)).first()
-
-
-def read_active(keys: Collection[str]) -> set[str]:
-    """Return those of these keys of users, as strings, whose users exist and are active."""
-    users = filter_active(get_user_model()._default_manager.filter(pk__in=keys))
-    return {str(key) for key in users.values_list("pk", flat=True)}
-
-
-def filter_active(users: Any) -> Any:
-    """Return those of a queryset of users who are active."""
-    return users.filter(is_active=True) if has_user_field("is_active") else users
-
-
-def has_user_field(name: str) -> bool:
-    """Return whether the user model has a field of this name in the database."""
-    try:
-        get_user_model()._meta.get_field(name)
-    except FieldDoesNotExist:
-        return False
-    return True
-
-
-def has_holders() -> bool:
-    """Return whether users of the project have permissions by which they are found."""
-    return issubclass(get_user_model(), PermissionsMixin) and any(map(_finds_holders, get_backends()))
-
-
-def group_model() -> Any:
-    """Return the model of the groups of users."""
-    return get_user_model()._meta.get_field("groups").related_model
-
-
-def is_member(groups: Sequence[Any]) -> Any:
-    """Return the condition of users who are members of one of these groups (keys)."""
-    # A join would find a user once for each group, and DISTINCT would sort all members for each chunk.
-    field: Any = get_user_model()._meta.get_field("groups")
-    memberships = field.remote_field.through._default_manager.filter(
-        **{
-            f"{field.m2m_reverse_field_name()}__in": list(groups),
-            field.m2m_field_name(): OuterRef("pk"),
-        }
-    )
-    return Exists(memberships)
-
-
-def holders(permission: str) -> Any:
-    """Return the users with a permission, superusers included, active or not."""
-    # Backends that inherit the method of ModelBackend find the same users.
-    methods = {type(backend).with_perm: backend for backend in get_backends() if _finds_holders(backend)}
-    found = [
-        backend.with_perm(permission, is_active=None, include_superusers=True) for backend in methods.values()
-    ]
-    if len(found) == 1:
-        return found[0]
-    condition = Q(pk__in=[])
-    for users in found:
-        condition |= Q(pk__in=users.order_by().values("pk"))
-    return get_user_model()._default_manager.filter(condition)
-
-
 def _is_permission(name: str) -> bool:
     """Return whether there is a permission of this name, or a backend with permissions of its own may have one."""
     app, _, codename = name.partition(".")
     if Permission.objects.filter(content_type__app_label=app, codename=codename).exists():
         return True
     own = ModelBackend.with_perm
-    return any(type(backend).with_perm is not own for backend in get_backends() if _finds_holders(backend))
-
-
-def _finds_holders(backend: Any) -> bool:
-    return callable(getattr(backend, "with_perm", None))
+    return any(type(backend).with_perm is not own for backend in get_backends() if finds_holders(backend))
 
 
 def _select(asked: Mapping[str, Any]) -> Any:

@@ -10,14 +10,16 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 
+from notifications.contrib.questions import answer_forms
+from notifications.contrib.questions.addressees import may_answer
+from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs import question_forms
-from notifications.jobs.addressees import may_answer, read_user
 from notifications.jobs.insertion import prepare_hooks
 from notifications.jobs.transitions.retrying import limit_lock_wait
 from notifications.jobs.transitions.waiting import end_waits
+from notifications.jobs.users import read_user
 from notifications.models import Job, Wait
 
 #: Characters of the name of who has answered.
@@ -31,7 +33,7 @@ class QuestionNotFound(Exception):
 class QuestionEnded(Exception):
     """The question was answered before, has expired, or its job was cancelled. ``wait`` is its row."""
 
-    def __init__(self, wait: Wait) -> None:
+    def __init__(self, wait: AskedQuestion) -> None:
         super().__init__(wait.how)
         self.wait = wait
 
@@ -47,7 +49,9 @@ class CleanedFields:
     json: str
 
 
-def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False, using: str = "") -> Wait:
+def answer(
+    job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False, using: str = ""
+) -> AskedQuestion:
     """Store the first answer to a question, close its notifications, and queue its job if it waits for nothing else.
 
     ``user``
@@ -67,7 +71,7 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
     if not by_staff and (asked is None or not _may_still_answer(asked, user)):
         raise QuestionNotFound
 
-    def write() -> Wait:
+    def write() -> AskedQuestion:
         limit_lock_wait()
         # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
         lock_query(Job.objects.using(database()).filter(id=job).only("id"), skip_locked=False).first()
@@ -96,27 +100,27 @@ def answer(job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False
     return wait
 
 
-def check_value(wait: Wait, value: Any) -> Any:
+def check_value(wait: AskedQuestion, value: Any) -> Any:
     """Return the value with which ``answer()`` is called, outside of a transaction: a form is the project's code.
 
     ``value``
         One of the choices, or the fields of the form.
 
-    Raises ``question_forms.WrongFields``, ``question_forms.FormUnavailable`` and ``WrongChoice``.
+    Raises ``answer_forms.WrongFields``, ``answer_forms.FormUnavailable`` and ``WrongChoice``.
     """
     if not (path := json.loads(wait.details).get("form")) or wait.ended_at is not None:
         return value
     if not isinstance(value, Mapping):
         raise WrongChoice("The answer must be an object with the fields of the form.")
     try:
-        return CleanedFields(question_forms.clean(path, value))
-    except question_forms.WrongFields:
+        return CleanedFields(answer_forms.clean(path, value))
+    except answer_forms.WrongFields:
         raise
     except ValueError as exc:
         raise WrongChoice(str(exc)) from exc
 
 
-def find_question(job: UUID, id: UUID, user: Any) -> Wait:
+def find_question(job: UUID, id: UUID, user: Any) -> AskedQuestion:
     """Return a question that a user may answer, or might if it had not ended. Raises ``QuestionNotFound``."""
     wait = _read_question(job, id)
     if wait is None or not may_answer(wait.asked, user):
@@ -124,14 +128,14 @@ def find_question(job: UUID, id: UUID, user: Any) -> Wait:
     return wait
 
 
-def find_open_question(job: UUID, user: Any) -> Wait | None:
+def find_open_question(job: UUID, user: Any) -> AskedQuestion | None:
     """Return the first open question of a job that a user may answer, None without one.
 
     While there is one, the user may see the title, the progress and the output of the job, but not its arguments, steps
     and result: a job may ask about what it has written.
     """
-    rows = Wait.objects.using(database()).filter(job=job, ended_at=None).order_by("id")
-    return next((w for w in rows if w.kind == Wait.Kind.QUESTION and may_answer(w.asked, user)), None)
+    rows = AskedQuestion.objects.using(database()).filter(job=job, ended_at=None).order_by("id")
+    return next((question for question in rows if may_answer(question.asked, user)), None)
 
 
 def name_of(user: Any) -> str:
@@ -162,11 +166,11 @@ def _encode(value: Any, details: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _read_question(job: UUID, id: UUID) -> Wait | None:
-    return Wait.objects.using(database()).filter(id=id, job=job, kind=Wait.Kind.QUESTION).first()
+def _read_question(job: UUID, id: UUID) -> AskedQuestion | None:
+    return AskedQuestion.objects.using(database()).filter(id=id, job=job).first()
 
 
-def _may_still_answer(wait: Wait, user: Any) -> bool:
+def _may_still_answer(wait: AskedQuestion, user: Any) -> bool:
     """Return whether a user may answer now: since the user was read, a form may have been validated for a long time."""
     present = read_user(user.pk)
     return present is not None and may_answer(wait.asked, present)

@@ -1,6 +1,6 @@
 """Questions: a job asks its owner, or others, and waits for the first answer.
 
-No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
+No model is imported at the top: modules of tasks may be imported before the models are ready.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from django.forms import BaseForm
     from django.utils.functional import Promise
 
-    from notifications.models import Wait
+    from notifications.contrib.questions.models import AskedQuestion
 
 #: Choices of one question, and characters of the value of one.
 MAX_CHOICES, MAX_VALUE_LENGTH = 20, 50
@@ -110,7 +110,7 @@ def question(
         Who is asked, by a notification, and may answer: a user or key, an iterable of at most 100, a group, or a
         permission such as ``"shop.ship_order"``. By default the owner of the job. Who comes into a group or gets a
         permission later is asked too, who loses it is not any more. If none of them is active, those with the
-        permission ``notifications.answer_question`` are asked, superusers too.
+        permission ``notifications_questions.answer_question`` are asked, superusers too.
     ``remind``
         When those who were asked are notified again until the first answer: at most 10 times after the question is
         stored, in ascending order, as ``[timedelta(hours=1), timedelta(days=1)]``.
@@ -182,7 +182,7 @@ async def _aask(function: str, asked: Sequence[Question]) -> list[Any]:
 def _begin(function: str, asked: Sequence[Question]) -> CurrentExecution | None:
     asked = list(asked)
     if not all(isinstance(one, Question) for one in asked):
-        raise TypeError(f"{function}() takes a list of Question(...) of notifications.api.")
+        raise TypeError(f"{function}() takes a list of Question(...) of notifications.contrib.questions.")
     if len(asked) > MAX_NOTIFICATIONS:
         raise ValueError(f"{function}() takes at most {MAX_NOTIFICATIONS} questions, not {len(asked)}.")
     execution = None
@@ -191,12 +191,14 @@ def _begin(function: str, asked: Sequence[Question]) -> CurrentExecution | None:
     return execution
 
 
-def _read_or_make(execution: CurrentExecution, asked: Sequence[Question]) -> tuple[dict[str, Wait], bool]:
+def _read_or_make(
+    execution: CurrentExecution, asked: Sequence[Question]
+) -> tuple[dict[str, AskedQuestion], bool]:
     """Return the questions by name, stored or new, and whether one of them is not ended."""
-    from notifications.models import Wait
+    from notifications.contrib.questions.models import AskedQuestion
 
     stored = [one.name for one in asked if is_stored(execution, one.name, "question")]
-    rows = Wait.objects.using(database()).filter(job=execution.job.id, name__in=stored)
+    rows = AskedQuestion.objects.using(database()).filter(job=execution.job.id, name__in=stored)
     waits = {wait.name: wait for wait in rows}
     new = [_make(execution, one) for one in asked if one.name not in waits]
     if sum(len(wait.notifications) for wait in new) > MAX_NOTIFICATIONS:
@@ -209,7 +211,7 @@ def _read_or_make(execution: CurrentExecution, asked: Sequence[Question]) -> tup
 
 
 def _values(
-    execution: CurrentExecution, asked: Sequence[Question], waits: Mapping[str, Wait], is_open: bool
+    execution: CurrentExecution, asked: Sequence[Question], waits: Mapping[str, AskedQuestion], is_open: bool
 ) -> list[Any]:
     """Return the answers, or suspend the job."""
     if is_open:
@@ -217,7 +219,7 @@ def _values(
     return [_value(one, waits[one.name]) for one in asked]
 
 
-def _value(one: Question, wait: Wait) -> Any:
+def _value(one: Question, wait: AskedQuestion) -> Any:
     if wait.value is not None:
         return json.loads(wait.value)
     if one.default is _NO_DEFAULT:
@@ -225,12 +227,12 @@ def _value(one: Question, wait: Wait) -> Any:
     return one.default
 
 
-def _make(execution: CurrentExecution, one: Question) -> Wait:
+def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
     """Return an unsaved question with its notifications. The users are read now, outside of any transaction."""
-    from notifications.jobs.addressees import MAX_ADDRESSEES, describe_asked, find_addressees
-    from notifications.jobs.question_forms import validate_form
-    from notifications.jobs.transitions.question_notifications import build_notifications
-    from notifications.models import Wait
+    from notifications.contrib.questions.addressees import MAX_ADDRESSEES, describe_asked, find_addressees
+    from notifications.contrib.questions.answer_forms import validate_form
+    from notifications.contrib.questions.models import AskedQuestion
+    from notifications.contrib.questions.question_notifications import build_notifications
 
     asked = describe_asked(one.to, execution.job.user_id)
     users = find_addressees(asked)
@@ -238,7 +240,7 @@ def _make(execution: CurrentExecution, one: Question) -> Wait:
         raise ValueError(
             f"to has more than {MAX_ADDRESSEES} active users. Ask fewer, as those of a smaller group."
         )
-    wait = Wait(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
+    wait = AskedQuestion(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
     wait.title, wait.lasts = _title_of(one), one.expires
     details = {
         "choices": {} if one.choices is None else _validated_choices(one.choices),

@@ -9,11 +9,10 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 
+from notifications.contrib.questions import answer_forms, answering
+from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.transactions import database
-from notifications.jobs import question_forms
-from notifications.jobs.transitions import answering
 from notifications.management.subcommands.job_verbs import JobVerb, job_id
-from notifications.models import Wait
 
 
 class AnswerCommand(JobVerb):
@@ -36,7 +35,7 @@ def answer(job: UUID, value: str, name: str | None) -> str:
 
     Raises CommandError.
     """
-    rows = Wait.objects.using(database()).filter(job=job, kind=Wait.Kind.QUESTION, ended_at=None)
+    rows = AskedQuestion.objects.using(database()).filter(job=job, ended_at=None)
     questions = {wait.name: wait for wait in rows.order_by("name")}
     listed = ", ".join(questions)
     if not questions or (name is not None and name not in questions):
@@ -50,10 +49,10 @@ def answer(job: UUID, value: str, name: str | None) -> str:
         given = _parse_fields(value) if json.loads(wait.details).get("form") else value
         checked = answering.check_value(wait, given)
         answering.answer(job, wait.id, checked, user=None, by_staff=True, using="manage.py")
-    except question_forms.WrongFields as exc:
+    except answer_forms.WrongFields as exc:
         listed = " ".join(f"{field}: {problem}" for field, problem in exc.errors.items())
         raise CommandError(f"The form has refused the answer. {listed}") from exc
-    except (answering.WrongChoice, question_forms.FormUnavailable) as exc:
+    except (answering.WrongChoice, answer_forms.FormUnavailable) as exc:
         raise CommandError(str(exc)) from exc
     except (answering.QuestionEnded, answering.QuestionNotFound) as exc:
         raise CommandError("The question has ended meanwhile, so the answer was not stored.") from exc

@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from notifications.contrib.questions import answer_forms
+from notifications.contrib.questions.answering import find_open_question
+from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.jobs import question_forms
-from notifications.jobs.transitions.answering import find_open_question
-from notifications.models import Job, Wait
+from notifications.models import Job
 
 
-def describe_question(question: Wait, answered: Mapping[str, Any]) -> dict[str, Any]:
+def describe_question(question: AskedQuestion, answered: Mapping[str, Any]) -> dict[str, Any]:
     """Return the context of ``question_answer.html``; ``form`` is None if the form of the question has failed.
 
     ``answered``
@@ -29,8 +30,8 @@ def describe_question(question: Wait, answered: Mapping[str, Any]) -> dict[str, 
     }
     if details.get("form") and question.ended_at is None and "form" not in context:
         try:
-            context["form"] = question_forms.unbound_form(details["form"])
-        except question_forms.FormUnavailable as exc:
+            context["form"] = answer_forms.unbound_form(details["form"])
+        except answer_forms.FormUnavailable as exc:
             context |= {"wrong": str(exc), "form": None}
     return context
 
@@ -42,12 +43,12 @@ def describe_open_question(job: Job, user: Any) -> dict[str, Any]:
         The id of the question that the item of the job has, "" without one.
     """
     wait = json.loads(job.waiting) if job.waiting else {"kind": ""}
-    context: dict[str, Any] = {"waiting": wait["id"] if wait["kind"] == Wait.Kind.QUESTION else ""}
+    context: dict[str, Any] = {"waiting": wait["id"] if wait["kind"] == "question" else ""}
     question = find_open_question(job.id, user) if job.state == Job.State.WAITING else None
     return context | describe_question(question, {}) if question else context
 
 
-def describe_asking_job(question: Wait) -> dict[str, Any]:
+def describe_asking_job(question: AskedQuestion) -> dict[str, Any]:
     """Return what the page of an open question shows of its job: its title, progress, and excerpts of extensions.
 
     See ``find_open_question()``, which says what others than the owner may see.

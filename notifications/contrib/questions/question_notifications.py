@@ -15,9 +15,10 @@ from django.utils import translation
 from django.utils.translation import gettext
 
 from notifications import paths, serializers, validators
+from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database
-from notifications.extension import WaitKind, hooks
+from notifications.extension import hooks
 from notifications.jobs.insertion import insert_rows, wake_workers
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
@@ -29,7 +30,21 @@ RESERVED_BYTES = 1_024
 KEY = "question:{}"
 
 
-def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any], *, note: str = "") -> None:
+def question_page(job: UUID, id: UUID) -> str:
+    """Return the path of a question's page, ``""`` if the project does not include the app's URLs."""
+    path = paths.job_page(job)
+    return f"{path}questions/{id}/" if path else ""
+
+
+def answer_path(job: UUID, id: UUID) -> str | None:
+    """Return the path of the API for the answer to a question, None if the project does not include it."""
+    path = paths.job_path("api-job", job)
+    return f"{path}answers/{id}/" if path else None
+
+
+def build_notifications(
+    wait: AskedQuestion, details: dict[str, Any], users: Sequence[Any], *, note: str = ""
+) -> None:
     """Set the unsaved notifications of a question for these users (keys), and its details.
 
     ``note``
@@ -47,7 +62,7 @@ def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any
             user,
             wait.title,
             body="\n".join(filter(None, (note, details["body"])))[: validators.MAX_BODY_LENGTH],
-            url=paths.question_page(wait.job, wait.id) or None,
+            url=question_page(wait.job, wait.id) or None,
             key=KEY.format(wait.id),
             job=wait.job,
         )
@@ -61,39 +76,20 @@ def build_notifications(wait: Wait, details: dict[str, Any], users: Sequence[Any
     wait.details = json.dumps(details, ensure_ascii=False)
 
 
-class QuestionKind(WaitKind):
-    """Each of those who are asked has a notification of the question, which is closed with it."""
-
-    kind = str(Wait.Kind.QUESTION)
-
-    def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
-        rows: list[Notification] = []
-        for wait in waits:
-            with translation.override(jobs[wait.job].language or None):
-                data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
-            for row in wait.notifications:
-                row.data, row.open_question = data, wait.id
-                rows.append(row)
-        return rows
-
-    def ended(self, waits: Sequence[Wait]) -> set[Any]:
-        return close_notifications(waits)
-
-    def count_notifications(self, wait: Wait) -> int:
-        return len(json.loads(wait.details)["notifications"])
-
-    def is_shown_to(self, wait: Wait, user: Any) -> bool:
-        return str(user) in json.loads(wait.details)["to"]
-
-    def page(self, job: UUID, id: UUID) -> str:
-        return paths.question_page(job, id)
-
-    def answer_path(self, job: UUID, id: UUID) -> str | None:
-        return paths.answer_path(job, id)
+def open_notifications(waits: Sequence[AskedQuestion], jobs: Mapping[UUID, Job]) -> list[Notification]:
+    """Return the unsaved notifications of new questions, whose jobs are given by their ids."""
+    rows: list[Notification] = []
+    for wait in waits:
+        with translation.override(jobs[wait.job].language or None):
+            data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
+        for row in wait.notifications:
+            row.data, row.open_question = data, wait.id
+            rows.append(row)
+    return rows
 
 
 def change_addressees(
-    wait: Wait, job: Job, users: Sequence[Any], now: datetime, *, is_reminder: bool
+    wait: AskedQuestion, job: Job, users: Sequence[Any], now: datetime, *, is_reminder: bool
 ) -> set[Any]:
     """Ask an open question of these users (keys) from now on.
 
@@ -187,8 +183,8 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
                 for name, value in values.items():
                     setattr(row, name, value)
         if wait.how == Wait.How.ANSWERED and job:
-            rows_of_hooks = [hook(answered, job, wait.ended_at) for hook in hooks.on_answered]
-            wake_workers(insert_rows(chain.from_iterable(rows_of_hooks)))
+            added = [hook(answered, job, wait.ended_at) for hook in hooks.on_answered]
+            wake_workers(insert_rows(chain.from_iterable(added)))
     return {row.user_id for row in locked}
 
 
@@ -235,7 +231,7 @@ def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, time: str = ""
 def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the data of a notification of a question. ``ended``: how it ended for its reader alone."""
     ended = ended or describe_end(wait, wait.ended_by_name)
-    page, answer = paths.question_page(wait.job, wait.id), paths.answer_path(wait.job, wait.id)
+    page, answer = question_page(wait.job, wait.id), answer_path(wait.job, wait.id)
     about = {
         "id": str(wait.id),
         "name": wait.name,

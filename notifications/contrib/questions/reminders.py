@@ -11,32 +11,29 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.locks import lock_query
-from notifications.db.transactions import database, fair_atomic
-from notifications.extension import Extension
-from notifications.jobs.addressees import (
+from notifications.contrib.questions.addressees import (
     MAX_ADDRESSEES,
     NoAddressee,
     find_addressees,
     may_answer,
-    read_active,
-    read_user,
 )
+from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.question_notifications import change_addressees
+from notifications.db.clock import database_now, database_now_sql
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database, fair_atomic
 from notifications.jobs.insertion import prepare_hooks
-from notifications.jobs.transitions.answering import find_open_question
-from notifications.jobs.transitions.question_notifications import QuestionKind, change_addressees
 from notifications.jobs.transitions.waiting import number, update_waiting_jobs
-from notifications.models import Job, Wait
-from notifications.upkeep import Duty, Search, Upkeep, run_all
+from notifications.jobs.users import read_active, read_user
+from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -63,7 +60,7 @@ def remind_of_due() -> bool:
 
     Those whose jobs other transactions hold locked are left to a later call, and hold up no others.
     """
-    rows = Wait.objects.using(database()).filter(ended_at=None, remind_at__lte=database_now())
+    rows = AskedQuestion.objects.using(database()).filter(ended_at=None, remind_at__lte=database_now())
     due = list(rows.order_by("remind_at")[:MAX_QUESTIONS_READ])
     reminded = 0
     prepare_hooks()
@@ -83,7 +80,7 @@ def update_addressees(after: Position | None = None) -> Position | None:
     there are no more.
     """
     created_at, id = after or FIRST_POSITION
-    rows = Wait.objects.using(database()).filter(kind=Wait.Kind.QUESTION, ended_at=None)
+    rows = AskedQuestion.objects.using(database()).filter(ended_at=None)
     is_later = Q(created_at__gt=created_at) | Q(id__gt=id)
     rows = rows.filter(is_later, created_at__gte=created_at)  # a range of the index
     waits = list(rows.order_by("created_at", "id")[:MAX_QUESTIONS_PER_CHECK])
@@ -108,7 +105,7 @@ def update_addressees(after: Position | None = None) -> Position | None:
 
 
 def _find_users(
-    wait: Wait, find: Callable[[Mapping[str, Any]], list[Any]] = find_addressees
+    wait: AskedQuestion, find: Callable[[Mapping[str, Any]], list[Any]] = find_addressees
 ) -> list[Any] | None:
     """Return the keys of those who are asked a question from now on, None if that cannot be told.
 
@@ -143,7 +140,7 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
         Those of the question before ``users`` were searched for. If they have changed, so have its addressees, and it
         is left alone. None: this is a reminder, if its time has come.
     """
-    rows = Wait.objects.using(database()).filter(id=id, ended_at=None)
+    rows = AskedQuestion.objects.using(database()).filter(id=id, ended_at=None)
     found = rows.values_list("job", flat=True).first()
     job = found and lock_query(Job.objects.using(database()).filter(id=found)).first()
     now = database_now()
@@ -160,43 +157,3 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
     update_waiting_jobs([wait.job], now)  # its owner may be one of them
     number(changed)
     return True
-
-
-class RemindingKind(QuestionKind):
-    """Questions, with their reminders."""
-
-    def remind(self) -> None:
-        remind_of_due()
-
-
-class Questions(Extension):
-    """Reminds of open questions, and keeps up to date who is asked them."""
-
-    name = "notifications.jobs.transitions"
-    label = "notifications_questions"
-    wait_kinds = (RemindingKind(),)
-    subcommands: ClassVar[dict[str, str]] = {
-        "jobs answer": "notifications.management.subcommands.job_answers.AnswerCommand",
-    }
-
-    def may_follow(self, job: UUID, user: Any) -> bool:
-        """A job may ask about what it has written."""
-        return find_open_question(job, user) is not None
-
-    def duties(self, process: Upkeep) -> Iterable[Duty]:
-        start, remind = process.project_threads.start, partial(run_all, remind_of_due)
-        update = partial(run_all, Search(update_addressees).run_chunk)
-        return [
-            Duty(
-                "remind of open questions",
-                0,
-                lambda: start(remind, "Could not remind of open questions"),
-                is_for_each_process=True,
-                condition=due_condition,
-            ),
-            Duty(
-                "update who is asked open questions",
-                CHECK_INTERVAL_SECONDS,
-                lambda: start(update, "Could not update who is asked open questions"),
-            ),
-        ]

@@ -18,11 +18,11 @@ def answer_question(value: str | dict[str, Any], *, name: str | None = None, by:
     Raises AssertionError unless exactly one such question is open, PermissionError if the user may not answer it, and
     ValueError for a value that is none of its choices.
     """
+    from notifications.contrib.questions import answering
+    from notifications.contrib.questions.models import AskedQuestion
     from notifications.db.transactions import database
-    from notifications.jobs.transitions import answering
-    from notifications.models import Wait
 
-    rows = Wait.objects.using(database()).filter(kind=Wait.Kind.QUESTION, ended_at=None).order_by("id")
+    rows = AskedQuestion.objects.using(database()).filter(ended_at=None).order_by("id")
     found = [wait for wait in rows if name in (None, wait.name)]
     if len(found) != 1:
         names = ", ".join(wait.name for wait in rows) or "none"

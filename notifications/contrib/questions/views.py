@@ -18,16 +18,16 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from notifications import serializers
+from notifications.contrib.questions import answer_forms, answering
+from notifications.contrib.questions.addressees import is_asked
+from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.page_parts import describe_asking_job, describe_question
+from notifications.contrib.questions.question_notifications import describe_end, describe_end_in_words
 from notifications.db.transactions import database
 from notifications.http.browsers import describe_browser
 from notifications.http.decorators import api_view
 from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
-from notifications.http.question_parts import describe_asking_job, describe_question
-from notifications.jobs import question_forms
-from notifications.jobs.addressees import is_asked
-from notifications.jobs.transitions import answering
-from notifications.jobs.transitions.question_notifications import describe_end, describe_end_in_words
 from notifications.models import Job, Wait
 from notifications.problems import Problem, prevent_caching
 from notifications.streams import pages
@@ -94,9 +94,9 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         raise Problem(status, _describe_end(exc.wait, request.user)) from exc
     except answering.WrongChoice as exc:
         raise Problem(422, str(exc), field="" if is_form else "value") from exc
-    except question_forms.WrongFields as exc:
+    except answer_forms.WrongFields as exc:
         raise Problem(422, str(exc), errors=exc.errors) from exc
-    except question_forms.FormUnavailable as exc:
+    except answer_forms.FormUnavailable as exc:
         raise Problem(503, str(exc)) from exc
     _log_answer_of_staff(request.user, question)
     ended = describe_end(question, question.ended_by_name)
@@ -104,7 +104,7 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     return prevent_caching(HttpResponse(serializers.encode(item), content_type="application/json"))
 
 
-def _describe_end(wait: Wait, reader: Any) -> str:
+def _describe_end(wait: AskedQuestion, reader: Any) -> str:
     """Return a sentence such as "Ada answered Ship, 14:05, Firefox on Linux.", "" for an open question."""
     if wait.ended_at is None:
         return ""
@@ -114,7 +114,7 @@ def _describe_end(wait: Wait, reader: Any) -> str:
 
 
 def _answer_on_page(
-    request: HttpRequest, question: Wait, details: dict[str, Any]
+    request: HttpRequest, question: AskedQuestion, details: dict[str, Any]
 ) -> tuple[dict[str, Any], int]:
     """Answer a question, unless it has ended. Returns what the page shows of a wrong answer and its status, or nothing.
 
@@ -132,14 +132,14 @@ def _answer_on_page(
         pass  # the page shows how
     except answering.WrongChoice as exc:
         return {"wrong": str(exc) if details.get("form") else gettext("Choose one of the answers.")}, 422
-    except question_forms.WrongFields as exc:
+    except answer_forms.WrongFields as exc:
         return {"form": exc.form}, 422
-    except question_forms.FormUnavailable as exc:
+    except answer_forms.FormUnavailable as exc:
         return {"wrong": str(exc), "form": None}, 503
     return {}, 303
 
 
-def _log_answer_of_staff(user: Any, question: Wait) -> None:
+def _log_answer_of_staff(user: Any, question: AskedQuestion) -> None:
     """Add an answer to the log of the admin if its user was not asked, but may answer all questions."""
     if str(user.pk) in json.loads(question.details)["to"] or not apps.is_installed("django.contrib.admin"):
         return

@@ -58,9 +58,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         for wait in outcome.waits:
             existing = stored.get((job.id, wait.name))
             if existing is None:
-                wait.created_at, wait.is_awaited = now, True
-                wait.due_at = now + wait.lasts if wait.lasts is not None else None
-                wait.remind_at = wait.next_reminder(now)
+                wait.begin(now)
                 inserted.append(wait)
                 is_open.append(wait)
             elif existing.ended_at is None:

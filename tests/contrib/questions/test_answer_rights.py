@@ -11,13 +11,13 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications.jobs import addressees
-from notifications.jobs.transitions import answering, reminders
-from notifications.jobs.transitions.question_notifications import change_addressees
-from notifications.models import Job, Notification, Stream, Wait
+from notifications.contrib.questions import addressees, answering, reminders
+from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.question_notifications import change_addressees
+from notifications.models import Job, Notification, Stream
 from notifications.serializers import serialize_job
 from notifications.testing import run_jobs
-from tests.jobs import forms, wait_tasks
+from tests.contrib.questions import forms, question_tasks
 from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
@@ -75,11 +75,11 @@ def ask(asker, subject, make_user, group, grant):
             "permission": PERMISSION,
             "staff": [other.pk],
         }[kind]
-        task = wait_tasks.ask_sync if kind in ("user", "staff") else wait_tasks.ask_staff_of
-        arguments = {"to": to} if task is wait_tasks.ask_sync else {"kind": kind, "key": to}
+        task = question_tasks.ask_sync if kind in ("user", "staff") else question_tasks.ask_staff_of
+        arguments = {"to": to} if task is question_tasks.ask_sync else {"kind": kind, "key": to}
         result = task.using(owner=asker).enqueue(**arguments)
         run_jobs()
-        return Wait.objects.get(job=result.id)
+        return AskedQuestion.objects.get(job=result.id)
 
     return ask
 
@@ -122,11 +122,11 @@ def test_a_lost_right_does_not_answer(kind, is_shown_before, surface, ask, grant
     if not is_shown_before:
         assert client.get(page(wait)).status_code == refused["page"]
     assert post(client, surface, wait).status_code == refused[surface]
-    assert Wait.objects.get().ended_at is None
+    assert AskedQuestion.objects.get().ended_at is None
     with pytest.raises(answering.QuestionNotFound):  # who knows the user from before
         answering.answer(wait.job, wait.id, "yes", user=subject)
     call_command("notifications", "jobs", "answer", str(wait.job), "yes")  # for operators, without a user
-    assert Wait.objects.get().how == "answered"
+    assert AskedQuestion.objects.get().how == "answered"
 
 
 @pytest.mark.parametrize("surface", ["page", "API"])
@@ -146,7 +146,7 @@ def test_a_gained_right_answers(kind, is_shown_before, surface, ask, grant, subj
     if is_shown_before:
         assert client.get(page(wait)).status_code == 200
     assert post(client, surface, wait).status_code in (200, 303)
-    assert Wait.objects.get().ended_by_id == subject.pk
+    assert AskedQuestion.objects.get().ended_by_id == subject.pk
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,7 +215,7 @@ def test_a_reminder_goes_to_those_who_may_answer(ask, grant, subject, asker):
     wait = ask("permission")
     grant("permission")
     grant("permission", False, user=get_user_model().objects.get(username="carol"))
-    Wait.objects.update(remind_at=wait.created_at)
+    AskedQuestion.objects.update(remind_at=wait.created_at)
     reminders.remind_of_due()
     assert [note.user_id for note in Notification.objects.exclude(open_question=None)] == [subject.pk]
 
@@ -255,7 +255,7 @@ class TestProjectCode:
         grant("permission")
         wait = ask("permission")
         update()
-        Wait.objects.update(remind_at=wait.created_at)
+        AskedQuestion.objects.update(remind_at=wait.created_at)
         reminders.remind_of_due()
         assert post(client_of(subject), "API", wait).status_code == 200
         assert backend.calls and not any(backend.calls)
@@ -286,9 +286,9 @@ class TestProjectCode:
     ):
         """It is tested when the answer is stored, also if ``has_perm()`` was called before in the request."""
         grant("staff")
-        wait_tasks.ask_by_form.using(owner=asker).enqueue()
+        question_tasks.ask_by_form.using(owner=asker).enqueue()
         run_jobs()
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         clean = forms.Approval.clean
 
         def clean_slowly(form):
@@ -298,16 +298,16 @@ class TestProjectCode:
         monkeypatch.setattr(forms.Approval, "clean", clean_slowly)
         response = client_of(subject).post(page(wait), {"amount": "5", "approved": "on"})
         assert response.status_code == 404
-        assert Wait.objects.get().ended_at is None
+        assert AskedQuestion.objects.get().ended_at is None
 
     def test_a_permission_that_only_a_backend_knows(self, settings, asker, subject, client_of):
         """It is found by the backend, and is not refused as one that does not exist."""
         settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Directory"]
-        wait_tasks.ask_staff_of.using(owner=asker).enqueue("permission", "directory.approve")
+        question_tasks.ask_staff_of.using(owner=asker).enqueue("permission", "directory.approve")
         run_jobs()
         (note,) = Notification.objects.exclude(open_question=None)
         assert note.user_id == subject.pk
-        assert post(client_of(subject), "API", Wait.objects.get()).status_code == 200
+        assert post(client_of(subject), "API", AskedQuestion.objects.get()).status_code == 200
 
 
 class Directory(ModelBackend):
@@ -356,14 +356,14 @@ class CountedUsers(list):
 def test_changes_of_many_addressees_take_linear_time(asker, make_user, monkeypatch):
     """While the job is locked, neither the users nor the notifications are compared pair by pair."""
     users = [make_user(f"user{number}").pk for number in range(12)]
-    result = wait_tasks.ask_sync.using(owner=asker).enqueue(to=users)
+    result = question_tasks.ask_sync.using(owner=asker).enqueue(to=users)
     run_jobs()
     job, compared = Job.objects.get(id=result.id), []
     equals = Notification.__eq__
     monkeypatch.setattr(Notification, "__eq__", lambda *rows: compared.append(rows) or equals(*rows))
     kept = CountedUsers(users[:6])
     with transaction.atomic():
-        changed = change_addressees(Wait.objects.get(), job, kept, timezone.now(), is_reminder=False)
+        changed = change_addressees(AskedQuestion.objects.get(), job, kept, timezone.now(), is_reminder=False)
     assert changed == set(users[6:])
     assert (kept.reads <= 3, compared) == (True, [])
 
@@ -373,9 +373,9 @@ def test_answers_race_with_changes_of_the_group(asker, subject, group, make_user
     other = make_user("carol")
     group.user_set.add(other)
     for _ in range(10):
-        wait_tasks.ask_staff_of.using(owner=asker).enqueue("group", group.pk)
+        question_tasks.ask_staff_of.using(owner=asker).enqueue("group", group.pk)
     run_jobs()
-    waits = list(Wait.objects.all())
+    waits = list(AskedQuestion.objects.all())
 
     def answer():
         for wait in waits:

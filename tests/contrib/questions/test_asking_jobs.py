@@ -7,12 +7,14 @@ from django.contrib.auth.models import Group, Permission
 from django.test.utils import CaptureQueriesContext
 
 from notifications.contrib.output.models import OutputChunk
+from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.testing import answer_question
 from notifications.db.transactions import connection
 from notifications.jobs.transitions import manual
-from notifications.models import Job, Wait
-from notifications.testing import answer_question, run_jobs
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.contrib.questions import question_tasks
 from tests.http.conftest import job_url
-from tests.jobs import wait_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,7 +30,7 @@ def asked(make_user):
 @pytest.fixture
 def job(user, asked, jobs_clock):
     """A job that has written a draft, and asks another user about it."""
-    task = wait_tasks.ask_about_draft.using(owner=user, title="Answer of Mr. Grant")
+    task = question_tasks.ask_about_draft.using(owner=user, title="Answer of Mr. Grant")
     result = task.enqueue([asked.pk], "a secret argument")
     run_jobs()
     job = Job.objects.get(id=result.id)
@@ -37,7 +39,7 @@ def job(user, asked, jobs_clock):
 
 
 def question_page(job):
-    return f"/notifications/jobs/{job.id}/questions/{Wait.objects.get(job=job.id).id}/"
+    return f"/notifications/jobs/{job.id}/questions/{AskedQuestion.objects.get(job=job.id).id}/"
 
 
 def is_output_shown(client, job):
@@ -118,7 +120,7 @@ def test_only_while_the_question_is_open(job, asked, client_of, end):
 def test_not_to_those_who_have_lost_the_right(user, other_user, client_of, jobs_clock):
     group = Group.objects.create(name="shop")
     group.user_set.add(other_user)
-    result = wait_tasks.ask_staff_of.using(owner=user).enqueue("group", group.pk)
+    result = question_tasks.ask_staff_of.using(owner=user).enqueue("group", group.pk)
     run_jobs()
     job, client = Job.objects.get(id=result.id), client_of(other_user)
     assert is_output_shown(client, job)

@@ -6,11 +6,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from notifications.jobs import question_forms
-from notifications.models import Attempt, Job, Notification, Wait
+from notifications.contrib.questions import answer_forms
+from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.testing import answer_question
+from notifications.models import Attempt, Job, Notification
 from notifications.serializers import serialize_job
-from notifications.testing import answer_question, run_jobs
-from tests.jobs import forms, wait_tasks
+from notifications.testing import run_jobs
+from tests.contrib.questions import forms, question_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +25,7 @@ def frozen(jobs_clock):
     return jobs_clock
 
 
-def ask(owner, task=wait_tasks.ask_by_form, **arguments):
+def ask(owner, task=question_tasks.ask_by_form, **arguments):
     result = task.using(owner=owner).enqueue(**arguments)
     run_jobs()
     return Job.objects.get(id=result.id)
@@ -36,12 +38,12 @@ def result_of(job):
 
 
 def page():
-    wait = Wait.objects.get()
+    wait = AskedQuestion.objects.get()
     return f"/notifications/jobs/{wait.job}/questions/{wait.id}/"
 
 
 def path():
-    wait = Wait.objects.get()
+    wait = AskedQuestion.objects.get()
     return f"/notifications/api/jobs/{wait.job}/answers/{wait.id}/"
 
 
@@ -135,13 +137,13 @@ class TestForm:
         assert result_of(job) == ("succeeded", CLEANED)
 
     def test_instances_are_stored_as_keys(self, user, other_user):
-        job = ask(user, form="tests.jobs.forms.Person")
+        job = ask(user, form="tests.contrib.questions.forms.Person")
         answer_question({"person": user.pk, "others": [user.pk, other_user.pk]}, by=user)
         keys = json.loads(json.dumps([user.pk, other_user.pk], default=str))
         assert result_of(job) == ("succeeded", {"person": keys[0], "others": keys})
 
     def test_a_class(self, user):
-        assert question_forms.validate_form(forms.Approval) == "tests.jobs.forms.Approval"
+        assert answer_forms.validate_form(forms.Approval) == "tests.contrib.questions.forms.Approval"
 
     def test_only_who_was_asked(self, user, other_user, client_of):
         ask(user)
@@ -169,13 +171,13 @@ class TestFormThatFails:
         assert response.status_code == 200 and "The question stays open" in response.content.decode()
         with pytest.raises(CommandError, match="The question stays open"):
             call_command("notifications", "jobs", "answer", str(job.id), json.dumps(FIELDS))
-        assert "The form of a question failed: tests.jobs.forms.Approval" in caplog.text
+        assert "The form of a question failed: tests.contrib.questions.forms.Approval" in caplog.text
         monkeypatch.undo()
         assert user_client.post(page(), FIELDS).status_code == 303
         assert result_of(job) == ("succeeded", CLEANED)
 
     def test_one_that_raises(self, user, user_client, caplog):
-        job = ask(user, form="tests.jobs.forms.Failing")
+        job = ask(user, form="tests.contrib.questions.forms.Failing")
         assert user_client.post(page(), {"text": "x"}).status_code == 503
         assert post_json(user_client, {"text": "x"}).status_code == 503
         assert "A defect of the project." in caplog.text
@@ -183,7 +185,7 @@ class TestFormThatFails:
 
     def test_one_that_cannot_be_rendered(self, user, user_client, caplog):
         """Its choices are read then. The page of the job is shown all the same."""
-        job = ask(user, form="tests.jobs.forms.FailingChoices")
+        job = ask(user, form="tests.contrib.questions.forms.FailingChoices")
         for response in (user_client.get(page()), user_client.post(page(), {})):
             assert response.status_code == 503 and "The question stays open" in response.content.decode()
         response = user_client.get(f"/notifications/jobs/{job.id}/")
@@ -191,7 +193,7 @@ class TestFormThatFails:
         assert "The table is gone." in caplog.text
 
     def test_an_answer_that_is_too_large(self, user, user_client, monkeypatch):
-        monkeypatch.setattr(question_forms, "MAX_ANSWER_BYTES", 100)
+        monkeypatch.setattr(answer_forms, "MAX_ANSWER_BYTES", 100)
         ask(user)
         response = user_client.post(page(), {**FIELDS, "reason": "x" * 100})
         assert response.status_code == 422 and "At most 100 are allowed" in response.content.decode()
@@ -199,7 +201,7 @@ class TestFormThatFails:
 
 class TestDanger:
     def test_its_button_leads_to_the_confirmation(self, user, user_client):
-        job = ask(user, wait_tasks.ask_danger)
+        job = ask(user, question_tasks.ask_danger)
         keep, delete = data()["actions"]
         assert keep["post"] == path() + "?value=keep"
         assert delete == {"label": "Delete", "url": page() + "?confirm=delete"}
@@ -211,7 +213,7 @@ class TestDanger:
         assert result_of(job) == ("succeeded", "delete")
 
     def test_on_the_page_it_is_asked_once_more(self, user, user_client):
-        job = ask(user, wait_tasks.ask_danger)
+        job = ask(user, question_tasks.ask_danger)
         response = user_client.post(page(), {"value": "delete"})
         assert response.status_code == 200 and 'name="confirmed"' in response.content.decode()
         assert result_of(job) == ("waiting", None)
@@ -219,7 +221,7 @@ class TestDanger:
         assert result_of(job) == ("succeeded", "keep")
 
     def test_an_unknown_value_in_the_query(self, user, user_client):
-        ask(user, wait_tasks.ask_danger)
+        ask(user, question_tasks.ask_danger)
         shown = user_client.get(page() + "?confirm=%00<script>").content.decode()
         assert 'value="keep"' in shown and "confirmed" not in shown
 

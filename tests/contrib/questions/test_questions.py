@@ -14,18 +14,22 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 
-from notifications.api import aquestion, notify, question
+from notifications.api import notify
+from notifications.contrib.questions import answering, aquestion, question
+from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.question_notifications import build_notifications
+from notifications.contrib.questions.testing import answer_question
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import answering, finishing, manual, waiting
-from notifications.jobs.transitions.question_notifications import build_notifications
-from notifications.models import Attempt, Job, Notification, PendingMark, Stream, Wait
+from notifications.jobs.transitions import finishing, manual, waiting
+from notifications.models import Attempt, Job, Notification, PendingMark, Stream
 from notifications.serializers import serialize_job
 from notifications.streams.marking import mark
 from notifications.streams.marking_all import mark_all
 from notifications.streams.retention import Pruning
-from notifications.testing import answer_question, clock, run_jobs, run_until_idle
-from tests.jobs import tasks, wait_tasks
+from notifications.testing import clock, run_jobs, run_until_idle
+from tests.contrib.questions import question_tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.threads import run_in_threads
@@ -40,11 +44,11 @@ ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "2")), 100
 
 @pytest.fixture(autouse=True)
 def calls(jobs_clock):
-    wait_tasks.calls.clear()
-    return wait_tasks.calls
+    question_tasks.calls.clear()
+    return question_tasks.calls
 
 
-def ask(owner=None, task=wait_tasks.ask_sync, **arguments):
+def ask(owner=None, task=question_tasks.ask_sync, **arguments):
     """Enqueue a job and run it until it waits. Returns its row."""
     result = task.using(owner=owner).enqueue(**arguments)
     run_jobs()
@@ -73,9 +77,9 @@ def unread(user):
 
 class TestQuestion:
     def test_a_job_goes_on_with_the_answer(self, worker, user, calls):
-        result = wait_tasks.ask.using(owner=user).enqueue()
+        result = question_tasks.ask.using(owner=user).enqueue()
         job = until_state(result, "waiting")
-        answering.answer(job.id, Wait.objects.get().id, "yes", user=user)
+        answering.answer(job.id, AskedQuestion.objects.get().id, "yes", user=user)
         (job,) = until_done(result)
         assert (job.state, job.result, job.attempt) == ("succeeded", '"yes"', 1)
         assert calls == ["begin", "begin"]
@@ -91,7 +95,7 @@ class TestQuestion:
 
     def test_the_notification(self, user):
         job = ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         row = Notification.objects.get(user=user)
         assert (row.title, row.body, row.url, row.job) == ("Ship?", "To the new address.", page(wait), job.id)
         assert row.seq and row.read_at is None and unread(user) == 1
@@ -130,9 +134,9 @@ class TestQuestion:
 
     def test_the_item(self, user):
         job = ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         item = serialize_job(job)["waiting"]
-        assert (item["kind"], item["title"], item["choices"]) == ("question", "Ship?", wait_tasks.YES_NO)
+        assert (item["kind"], item["title"], item["choices"]) == ("question", "Ship?", question_tasks.YES_NO)
         assert item["links"] == {"answer": path(wait), "page": page(wait)}
 
     def test_the_item_of_an_owner_who_was_not_asked(self, user, other_user):
@@ -141,7 +145,7 @@ class TestQuestion:
         assert not Notification.objects.filter(user=user).exists()
 
     def test_several_go_on_when_all_are_answered(self, user):
-        job = ask(user, wait_tasks.ask_several, names=["a", "b"])
+        job = ask(user, question_tasks.ask_several, names=["a", "b"])
         assert Notification.objects.count() == 2
         answer_question("no", name="b")
         job.refresh_from_db()
@@ -153,7 +157,7 @@ class TestQuestion:
 
     def test_100_open_questions(self, user):
         names = [str(number) for number in range(100)]
-        job = ask(user, wait_tasks.ask_several, names=names)
+        job = ask(user, question_tasks.ask_several, names=names)
         assert unread(user) == 100
         for name in names:
             answer_question("yes", name=name)
@@ -163,12 +167,12 @@ class TestQuestion:
 
     def test_it_is_not_asked_twice_after_a_restart_of_the_wait(self, user):
         """One of two questions is answered, then the job runs again for another reason."""
-        job = ask(user, wait_tasks.ask_several, names=["a", "b"])
+        job = ask(user, question_tasks.ask_several, names=["a", "b"])
         answer_question("yes", name="a")
         Job.objects.filter(id=job.id).update(state="queued", waiting=None)
         run_jobs()
         job.refresh_from_db()
-        assert (job.state, Notification.objects.count(), Wait.objects.count()) == ("waiting", 2, 2)
+        assert (job.state, Notification.objects.count(), AskedQuestion.objects.count()) == ("waiting", 2, 2)
         answer_question("no", name="b")
         run_jobs()
         job.refresh_from_db()
@@ -183,7 +187,7 @@ class TestEnds:
         run_jobs()
         job.refresh_from_db()
         assert job.state == state
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         assert wait.how == "expired"
         row = Notification.objects.get(url=page(wait))
         assert row.read_at and json.loads(row.data)["question"]["ended"]["how"] == "expired"
@@ -199,11 +203,11 @@ class TestEnds:
         with pytest.raises(answering.QuestionEnded):
             answer_question("yes")
         job.refresh_from_db()
-        assert (job.state, Wait.objects.get().how) == ("queued", "expired")
+        assert (job.state, AskedQuestion.objects.get().how) == ("queued", "expired")
 
     def test_cancel_and_retry(self, user):
         job = ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         manual.cancel([job.id], by=user.pk)
         row = Notification.objects.get()
         assert row.read_at and row.seq and unread(user) == 0
@@ -241,9 +245,12 @@ class TestWrongUses:
             ("large choices", "The choices have"),
             ("default without expires", "default needs expires"),
             ("choices and a form", "Pass either choices or form."),
-            ("a form that is missing", "form is 'tests.jobs.forms.Missing', which cannot be imported"),
+            (
+                "a form that is missing",
+                "form is 'tests.contrib.questions.forms.Missing', which cannot be imported",
+            ),
             ("a form that is none", "which is no subclass of django.forms.Form"),
-            ("a form with files", "The form 'tests.jobs.forms.Upload' takes files"),
+            ("a form with files", "The form 'tests.contrib.questions.forms.Upload' takes files"),
             ("danger that is no choice", "danger has 'delete', which is none of the choices"),
             ("danger as a string", "danger must be a list of values of choices, not str"),
             ("a reminder of another type", "remind[0] must be a timedelta, not int"),
@@ -262,15 +269,15 @@ class TestWrongUses:
     )
     def test_each_fails_the_job(self, user, admin_user, worker, kind, error):
         """None is asked of staff instead."""
-        (job,) = until_done(wait_tasks.ask_wrongly.using(owner=user).enqueue(kind))
+        (job,) = until_done(question_tasks.ask_wrongly.using(owner=user).enqueue(kind))
         assert job.state == "failed"
         assert error in traceback_of(job)
-        assert not Wait.objects.exists()
+        assert not AskedQuestion.objects.exists()
 
     def test_choices_in_another_script_are_not_large(self, user):
         """They count as they are stored, in UTF-8."""
         choices = {"ä" * 48 + str(number): "ä" * 40 for number in range(10, 20)}
-        wait = Wait(job=uuid4(), name="ship", kind="question", title="Ship?")
+        wait = AskedQuestion(job=uuid4(), name="ship", kind="question", title="Ship?")
         build_notifications(wait, {"choices": choices, "body": ""}, [user.pk])
         assert len(wait.notifications) == 1
 
@@ -290,10 +297,10 @@ class TestWrongUses:
     @pytest.mark.parametrize("value", [None, [], {}, 1, "maybe"])
     def test_an_answer_that_is_no_choice(self, user, value):
         ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         with pytest.raises(answering.WrongChoice, match="value must be one of 'yes', 'no'"):
             answering.answer(wait.job, wait.id, value, user=user)
-        assert Wait.objects.get().ended_at is None
+        assert AskedQuestion.objects.get().ended_at is None
 
 
 class TestAddressees:
@@ -307,7 +314,7 @@ class TestAddressees:
         group = Group.objects.create(name="shop")
         gone = make_user("gone", is_active=False)
         group.user_set.add(user, other_user, gone)
-        job = ask(user, wait_tasks.ask_staff_of, kind="group", key=group.pk)
+        job = ask(user, question_tasks.ask_staff_of, kind="group", key=group.pk)
         assert {row.user_id for row in Notification.objects.all()} == {user.pk, other_user.pk}
         answer_question("yes", by=other_user)
         for row in Notification.objects.all():
@@ -319,7 +326,7 @@ class TestAddressees:
 
     def test_a_permission(self, user, other_user):
         other_user.user_permissions.add(Permission.objects.get(codename="view_job"))
-        ask(user, wait_tasks.ask_staff_of, kind="permission", key="notifications.view_job")
+        ask(user, question_tasks.ask_staff_of, kind="permission", key="notifications.view_job")
         assert [row.user_id for row in Notification.objects.all()] == [other_user.pk]
 
     @pytest.mark.parametrize("is_owned", [True, False])
@@ -335,34 +342,34 @@ class TestAddressees:
 
     def test_rights(self, user, other_user, staff):
         job = ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         with pytest.raises(PermissionError):
             answer_question("yes", by=other_user)
         type(user).objects.filter(pk=user.pk).update(is_active=False)
         with pytest.raises(PermissionError):  # checked anew
             answer_question("yes", by=user)
-        assert Wait.objects.get().ended_at is None
+        assert AskedQuestion.objects.get().ended_at is None
         answering.answer(job.id, wait.id, "yes", user=staff)
 
 
 class TestApi:
     def test_the_first_answer_wins(self, user, other_user, client_of):
         ask(user, to=[user.pk, other_user.pk])
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         response = post(client_of(user, headers={"User-Agent": "curl/8.14.1"}), wait)
         assert response.status_code == 200
         assert (response.json()["ended"]["by"], response.json()["ended"]["with"]) == ("ada", "curl")
         response = post(client_of(other_user), wait, "no")
         assert response.status_code == 409
         assert response.json()["detail"].startswith("ada answered Ship, ")
-        assert json.loads(Wait.objects.get().value) == "yes"
+        assert json.loads(AskedQuestion.objects.get().value) == "yes"
         own, other = (Notification.objects.get(user=each).body for each in (user, other_user))
         assert own.startswith("You answered Ship, curl.\n")
         assert other.startswith("ada answered Ship, curl.\n")
 
     def test_refusals(self, user, other_user, client_of):
         job = ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         client = client_of(user)
         assert post(client_of(other_user), wait).status_code == 404
         for value in ("perhaps", 1, None, ["yes"]):
@@ -373,7 +380,7 @@ class TestApi:
         protected = client_of(user, enforce_csrf_checks=True)
         assert post(protected, wait).status_code == 403
         assert protected.post(page(wait), {"value": "yes"}).status_code == 403
-        assert Wait.objects.get().ended_at is None
+        assert AskedQuestion.objects.get().ended_at is None
         manual.cancel([job.id])
         assert post(client, wait).status_code == 410
         pruning = Pruning(clock.now() + timedelta(days=1), run=retrying_atomic)
@@ -383,11 +390,11 @@ class TestApi:
 
     def test_the_page(self, user, other_user, client_of):
         ask(user, to=[user.pk, other_user.pk])
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         client = client_of(user)
         text = client.get(page(wait) + "?value=yes").content.decode()
         assert "Ship?" in text and 'value="yes"' in text
-        assert Wait.objects.get().ended_at is None  # no GET answers
+        assert AskedQuestion.objects.get().ended_at is None  # no GET answers
         assert client.post(page(wait), {"value": "perhaps"}).status_code == 422
         response = client.post(page(wait), {"value": "no"}, follow=True)
         assert response.status_code == 200
@@ -396,15 +403,22 @@ class TestApi:
         assert response.status_code == 200
         assert "ada answered Keep" in response.content.decode()
 
+    def test_the_page_of_its_notification_has_its_buttons_alone(self, user, client_of):
+        """Not the question once more, with its job."""
+        ask(user)
+        response = client_of(user).get(f"/notifications/{Notification.objects.get().pk}/")
+        assert "job" in response.context and "question" not in response.context
+        assert f'href="{page(AskedQuestion.objects.get())}"' in response.text
+
     def test_the_page_of_the_job_answers_too(self, user, other_user, client_of):
         """Of several questions it shows the first. It is not loaded again while its reader types."""
-        job = ask(user, wait_tasks.ask_several, names=["a", "b"])
+        job = ask(user, question_tasks.ask_several, names=["a", "b"])
         client = client_of(user)
         for name, other in (("a", "b"), ("b", "a")):
-            wait = Wait.objects.get(name=name)
+            wait = AskedQuestion.objects.get(name=name)
             text = client.get(f"/notifications/jobs/{job.id}/").content.decode()
             assert f'action="{page(wait)}"' in text and 'value="yes"' in text
-            assert f'action="{page(Wait.objects.get(name=other))}"' not in text
+            assert f'action="{page(AskedQuestion.objects.get(name=other))}"' not in text
             assert 'http-equiv="refresh"' not in text
             # The answers come first, and nothing asks the reader to leave.
             assert (
@@ -414,22 +428,22 @@ class TestApi:
         text = client.get(f"/notifications/jobs/{job.id}/").content.decode()
         assert 'value="yes"' not in text
         # There it says who has answered.
-        assert all(f'href="{page(wait)}"' in text for wait in Wait.objects.filter(job=job.id))
+        assert all(f'href="{page(wait)}"' in text for wait in AskedQuestion.objects.filter(job=job.id))
         of_others = ask(user, to=other_user.pk)
         text = client.get(f"/notifications/jobs/{of_others.id}/").content.decode()
-        assert 'value="yes"' not in text and page(Wait.objects.get(job=of_others.id)) not in text
+        assert 'value="yes"' not in text and page(AskedQuestion.objects.get(job=of_others.id)) not in text
         assert "leave this page" in text
 
     def test_the_page_is_for_addressees(self, user, other_user, client_of):
         ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         assert client_of(other_user).get(page(wait)).status_code == 404
         assert client_of(other_user).post(page(wait), {"value": "yes"}).status_code == 404
 
     def test_staff_answer_from_the_admin_and_it_is_logged(self, user, client_of, admin_user):
         """An addressee's answer is not logged. The owner's page of the job leads to the question too."""
         job = ask(user)
-        wait = Wait.objects.get()
+        wait = AskedQuestion.objects.get()
         assert page(wait) in client_of(user).get(f"/notifications/jobs/{job.id}/").content.decode()
         client = client_of(admin_user)
         admin_page = f"/admin/notifications/job/{job.id}/change/"
@@ -439,7 +453,7 @@ class TestApi:
         assert (entry.object_id, entry.change_message) == (str(job.id), "Answered “Ship?” by “Ship”.")
         assert page(wait) not in client.get(admin_page).content.decode()
         ask(user)
-        answered = Wait.objects.get(ended_at=None)
+        answered = AskedQuestion.objects.get(ended_at=None)
         assert client_of(user).post(page(answered), {"value": "yes"}).status_code == 303
         assert LogEntry.objects.count() == 1
 
@@ -448,18 +462,18 @@ class TestCommand:
     def test_it_answers(self, user, capsys):
         job = ask(user)
         call_command("notifications", "jobs", "answer", str(job.id), "yes")
-        assert Wait.objects.get().ended_with == "manage.py"
+        assert AskedQuestion.objects.get().ended_with == "manage.py"
         with pytest.raises(CommandError, match="has no such open question"):
             call_command("notifications", "jobs", "answer", str(job.id), "yes")
 
     def test_refusals(self, user):
-        job = ask(user, wait_tasks.ask_several, names=["a", "b"])
+        job = ask(user, question_tasks.ask_several, names=["a", "b"])
         with pytest.raises(CommandError, match="Add --name: a, b"):
             call_command("notifications", "jobs", "answer", str(job.id), "yes")
         with pytest.raises(CommandError, match="value must be one of 'yes', 'no'"):
             call_command("notifications", "jobs", "answer", str(job.id), "perhaps", name="a")
         call_command("notifications", "jobs", "answer", str(job.id), "yes", name="a")
-        assert Wait.objects.get(name="a").how == "answered"
+        assert AskedQuestion.objects.get(name="a").how == "answered"
 
 
 def test_run_until_idle_lets_questions_expire(user):
@@ -481,14 +495,16 @@ def test_answers_race_with_suspension_expiry_and_cancellation(user, other_user):
 
 
 def race(users):
-    from notifications.jobs.transitions.question_notifications import build_notifications
+    from notifications.contrib.questions.question_notifications import build_notifications
 
     for _ in range(JOBS):
         tasks.noop.using(owner=users[0]).enqueue()
     jobs = claim_rows(uuid4(), JOBS)
     waits = {}
     for number, job in enumerate(jobs):
-        wait = waits[job.id] = Wait(job=job.id, name="ship", kind="question", attempt=1, title="Ship?")
+        wait = waits[job.id] = AskedQuestion(
+            job=job.id, name="ship", kind="question", attempt=1, title="Ship?"
+        )
         wait.lasts = timedelta(milliseconds=random.uniform(0, 150)) if number % 2 else None
         details = {"choices": {"yes": "Ship", "no": "Keep"}, "body": ""}
         details["asked"] = {"users": [str(user.pk) for user in users]}
@@ -520,7 +536,9 @@ def race(users):
             manual.cancel([id])
             time.sleep(random.uniform(0, 0.004))
         for id in unanswered[::2]:
-            wait_until(lambda id=id: Wait.objects.filter(job=id).exists(), what="the question to be stored")
+            wait_until(
+                lambda id=id: AskedQuestion.objects.filter(job=id).exists(), what="the question to be stored"
+            )
             manual.cancel([id])
 
     def answer(user):
@@ -543,7 +561,7 @@ def race(users):
     run_in_threads(suspend, end_due, cancel, *map(answer, users))
     while waiting.end_due_waits():
         pass
-    stored = {wait.job: wait for wait in Wait.objects.filter(job__in=waits)}
+    stored = {wait.job: wait for wait in AskedQuestion.objects.filter(job__in=waits)}
     for job in Job.objects.filter(id__in=waits):
         wait = stored.get(job.id)
         assert job.waiting is None
@@ -564,7 +582,7 @@ def race(users):
     assert waiting.queue_jobs_without_wait() is None
     assert {stream.unread for stream in Stream.objects.filter(user__in=users)} <= {0} | set(range(JOBS + 1))
     result = Counter(stored[id].how if id in stored else "cancelled" for id in waits)
-    for model in (Job, Wait, Notification):
+    for model in (Job, AskedQuestion, Notification):
         model.objects.all().delete()
     Stream.objects.all().delete()
     return result

@@ -8,11 +8,14 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import transaction
 
+from notifications.contrib.questions import answering, question_notifications, reminders
+from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.testing import answer_question
 from notifications.db.locks import lock_query
-from notifications.jobs.transitions import answering, manual, question_notifications, reminders, waiting
-from notifications.models import Delivery, Job, Notification, Stream, Wait
-from notifications.testing import answer_question, clock, run_jobs
-from tests.jobs import wait_tasks
+from notifications.jobs.transitions import manual, waiting
+from notifications.models import Delivery, Job, Notification, Stream
+from notifications.testing import clock, run_jobs
+from tests.contrib.questions import question_tasks
 from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
@@ -27,7 +30,7 @@ def frozen(jobs_clock):
 
 def ask(owner, **arguments):
     """Enqueue a job and run it until it waits. Returns its row."""
-    result = wait_tasks.ask_sync.using(owner=owner).enqueue(**{"remind_hours": [1, 24], **arguments})
+    result = question_tasks.ask_sync.using(owner=owner).enqueue(**{"remind_hours": [1, 24], **arguments})
     run_jobs()
     return Job.objects.get(id=result.id)
 
@@ -54,7 +57,7 @@ def test_a_reminder_replaces_the_notification(user):
     earlier, later = notes_of(user)
     assert earlier.id == first.id and earlier.archived_at and earlier.open_question is None
     assert "actions" not in json.loads(earlier.data)
-    wait = Wait.objects.get(job=job.id)
+    wait = AskedQuestion.objects.get(job=job.id)
     assert (later.title, later.open_question, later.url) == (first.title, wait.id, first.url)
     assert later.body == "Reminder: this question is still open.\nTo the new address."
     assert json.loads(later.data)["actions"] == json.loads(first.data)["actions"]
@@ -74,7 +77,7 @@ def test_at_each_of_its_times(user):
         advance(hours * HOUR)
         assert len(notes_of(user)) == count
     assert unread(user) == 1
-    wait = Wait.objects.get()
+    wait = AskedQuestion.objects.get()
     assert wait.remind_at is None
     # One that comes at its very time is not followed by another one.
     assert wait.next_reminder(wait.created_at + HOUR) == wait.created_at + 24 * HOUR
@@ -142,7 +145,7 @@ def test_who_loses_the_right_after_reminders(user, other_user):
     ends = [json.loads(note.data)["question"]["ended"]["how"] for note in notes_of(other_user)]
     assert ends == ["withdrawn", "withdrawn"]
     kept = [str(note.id) for note in notes_of(user)]
-    assert sorted(json.loads(Wait.objects.get(job=job.id).details)["notifications"]) == sorted(kept)
+    assert sorted(json.loads(AskedQuestion.objects.get(job=job.id).details)["notifications"]) == sorted(kept)
 
 
 @pytest.mark.parametrize("end", ["answered", "cancelled"])
@@ -197,7 +200,7 @@ def test_nobody_is_left(user, caplog):
     user.save()
     advance(2 * HOUR)
     assert "No one can answer the question" in caplog.text
-    assert Wait.objects.get().remind_at == Wait.objects.get().created_at + 24 * HOUR
+    assert AskedQuestion.objects.get().remind_at == AskedQuestion.objects.get().created_at + 24 * HOUR
     job.refresh_from_db()
     assert job.state == "waiting"
 
@@ -237,7 +240,7 @@ class TestAddresseesWhoLeave:
         assert {note.job for note in notes_of(staff)} == {jobs[0].id, jobs[3].id}
         assert len(notes_of(staff)) == unread(staff) == 2
         assert Notification.objects.filter(user=third).count() == 2
-        answering.answer(jobs[0].id, Wait.objects.get(job=jobs[0].id).id, "yes", user=staff)
+        answering.answer(jobs[0].id, AskedQuestion.objects.get(job=jobs[0].id).id, "yes", user=staff)
         run_jobs()
         jobs[0].refresh_from_db()
         assert (jobs[0].state, unread(staff)) == ("succeeded", 1)
@@ -299,14 +302,14 @@ def test_a_question_whose_job_is_locked_holds_up_no_other(user, other_user, monk
     assert (len(notes_of(user)), len(notes_of(other_user))) == (1, 2)
     reminders.remind_of_due()
     assert len(notes_of(user)) == 2
-    assert Wait.objects.get(job=free.id).remind_at
+    assert AskedQuestion.objects.get(job=free.id).remind_at
 
 
 def test_answers_race_with_reminders(user, other_user):
     """Whichever comes first, nobody keeps a notification of a question that was answered."""
     jobs = [ask(user, to=[user.pk, other_user.pk]) for _ in range(10)]
     clock.advance(2 * HOUR)
-    ids = [(job.id, Wait.objects.get(job=job.id).id) for job in jobs]
+    ids = [(job.id, AskedQuestion.objects.get(job=job.id).id) for job in jobs]
 
     def answer():
         for job, wait in ids:

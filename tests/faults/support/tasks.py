@@ -9,8 +9,9 @@ from datetime import timedelta
 from django.db import connection, transaction
 
 from notifications import outbound
-from notifications.api import apause, aquestion, astep, policy, progress, task
+from notifications.api import apause, astep, policy, progress, task
 from notifications.contrib.output import output
+from notifications.contrib.questions import aquestion
 from tests.faults.support.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")

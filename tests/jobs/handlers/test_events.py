@@ -13,6 +13,7 @@ from notifications import serializers, streams
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.contrib.celery.transitions import changes, recording
+from notifications.contrib.questions.testing import answer_question
 from notifications.db import signal_queue
 from notifications.ids import uuid7
 from notifications.jobs import announcing, notifying, outcomes
@@ -24,9 +25,10 @@ from notifications.jobs.transitions import recording as job_recording
 from notifications.models import Alert, Job, Notification, Stream, Wait
 from notifications.serializers import serialize
 from notifications.signals import job_finished
-from notifications.testing import answer_question, run_jobs, run_until_idle
+from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import record_loop
 from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
+from tests.contrib.questions import question_tasks
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.handlers import tasks as handler_tasks
@@ -87,7 +89,7 @@ def test_a_question_and_its_answer(user, declare, monkeypatch):
     declare("handle_too")
     woken = []
     monkeypatch.setattr(streams, "ring_new_jobs", woken.extend)
-    wait_tasks.ask_sync.using(owner=user).enqueue()
+    question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     wait_tasks.pause_sync.enqueue()
     run_jobs()
@@ -112,7 +114,7 @@ def test_a_question_and_its_answer(user, declare, monkeypatch):
 
 def test_an_expired_question_is_not_answered(user, declare, jobs_clock):
     declare({"notification.answered": ["handle_too"]})
-    wait_tasks.ask_sync.using(owner=user).enqueue(expires_ms=1_000, default="no")
+    question_tasks.ask_sync.using(owner=user).enqueue(expires_ms=1_000, default="no")
     run_until_idle()
     assert Wait.objects.get().how == "expired" and events() == []
 

@@ -21,7 +21,7 @@ from notifications.contrib.broadcasts import audiences
 from notifications.contrib.broadcasts.audiences import Audience, Kind
 from notifications.contrib.broadcasts.languages import offered_languages
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs.addressees import group_model
+from notifications.jobs.users import group_model
 from notifications.models import Notification
 
 #: Groups or permissions that can be chosen from, and users that can be named.

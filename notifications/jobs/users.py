@@ -1,0 +1,82 @@
+"""Who users are: active ones, members of groups, and holders of permissions.
+
+Users may be in another database than the app's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django.contrib.auth import get_backends, get_user_model
+from django.contrib.auth.models import PermissionsMixin
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Exists, OuterRef, Q
+
+
+def read_user(key: Any) -> Any:
+    """Return the active user with this key, None if there is none."""
+    return filter_active(get_user_model()._base_manager.filter(pk=key)).first()
+
+
+def read_active(keys: Collection[str]) -> set[str]:
+    """Return those of these keys of users, as strings, whose users exist and are active."""
+    users = filter_active(get_user_model()._default_manager.filter(pk__in=keys))
+    return {str(key) for key in users.values_list("pk", flat=True)}
+
+
+def filter_active(users: Any) -> Any:
+    """Return those of a queryset of users who are active."""
+    return users.filter(is_active=True) if has_user_field("is_active") else users
+
+
+def has_user_field(name: str) -> bool:
+    """Return whether the user model has a field of this name in the database."""
+    try:
+        get_user_model()._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    return True
+
+
+def has_holders() -> bool:
+    """Return whether users of the project have permissions by which they are found."""
+    return issubclass(get_user_model(), PermissionsMixin) and any(map(finds_holders, get_backends()))
+
+
+def group_model() -> Any:
+    """Return the model of the groups of users."""
+    return get_user_model()._meta.get_field("groups").related_model
+
+
+def is_member(groups: Sequence[Any]) -> Any:
+    """Return the condition of users who are members of one of these groups (keys)."""
+    # A join would find a user once for each group, and DISTINCT would sort all members for each chunk.
+    field: Any = get_user_model()._meta.get_field("groups")
+    memberships = field.remote_field.through._default_manager.filter(
+        **{
+            f"{field.m2m_reverse_field_name()}__in": list(groups),
+            field.m2m_field_name(): OuterRef("pk"),
+        }
+    )
+    return Exists(memberships)
+
+
+def holders(permission: str) -> Any:
+    """Return the users with a permission, superusers included, active or not."""
+    # Backends that inherit the method of ModelBackend find the same users.
+    methods = {type(backend).with_perm: backend for backend in get_backends() if finds_holders(backend)}
+    found = [
+        backend.with_perm(permission, is_active=None, include_superusers=True) for backend in methods.values()
+    ]
+    if len(found) == 1:
+        return found[0]
+    condition = Q(pk__in=[])
+    for users in found:
+        condition |= Q(pk__in=users.order_by().values("pk"))
+    return get_user_model()._default_manager.filter(condition)
+
+
+def finds_holders(backend: Any) -> bool:
+    """Return whether an authentication backend finds the users with a permission."""
+    return callable(getattr(backend, "with_perm", None))
