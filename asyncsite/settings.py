@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "asyncsite",  # before "notifications", to override its base.html
     "notifications",
     "notifications.contrib.broadcasts",
+    "notifications.contrib.deliveries",
     "notifications.contrib.output",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",

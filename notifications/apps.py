@@ -14,7 +14,6 @@ from notifications.extension import Extension
 FEATURES = (
     "notifications.worker.step_loop.Steps",
     "notifications.webhooks.extension.HandlerJobs",
-    "notifications.deliveries.extension.Deliveries",
     "notifications.operations.extension.Operations",
     "notifications.engines.extension.Engines",
 )

@@ -55,7 +55,6 @@ class Settings:
     CALLBACK_ORIGINS: list[str]
     CATEGORIES: dict[str, Any]
     CONCURRENCY: int
-    DELIVERY: dict[str, Any]
     GRACE: float
     HANDLERS: dict[str, Any]
     LEASE: float
@@ -70,7 +69,6 @@ class Settings:
     SITE_URL: str
     SOCKETS_PER_USER: int
     WEBHOOKS: bool
-    WEB_PUSH: dict[str, Any]
 
     @property
     def EMBEDDED_WORKER(self) -> bool:
@@ -122,12 +120,6 @@ def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
 
-def _is_web_push(value: dict[str, Any]) -> bool:
-    types = {"private_key": str, "subject": str, "show_content": bool}
-    is_complete = not value or {"private_key", "subject"} <= set(value)
-    return is_complete and all(isinstance(each, types.get(key, ())) for key, each in value.items())
-
-
 def _are_origins(value: Any) -> bool:
     return all(map(_is_origin, value))
 
@@ -154,7 +146,6 @@ CORE_SETTINGS = {
     ),
     "CATEGORIES": Setting({}),
     "CONCURRENCY": Setting(100, **POSITIVE),
-    "DELIVERY": Setting({}),
     "EMBEDDED_WORKER": Setting(None, types=(bool, type(None))),
     "GRACE": Setting(25, types=(int, float), is_valid=lambda value: value >= 0, rule="0 seconds or more"),
     "HANDLERS": Setting({}),
@@ -186,13 +177,6 @@ CORE_SETTINGS = {
     ),
     "SOCKETS_PER_USER": Setting(20, **POSITIVE),
     "WEBHOOKS": Setting(False),
-    "WEB_PUSH": Setting(
-        {},
-        is_valid=_is_web_push,
-        rule="{'private_key': that of `manage.py notifications vapid`, 'subject': 'mailto:admin@example.com'}, and "
-        "optionally 'show_content': True",
-        is_secret=True,
-    ),
 }
 
 #: The keys of the core and of the installed extensions. ``extension.load()`` replaces it when the apps are ready.

@@ -11,14 +11,18 @@ from typing import Any
 #: The app of each key of ``NOTIFICATIONS``.
 SETTINGS = {
     "CELERY": "celery",
+    "DELIVERY": "deliveries",
     "SCHEDULES": "schedules",
     "USER_LANGUAGE": "broadcasts",
+    "WEB_PUSH": "deliveries",
 }
 #: The app of each subcommand of ``manage.py notifications``, and of verbs below one: ``"jobs output"``.
 SUBCOMMANDS: dict[str, str] = {
+    "explain": "deliveries",
     "jobs answer": "questions",
     "jobs output": "output",
     "schedules": "schedules",
+    "vapid": "deliveries",
 }
 #: The app that exports what ``notifications.api`` had before.
 API_NAMES: dict[str, str] = {
@@ -30,6 +34,7 @@ API_NAMES: dict[str, str] = {
 TESTING_NAMES: dict[str, str] = {
     "answer_question": "questions",
     "output": "output",
+    "send_deliveries": "deliveries",
 }
 
 

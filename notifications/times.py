@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from django.conf import settings
 from django.db import models
@@ -39,6 +40,23 @@ def as_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.get_default_timezone())
     return moment.astimezone(UTC)
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """Return the names of all time zones. Finding them reads hundreds of files."""
+    # On some systems the names of files that stand for no place are among them.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
+
+
+def first_zone(*names: str) -> ZoneInfo:
+    """Return the first of these time zones that exists, else that of the site."""
+    for name in (*names, settings.TIME_ZONE):
+        try:
+            return ZoneInfo(name)
+        except (KeyError, OSError, ValueError):  # none, or one that does not exist
+            continue
+    return ZoneInfo("UTC")
 
 
 def to_db(moment: datetime, db: Any) -> Any:

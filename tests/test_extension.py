@@ -152,6 +152,14 @@ class Recorder(Extension):
         self._record("may_raise", rows)
         return [row for row in rows if row.key != "stays"]
 
+    def before_raised(self, rows, tx):
+        tx.kept[self.label] = [row.key for row in rows]
+        self._record("before_raised", rows)
+
+    def on_raised(self, ids, tx):
+        self.raised = (tx.kept[self.label], tx.now)
+        self._record("on_raised", ids)
+
     def senders(self, rows):
         self._record("senders", rows)
         return self.returned.get("names", {})
@@ -418,6 +426,10 @@ def test_snoozed_notifications_that_may_not_return(user, recorder):
     assert [call for call in recorder.calls if call[0] == "may_raise"] == [("may_raise", 2, False)]
     assert Notification.objects.get(archived_at=None).key == "returns"
     assert not Notification.objects.filter(snoozed_until__isnull=False).exists()
+    raising = [call for call in recorder.calls if call[0].endswith("_raised")]
+    assert raising == [("before_raised", 1, True), ("on_raised", 1, True)]
+    kept, now = recorder.raised
+    assert kept == ["returns"] and now == Notification.objects.get(key="returns").returned_at
 
 
 def test_topics(user, recorder):

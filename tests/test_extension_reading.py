@@ -1,9 +1,11 @@
 """Extensions: their settings, URLs, and what they show of a job and delete by its age."""
 
 import json
+import re
 import sys
 from datetime import timedelta
 from types import ModuleType
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -15,8 +17,8 @@ from django.urls import path
 from notifications import api, checks, conf, extension, moved, testing, times
 from notifications.contrib.broadcasts.apps import Broadcasts
 from notifications.db.stored_time import StoredTime
-from notifications.extension import Event, Extension, JobSection, Pruned, Setting
-from notifications.models import Job, Notification, SeenMark, Wait
+from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
+from notifications.models import Job, Notification, SeenMark, Stream, Wait
 from notifications.operations import stored_times
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
@@ -56,6 +58,22 @@ class Shop(Extension):
 
     def pruned(self):
         return [Pruned(SeenMark, "at", "receipts")]
+
+    def page_links(self, page):
+        return [(f"Shop & {page}", "/shop/")]
+
+    def row_buttons(self, row):
+        return [PageButton(f"Hide “{row.title}”", "mute", "/hide/", "row", str(row.pk))]
+
+    def describe_change(self, user, change):
+        undo = PageButton("Show it", "", "/show/", "row", str(user))
+        return ("It is hidden.", undo) if change == "hidden" else None
+
+    def time_zone_of(self, user):
+        return "Asia/Tokyo"
+
+    def admin_section(self, model_admin, request, row):
+        return ADMIN, {"part": f"Part of {row.pk} for {request.user.username}"}
 
     def stored_times(self, now):
         return [StoredTime(model=SeenMark, name="at")]
@@ -175,3 +193,45 @@ def test_stored_times(shop, user):
     assert [wrong.field for wrong in stored_times.find_wrong_times()] == ["at"]
     assert list(stored_times.repair_wrong_times()) == [(f"{SeenMark._meta.verbose_name}: at", 1)]
     assert SeenMark.objects.get().at <= times.now()
+
+
+@pytest.fixture
+def notification(transactional_db, user):
+    (id,) = api.notify(user, "Hello")
+    return Notification.objects.get(pk=id)
+
+
+def test_parts_of_the_inbox(notification, user, client, shop):
+    """Links, buttons beside a notification, and the message after their forms."""
+    client.force_login(user)
+    inbox = client.get("/notifications/?changed=hidden").text
+    page = client.get(f"/notifications/{notification.pk}/").text
+    assert '<a href="/shop/">Shop &amp; inbox</a>' in inbox
+    assert '<a href="/shop/">Shop &amp; notification</a>' in page
+    for text in (inbox, page):
+        assert f'name="row" value="{notification.pk}" formaction="/hide/"' in text and "Hide “Hello”" in text
+    assert "It is hidden." in inbox
+    assert re.search(f'action="/show/">.*?name="row" value="{user.pk}">Show it<', inbox, re.DOTALL)
+    assert "It is hidden." not in client.get("/notifications/?changed=shown").text
+
+
+def test_time_zone_of_a_reader(notification, user, client, monkeypatch, shop):
+    """Without the help of a script, a notification is snoozed until the morning there."""
+    monkeypatch.setattr(extension.hooks, "time_zone_of", [shop.time_zone_of])
+    client.force_login(user)
+    form = {"until": f"tomorrow.{notification.pk}", "up_to": Stream.objects.get(user=user).head}
+    assert client.post("/notifications/snooze/", form).status_code == 303
+    notification.refresh_from_db()
+    assert notification.snoozed_until.astimezone(ZoneInfo("Asia/Tokyo")).hour == 8
+
+
+def test_a_section_of_a_notification(notification, admin_client, shop, monkeypatch):
+    loader = engines["django"].engine.find_template
+    template = engines["django"].from_string("<b>{{ section.part }}</b>").template
+    monkeypatch.setattr(
+        engines["django"].engine,
+        "find_template",
+        lambda name, *args, **kwargs: (template, None) if name == ADMIN else loader(name, *args, **kwargs),
+    )
+    page = admin_client.get(f"/admin/notifications/notification/{notification.pk}/change/").text
+    assert f"<b>Part of {notification.pk} for admin</b>" in page

@@ -19,9 +19,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from notifications import outbound, webhooks
 from notifications.api import acallback, accepted, astep, notify
 from notifications.compat import task
-from notifications.deliveries import sending, vapid
+from notifications.contrib.deliveries import sending, vapid
+from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import list_apps
-from notifications.models import Delivery, Job, Notification, WebhookEndpoint
+from notifications.models import Job, Notification, WebhookEndpoint
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from notifications.tracing import spans

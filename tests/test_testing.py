@@ -14,11 +14,12 @@ from django.test import TestCase, override_settings
 from django.utils import timezone
 
 from notifications.api import batch, join, notify
+from notifications.contrib.deliveries import preferences
+from notifications.contrib.deliveries.testing import send_deliveries
 from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Epoch, Job, Notification, Stream, Worker
 from notifications.signals import rung
-from notifications.streams import preferences
 from notifications.streams.marking_seen import mark_seen
 from notifications.testing import (
     capture_notifications,
@@ -26,7 +27,6 @@ from notifications.testing import (
     connect,
     run_jobs,
     run_until_idle,
-    send_deliveries,
 )
 from tests.contrib.questions import question_tasks
 from tests.engines import recording_engine
@@ -84,7 +84,9 @@ class SendDeliveriesTests(TestCase):
 
     def test_it_raises_what_fails(self):
         notify(self.demo, "Export ready")
-        render = mock.patch("notifications.deliveries.emails.render_to_string", side_effect=KeyError("total"))
+        render = mock.patch(
+            "notifications.contrib.deliveries.emails.render_to_string", side_effect=KeyError("total")
+        )
         with render, self.assertRaisesRegex(Exception, "The e-mail cannot be made: KeyError: 'total'"):
             send_deliveries(raise_errors=True)
 

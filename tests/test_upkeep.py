@@ -13,10 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications import duties, upkeep
+from notifications.contrib.deliveries.models import Delivery
 from notifications.db import bulk, unavailable
 from notifications.ids import uuid7
 from notifications.management.diagnosis.jobs import check_duties
-from notifications.models import Delivery, DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker
+from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker
 from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,

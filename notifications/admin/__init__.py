@@ -4,7 +4,6 @@ from notifications.admin.alerts import AlertAdmin
 from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
-from notifications.admin.preferences import PreferenceAdmin
 from notifications.admin.webhooks import WebhookEndpointAdmin
 
 __all__ = [
@@ -12,6 +11,5 @@ __all__ = [
     "JobAdmin",
     "NotificationAdmin",
     "OverviewAdmin",
-    "PreferenceAdmin",
     "WebhookEndpointAdmin",
 ]

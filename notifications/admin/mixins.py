@@ -75,16 +75,17 @@ class OwnedMixin(ReadOnlyMixin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)  # type: ignore[misc]
-        _set_users(changelist.result_list, self.user_field)
+        set_users(changelist.result_list, self.user_field)
         return changelist
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
-        _set_users([row] if row else [], self.user_field)
+        set_users([row] if row else [], self.user_field)
         return row
 
 
-def _set_users(rows: Iterable[Any], name: str) -> None:
+def set_users(rows: Iterable[Any], name: str) -> None:
+    """Read the users of rows, whose foreign key has this name, by one query."""
     keys = [getattr(row, f"{name}_id") for row in rows]
     users = get_user_model()._base_manager.in_bulk(set(keys) - {None})
     for row, key in zip(rows, keys, strict=True):

@@ -9,20 +9,19 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import notification_filters
-from notifications.admin.deliveries import DeliveriesMixin
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import IndexedFilter, KeysetChangeList, KeysetMixin
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
-from notifications.deliveries.timeline import timeline
 from notifications.extension import hooks
 from notifications.models import Notification
 from notifications.operations.matching import MAX_IDS_READ
 from notifications.streams.categories import load_categories
+from notifications.streams.timeline import read_timeline
 
 
 @admin.register(Notification)
-class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
     list_filter = (
         notification_filters.ReadFilter,
@@ -52,6 +51,15 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_fields(request, obj)
         return fields if hooks.origin_link else [name for name in fields if name != "sent_with"]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show the page of a notification, with the sections of extensions below its fields."""
+        if (row := kwargs.get("obj")) is not None:
+            sections = (hook(self, request, row) for hook in hooks.admin_section)
+            context["sections"] = [section for section in sections if section]
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def narrow(self, request: HttpRequest, changelist: KeysetChangeList) -> tuple[Any, Any]:
         """Return the rows as an index yields them, and the slices to read: of an indexed filter, a user, or a time."""
@@ -88,7 +96,7 @@ class NotificationAdmin(DeliveriesMixin, KeysetMixin, OwnedMixin, admin.ModelAdm
 
     @admin.display(description=_("what happened to it"))
     def timeline(self, row: Notification) -> str:
-        return lines_of_events(timeline(row))
+        return lines_of_events(read_timeline(row))
 
 
 def _read_ids(user: Any) -> list[Any] | None:

@@ -26,6 +26,7 @@ from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
+from notifications.extension.dimensions import PageButton as PageButton
 from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart

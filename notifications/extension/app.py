@@ -20,10 +20,10 @@ from notifications.extension.dimensions import (
     WorkerPart,
 )
 from notifications.extension.events import Event
+from notifications.extension.pages import PageHooks
 from notifications.extension.recorded_transaction import RecordedTransaction
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import ListFilter, ModelAdmin
     from django.db.models import Model
     from django.http import HttpRequest
 
@@ -50,7 +50,7 @@ class Pruned(NamedTuple):
     words: str
 
 
-class Extension(AppConfig):
+class Extension(PageHooks, AppConfig):
     """A Django app that adds to the core. Each hook does nothing unless a subclass defines it.
 
     If the app has a module ``urls``, its ``urlpatterns`` are added to ``notifications.urls``, and reversed in the
@@ -241,6 +241,28 @@ class Extension(AppConfig):
         """
         return False
 
+    def before_raised(self, rows: Sequence[Notification], tx: RecordedTransaction) -> None:
+        """Lock what ``on_raised()`` changes, of snoozed notifications that may return to the inbox.
+
+        Called in the transaction that raises them: it has locked their rows, and no stream yet, so it may wait for a
+        transaction that holds rows of the extension. Only ``id``, ``user_id``, ``key`` and ``archived_at`` are read.
+        What the extension puts into ``tx.kept[self.label]`` is there in ``on_raised()``. One user: deliveries.
+        """
+
+    def on_raised(self, ids: Collection[UUID], tx: RecordedTransaction) -> None:
+        """Change rows of the extension that belong to notifications which return, of those of ``before_raised()``.
+
+        Called in the same transaction after it has locked the streams, so it changes only what is locked already.
+        ``tx.now`` is the database's time.
+        """
+
+    def read_deliver(self, value: Any) -> Any:
+        """Return what ``deliver=`` of ``notify()`` means, which ``on_created()`` finds in ``Notification.steps``.
+
+        Called on the thread of the caller, perhaps in a transaction of theirs. No query. Raises ``ValueError`` if it is
+        wrong. One user, the first that defines it: deliveries.
+        """
+
     def senders(self, rows: Sequence[Notification]) -> Mapping[UUID, Any]:
         """Return the keys of the users who have sent these notifications, by the ids of the notifications.
 
@@ -309,26 +331,8 @@ class Extension(AppConfig):
         """
         return 0
 
-    def list_filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
-        """Return filters that the admin's list of a model of the core shows after its own. Called for each request."""
-        return ()
-
-    def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
-        """Return the label and address of each link above an admin's list that the user may follow."""
-        return ()
-
     def alert_kinds(self) -> Sequence[AlertKind]:
         """Return the kinds of alerts that it adds. Called once, when the apps are ready."""
-        return ()
-
-    def overview_sections(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest
-    ) -> Iterable[Mapping[str, Any]]:
-        """Return sections that the overview in the admin shows besides, each in a bounded number of queries.
-
-        Called for each request of the page, by the app ``notifications.contrib.operations``. Of each section
-        ``"template"`` is what is included, with the section as ``section``, and the context of the page.
-        """
         return ()
 
     def metrics(self) -> Iterable[Any]:
@@ -337,10 +341,3 @@ class Extension(AppConfig):
         Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
         """
         return ()
-
-    def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
-        """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.
-
-        Called for the admin's page of one notification.
-        """
-        return ""

@@ -1,4 +1,4 @@
-"""Classes whose instances an extension adds: kinds of waits, tasks, parts of a worker, sections of a job."""
+"""Classes whose instances an extension adds: kinds of waits, tasks, parts of a worker, sections, buttons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -208,3 +208,17 @@ class AlertKind:
     def describe(self, facts: dict[str, Any]) -> str:
         """Return the detail of an alert in the active language, from facts that were stored when it was found last."""
         return ""
+
+
+class PageButton(NamedTuple):
+    """A button of a form on a page of the core, which posts ``name=value`` to ``url``.
+
+    ``icon``
+        The name of one of ``streams/icons.py``.
+    """
+
+    label: str
+    icon: str
+    url: str
+    name: str
+    value: str

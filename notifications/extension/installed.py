@@ -18,6 +18,7 @@ from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     AlertKind,
     HubPart,
+    PageButton,
     Pause,
     Topic,
     WaitKind,
@@ -96,8 +97,15 @@ class Hooks:
         self.after_cancel: list[Callable[[Sequence[Job], Sequence[Job]], None]] = defined("after_cancel")
         self.may_raise: list[Callable[..., Sequence[Notification]]] = defined("may_raise")
         self.may_follow: list[Callable[[UUID, Any], bool]] = defined("may_follow")
+        self.before_raised: list[Callable[..., None]] = defined("before_raised")
+        self.on_raised: list[Callable[..., None]] = defined("on_raised")
+        self.read_deliver: list[Callable[[Any], Any]] = defined("read_deliver")
         self.senders: list[Callable[..., Mapping[UUID, Any]]] = defined("senders")
         self.events_of: list[Callable[..., Iterable[Event]]] = defined("events_of")
+        self.time_zone_of: list[Callable[[Any], str]] = defined("time_zone_of")
+        self.page_links: list[Callable[[str], Sequence[tuple[str, str]]]] = defined("page_links")
+        self.row_buttons: list[Callable[[Notification], Sequence[PageButton]]] = defined("row_buttons")
+        self.describe_change: list[Callable[..., tuple[str, PageButton] | None]] = defined("describe_change")
         self.stored_times: list[Callable[[datetime], Iterable[StoredTime]]] = defined("stored_times")
         self.delete_of_jobs: list[Callable[[Sequence[UUID], int], bool]] = defined("delete_of_jobs")
         self.delete_of_notifications: list[Callable[[Sequence[UUID], int], bool]] = defined(
@@ -115,6 +123,7 @@ class Hooks:
             "overview_sections"
         )
         self.metrics: list[Callable[[], Iterable[Any]]] = defined("metrics")
+        self.admin_section: list[Callable[..., tuple[str, dict[str, Any]] | None]] = defined("admin_section")
         self.origin_link: list[Callable[..., str]] = defined("origin_link")
 
 

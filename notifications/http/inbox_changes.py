@@ -16,8 +16,6 @@ from notifications.streams.pages import PAGE_SIZE
 MAX_IDS = PAGE_SIZE
 #: The parameter after a form that named no notification or a wrong time, and after an undo.
 NOTHING_SELECTED, WRONG_TIME, UNDONE = "none", "time", "undone"
-#: What the parameter begins with after a category was muted, whose name follows.
-MUTED = "muted."
 #: What can be done with named notifications: the verbs of marks, and to snooze them.
 SNOOZE = "snooze"
 #: Until when, besides a time that is chosen.

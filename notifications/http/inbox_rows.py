@@ -19,12 +19,11 @@ from django.utils.translation import get_language, gettext
 
 from notifications import serializers, times, validators
 from notifications.db.transactions import database
-from notifications.extension import hooks
+from notifications.extension import PageButton, hooks
 from notifications.http.inbox_query import INBOX, InboxQuery
 from notifications.jobs.group_names import describe_group
 from notifications.models import Job, Notification
 from notifications.models.levels import NotificationLevel
-from notifications.streams.categories import load_categories
 from notifications.streams.groups import Group
 
 
@@ -71,6 +70,8 @@ class GroupRow:
 class InboxRow:
     """A notification, and what is shown with it.
 
+    ``buttons``
+        Those of extensions.
     ``group``
         Shown in place of the notification, which is the newest of the group.
     """
@@ -78,7 +79,7 @@ class InboxRow:
     notification: Notification
     actions: list[Action]
     reason: Reason | None
-    can_mute: bool
+    buttons: list[PageButton]
     group: GroupRow | None = None
 
 
@@ -115,14 +116,14 @@ def read_rows(
     query: InboxQuery = INBOX,
 ) -> list[InboxRow]:
     """Return notifications in their order with what is shown beside them, in at most four queries."""
-    reasons, categories = _read_reasons(rows), load_categories()
+    reasons = _read_reasons(rows)
     jobs = {id: reason.job for id, reason in reasons.items()}
     return [
         InboxRow(
             notification=row,
             actions=_actions_of(row),
             reason=reasons.get(row.pk),
-            can_mute=bool(row.category) and not categories.get(row.category).is_required,
+            buttons=[button for hook in hooks.row_buttons for button in hook(row)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
         )
         for row in rows

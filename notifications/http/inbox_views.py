@@ -13,8 +13,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_POST, require_safe
 
 from notifications.db.transactions import database
-from notifications.deliveries import vapid
-from notifications.deliveries.timeline import timeline
+from notifications.extension import hooks
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.browsers import describe_browser
 from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
@@ -25,11 +24,12 @@ from notifications.http.parsing import header
 from notifications.models import Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.realtime.reader import number_if_needed
-from notifications.streams import groups, listing, pages, preferences
-from notifications.streams.categories import load_categories, sort_by_name
+from notifications.streams import groups, listing, pages
+from notifications.streams.categories import sort_by_name
 from notifications.streams.marking import INVERSE_VERBS, VERBS, Mark, change_rows
 from notifications.streams.marking_all import TooManyPendingMarks, mark_all, pending_marks, undo_mark
 from notifications.streams.marking_seen import mark_seen
+from notifications.streams.timeline import read_timeline
 
 #: The parameters that describe the last change, and have all rows of the page selected.
 CHANGED, SELECTED = "changed", "selected"
@@ -63,7 +63,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     categories = listing.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
     context = {
         "notifications_position": position,
-        "has_push": vapid.is_configured(),
+        "page_links": [link for hook in hooks.page_links for link in hook("inbox")],
         "has_inbox": True,  # {% notifications %} preloads its modules
         "query": query,
         "snooze_times": inbox_changes.SNOOZE_TIMES,
@@ -114,7 +114,8 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "layout": "notifications/pane.html" if in_pane else None,
         "row": row,
         "item": read_rows([row])[0],
-        "events": timeline(row, for_user=True),
+        "events": read_timeline(row, for_user=True),
+        "page_links": [link for hook in hooks.page_links for link in hook("notification")],
         "snooze_times": inbox_changes.SNOOZE_TIMES,
     }
     if job:
@@ -266,7 +267,7 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
     )
 
 
-def _describe_change(user: Any, text: str, view: str) -> dict[str, str]:
+def _describe_change(user: Any, text: str, view: str) -> dict[str, Any]:
     """Return the message about the last change, and the change itself if it can be undone."""
     if text == inbox_changes.NOTHING_SELECTED:
         return {"message": gettext("Select notifications first.")}
@@ -274,12 +275,9 @@ def _describe_change(user: Any, text: str, view: str) -> dict[str, str]:
         return {"message": inbox_changes.describe_wrong_time()}
     if text == inbox_changes.UNDONE:
         return {"message": gettext("Undone.")}
-    if text.startswith(inbox_changes.MUTED):
-        category = text.removeprefix(inbox_changes.MUTED)
-        if not preferences.read_choices([user], [category]):
-            return {}
-        text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
-        return {"message": text % {"muted": load_categories().get(category).name}, "muted": category}
+    for hook in hooks.describe_change:
+        if described := hook(user, text):
+            return {"message": described[0], "undo": described[1]}
     change = inbox_changes.parse(text)
     if change is None:
         return {}

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.views.decorators.http import require_POST
 
 from notifications import times
+from notifications.extension import hooks
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.inbox_changes import MAX_IDS, SNOOZE, SNOOZE_TIMES, SomeChanged
 from notifications.http.inbox_query import parse_position
@@ -18,7 +19,6 @@ from notifications.http.inbox_views import PART, parse_uuid, redirect
 from notifications.http.page_views import page_view, text_response
 from notifications.streams import snoozing
 from notifications.streams.marking import MAX_MARKED_ROWS
-from notifications.streams.preferences import read_reader, time_zones, zone_of
 
 #: The hour at which days begin for what is snoozed.
 MORNING = time(8)
@@ -30,8 +30,8 @@ def snooze(request: HttpRequest) -> HttpResponse:
     """Snooze a notification, or those that are checked, and return to the page of the form.
 
     ``until`` is one of ``SNOOZE_TIMES``, followed by a notification's id if its row has the button, or ``time`` for the
-    local time in ``time``. ``zone`` is the time zone of the browser; without it, as without JavaScript, that of the
-    reader's preferences holds.
+    local time in ``time``. ``zone`` is the time zone of the browser; without it, as without JavaScript, that
+    which the reader has chosen holds.
     With ``part`` a page that is open has sent the form, with up to ``MAX_MARKED_ROWS`` ids: the response is empty, or
     says what is wrong with the time, with the status 422.
     """
@@ -81,4 +81,6 @@ def _morning(now: datetime, days: int) -> datetime:
 
 
 def _zone_of(user: Any, name: str) -> ZoneInfo:
-    return ZoneInfo(name) if name in time_zones() else zone_of(read_reader(user))
+    if name in times.zone_names():
+        return ZoneInfo(name)
+    return times.first_zone(*(hook(user) for hook in hooks.time_zone_of))

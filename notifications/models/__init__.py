@@ -21,9 +21,6 @@ from notifications import states
 from notifications.ids import uuid7
 from notifications.models.announced_states import AnnouncedState as AnnouncedState
 from notifications.models.attempts import Attempt as Attempt
-from notifications.models.deliveries import ChannelOutage as ChannelOutage
-from notifications.models.deliveries import Delivery as Delivery
-from notifications.models.deliveries import PushSubscription as PushSubscription
 from notifications.models.duties import DutyRun as DutyRun
 from notifications.models.levels import NotificationLevel
 from notifications.models.overview import Alert as Alert
@@ -31,10 +28,6 @@ from notifications.models.overview import AlertState as AlertState
 from notifications.models.overview import Overview as Overview
 from notifications.models.overview import ServerProcess as ServerProcess
 from notifications.models.pending_marks import PendingMark as PendingMark
-from notifications.models.preferences import Digest as Digest
-from notifications.models.preferences import EmailThrottle as EmailThrottle
-from notifications.models.preferences import Preference as Preference
-from notifications.models.preferences import Reader as Reader
 from notifications.models.statistics import JobStatistics as JobStatistics
 from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch
@@ -83,7 +76,7 @@ class Notification(models.Model):
     returned_at = MomentField(null=True, blank=True, editable=False)
     #: The rows that the inbox shows as one: see ``streams/groups.py``. NULL: it is in no group.
     group_key = models.CharField(max_length=102, null=True, blank=True, editable=False)  # noqa: DJ001
-    #: Not stored: the steps of its deliveries, instead of those that the setting has for its category.
+    #: Not stored: what the extension has read from ``deliver=`` of ``notify()``.
     steps: Any = None
 
     class Meta:
@@ -148,6 +141,11 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether an extension has marked it as read before it was created: its user had muted its category."""
+        return self.read_at is not None and self.read_at == self.created_at
 
     @property
     def raised_at(self) -> Any:

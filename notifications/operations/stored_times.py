@@ -18,9 +18,6 @@ from notifications.conf import settings
 from notifications.db.clock import MAX_LEASES, database_now
 from notifications.db.stored_time import StoredTime
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
-from notifications.deliveries import outages
-from notifications.deliveries.digests import MAX_WINDOW
-from notifications.deliveries.sending import deliver_digest
 from notifications.extension import hooks
 from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
@@ -29,17 +26,12 @@ from notifications.models import (
     Alert,
     AlertState,
     Attempt,
-    ChannelOutage,
-    Delivery,
-    Digest,
     Job,
     Notification,
     ServerProcess,
     Wait,
     Worker,
 )
-from notifications.streams.deliveries import MAX_DELAY
-from notifications.streams.preferences import MAX_PAUSE
 from notifications.streams.snoozing import MAX_SNOOZE
 
 #: How long a job may run at most: so many timeouts, but not less than this: processes of two deployments
@@ -89,30 +81,6 @@ def stored_times(now: datetime) -> tuple[StoredTime, ...]:
             & Q(fence__gt=0)
             & ~Q(executor=Job.Executor.OBSERVED)
             & _was_claimed_by_fast_clock(now),
-        ),
-        # The end of a window by a fast clock. That of the digest becomes as far in the past as it lay ahead: a user has
-        # one digest for each time, so they cannot all be set to now.
-        StoredTime(
-            model=Job,
-            name="run_after",
-            rows=queued & Q(task_path=deliver_digest.module_path),
-            longest=MAX_WINDOW,
-        ),
-        StoredTime(
-            model=Digest,
-            name="due_at",
-            longest=MAX_WINDOW,
-            changes={"due_at": moment - (F("due_at") - moment)},
-        ),
-        # What is due is decided anew: that of a paused user waits again for the end of the pause.
-        StoredTime(
-            model=Delivery,
-            name="due_at",
-            rows=Q(state=Delivery.State.PENDING),
-            longest=max(MAX_DELAY, MAX_PAUSE),
-        ),
-        StoredTime(
-            model=ChannelOutage, name="rests_until", longest=timedelta(seconds=outages.MAX_TRY_SECONDS)
         ),
         *(each for hook in hooks.stored_times for each in hook(now)),
         StoredTime(model=Notification, name="snoozed_until", longest=MAX_SNOOZE),

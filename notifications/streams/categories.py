@@ -9,16 +9,35 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.db import models
 from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from notifications.conf import WrongDeclaration, settings
-from notifications.models import Preference
 from notifications.validators import MAX_CATEGORY_LENGTH
 
 logger = logging.getLogger("notifications")
 
-Channel: Any = Preference.Channel
-Choice: Any = Preference.Choice
+
+class Channel(models.TextChoices):
+    """By what users are notified."""
+
+    #: The bell, toasts and the inbox. What is switched off is kept there as read.
+    BELL = "bell", _("in the bell")
+    EMAIL = "email", _("by e-mail")
+    PUSH = "push", _("by push")
+
+
+class Choice(models.TextChoices):
+    """What a user can choose for a category and a channel."""
+
+    ON = "on", pgettext_lazy("preference", "each one")
+    HOURLY = "hourly", pgettext_lazy("preference", "every hour, together")
+    DAILY = "daily", pgettext_lazy("preference", "every day, together")
+    WEEKLY = "weekly", pgettext_lazy("preference", "every week, together")
+    OFF = "off", pgettext_lazy("preference", "never")
+
 
 #: The category of alerts of this app.
 ALERTS = "alert"
@@ -26,7 +45,7 @@ ALERTS = "alert"
 EXAMPLE = '{"export": {"name": _("Exports"), "default": {"email": "daily"}}}'
 KEYS = {"name", "description", "required", "default"}
 #: What a user can choose for each channel.
-CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[Any, tuple[Any, ...]] = {
     Channel.BELL: (Choice.ON, Choice.OFF),
     Channel.EMAIL: tuple(Choice.values),
     Channel.PUSH: (Choice.ON, Choice.OFF),

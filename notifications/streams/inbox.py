@@ -13,13 +13,12 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils.functional import Promise
 
-from notifications import times, validators
+from notifications import moved, times, validators
 from notifications.db import bulk
 from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import icons
-from notifications.streams.deliveries import read_steps
 from notifications.streams.groups import make_group_key
 
 logger = logging.getLogger("notifications")
@@ -91,8 +90,18 @@ def build_notification(
         broadcast=broadcast,
         group_key=make_group_key(group, category, own.get("target"), task, created_at.date()),
         created_at=created_at,
-        **({} if deliver is None else {"steps": read_steps(deliver)}),
+        **({} if deliver is None else {"steps": _read_deliver(deliver)}),
     )
+
+
+def _read_deliver(value: Any) -> Any:
+    """Return what the extension that delivers notifications makes of ``deliver``. Raises ``ValueError``."""
+    for hook in hooks.read_deliver:
+        return hook(value)
+    if value:
+        remedy = moved.describe_remedy("deliveries")
+        raise ValueError(f"deliver is {value!r}, but only the page shows notifications. {remedy}")
+    return None
 
 
 def _fill(title: Any, parties: dict[str, Any]) -> str:

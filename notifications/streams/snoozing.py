@@ -1,7 +1,7 @@
 """Snooze notifications: they leave the inbox, and are raised again at a time.
 
 A snoozed notification is archived, so every list and client treats it as such. At its time it gets a new position, as
-if it had just been created, and is unread. Its deliveries that were skipped meanwhile are decided anew.
+if it had just been created, and is unread.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from notifications import streams, times
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.extension import hooks
+from notifications.extension import RecordedTransaction, hooks
 from notifications.models import Notification
-from notifications.streams.deliveries import lock_deliveries, reopen_deliveries
 from notifications.streams.marking import Mark, Marked, change_rows
 from notifications.streams.numbering import Pass
 from notifications.streams.replaced import without_replaced
@@ -86,7 +85,9 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     found = [row for row in locked if row.id in current and row.archived_at is not None]
     if not found:
         return False
-    skipped = lock_deliveries([row.id for row in found])
+    tx = RecordedTransaction()
+    for hook in hooks.before_raised:
+        hook(found, tx)
     users = sorted({row.user_id for row in found})
     db = connection()
     with db.cursor() as cursor:
@@ -96,9 +97,12 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     open_keys = _read_open_keys(users, {row.key for row in found if row.key})
     # Without its position a row gets a new one, like one that was just inserted.
     raised = {row.id for row in found if (row.user_id, row.key) not in open_keys}
-    now = database_now()
-    rows.filter(id__in=raised).update(archived_at=None, read_at=None, returned_at=now, raised=None, seq=None)
-    reopen_deliveries([row for row in skipped if row.notification in raised], now)
+    tx.now = database_now()
+    rows.filter(id__in=raised).update(
+        archived_at=None, read_at=None, returned_at=tx.now, raised=None, seq=None
+    )
+    for hook in hooks.on_raised:
+        hook(raised, tx)
     streams.number_in_transaction(users)
     return len(ids) == MAX_ROWS_PER_TRANSACTION
 

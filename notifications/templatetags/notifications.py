@@ -142,12 +142,6 @@ def notifications_style(context: template.Context) -> str:
     return format_html('<link rel="stylesheet" href="{}"{}>', _stylesheet_url(), attribute)
 
 
-@register.simple_tag(takes_context=True)
-def notifications_push(context: template.Context) -> str:
-    """Render the script of ``notifications/devices.html``."""
-    return script_element(context, "push")
-
-
 def script_element(context: template.Context, name: str) -> str:
     """Return the element that loads a script of the app's own pages."""
     nonce = csp_nonce(context, context.get("request"))

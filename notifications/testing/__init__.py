@@ -8,7 +8,7 @@ from typing import Any
 from notifications import moved
 from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
-from notifications.testing.inline import run_jobs, run_until_idle, send_deliveries
+from notifications.testing.inline import run_jobs, run_until_idle
 from notifications.testing.job_clock import Clock, clock
 from notifications.testing.stored_steps import steps
 
@@ -20,7 +20,6 @@ __all__ = [
     "connect",
     "run_jobs",
     "run_until_idle",
-    "send_deliveries",
     "steps",
 ]
 

@@ -1,4 +1,4 @@
-"""Run jobs and send deliveries inline, on the calling thread."""
+"""Run jobs inline, on the calling thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     ``raise_errors``
         Raise the exception of the first job that fails, after its outcome is recorded. Later jobs stay queued.
     """
-    run = _Run(limit, raise_errors)
+    run = InlineRun(limit, raise_errors)
     run.run_due_jobs()
     return run.count
 
@@ -38,7 +38,7 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     As ``run_jobs``. When no job is due, it advances the clock to the next ``run_after``, retry or end of a pause, and
     resets the clock at the end. Jobs of paused queues are not run.
     """
-    run = _Run(limit, raise_errors)
+    run = InlineRun(limit, raise_errors)
     before = clock.ahead
     try:
         while True:
@@ -52,41 +52,7 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     return run.count
 
 
-def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:
-    """Send the deliveries that wait by e-mail and push, as workers would, whenever they are due. Return how many.
-
-    It advances the clock to when they are due, to the end of digests, of pauses of users, and to retries, and resets it
-    at the end. Each is decided then: what is seen or read by now is not sent. Of the jobs only theirs run, as by
-    ``run_jobs``.
-
-    ``raise_errors``
-        Raise the exception of the first one that fails for good.
-    """
-    from django.db.models import Q
-
-    from notifications.db.transactions import database
-    from notifications.deliveries.sending import enqueue_due
-    from notifications.models import Delivery
-
-    deliveries = Delivery.objects.using(database())
-    sent = deliveries.filter(state=Delivery.State.SENT)
-    jobs = Q(id__in=deliveries.filter(state=Delivery.State.QUEUED, job__isnull=False).values("job"))
-    count_before, ahead_before = sent.count(), clock.ahead
-    run = _Run(limit, raise_errors)
-    try:
-        while True:
-            started = clock.now()
-            while enqueue_due() or run.run_one_or_raise(jobs):
-                pass
-            if (next_at := _next_delivery_after(started, jobs)) is None:
-                break
-            clock.advance(max(next_at - clock.now(), timedelta()))
-    finally:
-        clock.ahead = ahead_before
-    return sent.count() - count_before
-
-
-class _Run:
+class InlineRun:
     """A worker for the length of a call, on the caller's thread."""
 
     def __init__(self, limit: int, raise_errors: bool) -> None:
@@ -220,16 +186,3 @@ def _next_run_after(after: datetime) -> datetime | None:
     waits = Wait.objects.using(database()).filter(ended_at=None, due_at__gt=after)
     due_at = waits.aggregate(at=Min("due_at"))["at"]
     return min((at for at in (next_at, due_at) if at), default=None)
-
-
-def _next_delivery_after(after: datetime, jobs: Any) -> datetime | None:
-    """Return when the next delivery, or one of the jobs of deliveries, is due that was not due at a time."""
-    from django.db.models import Min
-
-    from notifications.db.transactions import database
-    from notifications.models import Delivery, Job
-
-    pending = Delivery.objects.using(database()).filter(state=Delivery.State.PENDING, due_at__gt=after)
-    queued = Job.objects.using(database()).filter(jobs, state=Job.State.QUEUED, run_after__gt=after)
-    times = (pending.aggregate(at=Min("due_at"))["at"], queued.aggregate(at=Min("run_after"))["at"])
-    return min((at for at in times if at), default=None)

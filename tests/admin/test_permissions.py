@@ -16,19 +16,10 @@ from django.utils import timezone
 
 from notifications.admin.overview import changes
 from notifications.contrib.broadcasts.models import Broadcast
+from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
-from notifications.models import (
-    Alert,
-    Attempt,
-    Delivery,
-    Job,
-    Notification,
-    Preference,
-    Queue,
-    WebhookEndpoint,
-    Worker,
-)
+from notifications.models import Alert, Attempt, Job, Notification, Queue, WebhookEndpoint, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -79,6 +70,14 @@ VIEW_WEBHOOKS = [{"view_webhookendpoint"}, {"change_webhookendpoint"}]
 CHANGE_WEBHOOKS = [{"change_webhookendpoint"}]
 VIEW_BROADCASTS = [{"view_broadcast"}, {"add_notification"}, {"withdraw_broadcast"}]
 
+#: The folders of the pages of models of other apps.
+FOLDERS = {
+    "broadcast": "/admin/notifications_broadcasts/",
+    "delivery": "/admin/notifications_deliveries/",
+    "preference": "/admin/notifications_deliveries/",
+    "schedule": "/admin/notifications_schedules/",
+}
+
 #: The path of each page, by the name of its URL, and the sets of permissions of which one is enough to open it.
 #: A path that takes no GET, or that Django redirects, is not opened here.
 PAGES = {
@@ -93,7 +92,7 @@ PAGES = {
     "job_delete": ("job/{job}/delete/", NOBODY),
     "notification_changelist": ("notification/", [{"view_notification"}]),
     "notification_change": ("notification/{notification}/change/", [{"view_notification"}]),
-    "notification_resend": ("notification/{notification}/resend/{delivery}/", RESEND),
+    "delivery_resend": ("delivery/{delivery}/resend/", RESEND),
     "notification_history": ("notification/{notification}/history/", [{"view_notification"}]),
     "notification_add": ("notification/add/", NOBODY),
     "notification_delete": ("notification/{notification}/delete/", NOBODY),
@@ -194,7 +193,7 @@ ACTIONS = {
     ),
     "edit a schedule": ("schedule/{schedule}/change/", "failed", {"name": "edited"}, NOBODY),
     "delete a schedule": ("schedule/{schedule}/delete/", "failed", {"post": "yes"}, NOBODY),
-    "send a delivery again": ("notification/{notification}/resend/{delivery}/", "failed", {}, RESEND),
+    "send a delivery again": ("delivery/{delivery}/resend/", "failed", {}, RESEND),
     "delete notifications": ("notification/", "failed", {"action": "delete_selected", "post": "yes"}, NOBODY),
     "edit a notification": ("notification/{notification}/change/", "failed", {"title": "edited"}, NOBODY),
     "send a notification": (
@@ -255,6 +254,8 @@ FILTERS = {
     "schedule": set(),
     "webhookendpoint": set(),
 }
+#: Models that have no list.
+WITHOUT_LIST = {"overview", "delivery"}
 #: Lookups that find some value of a field, and one that is never found.
 LOOKUPS = {
     "": ("{value}", "0"),
@@ -349,8 +350,7 @@ def path_of(template, rows):
 
 def folder_of(name):
     """Return the folder of a model's pages, which follows the label of its app."""
-    app = {"broadcast": "_broadcasts", "schedule": "_schedules"}.get(name.partition("/")[0], "")
-    return f"/admin/notifications{app}/"
+    return FOLDERS.get(re.match(r"[a-z]+", name)[0], ADMIN)
 
 
 def is_enough(permissions, alternatives):
@@ -506,7 +506,7 @@ def test_every_list_has_its_filters():
         for model in admin.site._registry
         if model._meta.app_label.startswith("notifications")
     }
-    assert names == {*FILTERS, "overview"}
+    assert names == {*FILTERS, *WITHOUT_LIST}
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -23,7 +23,7 @@ row = Notification.objects.get()
 mark_seen(row.user_id, row.raised)
 """
 # Not before it was seen: no clock decides which comes first.
-HAVE_DUE = "UPDATE notifications_delivery SET due_at = '2020-01-01 00:00:00'"
+HAVE_DUE = "UPDATE notifications_deliveries_delivery SET due_at = '2020-01-01 00:00:00'"
 
 
 def read_mails(site):
@@ -33,7 +33,7 @@ def read_mails(site):
 
 
 def read_deliveries(site):
-    return site.rows("SELECT channel, state, reason FROM notifications_delivery ORDER BY id")
+    return site.rows("SELECT channel, state, reason FROM notifications_deliveries_delivery ORDER BY id")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from playwright.sync_api import expect
 
-from notifications.deliveries import vapid
+from notifications.contrib.deliveries import vapid
 from tests.browser.parts import create_report, visit, wait_until_live
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 CREATE = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
-from notifications.deliveries.devices import register
+from notifications.contrib.deliveries.devices import register
 from tests.contrib.questions import question_tasks
 from tests.support.push_service import browser_keys
 user = get_user_model().objects.get(username="demo")

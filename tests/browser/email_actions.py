@@ -4,9 +4,9 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone, translation
 
 from notifications.api import notify
-from notifications.deliveries import sending
-from notifications.models import Delivery, Digest, Job
-from notifications.streams import preferences
+from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries.models import Delivery, Digest
+from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 

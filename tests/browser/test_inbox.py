@@ -443,7 +443,7 @@ def test_everything_without_javascript(site_server, new_page):
 
 TOKEN = """
 from django.contrib.auth import get_user_model
-from notifications.deliveries.unsubscribing import make_token
+from notifications.contrib.deliveries.unsubscribing import make_token
 print(make_token(get_user_model().objects.get(username="demo").pk, "reports"))
 """
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from notifications.deliveries import vapid
+from notifications.contrib.deliveries import vapid
 from tests.browser.parts import visit
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in_over_http
@@ -37,7 +37,7 @@ STUB = """
 }
 """
 READ_DEVICES = """
-from notifications.models import PushSubscription
+from notifications.contrib.deliveries.models import PushSubscription
 print([(row.user.username, row.name, row.endpoint) for row in PushSubscription.objects.all()])
 """
 NOTIFY = """

@@ -14,7 +14,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import outbound
-from notifications.deliveries import outages
+from notifications.contrib.deliveries import outages
 from notifications.jobs import notifying
 from notifications.jobs.claiming import queues
 from notifications.management.diagnosis import configuration, database, engines

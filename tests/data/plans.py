@@ -12,7 +12,7 @@ SMALL_INDEXES = (
     r"|notifications_delivery_(due|job)"
 )
 #: Tables with one row per process, queue, broadcast, or problem and its reader, or a single row.
-SMALL_TABLES = "channeloutage|worker|epoch|queue|broadcast|announcedstate"
+SMALL_TABLES = "deliveries_channeloutage|worker|epoch|queue|broadcast|announcedstate"
 NUMBERS = {
     "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) ",
     "postgresql": "WITH n (i) AS (SELECT generate_series(1, {})) ",
@@ -174,11 +174,11 @@ def insert_rows(streams, users, *names):
     with connection.cursor() as cursor:
         # Narrow tables have more rows: PostgreSQL scans those of fewer when 100 of them are deleted.
         for table, columns, count in (
-            ("preference", preference, streams),
-            ("reader", reader, streams),
-            ("digest", digest, streams),
+            ("deliveries_preference", preference, streams),
+            ("deliveries_reader", reader, streams),
+            ("deliveries_digest", digest, streams),
             ("pendingmark", pending, streams),
-            ("emailthrottle", {"user_id": "i", "ends_at": notice["created_at"]}, streams),
+            ("deliveries_emailthrottle", {"user_id": "i", "ends_at": notice["created_at"]}, streams),
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),
@@ -186,10 +186,10 @@ def insert_rows(streams, users, *names):
             ("wait", wait, 3 * streams),
             ("output_outputchunk", output_chunk, 3 * streams),
             ("jobcallback", callback, 3 * streams),
-            ("delivery", delivery, streams),
+            ("deliveries_delivery", delivery, streams),
             ("webhookendpoint", endpoint, streams),
             ("webhookattempt", webhook_attempt, streams),
-            ("pushsubscription", device, streams),
+            ("deliveries_pushsubscription", device, streams),
             ("seenmark", seen_mark, streams),
             ("stream", stream, streams),
             ("ring", {"user_id": "i"}, streams // 4),

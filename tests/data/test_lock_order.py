@@ -11,7 +11,7 @@ from django.db.backends.signals import connection_created
 
 from notifications import times
 from notifications.api import batch, notify
-from notifications.deliveries import sending
+from notifications.contrib.deliveries import sending
 from notifications.extension import Topic
 from notifications.jobs.announcing import announce
 from notifications.jobs.transitions import manual
@@ -30,8 +30,8 @@ TABLES = {
     "pending marks": "pendingmark",
     "announced states": "announcedstate",
     "notification rows by id": "notification",
-    "deliveries by id": "delivery",
-    "e-mail throttles by user": "emailthrottle",
+    "deliveries by id": "deliveries_delivery",
+    "e-mail throttles by user": "deliveries_emailthrottle",
     "streams": "stream",
 }
 #: A part of a statement that takes rows of a table, from the name of the table on.

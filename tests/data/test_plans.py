@@ -11,9 +11,9 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from notifications import api, streams, webhooks
+from notifications.contrib.deliveries import devices, outages, sending
+from notifications.contrib.deliveries.models import Delivery, Digest
 from notifications.contrib.questions import reminders
-from notifications.deliveries import devices, outages, sending
-from notifications.deliveries.timeline import timeline
 from notifications.engines import dispatching, own_senders, quarantine, resending
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -29,11 +29,12 @@ from notifications.jobs.transitions import (
     running,
     waiting,
 )
-from notifications.models import Delivery, Digest, Job, Notification, Wait, WebhookAttempt, Worker
+from notifications.models import Job, Notification, Wait, WebhookAttempt, Worker
 from notifications.operations import stored_times, unserved_engines, unserved_queues
 from notifications.operations.depths import count_waiting
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
+from notifications.streams.timeline import read_timeline
 from notifications.webhooks import sending as webhook_sending
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
@@ -184,7 +185,7 @@ def explain_calls(user):
         milliseconds=1,
     )
     attempt.save()
-    assert "no answer" in str(timeline(Notification.objects.get(pk=id)))
+    assert "no answer" in str(read_timeline(Notification.objects.get(pk=id)))
     webhooks.delete(endpoint.id)
 
 

@@ -43,7 +43,8 @@ from django.utils import timezone
 from mysite.tasks import add, ask
 from notifications.api import notify
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.models import Reader, Wait
+from notifications.contrib.deliveries.models import Reader
+from notifications.models import Wait
 from notifications.streams.marking_seen import mark_seen
 
 def run():
@@ -85,7 +86,8 @@ import json
 from django.contrib.auth.models import User
 from django.test import Client
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.models import Job, Notification, Reader, Stream, Wait
+from notifications.contrib.deliveries.models import Reader
+from notifications.models import Job, Notification, Stream, Wait
 from notifications.streams import changes, epoch
 
 seen = {}
@@ -109,8 +111,8 @@ def project(tmp_path):
     """A project on SQLite that was used."""
     project = Project(tmp_path)
     project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
-    apps = ["notifications.contrib.broadcasts", "notifications.contrib.questions"]
-    project.add_settings(f"INSTALLED_APPS += {apps}\n")
+    names = ("broadcasts", "deliveries", "questions")
+    project.add_settings(f"INSTALLED_APPS += {[f'notifications.contrib.{name}' for name in names]}\n")
     project.manage("migrate", "--verbosity", "0")
     project.write(TASKS.lstrip())
     (project.folder / "mysite/urls.py").write_text(

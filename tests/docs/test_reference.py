@@ -13,6 +13,7 @@ import notifications
 from asyncsite.environment import NAMES
 from notifications import api, conf, exceptions, outbound, signals, testing, webhooks
 from notifications.contrib import output, questions
+from notifications.contrib.deliveries.templatetags import notifications_deliveries
 from notifications.contrib.output.templatetags import notifications_output
 from notifications.contrib.questions.templatetags import notifications_questions
 from notifications.management.commands.notifications import Command
@@ -103,7 +104,11 @@ def test_every_template_tag_is_documented():
     text = (REFERENCE / "template-tags.md").read_text()
     tags = re.findall(r"^\| `\{% (\w+) %\}` \|", text, re.M)
     filters = re.findall(r"^\| `\{\{ value\\\|(\w+) \}\}` \|", text, re.M)
-    libraries = [register, notifications_output.register, notifications_questions.register]
+    libraries = [
+        library.register
+        for library in (notifications_deliveries, notifications_output, notifications_questions)
+    ]
+    libraries.append(register)
     assert set(tags) == {tag for library in libraries for tag in library.tags}
     assert set(filters) == {*register.filters}
 

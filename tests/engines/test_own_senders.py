@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.deliveries.sending import MAX_PER_USER, deliver, deliver_push
+from notifications.contrib.deliveries.sending import MAX_PER_USER, deliver, deliver_push
 from notifications.engines import dispatching, own_senders
 from notifications.engines.interface import dispatched_job
 from notifications.ids import uuid7

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from aiohttp import web
 
-from notifications.deliveries.vapid import generate_private_key
+from notifications.contrib.deliveries.vapid import generate_private_key
 from tests.faults.support.engine import Engine
 from tests.support.driver import driver
 from tests.support.postgres import Postgres
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.delivery
 LEASE = 2
 USERS = 6
 OPEN = """
-SELECT (SELECT count(*) FROM notifications_delivery WHERE state IN ('pending', 'queued'))
+SELECT (SELECT count(*) FROM notifications_deliveries_delivery WHERE state IN ('pending', 'queued'))
      + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))
 """
 
@@ -107,5 +107,5 @@ def test_answers_are_kept(cluster, tmp_path):
         assert len(mailbox.messages) == USERS
         assert Counter(Counter(service.tries).values()) == {1: USERS}
         assert Counter(Counter(receiver.event_ids).values()) == {1: USERS}
-        states = "SELECT state, count(*) FROM notifications_delivery GROUP BY state"
+        states = "SELECT state, count(*) FROM notifications_deliveries_delivery GROUP BY state"
         assert dict(site.rows(states)) == {"sent": 2 * USERS}

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 
-from notifications.deliveries.vapid import generate_private_key
+from notifications.contrib.deliveries.vapid import generate_private_key
 from tests.faults.support.delivery_ledger import Ledger
 from tests.faults.support.engine import ROUNDS, SEED, TIMEOUT_SECONDS, Engine, canonical
 from tests.faults.support.readers import STEPS, Readers
@@ -32,9 +32,9 @@ WORKERS, CONCURRENCY = 2, 8
 MAX_DEVICES = 3
 #: The mail server refuses for good whatever goes to each second user, so that a run has many refusals.
 REJECTED_USERS = 2
-DECISION = r"UPDATE .?notifications_delivery.? SET .*address"
-RECORD = r"UPDATE .?notifications_delivery.? SET .* \('', (Delivery\.State\.SENT|'sent')"
-CLOSE = r"UPDATE .?notifications_digest.? SET .*is_closed"
+DECISION = r"UPDATE .?notifications_deliveries_delivery.? SET .*address"
+RECORD = r"UPDATE .?notifications_deliveries_delivery.? SET .* \('', (Delivery\.State\.SENT|'sent')"
+CLOSE = r"UPDATE .?notifications_deliveries_digest.? SET .*is_closed"
 #: The statements at which workers die, at the first to the fourth of each process.
 MOMENTS = (
     f"SIGKILL before {{}}x {DECISION}",
@@ -63,7 +63,7 @@ SERVER_MOMENTS = tuple(
 #: Seconds that a worker, and a server, lives at most.
 MAX_WORKER_SECONDS, MAX_SERVER_SECONDS = 4.0, 12.0
 OPEN = """
-SELECT (SELECT count(*) FROM notifications_delivery WHERE state IN ('pending', 'queued'))
+SELECT (SELECT count(*) FROM notifications_deliveries_delivery WHERE state IN ('pending', 'queued'))
      + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))
      + (SELECT count(*) FROM notifications_notification WHERE seq IS NULL)
 """
@@ -202,7 +202,7 @@ class World:
     def _remember_sent(self):
         """Store when deliveries were first found recorded as sent, before the jobs of a killed worker run again."""
         now = time.time()
-        for (id,) in self.site.rows("SELECT id FROM notifications_delivery WHERE state = 'sent'"):
+        for (id,) in self.site.rows("SELECT id FROM notifications_deliveries_delivery WHERE state = 'sent'"):
             self.known_sent.setdefault(canonical(id), now)
 
     def _kill_servers(self):

@@ -21,8 +21,8 @@ WORKERS = 2
 #: Seconds for which a write may wait, but for a share of them: other processes have the processor, too.
 MAX_WAIT_SECONDS = 0.1 * FACTOR
 MAX_SLOW_SHARE = 0.05 if ROUNDS else 0.25
-LEFT = "SELECT count(*) FROM notifications_delivery WHERE state <> 'sent'"
-RECEIVED = "SELECT count(*) FROM notifications_digest"
+LEFT = "SELECT count(*) FROM notifications_deliveries_delivery WHERE state <> 'sent'"
+RECEIVED = "SELECT count(*) FROM notifications_deliveries_digest"
 
 
 @pytest.fixture
@@ -122,12 +122,16 @@ class Neighbor:
     def _write_on_postgres(self):
         """Change the rows of a user, as when preferences are changed or the list is shown."""
         with psycopg.connect(self.site.database_url, autocommit=True) as db:
-            users = [id for (id,) in db.execute("SELECT user_id FROM notifications_delivery")]
+            users = [id for (id,) in db.execute("SELECT user_id FROM notifications_deliveries_delivery")]
             while self.is_running:
                 user = random.choice(users)
                 started = time.monotonic()
-                db.execute("UPDATE notifications_delivery SET error = error WHERE user_id = %s", [user])
-                db.execute("UPDATE notifications_digest SET due_at = due_at WHERE user_id = %s", [user])
+                db.execute(
+                    "UPDATE notifications_deliveries_delivery SET error = error WHERE user_id = %s", [user]
+                )
+                db.execute(
+                    "UPDATE notifications_deliveries_digest SET due_at = due_at WHERE user_id = %s", [user]
+                )
                 db.execute("UPDATE notifications_stream SET seen = seen WHERE user_id = %s", [user])
                 db.execute("UPDATE auth_user SET last_name = '' WHERE id = %s", [user])
                 self.waits.append(time.monotonic() - started)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from notifications.deliveries.vapid import generate_private_key
+from notifications.contrib.deliveries.vapid import generate_private_key
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.support.recipients import Moods, MoodyMailbox, MoodyReceiver
 from tests.support.driver import driver
@@ -28,9 +28,11 @@ WAITS = """
 SELECT task_path, queued_at, started_at FROM notifications_job
 WHERE state = 'succeeded' AND substr(task_path, 1, 6) = 'tests.'
 """
-STATES = "SELECT channel, state, reason, count(*) FROM notifications_delivery GROUP BY channel, state, reason"
+STATES = """
+SELECT channel, state, reason, count(*) FROM notifications_deliveries_delivery GROUP BY channel, state, reason
+"""
 OPEN = """
-SELECT (SELECT count(*) FROM notifications_delivery WHERE state IN ('pending', 'queued'))
+SELECT (SELECT count(*) FROM notifications_deliveries_delivery WHERE state IN ('pending', 'queued'))
      + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))
 """
 
@@ -135,5 +137,5 @@ def test_jobs_do_not_wait_for_silent_receivers(world):
     assert len(pushes) == ORIGINS and set(pushes.values()) == {1}
     events = Counter(receipt.id for receipt in world.receiver.receipts)
     assert len(events) == ENDPOINTS and set(events.values()) == {1}
-    without_device = "SELECT count(*) FROM notifications_delivery WHERE reason = 'no-device'"
+    without_device = "SELECT count(*) FROM notifications_deliveries_delivery WHERE reason = 'no-device'"
     assert world.site.rows(without_device)[0][0] == USERS - 1

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from notifications.api import notify
+from notifications.contrib.deliveries import preferences
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
-from notifications.streams import changes, preferences
+from notifications.streams import changes
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.models import Delivery, Notification, Step
+from notifications.contrib.deliveries.models import Delivery
+from notifications.models import Notification, Step
 from notifications.streams import marking_seen
 from tests.http.test_page_views import make_job
 

@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import include, re_path, reverse, set_script_prefix
 
 from notifications import __version__, serializers, urls, validators
+from notifications.contrib.deliveries import preferences
 from notifications.contrib.output import reading as output_reading
 from notifications.contrib.output import views as output_views
 from notifications.contrib.questions import asking
@@ -27,7 +28,7 @@ from notifications.jobs.enqueueing import unique
 from notifications.jobs.handlers.declarations import EVENTS
 from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
 from notifications.realtime import frames
-from notifications.streams import marking, preferences, receipts
+from notifications.streams import marking, receipts
 from notifications.streams.categories import CHOICES
 from notifications.webhooks import endpoints, sending, signing
 

@@ -8,7 +8,8 @@ import pytest
 
 from notifications import times
 from notifications.api import notify
-from notifications.models import Notification, Reader, Stream
+from notifications.contrib.deliveries.models import Reader
+from notifications.models import Notification, Stream
 from notifications.streams import snoozing
 from notifications.streams.pages import PAGE_SIZE
 from notifications.streams.replaced import without_replaced

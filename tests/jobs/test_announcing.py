@@ -10,10 +10,11 @@ from django.utils import timezone, translation
 
 from notifications import validators, webhooks
 from notifications.api import requester
+from notifications.contrib.deliveries.models import Delivery
 from notifications.jobs import announcing
 from notifications.jobs.announcing import Announcer
 from notifications.jobs.handlers.declarations import WEBHOOK_TASK
-from notifications.models import AnnouncedState, Delivery, Job, Notification
+from notifications.models import AnnouncedState, Job, Notification
 from notifications.operations.alerts import episodes
 from notifications.operations.alerts.conditions import Condition
 from notifications.signals import notification_recorded

@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from notifications import times
 from notifications.api import notify
+from notifications.contrib.deliveries import digests, preferences, sending
+from notifications.contrib.deliveries.models import Delivery, Digest, EmailThrottle, Reader
 from notifications.db import clock, stored_time
-from notifications.deliveries import digests, sending
 from notifications.extension import list_apps
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -24,13 +25,9 @@ from notifications.management.diagnosis import database
 from notifications.models import (
     Alert,
     AlertState,
-    Delivery,
-    Digest,
-    EmailThrottle,
     Job,
     JobStatistics,
     Notification,
-    Reader,
     ServerProcess,
     Wait,
     Worker,
@@ -39,9 +36,9 @@ from notifications.operations import stored_times
 from notifications.realtime.server_process import ServerRow
 from notifications.statistics import roll_up
 from notifications.statistics.recording import first_shard
-from notifications.streams import number_pending, preferences, snoozing
+from notifications.streams import number_pending, snoozing
 from notifications.testing import run_jobs
-from tests.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)
+from tests.contrib.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.test_times import naive  # noqa: F401 (a fixture)

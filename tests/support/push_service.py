@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from py_vapid import Vapid02
 
-from notifications.models import PushSubscription
+from notifications.contrib.deliveries.models import PushSubscription
 from notifications.times import now
 
 AUTH = b"0123456789abcdef"

@@ -14,12 +14,12 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from notifications.api import accepted
-from notifications.deliveries.timeline import timeline
 from notifications.jobs.handlers import callbacks
 from notifications.jobs.transitions import manual
 from notifications.models import Job, JobCallback, Notification, WebhookAttempt
 from notifications.outbound import resolver
 from notifications.streams.retention import prune
+from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
 from notifications.webhooks.callback_url import HEADER
 from notifications.webhooks.callbacks import call
@@ -55,7 +55,7 @@ def job_of(response):
 
 
 def texts(row):
-    return [event.text for event in timeline(row) if "Callback" in event.text]
+    return [event.text for event in read_timeline(row) if "Callback" in event.text]
 
 
 def test_end_of_a_job(origins, receiver, request_job):

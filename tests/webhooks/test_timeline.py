@@ -10,9 +10,9 @@ from notifications import webhooks
 from notifications.api import notify
 from notifications.deliveries import calls
 from notifications.deliveries.calls import events_of_calls
-from notifications.deliveries.timeline import timeline
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification, WebhookAttempt
+from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
 from notifications.webhooks import sending
 from tests.jobs import tasks
@@ -27,7 +27,7 @@ def texts(events):
 
 
 def texts_of(id, **options):
-    return texts(timeline(Notification.objects.get(id=id), **options))
+    return texts(read_timeline(Notification.objects.get(id=id), **options))
 
 
 def test_attempts_and_the_next_one(create, receiver, user):
@@ -39,7 +39,7 @@ def test_attempts_and_the_next_one(create, receiver, user):
     receiver.answers = [503, 204]
     run_jobs()
     attempt, job = WebhookAttempt.objects.get(), Job.objects.get(task_path=sending.send.module_path)
-    events = [event for event in timeline(Notification.objects.get(id=id)) if name in event.text]
+    events = [event for event in read_timeline(Notification.objects.get(id=id)) if name in event.text]
     assert events == [
         (attempt.started_at, f"{name}: status 503 after {attempt.milliseconds} ms."),
         (job.run_after, f"{name}: will be sent again, as attempt 2 of {ATTEMPTS}."),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.any_database
 
 TASKS = {
     "sync": "bench.tasks.nothing_sync",
-    "email": "notifications.deliveries.sending.deliver",
+    "email": "notifications.contrib.deliveries.sending.deliver",
     "sender": "notifications.webhooks.sending.send",
 }
 #: What nothing of the project takes.

@@ -1,62 +1,56 @@
-"""What the admin's page of a notification shows of its deliveries, and the page that asks before one is sent again."""
+"""The admin of deliveries and preferences: what became of a notification, and what users have chosen."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import django
-from django.contrib import messages
-from django.contrib.admin.utils import unquote
+from django.contrib import admin, messages
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, set_users
+from notifications.admin.notification_filters import NotificationUserFilter
 from notifications.admin.timelines import moment
+from notifications.contrib.deliveries import sending
+from notifications.contrib.deliveries.devices import of_user
+from notifications.contrib.deliveries.models import Delivery, Preference
+from notifications.contrib.deliveries.timeline import address_of
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.deliveries import sending
-from notifications.deliveries.devices import of_user
-from notifications.deliveries.timeline import address_of
 from notifications.exceptions import NotificationsError
-from notifications.models import Delivery, Notification
+from notifications.models import Notification
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin as _ModelAdmin
-else:  # With a base class, the mixin would come after it in the order of the admin's classes.
-    _ModelAdmin = object
 
-
-class DeliveriesMixin(_ModelAdmin):
-    """Adds the deliveries of a notification to its page, and sends one again."""
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyMixin, admin.ModelAdmin):
+    """Sends a delivery again. It has no list: deliveries are shown on the page of their notification."""
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.resend_view)
-        return [
-            path(
-                "<path:object_id>/resend/<uuid:delivery_id>/", view, name="notifications_notification_resend"
-            ),
-            *super().get_urls(),
-        ]
+        return [path("<uuid:id>/resend/", view, name="notifications_deliveries_delivery_resend")]
 
-    def has_resend_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may send deliveries again, by the permission to retry jobs."""
-        return request.user.has_perm("notifications.change_job")
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False
 
-    def resend_view(self, request: HttpRequest, object_id: str, delivery_id: UUID) -> HttpResponse:
+    def resend_view(self, request: HttpRequest, id: UUID) -> HttpResponse:
         """Ask whether a delivery is to be sent again, and with a POST send it."""
-        if not self.has_view_permission(request) or not self.has_resend_permission(request):
+        if not request.user.has_perm("notifications.view_notification") or not may_resend(request):
             raise PermissionDenied
-        row = self.get_object(request, unquote(object_id))
-        rows = Delivery.objects.using(database()).filter(pk=delivery_id)
-        delivery = row and rows.filter(notification=row.pk).first()
-        if delivery is None:
+        delivery = Delivery.objects.using(database()).filter(pk=id).first()
+        rows = Notification.objects.using(database())
+        row = delivery and rows.filter(pk=delivery.notification).first()
+        if delivery is None or row is None:
             raise Http404("The delivery does not exist.")
+        set_users([row], "user")
         url = reverse(f"{self.admin_site.name}:notifications_notification_change", args=[row.pk])
         if request.method == "POST":
             self._resend(request, row, delivery)
@@ -65,14 +59,14 @@ class DeliveriesMixin(_ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": _("Send it again by %(channel)s?") % {"channel": delivery.get_channel_display()},
-            "opts": self.opts,
+            "opts": Notification._meta,
             "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "notification": row,
             "delivery": _describe([delivery], row.user_id)[0],
             "back_url": url,
             "nonce": csp_nonce({}, request),
         }
-        return TemplateResponse(request, "admin/notifications/notification/resend.html", context)
+        return TemplateResponse(request, "admin/notifications_deliveries/delivery/resend.html", context)
 
     def _resend(self, request: HttpRequest, row: Notification, delivery: Delivery) -> None:
         try:
@@ -89,19 +83,27 @@ class DeliveriesMixin(_ModelAdmin):
         self.log_change(request, row, f"Sent again: {delivery.channel}.")
         self.message_user(request, _("It is being sent again."), messages.SUCCESS)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        row = kwargs.get("obj")
-        if row is not None:
-            rows = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
-            context["deliveries"] = _describe(list(rows), row.user_id)
-            if self.has_resend_permission(request):
-                name = f"{self.admin_site.name}:notifications_notification_resend"
-                for shown in context["deliveries"]:
-                    if shown["state"] in sending.ENDED:
-                        shown["resend_url"] = reverse(name, args=[row.pk, shown["id"]])
-        return super().render_change_form(request, context, *args, **kwargs)
+
+def describe_deliveries(
+    model_admin: Any, request: HttpRequest, row: Notification
+) -> tuple[str, dict[str, Any]] | None:
+    """Return the part of the page of a notification that lists its deliveries, None if it has none."""
+    rows = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
+    deliveries = _describe(list(rows), row.user_id)
+    if not deliveries:
+        return None
+    site = model_admin.admin_site
+    if may_resend(request) and site.is_registered(Delivery):
+        name = f"{site.name}:notifications_deliveries_delivery_resend"
+        for shown in deliveries:
+            if shown["state"] in sending.ENDED:
+                shown["resend_url"] = reverse(name, args=[shown["id"]])
+    return "admin/notifications_deliveries/delivery/section.html", {"deliveries": deliveries}
+
+
+def may_resend(request: HttpRequest) -> bool:
+    """Return whether the user may send deliveries again, by the permission to retry jobs."""
+    return request.user.has_perm("notifications.change_job")
 
 
 def _describe(deliveries: list[Delivery], user: Any) -> list[dict[str, Any]]:
@@ -125,3 +127,26 @@ def _describe(deliveries: list[Delivery], user: Any) -> list[dict[str, Any]]:
 
 def _doubt(delivery: Delivery) -> str:
     return gettext("An attempt that was interrupted may have sent it.") if delivery.may_have_arrived else ""
+
+
+class ChannelFilter(admin.SimpleListFilter):
+    """Filters preferences by their channel."""
+
+    title = _("channel")
+    parameter_name = "channel"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(Preference.Channel.choices)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Preference]) -> QuerySet[Preference]:
+        return queryset.filter(channel=self.value()) if self.value() else queryset
+
+
+@admin.register(Preference)
+class PreferenceAdmin(OwnedMixin, admin.ModelAdmin):
+    list_display = ("user", "category", "channel", "choice", "changed_at")
+    list_filter = (NotificationUserFilter, ChannelFilter)
+    fields = ("user", "category", "channel", "choice", "changed_at")
+    ordering = ("-id",)
+    sortable_by = ()
+    show_full_result_count = False

@@ -1,67 +1,129 @@
-"""What deliveries and preferences add to the core: to the creation of notifications, and duties."""
+"""Deliveries: what is still open after its time goes by e-mail and push, as its reader has chosen.
+
+models              deliveries, outages of channels, devices; preferences, readers, digests
+rules               which deliveries a notification gets: ``NOTIFICATIONS["DELIVERY"]``, ``deliver=`` of ``notify()``
+decisions           whether a delivery that is due is sent
+sending, attempts   the duty that enqueues the jobs of deliveries, these tasks, and what becomes of their attempts
+storing, outages    what is stored of deliveries, and that a server does not answer
+emails, digests     the e-mail of a notification, that of several, and when they go together
+pushes, devices     push messages, and the browsers that have subscribed
+vapid, errors       the key of the site for push services, and what the answers of servers mean
+preferences         by which channels users are notified of each category, muting, pauses
+unsubscribing       the links of e-mails for it
+timeline            what became of the deliveries of a notification, in words
+urls, …_views       the pages of preferences, devices and unsubscribing, and the API of preferences
+inbox_parts         what pages of the core show: links, the button that mutes, the message after it
+admin               preferences, and the deliveries on the page of a notification
+subcommands         ``explain`` and ``vapid``
+findings, checks    what ``doctor`` and ``check`` examine
+testing             ``send_deliveries()`` for tests of projects
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-from notifications.deliveries import checks, sending  # noqa: F401  (the import registers the checks)
-from notifications.extension import Extension, OwnTask, Pruned, RecordedTransaction, Rows
-from notifications.models import (
-    Delivery,
-    Digest,
-    EmailThrottle,
-    Notification,
-    Preference,
-    PushSubscription,
-    Reader,
+from django.utils.translation import gettext_lazy as _
+
+from notifications.extension import (
+    Event,
+    Extension,
+    OwnTask,
+    PageButton,
+    Pruned,
+    RecordedTransaction,
+    Rows,
+    Setting,
 )
-from notifications.streams.deliveries import build_deliveries, load_rules
-from notifications.streams.preferences import mark_muted
-from notifications.streams.purging import delete_rows
-from notifications.upkeep import Duty, Upkeep, run_all
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+    from django.http import HttpRequest
+
+    from notifications.db.stored_time import StoredTime
+    from notifications.models import Job, Notification
+    from notifications.upkeep import Duty, Upkeep
+
+
+def _is_web_push(value: dict[str, Any]) -> bool:
+    types = {"private_key": str, "subject": str, "show_content": bool}
+    is_complete = not value or {"private_key", "subject"} <= set(value)
+    return is_complete and all(isinstance(each, types.get(key, ())) for key, each in value.items())
 
 
 class Deliveries(Extension):
-    """Marks notifications of muted categories as read, inserts the deliveries of notifications, and sends them."""
-
-    name = "notifications.deliveries"
+    name = "notifications.contrib.deliveries"
     label = "notifications_deliveries"
-    subcommands: ClassVar[dict[str, str]] = {
-        "explain": "notifications.management.subcommands.explain.ExplainCommand",
-        "vapid": "notifications.management.subcommands.vapid.VapidCommand",
-    }
-    findings: ClassVar[dict[str, str]] = {"e-mail": "notifications.management.diagnosis.emails.find_email"}
+    verbose_name = _("Deliveries")
+    default_auto_field = "django.db.models.BigAutoField"
 
-    own_tasks: ClassVar[dict[str, OwnTask]] = {
-        "notifications.deliveries.sending.deliver": OwnTask(is_silent=True),
-        "notifications.deliveries.sending.deliver_digest": OwnTask(is_silent=True),
-        # Those of e-mails call templates and backends of the project.
-        "notifications.deliveries.sending.deliver_push": OwnTask(is_silent=True, is_harmless=True),
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "DELIVERY": Setting({}),
+        "WEB_PUSH": Setting(
+            {},
+            is_valid=_is_web_push,
+            rule="{'private_key': that of `manage.py notifications vapid`, 'subject': 'mailto:admin@example.com'}, and "
+            "optionally 'show_content': True",
+            is_secret=True,
+        ),
     }
+    subcommands: ClassVar[Mapping[str, str]] = {
+        "explain": "notifications.contrib.deliveries.subcommands.ExplainCommand",
+        "vapid": "notifications.contrib.deliveries.subcommands.VapidCommand",
+    }
+    findings: ClassVar[Mapping[str, str]] = {"e-mail": "notifications.contrib.deliveries.findings.find_email"}
+    own_tasks: ClassVar[Mapping[str, OwnTask]] = {
+        "notifications.contrib.deliveries.sending.deliver": OwnTask(is_silent=True),
+        "notifications.contrib.deliveries.sending.deliver_digest": OwnTask(is_silent=True),
+        # Those of e-mails call templates and backends of the project.
+        "notifications.contrib.deliveries.sending.deliver_push": OwnTask(is_silent=True, is_harmless=True),
+    }
+
+    def ready(self) -> None:
+        from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
 
     def prepare(self) -> None:
+        from notifications.contrib.deliveries.rules import load_rules
+
         load_rules()
 
     def before_created(self, rows: Sequence[Notification]) -> None:
+        from notifications.contrib.deliveries.preferences import mark_muted
+
         mark_muted(rows)
 
     def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
+        from notifications.contrib.deliveries.rules import build_deliveries
+
         return build_deliveries(rows, tx.language_of)
 
-    def delete_of_notifications(self, ids: Sequence[UUID], limit: int) -> bool:
-        return delete_rows(Delivery, "notification", ids, limit) == limit
+    def read_deliver(self, value: Any) -> Any:
+        from notifications.contrib.deliveries.rules import read_steps
 
-    def delete_of_users(self, keys: Sequence[Any]) -> int:
-        models = (Delivery, Digest, EmailThrottle, PushSubscription, Preference, Reader)
-        return next(filter(None, (delete_rows(model, "user_id", keys) for model in models)), 0)
+        return read_steps(value)
 
-    def pruned(self) -> Sequence[Pruned]:
-        return [Pruned(Digest, "due_at", "digests")]
+    def before_raised(self, rows: Sequence[Notification], tx: RecordedTransaction) -> None:
+        """Lock their deliveries: a process that decides one of them at this moment is waited for."""
+        from notifications.contrib.deliveries.rules import lock_deliveries
+
+        tx.kept[self.label] = lock_deliveries([row.id for row in rows])
+
+    def on_raised(self, ids: Collection[UUID], tx: RecordedTransaction) -> None:
+        """Decide anew those that were not sent because of how their notifications were."""
+        from notifications.contrib.deliveries.rules import reopen_deliveries
+
+        skipped = tx.kept.pop(self.label, ())
+        assert tx.now is not None
+        reopen_deliveries([row for row in skipped if row.notification in ids], tx.now)
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
+        from notifications.contrib.deliveries import sending
+        from notifications.upkeep import Duty, run_all
+
         start, enqueue = process.project_threads.start, partial(run_all, sending.enqueue_due)
         return [
             Duty(
@@ -73,3 +135,62 @@ class Deliveries(Extension):
             ),
             Duty("fail abandoned deliveries", sending.ORPHAN_CHECK_INTERVAL_SECONDS, sending.fail_orphaned),
         ]
+
+    def events_of(self, subject: Job | Notification, reader: Any) -> Iterable[Event]:
+        from notifications.contrib.deliveries.timeline import events_of_deliveries
+
+        is_notification = subject._meta.label == "notifications.Notification"
+        return events_of_deliveries(subject, for_user=reader is not None) if is_notification else ()
+
+    def delete_of_notifications(self, ids: Sequence[UUID], limit: int) -> bool:
+        from notifications.contrib.deliveries.models import Delivery
+        from notifications.streams.purging import delete_rows
+
+        return delete_rows(Delivery, "notification", ids, limit) == limit
+
+    def delete_of_users(self, keys: Sequence[Any]) -> int:
+        from notifications.contrib.deliveries import models
+        from notifications.streams.purging import delete_rows
+
+        owned = (
+            *(models.Delivery, models.Digest, models.EmailThrottle),
+            *(models.PushSubscription, models.Preference, models.Reader),
+        )
+        return next(filter(None, (delete_rows(model, "user_id", keys) for model in owned)), 0)
+
+    def pruned(self) -> Sequence[Pruned]:
+        from notifications.contrib.deliveries.models import Digest
+
+        return [Pruned(Digest, "due_at", "digests")]
+
+    def stored_times(self, now: datetime) -> Iterable[StoredTime]:
+        from notifications.contrib.deliveries.findings import list_stored_times
+
+        return list_stored_times(now)
+
+    def time_zone_of(self, user: Any) -> str:
+        from notifications.contrib.deliveries.preferences import read_reader
+
+        return str(read_reader(user).time_zone)
+
+    def page_links(self, page: str) -> Sequence[tuple[str, str]]:
+        from notifications.contrib.deliveries.inbox_parts import list_links
+
+        return list_links(page)
+
+    def row_buttons(self, row: Notification) -> Sequence[PageButton]:
+        from notifications.contrib.deliveries.inbox_parts import list_buttons
+
+        return list_buttons(row)
+
+    def describe_change(self, user: Any, change: str) -> tuple[str, PageButton] | None:
+        from notifications.contrib.deliveries.inbox_parts import describe_muting
+
+        return describe_muting(user, change)
+
+    def admin_section(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest, row: Notification
+    ) -> tuple[str, dict[str, Any]] | None:
+        from notifications.contrib.deliveries.admin import describe_deliveries
+
+        return describe_deliveries(model_admin, request, row)

@@ -22,6 +22,34 @@ from django.core.mail import EmailMultiAlternatives
 from django.db.models import QuerySet
 
 from notifications import times
+from notifications.contrib.deliveries import devices, outages
+from notifications.contrib.deliveries.decisions import (
+    find_reason,
+    find_reason_of_recipient,
+    read_facts,
+)
+from notifications.contrib.deliveries.emails import check_site_url, send_email
+from notifications.contrib.deliveries.errors import (
+    DeviceGone,
+    describe_error,
+    is_certain,
+    is_of_dead_address,
+    is_of_making,
+    is_timeout,
+    may_pass,
+)
+from notifications.contrib.deliveries.models import ChannelOutage, Delivery
+from notifications.contrib.deliveries.storing import (
+    chunks,
+    end,
+    fail,
+    postpone,
+    postpone_paused,
+    remember_dead_address,
+    storable,
+    store,
+    update,
+)
 from notifications.db import bulk
 from notifications.db.locks import lock_query
 from notifications.db.transactions import (
@@ -34,36 +62,9 @@ from notifications.db.unavailable import (
     is_unavailable,
     retry_while_unavailable,
 )
-from notifications.deliveries import devices, outages
-from notifications.deliveries.decisions import (
-    find_reason,
-    find_reason_of_recipient,
-    read_facts,
-)
-from notifications.deliveries.emails import check_site_url, send_email
-from notifications.deliveries.errors import (
-    DeviceGone,
-    describe_error,
-    is_certain,
-    is_of_dead_address,
-    is_of_making,
-    is_timeout,
-    may_pass,
-)
-from notifications.deliveries.storing import (
-    chunks,
-    end,
-    fail,
-    postpone,
-    postpone_paused,
-    remember_dead_address,
-    storable,
-    store,
-    update,
-)
 from notifications.jobs.pauses import pause
 from notifications.jobs.senders import Recipient, read_recipient
-from notifications.models import ChannelOutage, Delivery, Notification
+from notifications.models import Notification
 from notifications.streams.categories import Choice
 
 State: Any = Delivery.State

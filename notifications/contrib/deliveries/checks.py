@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Warning, register
 
-from notifications.deliveries.vapid import find_wrong_web_push
-from notifications.streams.deliveries import find_wrong_rules
+from notifications.contrib.deliveries.rules import find_wrong_rules
+from notifications.contrib.deliveries.vapid import find_wrong_web_push
 
 
 @register("notifications")

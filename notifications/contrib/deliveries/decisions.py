@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from notifications.contrib.deliveries.models import Delivery, Reader
+from notifications.contrib.deliveries.preferences import choice_in_force, is_paused, read_choices
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.senders import Recipient
-from notifications.models import Delivery, Notification, Reader
+from notifications.models import Notification
 from notifications.streams.categories import Choice, load_categories
 from notifications.streams.marking_seen import seen_positions
-from notifications.streams.preferences import choice_in_force, is_muted, is_paused, read_choices
 
 Reason: Any = Delivery.Reason
 
@@ -75,7 +76,7 @@ def find_reason(facts: Facts, *, is_resend: bool = False) -> str:
     if row.archived_at is not None:
         return Reason.ARCHIVED
     if not is_resend:
-        if row.read_at is not None and not is_muted(row):
+        if row.read_at is not None and not row.is_muted:
             return Reason.READ
         if row.raised is not None and row.raised <= facts.seen:
             return Reason.SEEN

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from notifications import times
+from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db.locks import lock_name
 from notifications.db.transactions import database, retrying_atomic
-from notifications.models import PushSubscription
 
 #: Devices that one user can have.
 MAX_DEVICES = 20

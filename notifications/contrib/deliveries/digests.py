@@ -22,20 +22,21 @@ from django.urls import reverse
 from django.utils import translation
 
 from notifications import times
+from notifications.contrib.deliveries.attempts import OpenDelivery, Opened
+from notifications.contrib.deliveries.emails import build_email, describe_disc, make_email
+from notifications.contrib.deliveries.models import Delivery, Digest, EmailThrottle, Reader
+from notifications.contrib.deliveries.preferences import zone_of
 from notifications.db import bulk
 from notifications.db.adapters import adapter
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.deliveries.attempts import OpenDelivery, Opened
-from notifications.deliveries.emails import build_email, describe_disc, make_email
 from notifications.jobs.group_names import describe_group
-from notifications.models import Delivery, Digest, EmailThrottle, Job, Notification, Reader
+from notifications.models import Job, Notification
 from notifications.paths import absolute
 from notifications.states import ACTIVE
 from notifications.streams.categories import ALERTS, Choice, load_categories
 from notifications.streams.groups import Group
-from notifications.streams.preferences import zone_of
 
 #: How far ahead a window ends at most: a week, and a day in case a time zone changes its offset meanwhile.
 MAX_WINDOW = timedelta(days=8)
@@ -267,11 +268,8 @@ def build_digest(
     def place(each: OpenDelivery) -> tuple[bool, str]:  # those without a category come last
         return not each.notification.category, each.notification.category
 
-    sent = Notification.objects.using(database()).filter(
-        id__in=Delivery.objects.using(database())
-        .filter(job=job, state=Delivery.State.QUEUED)
-        .values("notification")
-    )
+    of_job = Delivery.objects.using(database()).filter(job=job, state=Delivery.State.QUEUED)
+    sent = Notification.objects.using(database()).filter(id__in=of_job.values("notification"))
     found = _count_groups(sent)
     # Each group is where its newest notification is.
     shown_groups: dict[str | None, None] = {}

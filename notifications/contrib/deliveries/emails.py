@@ -28,13 +28,14 @@ from django.utils.encoding import punycode
 from notifications import serializers
 from notifications.compat import HAS_EMAIL_POLICIES, mail_backend
 from notifications.conf import settings
+from notifications.contrib.deliveries import unsubscribing
+from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.threads import close_when_idle
-from notifications.deliveries import unsubscribing
-from notifications.models import Delivery, Notification
+from notifications.models import Notification
 from notifications.paths import absolute
 from notifications.streams import icons
 from notifications.streams.categories import load_categories
-from notifications.streams.preferences import read_reader, zone_of
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from notifications.contrib.deliveries.models import ChannelOutage
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.models import ChannelOutage
 
 #: Time-outs in a row after which a channel rests, and seconds from the last one to the next try.
 MAX_TIMEOUTS, REST_SECONDS = 3, 60

@@ -7,12 +7,12 @@ from typing import Any
 
 from django.utils.translation import gettext
 
+from notifications.contrib.deliveries.models import Delivery, Preference
+from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
+from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
 from notifications.http.inbox_query import VIEWS
-from notifications.models import Delivery, Preference
 from notifications.streams import listing, pages
 from notifications.streams.categories import CHOICES, Channel, load_categories, sort_by_name
-from notifications.streams.deliveries import ALL_OTHERS, load_rules
-from notifications.streams.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,18 +17,19 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from notifications import serializers, times, validators
-from notifications.deliveries import vapid
+from notifications.contrib.deliveries import preferences, vapid
+from notifications.contrib.deliveries.inbox_parts import MUTED
+from notifications.contrib.deliveries.models import Preference
+from notifications.contrib.deliveries.preference_rows import has_other_channels, read_rows, shown_channels
 from notifications.http import inbox_query
 from notifications.http.decorators import api_view
-from notifications.http.inbox_changes import MUTED, UNDONE
+from notifications.http.inbox_changes import UNDONE
 from notifications.http.inbox_views import redirect
 from notifications.http.page_views import page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
-from notifications.http.preference_rows import has_other_channels, read_rows, shown_channels
 from notifications.jobs.senders import address_of
-from notifications.models import Preference
 from notifications.problems import Problem, prevent_caching
-from notifications.streams import pages, preferences
+from notifications.streams import pages
 from notifications.streams.categories import load_categories
 
 #: Rows of the form that are read, more than the page has.
@@ -251,7 +252,7 @@ def _parse_time(value: Any) -> Any:
 
 
 def _offered_time_zones(chosen: str) -> list[str]:
-    offered = {zone for zone in preferences.time_zones() if "/" in zone and not zone.startswith("Etc/")}
+    offered = {zone for zone in times.zone_names() if "/" in zone and not zone.startswith("Etc/")}
     return sorted(offered | set(filter(None, [chosen])))
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from django.conf import settings as django_settings
 from django.db.models import Q
 
 from notifications import times
+from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_query
@@ -29,7 +29,7 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.user_keys import from_db, to_db
-from notifications.models import Delivery, Notification, Preference, Reader
+from notifications.models import Notification
 from notifications.streams.categories import CHOICES, Channel, Choice, load_categories
 
 #: Categories, besides declared ones, for which one user can have preferences.
@@ -62,20 +62,15 @@ def mark_muted(rows: Sequence[Notification]) -> None:
     of_categories, keys = bulk.where_in(Preference, "category", sorted({row.category for row in categorized}))
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT user_id, category, choice FROM notifications_preference "
+            f"SELECT user_id, category, choice FROM {Preference._meta.db_table} "
             f"WHERE {of_users} AND {of_categories} AND channel = 'bell'",
             [*users, *keys],
         )
         chosen = {(from_db(user), category): choice for user, category, choice in cursor.fetchall()}
-    categories = load_categories()
+    categories, bell = load_categories(), str(Channel.BELL)
     for row in categorized:
-        choice = categories.get(row.category).choice(Channel.BELL, chosen.get((row.user_id, row.category)))
+        choice = categories.get(row.category).choice(bell, chosen.get((row.user_id, row.category)))
         row.read_at = row.created_at if choice == Choice.OFF else None
-
-
-def is_muted(row: Notification) -> bool:
-    """Return whether a notification was recorded as read because its user had muted its category."""
-    return row.read_at is not None and row.read_at == row.created_at
 
 
 def read_choices(users: Iterable[Any], categories: Iterable[str] | None = None) -> Choices:
@@ -227,12 +222,7 @@ def read_reader(user: Any) -> Reader:
 
 def zone_of(reader: Reader) -> ZoneInfo:
     """Return the time zone of a reader, that of the site where none is chosen, or it does not exist any more."""
-    for name in (reader.time_zone, django_settings.TIME_ZONE):
-        try:
-            return ZoneInfo(name)
-        except (KeyError, OSError, ValueError):  # none, or one that does not exist
-            continue
-    return ZoneInfo("UTC")
+    return times.first_zone(reader.time_zone)
 
 
 def paused_until(reader: Reader, now: datetime) -> datetime | None:
@@ -247,13 +237,6 @@ def is_paused(reader: Reader, now: datetime) -> bool:
     return until is not None and until > now
 
 
-@cache
-def time_zones() -> frozenset[str]:
-    """Return the names of all time zones. Finding them reads hundreds of files."""
-    # On some systems the names of files that stand for no place are among them.
-    return frozenset(available_timezones() - {"localtime", "Factory"})
-
-
 def check_reader(values: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` for values of ``change_reader()`` that cannot be stored."""
     hour, day = values.get("digest_hour", 0), values.get("digest_day", 0)
@@ -262,7 +245,7 @@ def check_reader(values: Mapping[str, Any]) -> None:
     if type(day) is not int or not 0 <= day <= 6:
         raise ValueError(f"The day is {day!r}. It must be an integer from 0 (Monday) to 6 (Sunday).")
     zone = values.get("time_zone", "")
-    if zone and zone not in time_zones():
+    if zone and zone not in times.zone_names():
         raise ValueError(f"There is no time zone {str(zone)[:100]!r}. Choose one like 'Europe/Paris'.")
     until = values.get("paused_until")
     if until is not None and (not isinstance(until, datetime) or until > times.now() + MAX_PAUSE):

@@ -18,8 +18,9 @@ from django.urls import reverse
 from django.utils.translation import get_language, gettext
 from django.views.decorators.http import require_POST, require_safe
 
+import notifications
 from notifications import serializers
-from notifications.deliveries import devices, vapid
+from notifications.contrib.deliveries import devices, vapid
 from notifications.http import csrf
 from notifications.http.browsers import describe_browser
 from notifications.http.decorators import api_view, exempt_from_project
@@ -31,7 +32,7 @@ from notifications.realtime.auth import page_user
 from notifications.realtime.reader import number_if_needed
 from notifications.streams import pages
 
-WORKER_FILE = Path(__file__).parent.parent / "static" / "notifications" / "bundle" / "push_worker.js"
+WORKER_FILE = Path(notifications.__file__).parent / "static" / "notifications" / "bundle" / "push_worker.js"
 
 
 @page_view

@@ -13,10 +13,11 @@ from django.utils.translation import gettext
 
 from notifications import serializers, times
 from notifications.conf import settings
+from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries.errors import DeviceGone
+from notifications.contrib.deliveries.models import Delivery, PushSubscription
 from notifications.db.transactions import database, retrying_atomic
-from notifications.deliveries import devices, vapid
-from notifications.deliveries.errors import DeviceGone
-from notifications.models import Delivery, Notification, PushSubscription
+from notifications.models import Notification
 from notifications.models.levels import NotificationLevel
 from notifications.paths import absolute
 

@@ -1,7 +1,7 @@
 """Make the deliveries of notifications, which are inserted with these.
 
 ``NOTIFICATIONS["DELIVERY"]`` has the steps of each category: a channel, and after how long what is still open goes by
-it. When a delivery is due, ``deliveries/sending.py`` decides whether it is sent.
+it. When a delivery is due, ``sending.py`` decides whether it is sent.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from notifications.conf import WrongDeclaration, settings
+from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
 from notifications.db import bulk
 from notifications.db.locks import lock_query
 from notifications.db.transactions import database
-from notifications.models import Delivery, Notification
+from notifications.models import Notification
 from notifications.streams.categories import Choice
-from notifications.streams.preferences import choice_in_force, is_muted, read_choices
 
 logger = logging.getLogger("notifications")
 
@@ -158,12 +159,12 @@ def build_deliveries(
     rules = load_rules()
     if not rules and not any(row.steps for row in rows):
         return []
-    muted = [row for row in rows if is_muted(row)]
+    muted = [row for row in rows if row.is_muted]
     categories = {row.category for row in muted}
     choices = read_choices({row.user_id for row in muted}, categories) if muted else {}
 
     def is_wanted(row: Notification, channel: str) -> bool:
-        return not is_muted(row) or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF
+        return not row.is_muted or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF
 
     return [
         bulk.new(

@@ -21,12 +21,8 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.context import requester
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.locks import lock_query
-from notifications.db.transactions import database, fair_atomic, retrying_atomic
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
-from notifications.deliveries import digests, outages
-from notifications.deliveries.attempts import (
+from notifications.contrib.deliveries import digests, outages
+from notifications.contrib.deliveries.attempts import (
     OPEN,
     POLICY,
     Opened,
@@ -35,21 +31,26 @@ from notifications.deliveries.attempts import (
     send_built,
     send_open,
 )
-from notifications.deliveries.decisions import (
+from notifications.contrib.deliveries.decisions import (
     find_reason,
     find_reason_of_recipient,
     read_facts,
 )
-from notifications.deliveries.emails import build_email, check_site_url
-from notifications.deliveries.pushes import PushRequest, make_request
-from notifications.deliveries.storing import end, fail, postpone, postpone_paused
+from notifications.contrib.deliveries.emails import build_email, check_site_url
+from notifications.contrib.deliveries.models import Delivery, Digest, PushSubscription
+from notifications.contrib.deliveries.pushes import PushRequest, make_request
+from notifications.contrib.deliveries.storing import end, fail, postpone, postpone_paused
+from notifications.db.clock import database_now, database_now_sql
+from notifications.db.locks import lock_query
+from notifications.db.transactions import database, fair_atomic, retrying_atomic
+from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
 from notifications.jobs.claiming.executors import EMAIL, SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.insertion import insert_jobs
 from notifications.jobs.senders import MAX_PER_USER, Recipient, queue_name, read_recipient, read_recipients
-from notifications.models import Delivery, Digest, Job, PushSubscription
+from notifications.models import Job
 from notifications.states import ACTIVE
 from notifications.streams.categories import Choice
 
@@ -72,7 +73,7 @@ def due_condition() -> tuple[str, Sequence[Any]]:
     """Return SQL that is true if ``enqueue_due`` finds something, and its parameters."""
     now, param = database_now_sql()
     return (
-        f"EXISTS (SELECT 1 FROM notifications_delivery WHERE state = 'pending' AND due_at <= {now})",
+        f"EXISTS (SELECT 1 FROM {Delivery._meta.db_table} WHERE state = 'pending' AND due_at <= {now})",
         (param,),
     )
 

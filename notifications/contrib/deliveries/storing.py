@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from notifications import times, validators
+from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic, retrying_atomic
-from notifications.models import Delivery, Reader
 
 State: Any = Delivery.State
 MAX_ERROR_LENGTH = 500

@@ -1,7 +1,8 @@
-"""``manage.py notifications explain``: print why users were told of notifications, or were not."""
+"""``manage.py notifications explain``, why users were notified or were not, and ``vapid``, the key for push."""
 
 from __future__ import annotations
 
+import json
 import re
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -9,15 +10,17 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db.models.functions import Coalesce
 from django.utils import timezone, translation
 
 from notifications import times
+from notifications.contrib.deliveries import vapid
 from notifications.db.transactions import database
-from notifications.deliveries.timeline import timeline
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Notification
+from notifications.streams.timeline import read_timeline
 
 #: Notifications of a user that one call explains at most.
 MAX_NOTIFICATIONS = 100
@@ -81,7 +84,7 @@ class ExplainCommand(ManagementCommand):
     def print_timeline(self, row: Notification) -> None:
         """Print the title of a notification and its events."""
         self.stdout.write_line(f"{row.pk} {row.title}")
-        for event in timeline(row):
+        for event in read_timeline(row):
             at = timezone.localtime(event.at).strftime("%Y-%m-%d %H:%M:%S") if event.at else " " * 19
             self.stdout.write_line(f"  {at}  {event.text}")
 
@@ -92,3 +95,26 @@ def parse_age(text: str) -> timedelta:
     if match is None or not int(match[1]):
         raise CommandError(f"--since is {text}. It must be a number and a unit: 1d, 12h or 30m.")
     return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+class VapidCommand(ManagementCommand):
+    help = "Print the public key for push, or a new private key where the settings have none."
+    examples = ("", "--new")
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--new", action="store_true", help="a new key, although the settings have one")
+
+    def handle(self, *args: Any, new: bool, **options: Any) -> None:
+        try:
+            if vapid.is_configured() and not new:
+                self.stdout.write(vapid.public_key())
+                return
+            key = vapid.generate_private_key()
+        except ImproperlyConfigured as exc:
+            raise CommandError(str(exc)) from exc
+        self.stderr.write_plain(
+            "Add this to NOTIFICATIONS in the settings, with an address at which operators of push services reach you. "
+            "Keep the key secret, and keep it: with another one all browsers must subscribe anew."
+        )
+        example = {"private_key": key, "subject": "mailto:admin@example.com"}
+        self.stdout.write(f'"WEB_PUSH": {json.dumps(example)},')

@@ -1,28 +1,23 @@
-"""Why a user was notified or was not: what happened to a notification, from the rows alone."""
+"""What became of the deliveries of a notification, in words, from the rows alone."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from django.db.models.functions import Right
-from django.utils.formats import date_format
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
-from notifications import times
+from notifications.contrib.deliveries.attempts import DeliveryError
+from notifications.contrib.deliveries.decisions import find_reason, read_facts
+from notifications.contrib.deliveries.devices import of_user
+from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.rules import REASONS_OF_NOTIFICATION
 from notifications.db.transactions import database
-from notifications.deliveries.attempts import DeliveryError
-from notifications.deliveries.decisions import find_reason, read_facts
-from notifications.deliveries.devices import of_user
-from notifications.extension import Event, in_order, read_events
-from notifications.models import Attempt, Delivery, Notification
-from notifications.streams.deliveries import REASONS_OF_NOTIFICATION
-from notifications.streams.marking_seen import first_mark, seen_positions
-from notifications.streams.preferences import is_muted
-from notifications.streams.receipts import Receipt, find
+from notifications.extension import Event
+from notifications.models import Attempt, Notification
 
 #: The module of the errors whose texts are the answers of servers.
 ERRORS_MODULE = DeliveryError.__module__
@@ -32,11 +27,11 @@ MAX_ATTEMPTS_SHOWN = 200
 MAX_END_CHARS = 1_000
 
 
-def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
-    """Return the events of a notification in the order of their times; those without a time come last.
+def events_of_deliveries(row: Notification, *, for_user: bool = False) -> list[Event]:
+    """Return the events of the deliveries of a notification, in their order.
 
-    With ``for_user`` they are what its user may read: without ids of jobs, the errors of servers, times of deliveries
-    that are to come, and the webhooks of the site and of others.
+    With ``for_user`` they are what its user may read: without ids of jobs, the errors of servers, and times of
+    deliveries that are to come.
     """
     deliveries = list(Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id"))
     pending = [delivery for delivery in deliveries if for_user and delivery.state == Delivery.State.PENDING]
@@ -51,7 +46,7 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
             delivery.state, delivery.reason = Delivery.State.SKIPPED, reason
     failed = {} if for_user else _read_failed_attempts(deliveries)
     names = {str(device.id): device.name for device in of_user(row.user_id)}
-    events = list(_events_on_the_page(row))
+    events: list[Event] = []
     for delivery in deliveries:
         if row.snoozed_until and delivery.reason in REASONS_OF_NOTIFICATION and not delivery.may_have_arrived:
             delivery.state = Delivery.State.PENDING  # It will be, when the notification is raised again.
@@ -59,47 +54,7 @@ def timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
             delivery.due_at = row.snoozed_until + timedelta(seconds=delivery.delay_seconds)
         events += describe(delivery, names, for_user)
         events += _describe_failed_attempts(delivery, failed.get(delivery.job, []))
-    events += read_events(row, row.user_id if for_user else None)
-    return in_order(events)
-
-
-def _events_on_the_page(row: Notification) -> Iterator[Event]:
-    yield Event(row.created_at, _("Created."))
-    if is_muted(row):
-        yield Event(row.read_at, _("Recorded as read, because its category is muted."))
-    elif row.read_at:
-        yield Event(row.read_at, _("Read."))
-    if row.snoozed_until:
-        until = date_format(template_localtime(row.snoozed_until), "DATETIME_FORMAT")
-        yield Event(row.snoozed_at or row.archived_at, _("Snoozed until %(time)s") % {"time": until})
-    elif row.snoozed_at:
-        yield Event(row.snoozed_at, _("Snoozed."))
-    if row.returned_at:
-        yield Event(row.returned_at, _("Moved to the inbox again, at the end of the snooze."))
-    if row.archived_at and not row.snoozed_until:
-        yield Event(row.archived_at, _("Moved to Done, or replaced by a newer one with the same key."))
-    if row.raised is None:
-        yield Event(None, _("Not yet in the stream of the user."))
-        return
-    if row.raised <= seen_positions([row.user_id]).get(row.user_id, 0):
-        mark = first_mark(row.user_id, row.raised)
-        text = _("Shown in the bell or the inbox.")
-        if mark and mark.browser:
-            text = _("Shown in the bell or the inbox: %(browser)s.") % {"browser": mark.browser}
-        if mark and (receipt := find(mark.receipts, row.raised)):
-            yield from _events_of_receipt(receipt, mark.browser, row.raised_at)
-        yield Event(mark.at if mark else None, text)
-
-
-def _events_of_receipt(receipt: Receipt, browser: str, raised_at: datetime) -> Iterator[Event]:
-    def milliseconds(moment: datetime) -> int:
-        return max(0, (moment - times.as_utc(raised_at)) // timedelta(milliseconds=1))
-
-    values = {"browser": browser, "milliseconds": milliseconds(receipt.received_at)}
-    yield Event(receipt.received_at, _("Pushed to %(browser)s after %(milliseconds)d ms.") % values)
-    if receipt.toast_at is not None:
-        values["milliseconds"] = milliseconds(receipt.toast_at)
-        yield Event(receipt.toast_at, _("Shown as a toast after %(milliseconds)d ms.") % values)
+    return events
 
 
 def _read_failed_attempts(deliveries: Iterable[Delivery]) -> dict[UUID | None, list[Attempt]]:

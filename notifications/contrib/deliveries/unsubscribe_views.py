@@ -15,8 +15,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
+from notifications.contrib.deliveries import unsubscribing
 from notifications.db.unavailable import is_unavailable
-from notifications.deliveries import unsubscribing
 from notifications.http.decorators import View, exempt_from_project, leave_out_of_log
 from notifications.http.page_views import database_unavailable_page
 from notifications.problems import log_database_error

@@ -9,9 +9,9 @@ from typing import Any
 from django.core import signing
 from django.core.exceptions import ValidationError
 
+from notifications.contrib.deliveries.preferences import restore, switch_off
 from notifications.models import Notification
 from notifications.streams.categories import Channel
-from notifications.streams.preferences import restore, switch_off
 
 
 class _ShortJSON:
@@ -55,13 +55,13 @@ def read_token(token: str) -> tuple[Any, Scope]:
 
 def unsubscribe(user: Any, scope: Scope) -> None:
     """Send a user (key) no more e-mails of this scope."""
-    switch_off(user, categories_of(scope), Channel.EMAIL)
+    switch_off(user, categories_of(scope), str(Channel.EMAIL))
 
 
 def resubscribe(user: Any, scope: Scope) -> None:
     """Undo ``unsubscribe()`` of categories."""
     for category in categories_of(scope) or ():
-        restore(user, category, Channel.EMAIL)
+        restore(user, category, str(Channel.EMAIL))
 
 
 def categories_of(scope: Scope) -> Sequence[str] | None:

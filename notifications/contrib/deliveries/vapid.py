@@ -10,8 +10,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import WrongDeclaration, settings
-from notifications.models import Delivery
-from notifications.streams.deliveries import read_rules
+from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.rules import read_rules
 
 #: A signature is used for so many seconds, and is valid for at most twice as long: 12 hours.
 SIGNATURE_SECONDS = 6 * 3600

@@ -9,7 +9,8 @@ from django.utils import timezone, translation
 from notifications import times
 from notifications.contrib.broadcasts import audiences
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.models import Delivery, Job, Notification
+from notifications.contrib.deliveries.models import Delivery
+from notifications.models import Job, Notification
 from notifications.streams import changes, marking
 from notifications.testing import run_jobs
 from tests.contrib.broadcasts.test_composer import COMPOSER, LIST, MESSAGE, TO_EVERYBODY, hidden_fields, said

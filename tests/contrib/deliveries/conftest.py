@@ -7,8 +7,9 @@ import pytest
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.deliveries import digests, sending, vapid
-from notifications.models import Delivery, Digest, Job
+from notifications.contrib.deliveries import digests, sending, vapid
+from notifications.contrib.deliveries.models import Delivery, Digest
+from notifications.models import Job
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)

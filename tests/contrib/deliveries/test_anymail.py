@@ -6,9 +6,9 @@ import django
 import pytest
 from aiohttp import web
 
-from notifications.deliveries.attempts import FIRST_PAUSE_SECONDS
+from notifications.contrib.deliveries.attempts import FIRST_PAUSE_SECONDS
 from notifications.models import Job
-from tests.deliveries.conftest import send_due
+from tests.contrib.deliveries.conftest import send_due
 from tests.outbound.upstream import Upstream
 
 pytest.importorskip("anymail", reason="django-anymail is not installed")

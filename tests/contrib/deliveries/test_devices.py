@@ -14,8 +14,8 @@ from django.core.management import CommandError, call_command
 from py_vapid import Vapid02
 
 from notifications.conf import settings as app_settings
-from notifications.deliveries import devices, vapid
-from notifications.models import PushSubscription
+from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries.models import PushSubscription
 from tests.support.push_service import base64url, browser_keys
 from tests.support.threads import run_in_threads
 

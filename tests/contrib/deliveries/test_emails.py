@@ -14,17 +14,17 @@ from django.utils import timezone, translation
 from django.utils.formats import date_format
 
 from notifications.api import notify
-from notifications.deliveries import emails
-from notifications.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
-from notifications.deliveries.errors import is_certain, may_pass
-from notifications.deliveries.sending import fail_orphaned
-from notifications.deliveries.timeline import timeline
+from notifications.contrib.deliveries import emails, preferences
+from notifications.contrib.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
+from notifications.contrib.deliveries.errors import is_certain, may_pass
+from notifications.contrib.deliveries.models import Delivery, Preference, Reader
+from notifications.contrib.deliveries.sending import fail_orphaned
 from notifications.extension import list_apps
-from notifications.models import Delivery, Job, Notification, Preference, Reader
-from notifications.streams import preferences
+from notifications.models import Job, Notification
+from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
+from tests.contrib.deliveries.conftest import send_digests, send_due
 from tests.contrib.questions import question_tasks
-from tests.deliveries.conftest import send_digests, send_due
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -229,7 +229,7 @@ def test_server_that_stays_away(notified, mailbox):
     delivery = notified()
     mailbox.answer = lambda number: "451 Try again"
     send_due()
-    assert any("451" in event.text for event in timeline(Notification.objects.get()))
+    assert any("451" in event.text for event in read_timeline(Notification.objects.get()))
     pauses = [TemporaryError("", attempt).retry_after for attempt in range(1, MAX_ATTEMPTS)]
     assert 60 <= pauses[0] <= 90 and 120 <= pauses[1] <= 180 and 4 * 3600 < sum(pauses) < 6.2 * 3600
     run_until_idle()

@@ -4,9 +4,11 @@ import pytest
 from django.db import transaction
 
 from notifications.api import notify
+from notifications.contrib.deliveries import preferences
+from notifications.contrib.deliveries.models import Preference
 from notifications.ids import uuid7
-from notifications.models import Notification, Preference
-from notifications.streams import changes, inbox, marking, preferences, recount
+from notifications.models import Notification
+from notifications.streams import changes, inbox, marking, recount
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)

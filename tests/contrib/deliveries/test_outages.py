@@ -8,14 +8,15 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from notifications.api import notify
+from notifications.contrib.deliveries import attempts, emails, outages, preferences, sending
+from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Digest
 from notifications.db import unavailable
-from notifications.deliveries import attempts, emails, outages, sending
-from notifications.models import Attempt, ChannelOutage, Delivery, Digest, Job, Wait
-from notifications.streams import marking, preferences
+from notifications.models import Attempt, Job, Wait
+from notifications.streams import marking
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
 from notifications.worker.capacity import MAX_EMAIL_THREADS
-from tests.deliveries.conftest import send_all, send_digests, use_mail_backend
+from tests.contrib.deliveries.conftest import send_all, send_digests, use_mail_backend
 from tests.support.silent_proxy import silent_proxy
 from tests.support.waiting import wait_until
 

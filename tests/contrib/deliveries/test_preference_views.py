@@ -9,10 +9,9 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.deliveries import unsubscribing
-from notifications.models import Preference, Reader
-from notifications.streams import preferences
-from tests.deliveries.conftest import by_email, configure, outbox, send_due  # noqa: F401 (fixtures)
+from notifications.contrib.deliveries import preferences, unsubscribing
+from notifications.contrib.deliveries.models import Preference, Reader
+from tests.contrib.deliveries.conftest import by_email, configure, outbox, send_due  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

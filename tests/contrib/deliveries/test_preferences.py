@@ -14,14 +14,14 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import notify
+from notifications.contrib.deliveries import attempts, digests, preferences, sending, storing
+from notifications.contrib.deliveries.models import Delivery, Digest, Reader
 from notifications.db.transactions import fair_atomic
-from notifications.deliveries import attempts, digests, sending, storing
-from notifications.deliveries.timeline import timeline
 from notifications.jobs.transitions import manual
-from notifications.models import Delivery, Digest, Job, Notification, Reader
-from notifications.streams import preferences
+from notifications.models import Job, Notification
+from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
-from tests.deliveries.conftest import send_digests, send_due
+from tests.contrib.deliveries.conftest import send_digests, send_due
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -259,7 +259,9 @@ class TestSending:
         send_due()
         assert len(mail.outbox) == 1
         row = Notification.objects.get(id=delivery.notification)
-        assert "Recorded as read, because its category is muted." in [event.text for event in timeline(row)]
+        assert "Recorded as read, because its category is muted." in [
+            event.text for event in read_timeline(row)
+        ]
 
     def test_muted_row_has_no_delivery(self, user, by_email):
         preferences.mute(user.pk, "export")
@@ -470,7 +472,7 @@ class TestDigests:
 
         def count(execute, sql, params, many, context):
             result = execute(sql, params, many, context)
-            if sql.startswith('UPDATE "notifications_delivery"'):
+            if sql.startswith('UPDATE "notifications_deliveries_delivery"'):
                 written.append(context["cursor"].rowcount)
             return result
 
@@ -512,7 +514,7 @@ class TestDigests:
         user.delete()
         with connection.cursor() as cursor:
             for table in ("digest", "reader", "preference", "delivery"):
-                cursor.execute(f"SELECT count(*) FROM notifications_{table}")
+                cursor.execute(f"SELECT count(*) FROM notifications_deliveries_{table}")
                 assert cursor.fetchone() == (0,), table
 
 

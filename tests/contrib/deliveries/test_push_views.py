@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
-from notifications.deliveries import devices, vapid
-from notifications.models import PushSubscription
+from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries.models import PushSubscription
 from tests.support.push_service import browser_keys
 
 pytestmark = pytest.mark.django_db(transaction=True)

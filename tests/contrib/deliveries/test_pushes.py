@@ -11,13 +11,13 @@ from django.db import OperationalError, transaction
 from django.utils import timezone, translation
 
 from notifications.api import notify
+from notifications.contrib.deliveries import attempts, preferences, pushes, sending, vapid
+from notifications.contrib.deliveries.models import Delivery, PushSubscription
 from notifications.db import unavailable
-from notifications.deliveries import attempts, pushes, sending, vapid
-from notifications.deliveries.timeline import timeline
-from notifications.models import Attempt, Delivery, Job, Notification, PushSubscription
-from notifications.streams import preferences
+from notifications.models import Attempt, Job, Notification
+from notifications.streams.timeline import read_timeline
 from notifications.testing import run_until_idle
-from tests.deliveries.conftest import send_all, send_due
+from tests.contrib.deliveries.conftest import send_all, send_due
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -63,11 +63,13 @@ def test_message(user, service, private_key):
     delivery = Delivery.objects.get()
     assert (delivery.state, delivery.address) == ("sent", str(device.id))
     device.refresh_from_db()
-    assert device.used_at and [event.text for event in timeline(Notification.objects.get())][1:] == [
+    assert device.used_at and [event.text for event in read_timeline(Notification.objects.get())][1:] == [
         "Push: sent to Firefox on Linux."
     ]
     device.delete()
-    assert timeline(Notification.objects.get())[1].text == "Push: sent to a device that was removed since."
+    assert (
+        read_timeline(Notification.objects.get())[1].text == "Push: sent to a device that was removed since."
+    )
 
 
 def test_content_where_the_project_says_so(user, service, push_to):
@@ -133,7 +135,7 @@ def test_device_that_is_gone(user, service, status):
     run_until_idle()
     assert [device.id for device in PushSubscription.objects.all()] == [kept.id]
     assert states() == {str(gone.id): "skipped", str(kept.id): "sent"}
-    texts = [event.text for event in timeline(Notification.objects.get())]
+    texts = [event.text for event in read_timeline(Notification.objects.get())]
     expected = f"Chrome on Android: 127.0.0.1 answered {status}."
     assert f"Push: not sent. The device is not subscribed any more. {expected}" in texts
     assert service.tries.count(gone.id) == 1
@@ -188,7 +190,7 @@ def test_secrets_are_nowhere(user, service, private_key, monkeypatch, caplog, an
     with caplog.at_level("DEBUG"):
         send_due()
     rows = [vars(row) for model in (Delivery, Job, Attempt) for row in model.objects.all()]
-    shown = f"{caplog.text} {rows} {timeline(Notification.objects.get())}"
+    shown = f"{caplog.text} {rows} {read_timeline(Notification.objects.get())}"
     assert service.tries == [device.id] and len(rows) > 1
     assert not [secret for secret in ("treasure", device.p256dh, device.auth, private_key) if secret in shown]
 
@@ -268,7 +270,10 @@ def test_user_without_a_device(user, service):
     send_due()
     delivery = Delivery.objects.get()
     assert (delivery.state, delivery.reason) == ("skipped", "no-device")
-    assert "Push: not sent. The user has no device for push." in timeline(Notification.objects.get())[1].text
+    assert (
+        "Push: not sent. The user has no device for push."
+        in read_timeline(Notification.objects.get())[1].text
+    )
 
 
 def test_device_that_is_removed_meanwhile(user, other_user, service):

@@ -8,8 +8,9 @@ from django.db import transaction
 from django.utils import translation
 
 from notifications.api import anotify, notify
-from notifications.models import Delivery, Notification
-from notifications.streams import preferences
+from notifications.contrib.deliveries import preferences
+from notifications.contrib.deliveries.models import Delivery
+from notifications.models import Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.realtime.conftest import in_thread

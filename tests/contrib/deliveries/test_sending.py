@@ -12,15 +12,16 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
+from notifications.contrib.deliveries import attempts, decisions, preferences, sending, vapid
+from notifications.contrib.deliveries.models import Delivery
 from notifications.db import unavailable
-from notifications.deliveries import attempts, decisions, sending, vapid
 from notifications.extension import hooks
 from notifications.jobs import senders
 from notifications.jobs.transitions import manual
-from notifications.models import Delivery, Job, Notification
-from notifications.streams import marking_seen, preferences, retention
+from notifications.models import Job, Notification
+from notifications.streams import marking_seen, retention
 from notifications.testing import run_jobs, run_until_idle
-from tests.deliveries.conftest import send_due
+from tests.contrib.deliveries.conftest import send_due
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -248,7 +249,7 @@ def test_template_that_raises(notified, monkeypatch):
         return template
 
     delivery, neighbor = notified("bad"), notified("good")
-    monkeypatch.setattr("notifications.deliveries.emails.render_to_string", render)
+    monkeypatch.setattr("notifications.contrib.deliveries.emails.render_to_string", render)
     send_due()
     delivery.refresh_from_db()
     neighbor.refresh_from_db()
@@ -266,7 +267,7 @@ def test_template_that_raises(notified, monkeypatch):
 @pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=repr)
 def test_template_that_lacks_a_resource(notified, monkeypatch, exc):
     """Loading it opens files. It is tried again, and nothing is lost."""
-    from notifications.deliveries import emails
+    from notifications.contrib.deliveries import emails
 
     failures, render = [exc], emails.render_to_string
 

@@ -10,16 +10,16 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.deliveries import digests, sending
-from notifications.models import Delivery, EmailThrottle, Job, Notification
-from notifications.streams import preferences
+from notifications.contrib.deliveries import digests, preferences, sending
+from notifications.contrib.deliveries.models import Delivery, EmailThrottle
+from notifications.models import Job, Notification
 from notifications.testing import run_jobs
-from tests.deliveries.conftest import send_due
+from tests.contrib.deliveries.conftest import send_due
 from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
-JOB = "notifications.deliveries.sending.deliver_digest"
+JOB = "notifications.contrib.deliveries.sending.deliver_digest"
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.deliveries import sending
-from notifications.deliveries.timeline import timeline
-from notifications.models import Delivery, Job, Notification, SeenMark, Stream
-from notifications.streams import marking, marking_seen, preferences, snoozing
+from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries.models import Delivery
+from notifications.models import Job, Notification, SeenMark, Stream
+from notifications.streams import marking, marking_seen, snoozing
+from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
-from tests.deliveries.conftest import send_due, use_mail_backend
+from tests.contrib.deliveries.conftest import send_due, use_mail_backend
 from tests.support.network import free_port
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def texts(id):
-    return [event.text for event in timeline(Notification.objects.get(id=id))]
+    return [event.text for event in read_timeline(Notification.objects.get(id=id))]
 
 
 def explain(*arguments):
@@ -89,7 +90,7 @@ def test_one_that_comes_back_is_sent(notified, user, skip):
     row = Notification.objects.get()
     skip(user, row)
     assert Delivery.objects.get().state == "skipped" and not mail.outbox
-    explained = timeline(Notification.objects.get(), for_user=True)
+    explained = read_timeline(Notification.objects.get(), for_user=True)
     assert texts_of_attempts(explained) == ["E-mail: will be sent later, unless you see or read this before."]
     end_snooze()
     delivery.refresh_from_db()
@@ -165,7 +166,7 @@ def test_an_email_that_is_due_after_a_snooze(notified, user, hours):
     marking_seen.mark_seen(user.pk, row.raised)
     snoozing.snooze(user.pk, [row.pk], row.raised, timezone.now() + timedelta(hours=hours))
     Delivery.objects.update(due_at=timezone.now() + timedelta(hours=2))
-    events = timeline(Notification.objects.get(), for_user=True)
+    events = read_timeline(Notification.objects.get(), for_user=True)
     assert texts_of_attempts(events) == ["E-mail: will be sent later, unless you see or read this before."]
     end_snooze()
     send_due()
@@ -199,10 +200,10 @@ def test_seen_after_an_attempt(notified, user, mailbox, is_interrupted):
     ]
     if not is_interrupted:
         answers[0] = "E-mail: attempt 1 failed. 451 Later"
-    found = texts_of_attempts(timeline(Notification.objects.get()))
+    found = texts_of_attempts(read_timeline(Notification.objects.get()))
     assert sorted(found) == sorted([*answers, *expected])
     assert (expected[0] in explain(delivery.notification)) and expected[-1] in explain(delivery.notification)
-    assert texts_of_attempts(timeline(Notification.objects.get(), for_user=True)) == expected
+    assert texts_of_attempts(read_timeline(Notification.objects.get(), for_user=True)) == expected
 
 
 def test_each_attempt_with_the_answer_of_the_server(notified, mailbox):
@@ -219,7 +220,7 @@ def test_each_attempt_with_the_answer_of_the_server(notified, mailbox):
         "E-mail: failed. 552 5.2.3 Message too large",
     ]
     assert "E-mail: attempt 2 failed. 421 Busy\n" in explain(delivery.notification)
-    found = timeline(Notification.objects.get(), for_user=True)
+    found = read_timeline(Notification.objects.get(), for_user=True)
     assert texts_of_attempts(found) == ["E-mail: could not be sent."]
 
 
@@ -242,7 +243,7 @@ def test_what_happened_on_the_page(notified, user):
         "E-mail: not sent. The notification had been seen.",
     ]
     SeenMark.objects.all().delete()
-    assert timeline(row)[-1] == (None, "Shown in the bell or the inbox.")
+    assert read_timeline(row)[-1] == (None, "Shown in the bell or the inbox.")
     Notification.objects.update(read_at=timezone.now(), archived_at=timezone.now())
     assert "Read." in texts(row.id)
     assert "Moved to Done, or replaced by a newer one with the same key." in texts(row.id)
@@ -269,7 +270,7 @@ def test_when_and_where_it_was_shown(notified, client_of, user):
     events = [
         event
         for row in rows
-        for event in timeline(row)
+        for event in read_timeline(row)
         if event.text.startswith("Shown in the bell or the inbox")
     ]
     browsers = ["Unknown browser", "Firefox on Linux", "Unknown browser"]
@@ -307,7 +308,8 @@ def test_when_it_was_pushed(notified, client_of, user):
     assert mark_seen(client, rows[2].raised, pushed).status_code == 200
     shown = "Shown in the bell or the inbox: Firefox on Linux."
     found = [
-        [event.text for event in timeline(Notification.objects.get(pk=row.pk), for_user=True)] for row in rows
+        [event.text for event in read_timeline(Notification.objects.get(pk=row.pk), for_user=True)]
+        for row in rows
     ]
     (received, toast) = (int(re.search(r"(\d+) ms", text)[1]) for text in found[0][1:3])
     assert 1_000 <= received < 15_000 and toast == received + 500

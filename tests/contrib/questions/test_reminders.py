@@ -8,12 +8,13 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import transaction
 
+from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.questions import answering, question_notifications, reminders
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
 from notifications.db.locks import lock_query
 from notifications.jobs.transitions import manual, waiting
-from notifications.models import Delivery, Job, Notification, Stream
+from notifications.models import Job, Notification, Stream
 from notifications.testing import clock, run_jobs
 from tests.contrib.questions import question_tasks
 from tests.support.threads import run_in_threads

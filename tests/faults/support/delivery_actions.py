@@ -4,7 +4,7 @@ from django.contrib.auth import get_user_model
 
 from notifications import webhooks
 from notifications.api import notify
-from notifications.models import PushSubscription
+from notifications.contrib.deliveries.models import PushSubscription
 from notifications.times import now
 from tests.support.site_actions import sign_in
 

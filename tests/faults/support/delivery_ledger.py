@@ -20,7 +20,7 @@ MIN_REFUSED = 3
 
 DELIVERIES = """
 SELECT id, notification, user_id, channel, address, state, reason, error, job, attempted_at, ended_at
-FROM notifications_delivery ORDER BY id
+FROM notifications_deliveries_delivery ORDER BY id
 """
 NOTIFICATIONS = """
 SELECT id, user_id, category, title, raised, created_at, read_at, archived_at FROM notifications_notification
@@ -118,7 +118,9 @@ class Ledger:
             job["starts"] = sorted(filter(None, job["starts"]))
         self.digests = {
             canonical(job): (user, parse_time(due_at))
-            for user, due_at, job in site.rows("SELECT user_id, due_at, job FROM notifications_digest")
+            for user, due_at, job in site.rows(
+                "SELECT user_id, due_at, job FROM notifications_deliveries_digest"
+            )
         }
         self.seen = dict(site.rows("SELECT user_id, seen FROM notifications_stream"))
         self.mails, self.pushes = group(servers.mailbox.receipts), group(servers.pushes())

@@ -3,8 +3,9 @@
 from django.contrib.auth import get_user_model
 
 from notifications.api import notify
-from notifications.deliveries import sending
-from notifications.models import Digest, Job
+from notifications.contrib.deliveries import sending
+from notifications.contrib.deliveries.models import Digest
+from notifications.models import Job
 from notifications.times import now
 
 User = get_user_model()

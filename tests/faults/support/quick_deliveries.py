@@ -12,7 +12,7 @@ class QuickDeliveries(AppConfig):
     label = "quick_deliveries"
 
     def ready(self):
-        from notifications.deliveries import attempts, digests, sending
+        from notifications.contrib.deliveries import attempts, digests, sending
         from notifications.webhooks import sending as webhooks
 
         sending.INTERVAL_SECONDS = 0.2

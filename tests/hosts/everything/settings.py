@@ -23,6 +23,7 @@ INSTALLED_APPS = [
     "daphne",
     "notifications",
     "notifications.contrib.broadcasts",
+    "notifications.contrib.deliveries",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",
     NAME,

@@ -48,8 +48,8 @@ class TestReap:
         ("path", "executor"),
         [
             *((path, "async") for path, task in hooks.own_tasks.items() if task.is_harmless),
-            ("notifications.deliveries.sending.deliver", "suspect"),
-            ("notifications.deliveries.sending.deliver_digest", "suspect"),
+            ("notifications.contrib.deliveries.sending.deliver", "suspect"),
+            ("notifications.contrib.deliveries.sending.deliver_digest", "suspect"),
         ],
     )
     def test_tasks_that_call_no_code_of_the_project_are_not_quarantined(self, live_worker, path, executor):

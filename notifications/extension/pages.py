@@ -1,0 +1,84 @@
+"""The hooks of an extension that the core's pages and its admin call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from notifications.extension.dimensions import PageButton
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.contrib.admin import ListFilter, ModelAdmin
+    from django.db.models import Model
+    from django.http import HttpRequest
+
+    from notifications.models import Notification
+
+
+class PageHooks:
+    """What an extension adds to pages. Each hook is called on the thread of the request, outside of a transaction."""
+
+    def time_zone_of(self, user: Any) -> str:
+        """Return the name of the time zone that a user (key) has chosen, "" for none.
+
+        Called by pages that read a local time without the help of a script. One user: the reader of digests.
+        """
+        return ""
+
+    def page_links(self, page: str) -> Sequence[tuple[str, str]]:
+        """Return the label and address of each link of a page to other pages of the user.
+
+        ``page``
+            ``"inbox"``, or ``"notification"`` for that of one notification.
+        """
+        return ()
+
+    def row_buttons(self, row: Notification) -> Sequence[PageButton]:
+        """Return buttons beside a notification in the inbox and on its page. Called for each row that is shown.
+
+        The form that they are in has a field ``query`` in the inbox, the query string of the page to return to. No
+        query to the database. One user: the button that mutes a category.
+        """
+        return ()
+
+    def describe_change(self, user: Any, change: str) -> tuple[str, PageButton] | None:
+        """Return the message after a form of ``row_buttons()``, and the button that undoes it.
+
+        ``change``
+            What the view of the form has given ``inbox_views.redirect()``. None if it is of something else.
+        """
+        return None
+
+    def list_filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
+        """Return filters that the admin's list of a model of the core shows after its own. Called for each request."""
+        return ()
+
+    def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
+        """Return the label and address of each link above an admin's list that the user may follow."""
+        return ()
+
+    def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
+        """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.
+
+        Called for the admin's page of one notification.
+        """
+        return ""
+
+    def overview_sections(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest
+    ) -> Iterable[Mapping[str, Any]]:
+        """Return sections that the overview in the admin shows besides, each in a bounded number of queries.
+
+        Called for each request of the page, by the app ``notifications.contrib.operations``. Of each section
+        ``"template"`` is what is included, with the section as ``section``, and the context of the page.
+        """
+        return ()
+
+    def admin_section(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest, row: Notification
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Return the template of a section of the admin's page of one notification, and its context as ``section``.
+
+        None for nothing. ``request.user`` may view notifications.
+        """
+        return None
