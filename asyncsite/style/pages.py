@@ -31,6 +31,7 @@ def render_pages(request):
         "asking_job": SimpleNamespace(
             title="Orders of today", progress_message="Order 7", progress_current=3, progress_total=7
         ),
+        "excerpts": ["notifications/output_end.html"],
         "output": {
             "lines": [("", "Dear customer,\nwe ship it tomorrow."), ("continued", "")],
             "url": "/style/",
