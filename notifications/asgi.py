@@ -146,7 +146,7 @@ def begin_serving(*, restarts: bool = False) -> None:
     supervisor. Otherwise it ends.
     """
     from notifications.conf import settings
-    from notifications.engines import dispatch_loop
+    from notifications.extension import hooks
     from notifications.realtime import doorbell
 
     require_present_schema()
@@ -154,7 +154,7 @@ def begin_serving(*, restarts: bool = False) -> None:
     if restarts:
         restart_when_stuck()
     doorbell.doorbell.log_transport()
-    dispatch_loop.start()
+    hooks.dispatch.start_in_server()
     if settings.EMBEDDED_WORKER:
         from notifications.worker import embedded
 

@@ -398,6 +398,19 @@ def test_duties(recorder):
     assert [call for call in recorder.calls if call[0] == "record"] == [("record", 0, False)] * 2
 
 
+@pytest.mark.django_db(transaction=True)
+def test_dispatch(monkeypatch, user):
+    """Jobs of the built-in worker need none. A backend with an engine names the app that has them."""
+    monkeypatch.setattr(extension.hooks, "dispatch", Hooks().dispatch)
+    assert finish(tasks.noop.using(owner=user).enqueue()).state == "succeeded"
+    with pytest.raises(
+        ImproperlyConfigured, match=r'Add "notifications\.contrib\.engines" to INSTALLED_APPS'
+    ):
+        extension.hooks.dispatch.require("default")
+    assert not extension.hooks.dispatch.unserved_jobs(Job.objects.all()).exists()
+    assert extension.hooks.dispatch.label_of("default") == "default"
+
+
 def test_subcommands(recorder):
     """In the order that the command has for them, the others last; verbs below the one that is named with them."""
     commands = {"doctor": PruneCommand, "prune": PruneCommand}
@@ -546,7 +559,7 @@ def test_hooks_that_are_not_defined_are_not_called():
         name, label = "notifications.testing", "silent"
 
     hooks = Hooks([Silent("notifications.testing", testing)])
-    assert {name for name, value in vars(hooks).items() if value} == {"extensions", "wait_kinds"}
+    assert {name for name, value in vars(hooks).items() if value} == {"dispatch", "extensions", "wait_kinds"}
     assert list(hooks.wait_kinds) == ["pause"]
 
 

@@ -161,7 +161,7 @@ LATE_IMPORTS = {
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/pauses.py": (2, BEFORE_MODELS),
     "jobs/steps.py": (1, BEFORE_MODELS),
-    "management/commands/run_jobs.py": (3, "The supervisor of worker processes loads no worker."),
+    "management/commands/run_jobs.py": (2, "The supervisor of worker processes loads no worker."),
     "pytest_plugin.py": (6, "pytest loads it before Django is set up."),
     "realtime/servers/daphne.py": (1, "It needs the extra daphne."),
     "realtime/servers/uvicorn.py": (2, "It needs the extra uvicorn."),

@@ -27,7 +27,7 @@ from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.admin.runners import has_runners
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
-from notifications.engines import label_of
+from notifications.extension import hooks
 from notifications.jobs.claiming.executors import (
     DISPATCHED,
     ENGINE_EXECUTORS,
@@ -36,7 +36,6 @@ from notifications.jobs.claiming.executors import (
     OBSERVED,
 )
 from notifications.models import Job, Worker
-from notifications.operations import unserved_engines
 from notifications.operations.matching import JobFilter
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.states import CLAIMABLE, describe_state
@@ -124,7 +123,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         of_workers, of_engines = (
             Exists(jobs.filter(pk=OuterRef("pk")))
-            for jobs in (unserved_jobs(), unserved_engines.unserved_jobs())
+            for jobs in (unserved_jobs(), hooks.dispatch.unserved_jobs(Job.objects.using(database())))
         )
         jobs = super().get_queryset(request)
         return jobs.annotate(waits_for_worker=of_workers, waits_for_engine=of_engines)
@@ -184,9 +183,9 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
         if job.waits_for_worker:  # type: ignore[attr-defined]
             return _("Queued, waiting for a worker")
         if job.waits_for_engine:  # type: ignore[attr-defined]
-            return _("Queued, waiting for %(engine)s") % {"engine": label_of(job.backend)}
+            return _("Queued, waiting for %(engine)s") % {"engine": hooks.dispatch.label_of(job.backend)}
         if _is_in_engine(job):
-            words = {"engine": label_of(job.backend), "time": _time_in_engine(job)}
+            words = {"engine": hooks.dispatch.label_of(job.backend), "time": _time_in_engine(job)}
             return (
                 _("Queued in %(engine)s for %(time)s") if words["time"] else _("Queued in %(engine)s")
             ) % words
@@ -272,9 +271,9 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:
         if job.executor == ENGINE_QUARANTINED:  # one at a time in a process of the engine
-            return f"{label_of(job.backend)} ({job.get_executor_display()})"
+            return f"{hooks.dispatch.label_of(job.backend)} ({job.get_executor_display()})"
         if job.executor in ENGINE_EXECUTORS:
-            return label_of(job.backend)
+            return hooks.dispatch.label_of(job.backend)
         return _("Celery (observed)") if job.executor == OBSERVED else _("Built-in worker")
 
     @admin.display(description=_("runs on"))

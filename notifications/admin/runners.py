@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.compat import task_backends
-from notifications.engines import label_of
+from notifications.extension import hooks
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS, has_engine
 from notifications.models import Job
 
@@ -32,7 +32,7 @@ class RunnerFilter(admin.SimpleListFilter):
         if not has_runners():
             return []
         aliases = list(filter(has_engine, task_backends.settings))
-        labels = [label_of(alias) for alias in aliases]
+        labels = [hooks.dispatch.label_of(alias) for alias in aliases]
         engines = [
             (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
             for alias, label in zip(aliases, labels, strict=True)

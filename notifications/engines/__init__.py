@@ -9,6 +9,8 @@ senders        the threads that send the ids of this process
 dispatch_loop  the loop that dispatches what waited, and what was lost
 dispatching    which ids are sent when, and which jobs are taken back
 resending      which ids are sent again because they may be lost
+unserved       queued jobs that no process of their engine takes
+dispatch       what the core calls
 quarantine     jobs of which one may have ended the process that ran them all
 process        ``run(id)``: runs a job in a process of the engine
 backend        any other backend of Django's Tasks

@@ -25,8 +25,8 @@ from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
 from notifications.engines import dispatching, has_engines, own_senders, quarantine, resending, senders
+from notifications.extension import BackendQueue
 from notifications.jobs import ports
-from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from notifications.engines import checks, dispatching, has_backend_engine, senders  # noqa: F401  (the import registers the checks)
-from notifications.extension import Extension
-from notifications.jobs import ports
+from notifications.engines.dispatch import EngineDispatch
+from notifications.extension import Dispatch, Extension
 from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS
 from notifications.models import Job
 from notifications.upkeep import Duty, Upkeep
@@ -27,7 +27,6 @@ class Engines(Extension):
     findings: ClassVar[dict[str, str]] = {"engine": "notifications.management.diagnosis.engines.find_engines"}
 
     def ready(self) -> None:
-        ports.engines, ports.dispatching = senders, dispatching
         if has_backend_engine():
             # Loaded before workers of the other backend fork a process for each job, which would load it each time.
             from notifications.engines import process  # noqa: F401
@@ -35,6 +34,9 @@ class Engines(Extension):
     def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
         if dispatched := [job for job in ended if job.executor in DISPATCHED_EXECUTORS]:
             senders.revoke(dispatched)
+
+    def dispatch(self) -> Dispatch:
+        return EngineDispatch()
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.

@@ -16,7 +16,7 @@ from notifications.compat import is_test_runner
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import on_commit_merged
-from notifications.engines import dispatching, engine_of, usable_engine
+from notifications.engines import dispatching, engine_of
 from notifications.engines.interface import HandedJob, JobsRefused, dispatched_job
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, SENDER_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
@@ -33,11 +33,6 @@ MAX_UNSENT_IDS = 50_000
 
 #: Whether ids are sent under a test runner too.
 enabled_in_tests = False
-
-
-def require_engine(alias: str) -> None:
-    """Raise ``ImproperlyConfigured`` if the engine of a backend could never run a job."""
-    usable_engine(alias)
 
 
 def prepare(job: Job) -> None:

@@ -30,6 +30,8 @@ from notifications.extension.dimensions import PageButton as PageButton
 from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
+from notifications.extension.dispatch import BackendQueue as BackendQueue
+from notifications.extension.dispatch import Dispatch as Dispatch
 from notifications.extension.events import Event as Event
 from notifications.extension.events import in_order as in_order
 from notifications.extension.installed import Hooks as Hooks

@@ -19,6 +19,7 @@ from notifications.extension.dimensions import (
     WaitKind,
     WorkerPart,
 )
+from notifications.extension.dispatch import Dispatch
 from notifications.extension.events import Event
 from notifications.extension.pages import PageHooks
 from notifications.extension.recorded_transaction import RecordedTransaction
@@ -145,6 +146,10 @@ class Extension(PageHooks, AppConfig):
         Called after the transaction, also where an earlier, equal request has enqueued the job.
         """
         return {}
+
+    def dispatch(self) -> Dispatch:
+        """Return how jobs get to engines. Called once, when the apps are ready. One user: the app of engines."""
+        return Dispatch()
 
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""

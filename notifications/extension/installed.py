@@ -24,6 +24,7 @@ from notifications.extension.dimensions import (
     WaitKind,
     WorkerPart,
 )
+from notifications.extension.dispatch import Dispatch
 from notifications.extension.events import Event, in_order
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -80,6 +81,7 @@ class Hooks:
         self.headers_of_accepted: dict[str, Callable[..., Mapping[str, str]]] = {
             hook.__self__.label: hook for hook in defined("headers_of_accepted")
         }
+        self.dispatch: Dispatch = next((hook() for hook in defined("dispatch")), Dispatch())
         self.prepare: list[Callable[[], None]] = defined("prepare")
         self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
         self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")

@@ -26,7 +26,7 @@ from notifications.compat import (
 )
 from notifications.db import bulk
 from notifications.db.transactions import database
-from notifications.jobs import ports
+from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.declaring.tasks import JobOptions, JobTask
 from notifications.jobs.enqueueing.owners import owner_key
@@ -134,8 +134,8 @@ class JobBackend(BaseTaskBackend):
             idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
         )
         if has_engine(self.alias):
-            ports.engines.require_engine(self.alias)
-            ports.engines.prepare(job)
+            hooks.dispatch.require(self.alias)
+            hooks.dispatch.prepare(job)
         return job, args, kwargs
 
     def insert(self, job: Job) -> Job:
@@ -148,7 +148,7 @@ class JobBackend(BaseTaskBackend):
 
         stored_job = queueing.enqueue(job)
         if stored_job is job and has_engine(self.alias):
-            ports.engines.send_after_commit([job])
+            hooks.dispatch.send_after_commit([job])
         return stored_job
 
     def get_result(self, result_id: str) -> TaskResult:

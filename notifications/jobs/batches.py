@@ -18,8 +18,9 @@ from notifications import streams, times, validators
 from notifications.compat import TaskResult, should_send, task_backends, task_enqueued
 from notifications.db import bulk
 from notifications.db.transactions import connection, on_commit, retrying_atomic
+from notifications.extension import hooks
 from notifications.ids import uuid7
-from notifications.jobs import ports, results
+from notifications.jobs import results
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import NotifyOption
 from notifications.jobs.declaring.tasks import has_job_tasks
@@ -155,7 +156,7 @@ class Batch:
             insert()
         else:
             retrying_atomic(insert)
-        ports.engines.send_after_commit(child for child, _ in self._jobs)
+        hooks.dispatch.send_after_commit(child for child, _ in self._jobs)
         if not self._jobs:  # No job will end it.
             on_commit(lambda: finishing.finish_batches([self.id]))
         self._result = results.task_result(job, task=batch, attempts=[])

@@ -14,7 +14,7 @@ from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.db import bulk, project_code, signal_queue
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, on_commit
 from notifications.extension import RecordedTransaction, Rows, hooks
-from notifications.jobs import ports, results
+from notifications.jobs import results
 from notifications.models import Job, Notification
 
 #: The paths of the tasks whose signals are being sent in this context, the outermost first.
@@ -61,7 +61,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
         return
     streams.ring_new_jobs(jobs)
     if any(job.executor == Job.Executor.DISPATCHED for job in jobs):
-        ports.engines.send_after_commit(jobs)
+        hooks.dispatch.send_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))
 

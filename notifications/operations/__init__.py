@@ -5,7 +5,6 @@ matching            the jobs that a filter selects
 bulk_changes        retries and cancels the jobs of a filter
 depths              how many jobs wait in each queue
 unserved_queues     queued jobs that no live worker takes
-unserved_engines    queued jobs that no process of their engine takes
 readiness           whether this process can serve requests or run jobs
 stored_times        finds and repairs times that were stored while a clock was wrong
 metrics             the text format of Prometheus

@@ -12,11 +12,10 @@ from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection
 from notifications.db.unavailable import is_query_error
-from notifications.engines import configured_engines
-from notifications.extension import list_apps
+from notifications.extension import hooks, list_apps
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.operations import stored_times, unserved_engines
+from notifications.operations import stored_times
 from notifications.operations.unserved_queues import claiming_workers
 
 #: Seconds by which the clocks of the database and of this machine may differ.
@@ -56,21 +55,14 @@ def _find_missing_worker() -> str:
         return ""
     if builtin_aliases():
         return "no worker, and no process of an engine, is alive"
-    for engine in configured_engines().values():
-        if unserved_engines.has_processes(engine, now) is False:
-            return f"no process of {engine.label} is alive"
-    return (
-        "jobs wait, and no process of an engine takes them"
-        if unserved_engines.unserved_jobs().exists()
-        else ""
-    )
+    return hooks.dispatch.find_missing_process()
 
 
 def worker_advice() -> str:
     """Return one sentence on how to start what runs jobs."""
     if builtin_aliases():
         return "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI."
-    return " ".join(engine.start_advice() for engine in configured_engines().values())
+    return hooks.dispatch.start_advice()
 
 
 def builtin_aliases() -> list[str]:

@@ -11,13 +11,11 @@ from django.db.models import Q
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
-
-#: How long a job must have been due.
-MIN_WAIT_SECONDS = 10.0
 
 _has_warned = False
 

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from notifications.extension import make_hub_parts
-from notifications.operations import unserved_engines, unserved_queues
+from notifications.extension import hooks, make_hub_parts
+from notifications.operations import unserved_queues
 from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.credential_checker import CredentialChecker
 from notifications.realtime.auth.handshakes import SessionLookup
@@ -217,7 +217,7 @@ class Hub:
         if ticks % POSITION_CHECK_TICKS == 0:
             for part in self.parts.values():
                 part.read_all()
-            for warn in (unserved_queues.warn_of_unserved_jobs, unserved_engines.warn_of_unserved_jobs):
+            for warn in (unserved_queues.warn_of_unserved_jobs, hooks.dispatch.warn_of_unserved_jobs):
                 run_in(self.auth_pool, warn, error_message="Could not look for unserved jobs: %s")
             if self.users:
                 run_in(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs import ports
+from notifications.extension import hooks
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.transitions import claims
@@ -309,7 +309,7 @@ class DispatchedJobs:
         spans.record_claim(started, jobs)
         locked_ids = {id for id in locked_ids if self._lock_tries[id] < MAX_LOCK_TRIES}
         not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - locked_ids
-        locked = locked_ids | (ports.dispatching.take_back(not_claimed) if not_claimed else set())
+        locked = locked_ids | (hooks.dispatch.take_back(not_claimed) if not_claimed else set())
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, locked

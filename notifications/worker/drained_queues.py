@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from notifications.jobs.claiming.engine_activity import BackendQueue
+from notifications.extension import BackendQueue
 from notifications.models import Job
 
 #: Seconds for which a slot of the engine must have been free: within them it would have got the next message. Shorter

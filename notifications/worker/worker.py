@@ -12,10 +12,8 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
-from notifications.extension import make_worker_parts
-from notifications.jobs import ports
+from notifications.extension import BackendQueue, hooks, make_worker_parts
 from notifications.jobs.claiming.claimed_job import Claim
-from notifications.jobs.claiming.engine_activity import BackendQueue
 from notifications.jobs.claiming.executors import ENGINE_SENDER, QUARANTINED
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing
@@ -156,7 +154,7 @@ class JobWorker:
             await self.state.retry_write(maintenance.reap_dead_neighbors)
             if self.state.run_limit.ends_by_itself:
                 # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
-                await self.state.retry_write(ports.dispatching.move_to_configured_executors)
+                await self.state.retry_write(hooks.dispatch.move_to_configured_executors)
         except QUERY_ERRORS:  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
@@ -308,7 +306,7 @@ class JobWorker:
         try:
             await self.state.writer.run(queueing.release, unfinished)
             if unclaimed:
-                await self.state.writer.run(ports.dispatching.take_back, unclaimed)
+                await self.state.writer.run(hooks.dispatch.take_back, unclaimed)
             await self.state.writer.run(self.lease.end)
         except QUERY_ERRORS as exc:
             logger.warning(

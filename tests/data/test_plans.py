@@ -14,7 +14,7 @@ from notifications import api, streams, webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery, Digest
 from notifications.contrib.questions import reminders
-from notifications.engines import dispatching, own_senders, quarantine, resending
+from notifications.engines import dispatching, own_senders, quarantine, resending, unserved
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
@@ -30,7 +30,7 @@ from notifications.jobs.transitions import (
     waiting,
 )
 from notifications.models import Job, Notification, Wait, WebhookAttempt, Worker
-from notifications.operations import stored_times, unserved_engines, unserved_queues
+from notifications.operations import stored_times, unserved_queues
 from notifications.operations.depths import count_waiting
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
@@ -137,7 +137,7 @@ def warn_of_unserved_jobs_of_engines(user):
         job(user, executor=executor)
     options = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.engines.idle_engine"}}}
     with override_settings(TASKS=options):
-        unserved_engines.warn_of_unserved_jobs()
+        unserved.warn_of_unserved_jobs()
 
 
 def deliver(user):

@@ -5,9 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.engines import dispatching, engine_of
+from notifications.engines import dispatching, engine_of, unserved
 from notifications.models import Job, Worker
-from notifications.operations import unserved_engines
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     live_worker,
@@ -27,7 +26,7 @@ IDLE_ENGINE = "tests.engines.idle_engine"
 def idle_engine(settings, monkeypatch, db):
     """Return the engine of the default backend, which dispatches nothing."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
-    monkeypatch.setattr(unserved_engines, "_has_warned", False)
+    monkeypatch.setattr(unserved, "_has_warned", False)
     return engine_of("default")
 
 

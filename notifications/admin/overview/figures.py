@@ -15,7 +15,7 @@ from notifications.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.admin.overview.queues import QueueState
 from notifications.compat import task_backends
 from notifications.db.clock import estimated_database_now
-from notifications.engines import label_of
+from notifications.extension import hooks
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Alert, ServerProcess
@@ -149,7 +149,7 @@ def runners() -> list[tuple[str, str]]:
     """Return what runs the jobs of each backend of ``TASKS``: alias and label."""
     built_in = str(_("Built-in worker"))
     return [
-        (alias, label_of(alias) if has_engine(alias) else built_in)
+        (alias, hooks.dispatch.label_of(alias) if has_engine(alias) else built_in)
         for alias in task_backends.settings
         if has_engine(alias) or has_job_tasks(task_backends[alias])
     ]

@@ -18,6 +18,9 @@ from notifications.jobs.claiming.executors import WORKER_EXECUTORS, Capacities
 from notifications.jobs.claiming.queues import paused_queues, queue_limits
 from notifications.models import Job
 
+#: Seconds for which a job must have been due to be one that no process takes.
+MIN_WAIT_SECONDS = 10.0
+
 
 def claimable_queues(
     queues: Sequence[str] = (), executors: Collection[str] = WORKER_EXECUTORS

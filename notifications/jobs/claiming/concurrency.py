@@ -17,8 +17,8 @@ from notifications import times
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_number
 from notifications.db.transactions import connection, database
+from notifications.extension import hooks
 from notifications.jobs.claiming import claim_queries
-from notifications.jobs.claiming.engine_activity import read_activity
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -173,7 +173,7 @@ class RunningLimits:
             rows = cursor.fetchall()
         if not all(is_fresh for *_, is_fresh in rows):
             old = {(backend, queue) for _, queue, _, backend, is_fresh in rows if not is_fresh}
-            self._stalled = old - read_activity(now).newest.keys()
+            self._stalled = hooks.dispatch.find_stalled(old, now)
         return [
             (key, queue, path)
             for key, queue, path, backend, is_fresh in rows

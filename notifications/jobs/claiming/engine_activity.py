@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from notifications.db.transactions import database
+from notifications.extension import BackendQueue
 from notifications.jobs.claiming.executors import ENGINE, ENGINE_QUARANTINED
 from notifications.models import Job
 
@@ -14,9 +15,6 @@ from notifications.models import Job
 RECENT_SECONDS, MAX_RECENT_JOBS = 5.0, 100
 #: Running jobs of engines that are read at most.
 MAX_RUNNING_JOBS = 5_000
-
-#: An alias of a backend, and a queue.
-BackendQueue = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from django.utils import translation
 from notifications import serializers, times, validators
 from notifications.context import current_execution
 from notifications.db import bulk
-from notifications.jobs import ports
+from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, sender_key
 from notifications.jobs.handlers import callbacks
 from notifications.jobs.handlers.declarations import (
@@ -233,7 +233,7 @@ def _build(handler: Handler, event: Item, **columns: Any) -> Job:
         **columns,
     )
     if handler.has_engine:
-        ports.engines.prepare(job)
+        hooks.dispatch.prepare(job)
     return job
 
 

@@ -19,6 +19,7 @@ from django.utils import autoreload
 from notifications.conf import settings
 from notifications.db.schema import require_present_schema
 from notifications.db.threads import start_thread
+from notifications.extension import hooks
 from notifications.jobs.claiming.queues import check_queue_name
 from notifications.management.management_command import ManagementCommand
 from notifications.management.worker_processes import Supervisor
@@ -133,7 +134,6 @@ class Command(ManagementCommand):
             has_ended.set()
 
     def make_worker(self, queues: list[str], concurrency: int | None, limit: RunLimit) -> JobWorker:
-        from notifications.engines import dispatch_loop, has_engines
         from notifications.realtime import doorbell
         from notifications.worker.worker import JobWorker
 
@@ -142,7 +142,7 @@ class Command(ManagementCommand):
             queues=queues,
             concurrency=concurrency or settings.CONCURRENCY,
             run_limit=limit,
-            dispatch=dispatch_loop.run_round if has_engines() else None,
+            dispatch=hooks.dispatch.round_of_worker(),
             is_process=True,
         )
 

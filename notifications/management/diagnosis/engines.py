@@ -21,6 +21,13 @@ from notifications.db import keyset
 from notifications.db.clock import database_now
 from notifications.engines import engine_of
 from notifications.engines.interface import Engine
+from notifications.engines.unserved import (
+    due_jobs,
+    has_processes,
+    live_processes,
+    untaken_queues,
+)
+from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import (
     DISPATCHED,
     ENGINE,
@@ -31,13 +38,6 @@ from notifications.jobs.claiming.executors import (
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, run_check
 from notifications.management.diagnosis.processes import measure_round_trip
-from notifications.operations.unserved_engines import (
-    due_jobs,
-    has_processes,
-    live_processes,
-    untaken_queues,
-)
-from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications import serializers
-from notifications.engines import label_of
+from notifications.extension import hooks
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
 from notifications.models import Job
 from notifications.operations.last_errors import read_last_errors
@@ -26,7 +26,7 @@ def item(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "concurrency_key": job.concurrency_key,
         "worker": job.worker and str(job.worker),
-        "engine": label_of(job.backend) if job.executor in ENGINE_EXECUTORS else None,
+        "engine": hooks.dispatch.label_of(job.backend) if job.executor in ENGINE_EXECUTORS else None,
         "handovers": job.dispatch_count,
         "handed_over_at": serializers.format_time(job.dispatched_at),
         "queued_at": serializers.format_time(job.queued_at),
@@ -47,7 +47,7 @@ def change_line(job: Job, error: str) -> str:
 
 def runner_of(job: Job) -> str:
     """Return what runs a job: an engine or a worker."""
-    return label_of(job.backend) if job.executor in ENGINE_EXECUTORS else "a worker"
+    return hooks.dispatch.label_of(job.backend) if job.executor in ENGINE_EXECUTORS else "a worker"
 
 
 def dispatches(job: Job) -> str:

@@ -17,6 +17,7 @@ from notifications import serializers
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
+from notifications.extension import hooks
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
 from notifications.management.management_command import (
@@ -47,7 +48,6 @@ from notifications.management.subcommands.job_verbs import (
     user_key_of,
 )
 from notifications.models import Job
-from notifications.operations import unserved_engines
 from notifications.operations.unserved_queues import unserved_jobs
 from notifications.realtime import doorbell
 
@@ -91,7 +91,7 @@ class ListCommand(ManagementCommand):
         listed = rows[:limit].values("pk")
         unserved_ids = {
             pk
-            for unserved in (unserved_jobs(), unserved_engines.unserved_jobs())
+            for unserved in (unserved_jobs(), hooks.dispatch.unserved_jobs(Job.objects.using(database())))
             for pk in unserved.filter(pk__in=listed).values_list("pk", flat=True)
         }
         jobs = rows[:limit]

@@ -6,9 +6,10 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from notifications.engines import unserved
 from notifications.jobs.claiming import queues
 from notifications.models import Job
-from notifications.operations import unserved_engines, unserved_queues
+from notifications.operations import unserved_queues
 from tests.engines.conftest import wait_long
 from tests.jobs import tasks
 
@@ -23,8 +24,8 @@ def job(idle_engine):
     return Job.objects.get(id=id)
 
 
-def unserved():
-    return list(unserved_engines.unserved_jobs())
+def unserved_jobs():
+    return list(unserved.unserved_jobs())
 
 
 def test_without_a_process(job, engine_process, live_worker):
@@ -32,46 +33,46 @@ def test_without_a_process(job, engine_process, live_worker):
     engine_process(seconds=-1)
     live_worker()
     tasks.noop.enqueue()
-    assert unserved() == [job]
+    assert unserved_jobs() == [job]
     assert list(unserved_queues.unserved_jobs()) == []
 
 
 def test_with_a_process(job, engine_process):
     engine_process()
-    assert unserved() == []
+    assert unserved_jobs() == []
 
 
 @pytest.mark.parametrize("executor", ["engine", "handed"])
 def test_jobs_in_both_executors_are_found(job, executor):
     """Those that wait to be dispatched and those that were."""
     Job.objects.update(executor=executor)
-    assert [found.pk for found in unserved()] == [job.pk]
+    assert [found.pk for found in unserved_jobs()] == [job.pk]
 
 
 def test_jobs_that_may_not_run_yet_are_not_unserved(job):
     """They wait for run_after, or for their queue to be resumed."""
     Job.objects.update(run_after=timezone.now() + timedelta(hours=1))
-    assert unserved() == []
+    assert unserved_jobs() == []
     Job.objects.update(run_after=None)
     queues.pause("reports")
-    assert unserved() == []
+    assert unserved_jobs() == []
 
 
 def test_an_engine_that_cannot_be_set_up_has_no_process(job, engine_process, settings):
     engine_process()
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.such.engine"}}}
-    assert unserved() == [job]
-    unserved_engines.warn_of_unserved_jobs()
+    assert unserved_jobs() == [job]
+    unserved.warn_of_unserved_jobs()
 
 
 def test_one_warning_is_logged(job, engine_process, caplog):
     """Another one follows only after a process was alive in between."""
     for _ in range(2):
-        unserved_engines.warn_of_unserved_jobs()
+        unserved.warn_of_unserved_jobs()
         text = f"No process of Idle is alive: job {job.id} has waited for over 10 s. Start a process of Idle."
         assert [record.message for record in caplog.records] == [text]
     engine_process()
-    unserved_engines.warn_of_unserved_jobs()
+    unserved.warn_of_unserved_jobs()
     assert len(caplog.records) == 1
 
 
@@ -95,7 +96,7 @@ def test_admin_and_command_show_it(job, engine_process, admin_client, capsys):
 def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, found):
     engine_process()
     idle_engine.taken = taken
-    assert unserved_engines.untaken_queues(idle_engine, timezone.now()) == found
+    assert unserved.untaken_queues(idle_engine, timezone.now()) == found
 
 
 @pytest.mark.parametrize(
@@ -117,4 +118,4 @@ def test_queue_that_no_process_seems_to_take(
     if running:
         id = tasks.noop.using(queue_name=running).enqueue().id
         Job.objects.filter(id=id).update(state="running", executor="engine", attempt=1)
-    assert unserved_engines.untaken_queues(idle_engine, timezone.now()) == found
+    assert unserved.untaken_queues(idle_engine, timezone.now()) == found

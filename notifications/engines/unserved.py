@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Exists, F, OuterRef, Q, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
@@ -15,10 +15,10 @@ from notifications.db.transactions import database
 from notifications.engines import engine_of, label_of
 from notifications.engines.interface import Engine
 from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.models import Job, Worker
-from notifications.operations.unserved_queues import MIN_WAIT_SECONDS
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -51,9 +51,9 @@ def due_jobs(alias: str, now: datetime) -> Any:
     return queued.exclude(queue_name__in=paused_queues())
 
 
-def unserved_jobs() -> Any:
+def unserved_jobs(jobs: QuerySet[Job] | None = None) -> QuerySet[Job]:
     """Return a queryset of jobs, due for over ``MIN_WAIT_SECONDS``, of whose engine no process is alive."""
-    jobs = Job.objects.using(database())
+    jobs = Job.objects.using(database()) if jobs is None else jobs
     now = database_now()
     aliases = [alias for alias in task_backends.settings if has_engine(alias) and not _is_alive(alias, now)]
     # By index lookups: usually there are none, and no backlog is read.

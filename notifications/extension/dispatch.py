@@ -1,0 +1,81 @@
+"""How jobs get to engines: other systems that run the jobs of backends with the option ``engine`` in ``TASKS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications import moved
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.db.models import QuerySet
+
+    from notifications.models import Job
+
+#: An alias of a backend, and a queue.
+BackendQueue = tuple[str, str]
+
+
+class Dispatch:
+    """What the core calls for the jobs of backends with an engine.
+
+    Without an extension that has engines this class is called, by which nothing is dispatched. The built-in worker
+    runs the jobs of all other backends itself.
+    """
+
+    def require(self, alias: str) -> None:
+        """Raise ``ImproperlyConfigured`` if the engine of a backend could never run a job."""
+        remedy = moved.describe_remedy("engines")
+        raise ImproperlyConfigured(f"The backend {alias!r} of TASKS has an engine. {remedy}")
+
+    def prepare(self, job: Job) -> None:
+        """Choose the executor of a new job of a backend with an engine. Called before the job is inserted."""
+
+    def send_after_commit(self, jobs: Iterable[Job]) -> None:
+        """Have new jobs dispatched to their engines after the commit of the current transaction."""
+
+    def take_back(self, ids: Collection[UUID]) -> set[UUID]:
+        """Have jobs that this process could not claim dispatched again. Return the ids whose rows are locked."""
+        return set()
+
+    def move_to_configured_executors(self) -> int:
+        """Move queued jobs whose backend has gained or lost its engine. Return how many."""
+        return 0
+
+    def find_stalled(self, queues: Collection[BackendQueue], now: datetime) -> set[BackendQueue]:
+        """Return those of these queues of which an engine has jobs for long, and runs none.
+
+        Called inside the transaction of a claim. ``now`` is the database's time.
+        """
+        return set()
+
+    def label_of(self, alias: str) -> str:
+        """Return what to call the engine of a backend, even if it cannot be set up or is not in ``TASKS`` any more."""
+        return str(getattr(settings, "TASKS", {}).get(alias, {}).get("OPTIONS", {}).get("engine") or alias)
+
+    def start_advice(self) -> str:
+        """Return how to start processes of the engines, "" without engines."""
+        return ""
+
+    def find_missing_process(self) -> str:
+        """Return why no process of an engine runs jobs, "" if they run or that is not known. For readiness."""
+        return ""
+
+    def unserved_jobs(self, jobs: QuerySet[Job]) -> QuerySet[Job]:
+        """Narrow a query of jobs to those that are due, and of whose engine no process is alive."""
+        return jobs.none()
+
+    def warn_of_unserved_jobs(self) -> None:
+        """Log one warning when there are such jobs. Called by server processes every few seconds."""
+
+    def start_in_server(self) -> None:
+        """Begin to dispatch in this server process, on a thread. Raises ``NoThread``."""
+
+    def round_of_worker(self) -> Callable[[Mapping[BackendQueue, float], bool], object] | None:
+        """Return what a worker calls to dispatch jobs: see ``JobWorker``; None if no backend has an engine."""
+        return None
