@@ -21,7 +21,6 @@ from notifications.context import requester
 from notifications.db import unavailable
 from notifications.http import request_resources
 from notifications.jobs import job_context
-from notifications.jobs.callbacks import Callback, acallback, callback
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
 from notifications.jobs.pauses import apause, pause
@@ -38,12 +37,10 @@ else:
 __all__ = [
     "DATABASE_UNAVAILABLE",
     "Batch",
-    "Callback",
     "FinishedJob",
     "JobInfo",
     "aaccepted",
     "abatch",
-    "acallback",
     "accepted",
     "aget_job",
     "aget_jobs",
@@ -53,7 +50,6 @@ __all__ = [
     "apause",
     "astep",
     "batch",
-    "callback",
     "get_job",
     "get_jobs",
     "jobs_of",
@@ -67,7 +63,6 @@ __all__ = [
     "step",
     "task",
     "track",
-    "verify_webhook",
 ]
 
 P = ParamSpec("P")
@@ -321,21 +316,3 @@ def progress(current: int, total: int | None = None, message: str | Promise = ""
 def track(items: Iterable[T], *, message: str | Promise = "") -> Iterator[T]:
     """Yield the items and report the progress through them: ``for row in track(rows): …``."""
     return job_context.track(items, message=message)
-
-
-def verify_webhook(request: HttpRequest, secret: str, *, max_bytes: int = 1_000_000) -> Any:
-    """Return the JSON of a webhook that another system has sent, signed as Standard Webhooks says.
-
-    ``secret``
-        The secret that the sender gave: ``whsec_`` and base64.
-    ``max_bytes``
-        The largest body; ``DATA_UPLOAD_MAX_MEMORY_SIZE`` limits it too.
-
-    The time of the signature may be five minutes off. A webhook may arrive twice, with the same ``webhook-id``.
-
-    Raises ``notifications.exceptions.InvalidWebhook``, whatever the request brings; ValueError if ``secret`` itself is
-    none. The body must not have been read before, as CSRF protection does with forms: exempt the view from it.
-    """
-    from notifications.webhooks import signing
-
-    return signing.verify(request, secret, max_bytes)

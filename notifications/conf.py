@@ -52,11 +52,9 @@ class Settings:
     ALERTS: dict[str, Any]
     AUTHENTICATORS: list[Any]
     JOBS_PER_MINUTE: int
-    CALLBACK_ORIGINS: list[str]
     CATEGORIES: dict[str, Any]
     CONCURRENCY: int
     GRACE: float
-    HANDLERS: dict[str, Any]
     LEASE: float
     MAX_BODY_BYTES: int | None
     METRICS_TOKEN: str
@@ -68,7 +66,6 @@ class Settings:
     RETENTION: timedelta
     SITE_URL: str
     SOCKETS_PER_USER: int
-    WEBHOOKS: bool
 
     @property
     def EMBEDDED_WORKER(self) -> bool:
@@ -120,7 +117,8 @@ def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
 
-def _are_origins(value: Any) -> bool:
+def are_origins(value: Any) -> bool:
+    """Return whether all of these are origins: scheme, host and port."""
     return all(map(_is_origin, value))
 
 
@@ -141,14 +139,10 @@ CORE_SETTINGS = {
         rule="a list of dotted paths or callables",
     ),
     "JOBS_PER_MINUTE": Setting(1200, **POSITIVE),
-    "CALLBACK_ORIGINS": Setting(
-        [], is_valid=_are_origins, rule="a list like ['https://crm.example.com'], without paths"
-    ),
     "CATEGORIES": Setting({}),
     "CONCURRENCY": Setting(100, **POSITIVE),
     "EMBEDDED_WORKER": Setting(None, types=(bool, type(None))),
     "GRACE": Setting(25, types=(int, float), is_valid=lambda value: value >= 0, rule="0 seconds or more"),
-    "HANDLERS": Setting({}),
     "LEASE": Setting(20, types=(int, float), is_valid=_is_positive, rule="above 0 seconds"),
     "MAX_BODY_BYTES": Setting(
         None,
@@ -163,7 +157,7 @@ CORE_SETTINGS = {
         is_secret=True,
     ),
     "OPENTELEMETRY": Setting(False),
-    "ORIGINS": Setting([], is_valid=_are_origins, rule="a list like ['https://example.com'], without a path"),
+    "ORIGINS": Setting([], is_valid=are_origins, rule="a list like ['https://example.com'], without a path"),
     "OUTBOUND_ALLOW": Setting([]),
     "OUTBOUND_PER_HOST": Setting(10, **POSITIVE),
     "OUTBOUND_PORTS": Setting(
@@ -176,7 +170,6 @@ CORE_SETTINGS = {
         rule="like 'https://example.com', without a path",
     ),
     "SOCKETS_PER_USER": Setting(20, **POSITIVE),
-    "WEBHOOKS": Setting(False),
 }
 
 #: The keys of the core and of the installed extensions. ``extension.load()`` replaces it when the apps are ready.

@@ -10,11 +10,14 @@ from typing import Any
 
 #: The app of each key of ``NOTIFICATIONS``.
 SETTINGS = {
+    "CALLBACK_ORIGINS": "webhooks",
     "CELERY": "celery",
     "DELIVERY": "deliveries",
+    "HANDLERS": "webhooks",
     "SCHEDULES": "schedules",
     "USER_LANGUAGE": "broadcasts",
     "WEB_PUSH": "deliveries",
+    "WEBHOOKS": "webhooks",
 }
 #: The app of each subcommand of ``manage.py notifications``, and of verbs below one: ``"jobs output"``.
 SUBCOMMANDS: dict[str, str] = {
@@ -26,9 +29,13 @@ SUBCOMMANDS: dict[str, str] = {
 }
 #: The app that exports what ``notifications.api`` had before.
 API_NAMES: dict[str, str] = {
+    "Callback": "webhooks",
+    "acallback": "webhooks",
     "aoutput_from": "output",
+    "callback": "webhooks",
     "output": "output",
     **dict.fromkeys(("Question", "aquestion", "aquestions", "question", "questions"), "questions"),
+    "verify_webhook": "webhooks",
 }
 #: The app whose ``testing`` exports what ``notifications.testing`` had before.
 TESTING_NAMES: dict[str, str] = {

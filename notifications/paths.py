@@ -50,12 +50,6 @@ def absolute(url: str) -> str:
     return conf.settings.SITE_URL.rstrip("/") + url if url.startswith("/") else url
 
 
-def callback_path(id: UUID, token: str) -> str:
-    """Return the path that an upstream calls, ``""`` if the project does not include the app's URLs."""
-    path = job_path("callback", id)
-    return f"{path}{token}/" if path else ""
-
-
 def admin_page(name: str) -> str:
     """Return the path of a page of the app in the admin, ``""`` if the project does not include the admin."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")

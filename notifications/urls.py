@@ -5,14 +5,12 @@ from django.urls import path, re_path
 from notifications.extension import find_urlpatterns
 from notifications.http import (
     api_views,
-    callback_views,
     health_views,
     inbox_views,
     metrics_view,
     page_views,
     snooze_views,
     stream_views,
-    webhook_views,
 )
 from notifications.http.openapi import openapi
 from notifications.streams.marking import VERBS
@@ -29,8 +27,6 @@ urlpatterns = [
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),
-    path("callbacks/<uuid:id>/", callback_views.callback, {"token": ""}, name="callback"),
-    path("callbacks/<uuid:id>/<str:token>/", callback_views.callback),
     path("metrics/", metrics_view.metrics, name="metrics"),
     path("api/sync/", stream_views.sync, name="api-sync"),
     path("api/events/", stream_views.events, name="api-events"),
@@ -50,12 +46,6 @@ urlpatterns = [
         for verb in VERBS
     ),
     path("api/notifications/seen/", api_views.notification_seen, name="api-notifications-seen"),
-    path("api/webhooks/", webhook_views.webhook_list, name="api-webhooks"),
-    path("api/webhooks/<uuid:id>/", webhook_views.webhook_detail, name="api-webhook"),
-    path("api/webhooks/<uuid:id>/rotate/", webhook_views.webhook_rotate, name="api-webhook-rotate"),
-    path("api/webhooks/<uuid:id>/test/", webhook_views.webhook_test, name="api-webhook-test"),
-    path("api/webhooks/<uuid:id>/resend/", webhook_views.webhook_resend, name="api-webhook-resend"),
-    path("api/webhooks/<uuid:id>/attempts/", webhook_views.webhook_attempts, name="api-webhook-attempts"),
     path("api/health/live/", health_views.live, name="api-health-live"),
     path("api/health/ready/", health_views.ready, name="api-health-ready"),
     path("api/openapi.json", openapi, name="api-openapi"),

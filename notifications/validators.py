@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.utils.functional import Promise
-from django.views.decorators.debug import sensitive_variables
 
 from notifications.context import is_inside_job
-
-if TYPE_CHECKING:
-    from standardwebhooks import Webhook
 
 #: Characters of the fields of notifications and jobs.
 MAX_TITLE_LENGTH = 200
@@ -218,17 +214,3 @@ def _has_nul(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_has_nul(item) for item in value)
     return False
-
-
-@sensitive_variables()
-def webhook_secret(secret: str) -> Webhook:
-    """Return what signs and verifies with a secret of Standard Webhooks. Raises ValueError if it is none."""
-    from standardwebhooks import Webhook  # which few processes need
-
-    try:
-        return Webhook(secret)
-    except Exception:
-        # Without its cause, whose text or traceback might show the secret.
-        raise ValueError(
-            "secret is no secret of a webhook. Write it as the sender gave it: whsec_ and base64."
-        ) from None

@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from notifications import api, extension, paths, testing, times, upkeep
 from notifications.contrib.questions import reminders
 from notifications.contrib.questions.testing import answer_question
+from notifications.contrib.webhooks.models import JobCallback
 from notifications.extension import (
     AlertKind,
     Extension,
@@ -36,7 +37,6 @@ from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import (
     Attempt,
     Job,
-    JobCallback,
     Notification,
     Stream,
     Wait,

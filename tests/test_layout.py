@@ -131,8 +131,8 @@ BEFORE_MODELS = "Projects import it before the models are loaded."
 WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
-    "api.py": (9, BEFORE_MODELS),
     "apps.py": (6, "Django imports it before the models are loaded."),
+    "api.py": (8, BEFORE_MODELS),
     "asgi.py": (6, "Projects import it before Django is set up."),
     "contrib/broadcasts/apps.py": (8, "Django imports it before the models are loaded."),
     "contrib/schedules/apps.py": (9, "Django imports it before the models are loaded."),
@@ -149,13 +149,17 @@ LATE_IMPORTS = {
     "contrib/questions/apps.py": (9, "Django imports it before the models are loaded."),
     "contrib/questions/asking.py": (5, BEFORE_MODELS),
     "contrib/questions/testing.py": (3, BEFORE_MODELS),
+    "contrib/webhooks/apps.py": (17, "Django imports it before the models are loaded."),
+    "contrib/webhooks/callback_urls.py": (2, WITH_AIOHTTP),
+    "contrib/webhooks/callbacks.py": (3, BEFORE_MODELS),
+    "contrib/webhooks/calling.py": (1, WITH_AIOHTTP),
+    "contrib/webhooks/endpoints.py": (1, WITH_AIOHTTP),
+    "contrib/webhooks/sending.py": (1, WITH_AIOHTTP),
     "db/transactions.py": (1, "The models import it."),
     "engines/extension.py": (1, "Only processes of another backend need it at their start."),
     "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
-    "webhooks/callback_url.py": (2, WITH_AIOHTTP),
     "http/metrics_view.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (10, BEFORE_MODELS),
-    "jobs/callbacks.py": (2, BEFORE_MODELS),
     "jobs/durable_calls.py": (1, BEFORE_MODELS),
     "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
@@ -169,9 +173,6 @@ LATE_IMPORTS = {
     "testing/client.py": (3, BEFORE_MODELS),
     "testing/inline.py": (13, BEFORE_MODELS),
     "testing/stored_steps.py": (1, BEFORE_MODELS),
-    "webhooks/callbacks.py": (2, WITH_AIOHTTP),
-    "webhooks/endpoints.py": (1, WITH_AIOHTTP),
-    "webhooks/sending.py": (1, WITH_AIOHTTP),
 }
 
 

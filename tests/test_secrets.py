@@ -16,22 +16,25 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from notifications import outbound, webhooks
-from notifications.api import acallback, accepted, astep, notify
+from notifications import outbound
+from notifications.api import accepted, astep, notify
 from notifications.compat import task
+from notifications.contrib import webhooks
 from notifications.contrib.deliveries import sending, vapid
 from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.webhooks import acallback
+from notifications.contrib.webhooks.callback_urls import HEADER
+from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.extension import list_apps
-from notifications.models import Job, Notification, WebhookEndpoint
+from notifications.models import Job, Notification
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from notifications.tracing import spans
-from notifications.webhooks.callback_url import HEADER
+from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.jobs import tasks
 from tests.outbound.upstream import CannedServer
 from tests.support.offenders import collect_offenders
 from tests.support.push_service import push_service
-from tests.webhooks.receiver import Receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -4,12 +4,10 @@ from notifications.admin.alerts import AlertAdmin
 from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
-from notifications.admin.webhooks import WebhookEndpointAdmin
 
 __all__ = [
     "AlertAdmin",
     "JobAdmin",
     "NotificationAdmin",
     "OverviewAdmin",
-    "WebhookEndpointAdmin",
 ]

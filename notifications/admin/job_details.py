@@ -60,6 +60,16 @@ class JobDetailsMixin(_ModelAdmin):
             obj.has_shown_notification = request.user.has_perm("notifications.view_notification")
         return super().get_readonly_fields(request, obj)
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = list(super().get_fieldsets(request, obj))
+        if obj is not None:
+            if not hasattr(obj, "shown_events"):  # read once for a page
+                obj.shown_events = read_events(obj)
+            if obj.shown_events:
+                name, options = fieldsets[1]
+                fieldsets[1] = (name, options | {"fields": (*options["fields"], "calls")})
+        return fieldsets
+
     @admin.display(description=_("progress"))
     def progress_bar(self, job: Job) -> str:
         """Return how far the job is, with a bar while it is active."""
@@ -107,8 +117,8 @@ class JobDetailsMixin(_ModelAdmin):
 
     @admin.display(description=_("calls to programs"))
     def calls(self, job: Job) -> str:
-        """Return what became of the callback of the job and of the webhooks for its events."""
-        return lines_of_events(read_events(job)) or "-"
+        """Return what extensions know of the job: what became of calls to programs for its events."""
+        return lines_of_events(job.shown_events)  # type: ignore[attr-defined]
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:

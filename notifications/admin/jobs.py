@@ -97,7 +97,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
                 )
             },
         ),
-        (_("Outcome"), {"fields": ("result_text", ("batch_jobs", "notification"), "calls")}),
+        (_("Outcome"), {"fields": ("result_text", ("batch_jobs", "notification"))}),
         (
             _("Call"),
             {

@@ -36,9 +36,6 @@ from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
 from notifications.models.users import user_key
 from notifications.models.waits import Wait as Wait
-from notifications.models.webhooks import JobCallback as JobCallback
-from notifications.models.webhooks import WebhookAttempt as WebhookAttempt
-from notifications.models.webhooks import WebhookEndpoint as WebhookEndpoint
 from notifications.models.workers import Queue as Queue
 from notifications.models.workers import Worker as Worker
 from notifications.times import MomentField

@@ -19,7 +19,8 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
-from notifications.models import Alert, Attempt, Job, Notification, Queue, WebhookEndpoint, Worker
+from notifications.contrib.webhooks.models import WebhookEndpoint
+from notifications.models import Alert, Attempt, Job, Notification, Queue, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -351,6 +352,8 @@ def path_of(template, rows):
 def folder_of(name):
     """Return the folder of a model's pages, which follows the label of its app."""
     return FOLDERS.get(re.match(r"[a-z]+", name)[0], ADMIN)
+    app = {"broadcast": "_broadcasts", "schedule": "_schedules", "webhookendpoint": "_webhooks"}
+    return f"/admin/notifications{app.get(name.partition('/')[0], '')}/"
 
 
 def is_enough(permissions, alternatives):

@@ -10,10 +10,13 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
-from notifications import api, streams, webhooks
+from notifications import api, streams
+from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery, Digest
 from notifications.contrib.questions import reminders
+from notifications.contrib.webhooks import sending as webhook_sending
+from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.engines import dispatching, own_senders, quarantine, resending, unserved
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -29,13 +32,12 @@ from notifications.jobs.transitions import (
     running,
     waiting,
 )
-from notifications.models import Job, Notification, Wait, WebhookAttempt, Worker
+from notifications.models import Job, Notification, Wait, Worker
 from notifications.operations import stored_times, unserved_queues
 from notifications.operations.depths import count_waiting
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
 from notifications.streams.timeline import read_timeline
-from notifications.webhooks import sending as webhook_sending
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows
@@ -364,12 +366,12 @@ def test_pruning_does_not_sort(large_tables):
     with connection.cursor() as cursor:
         cursor.execute("UPDATE notifications_notification SET archived_at = created_at")
         cursor.execute("ANALYZE")
-    for model in (Job, Notification):
+    for pruned in (retention.JOBS, retention.NOTIFICATIONS):
         with transaction.atomic(), CaptureQueriesContext(connection) as queries:
-            assert retention._prune_chunk(model, timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION
+            assert retention._prune_chunk(pruned, timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION
         statements = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
         assert [scans for sql in statements if (scans := scans_of(explain(sql)))] == []
-        old = f'FROM "{model._meta.db_table}"'
+        old = f'FROM "{pruned.model._meta.db_table}"'
         limit = f"LIMIT {retention.MAX_ROWS_PER_TRANSACTION}"
         (selection,) = [sql for sql in statements if limit in sql and old in sql]
         assert not re.search("TEMP B-TREE|Sort", explain(selection)), explain(selection)

@@ -173,7 +173,7 @@ def test_tests_of_the_page_pass(heading, request, transactional_db, user):
 @pytest.mark.filterwarnings("ignore:Django 2028 will not have a default mailer")
 def test_handler_sends_a_mail(run_jobs, user, mailoutbox, execute, settings):
     """To the owner of a job that has failed."""
-    names = execute(blocks(DOCS / "how-to/handlers.md", "python")[0])
+    names = execute(blocks(DOCS / "how-to/handlers.md", "python")[1])
     handlers = {"job.failed": [f"{names.__name__}.mail_failure"]}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HANDLERS": handlers}
     tasks.fail.using(owner=user, title="Import").enqueue()

@@ -11,8 +11,8 @@ from django.dispatch import Signal
 
 import notifications
 from asyncsite.environment import NAMES
-from notifications import api, conf, exceptions, outbound, signals, testing, webhooks
-from notifications.contrib import output, questions
+from notifications import api, conf, exceptions, outbound, signals, testing
+from notifications.contrib import output, questions, webhooks
 from notifications.contrib.deliveries.templatetags import notifications_deliveries
 from notifications.contrib.output.templatetags import notifications_output
 from notifications.contrib.questions.templatetags import notifications_questions

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from notifications.contrib.deliveries.vapid import generate_private_key
+from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.faults.support.engine import Engine
 from tests.support.driver import driver
 from tests.support.postgres import Postgres
@@ -17,7 +18,6 @@ from tests.support.push_service import browser_keys, push_service
 from tests.support.site import Sites
 from tests.support.smtp_server import Mailbox, smtp_server
 from tests.support.waiting import wait_until
-from tests.webhooks.receiver import Receiver
 
 # The test starts its own cluster, whatever the database of the test run is.
 pytestmark = pytest.mark.delivery

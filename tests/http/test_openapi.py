@@ -16,6 +16,9 @@ from notifications.contrib.deliveries import preferences
 from notifications.contrib.output import reading as output_reading
 from notifications.contrib.output import views as output_views
 from notifications.contrib.questions import asking
+from notifications.contrib.webhooks import endpoints, sending, signing
+from notifications.contrib.webhooks.handlers import EVENTS
+from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.http import (
     api_views,
     job_responses,
@@ -25,12 +28,10 @@ from notifications.http import (
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
 from notifications.jobs.enqueueing import unique
-from notifications.jobs.handlers.declarations import EVENTS
-from notifications.models import Job, Notification, WebhookAttempt, WebhookEndpoint
+from notifications.models import Job, Notification
 from notifications.realtime import frames
 from notifications.streams import marking, receipts
 from notifications.streams.categories import CHOICES
-from notifications.webhooks import endpoints, sending, signing
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")

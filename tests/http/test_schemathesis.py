@@ -16,11 +16,12 @@ from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 
-from notifications import webhooks
 from notifications.api import notify
+from notifications.contrib import webhooks
+from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
-from notifications.models import Attempt, Job, Notification, Stream, WebhookAttempt, WebhookEndpoint
+from notifications.models import Attempt, Job, Notification, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows

@@ -8,12 +8,13 @@ from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.utils import timezone, translation
 
-from notifications import validators, webhooks
+from notifications import validators
 from notifications.api import requester
+from notifications.contrib import webhooks
 from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.webhooks.handlers import WEBHOOK_TASK
 from notifications.jobs import announcing
 from notifications.jobs.announcing import Announcer
-from notifications.jobs.handlers.declarations import WEBHOOK_TASK
 from notifications.models import AnnouncedState, Job, Notification
 from notifications.operations.alerts import episodes
 from notifications.operations.alerts.conditions import Condition

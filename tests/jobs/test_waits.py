@@ -9,16 +9,17 @@ import pytest
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from notifications.api import acallback, apause, astep, batch, get_job, join, pause
+from notifications.api import apause, astep, batch, get_job, join, pause
 from notifications.compat import TaskResultStatus
 from notifications.context import set_current_execution
 from notifications.contrib.questions import aquestion
+from notifications.contrib.webhooks import acallback
+from notifications.contrib.webhooks.callback_storage import end_callback
 from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs import durable_calls
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.transitions import manual, reaping, waiting
-from notifications.jobs.transitions.callbacks import end_callback
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.operations.step_list import read_steps
 from notifications.serializers import serialize_job

@@ -7,16 +7,15 @@ from datetime import timedelta
 from django.db import transaction
 
 from notifications.api import (
-    acallback,
     apause,
     astep,
-    callback,
     join,
     pause,
     policy,
     step,
     task,
 )
+from notifications.contrib.webhooks import acallback, callback
 from tests.jobs import tasks
 
 calls = []

@@ -42,7 +42,7 @@ PATHS_BY_MARKER = {
         "engines/test_backend.py",
         "contrib/celery/test_adoption.py",
         "contrib/celery/test_run.py",
-        "jobs/test_callbacks.py",
+        "contrib/webhooks/test_callbacks.py",
         "jobs/test_large_batches.py",
         "data/test_crowd.py",
         "data/test_plans.py",

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.any_database
 TASKS = {
     "sync": "bench.tasks.nothing_sync",
     "email": "notifications.contrib.deliveries.sending.deliver",
-    "sender": "notifications.webhooks.sending.send",
+    "sender": "notifications.contrib.webhooks.sending.send",
 }
 #: What nothing of the project takes.
 SENDERS = {"sender": MAX_SENDERS, "email": MAX_EMAIL_THREADS}

@@ -64,7 +64,7 @@ def step_item(step: StoredStep) -> dict[str, Any]:
 
 
 def describe_calls(job: Job) -> Iterator[str]:
-    """Yield the lines of a job's callback and of the webhooks for its events, none if it has none."""
+    """Yield the lines of what extensions know of a job, calls to programs for its events; none if there are none."""
     with translation.override("en"):  # as all output of commands
         events = read_events(job)
     if events:

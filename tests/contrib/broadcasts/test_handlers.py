@@ -11,7 +11,7 @@ from notifications.testing import run_jobs
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
-HANDLER = "tests.jobs.handlers.tasks.handle_too"
+HANDLER = "tests.contrib.webhooks.handlers.tasks.handle_too"
 
 
 def test_each_recipient_has_a_job(make_user, make_broadcast, settings, monkeypatch):

@@ -2,8 +2,8 @@
 
 from django.contrib.auth import get_user_model
 
-from notifications import webhooks
 from notifications.api import notify
+from notifications.contrib import webhooks
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.times import now
 from tests.support.site_actions import sign_in

@@ -13,7 +13,7 @@ class QuickDeliveries(AppConfig):
 
     def ready(self):
         from notifications.contrib.deliveries import attempts, digests, sending
-        from notifications.webhooks import sending as webhooks
+        from notifications.contrib.webhooks import sending as webhooks
 
         sending.INTERVAL_SECONDS = 0.2
         sending.ORPHAN_CHECK_INTERVAL_SECONDS = 1.0

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from aiohttp import web
 
+from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.support.push_service import browser_keys, push_service
 from tests.support.smtp_server import Mailbox, smtp_server
-from tests.webhooks.receiver import Receiver
 
 #: The number of a notification, which is in its title.
 NUMBER = re.compile(r"\bNumber (\d+)\.")

@@ -26,6 +26,7 @@ INSTALLED_APPS = [
     "notifications.contrib.deliveries",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",
+    "notifications.contrib.webhooks",
     NAME,
     "django.contrib.admin",
     "django.contrib.auth",

@@ -11,6 +11,7 @@ from django.utils import timezone
 from notifications import streams
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import buffer_of, store_output
+from notifications.contrib.webhooks.callback_storage import store_callback
 from notifications.exceptions import AttemptEnded
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.claimed_job import ClaimedJob
@@ -23,7 +24,6 @@ from notifications.jobs.transitions import (
     recording,
     running,
 )
-from notifications.jobs.transitions.callbacks import store_callback
 from notifications.jobs.transitions.step_storage import StepWrite, store_steps
 from notifications.models import Attempt, Job, Notification, Step
 from notifications.signals import job_finished

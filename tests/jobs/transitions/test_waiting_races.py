@@ -10,9 +10,10 @@ from uuid import uuid4
 
 import pytest
 
+from notifications.contrib.webhooks import callback_storage
 from notifications.db.clock import database_now
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import callbacks, finishing, manual, waiting
+from notifications.jobs.transitions import finishing, manual, waiting
 from notifications.models import Job, Wait
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -88,7 +89,7 @@ def race(user):
         remaining = [wait for wait in stored if wait.due_at is None]
         random.shuffle(remaining)
         for wait in remaining:
-            callbacks.end_callback(wait, "1")
+            callback_storage.end_callback(wait, "1")
             time.sleep(random.uniform(0, MAX_PAUSE))
 
     def suspend_and_tell():

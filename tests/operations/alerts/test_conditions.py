@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications import webhooks
 from notifications.compat import task_backends
+from notifications.contrib import webhooks
+from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import claims, queueing, reaping
@@ -14,7 +15,6 @@ from notifications.models import Alert, Job, Wait, Worker
 from notifications.operations import depths
 from notifications.operations.alerts import conditions, texts
 from notifications.testing import run_jobs
-from notifications.webhooks import sending as webhook_sending
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 

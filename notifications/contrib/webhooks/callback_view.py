@@ -1,0 +1,104 @@
+"""The view that upstreams call, for whose call a job waits. It needs no sign-in: the URL is the permission."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_variables
+
+from notifications import validators
+from notifications.contrib.webhooks.callback_storage import end_callback, find_callback, is_open
+from notifications.contrib.webhooks.signing import verify_webhook
+from notifications.exceptions import InvalidWebhook
+from notifications.http.decorators import exempt_from_project, leave_out_of_log
+from notifications.http.parsing import body_errors_as_problems, body_too_large, check_content_length
+from notifications.problems import Problem, exceptions_as_problems, prevent_caching
+
+MAX_BODY_BYTES = 65_536
+#: Unknown URLs that one address may call in a minute, in each process, and addresses that are counted.
+MAX_UNKNOWN_PER_MINUTE, MAX_ADDRESSES = 600, 10_000
+
+
+class UnknownUrls:
+    """Counts the calls of unknown URLs by the addresses that they come from, for a minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._until = 0.0
+
+    def check(self, address: str) -> None:
+        """Raise Problem 429 for an address that has called too many."""
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._until:
+                self._counts, self._until = {}, now + 60
+            if self._counts.get(address, 0) >= MAX_UNKNOWN_PER_MINUTE:
+                seconds = str(round(self._until - now) + 1)
+                raise Problem(
+                    429, "Too many unknown URLs. Try again later.", headers={"Retry-After": seconds}
+                )
+
+    def add(self, address: str) -> None:
+        with self._lock:
+            if address in self._counts or len(self._counts) < MAX_ADDRESSES:
+                self._counts[address] = self._counts.get(address, 0) + 1
+
+
+_unknown_urls = UnknownUrls()
+
+
+@csrf_exempt
+@exempt_from_project
+@leave_out_of_log
+@exceptions_as_problems
+@sensitive_variables()
+def callback(request: HttpRequest, id: UUID, token: str) -> HttpResponse:
+    """Store the body for the job that waits for it, once: 204, then 410."""
+    if request.method != "POST":
+        raise Problem(405, "Send a POST request.", headers={"Allow": "POST"})
+    address = request.META.get("REMOTE_ADDR") or ""
+    # The limit is no reason to refuse a right URL: behind a proxy all have one address.
+    found = find_callback(id, token)
+    if found is None:
+        _unknown_urls.check(address)
+        _unknown_urls.add(address)
+        raise Problem(404, "There is no such callback. Check the URL.")
+    wait, secret = found
+    if is_open(wait) and end_callback(wait, _read_value(request, secret)):
+        return prevent_caching(HttpResponse(status=204))
+    raise Problem(410, "This callback was called already, has expired, or its job has ended.")
+
+
+@sensitive_variables()
+def _read_value(request: HttpRequest, secret: str) -> str:
+    """Return the JSON of a body, of its text if it is not sent as JSON. Raises Problem 400 and 413."""
+    check_content_length(request, MAX_BODY_BYTES)
+    with body_errors_as_problems():
+        body = request.body
+    if len(body) > MAX_BODY_BYTES:  # it had no Content-Length
+        raise body_too_large(MAX_BODY_BYTES)
+    try:
+        if secret:
+            value = verify_webhook(request, secret, max_bytes=MAX_BODY_BYTES)
+        elif not body:
+            value = None
+        else:
+            value = body.decode()
+            if request.content_type == "application/json" or (request.content_type or "").endswith("+json"):
+                value = json.loads(value)
+        return validators.json_text("The body", value, validators.MAX_RESULT_BYTES)
+    except InvalidWebhook as exc:
+        raise Problem(400, str(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise Problem(400, "The body is not UTF-8. Send JSON or text, encoded as UTF-8.") from exc
+    except json.JSONDecodeError as exc:
+        raise Problem(400, "The body is not JSON. Correct it, or send it as text/plain.") from exc
+    except (ValueError, RecursionError) as exc:
+        reason = "The body is nested too deeply." if isinstance(exc, RecursionError) else str(exc)
+        raise Problem(400, reason) from exc

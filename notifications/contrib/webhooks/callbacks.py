@@ -1,0 +1,140 @@
+"""Callbacks: a job gives an upstream a URL, and waits until the upstream calls it.
+
+No model is imported at the top: the package may be imported before the models are ready.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.views.decorators.debug import sensitive_variables
+
+from notifications import paths
+from notifications.conf import settings
+from notifications.context import CurrentExecution, current_execution
+from notifications.db.transactions import database
+from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
+from notifications.extension import require
+from notifications.jobs.durable_calls import (
+    acall_when_available,
+    call_when_available,
+    is_stored,
+    refuse_in_transaction,
+)
+from notifications.jobs.job_context import refuse_on_event_loop
+from notifications.jobs.pauses import begin_wait, suspend, validate_duration
+
+if TYPE_CHECKING:
+    from notifications.models import Wait
+
+
+class Callback:
+    """A call that the job waits for.
+
+    ``url``
+        The address that the upstream calls, once, by a POST of at most 64 KiB. It is a secret, and the same in each
+        execution of the task.
+    """
+
+    def __init__(self, execution: CurrentExecution, name: str, wait: Wait, url: str) -> None:
+        self._execution, self._name, self._wait, self.url = execution, name, wait, url
+
+    def __repr__(self) -> str:
+        return f"<Callback {self._name!r}>"
+
+    def result(self) -> Any:
+        """Return what the call has brought: its JSON, or its text if it was not sent as JSON; None without a body.
+
+        Suspends the job until it was called. Raises ``CallbackExpired`` of ``notifications.exceptions``.
+        """
+        refuse_on_event_loop("result")
+        refuse_in_transaction(self._execution, "result")
+        return self._value_of(call_when_available(self._execution, self._read))
+
+    async def aresult(self) -> Any:
+        """See result()."""
+        return self._value_of(await acall_when_available(self._execution, self._read))
+
+    def _read(self) -> Wait:
+        from notifications.models import Wait
+
+        return Wait.objects.using(database()).filter(id=self._wait.id).first() or self._wait
+
+    def _value_of(self, wait: Wait) -> Any:
+        execution = current_execution()
+        if execution is None or execution.job.id != self._execution.job.id:
+            raise RuntimeError("The result of a callback was requested outside of its job.")
+        if execution.is_over or execution.is_stopping:
+            raise AttemptEnded
+        if execution.waits:
+            raise JobSuspended  # by another task of a gather(), or it was caught
+        if wait.ended_at is None:
+            suspend(execution, [wait])
+        if wait.how != "called_back":
+            raise CallbackExpired(self._name)
+        return None if wait.value is None else json.loads(wait.value)
+
+
+@sensitive_variables()
+def callback(name: str, secret: str | None = None, expires: timedelta | None = None) -> Callback:
+    """Return a callback of the running job, whose URL is stored when this returns.
+
+    ::
+
+        reply = callback("bank")
+        step("ask-bank", bank.ask, order.pk, reply.url)
+        decision = reply.result()
+
+    ``name``
+        As that of ``step()``, of whose names it must differ.
+    ``secret``
+        ``whsec_`` and base64: the call must be signed with it, as Standard Webhooks says.
+    ``expires``
+        More than nothing, at most ten years, from the first execution. Then ``result()`` raises ``CallbackExpired``.
+
+    Raises ``django.core.exceptions.ImproperlyConfigured`` without ``NOTIFICATIONS["SITE_URL"]``; RuntimeError outside
+    of a job, inside a transaction and in an observed Celery task; TypeError and ValueError.
+    """
+    refuse_on_event_loop("callback")
+    _validate(secret, expires)
+    execution = begin_wait("callback", name)
+    refuse_in_transaction(execution, "callback")
+    return call_when_available(execution, _store, execution, name, secret, expires)
+
+
+@sensitive_variables()
+async def acallback(name: str, secret: str | None = None, expires: timedelta | None = None) -> Callback:
+    """See callback()."""
+    _validate(secret, expires)
+    execution = begin_wait("acallback", name)
+    return await acall_when_available(execution, _store, execution, name, secret, expires)
+
+
+@sensitive_variables()
+def _validate(secret: str | None, expires: timedelta | None) -> None:
+    require("notifications.contrib.webhooks")
+    if secret is not None:
+        from notifications.contrib.webhooks.signing import read_secret  # with standardwebhooks
+
+        read_secret(secret)
+    if expires is not None:
+        validate_duration("expires", expires)
+    if not settings.SITE_URL:
+        raise ImproperlyConfigured(
+            "NOTIFICATIONS['SITE_URL'] is empty, so a callback has no URL. Set it, as to https://shop.example."
+        )
+
+
+@sensitive_variables()
+def _store(execution: CurrentExecution, name: str, secret: str | None, expires: timedelta | None) -> Callback:
+    from notifications.contrib.webhooks.callback_storage import store_callback
+
+    is_stored(execution, name, "callback")
+    wait, token = store_callback(execution.job, name, secret or "", expires)
+    path = paths.job_path("callback", wait.id)
+    if not path:
+        raise ImproperlyConfigured("The URLs of notifications are not included, so a callback has no URL.")
+    return Callback(execution, name, wait, paths.absolute(f"{path}{token}/"))

@@ -1,0 +1,219 @@
+"""Make events and the jobs that are inserted for them, in the transaction of the event: see ``apps.py``.
+
+No code of the project is called here: its tasks were imported before the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from datetime import datetime
+from itertools import chain
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.utils import translation
+
+from notifications import serializers
+from notifications.context import current_execution
+from notifications.contrib.webhooks.callback_urls import read_urls
+from notifications.contrib.webhooks.handlers import (
+    END_EVENTS,
+    JOB_WAITING,
+    NOTIFICATION_ANSWERED,
+    NOTIFICATION_CREATED,
+    load_handlers,
+)
+from notifications.contrib.webhooks.receivers import NO_ITEM, Item, Receivers, most_per_event
+from notifications.extension import RecordedTransaction
+from notifications.jobs.insertion import signaled_tasks
+from notifications.models import Job, Notification
+from notifications.serializers import make_item
+from notifications.tracing import trace_context
+
+if TYPE_CHECKING:
+    from notifications.jobs.outcomes import Outcome
+
+
+def build_jobs_for_outcomes(
+    outcomes: Sequence[Outcome], tx: RecordedTransaction, label: str
+) -> Iterable[Job]:
+    """Return the unsaved jobs for jobs that are about to end or to wait, but those for their notifications.
+
+    The fields of the rows have their new values already, but for ``version``. The receivers are kept in ``tx`` for
+    ``build_jobs_for_created()``.
+    """
+    handlers = load_handlers()
+    if not (handlers.by_event or handlers.webhook or handlers.callback):
+        return ()
+    raising = [outcome for outcome in outcomes if outcome.job.task_path not in handlers.task_paths]
+    if not raising:
+        return ()
+    receivers = tx.kept[label] = Receivers(outcome.job.user_id for outcome in raising)
+    ended = [outcome.job for outcome in raising if outcome.job.state != Job.State.WAITING]
+    return chain(_build_callbacks(ended), _build_for_outcomes(raising, receivers, tx.now))
+
+
+def _build_for_outcomes(
+    outcomes: Sequence[Outcome], receivers: Receivers, now: datetime | None
+) -> Iterator[Job]:
+    for outcome in outcomes if receivers else ():
+        job, notification = outcome.job, outcome.notification
+        is_waiting = job.state == Job.State.WAITING
+        type = JOB_WAITING if is_waiting else f"job.{outcome.state}"
+        if receivers.exist(type, job.user_id):
+            item = make_item(notification) if notification else NO_ITEM
+            written = _written(job)
+            at = now if is_waiting else job.finished_at
+            event = _make_event(type, written, notification, make_item(written), item, at=at)
+            columns = {"language": job.language, "trace": job.trace}
+            yield from receivers.build_jobs(type, job.user_id, event, job.id, **columns)
+
+
+def _build_callbacks(jobs: Sequence[Job]) -> list[Job]:
+    """Return the unsaved jobs that call the URLs with which jobs were enqueued that are about to end."""
+    urls = read_urls(job.id for job in jobs)
+    return [_build_callback(job, urls[job.id]) for job in jobs if job.id in urls]
+
+
+def build_jobs_for_created(
+    rows: Sequence[Notification], tx: RecordedTransaction, label: str
+) -> Iterable[Job]:
+    """Return the unsaved jobs for new notifications."""
+    handlers = load_handlers()
+    if not (handlers.webhook or NOTIFICATION_CREATED in handlers.by_event):
+        return ()
+    silent, raises_without_job = handlers.task_paths, _may_raise_events()
+    raising = [
+        row
+        for row in rows
+        if (job.task_path not in silent if (job := tx.jobs.get(row.id)) else raises_without_job)
+    ]
+    if not raising:
+        return ()
+    users = {row.user_id for row in raising}
+    receivers: Receivers | None = tx.kept.get(label)
+    if not receivers or not receivers.users.issuperset(users):
+        receivers = Receivers(users)
+    return _build_for_notifications(raising, receivers, jobs=tx.jobs)
+
+
+def build_jobs_for_answered(rows: Sequence[Notification], job: Job, at: datetime) -> Iterable[Job]:
+    """Return the unsaved jobs for notifications of a question that is answered, which a job has asked."""
+    if job.task_path in load_handlers().task_paths:
+        return ()
+    receivers = Receivers(row.user_id for row in rows)
+    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, at)
+
+
+def _may_raise_events() -> bool:
+    """Return whether what is notified now raises events: not in the jobs of handlers and their signals.
+
+    Or a handler that notifies would be enqueued again by that, without end.
+    """
+    silent = load_handlers().task_paths
+    execution = current_execution()
+    if execution is not None and execution.job.task_path in silent:
+        return False
+    return silent.isdisjoint(signaled_tasks())
+
+
+def _build_for_notifications(
+    rows: Sequence[Notification],
+    receivers: Receivers,
+    type: str = NOTIFICATION_CREATED,
+    at: datetime | None = None,
+    jobs: Mapping[UUID, Job] | None = None,
+) -> Iterator[Job]:
+    """Yield the unsaved jobs for notifications.
+
+    ``at``
+        The time of the event, if it is not the creation.
+    ``jobs``
+        The jobs that make notifications, by the ids of these. Those that end are in the events.
+    """
+    of_thread = {"language": translation.get_language() or "", "trace": trace_context.serialize()}
+    for row in rows if receivers else ():
+        if receivers.exist(type, row.user_id):
+            job = jobs.get(row.id) if jobs else None
+            ended = _written(job) if job and job.done else None
+            event = _make_event(
+                type, ended, row, make_item(ended) if ended else NO_ITEM, make_item(row), at=at
+            )
+            columns = {"language": job.language, "trace": job.trace} if job else of_thread
+            yield from receivers.build_jobs(type, row.user_id, event, row.id, **columns)
+
+
+def _written(job: Job) -> Job:
+    """Return a job with the version that its row is about to get."""
+    written = copy(job)
+    written.version += 1
+    return written
+
+
+def count_jobs_per_notification() -> int:
+    """Return how many jobs a notification inserts: those of its handlers, and as many webhooks as the last one."""
+    handlers = load_handlers()
+    webhooks = most_per_event[NOTIFICATION_CREATED] if handlers.webhook else 0
+    return len(handlers.by_event.get(NOTIFICATION_CREATED, ())) + webhooks
+
+
+def count_jobs_per_end() -> int:
+    """Return how many jobs the end of a job inserts at most, with those for its notification, by the same measure."""
+    handlers = load_handlers()
+    count = handlers.jobs_per_end + (handlers.callback is not None)
+    if not handlers.webhook:
+        return count
+    webhooks = max(most_per_event[type] for type in END_EVENTS)
+    return count + webhooks + most_per_event[NOTIFICATION_CREATED]
+
+
+def _make_event(
+    type: str,
+    job: Job | None,
+    notification: Notification | None,
+    job_item: Item,
+    notification_item: Item,
+    *,
+    at: datetime | None = None,
+) -> Item:
+    """Return an event with its JSON. All handlers get the same ``id``, however often their jobs are executed."""
+    if type in (NOTIFICATION_CREATED, NOTIFICATION_ANSWERED):
+        assert notification is not None
+        id, user, at = str(notification.id), notification.user_id, at or notification.created_at
+    else:
+        assert job is not None
+        id, user, at = _end_id(job), job.user_id, at or job.finished_at
+    if type in (NOTIFICATION_ANSWERED, JOB_WAITING):
+        # A job may be cancelled while it waits, and an answered notification was created: both are other events.
+        id = f"{id}:{type.partition('.')[2]}"
+    about = {
+        "type": type,
+        "id": id,
+        "at": serializers.format_time(at),
+        "user": user if user is None or isinstance(user, int) else str(user),
+    }
+    event = {**about, "job": job_item[0], "notification": notification_item[0]}
+    items = f'"job":{job_item[1]},"notification":{notification_item[1]}'
+    return event, f"{serializers.encode(about)[:-1]},{items}}}"
+
+
+def _build_callback(job: Job, url: str) -> Job:
+    """Return the unsaved job that calls the URL of a job that ends. Its arguments have the host only."""
+    handler = load_handlers().callback
+    assert handler is not None
+    event = {
+        "type": f"job.{job.state}",
+        "id": _end_id(job),
+        "at": serializers.format_time(job.finished_at),
+        "job": str(job.id),
+        "host": urlsplit(url).hostname or "",
+    }
+    columns = {"language": job.language, "trace": job.trace, "event_source": job.id}
+    return handler.build_job(event, serializers.encode(event), **columns)
+
+
+def _end_id(job: Job) -> str:
+    """Return the id of an end of a job. The fence differs for each end of a job that is retried by hand."""
+    return f"{job.id}:{job.fence}"

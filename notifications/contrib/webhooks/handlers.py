@@ -1,0 +1,288 @@
+"""The handlers in ``NOTIFICATIONS["HANDLERS"]``, their tasks imported.
+
+A wrong handler does not keep the others from running: it is reported by a system check and logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from notifications import times, validators
+from notifications.compat import signature_of, task_backends
+from notifications.conf import WrongDeclaration, settings
+from notifications.db import bulk
+from notifications.db.threads import NoThread, close_connections, start_thread
+from notifications.extension import hooks
+from notifications.jobs.claiming.executors import has_engine
+from notifications.jobs.declaring.policies import job_concurrency_key, job_title
+from notifications.jobs.declaring.tasks import JobOptions, JobTask, stores_jobs
+from notifications.jobs.results import find_task
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+NOTIFICATION_CREATED = "notification.created"
+#: The system check of tasks that cannot be used, which may be different a moment later.
+UNUSABLE = "notifications.W027"
+NOTIFICATION_ANSWERED = "notification.answered"
+JOB_WAITING = "job.waiting"
+END_EVENTS = ("job.succeeded", "job.failed", "job.cancelled")
+EVENTS = (*END_EVENTS, JOB_WAITING, NOTIFICATION_CREATED, NOTIFICATION_ANSWERED)
+#: The task that sends an event to an endpoint of a webhook.
+WEBHOOK_TASK = "notifications.contrib.webhooks.sending.send"
+#: The task that calls the URL that a request has sent with its job.
+CALLBACK_TASK = "notifications.contrib.webhooks.calling.call"
+
+#: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
+RETRY_SECONDS = 30.0
+#: What a job has of its task, whatever the event is.
+_COLUMNS = ("task_path", "backend", "queue_name", "executor", "priority", "max_attempts", "url", "run_after")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handler:
+    """A task whose job is inserted for an event.
+
+    ``columns``
+        The values that all its jobs have.
+    """
+
+    task: Any
+    columns: Mapping[str, Any]
+    has_engine: bool
+
+    def build_job(self, event: Any, text: str, **columns: Any) -> Job:
+        """Return the unsaved job of an event, which is given as a value and as its JSON."""
+        now = times.now()
+        title, concurrency_key = self._make_texts(event)
+        job = bulk.new(
+            Job,
+            user_id=None,
+            args=f"[{text}]",
+            title=title,
+            concurrency_key=concurrency_key,
+            created_at=now,
+            queued_at=now,
+            **self.columns,
+            **columns,
+        )
+        if self.has_engine:
+            hooks.dispatch.prepare(job)
+        return job
+
+    def _make_texts(self, event: Any) -> tuple[str, str]:
+        """Return the title and the concurrency key of a job."""
+        func, takes_context = self.task.func, self.task.takes_context
+        try:
+            title = job_title(func, takes_context, [event], {})
+            key = job_concurrency_key(func, takes_context, [event], {}, None)
+            return (
+                validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
+                validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
+            )
+        except Exception as exc:  # the outcome must be stored all the same
+            logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
+            return func.__name__[:200], ""
+
+
+class Handlers:
+    """The valid handlers.
+
+    ``by_event``
+        Without the events that have none.
+    ``jobs_per_end``
+        Jobs that the end of a job inserts at most, with those for its notification.
+    ``task_paths``
+        Of all of them, and of silent tasks of extensions. Their jobs raise no events.
+    ``webhook``
+        The handler that sends an event to an endpoint; None where ``WEBHOOKS`` is off, or no backend stores its jobs.
+    ``callback``
+        The same for the handler that calls the URL of a request, None where ``CALLBACK_ORIGINS`` is empty.
+    ``webhook_error``
+        Why these handlers cannot be used, although a backend stores their jobs.
+    ``wrong``
+        What is wrong with the others.
+    """
+
+    def __init__(self, declared: Mapping[Any, Any]) -> None:
+        self.by_event: dict[str, list[Handler]] = {}
+        self.wrong: list[WrongDeclaration] = []
+        for event, paths in declared.items():
+            try:
+                self._add_event(event, paths)
+            except _Wrong as exc:
+                self._report(event, exc)
+        ends = [len(self.by_event.get(event, ())) for event in END_EVENTS]
+        self.jobs_per_end = max(ends) + len(self.by_event.get(NOTIFICATION_CREATED, ()))
+        self.task_paths = {path for path, own in hooks.own_tasks.items() if own.is_silent}
+        self.task_paths |= {handler.task.module_path for each in self.by_event.values() for handler in each}
+        self.webhook_error = ""
+        # Where they are off, no transaction looks for endpoints or URLs.
+        self.webhook = self._make_own("WEBHOOKS", WEBHOOK_TASK)
+        self.callback = self._make_own("CALLBACK_ORIGINS", CALLBACK_TASK)
+
+    def _add_event(self, event: Any, paths: Any) -> None:
+        if event not in EVENTS:
+            raise _Wrong("notifications.W026", "There is no such event.", f"Events: {', '.join(EVENTS)}.")
+        if not isinstance(paths, list | tuple):
+            raise _Wrong(
+                "notifications.W026",
+                f"{paths!r} is not a list.",
+                'Write {"job.failed": ["shop.tasks.tell_crm"]}.',
+            )
+        handlers: dict[str, Handler] = {}
+        for path in dict.fromkeys(map(str, paths)):
+            try:
+                handler = _make_handler(path)
+                # A task may be imported by several paths.
+                handlers.setdefault(handler.task.module_path, handler)
+            except _Wrong as exc:
+                self._report(event, exc)
+            except Exception as exc:  # host code: engines, annotations, subclasses of the backend
+                hint = "Correct the task, its policy or its backend."
+                self._report(event, _Wrong(UNUSABLE, f"{path} cannot be used: {exc!r}", hint))
+        if handlers:
+            self.by_event[event] = list(handlers.values())
+
+    def _make_own(self, setting: str, path: str) -> Handler | None:
+        """Return the handler for a task of this app, None where its setting is off or it cannot be used."""
+        try:
+            if getattr(settings, setting) and stores_jobs(find_task(path).backend):
+                return _make_handler(path)
+        except (ImportError, ImproperlyConfigured):
+            pass  # TASKS or the setting is wrong, which other checks report
+        except Exception as exc:  # host code: engines, subclasses of the backend, which other checks report
+            self.webhook_error = str(exc)
+        return None
+
+    def _report(self, event: Any, exc: _Wrong) -> None:
+        message = f"NOTIFICATIONS['HANDLERS'][{event!r}]: {exc}"
+        self.wrong.append(WrongDeclaration(exc.id, message, exc.hint))
+
+
+class _Wrong(Exception):
+    """A handler that cannot be used, with ``id`` and ``hint`` of the system check."""
+
+    def __init__(self, id: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.id, self.hint = id, hint
+
+
+_loaded: Handlers | None = None
+_retry_at = math.inf  # monotonic
+
+
+def load_handlers() -> Handlers:
+    """Return the handlers. The first call in a process imports their tasks, so it is made before a transaction.
+
+    Handlers that could not be used are tried again every ``RETRY_SECONDS``, on a thread: outcomes do not wait for it.
+    """
+    global _retry_at
+    if _loaded is None:
+        return _load(None)
+    if time.monotonic() >= _retry_at:
+        _retry_at = math.inf
+        try:
+            start_thread(_load_again, "notifications-handlers", _loaded)
+        except NoThread:
+            _retry_at = time.monotonic() + RETRY_SECONDS
+    return _loaded
+
+
+def _load_again(previous: Handlers) -> None:
+    try:
+        _load(previous)
+    finally:
+        with suppress(Exception):
+            close_connections()
+
+
+def _load(previous: Handlers | None) -> Handlers:
+    global _loaded, _retry_at
+    handlers = read_handlers()
+    if _loaded is not previous:  # the setting has changed meanwhile
+        return handlers
+    for wrong in handlers.wrong:
+        if previous is None or wrong not in previous.wrong:
+            logger.error("Handler is not called: %s %s", wrong.message, wrong.hint)
+    if handlers.webhook_error and (previous is None or not previous.webhook_error):
+        logger.error("Webhooks and callbacks are not sent: %s", handlers.webhook_error)
+    if previous is not None and len(handlers.wrong) < len(previous.wrong):
+        logger.info(
+            "Handlers that could not be used are called now: %d", len(previous.wrong) - len(handlers.wrong)
+        )
+    may_pass = handlers.webhook_error or any(wrong.id == UNUSABLE for wrong in handlers.wrong)
+    _retry_at = time.monotonic() + RETRY_SECONDS if may_pass else math.inf
+    _loaded = handlers
+    return handlers
+
+
+def read_handlers() -> Handlers:
+    """Read the setting, and import the tasks that are not imported yet."""
+    try:
+        return Handlers(settings.HANDLERS)
+    except ImproperlyConfigured:  # not a dict, which another check reports
+        return Handlers({})
+
+
+def _make_handler(path: str) -> Handler:
+    try:
+        task = find_task(path)
+    except ImportError as exc:
+        raise _Wrong(UNUSABLE, str(exc), "Write the dotted path of a function with @task.") from exc
+    if not stores_jobs(task.backend):
+        raise _Wrong(
+            UNUSABLE,
+            f"The task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
+            "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
+        )
+    signature = signature_of(task.func)
+    try:
+        signature.bind(*([None] if task.takes_context else []), {})
+    except TypeError as exc:
+        raise _Wrong(
+            "notifications.W028",
+            f"{path}{signature} cannot be called with the event: {exc}.",
+            "Write a task with one argument: def tell_crm(event).",
+        ) from exc
+    options = getattr(task, "options", JobOptions())
+    # As enqueue() validates it. The texts are made for each event. A job with a key is not dispatched to its engine,
+    # whose time would be read from the database.
+    sample = JobOptions(title="Title", concurrency_key="key", url=options.url)
+    try:
+        job = task_backends[task.backend].prepare(_with_options(task, sample), [{}], {})[0]
+    except Exception as exc:
+        raise _Wrong(
+            UNUSABLE,
+            f"Jobs of {path} cannot be enqueued: {exc}",
+            "Correct the task, its policy or its backend.",
+        ) from exc
+    return Handler(
+        task=task,
+        columns={name: getattr(job, name) for name in _COLUMNS},
+        has_engine=has_engine(task.backend),
+    )
+
+
+def _with_options(task: Any, options: JobOptions) -> JobTask:
+    """Return a copy of a task, which may be a plain one of Django, with other options for its jobs."""
+    names = [field.name for field in fields(task) if field.init and field.name != "options"]
+    return JobTask(**{name: getattr(task, name) for name in names}, options=options)
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    global _loaded
+    if setting in ("NOTIFICATIONS", "TASKS"):
+        _loaded = None
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,126 @@
+"""What became of the calls to programs for notifications and jobs: webhooks, and the callbacks of requests.
+
+The rows have no more of an answer than its status, and of a URL only the host is shown: its path may be a secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+
+from notifications import serializers
+from notifications.contrib.webhooks.handlers import CALLBACK_TASK, WEBHOOK_TASK
+from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
+from notifications.db.transactions import database
+from notifications.extension import Event, in_order
+from notifications.models import Job
+
+#: Calls of a notification and its job that are shown, the newest, and attempts of all of them, the first.
+MAX_CALLS_SHOWN, MAX_ATTEMPTS_SHOWN = 20, 200
+#: The columns of a job that are read.
+_COLUMNS = (
+    *("id", "task_path", "args", "state", "attempt", "max_attempts"),
+    *("run_after", "queued_at", "finished_at", "error", "result"),
+)
+
+
+def read_calls(
+    notification: UUID | None = None, job: UUID | None = None, *, reader: Any = None
+) -> list[Event]:
+    """Return the attempts to tell programs of a notification, a job or both, and what follows them.
+
+    ``reader``
+        The user (key) to whom it is shown: without the webhooks of others. None: staff.
+    """
+    sources = [id for id in (notification, job) if id is not None]
+    calls = {"event_source__in": sources, "task_path__in": (WEBHOOK_TASK, CALLBACK_TASK)}
+    rows = Job.objects.using(database()).filter(**calls).only(*_COLUMNS)
+    sends = list(rows.order_by("-id")[:MAX_CALLS_SHOWN]) if sources else []
+    events_of_sends = {send.id: json.loads(send.args)[0] for send in sends}
+    endpoints = _read_endpoints(events_of_sends.values())
+    if reader is not None:
+        sends = [
+            send
+            for send in sends
+            if send.task_path == CALLBACK_TASK
+            or (endpoint := endpoints.get(UUID(events_of_sends[send.id]["endpoint"]))) is None
+            or endpoint.user_id == reader
+        ]
+    attempts = _read_attempts([send.id for send in sends])
+    events = [
+        event
+        for send in sends
+        for event in _describe(_name(events_of_sends[send.id], endpoints), send, attempts.get(send.id, []))
+    ]
+    if job is not None and not any(send.task_path == CALLBACK_TASK for send in sends):
+        events += _events_before_callback(job)
+    return in_order(events)
+
+
+def _read_endpoints(events: Collection[Mapping[str, Any]]) -> dict[UUID, WebhookEndpoint]:
+    ids = {UUID(event["endpoint"]) for event in events if "endpoint" in event}
+    rows = WebhookEndpoint.objects.using(database()).only("id", "user", "url", "description")
+    return {row.id: row for row in rows.filter(id__in=ids)} if ids else {}
+
+
+def _read_attempts(jobs: Collection[UUID]) -> dict[UUID, list[WebhookAttempt]]:
+    found: dict[UUID, list[WebhookAttempt]] = defaultdict(list)
+    if jobs:
+        rows = WebhookAttempt.objects.using(database()).filter(job__in=jobs)
+        for attempt in rows.order_by("started_at", "id")[:MAX_ATTEMPTS_SHOWN]:
+            found[attempt.job].append(attempt)
+    return found
+
+
+def _name(event: Mapping[str, Any], endpoints: Mapping[UUID, WebhookEndpoint]) -> str:
+    """Return what is called, and why."""
+    if "endpoint" not in event:
+        return _("Callback to %(host)s") % {"host": event["host"]}
+    endpoint = endpoints.get(UUID(event["endpoint"]))
+    if endpoint is None:
+        return _("Deleted webhook, %(event)s") % {"event": event["type"]}
+    name = endpoint.description or urlsplit(endpoint.url).hostname
+    return _("Webhook %(webhook)s, %(event)s") % {"webhook": name, "event": event["type"]}
+
+
+def _describe(name: str, send: Job, attempts: list[WebhookAttempt]) -> Iterator[Event]:
+    """Yield the attempts of a job that calls, and its end, or what follows."""
+    for attempt in attempts:
+        text = _("%(call)s: status %(status)s after %(milliseconds)d ms.")
+        if attempt.status is None:
+            text = _("%(call)s: no answer (%(error)s).")
+        values = {"status": attempt.status, "milliseconds": attempt.milliseconds, "error": attempt.error}
+        yield Event(attempt.started_at, text % {"call": name, **values})
+    values = {"call": name, "number": send.attempt + 1, "count": send.max_attempts}
+    match send.state:
+        case Job.State.RUNNING:
+            yield Event(None, _("%(call)s: is being sent.") % values)
+        case Job.State.QUEUED if send.attempt:
+            text = _("%(call)s: will be sent again, as attempt %(number)d of %(count)d.")
+            yield Event(send.run_after or send.queued_at, text % values)
+        case Job.State.QUEUED:
+            yield Event(None, _("%(call)s: not sent yet.") % values)
+        case Job.State.FAILED:
+            values["error"] = (serializers.job_error(send) or {}).get("detail") or ""
+            yield Event(send.finished_at, _("%(call)s: not sent again. %(error)s") % values)
+        case Job.State.SUCCEEDED if not attempts:  # which are deleted with their webhook
+            text = _("%(call)s: sent.")
+            if json.loads(send.result or "{}").get("status") is None:
+                text = _("%(call)s: not sent, because it was deleted before.")
+            yield Event(send.finished_at, text % values)
+        case Job.State.CANCELLED:
+            yield Event(send.finished_at, _("%(call)s: cancelled.") % values)
+
+
+def _events_before_callback(job: UUID) -> Iterator[Event]:
+    """Yield that the URL that a request has sent with its job was not called yet, if there is one."""
+    callback = JobCallback.objects.using(database()).filter(job=job).first()
+    if callback is not None:
+        name = _("Callback to %(host)s") % {"host": urlsplit(callback.url).hostname or ""}
+        yield Event(None, _("%(call)s: not sent yet.") % {"call": name})

@@ -1,0 +1,123 @@
+"""A project without the app: nothing shows that there is one, and what needs it says the line to add."""
+
+import sys
+
+import pytest
+
+from tests.docs.project import Project
+from tests.support.processes import run
+
+USE = """
+import json
+import re
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.test import Client, RequestFactory
+from mysite.tasks import add
+from notifications import api, testing
+from notifications.db.schema import find_mismatch
+from notifications.extension import hooks
+from notifications.models import Job, Notification
+from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.streams.retention import count_prunable
+from notifications.times import now
+
+names = re.compile("webhook|jobcallback")
+assert not [table for table in connection.introspection.table_names() if names.search(table)]
+assert not Permission.objects.filter(codename__regex="webhook|jobcallback").exists()
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+assert "attempts of webhooks" not in dict(count_prunable(now()))
+assert "callback" not in hooks.wait_kinds
+
+ada = User.objects.create_superuser("ada")
+request = RequestFactory().post("/", headers={"Callback-URL": "https://crm.example.com/"})
+request.user = ada
+response = api.accepted(request, lambda: add.enqueue(1, 2))
+assert response.status_code == 202 and "Callback-URL" not in response
+job, client = Job.objects.get(), Client()
+testing.run_jobs()
+assert Job.objects.get().state == "succeeded"
+note = Notification.objects.get()
+client.force_login(ada)
+assert client.get("/notifications/api/webhooks/").status_code == 404
+for path in (f"jobs/{job.pk}/", f"{note.pk}/"):
+    assert client.get(f"/notifications/{path}").status_code == 200
+assert client.post(f"/notifications/callbacks/{job.pk}/token/").status_code == 404
+assert "webhook" not in json.dumps(client.get("/notifications/api/openapi.json").json()["paths"])
+of_job, of_note = f"job/{job.pk}/change/", f"notification/{note.pk}/change/"
+for path in ("", "notifications/job/", f"notifications/{of_job}", f"notifications/{of_note}"):
+    response = client.get(f"/admin/{path}")
+    assert response.status_code == 200, path
+    main = response.text[response.text.index('id="content"'):]
+    assert not re.search("ebhook|allback|alls to programs", main), (path, main)
+assert client.get("/admin/notifications_webhooks/webhookendpoint/").status_code == 404
+ada.delete()
+assert not Job.objects.exists()
+
+from notifications.contrib import webhooks
+for use in (
+    lambda: __import__("notifications.contrib.webhooks.models"),
+    lambda: webhooks.create("https://crm.example.com/"),
+    lambda: webhooks.callback("bank"),
+    lambda: api.callback("bank"),
+):
+    try:
+        use()
+    except ImproperlyConfigured as exc:
+        print(exc)
+assert not [model for model in apps.get_models() if names.search(model.__name__.lower())]
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The project of the quick start."""
+    project = Project(tmp_path)
+    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
+    (project.folder / "mysite/urls.py").write_text(
+        "from django.contrib import admin\n"
+        "from django.urls import include, path\n"
+        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
+    )
+    yield project
+    project.close()
+
+
+def test_nothing_shows_it(project):
+    printed = project.manage("shell", "--no-imports", "-c", USE).splitlines()
+    line = 'Add "notifications.contrib.webhooks" to INSTALLED_APPS, and run manage.py migrate.'
+    assert printed == [f"notifications.contrib.webhooks is not installed. {line}"] * 4
+    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
+    assert "no issues" in checks
+
+
+def test_its_settings_name_it(project):
+    project.add_settings('NOTIFICATIONS |= {"WEBHOOKS": True, "HANDLERS": {}, "CALLBACK_ORIGINS": []}\n')
+    found = project.manage("shell", "--no-imports", "-c", CHECK)
+    assert found.count('Add "notifications.contrib.webhooks" to INSTALLED_APPS') == 3
+
+
+def test_it_is_installed_by_one_line(project):
+    """Readiness and the check of the database look at its tables too."""
+    project.add_settings('INSTALLED_APPS += ["notifications.contrib.webhooks"]\n')
+    assert "notifications_webhooks.0001_initial" in project.manage("shell", "--no-imports", "-c", PENDING)
+    project.manage("migrate", "--verbosity", "0")
+    project.manage("shell", "--no-imports", "-c", "import notifications.contrib.webhooks.models")
+    assert project.manage("shell", "--no-imports", "-c", PENDING).splitlines()[-1] == "[]"
+    printed = project.manage("shell", "--no-imports", "-c", FORMER_TABLE)
+    assert "notifications_webhooks_webhookattempt has no column status" in printed
+
+
+CHECK = """
+from django.core import checks
+print(*[message.hint for message in checks.run_checks() if message.id == "notifications.E002"], sep="\\n")
+"""
+PENDING = "from notifications.operations.readiness import pending_migrations; print(pending_migrations())"
+FORMER_TABLE = """
+from django.db import connection
+from notifications.db.schema import find_mismatch
+connection.cursor().execute("ALTER TABLE notifications_webhooks_webhookattempt DROP COLUMN status")
+print(find_mismatch())
+"""
