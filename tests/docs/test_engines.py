@@ -62,7 +62,10 @@ def test_own_engine_runs_jobs(project):
     """The engine of the page, which starts a process for each job."""
     project.write(block_of("mysite/engine.py"))
     project.write(block_of("mysite/management/commands/run_job.py"))
-    project.write(block_of("settings.py"), engine=("notifications.contrib.celery", "mysite.engine"))
+    project.write(
+        block_of("settings.py"),
+        engine=('"engine": "notifications.contrib.celery"', '"engine": "mysite.engine"'),
+    )
     project.manage("check")
     project.wait_for(project.enqueue(1), results=["2"])
 
