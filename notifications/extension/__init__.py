@@ -32,6 +32,10 @@ from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
 from notifications.extension.dispatch import BackendQueue as BackendQueue
 from notifications.extension.dispatch import Dispatch as Dispatch
+from notifications.extension.duty import EVERYWHERE as EVERYWHERE
+from notifications.extension.duty import LASTING as LASTING
+from notifications.extension.duty import Duty as Duty
+from notifications.extension.duty import Where as Where
 from notifications.extension.events import Event as Event
 from notifications.extension.events import in_order as in_order
 from notifications.extension.installed import Hooks as Hooks

@@ -20,6 +20,7 @@ from notifications.extension.dimensions import (
     WorkerPart,
 )
 from notifications.extension.dispatch import Dispatch
+from notifications.extension.duty import Duty
 from notifications.extension.events import Event
 from notifications.extension.pages import PageHooks
 from notifications.extension.recorded_transaction import RecordedTransaction
@@ -31,7 +32,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.db.stored_time import StoredTime
     from notifications.jobs.declaring.policies import Policy
     from notifications.models import Job, Notification
-    from notifications.upkeep import Duty, Upkeep
+    from notifications.upkeep import Upkeep
 
 #: Unsaved rows of any models.
 Rows = Iterable["Model"]

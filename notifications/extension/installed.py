@@ -25,6 +25,7 @@ from notifications.extension.dimensions import (
     WorkerPart,
 )
 from notifications.extension.dispatch import Dispatch
+from notifications.extension.duty import Duty
 from notifications.extension.events import Event, in_order
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -33,7 +34,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.db.stored_time import StoredTime
     from notifications.jobs.declaring.policies import Policy
     from notifications.models import Job, Notification
-    from notifications.upkeep import Duty, Upkeep
+    from notifications.upkeep import Upkeep
 
 
 class Hooks:

@@ -18,7 +18,7 @@ PYTHON_BLOCKS = {
 }
 
 #: Packages of the projects that the pages describe.
-EXAMPLE_PACKAGES = {"mysite", "exports"}
+EXAMPLE_PACKAGES = {"mysite", "exports", "sms"}
 #: Modules that pages name and that are not installed here, because they would bring protobuf and more.
 MISSING_MODULES = {"opentelemetry.exporter.otlp.proto.http.trace_exporter"}
 
