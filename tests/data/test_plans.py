@@ -329,7 +329,7 @@ def test_no_query_scans(large_tables, monkeypatch, settings):
     assert not scanning, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in scanning.items())
 
 
-@pytest.mark.tables("delivery", "digest", "job")
+@pytest.mark.tables("deliveries_delivery", "deliveries_digest", "job")
 def test_wrong_times_of_deliveries_and_digests_are_found_by_index(large_tables):
     """``check --database`` and doctor look for them."""
     far = timezone.now() + timedelta(days=3650)
