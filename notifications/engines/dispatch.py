@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -18,8 +18,8 @@ from notifications.engines import (
     unserved,
     usable_engine,
 )
+from notifications.engines.activity import read_activity
 from notifications.extension import BackendQueue, Dispatch
-from notifications.jobs.claiming.engine_activity import read_activity
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -70,5 +70,5 @@ class EngineDispatch(Dispatch):
     def start_in_server(self) -> None:
         dispatch_loop.start()
 
-    def round_of_worker(self) -> Callable[[Mapping[BackendQueue, float], bool], object] | None:
+    def round_of_worker(self) -> Callable[[], object] | None:
         return dispatch_loop.run_round if has_engines() else None

@@ -19,9 +19,9 @@ from django.db import connections
 from notifications.db.threads import start_thread
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.engines import dispatch_loop, dispatching, senders
+from notifications.engines.dispatched_jobs import DispatchedJobEnd, WaitFor
+from notifications.engines.worker import EngineWorker
 from notifications.jobs import ports
-from notifications.worker.dispatched_jobs import DispatchedJobEnd, WaitFor
-from notifications.worker.worker import JobWorker
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("notifications.jobs")
 STOP_MARGIN_SECONDS = 5.0
 
 _lock = threading.Lock()
-_worker: JobWorker | None = None
+_worker: EngineWorker | None = None
 _thread: threading.Thread | None = None
 _is_stopping = False
 _is_exit_registered = False
@@ -83,7 +83,7 @@ def _prepare_exit() -> None:
     ports.flush_rings()
 
 
-def start(engine: str, *, concurrency: int = 1) -> JobWorker:
+def start(engine: str, *, concurrency: int = 1) -> EngineWorker:
     """Start the worker of this process, once, and return it. Raises ``NoThread``.
 
     ``concurrency`` is how many jobs the engine runs in this process at once.
@@ -94,7 +94,7 @@ def start(engine: str, *, concurrency: int = 1) -> JobWorker:
             atexit.register(stop, 0)
             _is_exit_registered = True
         if _worker is None or not (_thread and _thread.is_alive()):
-            worker = JobWorker(
+            worker = EngineWorker(
                 listen=ports.listen,
                 concurrency=concurrency,
                 engine=engine,
@@ -128,7 +128,7 @@ def _hand_back(id: UUID) -> None:
         logger.warning("Could not hand a job back, which is dispatched again later: %s: %s", id, exc)
 
 
-def _run(worker: JobWorker, is_running: threading.Event) -> None:
+def _run(worker: EngineWorker, is_running: threading.Event) -> None:
     async def main() -> None:
         task = asyncio.ensure_future(worker.run())
         await asyncio.sleep(0)  # the worker has its event loop

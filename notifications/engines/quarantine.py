@@ -1,6 +1,6 @@
 """Dispatch quarantined jobs: one of them may have ended the process that ran them all.
 
-A process of an engine claims one of them at a time (``worker/dispatched_jobs.py``), so that a job that ends
+A process of an engine claims one of them at a time (``engines/dispatched_jobs.py``), so that a job that ends
 processes reaches its last attempt without taking the others along. Which process gets an id is decided by the
 engine. So no more ids are dispatched than there are processes, and an id that came to a process with another
 quarantined job is sent again when that job has ended, or soon.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -76,6 +76,6 @@ class Dispatch:
     def start_in_server(self) -> None:
         """Begin to dispatch in this server process, on a thread. Raises ``NoThread``."""
 
-    def round_of_worker(self) -> Callable[[Mapping[BackendQueue, float], bool], object] | None:
+    def round_of_worker(self) -> Callable[[], object] | None:
         """Return what a worker calls to dispatch jobs: see ``JobWorker``; None if no backend has an engine."""
         return None

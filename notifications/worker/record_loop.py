@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Protocol
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
@@ -14,7 +16,6 @@ from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.worker import loops
-from notifications.worker.group_delay import GroupDelay
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
@@ -24,10 +25,28 @@ logger = logging.getLogger("notifications.jobs")
 MAX_RECORD_BATCH = 50
 
 
+class RecordDelay(Protocol):
+    """Delays the transactions of a busy process, so that each of them covers more outcomes."""
+
+    async def wait(self) -> None:
+        """Wait until the next transaction may begin, or ``end()``."""
+
+    def end(self) -> None:
+        """End the current delay, because a caller waits for the transaction."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Count the time of a transaction."""
+
+
 class RecordLoop:
     """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void.
 
-    ``may_record_later`` returns whether an outcome may wait to be recorded with others; by default none may.
+    Without a delay each is recorded at once, because its slot is free only then.
+
+    ``may_record_later``
+        Returns whether an outcome may wait to be recorded with others.
+    ``delay``
+        For how long such ones wait.
     """
 
     def __init__(
@@ -35,10 +54,11 @@ class RecordLoop:
         state: WorkerState,
         on_settled: Callable[[Claim], None],
         may_record_later: Callable[[Outcome], bool] = lambda outcome: False,
+        delay: RecordDelay | None = None,
     ) -> None:
         self._state = state
         self._may_record_later = may_record_later
-        self._delay = GroupDelay()
+        self._delay = delay
         self._on_settled = on_settled
         self._outcomes: list[Outcome] = []
         self._has_new = asyncio.Event()
@@ -53,7 +73,7 @@ class RecordLoop:
     def add(self, outcome: Outcome) -> None:
         """Take an outcome to be recorded, on the event loop."""
         self._outcomes.append(outcome)
-        if not self._may_record_later(outcome):
+        if self._delay and not self._may_record_later(outcome):
             self._delay.end()
         self._has_new.set()
 
@@ -65,12 +85,13 @@ class RecordLoop:
                 await self._has_new.wait()
             # The jobs of handlers and webhooks are rows too, for which others would wait longer.
             size = max(1, 2 * MAX_RECORD_BATCH // (2 + sum(count() for count in hooks.rows_per_end)))
-            if len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes)):
+            may_wait = len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes))
+            if self._delay and may_wait:
                 await self._delay.wait()
             self._has_new.clear()
             # Outcomes stay in the list until they are settled, so that no error loses one.
             group = self._outcomes[:size]
-            with self._delay.transaction():
+            with self._delay.transaction() if self._delay else nullcontext():
                 settled = await self._record(group)
             for claim in settled:
                 self._on_settled(claim)

@@ -6,29 +6,20 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-from uuid import UUID
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
-from notifications.extension import BackendQueue, hooks, make_worker_parts
+from notifications.extension import hooks, make_worker_parts
 from notifications.jobs.claiming.claimed_job import Claim
-from notifications.jobs.claiming.executors import ENGINE_SENDER, QUARANTINED
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing
-from notifications.models import Worker
+from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.cancel_loop import CancelLoop
 from notifications.worker.claim_check_loop import ClaimCheckLoop
 from notifications.worker.claim_loop import ClaimLoop
-from notifications.worker.dispatched_jobs import (
-    MAX_CLAIM_WAIT_SECONDS,
-    DispatchedJobEnd,
-    DispatchedJobs,
-    WaitFor,
-)
-from notifications.worker.drained_queues import DrainedQueues
 from notifications.worker.execution import Execution
 from notifications.worker.job_runner import JobRunner
 from notifications.worker.lease import Lease
@@ -50,6 +41,19 @@ MIN_SIGNALS_GRACE_SECONDS = 2.0
 DISPATCH_INTERVAL_SECONDS, MIN_DISPATCH_INTERVAL_SECONDS = 1.0, 0.05
 
 
+class Claiming(Protocol):
+    """What claims the jobs of a worker, on the event loop."""
+
+    async def run(self) -> None:
+        """Claim and start jobs until the worker stops."""
+
+    def wake(self) -> None:
+        """See whether there are jobs, whether a slot is free, and whether the worker stops."""
+
+    def slot_freed(self, job: Job) -> None:
+        """Take note that the outcome of a job is stored."""
+
+
 class JobWorker:
     """Runs jobs in the event loop that awaits ``run()``, until ``stop()``.
 
@@ -62,12 +66,8 @@ class JobWorker:
         Jobs that run at once; ``NOTIFICATIONS["CONCURRENCY"]`` by default.
     ``run_limit``
         When the worker ends by itself; never by default.
-    ``engine``
-        The name of the engine whose process this is. The worker then runs only the jobs that it is given by
-        ``run_dispatched_job()``, as many at once as there are callers.
     ``dispatch``
-        Called once a second, when the queue rings, and when a quarantined job has ended, on the writer's thread, with
-        ``DrainedQueues.take()``, and with whether such a job has ended.
+        Called once a second, and when the queue rings, on the writer's thread.
     ``is_process``
         Whether the process is there for this worker only, and ends if the event loop does not come back.
 
@@ -76,6 +76,11 @@ class JobWorker:
     are given here.
     """
 
+    #: Whether staff can quiet and stop it in the admin.
+    takes_requests = True
+    #: The name of the engine whose process this is: see ``EngineWorker``.
+    engine = ""
+
     def __init__(
         self,
         *,
@@ -83,39 +88,32 @@ class JobWorker:
         queues: Sequence[str] = (),
         concurrency: int | None = None,
         run_limit: RunLimit | None = None,
-        engine: str = "",
-        dispatch: Callable[[Mapping[BackendQueue, float], bool], object] | None = None,
+        dispatch: Callable[[], object] | None = None,
         is_process: bool = False,
     ) -> None:
-        # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
-        # the queues of the built-in worker.
-        queues = (f"engine:{engine}",) if engine else tuple(queues)
+        queues = tuple(queues)
         concurrency = concurrency or settings.CONCURRENCY
         self.lease = Lease(
             queues=queues,
             concurrency=concurrency,
             load=lambda: self.state.executions.count_slots(),
-            # How many jobs a process of an engine runs, and when it ends, is decided by the engine.
-            on_request=None if engine else self._on_request,
+            on_request=self._on_request if self.takes_requests else None,
         )
         self.state = state = WorkerState(
             worker=self.lease.worker,
             queues=queues,
             concurrency=concurrency,
-            engine=engine,
+            engine=self.engine,
             run_limit=run_limit or RunLimit(),
         )
         self._listen = listen
         self._dispatch = dispatch
         self._dispatch_wake = asyncio.Event()
-        self._drained_queues = DrainedQueues(concurrency)
-        #: A quarantined job of an engine has ended here since the last dispatch: the next one is sent without a pause.
-        self._has_room = False
         self._is_process = is_process
         self._grace = 0.0
         self._stop_deadline = 0.0
         self._slot_freed = asyncio.Event()
-        self._record_loop = RecordLoop(state, self._remove, self._may_record_later)
+        self._record_loop = self._make_record_loop()
         self._progress_loop = ProgressLoop(state)
         self._parts = make_worker_parts(state)
         self._cancel_loop = CancelLoop(state)
@@ -127,18 +125,19 @@ class JobWorker:
             parts=self._parts,
             remove=self._remove,
         )
-        self._claim_loop: ClaimLoop | DispatchedJobs
-        self._dispatched_jobs: DispatchedJobs | None = None
-        if engine:
-            self._claim_loop = self._dispatched_jobs = DispatchedJobs(state, start=self._job_runner.start)
-        else:
-            self._claim_loop = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
+        self._claim_loop = self._make_claim_loop()
         self._claim_check_loop = ClaimCheckLoop(
             state,
             unstorable=self._record_loop.unstorable,
             thread_pools=(self._job_runner.sync_threads, self._job_runner.email_threads),
             remove=self._remove,
         )
+
+    def _make_claim_loop(self) -> Claiming:
+        return ClaimLoop(self.state, start=self._job_runner.start, stop=self.stop)
+
+    def _make_record_loop(self) -> RecordLoop:
+        return RecordLoop(self.state, self._remove)
 
     async def run(self) -> None:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
@@ -170,7 +169,7 @@ class JobWorker:
                 self._claim_check_loop.run,
                 maintenance.run_duties,
                 *maintenance.own_loops,
-                *([self._dispatch_due] if self._dispatch else []),
+                *([self._dispatch_due] if self._next_dispatch() else []),
             )
         ]
         try:
@@ -202,41 +201,15 @@ class JobWorker:
         self.state.is_quiet = request == Worker.Request.QUIET
         self.state.call_in_loop(self._wake)
 
-    def run_dispatched_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> DispatchedJobEnd:
-        """Run a job that was dispatched to this engine, and wait as told; from any thread but the event loop's.
-
-        The worker must have been created with ``engine``, and run, or start to run within a short time.
-        """
-        assert self._dispatched_jobs is not None
-        dispatched_jobs = self._dispatched_jobs
-        withdraw_at = time.monotonic() + MAX_CLAIM_WAIT_SECONDS
-        with self._drained_queues.occupy_slot():
-            future = dispatched_jobs.add(id, wait_for, self.state.call_in_loop)
-            while True:
-                try:
-                    return future.result(timeout=1)
-                except TimeoutError:
-                    if time.monotonic() > withdraw_at:  # of no effect on a job that runs
-                        self.state.call_in_loop(lambda: dispatched_jobs.withdraw(id, future))
-                    if (
-                        self.state.loop is None or self.state.loop.is_closed()
-                    ):  # it failed, and calls nothing any more
-                        return DispatchedJobEnd.STOPPED
-
     def _remove(self, claim: Claim) -> None:
         """Free the slot of a claim, on the event loop."""
-        quarantined = self.state.executions.count_active()[QUARANTINED]
         execution = self.state.executions.remove(claim)
         self._slot_freed.set()
         if execution:
-            self._claim_loop.slot_freed(execution.job)
-            if self._dispatched_jobs:
-                self._drained_queues.add(execution.job)
-                if self.state.executions.count_active()[QUARANTINED] < quarantined:
-                    self._has_room = True
-                    self._dispatch_wake.set()
-                if execution.job.executor == ENGINE_SENDER:  # the next one may be dispatched
-                    self._dispatch_wake.set()
+            self._on_slot_freed(execution.job)
+
+    def _on_slot_freed(self, job: Job) -> None:
+        self._claim_loop.slot_freed(job)
 
     def _on_join(self, execution: Execution) -> None:
         """Claim again while the task of an execution waits for another job; from any thread."""
@@ -246,12 +219,6 @@ class JobWorker:
     def _on_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of an execution, on the event loop."""
         self._record_loop.add(outcome)
-        if self._dispatched_jobs:
-            self._dispatched_jobs.ended(outcome.job)
-
-    def _may_record_later(self, outcome: Outcome) -> bool:
-        # The built-in worker's slot is free again when the outcome is stored.
-        return self._dispatched_jobs is not None and self._dispatched_jobs.may_record_later(outcome.job)
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         """Take a ring of the doorbell, from any thread. Rings of streams do not matter to a worker."""
@@ -272,13 +239,15 @@ class JobWorker:
         )
         return self._is_process and not is_job
 
+    def _next_dispatch(self) -> Callable[[], object] | None:
+        """Return what dispatches jobs next, None if this worker dispatches none. Called on the event loop."""
+        return self._dispatch
+
     async def _dispatch_due(self) -> None:
-        """Hand jobs over to engines, for ever."""
-        assert self._dispatch is not None
-        while True:
-            has_room, self._has_room = self._has_room, False
+        """Dispatch jobs to engines, for ever."""
+        while dispatch := self._next_dispatch():
             try:
-                await self.state.writer.run(self._dispatch, self._drained_queues.take(), has_room)
+                await self.state.writer.run(dispatch)
             except UNAVAILABLE as exc:
                 logger.warning("Could not dispatch jobs, which is tried again: %s", exc)
             await asyncio.sleep(MIN_DISPATCH_INTERVAL_SECONDS)
@@ -296,17 +265,18 @@ class JobWorker:
             self._slot_freed.clear()
             await loops.wait_for(self._slot_freed, 0.1)
 
+    async def _release_jobs(self, unfinished: list[Job]) -> None:
+        """Queue jobs again that this worker has claimed and not finished."""
+        await self.state.writer.run(queueing.release, unfinished)
+
     async def _end(self) -> None:
         self.lease.stop()
         # If an exception ended the loop, one of the jobs may be the cause: they are reaped, so their attempts count.
         unfinished = (
             [execution.job for execution in self.state.executions.values()] if self.state.is_stopping else []
         )
-        unclaimed = self._dispatched_jobs.end() if self._dispatched_jobs else []
         try:
-            await self.state.writer.run(queueing.release, unfinished)
-            if unclaimed:
-                await self.state.writer.run(hooks.dispatch.take_back, unclaimed)
+            await self._release_jobs(unfinished)
             await self.state.writer.run(self.lease.end)
         except QUERY_ERRORS as exc:
             logger.warning(

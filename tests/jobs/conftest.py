@@ -9,6 +9,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
+from notifications.engines.worker import EngineWorker
 from notifications.jobs import job_ends
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
@@ -125,7 +126,8 @@ class LocalWorker:
     """A worker with its own event loop on a thread. stop() raises what its run() raised."""
 
     def __init__(self, *, listen=doorbell.listen, **options):
-        self.worker = JobWorker(listen=listen, **options)
+        worker_class = EngineWorker if "engine" in options else JobWorker
+        self.worker = worker_class(listen=listen, **options)
         self.id = self.worker.lease.worker
         self.error = None
         self.thread = threading.Thread(target=self._run, name="worker under test")

@@ -12,7 +12,7 @@ from notifications.conf import settings
 from notifications.contrib.celery.app import ENGINE_NAME, TASK_NAME
 from notifications.db.threads import start_thread
 from notifications.engines import process
-from notifications.worker.dispatched_jobs import WaitFor
+from notifications.engines.dispatched_jobs import WaitFor
 
 logger = logging.getLogger("notifications.jobs")
 

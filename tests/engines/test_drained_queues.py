@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from notifications.engines.drained_queues import FREE_SECONDS, MAX_QUEUES, DrainedQueues
 from notifications.models import Job
-from notifications.worker.drained_queues import FREE_SECONDS, MAX_QUEUES, DrainedQueues
 
 KEY = ("default", "default")
 

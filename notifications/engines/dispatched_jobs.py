@@ -14,7 +14,8 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.extension import hooks
+from notifications.engines import dispatching
+from notifications.engines.group_delay import GroupDelay
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.transitions import claims
@@ -22,7 +23,6 @@ from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
 from notifications.worker.capacity import MAX_WAITING_PER_SLOT
-from notifications.worker.group_delay import GroupDelay
 from notifications.worker.preparation import prepare_claimed_jobs, read_timeouts
 from notifications.worker.state import WorkerState
 
@@ -309,7 +309,7 @@ class DispatchedJobs:
         spans.record_claim(started, jobs)
         locked_ids = {id for id in locked_ids if self._lock_tries[id] < MAX_LOCK_TRIES}
         not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - locked_ids
-        locked = locked_ids | (hooks.dispatch.take_back(not_claimed) if not_claimed else set())
+        locked = locked_ids | (dispatching.take_back(not_claimed) if not_claimed else set())
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, locked
