@@ -18,8 +18,9 @@ from asyncsite.limits import count_request
 from asyncsite.models import Report
 from asyncsite.report_page import read_outcomes
 from asyncsite.summary import compute_totals
-from notifications.api import DATABASE_UNAVAILABLE, accepted, policy, step, task
+from notifications.api import DATABASE_UNAVAILABLE, accepted, policy, task
 from notifications.contrib.questions import question
+from notifications.contrib.steps import step
 from notifications.exceptions import JobError
 
 #: Without an answer within this time the report stays private. After half a day the owner is asked once more.

@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "notifications.contrib.output",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",
+    "notifications.contrib.steps",
     "notifications.contrib.webhooks",
     "django.contrib.admin",
     "django.contrib.auth",

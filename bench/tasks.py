@@ -22,7 +22,7 @@ async def time_of_end() -> float:
 async def ten_steps(number: int) -> None:
     """Store ten steps."""
     # Older trees, beside which bench.guard runs this file, have no steps.
-    from notifications.api import astep
+    from notifications.contrib.steps import astep
 
     for step in range(10):
         await astep(f"step {step}", _next_turn, step)

@@ -24,7 +24,6 @@ from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
 from notifications.jobs.pauses import apause, pause
-from notifications.jobs.steps import astep, step
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -48,7 +47,6 @@ __all__ = [
     "ajoin",
     "anotify",
     "apause",
-    "astep",
     "batch",
     "get_job",
     "get_jobs",
@@ -60,7 +58,6 @@ __all__ = [
     "progress",
     "release_connections",
     "requester",
-    "step",
     "task",
     "track",
 ]

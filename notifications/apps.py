@@ -12,7 +12,6 @@ from notifications.extension import Extension
 
 #: Extensions of features that are no apps of their own yet. One that becomes one stands in INSTALLED_APPS instead.
 FEATURES = (
-    "notifications.worker.step_loop.Steps",
     "notifications.operations.extension.Operations",
     "notifications.engines.extension.Engines",
 )

@@ -29,6 +29,8 @@ SUBCOMMANDS: dict[str, str] = {
 }
 #: The app that exports what ``notifications.api`` had before.
 API_NAMES: dict[str, str] = {
+    "astep": "steps",
+    "step": "steps",
     "Callback": "webhooks",
     "acallback": "webhooks",
     "aoutput_from": "output",
@@ -42,6 +44,7 @@ TESTING_NAMES: dict[str, str] = {
     "answer_question": "questions",
     "output": "output",
     "send_deliveries": "deliveries",
+    "steps": "steps",
 }
 
 

@@ -19,7 +19,8 @@ from notifications.contrib.broadcasts.apps import Broadcasts
 from notifications.db.stored_time import StoredTime
 from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
 from notifications.models import Job, Notification, SeenMark, Stream, Wait
-from notifications.operations import stored_times
+from notifications.operations import step_list, stored_times
+from notifications.operations.step_list import StoredStep, read_steps
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
@@ -55,6 +56,20 @@ class Shop(Extension):
 
     def events_of(self, subject, reader):
         return [Event(None, "Will be sent"), Event(subject.created_at, f"Sold to {reader}")]
+
+    def steps_of(self, job, limit, *, with_results):
+        took = timedelta(seconds=1)
+        sales = [
+            StoredStep(
+                name=f"sale {number}",
+                attempt=1,
+                started_at=job.started_at - number * took,
+                took=took,
+                result="sold" if with_results else None,
+            )
+            for number in range(3)
+        ]
+        return sales[:limit], len(sales)
 
     def pruned(self):
         return [Pruned(SeenMark, "at", "receipts")]
@@ -94,6 +109,18 @@ def job(transactional_db, user, shop):
     tasks.noop.using(owner=user).enqueue()
     run_jobs()
     return Job.objects.get()
+
+
+def test_steps(job, monkeypatch):
+    """They are listed with waits in the order in which they ended, without results for the owner of the job."""
+    wait = {"created_at": job.started_at, "ended_at": job.started_at, "how": "due", "attempt": 1}
+    Wait.objects.create(job=job.pk, name="nap", kind="pause", **wait)
+    listed = read_steps(job, with_results=True)
+    assert [step.name for step in listed.first] == ["sale 2", "sale 1", "nap", "sale 0"]
+    assert [step.result for step in listed.first] == ["sold", "sold", "Due", "sold"]
+    monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 1)
+    listed = read_steps(job, with_results=False)
+    assert ([(step.name, step.result) for step in listed.first], listed.count) == ([("nap", None)], 4)
 
 
 def test_a_setting(shop, settings):

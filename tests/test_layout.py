@@ -140,6 +140,9 @@ LATE_IMPORTS = {
     "contrib/output/apps.py": (6, "Django imports it before the models are loaded."),
     "contrib/output/sections.py": (4, "apps.py imports it."),
     "contrib/output/testing.py": (2, BEFORE_MODELS),
+    "contrib/steps/api.py": (1, BEFORE_MODELS),
+    "contrib/steps/apps.py": (6, "Django imports it before the models are loaded."),
+    "contrib/steps/testing.py": (1, BEFORE_MODELS),
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
     "contrib/deliveries/apps.py": (21, "Django imports it before the models are loaded."),
     "contrib/deliveries/devices.py": (1, WITH_AIOHTTP),
@@ -164,7 +167,6 @@ LATE_IMPORTS = {
     "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/pauses.py": (2, BEFORE_MODELS),
-    "jobs/steps.py": (1, BEFORE_MODELS),
     "management/commands/run_jobs.py": (2, "The supervisor of worker processes loads no worker."),
     "pytest_plugin.py": (6, "pytest loads it before Django is set up."),
     "realtime/servers/daphne.py": (1, "It needs the extra daphne."),
@@ -172,7 +174,6 @@ LATE_IMPORTS = {
     "testing/capture.py": (3, BEFORE_MODELS),
     "testing/client.py": (3, BEFORE_MODELS),
     "testing/inline.py": (13, BEFORE_MODELS),
-    "testing/stored_steps.py": (1, BEFORE_MODELS),
 }
 
 

@@ -17,11 +17,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from notifications import outbound
-from notifications.api import accepted, astep, notify
+from notifications.api import accepted, notify
 from notifications.compat import task
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries import sending, vapid
 from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
 from notifications.contrib.webhooks.callback_urls import HEADER
 from notifications.contrib.webhooks.models import WebhookEndpoint

@@ -83,6 +83,7 @@ class Hooks:
             hook.__self__.label: hook for hook in defined("headers_of_accepted")
         }
         self.dispatch: Dispatch = next((hook() for hook in defined("dispatch")), Dispatch())
+        self.steps_of: list[Callable[..., tuple[Sequence[Any], int]]] = defined("steps_of")
         self.prepare: list[Callable[[], None]] = defined("prepare")
         self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
         self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")

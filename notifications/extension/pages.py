@@ -12,11 +12,19 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
     from django.http import HttpRequest
 
-    from notifications.models import Notification
+    from notifications.models import Job, Notification
 
 
 class PageHooks:
     """What an extension adds to pages. Each hook is called on the thread of the request, outside of a transaction."""
+
+    def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[Any], int]:
+        """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
+
+        They are ``operations.step_list.StoredStep``. Called where the page of a job, the admin or ``jobs show`` lists
+        them, without results for the owner of the job. One user: steps.
+        """
+        return (), 0
 
     def time_zone_of(self, user: Any) -> str:
         """Return the name of the time zone that a user (key) has chosen, "" for none.

@@ -29,7 +29,6 @@ from notifications.models.overview import Overview as Overview
 from notifications.models.overview import ServerProcess as ServerProcess
 from notifications.models.pending_marks import PendingMark as PendingMark
 from notifications.models.statistics import JobStatistics as JobStatistics
-from notifications.models.steps import Step as Step
 from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark

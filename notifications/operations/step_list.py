@@ -1,4 +1,4 @@
-"""The timeline of a job's steps and waits, as pages and commands show it."""
+"""The timeline of a job's waits and of the steps that extensions store, as pages and commands show it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
-from django.db.models import Case, F, When
-from django.db.models.functions import Length
 from django.utils.formats import date_format, number_format
 from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext
 
 from notifications.db.transactions import database
-from notifications.extension import find_wait_kind
+from notifications.extension import find_wait_kind, hooks
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
-from notifications.jobs.step_values import decode
-from notifications.models import Job, Step, Wait
+from notifications.models import Job, Wait
 
 #: Steps of a job that are shown, and characters of the results among which a shown part is looked for.
 MAX_STEPS_SHOWN, MAX_RESULT_CHARS = 200, 20_000
@@ -86,36 +82,17 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
     """Return the first ``MAX_STEPS_SHOWN`` steps and waits of a job. Without ``with_results`` no result is read."""
     if not job.started_at:
         return StepList(first=[], count=0)
-    rows = Step.objects.using(database()).filter(job=job.pk)
-    columns: dict[str, Any] = {}
-    if with_results:
-        size = Length("result")
-        columns = {"size": size, "text": Case(When(size__lte=MAX_RESULT_CHARS, then=F("result")))}
-    found = list(
-        rows.annotate(**columns)
-        .order_by("id")
-        .values("name", "attempt", "started_at", "ended_at", *columns)[:MAX_STEPS_SHOWN]
-    )
+    first: list[StoredStep] = []
+    count = 0
+    for hook in hooks.steps_of:
+        of_extension, number = hook(job, MAX_STEPS_SHOWN, with_results=with_results)
+        first += of_extension
+        count += number
     waits = Wait.objects.using(database()).filter(job=job.pk)
     if not with_results:
         waits = waits.defer("value")
     found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
-    # The module of the task is imported for this.
-    has_results = with_results and (found or found_waits)
-    redacted = frozenset(policy_at(job.task_path).redact) if has_results else frozenset()
-    first = [
-        StoredStep(
-            name=row["name"],
-            attempt=row["attempt"],
-            started_at=row["started_at"],
-            took=row["ended_at"] - row["started_at"],
-            result=_describe(row, redacted) if with_results else None,
-        )
-        for row in found
-    ]
-    count = len(first) if len(first) < MAX_STEPS_SHOWN else rows.count()
-    if not found_waits:
-        return StepList(first=first, count=count)
+    redacted = read_redacted(job) if with_results and found_waits else frozenset()
     first += [_describe_wait(wait, redacted, job.user_id, with_results=with_results) for wait in found_waits]
     # Open ones last.
     first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
@@ -123,10 +100,9 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
     return StepList(first=first[:MAX_STEPS_SHOWN], count=count)
 
 
-def read_results(job: UUID) -> dict[str, Any]:
-    """Return the stored results of a job's steps by name, in the order in which they were stored."""
-    rows = Step.objects.using(database()).filter(job=job).order_by("id")
-    return {name: decode(result) for name, result in rows.values_list("name", "result")}
+def read_redacted(job: Job) -> frozenset[str]:
+    """Return the names whose values are hidden in what a job has stored. The module of its task is imported."""
+    return frozenset(policy_at(job.task_path).redact)
 
 
 def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_results: bool) -> StoredStep:
@@ -136,7 +112,7 @@ def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_res
         if wait.value is not None:
             size = len(wait.value)
             text = wait.value if size <= MAX_RESULT_CHARS else None
-            result += ": " + _describe({"name": wait.name, "text": text, "size": size}, redacted)
+            result += ": " + describe_json(wait.name, text, size, redacted)
     took = wait.ended_at - wait.created_at if wait.ended_at else None
     kind = find_wait_kind(wait.kind)
     # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
@@ -152,10 +128,11 @@ def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_res
     )
 
 
-def _describe(row: dict[str, Any], redacted: frozenset[str]) -> str:
-    if row["text"] is None:
-        return f"{row['size']:,} characters of JSON"
+def describe_json(name: str, text: str | None, size: int, redacted: frozenset[str]) -> str:
+    """Return what is stored under a name without secrets, or its size in characters if it was not read."""
+    if text is None:
+        return f"{size:,} characters of JSON"
     try:
-        return describe_value(row["name"], json.loads(row["text"]), redacted)
+        return describe_value(name, json.loads(text), redacted)
     except (ValueError, RecursionError):
         return "damaged: not JSON"

@@ -10,7 +10,6 @@ from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import run_jobs, run_until_idle
 from notifications.testing.job_clock import Clock, clock
-from notifications.testing.stored_steps import steps
 
 __all__ = [
     "Client",
@@ -20,7 +19,6 @@ __all__ = [
     "connect",
     "run_jobs",
     "run_until_idle",
-    "steps",
 ]
 
 

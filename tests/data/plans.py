@@ -182,7 +182,7 @@ def insert_rows(streams, users, *names):
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),
-            ("step", step, 3 * streams),
+            ("steps_step", step, 3 * streams),
             ("wait", wait, 3 * streams),
             ("output_outputchunk", output_chunk, 3 * streams),
             ("deliveries_delivery", delivery, streams),

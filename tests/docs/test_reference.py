@@ -12,7 +12,7 @@ from django.dispatch import Signal
 import notifications
 from asyncsite.environment import NAMES
 from notifications import api, conf, exceptions, outbound, signals, testing
-from notifications.contrib import output, questions, webhooks
+from notifications.contrib import output, questions, steps, webhooks
 from notifications.contrib.deliveries.templatetags import notifications_deliveries
 from notifications.contrib.output.templatetags import notifications_output
 from notifications.contrib.questions.templatetags import notifications_questions
@@ -61,7 +61,7 @@ def test_every_name_of_the_api_is_documented():
 
 
 @pytest.mark.parametrize(
-    "module", [outbound, output, questions, testing, webhooks], ids=lambda module: module.__name__
+    "module", [outbound, output, questions, steps, testing, webhooks], ids=lambda module: module.__name__
 )
 def test_every_name_of_a_public_module_is_documented(module):
     """Autodoc lists the members of ``__all__``; each must have a docstring, or autodoc leaves it out."""

@@ -5,9 +5,10 @@ import os
 import signal
 from datetime import timedelta
 
-from notifications.api import ajoin, apause, astep, join, pause, policy, step, task
+from notifications.api import ajoin, apause, join, pause, policy, task
 from notifications.contrib.output import output
 from notifications.contrib.questions import aquestion
+from notifications.contrib.steps import astep, step
 
 
 @task

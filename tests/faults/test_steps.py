@@ -17,7 +17,7 @@ WORKERS, JOBS_PER_ROUND, MAX_STATEMENT = 2, 6, 150
 MAX_LIFE_SECONDS = 1.0
 #: Seconds that the calls take.
 DELAYS, SLOW = [0, 0.01, 0, 0.03, 0.1], [0.1, 0.2, 0.05]
-STEPS = "SELECT job, name, result, attempt FROM notifications_step"
+STEPS = "SELECT job, name, result, attempt FROM notifications_steps_step"
 
 
 @pytest.fixture
@@ -105,7 +105,9 @@ def assert_paid_once(engine, upstream):
 def start_worker(engine):
     fault = ""
     if engine.rng.random() < 0.5:
-        statement = engine.rng.choice([INSERT.format("step"), str(engine.rng.randint(1, MAX_STATEMENT))])
+        statement = engine.rng.choice(
+            [INSERT.format("steps_step"), str(engine.rng.randint(1, MAX_STATEMENT))]
+        )
         fault = f"SIGKILL {engine.rng.choice(['before', 'after'])} {statement}"
     return engine.start_worker("--concurrency", "10", fault=fault)
 

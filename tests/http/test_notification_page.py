@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Delivery
-from notifications.models import Notification, Step
+from notifications.contrib.steps.models import Step
+from notifications.models import Notification
 from notifications.streams import marking_seen
 from tests.http.test_page_views import make_job
 

@@ -9,10 +9,11 @@ import pytest
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from notifications.api import apause, astep, batch, get_job, join, pause
+from notifications.api import apause, batch, get_job, join, pause
 from notifications.compat import TaskResultStatus
 from notifications.context import set_current_execution
 from notifications.contrib.questions import aquestion
+from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
 from notifications.contrib.webhooks.callback_storage import end_callback
 from notifications.db.transactions import retrying_atomic

@@ -6,15 +6,8 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from notifications.api import (
-    apause,
-    astep,
-    join,
-    pause,
-    policy,
-    step,
-    task,
-)
+from notifications.api import apause, join, pause, policy, task
+from notifications.contrib.steps import astep, step
 from notifications.contrib.webhooks import acallback, callback
 from tests.jobs import tasks
 

@@ -292,7 +292,6 @@ NIGHTLY = {
         "jobs/claiming/*",
         "jobs/test_executors.py::*",
         "jobs/test_spans.py::*",
-        "jobs/test_steps.py::*",
         "jobs/test_waits.py::*",
         "jobs/transitions/*",
         "operations/*",

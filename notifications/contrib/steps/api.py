@@ -1,6 +1,6 @@
 """Steps: calls inside a task whose results are stored, so that no later attempt makes them again.
 
-No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
+No model is imported at the top: modules with tasks may be imported before the models are ready.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from asgiref.sync import sync_to_async
 
 from notifications import times
 from notifications.context import CurrentExecution, entered_step
+from notifications.contrib.steps.values import decode, encode
 from notifications.db.transactions import database
+from notifications.extension import require
 from notifications.jobs.durable_calls import (
     acall_when_available,
     begin,
@@ -26,7 +28,9 @@ from notifications.jobs.durable_calls import (
     steps_of,
 )
 from notifications.jobs.job_context import refuse_on_event_loop
-from notifications.jobs.step_values import decode, encode
+
+#: The label of the app, by which its part of the worker is found.
+LABEL = "notifications_steps"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +62,7 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     if iscoroutinefunction(func):
         raise TypeError(f"{func!r} is async, which step() cannot call. Use await astep().")
     refuse_on_event_loop("step")
-    execution = begin(name)
+    execution = _begin(name)
     if execution is None:
         return decode(encode(name, func(*args, **kwargs)))
     refuse_in_transaction(execution, "step")
@@ -77,7 +81,7 @@ async def astep(name: str, func: Callable[P, Awaitable[R]], /, *args: P.args, **
 async def astep(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """See step(). ``func`` is async, or sync and called in a thread. ``asyncio.gather()`` runs steps side by side."""
-    execution = begin(name)
+    execution = _begin(name)
     if execution is None:
         return decode(encode(name, await _call(func, args, kwargs)))
     result: str | None = None
@@ -96,6 +100,14 @@ async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: An
     return decode(result)
 
 
+def _begin(name: str) -> CurrentExecution | None:
+    """See ``durable_calls.begin()``. Raises ``ImproperlyConfigured`` inside a job if the app is not installed."""
+    execution = begin(name)
+    if execution is not None and LABEL not in execution.parts:
+        require("notifications.contrib.steps")
+    return execution
+
+
 async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if iscoroutinefunction(func):
         return await func(*args, **kwargs)
@@ -105,7 +117,7 @@ async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 def _read_result(execution: CurrentExecution, name: str) -> str | None:
     """Return the stored result of a step, None if it has none."""
-    from notifications.models import Step
+    from notifications.contrib.steps.models import Step
 
     if not is_stored(execution, name, "step"):
         return None
@@ -117,7 +129,7 @@ def _read_result(execution: CurrentExecution, name: str) -> str | None:
 def _store(execution: CurrentExecution, name: str, result: str, started_at: Any) -> Future[str]:
     """Begin to store a result, and return the future of what is stored under the name."""
     writes = steps_of(execution).writes
-    part = execution.parts["notifications_steps"]
+    part = execution.parts[LABEL]
     future: Future[str] = part.add(execution, name, result, started_at, times.now())
     writes.add(future)
     future.add_done_callback(writes.discard)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from notifications.extension import require
 from notifications.times import MomentField
+
+require("notifications.contrib.steps")
 
 
 class Step(models.Model):
     """The result of a step of a job, stored once. It stays until the job is pruned, or retried from its start."""
 
-    #: Not a foreign key: models of jobs import this module.
     job = models.UUIDField(_("job"))
     name = models.CharField(_("name"), max_length=200)
     #: JSON of at most 1 MiB.

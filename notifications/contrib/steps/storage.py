@@ -6,12 +6,15 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from notifications.contrib.steps.models import Step
+from notifications.contrib.steps.values import decode
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
-from notifications.models import Job, Step
+from notifications.models import Job
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -52,6 +55,12 @@ def delete_steps(jobs: Collection[UUID]) -> None:
     """Delete the steps of jobs whose rows the caller's transaction holds locked."""
     if jobs:
         Step.objects.using(database()).filter(job__in=jobs).delete()
+
+
+def read_results(job: UUID) -> dict[str, Any]:
+    """Return the stored results of a job's steps by name, in the order in which they were stored."""
+    rows = Step.objects.using(database()).filter(job=job).order_by("id")
+    return {name: decode(result) for name, result in rows.values_list("name", "result")}
 
 
 def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Any
-from uuid import UUID
 
+from notifications.contrib.steps import storage
+from notifications.contrib.steps.storage import StepWrite
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import AttemptEnded
-from notifications.extension import Extension, WorkerPart
-from notifications.jobs.transitions import step_storage
-from notifications.jobs.transitions.step_storage import StepWrite
-from notifications.models import Step
-from notifications.streams.purging import delete_rows
+from notifications.extension import WorkerPart
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -72,7 +68,7 @@ class StepLoop(WorkerPart):
     async def _store(self, group: Sequence[StepWrite]) -> set[StepWrite]:
         """Store a group and complete its futures. Returns those that need not be tried again."""
         try:
-            stored = await self._state.writer.run(step_storage.store_steps, group)
+            stored = await self._state.writer.run(storage.store_steps, group)
         except UNAVAILABLE as exc:
             logger.warning(
                 "Could not store the results of %d steps, which is tried again: %s", len(group), exc
@@ -123,29 +119,9 @@ class InlineSteps(WorkerPart):
         write = StepWrite(
             job=execution.job, name=name, result=result, started_at=started_at, ended_at=ended_at
         )
-        stored = step_storage.store_steps([write])[write]
+        stored = storage.store_steps([write])[write]
         if stored is None:
             write.future.set_exception(AttemptEnded())
         else:
             write.future.set_result(stored)
         return write.future
-
-
-class Steps(Extension):
-    """Stores the results of steps, and deletes those of steps that are made again."""
-
-    name = "notifications.worker"
-    label = "notifications_steps"
-
-    def worker_part(self, state: Any) -> StepLoop | InlineSteps:
-        return StepLoop(state) if state else InlineSteps()
-
-    def stored_names(self, job: UUID) -> Mapping[str, str]:
-        return dict.fromkeys(step_storage.read_names(job), "step")
-
-    def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
-        return delete_rows(Step, "job", ids, limit) == limit
-
-    def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
-        if from_start:
-            step_storage.delete_steps(ids)

@@ -9,8 +9,9 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from notifications.api import apause, policy, step, task
+from notifications.api import apause, policy, task
 from notifications.contrib.output import aoutput_from, output
+from notifications.contrib.steps import step
 
 go_on, entered = threading.Event(), threading.Event()
 #: Whether an iterator was closed.

@@ -5,9 +5,10 @@ from datetime import timedelta
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from notifications.api import policy, progress, step, task
+from notifications.api import policy, progress, task
 from notifications.contrib.output import output
 from notifications.contrib.questions import Question, aquestion, aquestions, question, questions
+from notifications.contrib.steps import step
 
 calls = []
 DAY = timedelta(days=1)

@@ -6,7 +6,8 @@ from uuid import uuid4
 
 from django.db import transaction
 
-from notifications.api import astep, policy, step, task
+from notifications.api import policy, task
+from notifications.contrib.steps import astep, step
 
 calls = []
 #: What a task waits for inside a step, and that it has come there.

@@ -9,17 +9,18 @@ from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.api import astep, step
-from notifications.jobs.transitions import manual, step_storage
-from notifications.jobs.transitions.step_storage import StepWrite, store_steps
-from notifications.models import Attempt, Job, Step
+from notifications.contrib.steps import astep, step, storage
+from notifications.contrib.steps.models import Step
+from notifications.contrib.steps.storage import StepWrite, store_steps
+from notifications.contrib.steps.testing import steps as stored_steps
+from notifications.contrib.steps.worker_part import StepLoop
+from notifications.jobs.transitions import manual
+from notifications.models import Attempt, Job
 from notifications.operations import step_list
 from notifications.operations.step_list import read_steps
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
-from notifications.testing import steps as stored_steps
-from notifications.worker.step_loop import StepLoop
-from tests.jobs import step_tasks
+from tests.contrib.steps import step_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
@@ -236,7 +237,7 @@ def test_a_refused_result_fails_its_step_only(worker, monkeypatch):
             raise ValueError("refused")
         return store_steps(group)
 
-    monkeypatch.setattr(step_storage, "store_steps", refuse)
+    monkeypatch.setattr(storage, "store_steps", refuse)
     (job,) = until_done(step_tasks.side_by_side.enqueue(10))
     assert job.state == "failed"
     assert "refused" in Attempt.objects.get(job=job).traceback

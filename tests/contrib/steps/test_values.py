@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifications.api import step
-from notifications.jobs.step_values import decode, encode
-from notifications.models import Attempt, Job, Step
+from notifications.contrib.steps import step
+from notifications.contrib.steps.models import Step
+from notifications.contrib.steps.testing import steps as stored_steps
+from notifications.contrib.steps.values import decode, encode
+from notifications.models import Attempt, Job
 from notifications.testing import run_jobs, run_until_idle
-from notifications.testing import steps as stored_steps
-from tests.jobs import step_tasks
+from tests.contrib.steps import step_tasks
 
 pytestmark = pytest.mark.database_law
 

@@ -9,9 +9,10 @@ from datetime import timedelta
 from django.db import connection, transaction
 
 from notifications import outbound
-from notifications.api import apause, astep, policy, progress, task
+from notifications.api import apause, policy, progress, task
 from notifications.contrib.output import output
 from notifications.contrib.questions import aquestion
+from notifications.contrib.steps import astep
 from tests.faults.support.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")

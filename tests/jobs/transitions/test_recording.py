@@ -11,6 +11,8 @@ from django.utils import timezone
 from notifications import streams
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import buffer_of, store_output
+from notifications.contrib.steps.models import Step
+from notifications.contrib.steps.storage import StepWrite, store_steps
 from notifications.contrib.webhooks.callback_storage import store_callback
 from notifications.exceptions import AttemptEnded
 from notifications.jobs import outcomes
@@ -24,8 +26,7 @@ from notifications.jobs.transitions import (
     recording,
     running,
 )
-from notifications.jobs.transitions.step_storage import StepWrite, store_steps
-from notifications.models import Attempt, Job, Notification, Step
+from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
