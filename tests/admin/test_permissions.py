@@ -77,6 +77,7 @@ FOLDERS = {
     "delivery": "/admin/notifications_deliveries/",
     "preference": "/admin/notifications_deliveries/",
     "schedule": "/admin/notifications_schedules/",
+    "webhookendpoint": "/admin/notifications_webhooks/",
 }
 
 #: The path of each page, by the name of its URL, and the sets of permissions of which one is enough to open it.
@@ -352,8 +353,6 @@ def path_of(template, rows):
 def folder_of(name):
     """Return the folder of a model's pages, which follows the label of its app."""
     return FOLDERS.get(re.match(r"[a-z]+", name)[0], ADMIN)
-    app = {"broadcast": "_broadcasts", "schedule": "_schedules", "webhookendpoint": "_webhooks"}
-    return f"/admin/notifications{app.get(name.partition('/')[0], '')}/"
 
 
 def is_enough(permissions, alternatives):
