@@ -117,7 +117,7 @@ def test_removed_elsewhere(open_devices, push_site):
     page = open_devices()
     turn_on(page)
     push_site.python(
-        "from notifications.models import PushSubscription; PushSubscription.objects.all().delete()"
+        "from notifications.contrib.deliveries.models import PushSubscription; PushSubscription.objects.all().delete()"
     )
     page.reload()
     expect(page.get_by_role("button", name="Turn on in this browser")).to_be_visible()
