@@ -9,8 +9,8 @@ from django.utils import formats
 from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
+from notifications.jobs.last_errors import read_last_errors
 from notifications.models import Attempt, Job
-from notifications.operations.last_errors import read_last_errors
 from notifications.templatetags.notifications_overview import duration
 
 #: Attempts of a job that are shown, and those that are counted, at most.

@@ -35,9 +35,9 @@ from notifications.jobs.claiming.executors import (
     KEPT_EXECUTORS,
     OBSERVED,
 )
+from notifications.jobs.claiming.unserved_queues import unserved_jobs
 from notifications.models import Job, Worker
 from notifications.operations.matching import JobFilter
-from notifications.operations.unserved_queues import unserved_jobs
 from notifications.states import CLAIMABLE, describe_state
 from notifications.templatetags.notifications_overview import duration
 

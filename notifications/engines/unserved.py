@@ -18,6 +18,7 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS, has_engine
 from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.claiming.unserved_queues import MIN_WAIT_SECONDS
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -128,7 +129,7 @@ def _is_alive(alias: str, now: datetime) -> bool:
 
 
 def _first_unserved_job() -> Job | None:
-    # In the order of their indexes, like those of the built-in worker: see operations/unserved_queues.py.
+    # In the order of their indexes, like those of the built-in worker: see jobs/claiming/unserved_queues.py.
     jobs = unserved_jobs().only("backend")
     ready = jobs.filter(run_after=None).order_by("executor", "-priority", "id")
     delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")

@@ -3,8 +3,6 @@
 alerts              what needs an operator, from when it begins until it is over
 matching            the jobs that a filter selects
 bulk_changes        retries and cancels the jobs of a filter
-depths              how many jobs wait in each queue
-unserved_queues     queued jobs that no live worker takes
 readiness           whether this process can serve requests or run jobs
 stored_times        finds and repairs times that were stored while a clock was wrong
 metrics             the text format of Prometheus

@@ -23,10 +23,10 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
+from notifications.jobs.claiming.depths import count_waiting, queue_depths, read_questions
 from notifications.models import Alert, ServerProcess, Worker
 from notifications.models.overview import alert_kinds
 from notifications.operations.alerts.episodes import MAX_OPEN_ALERTS
-from notifications.operations.depths import count_waiting, queue_depths, read_questions
 from notifications.statistics import Histogram, Total, read_totals
 from notifications.statistics.buckets import BOUNDS_SECONDS
 from notifications.statistics.reading import ENDS

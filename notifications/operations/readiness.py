@@ -14,9 +14,9 @@ from notifications.db.transactions import connection
 from notifications.db.unavailable import is_query_error
 from notifications.extension import hooks, list_apps
 from notifications.jobs.claiming.executors import has_engine
+from notifications.jobs.claiming.unserved_queues import claiming_workers
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.operations import stored_times
-from notifications.operations.unserved_queues import claiming_workers
 
 #: Seconds by which the clocks of the database and of this machine may differ.
 MAX_CLOCK_SKEW_SECONDS = 2.0

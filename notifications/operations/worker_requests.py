@@ -8,8 +8,8 @@ from django.db.models import QuerySet
 
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.claiming.unserved_queues import claiming_workers
 from notifications.models import Worker
-from notifications.operations.unserved_queues import claiming_workers
 
 #: What stands before the name of an engine in the queues of a worker's row.
 ENGINE_PREFIX = "engine:"

@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakSet
 
 from notifications.extension import hooks, make_hub_parts
-from notifications.operations import unserved_queues
+from notifications.jobs.claiming import unserved_queues
 from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.credential_checker import CredentialChecker
 from notifications.realtime.auth.handshakes import SessionLookup

@@ -17,10 +17,9 @@ from django.utils import timezone
 from notifications.admin import OverviewAdmin
 from notifications.admin.overview import changes, failures, figures, history, processes
 from notifications.ids import uuid7
-from notifications.jobs.claiming import queues
+from notifications.jobs.claiming import depths, queues
 from notifications.models import Job, JobStatistics, Overview, ServerProcess, Worker
 from notifications.models.statistics import BUCKET_COLUMNS
-from notifications.operations import depths
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows

@@ -12,10 +12,10 @@ from django.utils import timezone
 from notifications import outbound
 from notifications.db import deadlines
 from notifications.jobs import notifying
-from notifications.jobs.claiming import queues
+from notifications.jobs.claiming import depths, queues
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.operations import depths, readiness
+from notifications.operations import readiness
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import recount
 from notifications.streams.marking_seen import mark_seen

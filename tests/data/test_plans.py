@@ -20,7 +20,8 @@ from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.engines import dispatching, own_senders, quarantine, resending, unserved
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
-from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming import candidates, unserved_queues
+from notifications.jobs.claiming.depths import count_waiting
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import (
@@ -33,8 +34,7 @@ from notifications.jobs.transitions import (
     waiting,
 )
 from notifications.models import Job, Notification, Wait, Worker
-from notifications.operations import stored_times, unserved_queues
-from notifications.operations.depths import count_waiting
+from notifications.operations import stored_times
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
 from notifications.streams.timeline import read_timeline

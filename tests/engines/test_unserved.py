@@ -7,9 +7,8 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.engines import unserved
-from notifications.jobs.claiming import queues
+from notifications.jobs.claiming import queues, unserved_queues
 from notifications.models import Job
-from notifications.operations import unserved_queues
 from tests.engines.conftest import wait_long
 from tests.jobs import tasks
 

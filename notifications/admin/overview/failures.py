@@ -8,7 +8,7 @@ from datetime import datetime
 
 from notifications import times
 from notifications.db.transactions import connection
-from notifications.operations.depths import read_moment
+from notifications.jobs.claiming.depths import read_moment
 from notifications.operations.matching import failed_jobs_sql, failure_of
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.

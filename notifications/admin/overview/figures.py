@@ -20,7 +20,6 @@ from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Alert, ServerProcess
 from notifications.operations.alerts.episodes import open_alerts
-from notifications.operations.depths import count_waiting
 from notifications.realtime import doorbell
 
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import times
 from notifications.db.transactions import connection
-from notifications.operations.depths import read_moment
+from notifications.jobs.claiming.depths import read_moment
 from notifications.states import ACTIVE, sql_list
 from notifications.statistics import reading
 from notifications.statistics.buckets import BOUNDS_SECONDS

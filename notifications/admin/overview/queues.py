@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from notifications.jobs.claiming.depths import MAX_QUEUES, QueueDepth, queue_depths, read_running
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.operations.depths import MAX_QUEUES, QueueDepth, queue_depths, read_running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,8 @@ from uuid import UUID
 from notifications import serializers
 from notifications.extension import hooks
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
+from notifications.jobs.last_errors import read_last_errors
 from notifications.models import Job
-from notifications.operations.last_errors import read_last_errors
 
 #: Jobs whose errors one query reads.
 MAX_JOBS_PER_QUERY = 1_000

@@ -20,6 +20,7 @@ from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
 from notifications.extension import hooks
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
+from notifications.jobs.claiming.unserved_queues import unserved_jobs
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,
@@ -48,7 +49,6 @@ from notifications.management.subcommands.job_verbs import (
     user_key_of,
 )
 from notifications.models import Job
-from notifications.operations.unserved_queues import unserved_jobs
 from notifications.realtime import doorbell
 
 #: Seconds between two reads of ``tail`` if no ring comes, and at least.

@@ -11,23 +11,23 @@ from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.extension import OwnTask, hooks
-from notifications.jobs.claiming.executors import (
-    ENGINE_EXECUTORS,
-    OBSERVED,
-    WORKER_EXECUTORS,
-    has_engine,
-)
-from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
-from notifications.models import Alert, AlertState, Job
-from notifications.operations.depths import (
+from notifications.jobs.claiming.depths import (
     QueueDepth,
     RunningJobs,
     queue_depths,
     read_questions,
     read_running,
 )
-from notifications.operations.unserved_queues import claiming_workers
+from notifications.jobs.claiming.executors import (
+    ENGINE_EXECUTORS,
+    OBSERVED,
+    WORKER_EXECUTORS,
+    has_engine,
+)
+from notifications.jobs.claiming.unserved_queues import claiming_workers
+from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+from notifications.models import Alert, AlertState, Job
 from notifications.statistics import reading
 
 Kind = Alert.Kind

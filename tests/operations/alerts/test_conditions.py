@@ -9,10 +9,9 @@ from notifications.compat import task_backends
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.ids import uuid7
-from notifications.jobs.claiming import queues
+from notifications.jobs.claiming import depths, queues
 from notifications.jobs.transitions import claims, queueing, reaping
 from notifications.models import Alert, Job, Wait, Worker
-from notifications.operations import depths
 from notifications.operations.alerts import conditions, texts
 from notifications.testing import run_jobs
 from tests.jobs import tasks

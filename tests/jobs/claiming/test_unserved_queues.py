@@ -6,9 +6,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.jobs.claiming import queues
+from notifications.jobs.claiming import queues, unserved_queues
 from notifications.models import Job, Worker
-from notifications.operations import unserved_queues
 from notifications.testing import connect
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
