@@ -33,6 +33,14 @@ def uuid7() -> uuid.UUID:
     return uuid.UUID(int=(tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | noise)
 
 
+def parse_id(text: str) -> uuid.UUID | None:
+    """Return the id that a user has typed, None if it is none."""
+    try:
+        return uuid.UUID(text.strip())
+    except ValueError:
+        return None
+
+
 def created_at_of(id: uuid.UUID) -> datetime | None:
     """Return when ``uuid7()`` created an id, to the microsecond; None for another kind of id."""
     if id.version != 7:

@@ -179,8 +179,8 @@ class Recorder(Extension):
         self._record("delete_of_notifications", ids)
         return False
 
-    def list_filters(self, model):
-        return [OfAda] if model is Notification else []
+    def list_filters(self, model_admin, request):
+        return [OfAda] if model_admin.model is Notification else []
 
     def list_links(self, model_admin, request):
         return [("Write & send", f"/of/{request.user.pk}/")]

@@ -6,22 +6,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import django
-from django import forms
 from django.contrib import messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import formats, timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.admin import job_filters
+from notifications.admin.condition_filters import other_parameters, read_filter
+from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
 from notifications.context import requester, running_attempt
 from notifications.db.transactions import database
 from notifications.exceptions import NotificationsError
@@ -42,49 +36,19 @@ TIMEOUT_SECONDS = 6 * 3600
 #: The highest priority of Django's Tasks.
 MAX_PRIORITY = 100
 
-#: What the log of changes says of one job.
-LOG_TEXTS = {
-    "retry": "Queued again.",
-    "cancel": "Cancelled.",
-    "run_now": "Run now.",
-    "reschedule": "Rescheduled to {run_at:%Y-%m-%d %H:%M} UTC.",
+#: The changes by the names of the actions of the list of jobs.
+CHANGES = {
+    "cancel_jobs": "cancel",
+    "retry_jobs": "retry",
+    "run_jobs_now": "run_now",
+    "reschedule_jobs": "reschedule",
 }
-
-
-class RescheduleForm(forms.Form):
-    """When jobs run: a time to come, in the time zone of the page."""
-
-    run_at = forms.DateTimeField(
-        label=_lazy("Run at"),
-        widget=forms.DateTimeInput(
-            attrs={"type": "datetime-local", "autofocus": True}, format="%Y-%m-%dT%H:%M"
-        ),
-    )
-
-    def __init__(self, data: Any = None) -> None:
-        super().__init__(data)
-        help_text = _("Times are in the time zone %(zone)s.") % {"zone": timezone.get_current_timezone_name()}
-        self.fields["run_at"].help_text = help_text
-
-    def clean_run_at(self) -> datetime:
-        try:
-            moment = times.as_utc(self.cleaned_data["run_at"])
-        except OverflowError as exc:
-            raise ValidationError(self.fields["run_at"].error_messages["invalid"]) from exc
-        if moment <= times.now():
-            raise ValidationError(_("This time is over. Choose a later one, or run the jobs now."))
-        return moment
-
-
-def read_form(request: HttpRequest) -> RescheduleForm:
-    """Return the form that was sent, without data and errors before it was."""
-    return RescheduleForm(request.POST if "confirmed" in request.POST else None)
 
 
 def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
     """Ask whether all jobs of the list are to be changed, or begin it if the answer is sent. None: it is refused."""
     changelist = model_admin.get_changelist_instance(request)
-    if others := job_filters.other_parameters(changelist):
+    if others := other_parameters(changelist):
         text = _("All jobs that match cannot be changed with the filter “%(name)s”. Select jobs of the page.")
         model_admin.message_user(request, text % {"name": others[0]}, messages.ERROR)
         return None
@@ -94,7 +58,7 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
         )
         model_admin.message_user(request, text, messages.ERROR)
         return None
-    conditions = changing.conditions_until(change, job_filters.read_filter(changelist), times.now())
+    conditions = changing.conditions_until(change, read_filter(changelist), times.now())
     count, is_partial = changing.count_jobs(change, conditions)
     if not count and not is_partial:
         model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
@@ -105,35 +69,6 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
     known_count = None if is_partial else count
     run_at = form.cleaned_data["run_at"] if form else None
     return begin(model_admin, request, change, conditions, known_count, run_at=run_at)
-
-
-def ask(
-    model_admin: Any,
-    request: HttpRequest,
-    change: str,
-    count: int,
-    *,
-    is_partial: bool = False,
-    form: RescheduleForm | None = None,
-) -> TemplateResponse:
-    """Return the page that asks whether to change so many jobs, and when they are to run."""
-    is_for_all = request.POST.get("select_across") == "1"
-    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": question(change, count, is_partial=is_partial),
-        "button": _button(change),
-        "breadcrumbs_are_list": django.VERSION >= (6, 1),
-        "opts": model_admin.opts,
-        "action": request.POST["action"],
-        "action_checkbox_name": ACTION_CHECKBOX_NAME,
-        "is_for_all": is_for_all,
-        "selected": selected[:1] if is_for_all else selected,
-        "form": form,
-        "back_url": request.get_full_path(),
-    }
-    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
-    return TemplateResponse(request, "admin/notifications/job/confirm_change.html", context)
 
 
 def begin(
@@ -230,28 +165,6 @@ def _none_applies(change: str, conditions: JobFilter) -> str:
         "cancel": _("No job was cancelled, because none of them is queued or running."),
         "run_now": _("No job was changed, because none of them waits for a time."),
         "reschedule": _("No job was changed, because none of them is queued."),
-    }[change]
-
-
-def question(change: str, count: int, *, is_partial: bool) -> str:
-    """Return the question whether so many jobs are to be changed. With ``is_partial`` there may be more of them."""
-    number = formats.number_format(count, force_grouping=True)
-    amount = _("at least %(count)s") % {"count": number} if is_partial else number
-    texts = {
-        "retry": ngettext("Retry %(count)s job?", "Retry %(count)s jobs?", count),
-        "cancel": ngettext("Cancel %(count)s job?", "Cancel %(count)s jobs?", count),
-        "run_now": ngettext("Run %(count)s job now?", "Run %(count)s jobs now?", count),
-        "reschedule": ngettext("Reschedule %(count)s job", "Reschedule %(count)s jobs", count),
-    }
-    return texts[change] % {"count": amount}
-
-
-def _button(change: str) -> str:
-    return {
-        "retry": _("Retry jobs"),
-        "cancel": _("Cancel jobs"),
-        "run_now": _("Run jobs now"),
-        "reschedule": _("Reschedule jobs"),
     }[change]
 
 

@@ -1,4 +1,4 @@
-"""The actions of the list and the page of jobs, for some jobs or for all that a filter finds."""
+"""The actions of the list and the page of jobs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin import bulk_changes
-from notifications.admin.mixins import reports_database_errors
+from notifications.admin import confirmation
+from notifications.admin.mixins import can_be_for_all, reports_database_errors
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming.executors import OBSERVED
@@ -49,9 +49,8 @@ class JobActionsMixin(_ModelAdmin):
 
     @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
     @reports_database_errors
+    @can_be_for_all
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        if _is_for_all(request):
-            return bulk_changes.respond(self, request, "cancel")
         active = queryset.filter(state__in=ACTIVE)
         became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
         self._log(request, became, "Cancelled.")
@@ -74,9 +73,8 @@ class JobActionsMixin(_ModelAdmin):
 
     @admin.action(description=_("Retry selected jobs"), permissions=["operate"])
     @reports_database_errors
+    @can_be_for_all
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        if _is_for_all(request):
-            return bulk_changes.respond(self, request, "retry")
         retryable = queryset.filter(state__in=RETRYABLE)
         before = list(retryable.exclude(executor=OBSERVED).values_list("pk", "fence"))
         has_observed = retryable.filter(executor=OBSERVED).exists()
@@ -101,9 +99,8 @@ class JobActionsMixin(_ModelAdmin):
 
     @admin.action(description=_("Run selected jobs now"), permissions=["operate"])
     @reports_database_errors
+    @can_be_for_all
     def run_jobs_now(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        if _is_for_all(request):
-            return bulk_changes.respond(self, request, "run_now")
         waiting = queryset.filter(state=Job.State.QUEUED, run_after__isnull=False)
         started = manual.reschedule(waiting.values_list("pk", flat=True))
         self._log(request, started, "Run now.")
@@ -117,20 +114,19 @@ class JobActionsMixin(_ModelAdmin):
 
     @admin.action(description=_("Reschedule selected jobs…"), permissions=["operate"])
     @reports_database_errors
+    @can_be_for_all
     def reschedule_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        if _is_for_all(request):
-            return bulk_changes.respond(self, request, "reschedule")
         queued = queryset.filter(state__in=CLAIMABLE).exclude(executor=OBSERVED)
         if not (ids := list(queued.values_list("pk", flat=True))):
             text = _("No job was changed, because none of them is queued.")
             self.message_user(request, text, messages.WARNING)
             return None
-        form = bulk_changes.read_form(request)
+        form = confirmation.read_form(request)
         if not form.is_valid():
-            return bulk_changes.ask(self, request, "reschedule", len(ids), form=form)
+            return confirmation.ask(self, request, "reschedule", len(ids), form=form)
         run_at = form.cleaned_data["run_at"]
         changed = manual.reschedule(ids, run_at)
-        self._log(request, changed, bulk_changes.LOG_TEXTS["reschedule"].format(run_at=run_at))
+        self._log(request, changed, confirmation.LOG_TEXTS["reschedule"].format(run_at=run_at))
         when = formats.date_format(template_localtime(run_at), "DATETIME_FORMAT")
         text = ngettext(
             "%(count)d job was rescheduled: %(time)s",
@@ -151,11 +147,6 @@ class JobActionsMixin(_ModelAdmin):
         if job is not None and self.has_operate_permission(request):
             context["offered_actions"] = _offered_actions(job)
         return super().render_change_form(request, context, *args, **kwargs)
-
-
-def _is_for_all(request: HttpRequest) -> bool:
-    """Return whether an action is for all jobs that the list's filters find, not only for those of the page."""
-    return request.POST.get("select_across") == "1"
 
 
 def _offered_actions(job: Job) -> list[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from notifications.db.transactions import database
 from notifications.jobs.last_errors import read_last_errors
 from notifications.models import Attempt, Job
-from notifications.templatetags.notifications_overview import duration
+from notifications.templatetags.notifications_formats import duration
 
 #: Attempts of a job that are shown, and those that are counted, at most.
 MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000

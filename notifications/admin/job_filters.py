@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
-from notifications import times
-from notifications.admin.live_jobs import count_states, has_state_counts
+from notifications.admin.arguments import find_jobs
+from notifications.admin.condition_filters import FormFilter, JobListFilter, other_parameters, read_filter
+from notifications.admin.filters import KeysetFilter, StateFilter
 from notifications.admin.runners import RunnerFilter
+from notifications.admin.time_filters import CreatedFilter, FinishedFilter
 from notifications.db.transactions import database
+from notifications.ids import parse_id
 from notifications.models import Attempt, Job, Worker
-from notifications.operations.matching import JobFilter, parse_id
 
 #: The newest rows that choices come from, and the choices that are shown at most.
 MAX_ROWS_READ, MAX_CHOICES = 300, 15
@@ -29,62 +29,18 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 #: Attributes of a request that hold what two filters need.
 _NEWEST = "_notifications_newest_jobs"
 
-PERIODS = {
-    "hour": (_("Past hour"), timedelta(hours=1)),
-    "day": (_("Past 24 hours"), timedelta(days=1)),
-    "week": (_("Past 7 days"), timedelta(days=7)),
-}
 
-
-class FormFilter(admin.SimpleListFilter):
-    """A filter with a form beside its choices, or in place of them."""
-
-    def choices(self, changelist: Any) -> Any:
-        #: What the filter's form sends besides its own fields, so that the other filters stay.
-        self.other_parameters = [
-            (name, value)
-            for name, values in changelist.filter_params.items()
-            if name not in self.expected_parameters()
-            for value in values
-        ]
-        return super().choices(changelist)
-
-    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """Return the choices, with the chosen value if it is none of them."""
-        value = self.value()
-        return choices if not value or value in dict(choices) else [*choices, (value, value)]
-
-
-class JobListFilter(FormFilter):
-    """A filter whose value is a condition of ``JobFilter``."""
+class JobStateFilter(StateFilter, JobListFilter):
+    """Filters jobs by their state. It is always shown, and narrows the list by all conditions."""
 
     def condition(self) -> dict[str, Any]:
-        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
-        raise NotImplementedError
+        return {"state": self.value() or ""}
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        try:
-            return JobFilter(**self.condition()).apply(queryset)
-        except ValueError as exc:
-            raise IncorrectLookupParameters(exc) from exc
-
-
-class StateFilter(JobListFilter):
-    title = _("state")
-    parameter_name = "state__exact"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return Job.State.choices
-
-    def choices(self, changelist: Any) -> Any:
-        labels = count_states() if has_state_counts(changelist) else {}
-        for state, choice in zip([None, *Job.State.values], super().choices(changelist), strict=True):
-            yield choice | ({"display": labels[state]} if state in labels else {})
-
-    def condition(self) -> dict[str, Any]:
-        if (value := self.value()) and value not in Job.State.values:
-            raise ValueError(f"{value!r} is no state.")
-        return {"state": value or ""}
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None:
+            return rows, None
+        is_exact = changelist.model_admin.shows_all_jobs() and not other_parameters(changelist)
+        return read_filter(changelist).narrow(rows, is_exact=is_exact)
 
 
 class TaskFilter(JobListFilter):
@@ -141,52 +97,6 @@ class JobRunnerFilter(JobListFilter, RunnerFilter):
 
     def condition(self) -> dict[str, Any]:
         return {"runner": self.value() or ""}
-
-
-class CreatedFilter(JobListFilter):
-    """Filters jobs by when they were created: a period until now, or from one time to another."""
-
-    title = _("created")
-    parameter_name = "created"
-    template = "admin/notifications/job/time_filter.html"
-
-    def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
-        #: Parameters of a range, as the form sends them: times in the time zone of the page.
-        self.range = {name: params.pop(name)[-1] for name in self.expected_parameters()[1:] if name in params}
-        super().__init__(request, params, *args)
-
-    @property
-    def ends(self) -> list[tuple[Any, str, str]]:
-        """The fields of the form: label, parameter and value."""
-        labels = zip((_("From"), _("Until")), self.expected_parameters()[1:], strict=True)
-        return [(label, name, _in_form(self.range.get(name, ""))) for label, name in labels]
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return [(period, title) for period, (title, length) in PERIODS.items()]
-
-    def expected_parameters(self) -> list[str]:
-        return [self.parameter_name, f"{self.parameter_name}_from", f"{self.parameter_name}_until"]
-
-    def choices(self, changelist: Any) -> Any:
-        without_range = changelist.get_query_string(remove=self.expected_parameters())
-        for choice in super().choices(changelist):
-            choice["selected"] = choice["selected"] and not any(self.range.values())
-            yield choice | ({"query_string": without_range} if choice["display"] == _("All") else {})
-
-    def condition(self) -> dict[str, Any]:
-        conditions = {name: _parse_time(text) for name, text in self.range.items() if text}
-        if period := self.value():
-            if period not in PERIODS:
-                raise ValueError(f"{period!r} is no period.")
-            conditions[f"{self.parameter_name}_from"] = times.now() - PERIODS[period][1]
-        return conditions
-
-
-class FinishedFilter(CreatedFilter):
-    """Filters jobs by when they ended."""
-
-    title = _("finished")
-    parameter_name = "finished"
 
 
 class ErrorGroupFilter(JobListFilter):
@@ -292,27 +202,17 @@ class ArgumentsFilter(FormFilter):
             raise IncorrectLookupParameters(text)
         return queryset
 
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None and (words := self._words()):
+            # A few jobs, which are counted too.
+            rows = rows.filter(pk__in=find_jobs(rows.values_list("pk", flat=True), words))
+        return rows, slices_of
 
-def argument_words(changelist: Any) -> list[str]:
-    """Return the words that the arguments of the listed jobs have, none without the filter."""
-    specs = [spec for spec in changelist.filter_specs if isinstance(spec, ArgumentsFilter)]
-    return [word for spec in specs for word in (spec.value() or "").split()]
+    def row_check(self) -> Any:
+        return partial(find_jobs, words=words) if (words := self._words()) else None
 
-
-def read_filter(changelist: Any) -> JobFilter:
-    """Return the conditions of all filters of a list of jobs and of its search. Raises ValueError."""
-    conditions = {"search": changelist.query}
-    for spec in changelist.filter_specs:
-        if isinstance(spec, JobListFilter):
-            conditions |= spec.condition()
-    return JobFilter(**conditions)
-
-
-def other_parameters(changelist: Any) -> list[str]:
-    """Return the names of parameters of a list that are not those of filters of this module."""
-    specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
-    known = {name for spec in specs for name in spec.expected_parameters()}
-    return sorted(set(changelist.get_filters_params()) - known)
+    def _words(self) -> list[str]:
+        return (self.value() or "").split()
 
 
 def _newest_jobs(request: HttpRequest) -> list[tuple[str, str]]:
@@ -331,19 +231,25 @@ def _last_name(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def _parse_time(text: str) -> datetime:
-    """Return a time of a form, in the time zone of the page. Raises ValueError."""
-    if (moment := parse_datetime(text)) is None:
-        raise ValueError(f"{text!r} is no time.")
-    try:
-        return times.as_utc(moment.replace(tzinfo=moment.tzinfo or timezone.get_current_timezone()))
-    except OverflowError:  # at the ends of the calendar
-        raise ValueError(f"{text!r} is no time.") from None
+#: The filters, in their order, and what is needed to view those that show more than the permission to view jobs allows.
+FILTERS: dict[type[KeysetFilter], str] = {
+    JobStateFilter: "",
+    CreatedFilter: "",
+    FinishedFilter: "",
+    ErrorGroupFilter: "notifications.view_attempt",
+    TaskFilter: "",
+    QueueFilter: "",
+    UserFilter: "",
+    WorkerFilter: "",
+    FailureFilter: "notifications.view_attempt",
+    BatchFilter: "",
+    JobRunnerFilter: "",
+    ArgumentsFilter: "notifications.view_job_arguments",
+}
 
 
-def _in_form(text: str) -> str:
-    """Return a time as its field has it, in the time zone of the page."""
-    try:
-        return f"{timezone.localtime(_parse_time(text)):%Y-%m-%dT%H:%M}" if text else ""
-    except OverflowError:  # in the first or last hours that there are
-        return ""
+def permitted_filters(request: HttpRequest) -> list[type[KeysetFilter]]:
+    """Return the filters that the user may view."""
+    return [
+        spec for spec, permission in FILTERS.items() if not permission or request.user.has_perm(permission)
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -17,13 +16,13 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import serializers, times
-from notifications.admin import arguments, job_filters
+from notifications.admin import filters
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
-from notifications.admin.mixins import OwnedMixin
-from notifications.admin.paging import KeysetChangeList, KeysetMixin
+from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
+from notifications.admin.paging import KeysetMixin
 from notifications.admin.runners import has_runners
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
@@ -36,25 +35,27 @@ from notifications.jobs.claiming.executors import (
     OBSERVED,
 )
 from notifications.jobs.claiming.unserved_queues import unserved_jobs
+from notifications.jobs.searching import search_condition
 from notifications.models import Job, Worker
-from notifications.operations.matching import JobFilter
 from notifications.states import CLAIMABLE, describe_state
-from notifications.templatetags.notifications_overview import duration
+from notifications.templatetags.notifications_formats import duration
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
 MIN_SHOWN_SECONDS = 60
 #: In place of a value. Where the list is narrow, its cell is hidden.
 NONE = mark_safe('<span class="none">-</span>')
-#: What shows more than the permission to view jobs allows.
-FILTER_PERMISSIONS: dict[Any, str] = {
-    job_filters.ErrorGroupFilter: "notifications.view_attempt",
-    job_filters.FailureFilter: "notifications.view_attempt",
-    job_filters.ArgumentsFilter: "notifications.view_job_arguments",
-}
 
 
 @admin.register(Job)
-class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class JobAdmin(
+    JobActionsMixin,
+    JobDetailsMixin,
+    LiveJobsMixin,
+    ExtensibleListMixin,
+    KeysetMixin,
+    OwnedMixin,
+    admin.ModelAdmin,
+):
     list_display = (
         "title_and_task",
         "state_cell",
@@ -66,18 +67,11 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
     )
     list_display_links = None
     list_filter = (
-        job_filters.StateFilter,
-        job_filters.CreatedFilter,
-        job_filters.FinishedFilter,
-        job_filters.ErrorGroupFilter,
-        job_filters.TaskFilter,
-        job_filters.QueueFilter,
-        job_filters.UserFilter,
-        job_filters.WorkerFilter,
-        job_filters.FailureFilter,
-        job_filters.BatchFilter,
-        job_filters.JobRunnerFilter,
-        job_filters.ArgumentsFilter,
+        filters.StateFilter,
+        filters.LinkedTaskFilter,
+        filters.LinkedQueueFilter,
+        filters.LinkedWorkerFilter,
+        filters.LinkedBatchFilter,
     )
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
@@ -131,20 +125,7 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
     ) -> tuple[Any, bool]:
-        return JobFilter(search=search_term).apply(queryset), False
-
-    def narrow(self, request: HttpRequest, changelist: KeysetChangeList) -> tuple[Any, Any]:
-        is_exact = self.shows_all_jobs() and not job_filters.other_parameters(changelist)
-        conditions = job_filters.read_filter(changelist)
-        rows, slices_of = conditions.narrow(changelist.queryset, is_exact=is_exact)
-        if slices_of is None and (words := job_filters.argument_words(changelist)):
-            # A few jobs, which are counted too.
-            rows = rows.filter(pk__in=arguments.find_jobs(rows.values_list("pk", flat=True), words))
-        return rows, slices_of
-
-    def row_check(self, changelist: KeysetChangeList) -> Any:
-        words = job_filters.argument_words(changelist)
-        return partial(arguments.find_jobs, words=words) if words else None
+        return queryset.filter(search_condition(search_term)), False
 
     def shows_all_jobs(self) -> bool:
         """Return whether the list without filters has all jobs: a subclass may show some of them only."""
@@ -156,13 +137,6 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, LiveJobsMixin, KeysetMixin, Own
         for job in changelist.result_list:
             job.page_url = changelist.url_for_result(job)
         return changelist
-
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        """Return the filters, without those that show what the user may not view."""
-        hidden = [
-            spec for spec, permission in FILTER_PERMISSIONS.items() if not request.user.has_perm(permission)
-        ]
-        return [spec for spec in super().get_list_filter(request) if spec not in hidden]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = list(super().get_list_display(request))

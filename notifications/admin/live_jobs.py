@@ -19,7 +19,6 @@ from django.utils.safestring import SafeString, mark_safe
 
 from notifications import states
 from notifications.admin.job_attempts import set_last_errors
-from notifications.admin.overview.changes import MAX_AGE_SECONDS
 from notifications.db.transactions import connection
 from notifications.http.background_requests import MARK, background_view
 from notifications.models import Job
@@ -30,6 +29,8 @@ LIVE_COLUMNS = ("state_cell", "last_error", "took_cell")
 #: The states whose jobs have an index, and the jobs of each that are counted at most.
 COUNTED_STATES, MAX_JOBS_PER_STATE = states.ACTIVE + states.LISTED_BY_INDEX, 1_000
 QUEUED_CONDITIONS = (" AND run_after IS NULL", " AND run_after IS NOT NULL")
+#: Seconds after which a page is made again although no job has changed: elapsed times do.
+MAX_AGE_SECONDS = 5
 #: Tells the script that nothing changes any more.
 FINAL = mark_safe("<span data-overview-final hidden></span>")
 

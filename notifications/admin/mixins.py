@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.extension import hooks
 from notifications.problems import log_database_error
 
 
@@ -92,6 +93,16 @@ def set_users(rows: Iterable[Any], name: str) -> None:
         row._meta.get_field(name).set_cached_value(row, users.get(key))
 
 
+class ExtensibleListMixin:
+    """A list with the filters of extensions: see ``Extension.list_filters``."""
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        added = [spec for hook in hooks.list_filters for spec in hook(self, request)]
+        names = {spec.parameter_name for spec in added}
+        own = super().get_list_filter(request)  # type: ignore[misc]
+        return [*(spec for spec in own if getattr(spec, "parameter_name", None) not in names), *added]
+
+
 def list_url(model_admin: Any, request: HttpRequest, model: type[Model]) -> str:
     """Return the list of a model in the same admin site, "" if there is none that the user may view."""
     label, name, site = model._meta.app_label, model._meta.model_name, model_admin.admin_site
@@ -100,6 +111,20 @@ def list_url(model_admin: Any, request: HttpRequest, model: type[Model]) -> str:
     ):
         return ""
     return reverse(f"admin:{label}_{name}_changelist", current_app=site.name)
+
+
+def can_be_for_all(action: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate an action to be done by an extension if it is for all rows: see ``Extension.action_for_all``."""
+
+    @wraps(action)
+    def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        if request.POST.get("select_across") == "1":
+            for hook in hooks.action_for_all:
+                if function := hook(self, request, action.__name__):
+                    return function()
+        return action(self, request, queryset)
+
+    return wrapped
 
 
 def reports_database_errors(action: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,25 +12,16 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import job_filters
+from notifications.admin.job_filters import UserFilter
+from notifications.admin.time_filters import CreatedFilter
 from notifications.db.transactions import database
 from notifications.models import Notification
+from notifications.operations.matching import MAX_IDS_READ
 
 #: The newest notifications that the choices of a filter come from.
 MAX_ROWS_READ = 300
 #: How far the time in an id may be from the time of creation.
 ID_TOLERANCE = timedelta(minutes=1)
-
-
-class LevelFilter(admin.SimpleListFilter):
-    title = _("level")
-    parameter_name = "level"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return Notification.Level.choices
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset.filter(level=self.value()) if self.value() else queryset
 
 
 class CategoryFilter(admin.SimpleListFilter):
@@ -48,28 +39,7 @@ class CategoryFilter(admin.SimpleListFilter):
         return queryset.filter(category=self.value()) if self.value() else queryset
 
 
-class ReadFilter(admin.SimpleListFilter):
-    """Filters notifications by whether their user has read or archived them."""
-
-    title = _("status")
-    parameter_name = "read"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return [("unread", _("Unread")), ("read", _("Read")), ("archived", _("Archived"))]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        conditions: dict[str | None, dict[str, bool]] = {
-            None: {},
-            "unread": {"read_at__isnull": True, "archived_at__isnull": True},
-            "read": {"read_at__isnull": False},
-            "archived": {"archived_at__isnull": False},
-        }
-        if self.value() not in conditions:
-            raise IncorrectLookupParameters
-        return queryset.filter(**conditions[self.value()])
-
-
-class NotificationCreatedFilter(job_filters.CreatedFilter):
+class NotificationCreatedFilter(CreatedFilter):
     """Filters notifications by when they were created."""
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -83,7 +53,10 @@ class NotificationCreatedFilter(job_filters.CreatedFilter):
             queryset = queryset.filter(created_at__lt=end)
         return queryset
 
-    def id_range(self) -> dict[str, UUID]:
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        return rows, None if slices_of is None else slices_of.filter(**self._id_range())
+
+    def _id_range(self) -> dict[str, UUID]:
         """Return conditions on ids, which hold the time of their creation, for the index that orders the list."""
         conditions, ids = self.condition(), {}
         if begin := conditions.get("created_from"):
@@ -93,19 +66,35 @@ class NotificationCreatedFilter(job_filters.CreatedFilter):
         return ids
 
 
-class NotificationUserFilter(job_filters.UserFilter):
+class NotificationUserFilter(UserFilter):
     """Filters notifications by the name of their user."""
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         if not self.value():
             return queryset
-        key = self.user_key()
+        key = self._user_key()
         return queryset.none() if key is None else queryset.filter(user_id=key)
 
-    def user_key(self) -> Any:
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None or not self.value() or (ids := _read_ids(self._user_key())) is None:
+            return rows, slices_of
+        return rows.filter(pk__in=ids), None
+
+    def _user_key(self) -> Any:
         """Return the key of the named user, None if there is no such user or no name."""
         users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: self.value() or ""})
         return users.values_list("pk", flat=True).first()
+
+
+#: The filters, in their order.
+FILTERS = (NotificationCreatedFilter, CategoryFilter, NotificationUserFilter)
+
+
+def _read_ids(user: Any) -> list[Any] | None:
+    """Return the ids of the notifications of a user (key), None if they are more than ``MAX_IDS_READ``."""
+    rows = Notification.objects.using(database()).filter(user_id=user).order_by("user_id", "seq")
+    ids = list(rows.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
+    return ids if len(ids) <= MAX_IDS_READ else None
 
 
 def first_id(moment: Any) -> UUID:

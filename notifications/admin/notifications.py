@@ -8,28 +8,20 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import notification_filters
-from notifications.admin.mixins import OwnedMixin
-from notifications.admin.paging import IndexedFilter, KeysetChangeList, KeysetMixin
+from notifications.admin.filters import LevelFilter, ReadFilter
+from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
+from notifications.admin.paging import KeysetMixin
 from notifications.admin.timelines import lines_of_events
-from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.models import Notification
-from notifications.operations.matching import MAX_IDS_READ
 from notifications.streams.categories import load_categories
 from notifications.streams.timeline import read_timeline
 
 
 @admin.register(Notification)
-class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class NotificationAdmin(ExtensibleListMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
-    list_filter = (
-        notification_filters.ReadFilter,
-        notification_filters.LevelFilter,
-        notification_filters.NotificationCreatedFilter,
-        notification_filters.CategoryFilter,
-        notification_filters.NotificationUserFilter,
-    )
+    list_filter = (ReadFilter, LevelFilter)
     list_defer = ("body", "data")
     search_fields = ("=id", "title", "=key")
     ordering = ("-id",)
@@ -44,10 +36,6 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
         links = [link for hook in hooks.list_links for link in hook(self, request)]
         return super().changelist_view(request, {"links": links, **(extra_context or {})})
 
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        found = [each for hook in hooks.list_filters for each in hook(self.model)]
-        return [*super().get_list_filter(request), *found]
-
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_fields(request, obj)
         return fields if hooks.origin_link else [name for name in fields if name != "sent_with"]
@@ -60,26 +48,6 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
             sections = (hook(self, request, row) for hook in hooks.admin_section)
             context["sections"] = [section for section in sections if section]
         return super().render_change_form(request, context, *args, **kwargs)
-
-    def narrow(self, request: HttpRequest, changelist: KeysetChangeList) -> tuple[Any, Any]:
-        """Return the rows as an index yields them, and the slices to read: of an indexed filter, a user, or a time."""
-        rows, slices_of = super().narrow(request, changelist)
-        if slices_of is None:
-            return rows, None
-        chosen = {spec.parameter_name: spec for spec in changelist.filter_specs if spec.value()}
-        if user := chosen.pop("user", None):
-            ids = _read_ids(user.user_key())
-            if ids is not None:
-                return rows.filter(pk__in=ids), None
-        for spec in chosen.values():
-            if isinstance(spec, IndexedFilter):
-                slices_of = spec.queryset(request, slices_of)
-                if set(changelist.get_filters_params()) == {spec.parameter_name} and not changelist.query:
-                    return rows, None
-        for spec in changelist.filter_specs:
-            if isinstance(spec, notification_filters.NotificationCreatedFilter):
-                slices_of = slices_of.filter(**spec.id_range())
-        return rows, slices_of
 
     @admin.display(description=_("category"))
     def category_name(self, row: Notification) -> str:
@@ -97,10 +65,3 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
     @admin.display(description=_("what happened to it"))
     def timeline(self, row: Notification) -> str:
         return lines_of_events(read_timeline(row))
-
-
-def _read_ids(user: Any) -> list[Any] | None:
-    """Return the ids of the notifications of a user (key), None if they are more than ``MAX_IDS_READ``."""
-    rows = Notification.objects.using(database()).filter(user_id=user).order_by("user_id", "seq")
-    ids = list(rows.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
-    return ids if len(ids) <= MAX_IDS_READ else None

@@ -18,7 +18,6 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS, has_engine
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.unserved_queues import MIN_WAIT_SECONDS
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")

@@ -29,7 +29,8 @@ from notifications.extension.duty import Duty
 from notifications.extension.events import Event, in_order
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import ListFilter
+    from django.contrib.admin import SimpleListFilter
+    from django.http import HttpResponse
 
     from notifications.db.stored_time import StoredTime
     from notifications.jobs.declaring.policies import Policy
@@ -118,8 +119,11 @@ class Hooks:
         self.pruned: list[Callable[[], Sequence[Pruned]]] = defined("pruned")
         self.topics: list[Callable[[Collection[str]], Iterable[Topic]]] = defined("topics")
         self.delete_of_users: list[Callable[..., int]] = defined("delete_of_users")
-        self.list_filters: list[Callable[..., Sequence[type[ListFilter]]]] = defined("list_filters")
+        self.list_filters: list[Callable[..., Sequence[type[SimpleListFilter]]]] = defined("list_filters")
         self.list_links: list[Callable[..., Sequence[tuple[str, str]]]] = defined("list_links")
+        self.action_for_all: list[Callable[..., Callable[[], HttpResponse | None] | None]] = defined(
+            "action_for_all"
+        )
         self.alert_kinds: dict[str, AlertKind] = {
             kind.kind: kind for hook in defined("alert_kinds") for kind in hook()
         }

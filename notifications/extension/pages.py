@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from notifications.extension.dimensions import PageButton
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import ListFilter, ModelAdmin
-    from django.db.models import Model
-    from django.http import HttpRequest
+    from django.contrib.admin import ModelAdmin, SimpleListFilter
+    from django.http import HttpRequest, HttpResponse
 
     from notifications.models import Job, Notification
 
@@ -57,13 +56,29 @@ class PageHooks:
         """
         return None
 
-    def list_filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
-        """Return filters that the admin's list of a model of the core shows after its own. Called for each request."""
+    def list_filters(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest
+    ) -> Sequence[type[SimpleListFilter]]:
+        """Return filters that an admin's list of the core shows after its own.
+
+        A filter takes the place of one of the core with the same ``parameter_name``. One that is a ``KeysetFilter``
+        (``admin/filters.py``) may say which rows are read: of a long table the list does not count or sort all.
+        """
         return ()
 
     def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
         """Return the label and address of each link above an admin's list that the user may follow."""
         return ()
+
+    def action_for_all(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest, name: str
+    ) -> Callable[[], HttpResponse | None] | None:
+        """Return what is called in place of an action of an admin's list, None for the action itself.
+
+        Called for actions of the core that a user has chosen for all rows that the filters find, not only for those of
+        the page. One user: actions of jobs, which operations do in a job.
+        """
+        return None
 
     def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
         """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -18,6 +19,9 @@ from notifications.statistics.recording import StatisticsBuffer
 from notifications.upkeep import EVERYWHERE, Duty, Upkeep
 
 if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin, SimpleListFilter
+    from django.http import HttpRequest, HttpResponse
+
     from notifications.jobs.outcomes import Outcome
 
 #: Seconds from the start of a process to its first evaluation of alerts and roll-up, at most. A process that lives for
@@ -73,6 +77,24 @@ class Operations(Extension):
 
     def topics(self, announced: Collection[str]) -> Iterable[Topic]:
         return find_alert_topics(announced)
+
+    def list_filters(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest
+    ) -> Sequence[type[SimpleListFilter]]:
+        from notifications.admin import job_filters, notification_filters
+
+        if model_admin.opts.label == "notifications.Job":
+            return job_filters.permitted_filters(request)
+        return notification_filters.FILTERS if model_admin.opts.label == "notifications.Notification" else ()
+
+    def action_for_all(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest, name: str
+    ) -> Callable[[], HttpResponse | None] | None:
+        from notifications.admin import bulk_changes
+
+        if model_admin.opts.label != "notifications.Job" or name not in bulk_changes.CHANGES:
+            return None
+        return partial(bulk_changes.respond, model_admin, request, bulk_changes.CHANGES[name])
 
     def _buffer(self, tx: RecordedTransaction) -> StatisticsBuffer:
         buffer: StatisticsBuffer = tx.kept.setdefault(self.label, StatisticsBuffer())

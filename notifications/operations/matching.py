@@ -16,7 +16,9 @@ from django.db.models.lookups import Exact
 from notifications import times
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import connection, database
+from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
+from notifications.jobs.searching import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 
@@ -106,7 +108,7 @@ class JobFilter:
             conditions &= Q(finished_at__gte=self.finished_from)
         if self.finished_until:
             conditions &= Q(finished_at__lte=self.finished_until)
-        conditions &= self._created() & _runs_on(self.runner) & _found_by(self.search)
+        conditions &= self._created() & _runs_on(self.runner) & search_condition(self.search)
         if self.error:
             conditions &= _failed_with(self.error)
         if self.failure:
@@ -219,15 +221,6 @@ def _runs_on(runner: str) -> Q:
     return Q()
 
 
-def _found_by(search: str) -> Q:
-    conditions = Q()
-    if id := parse_id(search):
-        return Q(pk=id)
-    for word in search.split():
-        conditions &= Q(title__icontains=word) | Q(task_path__icontains=word)
-    return conditions
-
-
 def _failed_with(error: str) -> Q:
     task_path, _, kind = error.rpartition(" ")
     named = Case(When(exception_class_path="", then="outcome"), default="exception_class_path")
@@ -253,14 +246,6 @@ def _last_attempt(expression: Any) -> Subquery:
     """
     last = Attempt.objects.using(database()).filter(job=OuterRef("pk"), number=OuterRef("attempt"))
     return Subquery(last.values_list(expression)[:1], output_field=TextField())
-
-
-def parse_id(text: str) -> UUID | None:
-    """Return the id that a user has typed into a search, None if it is none."""
-    try:
-        return UUID(text.strip())
-    except ValueError:
-        return None
 
 
 def _user_key(text: str) -> Any:

@@ -6,7 +6,8 @@ import pytest
 from django.utils import timezone, translation
 
 from notifications.admin.overview.history import Durations, Point, Totals
-from notifications.templatetags.notifications_overview import point_rows, rate
+from notifications.templatetags.notifications_formats import rate
+from notifications.templatetags.notifications_overview import point_rows
 
 
 @pytest.mark.parametrize(

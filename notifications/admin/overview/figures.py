@@ -16,6 +16,7 @@ from notifications.admin.overview.queues import QueueState
 from notifications.compat import task_backends
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
+from notifications.jobs.claiming.depths import count_waiting
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Alert, ServerProcess

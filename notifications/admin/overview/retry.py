@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.admin import bulk_changes
+from notifications.admin.confirmation import question
 from notifications.admin.overview import failures
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.operations import bulk_changes as changing
@@ -67,7 +68,7 @@ def _ask(
     request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
     context = {
         **model_admin.admin_site.each_context(request),
-        "title": bulk_changes.question("retry", count, is_partial=is_capped),
+        "title": question("retry", count, is_partial=is_capped),
         "opts": model_admin.opts,
         "breadcrumbs_are_list": django.VERSION >= (6, 1),
         "group": group,

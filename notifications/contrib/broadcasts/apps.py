@@ -22,8 +22,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications.extension import Extension, Setting
 
 if TYPE_CHECKING:
-    from django.contrib.admin import ListFilter, ModelAdmin
-    from django.db.models import Model
+    from django.contrib.admin import ModelAdmin, SimpleListFilter
     from django.http import HttpRequest
 
     from notifications.models import Notification
@@ -62,10 +61,12 @@ class Broadcasts(Extension):
 
         return clear_users(Broadcast, "sender_id", keys)
 
-    def list_filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
+    def list_filters(
+        self, model_admin: ModelAdmin[Any], request: HttpRequest
+    ) -> Sequence[type[SimpleListFilter]]:
         from notifications.contrib.broadcasts.admin.links import BroadcastFilter
 
-        return [BroadcastFilter] if model._meta.label == "notifications.Notification" else []
+        return [BroadcastFilter] if model_admin.opts.label == "notifications.Notification" else []
 
     def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
         from notifications.contrib.broadcasts.admin.links import links_to_composer

@@ -15,7 +15,6 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.jobs.claiming.unserved_queues import MIN_WAIT_SECONDS
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.management.diagnosis.jobs import MAX_QUEUES_NAMED
 from notifications.management.diagnosis.processes import QUEUE_PREFIX, live_observers

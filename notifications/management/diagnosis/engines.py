@@ -36,7 +36,6 @@ from notifications.jobs.claiming.executors import (
     has_engine,
 )
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.unserved_queues import MIN_WAIT_SECONDS
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, run_check
 from notifications.management.diagnosis.processes import measure_round_trip
 

@@ -9,7 +9,6 @@ from notifications.db.transactions import database
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.depths import QueueDepth, queue_depths
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.unserved_queues import MIN_WAIT_SECONDS
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
 from notifications.upkeep import DutyAge, read_ages

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.paging import IndexedFilter
+from notifications.admin.filters import IndexedFilter
 from notifications.contrib.broadcasts.admin.composing import SEND_PERMISSION
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.transactions import database

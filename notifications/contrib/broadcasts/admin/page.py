@@ -16,8 +16,8 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from notifications.admin.filters import LevelFilter
 from notifications.admin.mixins import OwnedMixin
-from notifications.admin.notification_filters import LevelFilter
 from notifications.admin.paging import KeysetMixin
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMISSION, ComposerMixin

@@ -1,0 +1,126 @@
+"""Filters beside lists of the admin. Extensions add others: see ``Extension.list_filters``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from notifications.admin.live_jobs import count_states, has_state_counts
+from notifications.models import Job, Notification
+
+
+class KeysetFilter(admin.SimpleListFilter):
+    """A filter that may say which rows of its list are read to find those that it selects: see ``read_page``."""
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        """Return the rows of the list as an index yields them, and the slices to read; None if none are needed.
+
+        Called for each filter of the list, in their order, with what the one before has returned. ``rows`` meet all
+        filters and the search already.
+        """
+        return rows, slices_of
+
+    def row_check(self) -> Callable[[list[Any]], Collection[Any]] | None:
+        """Return what decides which of some rows (keys) are listed, None if a query does."""
+        return None
+
+
+class IndexedFilter(KeysetFilter):
+    """A filter by a column with an index that goes on with the order of the list: other rows are not read."""
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None or not self.value():
+            return rows, slices_of
+        if set(changelist.get_filters_params()) == {self.parameter_name} and not changelist.query:
+            return rows, None
+        return rows, self.queryset(request, slices_of)
+
+
+class LinkedFilter(KeysetFilter):
+    """Filters by a value of the column ``parameter_name``. It is shown when a link has chosen one."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(value, value)] if (value := self.value()) else []
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        try:
+            return (
+                queryset.filter(**{str(self.parameter_name): value}) if (value := self.value()) else queryset
+            )
+        except ValidationError as exc:
+            raise IncorrectLookupParameters(exc) from exc
+
+
+class LinkedTaskFilter(LinkedFilter):
+    title, parameter_name = _("task"), "task_path"
+
+
+class LinkedQueueFilter(LinkedFilter):
+    title, parameter_name = _("queue"), "queue_name"
+
+
+class LinkedWorkerFilter(LinkedFilter):
+    title, parameter_name = _("worker"), "worker"
+
+
+class LinkedBatchFilter(LinkedFilter):
+    title, parameter_name = _("batch"), "batch"
+
+
+class StateFilter(KeysetFilter):
+    """Filters jobs by their state. Its choices have the numbers of jobs, as far as these are counted."""
+
+    title, parameter_name = _("state"), "state__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return Job.State.choices
+
+    def choices(self, changelist: Any) -> Any:
+        labels = count_states() if has_state_counts(changelist) else {}
+        for state, choice in zip([None, *Job.State.values], super().choices(changelist), strict=True):
+            yield choice | ({"display": labels[state]} if state in labels else {})
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if not (value := self.value()):
+            return queryset
+        if value not in Job.State.values:
+            raise IncorrectLookupParameters(f"{value!r} is no state.")
+        return queryset.filter(state=value)
+
+
+class LevelFilter(admin.SimpleListFilter):
+    """Filters notifications by their level."""
+
+    title, parameter_name = _("level"), "level"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return Notification.Level.choices
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(level=self.value()) if self.value() else queryset
+
+
+class ReadFilter(admin.SimpleListFilter):
+    """Filters notifications by whether their user has read or archived them."""
+
+    title, parameter_name = _("status"), "read"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [("unread", _("Unread")), ("read", _("Read")), ("archived", _("Archived"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        conditions: dict[str | None, dict[str, bool]] = {
+            None: {},
+            "unread": {"read_at__isnull": True, "archived_at__isnull": True},
+            "read": {"read_at__isnull": False},
+            "archived": {"archived_at__isnull": False},
+        }
+        if self.value() not in conditions:
+            raise IncorrectLookupParameters
+        return queryset.filter(**conditions[self.value()])
