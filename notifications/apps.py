@@ -12,7 +12,7 @@ from notifications.extension import Extension
 
 #: Extensions of features that are no apps of their own yet. One that becomes one stands in INSTALLED_APPS instead.
 FEATURES = (
-    "notifications.operations.extension.Operations",
+    "notifications.contrib.operations.apps.Operations",
     "notifications.engines.extension.Engines",
 )
 

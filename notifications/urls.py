@@ -2,12 +2,12 @@
 
 from django.urls import path, re_path
 
+from notifications.contrib.operations import views as metrics_view
 from notifications.extension import find_urlpatterns
 from notifications.http import (
     api_views,
     health_views,
     inbox_views,
-    metrics_view,
     page_views,
     snooze_views,
     stream_views,

@@ -10,13 +10,13 @@ import pytest
 from django.utils import timezone
 
 from notifications import duties, upkeep
+from notifications.contrib.operations.statistics import roll_up
 from notifications.engines import dispatch_loop, process
 from notifications.ids import uuid7
 from notifications.jobs import notifying
 from notifications.models import AlertState, Job, Notification, PendingMark, Worker
 from notifications.models.statistics import JobStatistics
 from notifications.realtime import hub
-from notifications.statistics import roll_up
 from notifications.streams import marking, marking_all
 from notifications.worker import maintenance
 from tests.jobs import tasks

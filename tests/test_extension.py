@@ -15,6 +15,9 @@ from django.utils.html import format_html
 from prometheus_client.core import GaugeMetricFamily
 
 from notifications import api, extension, paths, testing, times, upkeep
+from notifications.contrib.operations.alerts import episodes, evaluation
+from notifications.contrib.operations.alerts.links import subject_url
+from notifications.contrib.operations.metrics import exposition
 from notifications.contrib.questions import reminders
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks.models import JobCallback
@@ -43,9 +46,6 @@ from notifications.models import (
     Worker,
     overview,
 )
-from notifications.operations.alerts import episodes, evaluation
-from notifications.operations.alerts.links import subject_url
-from notifications.operations.metrics import exposition
 from notifications.serializers import serialize_job
 from notifications.streams import inbox, purging, snoozing
 from notifications.streams.retention import prune

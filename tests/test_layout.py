@@ -161,7 +161,7 @@ LATE_IMPORTS = {
     "db/transactions.py": (1, "The models import it."),
     "engines/extension.py": (1, "Only processes of another backend need it at their start."),
     "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
-    "http/metrics_view.py": (1, "It needs the extra prometheus."),
+    "contrib/operations/views.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (10, BEFORE_MODELS),
     "jobs/durable_calls.py": (1, BEFORE_MODELS),
     "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from notifications import states
+from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.states import CHANGES, JobState
-from notifications.statistics.reading import ENDS
 from tests.jobs.transitions.test_state_writes import PACKAGE, SQL_ASSIGNMENT, find_writers
 
 #: They write a row that another module changes, or other columns of jobs than the state.

@@ -3,9 +3,9 @@
 from django.contrib.auth.models import Permission
 from django.utils import timezone, translation
 
+from notifications.contrib.operations.alerts import episodes
+from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.models import Alert
-from notifications.operations.alerts import episodes
-from notifications.operations.alerts.conditions import Condition
 
 
 def test_details_are_in_the_language_of_the_page(db, admin_client):

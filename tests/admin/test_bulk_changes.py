@@ -9,11 +9,11 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from notifications.admin.jobs import JobAdmin
+from notifications.contrib.operations import bulk_changes as changing
+from notifications.contrib.operations import matching
 from notifications.db import keyset
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
-from notifications.operations import bulk_changes as changing
-from notifications.operations import matching
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.lost_rights import RIGHTS, lose_right
@@ -21,7 +21,7 @@ from tests.support.lost_rights import RIGHTS, lose_right
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/notifications/job/"
-TASK = "notifications.admin.bulk_changes.change_matching_jobs"
+TASK = "notifications.contrib.operations.admin.bulk_changes.change_matching_jobs"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from django.contrib.admin import AdminSite
 from django.urls import include, path, set_script_prefix
 
 from notifications import admin
-from notifications.admin.overview import changes
+from notifications.contrib.operations.admin.overview import changes
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.admin import ScheduleAdmin
 from notifications.contrib.schedules.models import Schedule

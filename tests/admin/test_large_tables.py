@@ -9,12 +9,12 @@ from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 
 from bench.seed import Seeding, make_users
-from notifications.admin.overview.history import PERIODS
 from notifications.admin.paging import MAX_ROWS_COUNTED
 from notifications.contrib.broadcasts.models import Broadcast
+from notifications.contrib.operations.admin.overview.history import PERIODS
+from notifications.contrib.operations.statistics import read_totals
 from notifications.db import keyset
 from notifications.models import Job, JobStatistics, Notification
-from notifications.statistics import read_totals
 from tests.data.plans import can_scan, explain, pages_read, scans_of
 
 pytestmark = pytest.mark.database_law

@@ -215,7 +215,7 @@ def test_tasks_without_a_job_or_database(admin_client, monkeypatch):
     def fail(*args, **kwargs):
         raise OperationalError("away")
 
-    monkeypatch.setattr("notifications.admin.overview.task_figures.read_tasks", fail)
+    monkeypatch.setattr("notifications.contrib.operations.admin.overview.task_figures.read_tasks", fail)
     assert "The database is unavailable" in admin_client.get(f"{PAGE}tasks/").text
 
 
@@ -351,7 +351,7 @@ def test_a_database_that_is_away(admin_client, monkeypatch, kind):
     assert messages_of(response) == ["The database is unavailable. Nothing was changed. Try again."]
 
 
-OPERATING = "notifications.admin.overview.operating"
+OPERATING = "notifications.contrib.operations.admin.overview.operating"
 
 
 def test_quiet_and_resume_all_workers(admin_client):

@@ -15,7 +15,7 @@ from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
 from notifications.admin import OverviewAdmin
-from notifications.admin.overview import changes, failures, figures, history, processes
+from notifications.contrib.operations.admin.overview import changes, failures, figures, history, processes
 from notifications.ids import uuid7
 from notifications.jobs.claiming import depths, queues
 from notifications.models import Job, JobStatistics, Overview, ServerProcess, Worker
@@ -200,7 +200,7 @@ def test_retry_is_not_offered_for_executions_of_celery_tasks(staff_client):
     assert "tests.jobs.tasks.fail" in client.get(PAGE).text and RETRY not in client.get(PAGE).text
 
 
-BULK = "notifications.admin.bulk_changes.change_matching_jobs"
+BULK = "notifications.contrib.operations.admin.bulk_changes.change_matching_jobs"
 
 
 def test_retry_of_a_group(staff_client):
@@ -408,7 +408,7 @@ def test_database_is_unavailable(admin_client, monkeypatch):
     def raise_error(period):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr("notifications.admin.overview.page.read_figures", raise_error)
+    monkeypatch.setattr("notifications.contrib.operations.admin.overview.page.read_figures", raise_error)
     response = admin_client.get(PAGE)
     assert response.status_code == 200
     assert "The database is unavailable" in response.text

@@ -14,9 +14,9 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.utils import timezone
 
-from notifications.admin.overview import changes
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery, Preference
+from notifications.contrib.operations.admin.overview import changes
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.webhooks.models import WebhookEndpoint

@@ -9,11 +9,11 @@ from django.test.utils import CaptureQueriesContext
 from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
+from notifications.contrib.operations import bulk_changes as changing
+from notifications.contrib.operations.matching import JobFilter
 from notifications.jobs.claiming import depths, queues
 from notifications.management.diagnosis import database, jobs, processes
 from notifications.models import Job, Notification, Stream
-from notifications.operations import bulk_changes as changing
-from notifications.operations.matching import JobFilter
 from notifications.streams import marking, recount
 from tests.data.plans import can_scan, explain, pages_read
 from tests.support.offenders import collect_offenders

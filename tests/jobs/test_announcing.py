@@ -12,12 +12,12 @@ from notifications import validators
 from notifications.api import requester
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.operations.alerts import episodes
+from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.webhooks.handlers import WEBHOOK_TASK
 from notifications.jobs import announcing
 from notifications.jobs.announcing import Announcer
 from notifications.models import AnnouncedState, Job, Notification
-from notifications.operations.alerts import episodes
-from notifications.operations.alerts.conditions import Condition
 from notifications.signals import notification_recorded
 from notifications.streams import purging
 from tests.jobs import tasks

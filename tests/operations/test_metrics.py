@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from notifications.contrib.operations.metrics import JobCollector
+from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.transitions import reaping
 from notifications.models import Alert, Job, ServerProcess, Wait, Worker
 from notifications.models.overview import alert_kinds
-from notifications.operations.metrics import JobCollector
-from notifications.statistics import roll_up
 from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
@@ -255,7 +255,7 @@ def test_other_methods_are_refused(client):
 
 
 def test_without_prometheus_client(client, monkeypatch):
-    monkeypatch.setitem(sys.modules, "notifications.operations.metrics", None)
+    monkeypatch.setitem(sys.modules, "notifications.contrib.operations.metrics", None)
     response = client.get(URL, headers={"Authorization": f"Bearer {TOKEN}"})
     assert response.status_code == 501
     assert b"extra prometheus" in response.content

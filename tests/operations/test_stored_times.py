@@ -13,6 +13,8 @@ from notifications import times
 from notifications.api import notify
 from notifications.contrib.deliveries import digests, preferences, sending
 from notifications.contrib.deliveries.models import Delivery, Digest, EmailThrottle, Reader
+from notifications.contrib.operations.statistics import roll_up
+from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.db import clock, stored_time
 from notifications.extension import list_apps
 from notifications.ids import uuid7
@@ -34,8 +36,6 @@ from notifications.models import (
 )
 from notifications.operations import stored_times
 from notifications.realtime.server_process import ServerRow
-from notifications.statistics import roll_up
-from notifications.statistics.recording import first_shard
 from notifications.streams import number_pending, snoozing
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)

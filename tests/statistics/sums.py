@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from notifications.contrib.operations.statistics import read_totals
 from notifications.models import Attempt, Job
-from notifications.statistics import read_totals
 
 
 def counted():

@@ -10,10 +10,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from notifications import times
+from notifications.contrib.operations.statistics import read_figures, read_points, read_totals, roll_up
+from notifications.contrib.operations.statistics.points import read_queues, read_queues_and_points
+from notifications.contrib.operations.statistics.reading import read_names
 from notifications.models import JobStatistics
-from notifications.statistics import read_figures, read_points, read_totals, roll_up
-from notifications.statistics.points import read_queues, read_queues_and_points
-from notifications.statistics.reading import read_names
 from tests.statistics.test_roll_up import roll_up_all, write
 
 pytestmark = pytest.mark.django_db

@@ -10,12 +10,12 @@ from django.utils import timezone
 from notifications.api import batch
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
+from notifications.contrib.operations.statistics import read_figures, read_totals
+from notifications.contrib.operations.statistics.buckets import BOUNDS_SECONDS, bucket_of, percentile
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import finishing, manual, reaping
 from notifications.models import Job, JobStatistics
-from notifications.statistics import read_figures, read_totals
-from notifications.statistics.buckets import BOUNDS_SECONDS, bucket_of, percentile
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.statistics.sums import counted, ended, lost

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.contrib.operations.statistics import read_figures, read_points, read_totals, roll_up
+from notifications.contrib.operations.statistics.recording import add, first_shard, new_additions
 from notifications.models import Job, JobStatistics
-from notifications.statistics import read_figures, read_points, read_totals, roll_up
-from notifications.statistics.recording import add, first_shard, new_additions
 from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -123,7 +123,7 @@ def test_figures_outlast_the_jobs():
 
 def test_a_worker_rolls_up(start_worker, monkeypatch):
     """One of them does so once a minute."""
-    monkeypatch.setattr("notifications.statistics.roll_up.INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.contrib.operations.statistics.roll_up.INTERVAL_SECONDS", 0.05)
     write(time.time() - 600)
     start_worker()
     wait_until(lambda: rows(Period.ALL_TIME) == [(0, 1)], timeout=60, what="the statistics to be rolled up")

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from django.utils import timezone, translation
 
-from notifications.admin.overview.history import Durations, Point, Totals
+from notifications.contrib.operations.admin.overview.history import Durations, Point, Totals
+from notifications.contrib.operations.templatetags.notifications_operations import point_rows
 from notifications.templatetags.notifications_formats import rate
-from notifications.templatetags.notifications_overview import point_rows
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
+from notifications.contrib.operations.worker_requests import request_of_worker
 from notifications.jobs.claiming import queues
 from notifications.models import Job, Worker
-from notifications.operations.worker_requests import request_of_worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until

@@ -16,12 +16,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, set_users
-from notifications.admin.notification_filters import NotificationUserFilter
 from notifications.admin.timelines import moment
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.devices import of_user
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import address_of
+from notifications.contrib.operations.admin.notification_filters import NotificationUserFilter
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError

@@ -8,7 +8,7 @@ class QuickRollUp(AppConfig):
     label = "quick_roll_up"
 
     def ready(self):
-        from notifications.statistics import roll_up
+        from notifications.contrib.operations.statistics import roll_up
 
         roll_up.INTERVAL_SECONDS = 0.1
         roll_up.ROLL_UP_AFTER_SECONDS = 0.0

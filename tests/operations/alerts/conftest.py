@@ -4,9 +4,9 @@ from unittest.mock import patch
 
 import pytest
 
+from notifications.contrib.operations.alerts import episodes, evaluation
 from notifications.jobs.announcing import Announcer
 from notifications.models import Alert, Notification
-from notifications.operations.alerts import episodes, evaluation
 
 #: All alerts are off.
 SHORT = {

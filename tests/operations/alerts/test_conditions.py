@@ -7,12 +7,12 @@ from django.utils import timezone
 
 from notifications.compat import task_backends
 from notifications.contrib import webhooks
+from notifications.contrib.operations.alerts import conditions, texts
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.ids import uuid7
 from notifications.jobs.claiming import depths, queues
 from notifications.jobs.transitions import claims, queueing, reaping
 from notifications.models import Alert, Job, Wait, Worker
-from notifications.operations.alerts import conditions, texts
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows

@@ -8,12 +8,12 @@ from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from notifications import upkeep
+from notifications.contrib.operations.alerts import episodes, evaluation
+from notifications.contrib.operations.alerts.conditions import Condition
+from notifications.contrib.operations.alerts.topics import read_recipients
+from notifications.contrib.operations.findings import check_alerts
 from notifications.jobs.announcing import Announcer
-from notifications.management.diagnosis.alerts import check_alerts
 from notifications.models import Alert, AlertState, Notification
-from notifications.operations.alerts import episodes, evaluation
-from notifications.operations.alerts.conditions import Condition
-from notifications.operations.alerts.topics import read_recipients
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 

@@ -1,0 +1,195 @@
+"""Change many jobs: the page that asks first, and the job that changes all that a filter of the admin finds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from notifications import times
+from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
+from notifications.context import requester, running_attempt
+from notifications.contrib.operations import bulk_changes as changing
+from notifications.contrib.operations.admin.condition_filters import other_parameters, read_filter
+from notifications.contrib.operations.matching import JobFilter
+from notifications.db.transactions import database
+from notifications.exceptions import NotificationsError
+from notifications.jobs.batches import first_backend_alias, first_queue_name
+from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.policies import FinishedJob, policy
+from notifications.jobs.job_context import progress
+from notifications.jobs.permissions import require_permission
+from notifications.models import Job
+
+#: Jobs that get an entry of their own in Django's log of changes. All are counted in the entry of the whole change.
+MAX_JOBS_LOGGED = 1_000
+#: Longest time of a change, in seconds.
+TIMEOUT_SECONDS = 6 * 3600
+
+#: The highest priority of Django's Tasks.
+MAX_PRIORITY = 100
+
+#: The changes by the names of the actions of the list of jobs.
+CHANGES = {
+    "cancel_jobs": "cancel",
+    "retry_jobs": "retry",
+    "run_jobs_now": "run_now",
+    "reschedule_jobs": "reschedule",
+}
+
+
+def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
+    """Ask whether all jobs of the list are to be changed, or begin it if the answer is sent. None: it is refused."""
+    changelist = model_admin.get_changelist_instance(request)
+    if others := other_parameters(changelist):
+        text = _("All jobs that match cannot be changed with the filter “%(name)s”. Select jobs of the page.")
+        model_admin.message_user(request, text % {"name": others[0]}, messages.ERROR)
+        return None
+    if not model_admin.shows_all_jobs():
+        text = _(
+            "All jobs that match cannot be changed, because this list shows some jobs only. Select jobs."
+        )
+        model_admin.message_user(request, text, messages.ERROR)
+        return None
+    conditions = changing.conditions_until(change, read_filter(changelist), times.now())
+    count, is_partial = changing.count_jobs(change, conditions)
+    if not count and not is_partial:
+        model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
+        return None
+    form = read_form(request) if change == "reschedule" else None
+    if "confirmed" not in request.POST or (form and not form.is_valid()):
+        return ask(model_admin, request, change, count, is_partial=is_partial, form=form)
+    known_count = None if is_partial else count
+    run_at = form.cleaned_data["run_at"] if form else None
+    return begin(model_admin, request, change, conditions, known_count, run_at=run_at)
+
+
+def begin(
+    model_admin: Any,
+    request: HttpRequest,
+    change: str,
+    conditions: JobFilter,
+    count: int | None,
+    *,
+    run_at: datetime | None = None,
+) -> HttpResponse | None:
+    """Enqueue the job that changes all jobs that meet the conditions, and redirect to its page. None: it is refused.
+
+    ``count`` is how many they are, None if that is not known. ``run_at`` is when rescheduled jobs run.
+    """
+    alias = first_backend_alias()
+    with requester(request.user):
+        try:
+            # Before the jobs that it is to cancel.
+            prepared = change_matching_jobs.using(
+                backend=alias, queue_name=first_queue_name(alias), priority=MAX_PRIORITY
+            )
+            job = prepared.enqueue(
+                title=_title(change, count),
+                change=change,
+                conditions=conditions.to_json(),
+                user=str(request.user.pk),
+                count=count,
+                run_at=run_at.isoformat() if run_at else None,
+            )
+        except NotificationsError as exc:  # the user has too many jobs
+            model_admin.message_user(request, str(exc), messages.ERROR)
+            return None
+    text = _("The jobs are being changed. You can leave this page; you will be notified when it is done.")
+    model_admin.message_user(request, text, messages.SUCCESS)
+    name = model_admin.admin_site.name
+    if not model_admin.admin_site.is_registered(Job):
+        return HttpResponseRedirect(reverse("admin:notifications_overview_changelist", current_app=name))
+    return HttpResponseRedirect(reverse("admin:notifications_job_change", args=[job.id], current_app=name))
+
+
+def _notification(job: FinishedJob) -> dict[str, Any]:
+    return {"body": job.result["text"]} if job.state == "succeeded" else {}
+
+
+@own_task(queue_name=first_queue_name)
+@policy(title="{title}", max_attempts=3, timeout=TIMEOUT_SECONDS, notify=_notification)
+def change_matching_jobs(
+    *,
+    title: str,
+    change: str,
+    conditions: dict[str, str],
+    user: str,
+    count: int | None,
+    run_at: str | None = None,
+) -> dict[str, Any]:
+    """Change all jobs that meet the conditions, report progress, and log what was done.
+
+    ``count`` is how many there were when the user confirmed it, None if that is not known. The result has the numbers
+    of changed and skipped jobs, and ``text`` that says both.
+    """
+    by = LogEntry._meta.get_field("user").related_model._meta.pk.to_python(user)
+    changed = skipped = 0
+    moment = datetime.fromisoformat(run_at) if run_at else None
+    for chunk in changing.change_jobs(
+        change,
+        JobFilter.from_json(conditions),
+        by=by,
+        run_at=moment,
+        check_permission=partial(require_permission, by, "notifications.change_job"),
+    ):
+        if changed < MAX_JOBS_LOGGED:
+            _log(by, chunk.changed[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change].format(run_at=moment))
+        changed += len(chunk.changed)
+        skipped += len(chunk.found) - len(chunk.changed)
+        progress(changed + skipped, None if count is None else max(count, changed + skipped))
+    text = _describe(change, changed, skipped)
+    if attempt := running_attempt():
+        _log(by, [attempt.job_id], text)
+    return {"changed": changed, "skipped": skipped, "text": text}
+
+
+def _log(by: Any, ids: list[Any], text: str) -> None:
+    jobs = list(Job.objects.using(database()).filter(pk__in=ids).only("title"))
+    if jobs:
+        LogEntry.objects.log_actions(by, jobs, CHANGE, text)  # type: ignore[arg-type]
+
+
+def _none_applies(change: str, conditions: JobFilter) -> str:
+    if change == "retry" and changing.has_observed_jobs(conditions):
+        return _("Executions of Celery tasks are not retried here. Publish their tasks again.")
+    return {
+        "retry": _("No job was queued again, because none of them has failed or was cancelled."),
+        "cancel": _("No job was cancelled, because none of them is queued or running."),
+        "run_now": _("No job was changed, because none of them waits for a time."),
+        "reschedule": _("No job was changed, because none of them is queued."),
+    }[change]
+
+
+def _title(change: str, count: int | None) -> str:
+    if count is None:
+        return {
+            "retry": _("Retry many jobs"),
+            "cancel": _("Cancel many jobs"),
+            "run_now": _("Run many jobs now"),
+            "reschedule": _("Reschedule many jobs"),
+        }[change]
+    return {
+        "retry": ngettext("Retry %(count)d job", "Retry %(count)d jobs", count),
+        "cancel": ngettext("Cancel %(count)d job", "Cancel %(count)d jobs", count),
+        "run_now": ngettext("Run %(count)d job now", "Run %(count)d jobs now", count),
+        "reschedule": ngettext("Reschedule %(count)d job", "Reschedule %(count)d jobs", count),
+    }[change] % {"count": count}
+
+
+def _describe(change: str, changed: int, skipped: int) -> str:
+    texts = {
+        "retry": ngettext("%(count)d queued again", "%(count)d queued again", changed),
+        "cancel": ngettext("%(count)d cancelled", "%(count)d cancelled", changed),
+        "run_now": ngettext("%(count)d run now", "%(count)d run now", changed),
+        "reschedule": ngettext("%(count)d rescheduled", "%(count)d rescheduled", changed),
+    }
+    text = texts[change] % {"count": changed}
+    return _("%(changes)s, %(skipped)d skipped.") % {"changes": text, "skipped": skipped}

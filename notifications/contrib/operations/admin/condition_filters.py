@@ -1,0 +1,60 @@
+"""Filters that are conditions of a ``JobFilter``, so that a job can change all that a list finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.http import HttpRequest
+
+from notifications.admin.filters import KeysetFilter
+from notifications.contrib.operations.matching import JobFilter
+
+
+class FormFilter(KeysetFilter):
+    """A filter with a form beside its choices, or in place of them."""
+
+    def choices(self, changelist: Any) -> Any:
+        #: What the filter's form sends besides its own fields, so that the other filters stay.
+        self.other_parameters = [
+            (name, value)
+            for name, values in changelist.filter_params.items()
+            if name not in self.expected_parameters()
+            for value in values
+        ]
+        return super().choices(changelist)
+
+    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Return the choices, with the chosen value if it is none of them."""
+        value = self.value()
+        return choices if not value or value in dict(choices) else [*choices, (value, value)]
+
+
+class JobListFilter(FormFilter):
+    """A filter whose value is a condition of ``JobFilter``."""
+
+    def condition(self) -> dict[str, Any]:
+        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
+        raise NotImplementedError
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        try:
+            return JobFilter(**self.condition()).apply(queryset)
+        except ValueError as exc:
+            raise IncorrectLookupParameters(exc) from exc
+
+
+def read_filter(changelist: Any) -> JobFilter:
+    """Return the conditions of all filters of a list of jobs and of its search. Raises ValueError."""
+    conditions = {"search": changelist.query}
+    for spec in changelist.filter_specs:
+        if isinstance(spec, JobListFilter):
+            conditions |= spec.condition()
+    return JobFilter(**conditions)
+
+
+def other_parameters(changelist: Any) -> list[str]:
+    """Return the names of parameters of a list that are not those of filters of this module."""
+    specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
+    known = {name for spec in specs for name in spec.expected_parameters()}
+    return sorted(set(changelist.get_filters_params()) - known)

@@ -1,0 +1,175 @@
+"""All figures of the overview, of one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils.translation import gettext_lazy as _
+
+from notifications.compat import task_backends
+from notifications.contrib.operations.admin.overview import charts, failures, history, processes, queues
+from notifications.contrib.operations.admin.overview.charts import Chart, Series
+from notifications.contrib.operations.admin.overview.failures import Failures
+from notifications.contrib.operations.admin.overview.history import PERIODS, History, Totals
+from notifications.contrib.operations.admin.overview.processes import CircuitState, WorkerProcess
+from notifications.contrib.operations.admin.overview.queues import QueueState
+from notifications.contrib.operations.alerts.episodes import open_alerts
+from notifications.db.clock import estimated_database_now
+from notifications.extension import hooks
+from notifications.jobs.claiming.depths import count_waiting
+from notifications.jobs.claiming.executors import has_engine
+from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.models import Alert, ServerProcess
+from notifications.realtime import doorbell
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueRow:
+    """A queue now and in the period."""
+
+    now: QueueState
+    totals: Totals
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverviewFigures:
+    """What the page shows. ``since`` is the begin of the period, ``waiting`` the number of jobs that are suspended."""
+
+    now: datetime
+    period: str
+    since: datetime
+    alerts: list[Alert]
+    queues: list[QueueRow]
+    waiting: int
+    history: History
+    failures: Failures
+    workers: list[WorkerProcess]
+    servers: list[ServerProcess]
+    circuits: list[CircuitState]
+    runners: list[tuple[str, str]]
+    doorbell: str
+    throughput_chart: Chart | None
+    wait_chart: Chart | None
+    run_chart: Chart | None
+
+    @property
+    def due(self) -> int:
+        """How many jobs wait that may start now."""
+        return sum(row.now.due for row in self.queues)
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether more jobs are due than were counted."""
+        return any(row.now.is_capped for row in self.queues)
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return sum(row.now.running for row in self.queues)
+
+    @property
+    def longest_wait_seconds(self) -> float | None:
+        """How long the oldest due job of all queues that are not paused has waited."""
+        waits = [row.now.wait_seconds for row in self.queues if not row.now.is_paused]
+        return max((wait for wait in waits if wait is not None), default=None)
+
+    @property
+    def live_workers(self) -> list[WorkerProcess]:
+        """The workers whose lease holds."""
+        return [worker for worker in self.workers if worker.is_live]
+
+    @property
+    def requestable_workers(self) -> list[WorkerProcess]:
+        """The workers that staff can quiet and stop."""
+        return [worker for worker in self.workers if worker.takes_requests]
+
+    @property
+    def has_quiet_worker(self) -> bool:
+        """Whether staff can resume a worker."""
+        return any(worker.request for worker in self.requestable_workers)
+
+    @property
+    def has_active_worker(self) -> bool:
+        """Whether staff can quiet a worker."""
+        return not all(worker.request for worker in self.requestable_workers)
+
+    @property
+    def load(self) -> int:
+        """How many jobs live workers run, without those that only observe tasks and have no slots."""
+        return sum(worker.load for worker in self.live_workers if worker.slots)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs live workers can run at once."""
+        return sum(worker.slots for worker in self.live_workers)
+
+    @property
+    def sockets(self) -> int:
+        """How many clients are connected to web processes."""
+        return sum(server.sockets for server in self.servers)
+
+
+def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFigures:
+    """Return the figures for one of ``PERIODS``. The number of queries and of rows read is bounded.
+
+    ``queue``, ``task``
+        The charts are of this queue and task only.
+    """
+    now = estimated_database_now()
+    since = now - PERIODS[period].length
+    past = history.read_history(period, now, queue=queue, task=task)
+    current = {queue.name: queue for queue in queues.read_queues(now)}
+    rows = [
+        QueueRow(now=current.get(name) or QueueState(name=name), totals=past.queues.get(name, Totals()))
+        for name in sorted(current.keys() | past.queues.keys())
+    ]
+    workers = processes.read_workers(now)
+    return OverviewFigures(
+        now=now,
+        period=period,
+        since=since,
+        alerts=open_alerts(),
+        queues=rows,
+        waiting=sum(count_waiting().values()),
+        history=past,
+        failures=failures.read_failures(since),
+        workers=workers,
+        servers=processes.read_servers(now),
+        circuits=processes.read_circuits(workers),
+        runners=runners(),
+        doorbell=doorbell.transport_name(),
+        throughput_chart=charts.build_chart(_throughput(past)),
+        wait_chart=charts.build_chart(_durations(past, "wait")),
+        run_chart=charts.build_chart(_durations(past, "run")),
+    )
+
+
+def runners() -> list[tuple[str, str]]:
+    """Return what runs the jobs of each backend of ``TASKS``: alias and label."""
+    built_in = str(_("Built-in worker"))
+    return [
+        (alias, hooks.dispatch.label_of(alias) if has_engine(alias) else built_in)
+        for alias in task_backends.settings
+        if has_engine(alias) or has_job_tasks(task_backends[alias])
+    ]
+
+
+def _throughput(past: History) -> list[Series]:
+    points = [point.totals for point in past.points]
+    lines = [
+        Series(name="in", label=_("in"), values=[totals.in_rate for totals in points]),
+        Series(name="out", label=_("out"), values=[totals.out_rate for totals in points]),
+    ]
+    return lines if any(totals.enqueued or totals.ended for totals in points) else []
+
+
+def _durations(past: History, kind: str) -> list[Series]:
+    return [
+        Series(
+            name=name,
+            label=name,
+            values=[getattr(getattr(point.totals, kind), name) for point in past.points],
+        )
+        for name in ("p50", "p95", "p99")
+    ]

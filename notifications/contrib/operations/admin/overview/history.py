@@ -1,0 +1,238 @@
+"""Throughput and durations of the last hour, day or week, from the statistics of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from notifications import times
+from notifications.contrib.operations.statistics import reading
+from notifications.contrib.operations.statistics.buckets import BOUNDS_SECONDS
+from notifications.contrib.operations.statistics.points import (
+    read_points,
+    read_queues,
+    read_queues_and_points,
+)
+from notifications.contrib.operations.statistics.reading import Histogram
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.depths import read_moment
+from notifications.states import ACTIVE, sql_list
+
+#: The newest jobs among which the active ones are counted: statistics have only those that have ended.
+MAX_ACTIVE_READ = 5_000
+#: The points of a chart at least.
+MIN_POINTS = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Period:
+    """A period that the page offers, with the number of points of its charts.
+
+    ``time_format`` is how a point's start is written, for the filter ``date``.
+    """
+
+    label: Any
+    length: timedelta
+    points: int
+    time_format: str
+
+
+PERIODS = {
+    "hour": Period(label=_("hour"), length=timedelta(hours=1), points=60, time_format="H:i"),
+    "day": Period(label=_("day"), length=timedelta(days=1), points=24, time_format="H:i"),
+    "week": Period(label=_("week"), length=timedelta(days=7), points=56, time_format="D H:i"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Durations:
+    """Seconds within which half, 95 % and 99 % of the times lie; None if nothing was counted."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """What was counted in a time. Rates are in jobs per minute.
+
+    ``enqueued`` is a lower bound if more than ``MAX_ACTIVE_READ`` jobs were enqueued in the period.
+    """
+
+    enqueued: int = 0
+    ended: int = 0
+    failed: int = 0
+    in_rate: float = 0.0
+    out_rate: float = 0.0
+    failed_percent: float | None = None
+    wait: Durations = Durations()
+    run: Durations = Durations()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """What was counted in one step of the period."""
+
+    start: datetime
+    totals: Totals
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job was enqueued or ended in this step."""
+        return bool(self.totals.enqueued or self.totals.ended)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bucket:
+    """Jobs whose times are at most ``until_seconds``, and longer than that of the bucket before; None: any longer time.
+
+    ``wait`` and ``run`` are their number, and how many percent this is of the number in the fullest bucket.
+    """
+
+    until_seconds: float | None
+    wait: tuple[int, int]
+    run: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """The figures of a period: of all jobs, by queue, and for charts, which begin before the first job.
+
+    ``points`` and ``buckets`` are of the jobs of one queue or task, if they were read so.
+    """
+
+    totals: Totals = Totals()
+    queues: dict[str, Totals] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    buckets: list[Bucket] = field(default_factory=list)
+
+
+def read_history(period: str, now: datetime, *, queue: str = "", task: str = "") -> History:
+    """Return the figures of one of ``PERIODS`` that ends now, in two queries, or four.
+
+    ``queue``, ``task``
+        The points are of this queue and task only.
+    """
+    known = PERIODS[period]
+    selection = {"queue": queue or None, "task": task or None}
+    if is_selected := any(selection.values()):
+        by_queue = read_queues(known.length, known.points, now=now)
+        points = read_points(known.length, known.points, **selection, now=now)
+    else:
+        by_queue, points = read_queues_and_points(known.length, known.points, now=now)
+    start = min((point.start for point in points if point.start), default=now - known.length)
+    active = _read_active(start)
+    for name in active:
+        by_queue.setdefault(
+            name, reading.Figures(queue=name, start=start, seconds=known.length.total_seconds())
+        )
+    all_jobs = _sum(by_queue.values())
+    all_jobs.seconds = sum(point.seconds for point in points)
+    totals = _totals(all_jobs, _count(active, start, now))
+    queues = {
+        name: _totals(figures, _count({name: active.get(name, [])}, figures.start or start, now))
+        for name, figures in by_queue.items()
+    }
+    if is_selected:
+        active = _read_active(start, task) if task else active
+        active = {name: minutes for name, minutes in active.items() if queue in ("", name)}
+    shown = [
+        Point(
+            start=point.start,
+            totals=_totals(
+                point, _count(active, point.start, point.start + timedelta(seconds=max(point.seconds, 1)))
+            ),
+        )
+        for point in points
+        if point.start
+    ]
+    return History(
+        totals=totals, queues=queues, points=without_empty_begin(shown), buckets=buckets_of(_sum(points))
+    )
+
+
+def without_empty_begin(points: list[Point]) -> list[Point]:
+    """Return the points from the last one before the first job on, at least ``MIN_POINTS``; all without a job."""
+    first = next((n for n, point in enumerate(points) if point.has_jobs), 0)
+    return points[max(0, min(first - 1, len(points) - MIN_POINTS)) :]
+
+
+def _read_active(since: datetime, task: str = "") -> dict[str, list[tuple[datetime, int]]]:
+    """Return, by queue, the minutes since a time in which active jobs were queued, each with their number.
+
+    ``task``
+        Counts the jobs of this task only.
+    """
+    db = connection()
+    # Jobs that were created before the time and queued again are not found here.
+    minute = "date_trunc('minute', queued_at)" if db.vendor == "postgresql" else "substr(queued_at, 1, 16)"
+    sql = f"""
+        SELECT queue_name, {minute}, count(*) FROM (
+            SELECT queue_name, queued_at, state, task_path FROM notifications_job WHERE created_at >= %s
+            ORDER BY created_at DESC, id DESC LIMIT {MAX_ACTIVE_READ}
+        ) AS newest WHERE state IN ({sql_list(ACTIVE)}) AND queued_at >= %s
+        {"AND task_path = %s" if task else ""} GROUP BY 1, 2
+    """
+    found: dict[str, list[tuple[datetime, int]]] = {}
+    with db.cursor() as cursor:
+        cursor.execute(sql, [*[times.to_db(since, db)] * 2, *([task] if task else [])])
+        for name, text, count in cursor.fetchall():
+            if moment := read_moment(text):
+                found.setdefault(name, []).append((moment, count))
+    return found
+
+
+def _count(active: dict[str, list[tuple[datetime, int]]], start: datetime, end: datetime) -> int:
+    return sum(count for minutes in active.values() for moment, count in minutes if start <= moment < end)
+
+
+def _sum(points: Iterable[reading.Figures]) -> reading.Figures:
+    total = reading.Figures()
+    for point in points:
+        total.seconds += point.seconds
+        for name in ("enqueued", "succeeded", "failed", "cancelled"):
+            setattr(total, name, getattr(total, name) + getattr(point, name))
+        total.wait.add(point.wait.counts, point.wait.total_seconds)
+        total.run.add(point.run.counts, point.run.total_seconds)
+    return total
+
+
+def _totals(figures: reading.Figures, active: int) -> Totals:
+    enqueued = figures.enqueued + active
+    minutes = figures.seconds / 60
+    rate = figures.failure_rate
+    return Totals(
+        enqueued=enqueued,
+        ended=figures.ended,
+        failed=figures.failed,
+        in_rate=enqueued / minutes if minutes else 0.0,
+        out_rate=figures.ended_per_minute,
+        failed_percent=None if rate is None else 100 * rate,
+        wait=durations_of(figures.wait),
+        run=durations_of(figures.run),
+    )
+
+
+def buckets_of(figures: reading.Figures) -> list[Bucket]:
+    """Return the buckets of both histograms from the first to the last one that has a time."""
+    wait, run = (
+        [(count, -(-100 * count // (max(times_of.counts) or 1))) for count in times_of.counts]
+        for times_of in (figures.wait, figures.run)
+    )
+    buckets = [
+        Bucket(until_seconds=until, wait=waits, run=runs)
+        for until, waits, runs in zip((*BOUNDS_SECONDS, None), wait, run, strict=True)
+    ]
+    filled = [number for number, bucket in enumerate(buckets) if bucket.wait[0] or bucket.run[0]]
+    return buckets[filled[0] : filled[-1] + 1] if filled else []
+
+
+def durations_of(times_of: Histogram) -> Durations:
+    """Return the percentiles of a histogram."""
+    p50, p95, p99 = (times_of.percentile(share) for share in (0.5, 0.95, 0.99))
+    return Durations(p50=p50, p95=p95, p99=p99)

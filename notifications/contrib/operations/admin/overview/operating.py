@@ -1,0 +1,165 @@
+"""What the overview changes: pauses and resumes queues, quiets and stops workers, acknowledges alerts."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import django
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from notifications.contrib.operations.alerts.episodes import acknowledge
+from notifications.contrib.operations.worker_requests import request_of_all_workers, request_of_worker
+from notifications.db.transactions import database
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs.claiming import queues
+from notifications.models import Alert, Queue, Worker
+from notifications.problems import log_database_error
+from notifications.templatetags.notifications import csp_nonce
+
+#: What each change needs besides the permission to view the overview.
+PERMISSIONS = {
+    "queue": "notifications.change_queue",
+    "worker": "notifications.change_worker",
+    "alert": "notifications.change_alert",
+}
+#: What may be requested of a worker, by the name of the button, and what the log of changes says of it.
+REQUESTS: dict[str, tuple[Any, str]] = {
+    "quiet": (Worker.Request.QUIET, "Quieted."),
+    "stop": (Worker.Request.STOP, "Stopped."),
+    "resume": ("", "Resumed."),
+}
+#: What a form has in place of the id of a worker.
+ALL_WORKERS = "all"
+
+
+def permitted_changes(request: HttpRequest) -> set[str]:
+    """Return the kinds of rows that the user may change."""
+    return {kind for kind, permission in PERMISSIONS.items() if request.user.has_perm(permission)}
+
+
+def respond(model_admin: Any, request: HttpRequest, kind: str, *, overview_url: str) -> HttpResponse:
+    """Make a change that a POST requests, and return to the overview; or ask first, before workers end."""
+    if kind not in permitted_changes(request):
+        raise PermissionDenied
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    change = {"queue": _change_queue, "worker": _change_worker, "alert": _acknowledge_alert}[kind]
+    try:
+        level, text, question = change(model_admin, request)
+    except UNAVAILABLE as exc:
+        log_database_error(exc)
+        level, question = messages.ERROR, None
+        text = _("The database is unavailable. Nothing was changed. Try again.")
+    if question is not None:
+        return _ask(model_admin, request, question, overview_url)
+    model_admin.message_user(request, text, level)
+    return redirect(overview_url)
+
+
+#: The level and text of a message, or the texts of a question that is asked before the change.
+Change = tuple[int, str, dict[str, Any] | None]
+
+
+def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
+    name, action = request.POST.get("name", ""), request.POST.get("action")
+    try:
+        if "\0" in name or action not in ("pause", "resume"):
+            raise ValueError(_("This change is unknown. Choose one on this page."))
+        (queues.pause if action == "pause" else queues.resume)(name)
+    except ValueError as exc:
+        return messages.ERROR, str(exc), None
+    log, text = {
+        "pause": ("Paused.", _("The queue %(name)s is paused. Jobs that run continue.")),
+        "resume": ("Resumed.", _("The queue %(name)s is resumed.")),
+    }[action]
+    # With ATOMIC_REQUESTS its row is written after this request.
+    model_admin.log_change(request, Queue(name=name), log)
+    return messages.SUCCESS, text % {"name": name}, None
+
+
+def _change_worker(model_admin: Any, request: HttpRequest) -> Change:
+    action, id = str(request.POST.get("action", "")), request.POST.get("id", "")
+    if action in REQUESTS and id == ALL_WORKERS:
+        return _change_all_workers(model_admin, request, action)
+    worker = _find_worker(id)
+    if worker is None or action not in REQUESTS:
+        return messages.WARNING, _("The worker has ended already, or takes no requests."), None
+    if action == "stop" and "confirm" not in request.POST:
+        title = _("Stop the worker on %(host)s?") % {"host": worker.host}
+        return messages.INFO, "", {"title": title, "id": worker.pk, "action": action}
+    stored, log = REQUESTS[action]
+    if not request_of_worker(worker.pk, stored):
+        return messages.WARNING, _("The worker has ended already, or takes no requests."), None
+    text = {
+        "stop": _("The worker on %(host)s is stopping."),
+        "quiet": _("The worker on %(host)s starts no more jobs within a few seconds."),
+        "resume": _("The worker on %(host)s starts jobs again within a few seconds."),
+    }[action]
+    model_admin.log_change(request, worker, log)
+    return messages.SUCCESS, text % {"host": worker.host}, None
+
+
+def _change_all_workers(model_admin: Any, request: HttpRequest, action: str) -> Change:
+    if action != "resume" and "confirm" not in request.POST:
+        title = {"stop": _("Stop all workers?"), "quiet": _("Quiet all workers?")}[action]
+        return messages.INFO, "", {"title": title, "id": ALL_WORKERS, "action": action}
+    stored, log = REQUESTS[action]
+    workers = request_of_all_workers(stored)
+    if not workers:
+        return messages.WARNING, _("No worker was changed: all have ended, or were told so already."), None
+    for worker in workers:
+        model_admin.log_change(request, worker, log)
+    text = {
+        "stop": ngettext("%(count)d worker is stopping.", "%(count)d workers are stopping.", len(workers)),
+        "quiet": ngettext(
+            "%(count)d worker starts no more jobs within a few seconds.",
+            "%(count)d workers start no more jobs within a few seconds.",
+            len(workers),
+        ),
+        "resume": ngettext(
+            "%(count)d worker starts jobs again within a few seconds.",
+            "%(count)d workers start jobs again within a few seconds.",
+            len(workers),
+        ),
+    }[action]
+    return messages.SUCCESS, text % {"count": len(workers)}, None
+
+
+def _acknowledge_alert(model_admin: Any, request: HttpRequest) -> Change:
+    text = request.POST.get("id", "")
+    id = int(text) if text.isdecimal() and len(text) < 19 else 0
+    if not acknowledge(id, by=request.user.get_username()):
+        return messages.WARNING, _("The alert is over, or acknowledged already."), None
+    model_admin.log_change(request, Alert.objects.using(database()).get(pk=id), "Acknowledged.")
+    return messages.SUCCESS, _("The alert is acknowledged."), None
+
+
+def _find_worker(text: str) -> Worker | None:
+    try:
+        id = UUID(text)
+    except ValueError:
+        return None
+    return Worker.objects.using(database()).filter(pk=id).first()
+
+
+def _ask(
+    model_admin: Any, request: HttpRequest, question: dict[str, Any], overview_url: str
+) -> TemplateResponse:
+    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "breadcrumbs_are_list": django.VERSION >= (6, 1),
+        "overview_url": overview_url,
+        "nonce": csp_nonce({}, request),
+        "is_for_all": question["id"] == ALL_WORKERS,
+        **question,
+    }
+    return TemplateResponse(request, "admin/notifications/overview/stop.html", context)

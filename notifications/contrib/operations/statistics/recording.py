@@ -1,0 +1,138 @@
+"""Count the ends of jobs and attempts, in the transaction that records them.
+
+The hooks of ``extension.py`` call this. So the sums of the statistics are exactly the jobs that
+ended, whichever process is killed when. Each database connection adds to rows of its own for a minute, so no writer
+waits for another one; ``roll_up.py`` merges the rows afterwards.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from notifications import ids
+from notifications.contrib.operations.statistics.buckets import bucket_of, microseconds
+from notifications.db.transactions import connection
+from notifications.models import Attempt, Job
+from notifications.models.statistics import BUCKET_COLUMNS, JobStatistics
+
+if TYPE_CHECKING:
+    from notifications.jobs.outcomes import Outcome
+
+#: Start, queue, task and outcome of a row.
+Key = tuple[int, str, str, str]
+#: What is added to the columns of a row.
+Additions = dict[str, int]
+
+#: Without types, because mypy does not know those of their members.
+Outcomes: Any = JobStatistics.Outcome
+Periods: Any = JobStatistics.Period
+TABLE = JobStatistics._meta.db_table
+KEY_COLUMNS = ("period", "shard", "start", "queue_name", "task_path", "outcome")
+#: Columns that each row has besides the buckets that are not empty.
+SUM_COLUMNS = ("count", "enqueued", "wait_microseconds", "run_microseconds")
+#: Bits of a shard that hold a random number of the connection. Those above hold the minute, counted from 1970.
+WRITER_BITS = 32
+MINUTE_SECONDS = 60
+
+
+def new_additions() -> Additions:
+    """Return additions that add nothing yet."""
+    return dict.fromkeys(SUM_COLUMNS, 0)
+
+
+class StatisticsBuffer:
+    """The ends of jobs and attempts in one transaction, to be written as its last statements."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Key, Additions] = defaultdict(new_additions)
+
+    def add_end(self, job: Job, now: datetime, *, has_run: bool) -> None:
+        """Count a job that ends with its ``state``. ``has_run`` says whether an attempt was running."""
+        self._add(job, str(job.state), now, has_run=has_run)
+        queued = _minute_of(job.queued_at or job.created_at)
+        self._rows[queued, job.queue_name, job.task_path, str(job.state)]["enqueued"] += 1
+
+    def add_attempt(self, job: Job, outcome: Outcome, now: datetime) -> None:
+        """Count an attempt that did not succeed. The end of its job, if that ends too, is counted by ``add_end``."""
+        if outcome.attempt == Attempt.Outcome.LOST:
+            self._add(job, Outcomes.LOST.value, now, has_run=False)
+        elif outcome.attempt == Attempt.Outcome.TIMED_OUT:
+            self._add(job, Outcomes.TIMED_OUT.value, now, has_run=False)
+        if outcome.retry_delay is not None and outcome.attempt != Attempt.Outcome.LOST:
+            self._add(job, Outcomes.RETRIED.value, now, has_run=True)
+
+    def write(self) -> None:
+        """Add what is counted to the database, and begin anew.
+
+        Inside a transaction that only commits afterwards: nothing may wait while it holds these rows.
+        """
+        if not self._rows:
+            return
+        shard = current_shard()
+        for key in sorted(self._rows):
+            add(Periods.MINUTE.value, shard, key, self._rows[key])
+        self._rows.clear()
+
+    def _add(self, job: Job, outcome: str, now: datetime, *, has_run: bool) -> None:
+        additions = self._rows[_minute_of(now), job.queue_name, job.task_path, outcome]
+        additions["count"] += 1
+        if not has_run or job.started_at is None:
+            return
+        _add_time(additions, "run", now - job.started_at)
+        # A retry waits from when it is due. When the attempt after a lost one was due is not stored.
+        if job.run_after is not None:
+            _add_time(additions, "wait", job.started_at - max(job.queued_at, job.run_after))
+        elif job.attempt == 1:
+            _add_time(additions, "wait", job.started_at - job.queued_at)
+
+
+def add(period: int, shard: int, key: Key, additions: Additions) -> None:
+    """Add to a row, which is inserted if it does not exist."""
+    columns = tuple(sorted(additions))  # in one order, so that few statements differ
+    # By itself, although sending it with other statements would save a round trip: statements differ by their buckets,
+    # and psycopg parses a statement anew that is long or that it has not seen lately.
+    with connection().cursor() as cursor:
+        cursor.execute(_upsert(columns), [period, shard, *key, *(additions[name] for name in columns)])
+
+
+def current_shard() -> int:
+    """Return the ``shard`` of the rows to which this connection adds in this minute."""
+    db = connection()
+    process, number = db.__dict__.get("_notifications_shard", (None, 0))
+    if process != ids.process_number():  # a fork has a copy of its parent's connections
+        number = random.getrandbits(WRITER_BITS)
+        db.__dict__["_notifications_shard"] = ids.process_number(), number
+    return first_shard(time.time()) + number
+
+
+def first_shard(moment: float) -> int:
+    """Return the least ``shard`` of the minute of a time, in seconds since 1970."""
+    return int(moment) // MINUTE_SECONDS << WRITER_BITS
+
+
+def _add_time(additions: Additions, histogram: str, duration: timedelta) -> None:
+    value = microseconds(duration)
+    additions[f"{histogram}_microseconds"] += value
+    bucket = BUCKET_COLUMNS[histogram][bucket_of(value)]
+    additions[bucket] = additions.get(bucket, 0) + 1
+
+
+def _minute_of(moment: datetime) -> int:
+    seconds = int(moment.timestamp())
+    return seconds - seconds % MINUTE_SECONDS
+
+
+@lru_cache(maxsize=1024)
+def _upsert(columns: tuple[str, ...]) -> str:
+    names = ", ".join((*KEY_COLUMNS, *columns))
+    marks = ", ".join(["%s"] * (len(KEY_COLUMNS) + len(columns)))
+    changes = ", ".join(f"{name} = coalesce({TABLE}.{name}, 0) + excluded.{name}" for name in columns)
+    return (
+        f"INSERT INTO {TABLE} ({names}) VALUES ({marks}) "
+        f"ON CONFLICT ({', '.join(KEY_COLUMNS)}) DO UPDATE SET {changes}"
+    )
