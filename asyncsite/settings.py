@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "notifications",
     "notifications.contrib.broadcasts",
     "notifications.contrib.deliveries",
+    "notifications.contrib.operations",
     "notifications.contrib.output",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",

@@ -39,7 +39,7 @@ def build_paths(user: Any) -> dict[str, str]:
     )
     if failed is None or of_heavy is None:
         raise SystemExit("The database has no failed job. Fill it with python -m bench.seed.")
-    overview = reverse("admin:notifications_overview_changelist")
+    overview = reverse("admin:notifications_operations_overview_changelist")
     notifications = reverse("admin:notifications_notification_changelist")
     now = timezone.now()
     return {

@@ -26,6 +26,7 @@ DAY_MS = 24 * 3600 * 1000
 MAX_AGE_MS = 200_000
 #: Periods of the statistics as they are stored, and their seconds.
 MINUTE, HOUR, DAY, ALL_TIME = 1, 2, 3, 4
+STATISTICS = "notifications_operations_jobstatistics"
 LONGER_PERIODS = {HOUR: 3600, DAY: 24 * 3600, ALL_TIME: 0}
 #: Of the histograms in the statistics, the buckets in which seeded times lie: up to 131 s.
 BUCKETS = range(18)
@@ -160,7 +161,7 @@ class Seeding:
             if first > last:
                 continue
             self._execute(
-                f"INSERT INTO notifications_jobstatistics ({columns}) {self.dialect.numbers(first, last)} "
+                f"INSERT INTO {STATISTICS} ({columns}) {self.dialect.numbers(first, last)} "
                 f"SELECT {MINUTE}, 0, ended / 60000 * 60, queue, task, state, count(*), count(*), "
                 f"1000 * {sums['wait']}, 1000 * {sums['run']}, {', '.join(buckets.values())} FROM ("
                 f"SELECT {created} + {wait} + {run} AS ended, {wait} AS wait, {run} AS run, {keys} FROM n"
@@ -172,8 +173,8 @@ class Seeding:
         for period, seconds in LONGER_PERIODS.items():
             begin = f"start / {seconds} * {seconds}" if seconds else "0"
             self._execute(
-                f"INSERT INTO notifications_jobstatistics ({columns}) SELECT {period}, 0, {begin}, queue_name, "
-                f"task_path, outcome, {values} FROM notifications_jobstatistics WHERE period = {MINUTE} "
+                f"INSERT INTO {STATISTICS} ({columns}) SELECT {period}, 0, {begin}, queue_name, "
+                f"task_path, outcome, {values} FROM {STATISTICS} WHERE period = {MINUTE} "
                 "GROUP BY 3, queue_name, task_path, outcome"
             )
 

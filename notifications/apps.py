@@ -11,10 +11,7 @@ from notifications import extension
 from notifications.extension import Extension
 
 #: Extensions of features that are no apps of their own yet. One that becomes one stands in INSTALLED_APPS instead.
-FEATURES = (
-    "notifications.contrib.operations.apps.Operations",
-    "notifications.engines.extension.Engines",
-)
+FEATURES = ("notifications.engines.extension.Engines",)
 
 
 class NotificationsConfig(AppConfig):
@@ -26,7 +23,6 @@ class NotificationsConfig(AppConfig):
     def ready(self) -> None:
         from notifications import checks, duties, receivers, upkeep  # noqa: F401  (the import registers the checks)
         from notifications.jobs import ports
-        from notifications.models import overview
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
@@ -36,9 +32,6 @@ class NotificationsConfig(AppConfig):
         classes: list[type[Extension]] = [import_string(path) for path in FEATURES]
         features = [cls(cls.name, import_module(cls.name)) for cls in classes]
         extension.load(features)
-        overview.labels_of_extensions = {
-            kind.kind: kind.label for kind in extension.hooks.alert_kinds.values()
-        }
         for feature in features:
             feature.ready()  # as Django calls that of an installed app
         upkeep.list_duties = duties.list_duties

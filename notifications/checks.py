@@ -22,7 +22,7 @@ from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import policy_settings
 from notifications.jobs.declaring.policies import Policy
-from notifications.operations.readiness import database_problems
+from notifications.readiness import database_problems
 from notifications.streams.categories import read_categories
 from notifications.tracing import spans
 from notifications.worker.lease import RENEWALS

@@ -49,7 +49,6 @@ class Settings:
     """
 
     ACTIVE_JOBS_PER_USER: int
-    ALERTS: dict[str, Any]
     AUTHENTICATORS: list[Any]
     JOBS_PER_MINUTE: int
     CATEGORIES: dict[str, Any]
@@ -57,7 +56,6 @@ class Settings:
     GRACE: float
     LEASE: float
     MAX_BODY_BYTES: int | None
-    METRICS_TOKEN: str
     OPENTELEMETRY: bool
     ORIGINS: list[str]
     OUTBOUND_ALLOW: list[str]
@@ -90,29 +88,6 @@ def _is_origin(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+", value) is not None
 
 
-#: The limits of alerts, each with whether None turns it off. ``operations/alerts/conditions.py`` has the defaults.
-ALERT_LIMITS = {
-    "interval": True,
-    "stalled": True,
-    "wait": True,
-    "failure_rate": True,
-    "min_failures": False,
-    "no_worker": True,
-    "question": True,
-}
-
-
-def _are_alerts(value: dict[str, Any]) -> bool:
-    return all(
-        key in ALERT_LIMITS
-        and (
-            (limit is None and ALERT_LIMITS[key])
-            or (type(limit) in (int, float) and 0 < limit <= (1 if key == "failure_rate" else 604_800))
-        )
-        for key, limit in value.items()
-    )
-
-
 def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
@@ -127,12 +102,6 @@ POSITIVE: dict[str, Any] = {"is_valid": _is_positive, "rule": "1 or more"}
 #: The keys of the core.
 CORE_SETTINGS = {
     "ACTIVE_JOBS_PER_USER": Setting(1000, **POSITIVE),
-    "ALERTS": Setting(
-        {},
-        is_valid=_are_alerts,
-        rule="a dict of limits above 0: interval, stalled, wait, no_worker and question in seconds (at most a week), "
-        "failure_rate of at most 1, min_failures; None turns any but min_failures off, and as the interval all alerts",
-    ),
     "AUTHENTICATORS": Setting(
         [],
         is_valid=lambda value: all(isinstance(each, str) or callable(each) for each in value),
@@ -149,12 +118,6 @@ CORE_SETTINGS = {
         types=(int, type(None)),
         is_valid=lambda value: value is None or value > 0,
         rule="1 or more, or None",
-    ),
-    "METRICS_TOKEN": Setting(
-        "",
-        is_valid=lambda value: not value or len(value) >= 16,
-        rule="a text of 16 characters or more, or ''",
-        is_secret=True,
     ),
     "OPENTELEMETRY": Setting(False),
     "ORIGINS": Setting([], is_valid=are_origins, rule="a list like ['https://example.com'], without a path"),

@@ -10,10 +10,12 @@ from typing import Any
 
 #: The app of each key of ``NOTIFICATIONS``.
 SETTINGS = {
+    "ALERTS": "operations",
     "CALLBACK_ORIGINS": "webhooks",
     "CELERY": "celery",
     "DELIVERY": "deliveries",
     "HANDLERS": "webhooks",
+    "METRICS_TOKEN": "operations",
     "SCHEDULES": "schedules",
     "USER_LANGUAGE": "broadcasts",
     "WEB_PUSH": "deliveries",
@@ -24,6 +26,7 @@ SUBCOMMANDS: dict[str, str] = {
     "explain": "deliveries",
     "jobs answer": "questions",
     "jobs output": "output",
+    "jobs stats": "operations",
     "schedules": "schedules",
     "vapid": "deliveries",
 }

@@ -50,14 +50,6 @@ def absolute(url: str) -> str:
     return conf.settings.SITE_URL.rstrip("/") + url if url.startswith("/") else url
 
 
-def admin_page(name: str) -> str:
-    """Return the path of a page of the app in the admin, ``""`` if the project does not include the admin."""
-    urlconf = getattr(settings, "ROOT_URLCONF", "")
-    if not urlconf:
-        return ""
-    return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, f"admin:notifications_{name}")
-
-
 def admin_list(model: type[Model]) -> str:
     """Return the path of the list of a model in the admin, ``""`` if the project does not include the admin."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")

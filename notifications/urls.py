@@ -2,7 +2,6 @@
 
 from django.urls import path, re_path
 
-from notifications.contrib.operations import views as metrics_view
 from notifications.extension import find_urlpatterns
 from notifications.http import (
     api_views,
@@ -27,7 +26,6 @@ urlpatterns = [
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),
-    path("metrics/", metrics_view.metrics, name="metrics"),
     path("api/sync/", stream_views.sync, name="api-sync"),
     path("api/events/", stream_views.events, name="api-events"),
     path("api/jobs/", api_views.job_list, name="api-jobs"),

@@ -10,15 +10,16 @@ import pytest
 from django.utils import timezone
 
 from notifications import duties, upkeep
+from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.engines import dispatch_loop, process
 from notifications.ids import uuid7
 from notifications.jobs import notifying
-from notifications.models import AlertState, Job, Notification, PendingMark, Worker
-from notifications.models.statistics import JobStatistics
+from notifications.models import Job, Notification, PendingMark, Worker
 from notifications.realtime import hub
 from notifications.streams import marking, marking_all
 from notifications.worker import maintenance
+from tests.contrib.operations.statistics.test_roll_up import write
 from tests.jobs import tasks
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
@@ -27,7 +28,6 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     start_worker,
     with_engine,
 )
-from tests.statistics.test_roll_up import write
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

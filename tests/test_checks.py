@@ -14,10 +14,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from notifications import checks, compat
+from notifications import checks, compat, readiness, stored_times
 from notifications.engines import checks as engine_checks
 from notifications.models import Job
-from notifications.operations import readiness, stored_times
 from tests.jobs.tasks import noop
 
 

@@ -44,7 +44,6 @@ from notifications.models import (
     Stream,
     Wait,
     Worker,
-    overview,
 )
 from notifications.serializers import serialize_job
 from notifications.streams import inbox, purging, snoozing
@@ -463,9 +462,8 @@ def test_topics(user, recorder):
     assert list(titles) == ["Was ", "Was full"]
 
 
-def test_alert_kinds(user, recorder, monkeypatch):
+def test_alert_kinds(user, recorder):
     """They are evaluated with the others. The page of the row is linked to."""
-    monkeypatch.setattr(overview, "labels_of_extensions", {"records": TooManyRecords.label})
     evaluation.evaluate()
     (alert,) = episodes.open_alerts()
     assert (str(alert), alert.detail) == ("Too many records: 1", "They are 3.")

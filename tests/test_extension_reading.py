@@ -14,13 +14,13 @@ from django.http import HttpResponse
 from django.template import engines
 from django.urls import path
 
-from notifications import api, checks, conf, extension, moved, testing, times
+from notifications import api, checks, conf, extension, moved, stored_times, testing, times
 from notifications.contrib.broadcasts.apps import Broadcasts
 from notifications.db.stored_time import StoredTime
 from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
+from notifications.jobs import step_list
+from notifications.jobs.step_list import StoredStep, read_steps
 from notifications.models import Job, Notification, SeenMark, Stream, Wait
-from notifications.operations import step_list, stored_times
-from notifications.operations.step_list import StoredStep, read_steps
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks

@@ -131,7 +131,7 @@ BEFORE_MODELS = "Projects import it before the models are loaded."
 WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
-    "apps.py": (6, "Django imports it before the models are loaded."),
+    "apps.py": (5, "Django imports it before the models are loaded."),
     "api.py": (8, BEFORE_MODELS),
     "asgi.py": (6, "Projects import it before Django is set up."),
     "contrib/broadcasts/apps.py": (8, "Django imports it before the models are loaded."),
@@ -161,6 +161,7 @@ LATE_IMPORTS = {
     "db/transactions.py": (1, "The models import it."),
     "engines/extension.py": (1, "Only processes of another backend need it at their start."),
     "engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
+    "contrib/operations/apps.py": (11, "Django imports it before the models are loaded."),
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (10, BEFORE_MODELS),
     "jobs/durable_calls.py": (1, BEFORE_MODELS),

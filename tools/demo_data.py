@@ -9,7 +9,8 @@ from django.utils import timezone
 from asyncsite.models import Call, Report
 from asyncsite.summary import compute_totals
 from notifications.api import notify
-from notifications.models import JobStatistics, Notification
+from notifications.contrib.operations.models import JobStatistics
+from notifications.models import Notification
 
 CHOICES = random.Random(7)
 ERRORS = {"failed": "503 Service Unavailable", "refused": "The address 10.0.0.5 is not public."}

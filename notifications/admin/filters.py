@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -40,6 +41,49 @@ class IndexedFilter(KeysetFilter):
         if set(changelist.get_filters_params()) == {self.parameter_name} and not changelist.query:
             return rows, None
         return rows, self.queryset(request, slices_of)
+
+
+class FormFilter(KeysetFilter):
+    """A filter with a form beside its choices, or in place of them."""
+
+    def choices(self, changelist: Any) -> Any:
+        #: What the filter's form sends besides its own fields, so that the other filters stay.
+        self.other_parameters = [
+            (name, value)
+            for name, values in changelist.filter_params.items()
+            if name not in self.expected_parameters()
+            for value in values
+        ]
+        return super().choices(changelist)
+
+    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Return the choices, with the chosen value if it is none of them."""
+        value = self.value()
+        return choices if not value or value in dict(choices) else [*choices, (value, value)]
+
+
+class UserFilter(FormFilter):
+    """Filters rows by the name of their user."""
+
+    title, parameter_name = _("user"), "user"
+    template = "admin/notifications/text_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])
+
+    def has_output(self) -> bool:
+        return True
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if not self.value():
+            return queryset
+        key = self.user_key()
+        return queryset.none() if key is None else queryset.filter(user_id=key)
+
+    def user_key(self) -> Any:
+        """Return the key of the named user, None if there is no such user or no name."""
+        users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: self.value() or ""})
+        return users.values_list("pk", flat=True).first()
 
 
 class LinkedFilter(KeysetFilter):

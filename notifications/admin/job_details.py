@@ -18,8 +18,8 @@ from notifications.admin.job_attempts import read_attempts
 from notifications.admin.timelines import lines_of_events
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_events
+from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification
-from notifications.operations.step_list import read_steps
 from notifications.streams import listing
 
 #: Characters of a result that are shown.

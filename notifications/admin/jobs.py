@@ -68,6 +68,7 @@ class JobAdmin(
     list_display_links = None
     list_filter = (
         filters.StateFilter,
+        filters.UserFilter,
         filters.LinkedTaskFilter,
         filters.LinkedQueueFilter,
         filters.LinkedWorkerFilter,

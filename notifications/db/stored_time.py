@@ -1,4 +1,4 @@
-"""A stored time that gates something: ``operations/stored_times.py`` and extensions list them."""
+"""A stored time that gates something: ``stored_times.py`` and extensions list them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 
     from notifications.db.stored_time import StoredTime
     from notifications.jobs.declaring.policies import Policy
-    from notifications.models import Job, Notification
+    from notifications.models import Job, Notification, Worker
     from notifications.upkeep import Upkeep
 
 #: Unsaved rows of any models.
@@ -205,6 +205,12 @@ class Extension(PageHooks, AppConfig):
             Nothing that the jobs have done before is kept.
         """
 
+    def on_workers_lost(self, workers: Sequence[Worker], now: datetime) -> None:
+        """Store that workers were lost, whose rows are deleted here because their leases are over.
+
+        Called inside the transaction that deletes the rows, once for a worker. One user: alerts.
+        """
+
     def last(self, tx: RecordedTransaction) -> None:
         """Execute the last statements of a transaction that records outcomes: others wait for what they lock."""
 
@@ -289,7 +295,7 @@ class Extension(PageHooks, AppConfig):
     def stored_times(self, now: datetime) -> Iterable[StoredTime]:
         """Return the stored times of the extension that gate something, for ``doctor`` and ``doctor --repair``.
 
-        Called on the main thread, outside of any transaction. See ``operations/stored_times.py``.
+        Called on the main thread, outside of any transaction. See ``stored_times.py``.
 
         ``now``
             The database's time.
@@ -339,11 +345,4 @@ class Extension(PageHooks, AppConfig):
 
     def alert_kinds(self) -> Sequence[AlertKind]:
         """Return the kinds of alerts that it adds. Called once, when the apps are ready."""
-        return ()
-
-    def metrics(self) -> Iterable[Any]:
-        """Return metrics (``prometheus_client.core.Metric``), in one query that reads a bounded number of rows.
-
-        Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
-        """
         return ()

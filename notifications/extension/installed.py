@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 
     from notifications.db.stored_time import StoredTime
     from notifications.jobs.declaring.policies import Policy
-    from notifications.models import Job, Notification
+    from notifications.models import Job, Notification, Worker
     from notifications.upkeep import Upkeep
 
 
@@ -94,6 +94,7 @@ class Hooks:
         self.on_ends: list[Callable[..., Rows]] = defined("on_ends")
         self.on_answered: list[Callable[..., Rows]] = defined("on_answered")
         self.on_retried: list[Callable[..., None]] = defined("on_retried")
+        self.on_workers_lost: list[Callable[[Sequence[Worker], datetime], None]] = defined("on_workers_lost")
         self.last: list[Callable[..., None]] = defined("last")
         self.after_commit: dict[str, Callable[[Any], None]] = {
             hook.__self__.label: hook for hook in defined("after_commit")

@@ -20,7 +20,7 @@ class PageHooks:
     def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[Any], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``operations.step_list.StoredStep``. Called where the page of a job, the admin or ``jobs show`` lists
+        They are ``jobs.step_list.StoredStep``. Called where the page of a job, the admin or ``jobs show`` lists
         them, without results for the owner of the job. One user: steps.
         """
         return (), 0
@@ -94,6 +94,13 @@ class PageHooks:
 
         Called for each request of the page, by the app ``notifications.contrib.operations``. Of each section
         ``"template"`` is what is included, with the section as ``section``, and the context of the page.
+        """
+        return ()
+
+    def metrics(self) -> Iterable[Any]:
+        """Return metrics (``prometheus_client.core.Metric``), in one query that reads a bounded number of rows.
+
+        Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
         """
         return ()
 

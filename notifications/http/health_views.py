@@ -14,8 +14,8 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.http.decorators import async_api_view
 from notifications.http.parsing import parse_query_integer
-from notifications.operations.readiness import Missing, find_missing
 from notifications.problems import Problem, prevent_caching
+from notifications.readiness import Missing, find_missing
 
 logger = logging.getLogger("notifications")
 

@@ -24,9 +24,9 @@ from notifications.extension import hooks
 from notifications.http.background_requests import background_view
 from notifications.http.decorators import View, exempt_from_project
 from notifications.jobs.pace import describe_elapsed, describe_pace
+from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.operations.step_list import read_steps
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error, plain_page
 from notifications.realtime.reader import number_if_needed
 from notifications.states import describe_state

@@ -23,12 +23,7 @@ from notifications.models.announced_states import AnnouncedState as AnnouncedSta
 from notifications.models.attempts import Attempt as Attempt
 from notifications.models.duties import DutyRun as DutyRun
 from notifications.models.levels import NotificationLevel
-from notifications.models.overview import Alert as Alert
-from notifications.models.overview import AlertState as AlertState
-from notifications.models.overview import Overview as Overview
-from notifications.models.overview import ServerProcess as ServerProcess
 from notifications.models.pending_marks import PendingMark as PendingMark
-from notifications.models.statistics import JobStatistics as JobStatistics
 from notifications.models.streams import Epoch as Epoch
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
@@ -36,6 +31,7 @@ from notifications.models.streams import Stream as Stream
 from notifications.models.users import user_key
 from notifications.models.waits import Wait as Wait
 from notifications.models.workers import Queue as Queue
+from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker
 from notifications.times import MomentField
 

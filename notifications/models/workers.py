@@ -1,4 +1,4 @@
-"""The models of workers, and of queues that are paused."""
+"""The models of workers, server processes, and queues that are paused."""
 
 from __future__ import annotations
 
@@ -55,3 +55,23 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host} {self.process}"
+
+
+class ServerProcess(models.Model):
+    """An ASGI server process, which renews its row while it serves. See ``realtime/server_process.py``."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    host = models.CharField(_("host"), max_length=255)
+    pid = models.PositiveBigIntegerField(_("process id"))
+    started_at = MomentField(_("started"))
+    lease_until = MomentField(_("lease until"))
+    sockets = models.PositiveIntegerField(_("sockets"), default=0)
+    users = models.PositiveIntegerField(_("users"), default=0)
+
+    class Meta:
+        verbose_name = _("server process")
+        verbose_name_plural = _("server processes")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid}"

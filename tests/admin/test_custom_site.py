@@ -8,21 +8,23 @@ from django.contrib.admin import AdminSite
 from django.urls import include, path, set_script_prefix
 
 from notifications import admin
+from notifications.contrib.operations.admin import AlertAdmin, OverviewAdmin
 from notifications.contrib.operations.admin.overview import changes
+from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.admin import ScheduleAdmin
 from notifications.contrib.schedules.models import Schedule
-from notifications.models import Alert, Job, Notification, Overview
+from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ADMINS = {
-    Alert: admin.AlertAdmin,
+    Alert: AlertAdmin,
     Job: admin.JobAdmin,
     Notification: admin.NotificationAdmin,
-    Overview: admin.OverviewAdmin,
+    Overview: OverviewAdmin,
     Schedule: ScheduleAdmin,
 }
 
@@ -80,16 +82,17 @@ def test_each_page(client_of_site, prefix):
     client = client_of_site(*ADMINS)
     set_script_prefix(prefix)
     job = Job.objects.get(task_path="tests.jobs.tasks.fail")
-    root = "/operations/notifications/"
+    root, operations = "/operations/notifications/", "/operations/notifications_operations/"
     note = Notification.objects.first()
     addresses = [
-        *(f"{root}{name}/" for name in ("job", "notification", "alert", "overview")),
+        *(f"{root}{name}/" for name in ("job", "notification")),
+        *(f"{operations}{name}/" for name in ("alert", "overview")),
         "/operations/notifications_schedules/schedule/",
         *(f"{root}job/{job.pk}/{name}/" for name in ("change", "history", "state")),
         *(
             f"{root}notification/{note.pk}/change/",
             "/operations/notifications_schedules/schedule/nightly/change/",
-            f"{root}overview/figures/",
+            f"{operations}overview/figures/",
         ),
     ]
     found = {address: links_of(get(client, address)) for address in addresses}
@@ -105,7 +108,7 @@ def test_each_page(client_of_site, prefix):
 def test_changes(client_of_site):
     """The actions, the change of all jobs of a filter and the retry of a group end on pages of this site."""
     client = client_of_site(*ADMINS)
-    root = "/operations/notifications/"
+    root, operations = "/operations/notifications/", "/operations/notifications_operations/"
     form = {"action": "retry_jobs", "_selected_action": "0" * 32, "select_across": "1"}
     question = client.post(f"{root}job/?state__exact=failed", form)
     assert "<h1>Retry 1 job?</h1>" in question.text and "/admin/" not in re.sub(
@@ -114,23 +117,23 @@ def test_changes(client_of_site):
     answer = client.post(f"{root}job/?state__exact=failed", {**form, "confirmed": "1"}, follow=True)
     assert answer.status_code == 200 and answer.redirect_chain[-1][0].startswith(f"{root}job/")
     Job.objects.exclude(task_path="tests.jobs.tasks.fail").delete()
-    form = re.search(r"<form method=\"get\".*?</form>", client.get(f"{root}overview/").text)[0]
+    form = re.search(r"<form method=\"get\".*?</form>", client.get(f"{operations}overview/").text)[0]
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
-    answer = client.post(f"{root}overview/retry/", {**fields, "confirm": "1"}, follow=True)
+    answer = client.post(f"{operations}overview/retry/", {**fields, "confirm": "1"}, follow=True)
     assert answer.status_code == 200 and answer.redirect_chain[-1][0].startswith(f"{root}job/")
 
 
 def test_some_pages_only(client_of_site):
     """A site without jobs, or without notifications, shows no links to them, and a retry ends on the overview."""
     client = client_of_site(Overview, Schedule)
-    root = "/operations/notifications/"
+    operations = "/operations/notifications_operations/"
     schedules = "/operations/notifications_schedules/schedule/"
-    for address in (f"{root}overview/", schedules, f"{schedules}nightly/change/"):
+    for address in (f"{operations}overview/", schedules, f"{schedules}nightly/change/"):
         assert "/job/" not in get(client, address)
-    form = re.search(r"<form method=\"get\".*?</form>", client.get(f"{root}overview/").text)[0]
+    form = re.search(r"<form method=\"get\".*?</form>", client.get(f"{operations}overview/").text)[0]
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
-    answer = client.post(f"{root}overview/retry/", {**fields, "confirm": "1"}, follow=True)
-    assert answer.redirect_chain == [(f"{root}overview/", 302)] and answer.status_code == 200
+    answer = client.post(f"{operations}overview/retry/", {**fields, "confirm": "1"}, follow=True)
+    assert answer.redirect_chain == [(f"{operations}overview/", 302)] and answer.status_code == 200
 
 
 def test_jobs_without_notifications(client_of_site):

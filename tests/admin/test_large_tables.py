@@ -12,9 +12,10 @@ from bench.seed import Seeding, make_users
 from notifications.admin.paging import MAX_ROWS_COUNTED
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.operations.admin.overview.history import PERIODS
+from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_totals
 from notifications.db import keyset
-from notifications.models import Job, JobStatistics, Notification
+from notifications.models import Job, Notification
 from tests.data.plans import can_scan, explain, pages_read, scans_of
 
 pytestmark = pytest.mark.database_law
@@ -125,7 +126,11 @@ def test_seeded_statistics_are_those_of_the_jobs(seeded):
 def check_that_no_query_is_compiled(admin_client):
     """PostgreSQL compiles a query with a high estimate, which takes longer than the page."""
     addresses = [f"/admin/notifications/job/{query}" for query in (*BY_INDEX, *IN_SLICES)]
-    for address in [*addresses, "/admin/notifications/notification/", "/admin/notifications/overview/"]:
+    for address in [
+        *addresses,
+        "/admin/notifications/notification/",
+        "/admin/notifications_operations/overview/",
+    ]:
         for sql in queries_of(admin_client, address):
             if not can_scan(sql.rpartition("; ")[2]):
                 continue
@@ -160,18 +165,24 @@ def test_pages_of_large_tables(seeded, broadcast, admin_client, monkeypatch):
     pages.append((f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/change/", MAX_READ_BY_INDEX))
     pages.append((f"/admin/notifications/job/{Job.objects.first().pk}/change/", MAX_READ_BY_INDEX))
     for path in ("", "tasks/"):
-        pages += [(f"/admin/notifications/overview/{path}?period={period}", MAX_READ) for period in PERIODS]
+        pages += [
+            (f"/admin/notifications_operations/overview/{path}?period={period}", MAX_READ)
+            for period in PERIODS
+        ]
     of_task = "queue=default&task=shop.tasks.sync_stock"
-    pages += [(f"/admin/notifications/overview/?period={period}&{of_task}", MAX_READ) for period in PERIODS]
+    pages += [
+        (f"/admin/notifications_operations/overview/?period={period}&{of_task}", MAX_READ)
+        for period in PERIODS
+    ]
     pages.append(("/admin/notifications_schedules/schedule/", MAX_READ_BY_INDEX))
-    pages.append(("/admin/notifications/alert/", MAX_READ_BY_INDEX))
+    pages.append(("/admin/notifications_operations/alert/", MAX_READ_BY_INDEX))
     admin_client.get(pages[0][0])
     for address, limits in pages:
         statements = queries_of(admin_client, address)
         if len(statements) > MAX_QUERIES:
             too_much[address] = len(statements)
         for sql in filter(can_scan, (sql for text in statements for sql in text.split("; "))):
-            most = MAX_READ_STATISTICS if "notifications_jobstatistics" in sql else limits
+            most = MAX_READ_STATISTICS if "notifications_operations_jobstatistics" in sql else limits
             if (read := pages_read(sql)) > most[connection.vendor]:
                 too_much[f"{address} {sql[:500]}"] = (read, scans_of(explain(sql)))
     assert not too_much, "\n\n".join(f"{page}\n    {found}" for page, found in too_much.items())

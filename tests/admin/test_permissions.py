@@ -17,10 +17,11 @@ from django.utils import timezone
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.operations.admin.overview import changes
+from notifications.contrib.operations.models import Alert
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.webhooks.models import WebhookEndpoint
-from notifications.models import Alert, Attempt, Job, Notification, Queue, Worker
+from notifications.models import Attempt, Job, Notification, Queue, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -73,9 +74,11 @@ VIEW_BROADCASTS = [{"view_broadcast"}, {"add_notification"}, {"withdraw_broadcas
 
 #: The folders of the pages of models of other apps.
 FOLDERS = {
+    "alert": "/admin/notifications_operations/",
     "broadcast": "/admin/notifications_broadcasts/",
     "delivery": "/admin/notifications_deliveries/",
     "preference": "/admin/notifications_deliveries/",
+    "overview": "/admin/notifications_operations/",
     "schedule": "/admin/notifications_schedules/",
     "webhookendpoint": "/admin/notifications_webhooks/",
 }

@@ -126,9 +126,9 @@ def test_the_inbox_and_the_texts_of_the_client(person):
 
 @pytest.mark.parametrize(
     "name",
-    ["overview_changelist", "job_changelist", "notification_changelist", "broadcasts_broadcast_changelist",
+    ["operations_overview_changelist", "job_changelist", "notification_changelist", "broadcasts_broadcast_changelist",
      "broadcasts_broadcast_add",
-     "schedules_schedule_changelist", "alert_changelist"],
+     "schedules_schedule_changelist", "operations_alert_changelist"],
 )  # fmt: skip
 def test_the_admin(person, name):
     make_job(person.user, "failed", error=json.dumps({"type": "error", "title": "7", "detail": "7"}))

@@ -103,7 +103,7 @@ def test_an_open_job(saving_site, new_page):
 def test_the_overview(saving_site, new_page):
     """It requests its figures each second."""
     page = new_page()
-    visit(page, saving_site.url, "/admin/notifications/overview/", username="admin")
+    visit(page, saving_site.url, "/admin/notifications_operations/overview/", username="admin")
     responses = Responses(page)
     responses.wait_for("figures/")
     assert responses.paths(is_saved=True) == []

@@ -78,7 +78,7 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
     assert first["x"] >= 0 and first["x"] + first["width"] <= NARROW["width"]
     admin = new_page(locale=pseudo_locale.CODE, errors=False)
     sign_in(admin, pseudo_site.url, "admin")
-    admin.goto(f"{pseudo_site.url}/admin/notifications/overview/")
+    admin.goto(f"{pseudo_site.url}/admin/notifications_operations/overview/")
     for width in (1280, NARROW["width"]):
         admin.set_viewport_size({"width": width, "height": 800})
         # Cells are as wide as with large figures: tables are scrolled, not the page.

@@ -126,12 +126,12 @@ def test_the_controls_of_the_composer(site_server, new_page):
 
 #: Pages of operators, and the elements with what is not Django's own.
 OPERATOR_PAGES = {
-    "notifications/overview/": ".notifications-overview",
-    "notifications/overview/tasks/": ".notifications-overview",
+    "notifications_operations/overview/": ".notifications-overview",
+    "notifications_operations/overview/tasks/": ".notifications-overview",
     "notifications/job/?state__exact=failed": "#content",
     "notifications/job/{job}/change/": "#content",
     "notifications_schedules/schedule/": "#content",
-    "notifications/alert/": "#content",
+    "notifications_operations/alert/": "#content",
 }
 
 

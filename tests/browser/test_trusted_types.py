@@ -60,7 +60,7 @@ def test_admin(strict_site, new_page):
     """The overview shows new figures, and the composer the message. Django's own scripts log errors there."""
     page = new_page(errors=False)
     open_composer(strict_site, page)
-    page.goto(f"{strict_site.url}/admin/notifications/overview/")
+    page.goto(f"{strict_site.url}/admin/notifications_operations/overview/")
     page.evaluate("document.querySelector('[data-overview-figures] *').dataset.isOld = ''")
     strict_site.manage("notify", "demo", "Hello")
     expect(page.locator("[data-is-old]")).to_have_count(0)

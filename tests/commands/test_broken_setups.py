@@ -13,13 +13,12 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from notifications import outbound
+from notifications import outbound, readiness
 from notifications.contrib.deliveries import outages
 from notifications.jobs import notifying
 from notifications.jobs.claiming import queues
 from notifications.management.diagnosis import configuration, database, engines
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.operations import readiness
 from notifications.realtime.doorbell import channel_layer
 from notifications.worker import lease
 from tests.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)

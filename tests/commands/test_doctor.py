@@ -9,13 +9,12 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from notifications import outbound
+from notifications import outbound, readiness
 from notifications.db import deadlines
 from notifications.jobs import notifying
 from notifications.jobs.claiming import depths, queues
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.operations import readiness
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import recount
 from notifications.streams.marking_seen import mark_seen

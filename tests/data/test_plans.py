@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
-from notifications import api, streams
+from notifications import api, stored_times, streams
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery, Digest
@@ -34,7 +34,6 @@ from notifications.jobs.transitions import (
     waiting,
 )
 from notifications.models import Job, Notification, Wait, Worker
-from notifications.operations import stored_times
 from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
 from notifications.streams.marking_seen import mark_seen
 from notifications.streams.timeline import read_timeline

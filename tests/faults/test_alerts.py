@@ -25,7 +25,7 @@ def wait_for_title(site, title):
 
 def assert_notified_once(site, kind, title):
     """Each episode, of which a busy machine may have more than one, was notified once."""
-    episodes = site.rows("SELECT closed_at FROM notifications_alert WHERE kind = ?", (kind,))
+    episodes = site.rows("SELECT closed_at FROM notifications_operations_alert WHERE kind = ?", (kind,))
     titles = [row[0] for row in site.rows(TITLES)]
     assert titles.count(title) == len(episodes)
     assert titles.count(f"Over: {title}") == sum(closed_at is not None for (closed_at,) in episodes)
@@ -35,7 +35,9 @@ def test_killed_worker(alerting_site):
     """The workers that remain notify of it once, and once when it is over."""
     victim, _other = alerting_site.start_worker(), alerting_site.start_worker()
     # The row of alerts is inserted by the first evaluation.
-    wait_until(lambda: alerting_site.rows("SELECT 1 FROM notifications_alertstate"), what="an evaluation")
+    wait_until(
+        lambda: alerting_site.rows("SELECT 1 FROM notifications_operations_alertstate"), what="an evaluation"
+    )
     victim.kill()
     wait_for_title(alerting_site, "Worker lost")
     wait_for_title(alerting_site, "Over: Worker lost")
@@ -45,7 +47,9 @@ def test_killed_worker(alerting_site):
 def test_no_worker_is_noticed_by_web_processes(alerting_site):
     """Once, until a worker is started."""
     worker = alerting_site.start_worker()
-    wait_until(lambda: alerting_site.rows("SELECT 1 FROM notifications_alertstate"), what="an evaluation")
+    wait_until(
+        lambda: alerting_site.rows("SELECT 1 FROM notifications_operations_alertstate"), what="an evaluation"
+    )
     alerting_site.start_web()  # after the worker, or its start may be an episode too
     worker.stop()
     wait_for_title(alerting_site, "No worker")

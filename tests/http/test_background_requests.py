@@ -37,7 +37,7 @@ def paths(user):
         f"{API}notifications/?limit=3&questions=1",
         "/notifications/?part=views",
         f"/notifications/{row.pk}/?part=pane",
-        reverse("admin:notifications_overview_figures"),
+        reverse("admin:notifications_operations_overview_figures"),
         reverse("admin:notifications_job_rows") + f"?ids={job.pk.hex}",
         reverse("admin:notifications_job_state", args=[job.pk]),
     ]

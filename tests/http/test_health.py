@@ -8,9 +8,9 @@ from django.db import OperationalError, connection
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
+from notifications import readiness
 from notifications.http import health_views
 from notifications.models import Worker
-from notifications.operations import readiness
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]

@@ -20,9 +20,9 @@ from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs import durable_calls
 from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, reaping, waiting
 from notifications.models import Attempt, Job, Notification, Wait
-from notifications.operations.step_list import read_steps
 from notifications.serializers import serialize_job
 from notifications.streams.purging import purge_chunk
 from notifications.streams.retention import Pruning

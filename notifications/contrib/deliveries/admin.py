@@ -15,13 +15,13 @@ from django.urls import path, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from notifications.admin.filters import UserFilter
 from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, set_users
 from notifications.admin.timelines import moment
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.devices import of_user
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import address_of
-from notifications.contrib.operations.admin.notification_filters import NotificationUserFilter
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
@@ -145,7 +145,7 @@ class ChannelFilter(admin.SimpleListFilter):
 @admin.register(Preference)
 class PreferenceAdmin(OwnedMixin, admin.ModelAdmin):
     list_display = ("user", "category", "channel", "choice", "changed_at")
-    list_filter = (NotificationUserFilter, ChannelFilter)
+    list_filter = (UserFilter, ChannelFilter)
     fields = ("user", "category", "channel", "choice", "changed_at")
     ordering = ("-id",)
     sortable_by = ()

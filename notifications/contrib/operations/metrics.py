@@ -20,16 +20,17 @@ from django.db.models import Count, Q, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from notifications.contrib.operations.alerts.conditions import has_questions, read_questions
 from notifications.contrib.operations.alerts.episodes import MAX_OPEN_ALERTS
+from notifications.contrib.operations.models import Alert, alert_kinds
 from notifications.contrib.operations.statistics import Histogram, Total, read_totals
 from notifications.contrib.operations.statistics.buckets import BOUNDS_SECONDS
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
-from notifications.jobs.claiming.depths import count_waiting, queue_depths, read_questions
-from notifications.models import Alert, ServerProcess, Worker
-from notifications.models.overview import alert_kinds
+from notifications.jobs.claiming.depths import count_waiting, queue_depths
+from notifications.models import ServerProcess, Worker
 
 __all__ = ["JobCollector"]
 
@@ -146,6 +147,8 @@ def _queue_gauges() -> Iterator[Metric]:
     for queue, count in count_waiting().items():
         waiting.add_metric([queue], count)
     yield from (due, delayed, running, waiting, oldest, paused)
+    if not has_questions():
+        return
     count, _, asked_at = read_questions()
     yield GaugeMetricFamily("notifications_questions_open", "Open questions.", count)
     yield GaugeMetricFamily(

@@ -10,7 +10,7 @@ from notifications.http.access import is_signed_in
 from notifications.http.decorators import exempt_from_project
 from notifications.problems import Problem, exceptions_as_problems, prevent_caching
 
-PERMISSION = "notifications.view_jobstatistics"
+PERMISSION = "notifications_operations.view_jobstatistics"
 
 
 @exceptions_as_problems

@@ -21,8 +21,8 @@ from notifications.extension import Extension
 
 if TYPE_CHECKING:
     from notifications.contrib.steps.worker_part import InlineSteps, StepLoop
+    from notifications.jobs.step_list import StoredStep
     from notifications.models import Job
-    from notifications.operations.step_list import StoredStep
 
 
 class Steps(Extension):

@@ -9,9 +9,9 @@ from django.db.models.functions import Length
 
 from notifications.contrib.steps.models import Step
 from notifications.db.transactions import database
+from notifications.jobs import step_list
+from notifications.jobs.step_list import StoredStep, describe_json, read_redacted
 from notifications.models import Job
-from notifications.operations import step_list
-from notifications.operations.step_list import StoredStep, describe_json, read_redacted
 
 
 def list_steps(job: Job, limit: int, *, with_results: bool) -> tuple[list[StoredStep], int]:

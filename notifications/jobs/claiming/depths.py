@@ -126,20 +126,6 @@ def count_waiting() -> dict[str, int]:
         return dict(cursor.fetchall())
 
 
-def read_questions() -> tuple[int, bool, datetime | None]:
-    """Return how many questions are open, whether there are more, and since when the oldest is open.
-
-    At most ``MAX_RUNNING_READ`` are counted.
-    """
-    with connection().cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*), min(created_at) FROM (SELECT created_at FROM notifications_wait WHERE kind = 'question' "
-            f"AND ended_at IS NULL ORDER BY created_at LIMIT {MAX_RUNNING_READ} + 1) AS question"
-        )
-        count, since = cursor.fetchone()
-        return min(count, MAX_RUNNING_READ), count > MAX_RUNNING_READ, read_moment(since)
-
-
 def read_moment(value: Any) -> datetime | None:
     """Return a time that raw SQL has read: SQLite returns text."""
     if value is None:

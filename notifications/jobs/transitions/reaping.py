@@ -23,7 +23,7 @@ from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
 from notifications.jobs.transitions.attempts import record_attempts, run_recording
 from notifications.jobs.transitions.conditional_updates import conditional_update
-from notifications.models import AlertState, Job, Worker
+from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -107,14 +107,14 @@ def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:
 
 
 def _delete_workers(lost: list[Worker]) -> None:
-    """Delete the rows of lost workers, and store for alerts that a lease was lost."""
+    """Delete the rows of lost workers, and let extensions store that they were lost."""
     rows = Worker.objects.using(database())
     now = database_now()
     over = is_lease_over(now, settings.LEASE)
     deleted, _ = rows.filter(over, id__in=[worker.id for worker in lost]).delete()
     if deleted:  # not by another process
-        name = ", ".join(sorted({str(worker) for worker in lost}))
-        AlertState.objects.using(database()).update(lease_lost_at=now, lost_worker=name[:511])
+        for hook in hooks.on_workers_lost:
+            hook(lost, now)
 
 
 def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:

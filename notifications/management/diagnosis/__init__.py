@@ -12,7 +12,7 @@ from notifications.extension import hooks
 from notifications.jobs.claiming.executors import has_engine
 from notifications.management.diagnosis import configuration, database, jobs, processes
 from notifications.management.diagnosis.finding import ERROR, Finding, run_check, run_checks
-from notifications.operations.readiness import builtin_aliases
+from notifications.readiness import builtin_aliases
 
 #: The checks that need the tables, in the order of the output; those of other extensions are the last ones.
 ORDER = (

@@ -14,7 +14,7 @@ from notifications.db.transactions import begins_with_lock, connection
 from notifications.db.unavailable import is_query_error
 from notifications.management.diagnosis.damaged_rows import find_damaged_rows
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.operations.readiness import (
+from notifications.readiness import (
     MAX_CLOCK_SKEW_SECONDS,
     Missing,
     clock_skew_seconds,
@@ -23,7 +23,7 @@ from notifications.operations.readiness import (
     pending_migrations,
     worker_advice,
 )
-from notifications.operations.stored_times import find_wrong_times
+from notifications.stored_times import find_wrong_times
 from notifications.streams import rebuilding, recount
 
 #: Seconds within which some process must number pending changes.

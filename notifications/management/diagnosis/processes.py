@@ -20,7 +20,7 @@ from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.models import Worker
-from notifications.operations.readiness import builtin_aliases
+from notifications.readiness import builtin_aliases
 from notifications.realtime import doorbell
 from notifications.realtime.doorbell import channel_layer
 from notifications.worker.joining import join

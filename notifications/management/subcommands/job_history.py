@@ -10,8 +10,8 @@ from django.utils import translation
 from notifications import serializers
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_events
+from notifications.jobs.step_list import StepList, StoredStep, read_steps
 from notifications.models import Attempt, Job
-from notifications.operations.step_list import StepList, StoredStep, read_steps
 
 
 def describe_history(job: Job) -> Iterator[str]:

@@ -19,7 +19,7 @@ from django.test import Client
 from notifications.db.schema import find_mismatch
 from notifications.jobs.notifying import create_notifications
 from notifications.models import Notification
-from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams import snoozing
 from notifications.times import now
 
@@ -89,7 +89,7 @@ def test_it_is_installed_by_one_line(project):
     assert "notifications_broadcasts_broadcast has no column position" in printed
 
 
-PENDING = "from notifications.operations.readiness import pending_migrations; print(pending_migrations())"
+PENDING = "from notifications.readiness import pending_migrations; print(pending_migrations())"
 FORMER_TABLE = """
 from django.db import connection
 from notifications.db.schema import find_mismatch

@@ -21,8 +21,8 @@ from notifications import duties, testing
 from notifications.api import notify
 from notifications.db.schema import find_mismatch
 from notifications.models import Notification, Stream
-from notifications.operations import stored_times
-from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications import stored_times
+from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams import snoozing
 from notifications.streams.retention import count_prunable
 from notifications.times import now

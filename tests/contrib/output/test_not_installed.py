@@ -31,7 +31,7 @@ from django.test import Client
 from mysite.tasks import keep_silent, write
 from notifications.db.schema import find_mismatch
 from notifications.models import Attempt, Job
-from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.readiness import missing_indexes, pending_migrations
 from notifications.testing import run_jobs
 
 assert not [table for table in connection.introspection.table_names() if "output" in table]
@@ -108,7 +108,7 @@ def test_it_is_installed_by_one_line(project):
     assert printed.splitlines()[-1] == "text"
 
 
-PENDING = "from notifications.operations.readiness import pending_migrations; print(pending_migrations())"
+PENDING = "from notifications.readiness import pending_migrations; print(pending_migrations())"
 WRITE = """
 from mysite.tasks import write
 from notifications.contrib.output.testing import output

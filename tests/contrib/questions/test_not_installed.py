@@ -21,7 +21,7 @@ from notifications.db.schema import find_mismatch
 from notifications.jobs.notifying import create_notifications
 from notifications.jobs.transitions import manual, waiting
 from notifications.models import Job, Notification, Wait
-from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.readiness import missing_indexes, pending_migrations
 from notifications.testing import run_jobs
 from notifications.times import now
 from notifications.upkeep import Upkeep, Where
@@ -147,4 +147,4 @@ def test_it_is_installed_by_one_line(project):
     assert printed.strip() == ("\"yes\" ['Questions | question | Can answer the questions of all jobs']")
 
 
-PENDING = "from notifications.operations.readiness import pending_migrations; print(pending_migrations())"
+PENDING = "from notifications.readiness import pending_migrations; print(pending_migrations())"

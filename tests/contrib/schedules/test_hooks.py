@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.contrib.operations.models import Alert
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.management.diagnosis import database
-from notifications.models import Alert
-from tests.operations.test_metrics import samples, token  # noqa: F401 (a fixture)
+from tests.contrib.operations.test_metrics import samples, token  # noqa: F401 (a fixture)
 
 
 def test_schedule_missed(alerts, operator):

@@ -36,7 +36,7 @@ from mysite.tasks import acharge, charge, wait
 from notifications.db.schema import find_mismatch
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
-from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams.purging import purge
 from notifications.testing import run_until_idle
 
@@ -100,7 +100,7 @@ def test_it_is_installed_by_one_line(project):
     assert project.manage("shell", "--no-imports", "-c", CHARGE).splitlines()[-1] == "{'charge': '7'}"
 
 
-PENDING = "from notifications.operations.readiness import pending_migrations; print(pending_migrations())"
+PENDING = "from notifications.readiness import pending_migrations; print(pending_migrations())"
 CHARGE = """
 from mysite.tasks import charge
 from notifications.contrib.steps.testing import steps

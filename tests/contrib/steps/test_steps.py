@@ -14,10 +14,10 @@ from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.storage import StepWrite, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
 from notifications.contrib.steps.worker_part import StepLoop
+from notifications.jobs import step_list
+from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
-from notifications.operations import step_list
-from notifications.operations.step_list import read_steps
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.steps import step_tasks

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-ADMIN = ("/admin/", "/admin/notifications/job/", "/admin/notifications/overview/")
+ADMIN = ("/admin/", "/admin/notifications/job/", "/admin/notifications_operations/overview/")
 PAGES = {"unfold": ADMIN, "jazzmin": ADMIN, "wagtail": ("/cms/", "/cms/reports/site-history/")}
 #: Where the bell is: inside what, or with what around it.
 PLACES = {

@@ -20,7 +20,7 @@ from notifications import api, testing
 from notifications.db.schema import find_mismatch
 from notifications.extension import hooks
 from notifications.models import Job, Notification
-from notifications.operations.readiness import missing_indexes, pending_migrations
+from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams.retention import count_prunable
 from notifications.times import now
 
@@ -114,7 +114,7 @@ CHECK = """
 from django.core import checks
 print(*[message.hint for message in checks.run_checks() if message.id == "notifications.E002"], sep="\\n")
 """
-PENDING = "from notifications.operations.readiness import pending_migrations; print(pending_migrations())"
+PENDING = "from notifications.readiness import pending_migrations; print(pending_migrations())"
 FORMER_TABLE = """
 from django.db import connection
 from notifications.db.schema import find_mismatch

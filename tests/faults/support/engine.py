@@ -35,7 +35,7 @@ SELECT id, state, seq, attempt, worker, run_after, deadline FROM notifications_j
 WHERE state IN ('queued', 'running', 'waiting') OR seq IS NULL
 """
 TOTALS = """
-SELECT outcome, sum(count) FROM notifications_jobstatistics WHERE period = 4 OR shard > 0 GROUP BY outcome
+SELECT outcome, sum(count) FROM notifications_operations_jobstatistics WHERE period = 4 OR shard > 0 GROUP BY outcome
 """
 WORKERS = "SELECT id, process, lease_until FROM notifications_worker"
 JOBS = """

@@ -9,11 +9,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.conf import settings
+from notifications.contrib.operations.models import AlertState
 from notifications.db.transactions import retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs.results import find_task
 from notifications.jobs.transitions import finishing, reaping
-from notifications.models import AlertState, Attempt, Job, Worker
+from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows

@@ -17,7 +17,7 @@ from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database
 from notifications.contrib.operations.alerts.episodes import MAX_OPEN_ALERTS, acknowledge
 from notifications.contrib.operations.alerts.links import subject_url
 from notifications.contrib.operations.alerts.texts import detail_of
-from notifications.models import Alert
+from notifications.contrib.operations.models import Alert
 
 
 @admin.register(Alert)
@@ -34,7 +34,7 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may acknowledge alerts, by the permission to change them."""
-        return request.user.has_perm("notifications.change_alert")
+        return request.user.has_perm("notifications_operations.change_alert")
 
     @admin.action(description=_("Acknowledge selected alerts"), permissions=["acknowledge"])
     @reports_database_errors

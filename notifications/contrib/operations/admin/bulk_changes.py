@@ -106,7 +106,9 @@ def begin(
     model_admin.message_user(request, text, messages.SUCCESS)
     name = model_admin.admin_site.name
     if not model_admin.admin_site.is_registered(Job):
-        return HttpResponseRedirect(reverse("admin:notifications_overview_changelist", current_app=name))
+        return HttpResponseRedirect(
+            reverse("admin:notifications_operations_overview_changelist", current_app=name)
+        )
     return HttpResponseRedirect(reverse("admin:notifications_job_change", args=[job.id], current_app=name))
 
 

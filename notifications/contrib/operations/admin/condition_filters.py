@@ -7,27 +7,8 @@ from typing import Any
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 
-from notifications.admin.filters import KeysetFilter
+from notifications.admin.filters import FormFilter
 from notifications.contrib.operations.matching import JobFilter
-
-
-class FormFilter(KeysetFilter):
-    """A filter with a form beside its choices, or in place of them."""
-
-    def choices(self, changelist: Any) -> Any:
-        #: What the filter's form sends besides its own fields, so that the other filters stay.
-        self.other_parameters = [
-            (name, value)
-            for name, values in changelist.filter_params.items()
-            if name not in self.expected_parameters()
-            for value in values
-        ]
-        return super().choices(changelist)
-
-    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """Return the choices, with the chosen value if it is none of them."""
-        value = self.value()
-        return choices if not value or value in dict(choices) else [*choices, (value, value)]
 
 
 class JobListFilter(FormFilter):

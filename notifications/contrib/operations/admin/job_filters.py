@@ -9,15 +9,13 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.arguments import find_jobs
-from notifications.admin.filters import KeysetFilter, StateFilter
+from notifications.admin.filters import FormFilter, KeysetFilter, StateFilter, UserFilter
 from notifications.admin.runners import RunnerFilter
 from notifications.contrib.operations.admin.condition_filters import (
-    FormFilter,
     JobListFilter,
     other_parameters,
     read_filter,
@@ -51,7 +49,7 @@ class JobStateFilter(StateFilter, JobListFilter):
 class TaskFilter(JobListFilter):
     title = _("task")
     parameter_name = "task_path"
-    template = "admin/notifications/job/text_filter.html"
+    template = "admin/notifications/text_filter.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return self.with_value(_most_frequent(task for task, _ in _newest_jobs(request)))
@@ -74,26 +72,12 @@ class QueueFilter(TaskFilter):
         return {"queue_name": self.value() or ""}
 
 
-class UserFilter(JobListFilter):
-    """Filters jobs by the name of their owner."""
-
-    title = _("user")
-    parameter_name = "user"
-    template = "admin/notifications/job/text_filter.html"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
-
-    def has_output(self) -> bool:
-        return True
-
+class JobUserFilter(JobListFilter, UserFilter):
     def condition(self) -> dict[str, Any]:
-        if not (name := self.value()):
+        if not self.value():
             return {}
-        users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: name})
-        key = users.values_list("pk", flat=True).first()
         # The key of no user, of any type.
-        return {"user": str(key)} if key is not None else {"search": NOBODY}
+        return {"user": str(key)} if (key := self.user_key()) is not None else {"search": NOBODY}
 
 
 class JobRunnerFilter(JobListFilter, RunnerFilter):
@@ -164,7 +148,7 @@ class WorkerFilter(JobListFilter):
 
     title = _("worker")
     parameter_name = "worker"
-    template = "admin/notifications/job/text_filter.html"
+    template = "admin/notifications/text_filter.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         hosts = Worker.objects.using(database()).order_by("-id").values_list("host", flat=True)
@@ -191,7 +175,7 @@ class ArgumentsFilter(FormFilter):
 
     title = _("text of the arguments")
     parameter_name = "arguments"
-    template = "admin/notifications/job/text_filter.html"
+    template = "admin/notifications/text_filter.html"
     max_length = 200
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
@@ -244,7 +228,7 @@ FILTERS: dict[type[KeysetFilter], str] = {
     ErrorGroupFilter: "notifications.view_attempt",
     TaskFilter: "",
     QueueFilter: "",
-    UserFilter: "",
+    JobUserFilter: "",
     WorkerFilter: "",
     FailureFilter: "notifications.view_attempt",
     BatchFilter: "",

@@ -8,11 +8,10 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.contrib.operations.admin.job_filters import UserFilter
+from notifications.admin.filters import UserFilter
 from notifications.contrib.operations.admin.time_filters import CreatedFilter
 from notifications.contrib.operations.matching import MAX_IDS_READ
 from notifications.db.transactions import database
@@ -67,23 +66,12 @@ class NotificationCreatedFilter(CreatedFilter):
 
 
 class NotificationUserFilter(UserFilter):
-    """Filters notifications by the name of their user."""
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        if not self.value():
-            return queryset
-        key = self._user_key()
-        return queryset.none() if key is None else queryset.filter(user_id=key)
+    """Filters notifications by the name of their user. Those of one with few are looked up by their ids."""
 
     def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        if slices_of is None or not self.value() or (ids := _read_ids(self._user_key())) is None:
+        if slices_of is None or not self.value() or (ids := _read_ids(self.user_key())) is None:
             return rows, slices_of
         return rows.filter(pk__in=ids), None
-
-    def _user_key(self) -> Any:
-        """Return the key of the named user, None if there is no such user or no name."""
-        users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: self.value() or ""})
-        return users.values_list("pk", flat=True).first()
 
 
 #: The filters, in their order.

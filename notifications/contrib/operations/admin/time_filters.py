@@ -25,7 +25,7 @@ class CreatedFilter(JobListFilter):
 
     title = _("created")
     parameter_name = "created"
-    template = "admin/notifications/job/time_filter.html"
+    template = "admin/notifications_operations/time_filter.html"
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
         #: Parameters of a range, as the form sends them: times in the time zone of the page.

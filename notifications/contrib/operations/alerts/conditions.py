@@ -9,14 +9,15 @@ from typing import Any
 
 from notifications.compat import task_backends
 from notifications.conf import settings
+from notifications.contrib.operations.models import Alert, AlertState
 from notifications.contrib.operations.statistics import reading
-from notifications.db.transactions import database
+from notifications.db.transactions import connection, database
 from notifications.extension import OwnTask, hooks
 from notifications.jobs.claiming.depths import (
     QueueDepth,
     RunningJobs,
     queue_depths,
-    read_questions,
+    read_moment,
     read_running,
 )
 from notifications.jobs.claiming.executors import (
@@ -28,11 +29,13 @@ from notifications.jobs.claiming.executors import (
 from notifications.jobs.claiming.unserved_queues import claiming_workers
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
-from notifications.models import Alert, AlertState, Job
+from notifications.models import Job
 
 Kind = Alert.Kind
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
 BLOCKED_SECONDS = 15.0
+#: The open questions that are counted at most, the oldest.
+MAX_QUESTIONS_COUNTED = 10_000
 #: Seconds over which failures are counted, and after which a lost worker is over.
 WINDOW_SECONDS = 300.0
 
@@ -225,10 +228,29 @@ def _figures(now: datetime, seconds: float) -> list[reading.Figures]:
 
 
 def _unanswered(now: datetime, limits: Limits) -> Iterator[Condition]:
-    if limits.question is None:
+    if limits.question is None or not has_questions():
         return
     count, is_capped, since = read_questions()
     age = (now - since).total_seconds() if since else 0.0
     if since and age >= limits.question:
         facts = {"count": count, "is_capped": is_capped, "age": age, "limit": limits.question}
         yield Condition(kind=Kind.QUESTION, facts=facts)
+
+
+def has_questions() -> bool:
+    """Return whether jobs can ask questions: an app adds them."""
+    return "question" in hooks.wait_kinds
+
+
+def read_questions() -> tuple[int, bool, datetime | None]:
+    """Return how many questions are open, whether there are more, and since when the oldest is open.
+
+    At most ``MAX_QUESTIONS_COUNTED`` are counted.
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), min(created_at) FROM (SELECT created_at FROM notifications_wait WHERE kind = 'question' "
+            f"AND ended_at IS NULL ORDER BY created_at LIMIT {MAX_QUESTIONS_COUNTED} + 1) AS question"
+        )
+        count, since = cursor.fetchone()
+        return min(count, MAX_QUESTIONS_COUNTED), count > MAX_QUESTIONS_COUNTED, read_moment(since)

@@ -14,8 +14,8 @@ from django.utils import translation
 from notifications import times
 from notifications.contrib.operations.alerts import texts
 from notifications.contrib.operations.alerts.conditions import Condition
+from notifications.contrib.operations.models import Alert
 from notifications.db.transactions import database, retrying_atomic
-from notifications.models import Alert
 
 logger = logging.getLogger("notifications.alerts")
 

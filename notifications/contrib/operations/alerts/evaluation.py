@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from notifications import times
 from notifications.conf import settings
 from notifications.contrib.operations.alerts import conditions, episodes
+from notifications.contrib.operations.models import AlertState
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.models import AlertState
+from notifications.models import Worker
 
 
 def evaluate(previous: datetime | None = None) -> None:
@@ -24,6 +26,12 @@ def evaluate(previous: datetime | None = None) -> None:
     found = conditions.find_conditions(now, limits, state)
     episodes.record_conditions(found, now)
     episodes.delete_old_alerts(times.now() - settings.RETENTION)
+
+
+def record_lost_workers(workers: Iterable[Worker], now: datetime) -> None:
+    """Store that the leases of workers were lost. Inside the transaction that deletes their rows."""
+    name = ", ".join(sorted({str(worker) for worker in workers}))
+    AlertState.objects.using(database()).update(lease_lost_at=now, lost_worker=name[:511])
 
 
 def _update_state(now: datetime, previous: datetime | None) -> AlertState:

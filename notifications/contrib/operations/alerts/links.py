@@ -13,8 +13,9 @@ from django.contrib.admin.utils import quote
 from django.db.models import Model
 
 from notifications import times
+from notifications.contrib.operations.models import Alert
 from notifications.extension import hooks
-from notifications.models import Alert, Job
+from notifications.models import Job
 
 #: Jobs are counted by the minute.
 MINUTE = timedelta(minutes=1)

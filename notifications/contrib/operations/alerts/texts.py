@@ -9,8 +9,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from notifications.contrib.operations.models import Alert
 from notifications.extension import hooks
-from notifications.models import Alert
 
 Kind = Alert.Kind
 

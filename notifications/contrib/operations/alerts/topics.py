@@ -13,14 +13,14 @@ from notifications import paths, validators
 from notifications.contrib.operations.alerts.episodes import open_alerts
 from notifications.contrib.operations.alerts.links import subject_url
 from notifications.contrib.operations.alerts.texts import detail_of, in_words
+from notifications.contrib.operations.models import Alert, Overview
 from notifications.db.transactions import database
 from notifications.extension import Topic, hooks
-from notifications.models import Alert
 from notifications.streams.categories import ALERTS
 
 PREFIX, OPEN = "alert:", "open"
 #: The permission of operators, and the users who are notified at most.
-PERMISSION = "notifications.receive_alerts"
+PERMISSION = "notifications_operations.receive_alerts"
 MAX_RECIPIENTS = 1_000
 
 
@@ -59,7 +59,7 @@ def _describe(alert: Alert, before: str) -> dict[str, Any]:
     return {
         "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
         "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
-        "url": paths.admin_page("overview_changelist"),
+        "url": paths.admin_list(Overview),
         "level": "error",
         "category": ALERTS,
         "actions": [{"label": label, "url": subject}]
@@ -82,7 +82,7 @@ def _describe_end(key: str, before: str) -> dict[str, Any]:
     return {
         "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
         "body": text,
-        "url": paths.admin_page("overview_changelist"),
+        "url": paths.admin_list(Overview),
         "level": "success",
         "category": ALERTS,
     }

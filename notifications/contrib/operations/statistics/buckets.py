@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from notifications.models.statistics import BUCKET_COUNT
+from notifications.contrib.operations.models import BUCKET_COUNT
 
 #: Upper bounds in seconds, inclusive, of all buckets but the last one, which has none: 0.001 to 67108.864.
 BOUNDS_SECONDS = tuple(2**n / 1000 for n in range(BUCKET_COUNT - 1))

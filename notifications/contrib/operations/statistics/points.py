@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from notifications import times
+from notifications.contrib.operations.models import BUCKET_COLUMNS, BUCKET_COUNT, HISTOGRAMS
 from notifications.contrib.operations.statistics.reading import (
     ENDS,
     Figures,
@@ -21,7 +22,6 @@ from notifications.contrib.operations.statistics.reading import (
 from notifications.contrib.operations.statistics.recording import TABLE
 from notifications.contrib.operations.statistics.roll_up import PERIOD_SECONDS
 from notifications.db.transactions import connection
-from notifications.models.statistics import BUCKET_COLUMNS, BUCKET_COUNT, HISTOGRAMS
 
 #: Columns of which the rows of ends are summed, besides a count of each end.
 _COLUMNS = (

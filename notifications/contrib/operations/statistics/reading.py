@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from notifications import times
+from notifications.contrib.operations.models import BUCKET_COUNT, HISTOGRAMS, JobStatistics
 from notifications.contrib.operations.statistics.buckets import percentile
 from notifications.contrib.operations.statistics.recording import TABLE
 from notifications.contrib.operations.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
 from notifications.db.transactions import connection
-from notifications.models.statistics import BUCKET_COUNT, HISTOGRAMS, JobStatistics
 
 Outcome = JobStatistics.Outcome
 

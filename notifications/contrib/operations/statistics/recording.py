@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from notifications import ids
+from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics
 from notifications.contrib.operations.statistics.buckets import bucket_of, microseconds
 from notifications.db.transactions import connection
 from notifications.models import Attempt, Job
-from notifications.models.statistics import BUCKET_COLUMNS, JobStatistics
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome

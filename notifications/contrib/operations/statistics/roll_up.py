@@ -15,6 +15,7 @@ from typing import Any
 from django.db.models import Q
 
 from notifications import times
+from notifications.contrib.operations.models import BUCKET_COLUMNS, HISTOGRAMS, JobStatistics
 from notifications.contrib.operations.statistics.recording import (
     MINUTE_SECONDS,
     SUM_COLUMNS,
@@ -25,7 +26,6 @@ from notifications.contrib.operations.statistics.recording import (
     new_additions,
 )
 from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.models.statistics import BUCKET_COLUMNS, HISTOGRAMS, JobStatistics
 
 Period: Any = JobStatistics.Period
 

@@ -13,6 +13,7 @@ from notifications import serializers, streams
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.contrib.celery.transitions import changes, recording
+from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
@@ -22,7 +23,7 @@ from notifications.jobs import announcing, notifying, outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import finishing, manual, reaping, running
 from notifications.jobs.transitions import recording as job_recording
-from notifications.models import Alert, Job, Notification, Stream, Wait
+from notifications.models import Job, Notification, Stream, Wait
 from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.testing import run_jobs, run_until_idle

@@ -15,12 +15,13 @@ from notifications.contrib.operations.admin.overview.history import PERIODS, His
 from notifications.contrib.operations.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.contrib.operations.admin.overview.queues import QueueState
 from notifications.contrib.operations.alerts.episodes import open_alerts
+from notifications.contrib.operations.models import Alert
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
 from notifications.jobs.claiming.depths import count_waiting
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.models import Alert, ServerProcess
+from notifications.models import ServerProcess
 from notifications.realtime import doorbell
 
 

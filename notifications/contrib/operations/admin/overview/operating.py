@@ -15,11 +15,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications.contrib.operations.alerts.episodes import acknowledge
+from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.worker_requests import request_of_all_workers, request_of_worker
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming import queues
-from notifications.models import Alert, Queue, Worker
+from notifications.models import Queue, Worker
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
@@ -27,7 +28,7 @@ from notifications.templatetags.notifications import csp_nonce
 PERMISSIONS = {
     "queue": "notifications.change_queue",
     "worker": "notifications.change_worker",
-    "alert": "notifications.change_alert",
+    "alert": "notifications_operations.change_alert",
 }
 #: What may be requested of a worker, by the name of the button, and what the log of changes says of it.
 REQUESTS: dict[str, tuple[Any, str]] = {
@@ -162,4 +163,4 @@ def _ask(
         "is_for_all": question["id"] == ALL_WORKERS,
         **question,
     }
-    return TemplateResponse(request, "admin/notifications/overview/stop.html", context)
+    return TemplateResponse(request, "admin/notifications_operations/overview/stop.html", context)

@@ -25,34 +25,39 @@ from notifications.contrib.operations.admin.overview import (
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
 from notifications.contrib.operations.alerts.links import subject_url
+from notifications.contrib.operations.models import Alert, Overview
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
 from notifications.http.background_requests import MARK, background_view
-from notifications.models import Alert, Job, Overview
+from notifications.models import Job
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
 DEFAULT_PERIOD = "hour"
-FOLDER = "admin/notifications/overview"
+FOLDER = "admin/notifications_operations/overview"
 
 
 @admin.register(Overview)
 class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
-    """Has one page in place of a list. The permission ``notifications.view_overview`` allows to view it."""
+    """Has one page in place of a list. The permission ``notifications_operations.view_overview`` allows to view it."""
 
     def get_urls(self) -> list[Any]:
         """Return the URLs of the page, its fragment and the retry. There are no rows to list or change."""
         view = self.admin_site.admin_view
         return [
-            path("", view(self.changelist_view), name="notifications_overview_changelist"),
-            path("figures/", view(background_view(self.figures_view)), name="notifications_overview_figures"),
-            path("tasks/", view(self.tasks_view), name="notifications_overview_tasks"),
-            path("retry/", view(self.retry_view), name="notifications_overview_retry"),
+            path("", view(self.changelist_view), name="notifications_operations_overview_changelist"),
+            path(
+                "figures/",
+                view(background_view(self.figures_view)),
+                name="notifications_operations_overview_figures",
+            ),
+            path("tasks/", view(self.tasks_view), name="notifications_operations_overview_tasks"),
+            path("retry/", view(self.retry_view), name="notifications_operations_overview_retry"),
             *(
                 path(
                     f"{kind}/",
                     view(partial(self.change_view, kind=kind)),
-                    name=f"notifications_overview_{kind}",
+                    name=f"notifications_operations_overview_{kind}",
                 )
                 for kind in operating.PERMISSIONS
             ),
@@ -179,4 +184,4 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return period if period in PERIODS else DEFAULT_PERIOD
 
     def _url(self, name: str) -> str:
-        return reverse(f"admin:notifications_overview_{name}", current_app=self.admin_site.name)
+        return reverse(f"admin:notifications_operations_overview_{name}", current_app=self.admin_site.name)

@@ -76,7 +76,7 @@ def _ask(
         "overview_url": overview_url,
         "nonce": csp_nonce({}, request),
     }
-    return TemplateResponse(request, "admin/notifications/overview/retry.html", context)
+    return TemplateResponse(request, "admin/notifications_operations/overview/retry.html", context)
 
 
 def _conditions(group: dict[str, str], since: datetime) -> JobFilter:

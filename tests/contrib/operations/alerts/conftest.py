@@ -5,8 +5,9 @@ from unittest.mock import patch
 import pytest
 
 from notifications.contrib.operations.alerts import episodes, evaluation
+from notifications.contrib.operations.models import Alert
 from notifications.jobs.announcing import Announcer
-from notifications.models import Alert, Notification
+from notifications.models import Notification
 
 #: All alerts are off.
 SHORT = {

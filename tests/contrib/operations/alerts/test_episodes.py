@@ -12,8 +12,9 @@ from notifications.contrib.operations.alerts import episodes, evaluation
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.alerts.topics import read_recipients
 from notifications.contrib.operations.findings import check_alerts
+from notifications.contrib.operations.models import Alert, AlertState
 from notifications.jobs.announcing import Announcer
-from notifications.models import Alert, AlertState, Notification
+from notifications.models import Notification
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
@@ -63,7 +64,11 @@ def test_notification(alerts, operator):
     """It leads to the overview, and to the jobs; the one of the end replaces the unread one of the begin."""
     record(STALLED)
     begin = Notification.objects.get()
-    assert (begin.url, begin.level, begin.body) == ("/admin/notifications/overview/", "error", DETAIL)
+    assert (begin.url, begin.level, begin.body) == (
+        "/admin/notifications_operations/overview/",
+        "error",
+        DETAIL,
+    )
     jobs = "/admin/notifications/job/?state__exact=running&queue_name=mail"
     assert json.loads(begin.data)["actions"] == [{"label": "Jobs", "url": jobs}]
     record(seconds=61)

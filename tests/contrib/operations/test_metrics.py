@@ -13,11 +13,11 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifications.contrib.operations.metrics import JobCollector
+from notifications.contrib.operations.models import Alert, alert_kinds
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.transitions import reaping
-from notifications.models import Alert, Job, ServerProcess, Wait, Worker
-from notifications.models.overview import alert_kinds
+from notifications.models import Job, ServerProcess, Wait, Worker
 from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks

@@ -10,15 +10,16 @@ from django.utils import timezone
 from notifications.api import batch
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
+from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_figures, read_totals
 from notifications.contrib.operations.statistics.buckets import BOUNDS_SECONDS, bucket_of, percentile
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import finishing, manual, reaping
-from notifications.models import Job, JobStatistics
+from notifications.models import Job
 from notifications.testing import run_jobs
+from tests.contrib.operations.statistics.sums import counted, ended, lost
 from tests.jobs import tasks
-from tests.statistics.sums import counted, ended, lost
 from tests.support.claims import claim_rows
 from tests.support.threads import run_in_threads
 
@@ -283,7 +284,7 @@ def test_statistics_are_the_last_rows_that_are_written(live_worker, user, django
     position = next(n for n, sql in enumerate(writes) if "jobstatistics" in sql)
     assert [sql for sql in writes[position + 1 :] if "notifications_ring" not in sql] == []
     assert writes[position].rindex("INSERT INTO") == writes[position].index(
-        "INSERT INTO notifications_jobstatistics"
+        "INSERT INTO notifications_operations_jobstatistics"
     )
 
 

@@ -23,8 +23,6 @@ from notifications.jobs.results import loaded_policy_at
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.queueing import REQUEUE_DELAY_SECONDS
 from notifications.models import (
-    Alert,
-    AlertState,
     Attempt,
     Job,
     Notification,
@@ -61,9 +59,6 @@ def stored_times(now: datetime) -> tuple[StoredTime, ...]:
     return (
         StoredTime(model=Worker, name="lease_until", longest=lease),
         StoredTime(model=ServerProcess, name="lease_until", longest=timedelta(minutes=10)),
-        StoredTime(model=AlertState, name="no_worker_since"),
-        StoredTime(model=AlertState, name="lease_lost_at"),
-        StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
         # A project may enqueue a job for any time, and staff may choose any. What a worker whose clock was fast has
         # stored is the time of its claim or of its attempt, plus a delay.
         # A job whose task could not be imported is due again within seconds. When it fails stays as far from that.

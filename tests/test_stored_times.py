@@ -9,10 +9,11 @@ from django.core import mail
 from django.db.models import DateTimeField, F
 from django.utils import timezone
 
-from notifications import times
+from notifications import stored_times, times
 from notifications.api import notify
 from notifications.contrib.deliveries import digests, preferences, sending
 from notifications.contrib.deliveries.models import Delivery, Digest, EmailThrottle, Reader
+from notifications.contrib.operations.models import Alert, AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.db import clock, stored_time
@@ -24,17 +25,7 @@ from notifications.jobs.enqueueing import rate_limit
 from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.management.diagnosis import database
-from notifications.models import (
-    Alert,
-    AlertState,
-    Job,
-    JobStatistics,
-    Notification,
-    ServerProcess,
-    Wait,
-    Worker,
-)
-from notifications.operations import stored_times
+from notifications.models import Job, Notification, ServerProcess, Wait, Worker
 from notifications.realtime.server_process import ServerRow
 from notifications.streams import number_pending, snoozing
 from notifications.testing import run_jobs
@@ -319,14 +310,14 @@ def test_deadline_of_a_running_job(live_worker, far):  # noqa: F811
 def test_deadline_of_a_task_that_this_process_has_not_imported(live_worker, far):  # noqa: F811
     """How long it may run is not known, and its module is not imported for that."""
     id = tasks.noop.enqueue().id
-    path = "tests.operations.alerts.nowhere.train"
+    path = "tests.conformance.nowhere.train"
     Job.objects.filter(id=id).update(
         state="running", worker=live_worker(20), attempt=1, task_path=path, deadline=far
     )
     imported = set(sys.modules)
     repair()
     assert Job.objects.get(id=id).deadline == far
-    assert "tests.operations.alerts" not in set(sys.modules) - imported
+    assert "tests.conformance" not in set(sys.modules) - imported
 
 
 @pytest.mark.parametrize("has_owner", [True, False])

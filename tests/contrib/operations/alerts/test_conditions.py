@@ -8,11 +8,12 @@ from django.utils import timezone
 from notifications.compat import task_backends
 from notifications.contrib import webhooks
 from notifications.contrib.operations.alerts import conditions, texts
+from notifications.contrib.operations.models import Alert
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.ids import uuid7
-from notifications.jobs.claiming import depths, queues
+from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import claims, queueing, reaping
-from notifications.models import Alert, Job, Wait, Worker
+from notifications.models import Job, Wait, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -205,7 +206,7 @@ def test_an_unanswered_question(alerts, operator, user):
 @pytest.mark.parametrize(("number", "counted"), [(2, "2 questions are open"), (3, "2+ questions are open")])
 def test_as_many_questions_as_are_counted(alerts, number, counted, monkeypatch):
     """The text has a plus only if there are more than are counted."""
-    monkeypatch.setattr(depths, "MAX_RUNNING_READ", 2)
+    monkeypatch.setattr(conditions, "MAX_QUESTIONS_COUNTED", 2)
     alerts.limit(question=3_600)
     asked_at = timezone.now() - timedelta(hours=2)
     details = '{"choices": {"yes": "Ship"}, "body": "", "to": []}'

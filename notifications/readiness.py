@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from django.db.migrations.executor import MigrationExecutor
 
+from notifications import stored_times
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection
@@ -16,7 +17,6 @@ from notifications.extension import hooks, list_apps
 from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.claiming.unserved_queues import claiming_workers
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.operations import stored_times
 
 #: Seconds by which the clocks of the database and of this machine may differ.
 MAX_CLOCK_SKEW_SECONDS = 2.0

@@ -10,11 +10,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from notifications import times
+from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_figures, read_points, read_totals, roll_up
 from notifications.contrib.operations.statistics.points import read_queues, read_queues_and_points
 from notifications.contrib.operations.statistics.reading import read_names
-from notifications.models import JobStatistics
-from tests.statistics.test_roll_up import roll_up_all, write
+from tests.contrib.operations.statistics.test_roll_up import roll_up_all, write
 
 pytestmark = pytest.mark.django_db
 
@@ -231,10 +231,15 @@ def test_rows_that_are_not_rolled_up_are_found_by_their_index():
         read_names(timedelta(days=7), now=times.now(), limit=10)
     with closing(sqlite3.connect(":memory:")) as copy:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT sql FROM sqlite_master WHERE tbl_name = 'notifications_jobstatistics'")
+            cursor.execute(
+                "SELECT sql FROM sqlite_master WHERE tbl_name = 'notifications_operations_jobstatistics'"
+            )
             copy.executescript(";".join(sql for (sql,) in cursor.fetchall() if sql))
         copy.execute("ANALYZE")
-        rows = ("notifications_jobstatistics", "sqlite_autoindex_notifications_jobstatistics_1")
+        rows = (
+            "notifications_operations_jobstatistics",
+            "sqlite_autoindex_notifications_operations_jobstatistics_1",
+        )
         copy.execute("INSERT INTO sqlite_stat1 VALUES (?, ?, '458931 114733 114733 11 4 2 1')", rows)
         copy.execute("ANALYZE sqlite_schema")
         plans = [

@@ -5,7 +5,7 @@ from django.utils import timezone, translation
 
 from notifications.contrib.operations.alerts import episodes
 from notifications.contrib.operations.alerts.conditions import Condition
-from notifications.models import Alert
+from notifications.contrib.operations.models import Alert
 
 
 def test_details_are_in_the_language_of_the_page(db, admin_client):
@@ -18,7 +18,7 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
     assert german != alert.detail
     for path in ("", f"{alert.pk}/change/"):
         page = admin_client.get(
-            f"/admin/notifications/alert/{path}", headers={"accept-language": "de"}
+            f"/admin/notifications_operations/alert/{path}", headers={"accept-language": "de"}
         ).content.decode()
         assert german in page and alert.detail not in page
 
@@ -27,7 +27,7 @@ def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
     condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
     episodes.record_conditions([condition], timezone.now())
     user = sign_in_staff("view_alert")
-    address, link = "/admin/notifications/alert/", "job/?state__exact=queued"
+    address, link = "/admin/notifications_operations/alert/", "job/?state__exact=queued"
     assert link not in client.get(address).text
     user.user_permissions.add(Permission.objects.get(codename="view_job"))
     assert link in client.get(address).text

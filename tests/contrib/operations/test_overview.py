@@ -14,19 +14,19 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
-from notifications.admin import OverviewAdmin
+from notifications.contrib.operations.admin import OverviewAdmin
 from notifications.contrib.operations.admin.overview import changes, failures, figures, history, processes
+from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
 from notifications.ids import uuid7
 from notifications.jobs.claiming import depths, queues
-from notifications.models import Job, JobStatistics, Overview, ServerProcess, Worker
-from notifications.models.statistics import BUCKET_COLUMNS
+from notifications.models import Job, ServerProcess, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PAGE = "/admin/notifications/overview/"
+PAGE = "/admin/notifications_operations/overview/"
 FIGURES = f"{PAGE}figures/"
 RETRY = f"{PAGE}retry/"
 #: The queries of the figures; and of the page, with the session, user, permissions and bell.

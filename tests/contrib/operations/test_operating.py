@@ -11,15 +11,17 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from notifications.api import batch
+from notifications.contrib.operations.models import Alert
 from notifications.jobs.claiming import queues
-from notifications.models import Alert, Job, Queue, Worker
+from notifications.models import Job, Queue, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ADMIN = "/admin/notifications/"
-PAGE = f"{ADMIN}overview/"
+OPERATIONS = "/admin/notifications_operations/"
+PAGE = f"{OPERATIONS}overview/"
 
 
 def add_worker(**fields):
@@ -120,7 +122,7 @@ def test_from_an_alert_to_its_jobs(admin_client, kind, subject, expected):
     [address] = links(admin_client.get(PAGE).text, str(alert))
     assert address == expected
     for path in ("", f"{alert.pk}/change/"):
-        assert expected in html.unescape(admin_client.get(f"{ADMIN}alert/{path}").text)
+        assert expected in html.unescape(admin_client.get(f"{OPERATIONS}alert/{path}").text)
     if kind != "schedule":
         assert admin_client.get(address).status_code == 200
 
@@ -186,7 +188,7 @@ def test_without_the_permission_to_view_jobs_there_are_no_links(sign_in_staff, c
     run_jobs()
     page = client.get(PAGE).text
     assert f"{ADMIN}job/" not in page
-    assert 'method="post" action="/admin/notifications/' not in page
+    assert 'method="post" action="/admin/notifications' not in page
 
 
 def test_figures_of_each_task(admin_client):
@@ -327,9 +329,9 @@ def test_acknowledge_alerts_of_the_list(admin_client):
     """Those that are open; the others stay as they are."""
     selected = [add_alert().pk, add_alert("lease", "", closed_at=timezone.now()).pk]
     form = {"action": "acknowledge_alerts", "_selected_action": selected}
-    response = admin_client.post(f"{ADMIN}alert/", form, follow=True)
+    response = admin_client.post(f"{OPERATIONS}alert/", form, follow=True)
     assert messages_of(response) == ["1 alert was acknowledged."]
-    response = admin_client.post(f"{ADMIN}alert/", form, follow=True)
+    response = admin_client.post(f"{OPERATIONS}alert/", form, follow=True)
     assert len(messages_of(response)) == 1
     assert Alert.objects.exclude(acknowledged_by="").count() == 1
 

@@ -6,13 +6,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_figures, read_points, read_totals, roll_up
 from notifications.contrib.operations.statistics.recording import add, first_shard, new_additions
-from notifications.models import Job, JobStatistics
+from notifications.models import Job
 from notifications.streams import retention
 from notifications.testing import run_jobs
+from tests.contrib.operations.statistics.sums import counted
 from tests.jobs import tasks
-from tests.statistics.sums import counted
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
