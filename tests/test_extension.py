@@ -9,12 +9,14 @@ from django.apps import AppConfig, apps
 from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, transaction
+from django.http import HttpResponse
 from django.template import Template
 from django.utils import translation
 from django.utils.html import format_html
 from prometheus_client.core import GaugeMetricFamily
 
 from notifications import api, extension, paths, testing, times, upkeep
+from notifications.admin import filters
 from notifications.contrib.operations.alerts import episodes, evaluation
 from notifications.contrib.operations.alerts.links import subject_url
 from notifications.contrib.operations.metrics import exposition
@@ -179,7 +181,15 @@ class Recorder(Extension):
         return False
 
     def list_filters(self, model_admin, request):
-        return [OfAda] if model_admin.model is Notification else []
+        return [OfAda, Loudness] if model_admin.model is Notification else []
+
+    def action_for_all(self, model_admin, request, name):
+        self._record(f"action_for_all {name}", ())
+        return self.returned.get("action")
+
+    def on_workers_lost(self, workers, now):
+        assert now - workers[0].lease_until > timedelta(minutes=59)
+        self._record("on_workers_lost", workers)
 
     def list_links(self, model_admin, request):
         return [("Write & send", f"/of/{request.user.pk}/")]
@@ -206,6 +216,28 @@ class OfAda(admin.SimpleListFilter):
 
     def queryset(self, request, queryset):
         return queryset.filter(user__username=self.value()) if self.value() else queryset
+
+
+class Loudness(filters.KeysetFilter):
+    """Takes the place of the core's filter by level, and has only the newest row read."""
+
+    title, parameter_name = "loudness", "level"
+
+    def lookups(self, request, model_admin):
+        return [("loud", "Loud")]
+
+    def queryset(self, request, queryset):
+        return queryset
+
+    def narrow(self, request, changelist, rows, slices_of):
+        if not self.value():
+            return rows, changelist.root_queryset
+        return rows.filter(pk__in=list(rows.order_by("-id").values_list("pk", flat=True)[:1])), None
+
+    def row_check(self):
+        return lambda ids: (
+            Notification.objects.filter(pk__in=ids).exclude(title="Hidden").values_list("pk", flat=True)
+        )
 
 
 @pytest.fixture
@@ -312,9 +344,12 @@ def test_an_attempt_whose_worker_was_lost(recorder):
         state="running", worker=worker.id, attempt=1, max_attempts=2, fence=1, started_at=times.now()
     )
     assert reaping.reap_jobs() == 1
-    assert recorder.names() == ["on_attempts", "last"]
+    assert recorder.names() == ["on_attempts", "last", "on_workers_lost"]
     assert recorder.calls[0] == ("prepare", 0, False)
+    assert recorder.calls[-1] == ("on_workers_lost", 1, True)
     assert recorder.kept == [(0, False)]
+    reaping.reap_jobs()
+    assert recorder.names().count("on_workers_lost") == 1
 
 
 def test_a_job_that_waits(user, recorder):
@@ -474,7 +509,7 @@ def test_alert_kinds(user, recorder):
 
 
 def test_overview_sections(admin_client, recorder):
-    page = admin_client.get("/admin/notifications/overview/").text
+    page = admin_client.get("/admin/notifications_operations/overview/").text
     assert page.count("<h2>Of admin</h2>") == 1
 
 
@@ -529,6 +564,36 @@ def test_the_admins_pages_of_notifications(user, admin_client, recorder):
     assert "Ada alone" in page and re.search(r'<a href="/of/\d+/"[^>]*>Write &amp; send</a>', page)
     assert "Hello" not in admin_client.get(f"{pages}?of=bob").text
     assert f'<a href="/of/{id}/">Its origin</a>' in admin_client.get(f"{pages}{id}/change/").text
+
+
+def test_a_filter_in_place_of_one_of_the_core(user, admin_client, recorder):
+    """It narrows what the list reads, and checks the rows."""
+    for title in ("Old", "New", "Hidden"):
+        api.notify(user, title)
+    pages = "/admin/notifications/notification/"
+    page = admin_client.get(pages)
+    assert "By loudness" in page.text and "By level" not in page.text
+    assert [row.title for row in page.context["cl"].result_list] == ["New", "Old"]
+    Notification.objects.filter(title="Hidden").delete()
+    page = admin_client.get(f"{pages}?level=loud")
+    assert [row.title for row in page.context["cl"].result_list] == ["New"]
+
+
+def test_an_action_for_all_rows(admin_client, recorder, monkeypatch):
+    """Not one for rows of the page, and only if a function is returned: else the action is done itself."""
+    monkeypatch.setattr(extension.hooks, "action_for_all", [recorder.action_for_all])
+    jobs = [tasks.noop.enqueue().id for _ in range(2)]
+    form = {"action": "cancel_jobs", "_selected_action": jobs[:1]}
+    recorder.returned["action"] = lambda: HttpResponse("Done.")
+    admin_client.post("/admin/notifications/job/", form)
+    assert "action_for_all cancel_jobs" not in recorder.names()
+    form["select_across"] = "1"
+    assert admin_client.post("/admin/notifications/job/", form).text == "Done."
+    assert ("action_for_all cancel_jobs", 0, False) in recorder.calls
+    assert [str(job.pk) for job in Job.objects.filter(state="cancelled")] == jobs[:1]
+    del recorder.returned["action"]
+    admin_client.post("/admin/notifications/job/", form)
+    assert Job.objects.filter(state="cancelled").count() == 2
 
 
 def test_an_app_that_is_required():

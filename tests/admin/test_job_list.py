@@ -1,17 +1,12 @@
 """The list of jobs: keyset pages in both directions, its filters and search, and counts that cost little."""
 
 import html
-import json
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.contrib.auth.models import Permission
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import api
 from notifications.admin import live_jobs, paging
 from notifications.db import keyset
 from notifications.models import Attempt, Job
@@ -101,31 +96,6 @@ def test_header_of_the_only_sortable_column_is_linked(get):
     ]
 
 
-#: Queries of filters, and the titles that each shows of the jobs of ``filtered_jobs``.
-SHOWN = {
-    "?state__exact=failed": "failed other-error lost",
-    "?state__exact=queued": "delayed queued",
-    "?state__exact=running": "running",
-    "?state__exact=cancelled": "cancelled",
-    "?state__exact=succeeded": "recent owned mail",
-    "?task_path=shop.tasks.render": "other-error mail",
-    "?queue_name=mail": "mail",
-    "?user=ada": "owned",
-    "?user=nobody-of-this-name": "",
-    "?created=hour": "recent",
-    "?created_from=2026-05-01T00:07&created_until=2026-05-01T00:09": "cancelled lost",
-    "?state__exact=failed&finished_from=2026-05-01T02:07": "lost other-error",
-    "?finished_from=2026-05-01T02:00&finished_until=2026-05-01T02:07": "failed lost",
-    "?finished=hour": "",
-    "?error=shop.tasks.send+builtins.ValueError": "failed",
-    "?error=shop.tasks.send+lost": "lost",
-    "?error=shop.tasks.render+builtins.ValueError": "other-error",
-    "?q=RENDER": "other-error mail",
-    "?q=ow+send": "owned",
-    "?state__exact=failed&queue_name=default&q=other": "other-error",
-}
-
-
 @pytest.fixture
 def filtered_jobs(user):
     make_job("mail", minutes=1, queue_name="mail", task_path="shop.tasks.render", priority=7)
@@ -151,14 +121,6 @@ def filtered_jobs(user):
             )
     make_job("cancelled", minutes=8, state="cancelled")
     make_job("recent", minutes=(timezone.now() - START) // timedelta(minutes=1))
-
-
-@pytest.mark.parametrize("query", SHOWN)
-@pytest.mark.parametrize("rows_per_slice", [1, 5_000])
-def test_filters(get, filtered_jobs, monkeypatch, rows_per_slice, query):
-    """Each filter and the search show the jobs that meet it, however small the slices are that are read."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
-    assert sorted(titles(get(query))) == sorted(SHOWN[query].split())
 
 
 def test_states_have_the_numbers_of_their_jobs(get, filtered_jobs, monkeypatch):
@@ -187,16 +149,6 @@ def test_job_is_found_by_its_id(get, filtered_jobs):
         assert titles(get(f"?q={text}")) == ["mail"]
 
 
-def test_choices_come_from_the_newest_rows(get, filtered_jobs, monkeypatch):
-    """A value that the newest rows do not have can be typed, and is shown while it is chosen."""
-    monkeypatch.setattr("notifications.contrib.operations.admin.job_filters.MAX_ROWS_READ", 3)
-    page = get()
-    assert "?task_path=shop.tasks.send" in page and "?queue_name=mail" not in page
-    assert "?error=shop.tasks.render+builtins.ValueError" in page
-    assert ">mail</a></li>" in get("?queue_name=mail")
-    assert '<input type="hidden" name="state__exact" value="failed">' in get("?state__exact=failed")
-
-
 def test_search_stops_and_goes_on(get, short_pages):
     """A page reads few rows, says so when it has found too little, and a link goes on from there."""
     for number in range(20):
@@ -204,23 +156,6 @@ def test_search_stops_and_goes_on(get, short_pages):
     pages = walk(get, "?q=rare", "Search further")
     assert pages == [[], [], ["rare", "rare"]]
     assert "Only a part of the table was searched" in get("?q=rare")
-
-
-def test_what_failed_since_a_time_is_found_at_once(get, short_pages):
-    """By its end, however many jobs were created later."""
-    for number in range(20):
-        ended = START + timedelta(days=not number)
-        make_job(f"{number}", minutes=number, state="failed", finished_at=ended)
-    for query in ("?state__exact=failed", "?failure=+"):
-        page = get(f"{query}&finished_from=2026-05-02T00:00")
-        assert titles(page) == ["0"] and "1 job" in page and not link(page, "Search further")
-
-
-@pytest.mark.parametrize("name", ["created_from", "finished_until"])
-def test_times_at_the_end_of_the_calendar(admin_client, name):
-    """They are refused as any other text that is no time."""
-    response = admin_client.get(LIST, {name: "0001-01-01T00:00+05:00"})
-    assert (response.status_code, response.headers["Location"]) == (302, f"{LIST}?e=1")
 
 
 def test_counts(get, short_pages, monkeypatch):
@@ -308,114 +243,3 @@ def test_a_job_that_succeeded_in_part(get):
     page = get()
     assert "9 of 70 failed" in page
     assert '<span class="state" data-state="succeeded">Finished</span><br>' in page
-
-
-#: Words, and the titles of the jobs of ``jobs_with_arguments`` that have them in arguments that are shown.
-FOUND = {
-    "ada%40users.example": "mail",
-    "ADA@users": "mail",
-    "4711": "order nested",
-    "4711 blue": "nested",
-    "colors": "nested",
-    "colour": "",
-    "Größe": "order",
-    '"no"': "quoted",
-    '"no" \\\\': "quoted",
-    "100%25": "",
-    "hunter2": "",
-    "DE89370400440532013000": "",
-    "unknown-task": "",
-    "keyword": "unknown",
-    "damaged": "",
-    "_": "quoted",
-}
-
-
-@api.task
-@api.policy(redact=("iban",))
-def pay(customer, iban="", **more):
-    """Take a secret of its own."""
-
-
-@pytest.fixture
-def jobs_with_arguments(user):
-    path = f"{__name__}.pay"
-    rows = {
-        "mail": (["ada@users.example"], {}),
-        "order": ([4711, "DE89370400440532013000"], {"size": "Größe"}),
-        "nested": ([{"orders": [4711], "password": "hunter2"}], {"colors": ["blue"], "token": "hunter2"}),
-        "quoted": (['say "no" to C:\\\\a_b'], {}),
-    }
-    for number, (title, (args, kwargs)) in enumerate(rows.items()):
-        encoded = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in (args, kwargs))
-        args, kwargs = encoded
-        make_job(title, minutes=number, task_path=path, args=args, kwargs=kwargs, user=user)
-    make_job("unknown", minutes=8, args='["unknown-task"]', kwargs='{"name":"keyword"}', user=user)
-    make_job("broken", minutes=9, args="[damaged", kwargs="{}", user=user)
-
-
-@pytest.mark.parametrize("words", FOUND)
-@pytest.mark.parametrize(("query", "rows_per_slice"), [("", 1), ("", 5_000), ("&user=ada", 5_000)])
-def test_arguments(get, jobs_with_arguments, monkeypatch, words, query, rows_per_slice):
-    """Words of values and keywords are found, whatever the case; of secrets and of values that are not shown none."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
-    page = get(f"?arguments={words}{query}")
-    assert sorted(titles(page)) == sorted(FOUND[words].split())
-    assert re.search(rf"\b{len(FOUND[words].split())} jobs?\b", page)
-
-
-def test_search_of_arguments_goes_on(get, short_pages):
-    """Secrets that match are passed over, and what follows them in a slice is found."""
-    for number in range(20):
-        name = "value" if number in (1, 2, 9) else "password"
-        make_job(f"{number}", minutes=number, kwargs=json.dumps({name: "needle"}))
-    pages = walk(get, "?arguments=needle", "Search further")
-    assert pages == [[], ["9"], ["2", "1"]]
-    Job.objects.update(kwargs='{"value": "needle"}')
-    assert walk(get, "?arguments=needle", "Next page")[:2] == [["19", "18", "17"], ["16", "15", "14"]]
-
-
-def test_the_work_does_not_tell_what_secrets_are(get, jobs_with_arguments):
-    """The same queries, which read the same jobs: a job with the words in a secret takes no more time than others."""
-    queries = {}
-    for words in ("hunter2", "hunter3"):
-        with CaptureQueriesContext(connection) as context:
-            get(f"?arguments={words}")
-        queries[words] = [query["sql"] for query in context if "args" in query["sql"]]
-    assert queries["hunter2"] == queries["hunter3"] != []
-
-
-def test_arguments_need_their_permission(client, sign_in_staff, jobs_with_arguments):
-    """Without it the filter is not there, and its parameter is refused, whether a job matches or not."""
-    staff = sign_in_staff("view_job", "change_job")
-    for words in ("4711", "nothing"):
-        response = client.get(f"{LIST}?arguments={words}")
-        assert (response.status_code, response.headers["Location"]) == (302, f"{LIST}?e=1")
-    assert 'name="arguments"' not in client.get(LIST).text
-    staff.user_permissions.add(Permission.objects.get(codename="view_job_arguments"))
-    assert 'name="arguments"' in client.get(LIST).text
-
-
-def test_an_action_does_not_tell_what_secrets_are(client, sign_in_staff, jobs_with_arguments):
-    """It is done for selected jobs, whatever they have in secrets, and not for all that match."""
-    sign_in_staff("view_job", "change_job", "view_job_arguments")
-    Job.objects.update(state="failed")
-    id = Job.objects.get(title="nested").pk
-    form = {"action": "retry_jobs", "_selected_action": str(id)}
-    page = client.post(
-        f"{LIST}?arguments=4711", {**form, "select_across": "1", "confirmed": "1"}, follow=True
-    )
-    assert "cannot be changed with the filter “arguments”" in page.text
-    assert not Job.objects.filter(state="queued").exists()
-    for words in ("hunter2", "hunter3"):
-        Job.objects.update(state="failed")
-        client.post(f"{LIST}?arguments={words}", form)
-        assert Job.objects.get(state="queued").pk == id
-
-
-def test_a_long_text_of_arguments(admin_client):
-    """It says what is wrong in place of an error page."""
-    response = admin_client.get(f"{LIST}?arguments={'x' * 10_000}", follow=True)
-    assert response.status_code == 200
-    assert "has 10000 characters. At most 200 are allowed." in response.text
-    assert admin_client.get(f"{LIST}?arguments={'x ' * 100}").status_code == 200
