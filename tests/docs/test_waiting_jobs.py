@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.timeout(300)
 
 #: Those of the pages.
-APPS = [f"notifications.contrib.{name}" for name in ("output", "questions", "webhooks")]
+APPS = [f"notifications.contrib.{name}" for name in ("output", "questions", "steps", "webhooks")]
 URLS = """# mysite/urls.py
 from django.urls import include, path
 
