@@ -32,15 +32,12 @@ SUBCOMMANDS: dict[str, str] = {
 }
 #: The app that exports what ``notifications.api`` had before.
 API_NAMES: dict[str, str] = {
-    "astep": "steps",
-    "step": "steps",
-    "Callback": "webhooks",
-    "acallback": "webhooks",
     "aoutput_from": "output",
-    "callback": "webhooks",
     "output": "output",
     **dict.fromkeys(("Question", "aquestion", "aquestions", "question", "questions"), "questions"),
-    "verify_webhook": "webhooks",
+    "astep": "steps",
+    "step": "steps",
+    **dict.fromkeys(("Callback", "acallback", "callback", "verify_webhook"), "webhooks"),
 }
 #: The app whose ``testing`` exports what ``notifications.testing`` had before.
 TESTING_NAMES: dict[str, str] = {
