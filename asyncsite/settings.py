@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "asyncsite",  # before "notifications", to override its base.html
     "notifications",
     "notifications.contrib.broadcasts",
+    "notifications.contrib.engines",
     "notifications.contrib.deliveries",
     "notifications.contrib.operations",
     "notifications.contrib.output",

@@ -15,10 +15,12 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf, moved
+from notifications.compat import task_backends
 from notifications.db import schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
-from notifications.extension import list_apps
+from notifications.extension import Dispatch, hooks, list_apps
 from notifications.jobs.backend import find_job_backends
+from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import policy_settings
 from notifications.jobs.declaring.policies import Policy
@@ -266,3 +268,19 @@ def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     )
     hint = f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}'
     return [Info(problem, hint=hint, id="notifications.I001")]
+
+
+@register("notifications")
+def check_engines_have_an_app(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E007: a backend has an engine, and no app that has engines is installed."""
+    if type(hooks.dispatch) is not Dispatch:
+        return []
+    return [
+        Error(
+            f"TASKS[{alias!r}] has an engine, whose app is not installed.",
+            hint=moved.describe_remedy("engines"),
+            id="notifications.E007",
+        )
+        for alias in task_backends.settings
+        if has_engine(alias)
+    ]

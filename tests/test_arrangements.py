@@ -10,9 +10,9 @@ import pytest
 from django.utils import timezone
 
 from notifications import duties, upkeep
+from notifications.contrib.engines import dispatch_loop, process
 from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
-from notifications.engines import dispatch_loop, process
 from notifications.ids import uuid7
 from notifications.jobs import notifying
 from notifications.models import Job, Notification, PendingMark, Worker

@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from notifications import checks, compat, readiness, stored_times
-from notifications.engines import checks as engine_checks
+from notifications.contrib.engines import checks as engine_checks
 from notifications.models import Job
 from tests.jobs.tasks import noop
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.contrib.engines import findings as engines
 from notifications.jobs.claiming import queues
-from notifications.management.diagnosis import engines
 from notifications.models import Job
 from tests.commands.test_doctor import diagnose
 from tests.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)

@@ -14,10 +14,10 @@ from notifications import api, stored_times, streams
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery, Digest
+from notifications.contrib.engines import dispatching, own_senders, quarantine, resending, unserved
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
-from notifications.engines import dispatching, own_senders, quarantine, resending, unserved
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, unserved_queues

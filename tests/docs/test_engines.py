@@ -54,6 +54,7 @@ def test_jobs_run_on_celery_and_back(project, redis):
 
     queued = project.enqueue(20)
     (project.folder / "mysite/settings.py").write_text(settings)
+    project.add_settings('INSTALLED_APPS += ["notifications.contrib.engines"]\n')
     project.start("manage.py", "run_jobs")
     project.wait_for(queued, results=["21"])
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.engines import dispatching, engine_of, unserved
+from notifications.contrib.engines import dispatching, engine_of, unserved
 from notifications.models import Job, Worker
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,

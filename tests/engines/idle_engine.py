@@ -1,6 +1,6 @@
 """An engine whose processes are rows of workers that a test makes: it dispatches nothing."""
 
-from notifications.engines.interface import Engine
+from notifications.contrib.engines.interface import Engine
 
 
 class IdleEngine(Engine):

@@ -1,6 +1,6 @@
 """An engine that records what it is given."""
 
-from notifications.engines.interface import Engine
+from notifications.contrib.engines.interface import Engine
 
 #: The jobs that were dispatched and revoked, in order.
 dispatched, revoked = [], []

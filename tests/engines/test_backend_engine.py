@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from notifications.compat import BaseTaskBackend, TaskResultDoesNotExist, task_backends
-from notifications.engines import engine_of
-from notifications.engines.interface import HandedJob, JobsRefused
+from notifications.contrib.engines import engine_of
+from notifications.contrib.engines.interface import HandedJob, JobsRefused
 from notifications.ids import uuid7
 
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}

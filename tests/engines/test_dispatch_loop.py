@@ -8,10 +8,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
-from notifications import engines
 from notifications.api import batch
-from notifications.engines import dispatch_loop, senders
-from notifications.engines.interface import JobsRefused
+from notifications.contrib import engines
+from notifications.contrib.engines import dispatch_loop, senders
+from notifications.contrib.engines.interface import JobsRefused
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from tests.jobs import tasks

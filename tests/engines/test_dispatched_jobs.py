@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from django.db import OperationalError
 
-from notifications.engines import dispatch_loop, dispatched_jobs, senders
-from notifications.engines.dispatched_jobs import DispatchedJobEnd, WaitFor
-from notifications.engines.group_delay import GroupDelay
+from notifications.contrib.engines import dispatch_loop, dispatched_jobs, senders
+from notifications.contrib.engines.dispatched_jobs import DispatchedJobEnd, WaitFor
+from notifications.contrib.engines.group_delay import GroupDelay
 from notifications.ids import uuid7
 from notifications.models import Job
 from notifications.worker import record_loop
@@ -191,7 +191,7 @@ def test_caller_does_not_wait_long_for_a_claim(engine_worker, callers, monkeypat
 
     Nor does one that comes while the claim of another job is tried again.
     """
-    monkeypatch.setattr("notifications.engines.worker.MAX_CLAIM_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("notifications.contrib.engines.worker.MAX_CLAIM_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(engine_worker._dispatched_jobs, "_claim", fail_for_ever)
     first = callers.submit(engine_worker.run_dispatched_job, enqueue(tasks.noop).id)
     wait_until(lambda: engine_worker._dispatched_jobs._unclaimed, what="the first claim")
@@ -327,7 +327,7 @@ def test_withdrawing_a_doubled_id_leaves_the_job_to_the_caller_that_was_told(
     engine_worker, callers, monkeypatch
 ):
     """Its job is taken in, and waits for the database."""
-    monkeypatch.setattr("notifications.engines.worker.MAX_CLAIM_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("notifications.contrib.engines.worker.MAX_CLAIM_WAIT_SECONDS", 0.1)
     claim = engine_worker._dispatched_jobs._claim
     monkeypatch.setattr(engine_worker._dispatched_jobs, "_claim", fail_for_ever)
     job = enqueue(tasks.noop)

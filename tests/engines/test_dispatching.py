@@ -7,10 +7,10 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from notifications.contrib.engines import dispatching, resending
+from notifications.contrib.engines.interface import dispatched_job
 from notifications.db.clock import database_now
 from notifications.db.locks import lock_number
-from notifications.engines import dispatching, resending
-from notifications.engines.interface import dispatched_job
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, queues

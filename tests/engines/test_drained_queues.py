@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from notifications.engines.drained_queues import FREE_SECONDS, MAX_QUEUES, DrainedQueues
+from notifications.contrib.engines.drained_queues import FREE_SECONDS, MAX_QUEUES, DrainedQueues
 from notifications.models import Job
 
 KEY = ("default", "default")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from notifications.engines.group_delay import BURST_SECONDS, MAX_DELAY_SECONDS, GroupDelay
+from notifications.contrib.engines.group_delay import BURST_SECONDS, MAX_DELAY_SECONDS, GroupDelay
 
 
 class Clock:

@@ -6,8 +6,8 @@ import pytest
 from django.utils import timezone
 
 from notifications.contrib.deliveries.sending import MAX_PER_USER, deliver, deliver_push
-from notifications.engines import dispatching, own_senders
-from notifications.engines.interface import dispatched_job
+from notifications.contrib.engines import dispatching, own_senders
+from notifications.contrib.engines.interface import dispatched_job
 from notifications.ids import uuid7
 from notifications.jobs.transitions import claims
 from notifications.models import Job

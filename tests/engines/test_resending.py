@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from notifications.engines import dispatching, resending
+from notifications.contrib.engines import dispatching, resending
 from notifications.models import Job
 from notifications.testing import clock
 from tests.engines.engine_jobs import claim, enqueue, executor_of, finish, make_older

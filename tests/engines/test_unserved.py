@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.engines import unserved
+from notifications.contrib.engines import unserved
 from notifications.jobs.claiming import queues, unserved_queues
 from notifications.models import Job
 from tests.engines.conftest import wait_long

@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from notifications.engines.worker import EngineWorker
+from notifications.contrib.engines.worker import EngineWorker
 from notifications.jobs import job_ends
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow

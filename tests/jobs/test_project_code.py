@@ -17,13 +17,13 @@ from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
+from notifications.contrib.engines import dispatch_loop
 from notifications.contrib.operations.alerts import episodes
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions import reminders
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
-from notifications.engines import dispatch_loop
 from notifications.jobs import announcing
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification, Wait

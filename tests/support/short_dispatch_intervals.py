@@ -15,7 +15,7 @@ class ShortDispatchIntervals(AppConfig):
 
     def ready(self):
         from notifications.contrib.celery import engine
-        from notifications.engines import dispatching
+        from notifications.contrib.engines import dispatching
         from notifications.jobs.transitions import claims
 
         if seconds := os.environ.get("TEST_DISPATCH_SECONDS"):

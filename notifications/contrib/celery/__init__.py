@@ -49,7 +49,7 @@ from notifications.jobs.declaring.policies import NotifyOption  # noqa: E402
 if TYPE_CHECKING:
     from django.utils.functional import Promise
 
-    from notifications.engines.interface import Engine
+    from notifications.contrib.engines.interface import Engine
 
 __all__ = ["connect", "create_engine", "observed"]
 

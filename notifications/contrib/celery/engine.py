@@ -18,9 +18,9 @@ from notifications.contrib.celery.connections import (
     broker_url,
     new_connection,
 )
+from notifications.contrib.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
-from notifications.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Worker
 

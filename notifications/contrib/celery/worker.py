@@ -10,9 +10,9 @@ from celery import signals
 
 from notifications.conf import settings
 from notifications.contrib.celery.app import ENGINE_NAME, TASK_NAME
+from notifications.contrib.engines import process
+from notifications.contrib.engines.dispatched_jobs import WaitFor
 from notifications.db.threads import start_thread
-from notifications.engines import process
-from notifications.engines.dispatched_jobs import WaitFor
 
 logger = logging.getLogger("notifications.jobs")
 

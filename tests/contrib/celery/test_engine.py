@@ -11,7 +11,7 @@ kombu = pytest.importorskip("kombu", reason="Celery is not installed (pip instal
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.contrib.celery.engine import CeleryEngine, celery_priority, celery_queue  # noqa: E402
-from notifications.engines.interface import HandedJob, JobsRefused  # noqa: E402
+from notifications.contrib.engines.interface import HandedJob, JobsRefused  # noqa: E402
 
 
 def app(**conf):

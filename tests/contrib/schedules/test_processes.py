@@ -9,11 +9,11 @@ from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
 
 from notifications.compat import task_enqueued
+from notifications.contrib.engines import dispatch_loop
 from notifications.contrib.schedules import runs, ticks
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Tick
 from notifications.db import project_threads
-from notifications.engines import dispatch_loop
 from notifications.management.diagnosis.processes import check_workers
 from notifications.models import Worker
 from notifications.testing import run_jobs

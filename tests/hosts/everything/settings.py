@@ -23,6 +23,7 @@ INSTALLED_APPS = [
     "daphne",
     "notifications",
     "notifications.contrib.broadcasts",
+    "notifications.contrib.engines",
     "notifications.contrib.deliveries",
     "notifications.contrib.operations",
     "notifications.contrib.output",

@@ -16,11 +16,11 @@ from uuid import UUID
 
 from django.db import connections
 
+from notifications.contrib.engines import dispatch_loop, dispatching, senders
+from notifications.contrib.engines.dispatched_jobs import DispatchedJobEnd, WaitFor
+from notifications.contrib.engines.worker import EngineWorker
 from notifications.db.threads import start_thread
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.engines import dispatch_loop, dispatching, senders
-from notifications.engines.dispatched_jobs import DispatchedJobEnd, WaitFor
-from notifications.engines.worker import EngineWorker
 from notifications.jobs import ports
 
 logger = logging.getLogger("notifications.jobs")

@@ -17,9 +17,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from notifications.compat import TaskResultDoesNotExist, task_backends
+from notifications.contrib.engines.backend_task import run_job
+from notifications.contrib.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.db.threads import check_connections
-from notifications.engines.backend_task import run_job
-from notifications.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS

@@ -17,10 +17,10 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.compat import task_backends
+from notifications.contrib.engines.interface import HandedJob
 from notifications.db.clock import database_now, estimated_database_now
 from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
-from notifications.engines.interface import HandedJob
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits

@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from notifications.compat import is_test_runner
+from notifications.contrib.engines import dispatching, engine_of
+from notifications.contrib.engines.interface import HandedJob, JobsRefused, dispatched_job
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import on_commit_merged
-from notifications.engines import dispatching, engine_of
-from notifications.engines.interface import HandedJob, JobsRefused, dispatched_job
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, SENDER_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.models import Job

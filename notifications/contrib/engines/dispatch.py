@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from notifications.db.clock import database_now
-from notifications.engines import (
+from notifications.contrib.engines import (
     configured_engines,
     dispatch_loop,
     dispatching,
@@ -18,7 +17,8 @@ from notifications.engines import (
     unserved,
     usable_engine,
 )
-from notifications.engines.activity import read_activity
+from notifications.contrib.engines.activity import read_activity
+from notifications.db.clock import database_now
 from notifications.extension import BackendQueue, Dispatch
 from notifications.models import Job
 

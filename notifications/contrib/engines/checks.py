@@ -9,7 +9,7 @@ from django.core.checks import WARNING, CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.compat import task_backends
-from notifications.engines import engine_of
+from notifications.contrib.engines import engine_of
 from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.executors import has_engine
 

@@ -1,23 +1,4 @@
-"""Engines: who runs the jobs of a backend.
-
-Without the option ``engine`` in ``TASKS`` that is the built-in worker, which claims jobs from the database. An engine
-is another system that only learns the ids of committed jobs. The row stays the truth: a process of the engine claims
-it, runs it and records its outcome exactly as the built-in worker does.
-
-interface      what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
-senders        the threads that send the ids of this process
-dispatch_loop  the loop that dispatches what waited, and what was lost
-dispatching    which ids are sent when, and which jobs are taken back
-resending      which ids are sent again because they may be lost
-unserved       queued jobs that no process of their engine takes
-dispatch       what the core calls
-quarantine     jobs of which one may have ended the process that ran them all
-process        ``run(id)``: runs a job in a process of the engine
-backend        any other backend of Django's Tasks
-backend_task   the task that such a backend runs
-observed/      tasks that other workers execute, and that this app only records
-
-Celery is in ``contrib/celery/``.
+"""Who runs the jobs of a backend in place of the built-in worker. ``apps.py`` says what belongs to it.
 
 The option ``engine`` is the dotted path of a module with a function ``create_engine(alias, name)``, which returns an
 ``Engine``. ``alias:NAME`` stands for the module ``backend``.
@@ -36,7 +17,7 @@ from django.utils.module_loading import import_string
 from notifications.compat import task_backends
 
 if TYPE_CHECKING:
-    from notifications.engines.interface import Engine
+    from notifications.contrib.engines.interface import Engine
 
 __all__ = [
     "configured_engines",
@@ -80,7 +61,7 @@ def engine_of(alias: str) -> Engine | None:
         raise ImproperlyConfigured(
             f"The engine {name!r} of TASKS[{alias!r}] has moved. Write {_MOVED[name]!r}."
         )
-    path = "notifications.engines.backend" if name.startswith(BACKEND_PREFIX) else name
+    path = "notifications.contrib.engines.backend" if name.startswith(BACKEND_PREFIX) else name
     try:
         create_engine: Any = import_string(f"{path}.create_engine")
     except ImproperlyConfigured:

@@ -13,9 +13,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from notifications.conf import settings
+from notifications.contrib.engines import dispatching
+from notifications.contrib.engines.group_delay import GroupDelay
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.engines import dispatching
-from notifications.engines.group_delay import GroupDelay
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.transitions import claims

@@ -10,10 +10,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from notifications.compat import task_backends
+from notifications.contrib.engines import engine_of, label_of
+from notifications.contrib.engines.interface import Engine
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
-from notifications.engines import engine_of, label_of
-from notifications.engines.interface import Engine
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS, has_engine

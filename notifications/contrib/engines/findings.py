@@ -17,16 +17,16 @@ from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.compat import task_backends
-from notifications.db import keyset
-from notifications.db.clock import database_now
-from notifications.engines import engine_of
-from notifications.engines.interface import Engine
-from notifications.engines.unserved import (
+from notifications.contrib.engines import engine_of
+from notifications.contrib.engines.interface import Engine
+from notifications.contrib.engines.unserved import (
     due_jobs,
     has_processes,
     live_processes,
     untaken_queues,
 )
+from notifications.db import keyset
+from notifications.db.clock import database_now
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import (
     DISPATCHED,

@@ -20,11 +20,18 @@ from typing import Any
 from django.db import connections
 
 from notifications.conf import settings
+from notifications.contrib.engines import (
+    dispatching,
+    has_engines,
+    own_senders,
+    quarantine,
+    resending,
+    senders,
+)
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
-from notifications.engines import dispatching, has_engines, own_senders, quarantine, resending, senders
 from notifications.extension import BackendQueue
 from notifications.jobs import ports
 from notifications.upkeep import Upkeep, Where

@@ -15,9 +15,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications.compat import task_backends
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import retrying_atomic
-from notifications.engines.dispatching import (
+from notifications.contrib.engines.dispatching import (
     FIRST_QUARANTINED_SECONDS,
     MAX_QUARANTINED_SECONDS,
     count_processes,
@@ -25,6 +23,8 @@ from notifications.engines.dispatching import (
     next_dispatch,
     read_ids,
 )
+from notifications.db.clock import database_now, database_now_sql
+from notifications.db.transactions import retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits

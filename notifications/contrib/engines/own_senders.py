@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 from django.db.models import Q
 
+from notifications.contrib.engines.dispatching import count_processes, mark_sent, next_dispatch
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.engines.dispatching import count_processes, mark_sent, next_dispatch
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import ENGINE_SENDER

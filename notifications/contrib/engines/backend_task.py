@@ -20,6 +20,6 @@ def _task(function: Callable[..., Any]) -> Any:
 @_task
 def run_job(id: str, engine: str) -> str:
     """Run a job of this app. Return why the worker of the backend ``engine`` need not wait for it any longer."""
-    from notifications.engines import process
+    from notifications.contrib.engines import process
 
     return str(process.run_in_unknown_process(id, engine=engine))

@@ -9,15 +9,15 @@ from typing import Any
 from uuid import UUID
 
 from notifications.conf import settings
-from notifications.engines import dispatching
-from notifications.engines.dispatched_jobs import (
+from notifications.contrib.engines import dispatching
+from notifications.contrib.engines.dispatched_jobs import (
     MAX_CLAIM_WAIT_SECONDS,
     DispatchedJobEnd,
     DispatchedJobs,
     WaitFor,
 )
-from notifications.engines.drained_queues import DrainedQueues
-from notifications.engines.group_delay import GroupDelay
+from notifications.contrib.engines.drained_queues import DrainedQueues
+from notifications.contrib.engines.group_delay import GroupDelay
 from notifications.extension import BackendQueue
 from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.executors import ENGINE_SENDER, QUARANTINED

@@ -1,0 +1,80 @@
+"""Engines: who runs the jobs of a backend.
+
+Without the option ``engine`` in ``TASKS`` that is the built-in worker, which claims jobs from the database. An engine
+is another system that only learns the ids of committed jobs. The row stays the truth: a process of the engine claims
+it, runs it and records its outcome exactly as the built-in worker does.
+
+interface         what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
+dispatch          what the core calls
+senders           the threads that send the ids of this process
+dispatch_loop     the loop that dispatches what waited, and what was lost
+dispatching       which ids are sent when, and which jobs are taken back
+resending         which ids are sent again because they may be lost; ``activity`` and ``drained_queues`` tell
+own_senders       the jobs of this app that call other people's servers, of which a few at a time are dispatched
+quarantine        jobs of which one may have ended the process that ran them all
+process           ``run(id)``: runs a job in a process of the engine
+worker            the worker of such a process; ``dispatched_jobs`` is in the place of its claim loop
+group_delay       delays its transactions, so that each covers more jobs
+unserved          queued jobs that no process of their engine takes
+backend           any other backend of Django's Tasks; ``backend_task`` is the task that such a backend runs
+findings, checks  what ``doctor`` and the system checks examine
+
+Celery is in ``contrib/celery/``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from django.utils.translation import gettext_lazy as _
+
+from notifications.extension import Dispatch, Extension
+
+if TYPE_CHECKING:
+    from notifications.models import Job
+    from notifications.upkeep import Duty, Upkeep
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two moves of jobs whose backend has gained or lost its engine.
+MOVE_INTERVAL_SECONDS = 60.0
+
+
+class Engines(Extension):
+    name = "notifications.contrib.engines"
+    label = "notifications_engines"
+    verbose_name = _("Engines")
+    findings: ClassVar[Mapping[str, str]] = {"engine": "notifications.contrib.engines.findings.find_engines"}
+
+    def ready(self) -> None:
+        from notifications.contrib.engines import checks, has_backend_engine  # noqa: F401  (the import registers them)
+
+        if has_backend_engine():
+            # Loaded before workers of the other backend fork a process for each job, which would load it each time.
+            from notifications.contrib.engines import process  # noqa: F401
+
+    def dispatch(self) -> Dispatch:
+        from notifications.contrib.engines.dispatch import EngineDispatch
+
+        return EngineDispatch()
+
+    def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
+        from notifications.contrib.engines import senders
+        from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS
+
+        if dispatched := [job for job in ended if job.executor in DISPATCHED_EXECUTORS]:
+            senders.revoke(dispatched)
+
+    def duties(self, process: Upkeep) -> Iterable[Duty]:
+        from notifications.upkeep import Duty
+
+        # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
+        return [Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, self._move_jobs, at_start=True)]
+
+    def _move_jobs(self) -> None:
+        from notifications.contrib.engines import dispatching
+
+        if moved := dispatching.move_to_configured_executors():
+            logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)

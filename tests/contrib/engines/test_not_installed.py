@@ -1,0 +1,66 @@
+"""A project without the app runs jobs itself, and a backend with an engine names the line to add."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.project import Project
+
+USE = """
+import sys
+from django.contrib.auth.models import User
+from django.test import Client
+from notifications import upkeep
+from notifications.management.diagnosis import diagnose
+from notifications.models import Job
+from notifications.readiness import find_missing
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+assert not [name for name in sys.modules if name.startswith("notifications.contrib")]
+names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+assert not [name for name in names if "engine" in name]
+assert not [each for each in diagnose(timeout=0.1) if "engine" in each.check]
+assert find_missing()[0] == "worker"
+ada = User.objects.create_superuser("ada")
+client = Client()
+client.force_login(ada)
+id = tasks.noop.using(owner=ada).enqueue().id
+for path in ("notifications/job/", f"notifications/job/{id}/change/"):
+    assert client.get(f"/admin/{path}").status_code == 200, path
+run_jobs()
+assert Job.objects.get().state == "succeeded"
+print("done")
+"""
+TASKS = """
+TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": [], "OPTIONS": {"engine": "x.y"}}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The project of the quick start."""
+    project = Project(tmp_path)
+    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
+    (project.folder / "mysite/urls.py").write_text(
+        "from django.contrib import admin\n"
+        "from django.urls import include, path\n"
+        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
+    )
+    yield project
+    project.close()
+
+
+def test_jobs_run_without_it(project):
+    assert project.manage("shell", "--no-imports", "-c", USE).splitlines() == ["done"]
+
+
+def test_a_backend_with_an_engine(project):
+    project.add_settings(TASKS)
+    command = [sys.executable, "manage.py", "check"]
+    done = subprocess.run(
+        command, cwd=project.folder, env=project.environment, capture_output=True, text=True
+    )
+    assert "notifications.E007" in done.stderr
+    assert 'Add "notifications.contrib.engines" to INSTALLED_APPS' in done.stderr
