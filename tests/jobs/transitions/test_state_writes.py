@@ -9,10 +9,11 @@ import pytest
 import notifications
 
 PACKAGE = Path(notifications.__file__).parent
-TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "engines" / "observed"
+TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "contrib/celery/transitions"
 #: They change executors and times of queued jobs, by conditional updates that leave the state.
 DISPATCH_MODULES = {
-    PACKAGE / "engines" / f"{name}.py" for name in ("dispatching", "own_senders", "quarantine", "resending")
+    PACKAGE / "contrib/engines" / f"{name}.py"
+    for name in ("dispatching", "own_senders", "quarantine", "resending")
 }
 #: Adapters of ASGI servers know no jobs, and assign the state of a server's WebSocket protocol.
 SERVERS = PACKAGE / "realtime" / "servers"
@@ -93,7 +94,7 @@ def _names_state(call):
 def find_writers():
     """Return the paths of the modules that write the state of a job, by their names in ``notifications.states``."""
     modules = {path.stem: path for path in TRANSITIONS.glob("*.py")}
-    modules |= {f"{OBSERVED.name}.{path.stem}": path for path in OBSERVED.glob("*.py")}
+    modules |= {f"observed.{path.stem}": path for path in OBSERVED.glob("*.py")}
     return {name: path for name, path in modules.items() if find_state_writes(path.read_text())}
 
 
