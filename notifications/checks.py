@@ -15,7 +15,6 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf, moved
-from notifications.compat import task_backends
 from notifications.db import schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
 from notifications.extension import Dispatch, hooks, list_apps
@@ -281,6 +280,6 @@ def check_engines_have_an_app(app_configs: Any, **kwargs: Any) -> list[CheckMess
             hint=moved.describe_remedy("engines"),
             id="notifications.E007",
         )
-        for alias in task_backends.settings
+        for alias in find_job_backends()  # a backend of another package may have an option of this name
         if has_engine(alias)
     ]

@@ -16,6 +16,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from notifications import checks, compat, readiness, stored_times
 from notifications.contrib.engines import checks as engine_checks
+from notifications.extension import Dispatch, hooks
 from notifications.models import Job
 from tests.jobs.tasks import noop
 
@@ -282,6 +283,17 @@ def test_engine_that_cannot_run_jobs(engine, problem, settings):
         noop.enqueue()
     assert str(raised.value) == message.msg
     assert not Job.objects.exists()
+
+
+def test_an_engine_without_the_app_of_engines(settings, monkeypatch):
+    """E007 for backends of this app. Those of other packages may have an option of the same name."""
+    monkeypatch.setattr(hooks, "dispatch", Dispatch())
+    settings.TASKS = with_engine(
+        "notifications.contrib.celery", other=IMMEDIATE | {"OPTIONS": {"engine": "v8"}}
+    )
+    (message,) = checks.check_engines_have_an_app(None)
+    assert message.id == "notifications.E007"
+    assert message.msg.startswith("TASKS['default']")
 
 
 def create_engine(alias, name):
