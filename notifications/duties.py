@@ -11,7 +11,14 @@ from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs import announcing
-from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, waiting
+from notifications.jobs.transitions import (
+    batch_completion,
+    executor_moves,
+    finishing,
+    manual,
+    reaping,
+    waiting,
+)
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking
 from notifications.streams.retention import Pruning
@@ -24,6 +31,8 @@ logger = logging.getLogger("notifications.jobs")
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
 #: Seconds between two searches for waiting jobs that have nothing to wait for.
 WAIT_CHECK_INTERVAL_SECONDS = 60.0
+#: Seconds between two moves of jobs whose backend has gained or lost its engine.
+MOVE_INTERVAL_SECONDS = 60.0
 
 
 def list_duties(process: Upkeep) -> list[Duty]:
@@ -36,6 +45,8 @@ def list_duties(process: Upkeep) -> list[Duty]:
         WAIT_CHECK_INTERVAL_SECONDS,
         lambda: process.run_chunks(check_waits.run_chunk),
     )
+    # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
+    move = Duty("move jobs to configured executors", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
@@ -92,12 +103,23 @@ def list_duties(process: Upkeep) -> list[Duty]:
         )
     for duty in for_each_process:
         duty.is_for_each_process = True
-    return [*for_each_process, prune, waits, *chain.from_iterable(hook(process) for hook in hooks.duties)]
+    return [
+        *for_each_process,
+        prune,
+        waits,
+        move,
+        *chain.from_iterable(hook(process) for hook in hooks.duties),
+    ]
 
 
 def _reap(process: Upkeep) -> None:
     if reaping.reap_jobs(find_dead_neighbors(), expired=process.may_reap()):
         process.on_requeued()
+
+
+def _move_jobs() -> None:
+    if moved := executor_moves.move_to_configured_executors():
+        logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
 
 
 def _mark(process: Upkeep) -> bool:

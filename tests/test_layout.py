@@ -159,7 +159,7 @@ LATE_IMPORTS = {
     "contrib/webhooks/endpoints.py": (1, WITH_AIOHTTP),
     "contrib/webhooks/sending.py": (1, WITH_AIOHTTP),
     "db/transactions.py": (1, "The models import it."),
-    "contrib/engines/apps.py": (7, "Django imports it before the models are loaded."),
+    "contrib/engines/apps.py": (5, "Django imports it before the models are loaded."),
     "contrib/engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
     "contrib/operations/apps.py": (11, "Django imports it before the models are loaded."),
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),

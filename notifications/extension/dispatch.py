@@ -43,8 +43,11 @@ class Dispatch:
         """Have jobs that this process could not claim dispatched again. Return the ids whose rows are locked."""
         return set()
 
-    def move_to_configured_executors(self) -> int:
-        """Move queued jobs whose backend has gained or lost its engine. Return how many."""
+    def move_to_engines(self) -> int:
+        """Move queued jobs whose backend has gained an engine. Return how many.
+
+        The core itself moves those whose backend has lost its engine.
+        """
         return 0
 
     def find_stalled(self, queues: Collection[BackendQueue], now: datetime) -> set[BackendQueue]:

@@ -26,6 +26,7 @@ from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import (
     claims,
+    executor_moves,
     finishing,
     manual,
     reaping,
@@ -129,7 +130,7 @@ def hand_jobs_over(user):
     own_senders.dispatch_sender_jobs()
     claims.claim_dispatched_jobs(uuid7(), [dispatched[0].pk])
     dispatching.take_back([dispatched[1].pk])
-    dispatching.move_to_configured_executors()
+    executor_moves.move_to_configured_executors()
 
 
 def warn_of_unserved_jobs_of_engines(user):

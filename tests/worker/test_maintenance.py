@@ -177,7 +177,7 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
 
 def test_a_worker_takes_over_the_jobs_of_an_engine_that_was_removed(start_worker, monkeypatch):
     """At its start, and those that processes with the earlier settings have enqueued since."""
-    monkeypatch.setattr("notifications.contrib.engines.apps.MOVE_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("notifications.duties.MOVE_INTERVAL_SECONDS", 0.1)
     results = [tasks.noop.enqueue()]
     Job.objects.update(executor="handed", dispatch_count=1, next_dispatch_at=timezone.now())
     start_worker()

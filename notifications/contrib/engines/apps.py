@@ -24,8 +24,7 @@ Celery is in ``contrib/celery/``.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from django.utils.translation import gettext_lazy as _
@@ -34,12 +33,6 @@ from notifications.extension import Dispatch, Extension
 
 if TYPE_CHECKING:
     from notifications.models import Job
-    from notifications.upkeep import Duty, Upkeep
-
-logger = logging.getLogger("notifications.jobs")
-
-#: Seconds between two moves of jobs whose backend has gained or lost its engine.
-MOVE_INTERVAL_SECONDS = 60.0
 
 
 class Engines(Extension):
@@ -66,15 +59,3 @@ class Engines(Extension):
 
         if dispatched := [job for job in ended if job.executor in DISPATCHED_EXECUTORS]:
             senders.revoke(dispatched)
-
-    def duties(self, process: Upkeep) -> Iterable[Duty]:
-        from notifications.upkeep import Duty
-
-        # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
-        return [Duty("move jobs to their engines", MOVE_INTERVAL_SECONDS, self._move_jobs, at_start=True)]
-
-    def _move_jobs(self) -> None:
-        from notifications.contrib.engines import dispatching
-
-        if moved := dispatching.move_to_configured_executors():
-            logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)

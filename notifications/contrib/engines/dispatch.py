@@ -41,8 +41,8 @@ class EngineDispatch(Dispatch):
     def take_back(self, ids: Collection[UUID]) -> set[UUID]:
         return dispatching.take_back(ids)
 
-    def move_to_configured_executors(self) -> int:
-        return dispatching.move_to_configured_executors()
+    def move_to_engines(self) -> int:
+        return dispatching.move_to_engines()
 
     def find_stalled(self, queues: Collection[BackendQueue], now: datetime) -> set[BackendQueue]:
         return set(queues) - read_activity(now).newest.keys()

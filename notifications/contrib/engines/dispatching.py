@@ -10,32 +10,26 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams
-from notifications.compat import task_backends
 from notifications.contrib.engines.interface import HandedJob
 from notifications.db.clock import database_now, estimated_database_now
 from notifications.db.locks import lock_query
-from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
+from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.claim_queries import Query, queued_jobs
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import (
     DISPATCHED,
     DISPATCHED_EXECUTORS,
     ENGINE,
-    ENGINE_EXECUTORS,
     ENGINE_QUARANTINED,
     ENGINE_SENDER,
     WORKER_EXECUTORS,
-    first_executor,
-    has_engine,
 )
 from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.transitions import executor_moves
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job, Worker
 
@@ -171,53 +165,9 @@ def count_processes(now: datetime) -> int:
     return rows.filter(queues__startswith="engine:", lease_until__gte=now).count()
 
 
-def move_to_configured_executors() -> int:
-    """Move queued jobs whose backend has gained or lost its engine since they were enqueued; return how many.
-
-    So a backlog goes to the engine, or to the built-in worker, when the setting is changed.
-    """
-    moved = 0
-    backends = [alias for alias in task_backends.settings if has_engine(alias)]
-    # A backend that is not in TASKS any more has no engine.
-    for is_with_engine, executors in ((True, WORKER_EXECUTORS), (False, ENGINE_EXECUTORS)):
-        # Found outside the transaction: it reads all queued jobs.
-        query = _jobs_of_backends(backends, executors, is_with_engine, MAX_JOBS_PER_TRANSACTION)
-        while ids := read_ids(query):
-            if not (count := fair_atomic(partial(_move, ids, executors))):
-                break
-            moved += count
-    return moved
-
-
-def read_ids(query: Query) -> list[UUID]:
-    """Return the ids that a query yields."""
-    db = connection()
-    with db.cursor() as cursor:
-        cursor.execute(*query)
-        return [id if isinstance(id, UUID) else UUID(id) for (id,) in cursor]
-
-
-def _jobs_of_backends(
-    backends: Collection[str], executors: Collection[str], is_included: bool, limit: int
-) -> Query:
-    """Return the query for the ids of queued jobs with these executors, of these backends or else of all others.
-
-    It reads all queued jobs.
-    """
-    names, executor_params = (", ".join(["%s"] * len(names)) for names in (backends or [""], executors))
-    condition = f"backend {'IN' if is_included else 'NOT IN'} ({names})"
-    sql = f"SELECT id {queued_jobs()} AND lane IN ({executor_params}) AND {condition} LIMIT {limit}"
-    return sql, [*executors, *(backends or [""])]
-
-
-def _move(ids: Collection[UUID], executors: Collection[str]) -> int:
-    """Change the executor of these jobs to the configured one, if they are still queued. Returns how many."""
-    rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, executor__in=executors)
-    jobs = list(lock_query(rows.order_by("id")))
-    moves = [((first_executor(job.task_path, job.backend),), job) for job in jobs]
-    conditional_update("lane=%s, hand_over_at=NULL, handed_over_at=NULL", moves, state="queued")
-    streams.ring((), queue=bool(jobs))
-    return len(jobs)
+def move_to_engines() -> int:
+    """Move queued jobs whose backend has gained an engine since they were enqueued; return how many."""
+    return executor_moves.move_jobs(WORKER_EXECUTORS, has_engine_now=True)
 
 
 def _next_dispatch(now: datetime, job: Job) -> datetime:

@@ -21,12 +21,11 @@ from notifications.contrib.engines.dispatching import (
     count_processes,
     mark_sent,
     next_dispatch,
-    read_ids,
 )
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.claim_queries import Query, queued_jobs
+from notifications.jobs.claiming.claim_queries import Query, queued_jobs, read_ids
 from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import ENGINE_QUARANTINED, has_engine
 from notifications.jobs.claiming.queues import queue_limits

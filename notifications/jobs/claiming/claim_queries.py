@@ -307,5 +307,12 @@ def queued_jobs(index: str = "queued") -> str:
     return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"
 
 
+def read_ids(query: Query) -> list[UUID]:
+    """Return the ids of jobs that a query yields."""
+    with connection().cursor() as cursor:
+        cursor.execute(*query)
+        return [id if isinstance(id, UUID) else UUID(id) for (id,) in cursor]
+
+
 def _placeholders(values: Collection[str]) -> str:
     return ", ".join(["%s"] * len(values))

@@ -7,6 +7,6 @@ Each change is an UPDATE conditional on the job's id, its fence and the state th
 frozen past its lease changes nothing; each raises ``version``. Locks are taken in one order: job rows by id,
 notification rows by id, then streams.
 
-``notifications.states.CHANGES`` lists the changes with the module of each. A change that leaves the state, such as that
-of the progress, is in ``running``.
+``notifications.states.CHANGES`` lists the changes with the module of each. Changes that leave the state are in
+``running``, such as that of the progress, and in ``executor_moves``.
 """

@@ -33,6 +33,20 @@ run_jobs()
 assert Job.objects.get().state == "succeeded"
 print("done")
 """
+#: One deploy has removed the option and the app, while jobs were queued for the engine.
+MOVE = """
+from django.db import transaction
+from notifications import upkeep
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
+from notifications.models import Job
+from tests.jobs import tasks
+
+for executor in ENGINE_EXECUTORS:
+    with transaction.atomic():
+        Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
+upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).run_round()
+print(*Job.objects.values_list("executor", flat=True))
+"""
 TASKS = """
 TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": [], "OPTIONS": {"engine": "x.y"}}}
 """
@@ -54,6 +68,10 @@ def project(tmp_path):
 
 def test_jobs_run_without_it(project):
     assert project.manage("shell", "--no-imports", "-c", USE).splitlines() == ["done"]
+
+
+def test_jobs_that_were_queued_for_an_engine(project):
+    assert project.manage("shell", "--no-imports", "-c", MOVE).split() == ["async"] * 4
 
 
 def test_a_backend_with_an_engine(project):
