@@ -1,0 +1,83 @@
+"""The core knows no optional app but in `moved.py`, and in `checks.BELLS`, which names admins of other packages."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+
+pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "notifications"
+#: Modules that name optional apps by strings.
+TABLES_OF_NAMES = {"checks.py", "moved.py"}
+
+
+def strings_of_core():
+    """Yield the path of each module outside of contrib/, and its strings but docstrings."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = str(path.relative_to(PACKAGE))
+        if name.startswith(("contrib/", "migrations/")):
+            continue
+        tree = ast.parse(path.read_text())
+        docstrings = {
+            id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)
+        }  # also comments in the form of strings
+        yield (
+            name,
+            [
+                node.value
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in docstrings
+            ],
+        )
+
+
+def test_an_import_of_an_optional_app_breaks_a_contract(tmp_path):
+    shutil.copytree(
+        PACKAGE,
+        tmp_path / "notifications",
+        ignore=lambda folder, names: {name for name in names if "." in name and not name.endswith(".py")},
+    )
+    with (tmp_path / "notifications/conf.py").open("a") as file:
+        file.write("import notifications.contrib.steps.apps\n")
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("lint-imports"), "--no-cache", "--contract", "folders"),
+            *("--config", ROOT / "pyproject.toml"),
+        ],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "COLUMNS": "200"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Folders of notifications import downwards BROKEN" in done.stdout
+    assert "notifications.conf -> notifications.contrib.steps.apps (" in done.stdout
+
+
+def test_no_string_names_an_optional_app():
+    named = {
+        name
+        for name, strings in strings_of_core()
+        if any(re.search(r"\bnotifications\.contrib\b", text) for text in strings)
+    }
+    assert named == TABLES_OF_NAMES
+
+
+def test_no_string_names_a_table_of_an_optional_app():
+    tables = {
+        model._meta.db_table
+        for model in apps.get_models(include_auto_created=True)
+        if model.__module__.startswith("notifications.contrib.") and not model._meta.proxy
+    }
+    assert len(tables) > 10
+    named = re.compile(rf"\b({'|'.join(tables)})\b")
+    assert not [name for name, strings in strings_of_core() if any(map(named.search, strings))]
