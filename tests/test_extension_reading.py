@@ -100,7 +100,9 @@ def shop(monkeypatch):
     shop, installed = Shop(Shop.name, testing), extension.hooks
     monkeypatch.setattr(conf, "SETTINGS", conf.SETTINGS)
     monkeypatch.setattr(installed, "__dict__", dict(installed.__dict__))
-    extension.load([*installed.extensions[: -len(extension.extensions())], shop])
+    others = extension.extensions()
+    monkeypatch.setattr(extension.installed, "extensions", lambda: [*others, shop])
+    extension.load()
     return shop
 
 

@@ -32,7 +32,6 @@ from notifications.jobs.claiming.executors import (
     ENGINE_EXECUTORS,
     ENGINE_QUARANTINED,
     KEPT_EXECUTORS,
-    OBSERVED,
 )
 from notifications.jobs.claiming.unserved_queues import unserved_jobs
 from notifications.jobs.searching import search_condition
@@ -249,7 +248,7 @@ class JobAdmin(
             return f"{hooks.dispatch.label_of(job.backend)} ({job.get_executor_display()})"
         if job.executor in ENGINE_EXECUTORS:
             return hooks.dispatch.label_of(job.backend)
-        return _("Celery (observed)") if job.executor == OBSERVED else _("Built-in worker")
+        return hooks.runners.get(job.executor) or _("Built-in worker")
 
     @admin.display(description=_("runs on"))
     def runner(self, job: Job) -> str:

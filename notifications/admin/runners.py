@@ -1,8 +1,7 @@
-"""On what jobs run, as the admin shows it: the built-in worker, an engine, or Celery that is observed."""
+"""On what jobs run, as the admin shows it: the built-in worker, an engine, or what an extension names."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from django.contrib import admin
@@ -12,14 +11,13 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.compat import task_backends
 from notifications.extension import hooks
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS, has_engine
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS, has_engine
 from notifications.models import Job
 
 
 def has_runners() -> bool:
     """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
-    # A project that observes Celery tasks has imported this module.
-    return any(map(has_engine, task_backends.settings)) or "notifications.contrib.celery" in sys.modules
+    return any(map(has_engine, task_backends.settings)) or bool(hooks.runners)
 
 
 class RunnerFilter(admin.SimpleListFilter):
@@ -37,17 +35,14 @@ class RunnerFilter(admin.SimpleListFilter):
             (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
             for alias, label in zip(aliases, labels, strict=True)
         ]
-        observed = (
-            [("observed", _("Celery (observed)"))] if "notifications.contrib.celery" in sys.modules else []
-        )
-        return [("builtin", _("Built-in worker")), *engines, *observed]
+        return [("builtin", _("Built-in worker")), *engines, *hooks.runners.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         value = self.value() or ""
         if value == "builtin":
             return queryset.filter(executor__in=WORKER_EXECUTORS)
-        if value == "observed":
-            return queryset.filter(executor=OBSERVED)
+        if value in hooks.runners:
+            return queryset.filter(executor=value)
         if value.startswith("engine:"):
             return queryset.filter(executor__in=ENGINE_EXECUTORS, backend=value.removeprefix("engine:"))
         return queryset

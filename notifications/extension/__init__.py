@@ -20,13 +20,13 @@ Hooks of reading answer for a list of rows, in one query, on the thread that rea
 
 from notifications.conf import Setting as Setting
 from notifications.extension.app import Extension as Extension
-from notifications.extension.app import Pruned as Pruned
 from notifications.extension.app import Rows as Rows
 from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
 from notifications.extension.dimensions import PageButton as PageButton
+from notifications.extension.dimensions import Pruned as Pruned
 from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart

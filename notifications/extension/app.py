@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.apps import AppConfig
@@ -15,6 +15,7 @@ from notifications.extension.dimensions import (
     HubPart,
     JobSection,
     OwnTask,
+    Pruned,
     Topic,
     WaitKind,
     WorkerPart,
@@ -36,20 +37,6 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 
 #: Unsaved rows of any models.
 Rows = Iterable["Model"]
-
-
-class Pruned(NamedTuple):
-    """Rows that are deleted once they are as old as ``RETENTION`` says.
-
-    ``column``
-        The indexed column of the time from which their age is counted.
-    ``words``
-        What they are, for the message of ``prune --dry-run``: ``"ticks of schedules"``.
-    """
-
-    model: type[Model]
-    column: str
-    words: str
 
 
 class Extension(PageHooks, AppConfig):
@@ -76,6 +63,9 @@ class Extension(PageHooks, AppConfig):
     #: command is, which runs it on the main thread, outside of any transaction. A verb of the core may be replaced, by
     #: a subclass of its class that knows more options.
     subcommands: ClassVar[Mapping[str, str]] = {}
+
+    #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
+    runners: ClassVar[Mapping[str, Any]] = {}
 
     #: What is true of its own tasks, by their dotted paths. Tasks of which nothing is true may be left out.
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {}

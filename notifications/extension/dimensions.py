@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from django.db.models import Model
     from django.http import HttpRequest
 
     from notifications.models import Job, Notification, Wait
@@ -222,3 +223,17 @@ class PageButton(NamedTuple):
     url: str
     name: str
     value: str
+
+
+class Pruned(NamedTuple):
+    """Rows that are deleted once they are as old as ``RETENTION`` says.
+
+    ``column``
+        The indexed column of the time from which their age is counted.
+    ``words``
+        What they are, for the message of ``prune --dry-run``: ``"ticks of schedules"``.
+    """
+
+    model: type[Model]
+    column: str
+    words: str

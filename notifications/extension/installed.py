@@ -13,13 +13,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import module_has_submodule
 
 from notifications import conf
-from notifications.extension.app import Extension, Pruned, Rows
+from notifications.extension.app import Extension, Rows
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     AlertKind,
     HubPart,
     PageButton,
     Pause,
+    Pruned,
     Topic,
     WaitKind,
     WorkerPart,
@@ -59,6 +60,7 @@ class Hooks:
         }
         #: By their dotted paths.
         self.own_tasks = {path: task for each in self.extensions for path, task in each.own_tasks.items()}
+        self.runners = {name: label for each in extensions for name, label in each.runners.items()}
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         self.job_sections = [section for each in self.extensions for section in each.job_sections]
         #: By ``kind``.
@@ -169,13 +171,9 @@ def make_hub_parts(hub: Any) -> dict[str, HubPart]:
     return {label: make(hub) for label, make in hooks.hub_part.items()}
 
 
-def load(features: Iterable[Extension] = ()) -> None:
-    """Read the hooks of all installed extensions. Called once, when the app is ready.
-
-    ``features``
-        Those of the app's own folders that are no apps yet, which come first.
-    """
-    hooks.__init__([*features, *extensions()])  # type: ignore[misc]
+def load() -> None:
+    """Read the hooks and settings of the installed extensions. Called once, when the app is ready."""
+    hooks.__init__(extensions())  # type: ignore[misc]
     conf.SETTINGS = conf.CORE_SETTINGS | {
         key: setting for each in hooks.extensions for key, setting in each.settings.items()
     }

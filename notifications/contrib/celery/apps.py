@@ -36,6 +36,7 @@ class ObservedTasks(Extension):
     settings: ClassVar[dict[str, Setting]] = {
         "CELERY": Setting({}, is_valid=_is_celery, rule="{'tasks': {name of a task: options}}")
     }
+    runners: ClassVar[dict[str, Any]] = {"observed": _("Celery (observed)")}
     findings: ClassVar[dict[str, str]] = {
         "celery": "notifications.contrib.celery.findings.find_observed_tasks"
     }
