@@ -10,6 +10,7 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.api import aaccepted, accepted, requester, task
+from tests.support.core_alone import host_urls
 
 
 @task
@@ -104,5 +105,5 @@ urlpatterns = [
     path("transaction/", transaction_view),
     path("partial/", partial(sync_view)),
     path("instance/", CallableView()),
-    path("", include("asyncsite.urls")),
+    path("", include(host_urls())),
 ]

@@ -11,6 +11,7 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 
 from notifications.api import task
 from tests.docs.pages import code
+from tests.support.core_alone import host_urls
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -86,5 +87,5 @@ urlpatterns = [
     path("drf/function/", drf["export_view"]),
     path("drf/class/", drf["ExportView"].as_view()),
     path("ninja/", ninja["api"].urls),
-    path("", include("asyncsite.urls")),
+    path("", include(host_urls())),
 ]

@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from notifications.api import aaccepted, accepted, batch, task
 from notifications.compat import task_backends
 from notifications.models import Job
+from tests.support.core_alone import host_urls
 
 
 @task
@@ -139,5 +140,5 @@ urlpatterns = [
     path("refused/", refusing_view),
     path("fails/", failing_view),
     path("read/", reading_view),
-    path("", include("asyncsite.urls")),
+    path("", include(host_urls())),
 ]

@@ -9,7 +9,7 @@ import tempfile
 import hypothesis
 import pytest
 
-from tests.support import fork_server
+from tests.support import core_alone, fork_server
 from tests.support.certificates import self_signed_pem as self_signed_pem
 from tests.support.postgres import Postgres
 
@@ -40,6 +40,11 @@ def pytest_load_initial_conftests(early_config):
         cluster.create("tests")
         os.environ["DATABASE_URL"] = cluster.url("tests")
     return (yield)
+
+
+def pytest_ignore_collect(collection_path):
+    """Collect the tests of the core alone with its settings, and without them if CORE_TESTS says so the others."""
+    return core_alone.is_left_out(collection_path) or None
 
 
 @pytest.hookimpl(wrapper=True)
