@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
-ADMIN = "/admin/notifications/"
+ADMIN, OVERVIEW = "/admin/notifications/", "/admin/notifications_operations/overview/"
 FAILED = 25
 
 ENQUEUE = """
@@ -75,7 +75,7 @@ def shoot(page, name):
 def test_retry_of_a_group_on_the_live_overview(admin_site, admin_page):
     """New failures appear without a reload. Their retry asks first, is followed to its end, and changes all of them."""
     page = admin_page
-    page.goto(f"{admin_site.url}{ADMIN}overview/")
+    page.goto(f"{admin_site.url}{OVERVIEW}")
     button = page.get_by_role("button", name=f"Retry these {FAILED}")
     expect(button).to_be_visible()
     enqueue(admin_site, 5)
@@ -238,8 +238,8 @@ def select_all_and(page, action):
 #: The pages by their names; ``{job}`` is a failed job, ``{schedule}`` a schedule.
 PAGES = {
     "index": "/admin/",
-    "overview": f"{ADMIN}overview/",
-    "tasks": f"{ADMIN}overview/tasks/",
+    "overview": OVERVIEW,
+    "tasks": f"{OVERVIEW}tasks/",
     "jobs": f"{ADMIN}job/",
     "filtered": f"{ADMIN}job/?state__exact=failed&q=receipt",
     "no-jobs": f"{ADMIN}job/?q=nothing-has-this-name",
@@ -247,7 +247,7 @@ PAGES = {
     "history": f"{ADMIN}job/{{job}}/history/",
     "schedules": "/admin/notifications_schedules/schedule/",
     "schedule": "/admin/notifications_schedules/schedule/nightly-report/change/",
-    "alerts": f"{ADMIN}alert/",
+    "alerts": "/admin/notifications_operations/alert/",
     "notifications": f"{ADMIN}notification/",
 }
 

@@ -15,9 +15,10 @@ from django.utils import timezone
 
 from notifications import outbound, readiness
 from notifications.contrib.deliveries import outages
+from notifications.contrib.engines import findings as engine_findings
 from notifications.jobs import notifying
 from notifications.jobs.claiming import queues
-from notifications.management.diagnosis import configuration, database, engines
+from notifications.management.diagnosis import configuration, database
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
 from notifications.worker import lease
@@ -280,7 +281,7 @@ def an_engine_whose_broker_is_away(fixture):
 def an_engine_whose_broker_is_silent(fixture):
     import threading
 
-    fixture("monkeypatch").setattr(engines, "PING_SECONDS", 0.2)
+    fixture("monkeypatch").setattr(engine_findings, "PING_SECONDS", 0.2)
     fixture("idle_engine").wait = threading.Event()
 
 

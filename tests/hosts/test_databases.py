@@ -38,7 +38,7 @@ response = client.post("/sums/", headers={"Idempotency-Key": "k"})
 print(response.status_code, client.post("/sums/", headers={"Idempotency-Key": "k"}).status_code)
 call_command("run_jobs", "--until-idle", verbosity=0)
 print(client.get(response["Location"]).json()["state"])
-print([client.get(f"/notifications/{path}").status_code for path in ("", "api/sync/", "preferences/")])
+print([client.get(f"/notifications/{path}").status_code for path in ("", "api/sync/", "api/jobs/")])
 """
 
 #: A backend like MySQL's, but for the vendor SQLite's: no statement is to reach it.

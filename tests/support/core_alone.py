@@ -27,7 +27,9 @@ def is_of_core(path):
     """Return whether the tests of a file run with the core alone."""
     name = path.relative_to(TESTS)
     return (
-        name.parts[0] not in OTHER_FOLDERS and str(name) not in NEEDS_APPS and not USE.search(path.read_text())
+        name.parts[0] not in OTHER_FOLDERS
+        and str(name) not in NEEDS_APPS
+        and not USE.search(path.read_text())
     )
 
 
