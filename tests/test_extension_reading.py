@@ -12,7 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 from django.template import engines
-from django.urls import path
+from django.test import modify_settings, override_settings
+from django.urls import include, path
 
 from notifications import api, checks, conf, extension, moved, stored_times, testing, times
 from notifications.contrib.broadcasts.apps import Broadcasts
@@ -30,7 +31,7 @@ PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
 
 
 class Part(JobSection):
-    name = "steps"
+    name = "part"
     page_template, admin_template = PAGE, ADMIN
 
     def page_context(self, job, request):
@@ -208,7 +209,7 @@ def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys
     printed = capsys.readouterr().out
     assert f"\nPart of {job.pk}\n" in printed and "Sold to None" in printed
     call_command("notifications", "jobs", "show", str(job.pk), "--json")
-    assert json.loads(capsys.readouterr().out)["steps"] == {"id": str(job.pk)}
+    assert json.loads(capsys.readouterr().out)["part"] == {"id": str(job.pk)}
 
 
 def test_rows_that_are_pruned(transactional_db, shop):
@@ -264,3 +265,32 @@ def test_a_section_of_a_notification(notification, admin_client, shop, monkeypat
     )
     page = admin_client.get(f"/admin/notifications/notification/{notification.pk}/change/").text
     assert f"<b>Part of {notification.pk} for admin</b>" in page
+
+
+def test_apps_of_one_test(settings):
+    """A project's test may install others: afterwards those from before are in effect again, with their hooks."""
+    before = list(extension.hooks.extensions)
+    with modify_settings(INSTALLED_APPS={"remove": ["notifications.contrib.output"]}):
+        assert "notifications_output" not in {each.label for each in extension.hooks.extensions}
+    assert extension.hooks.extensions == before == extension.extensions()
+
+
+def test_a_base_class_of_extensions():
+    """Django takes one class of a module, which it is not."""
+
+    class Base(Extension):
+        default = False
+
+    class Mine(Base):
+        name = "mine"
+
+    assert (Base.default, Mine.default, Shop.default) == (False, True, True)
+
+
+def test_the_document_of_a_mount_that_is_not_ascii(client, monkeypatch):
+    urls = ModuleType("mounted")
+    urls.urlpatterns = [path("ü/", include("notifications.urls"))]
+    monkeypatch.setitem(sys.modules, urls.__name__, urls)
+    with override_settings(ROOT_URLCONF="mounted"):
+        document = client.get("/ü/api/openapi.json").json()
+    assert "/jobs/" in str(list(document["paths"]))

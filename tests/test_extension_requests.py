@@ -56,6 +56,20 @@ def shop(monkeypatch):
     return shop
 
 
+def test_an_extension_that_only_refuses(rf, user, monkeypatch):
+    """What it returns goes to no one, as the defaults of the other hooks do nothing."""
+
+    class Gate(Extension):
+        name, label = "notifications.testing", "gate"
+
+        def before_accepted(self, request):
+            return "open"
+
+    monkeypatch.setattr(extension.hooks, "__dict__", extension.Hooks([Gate(Gate.name, testing)]).__dict__)
+    assert accept(rf, user).status_code == 202
+    assert Job.objects.count() == 1
+
+
 def accept(rf, user, **headers):
     request = rf.post("/", headers=headers)
     request.user = user

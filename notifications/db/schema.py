@@ -24,6 +24,23 @@ logger = logging.getLogger("notifications")
 #: Seconds for which the start of a process waits for the comparison.
 MAX_START_WAIT_SECONDS = 2.0
 
+#: Tables of the app before its optional parts became apps, by which a database of an earlier commit is known.
+FORMER_TABLES = tuple(
+    f"notifications_{name}"
+    for name in (
+        *("alert", "alertstate", "channeloutage", "delivery", "digest", "emailthrottle"),
+        *(
+            "jobcallback",
+            "jobstatistics",
+            "outputchunk",
+            "overview",
+            "preference",
+            "pushsubscription",
+            "reader",
+        ),
+        *("schedule", "step", "tick", "webhookattempt", "webhookendpoint"),
+    )
+)
 #: All columns of some tables, and whether an INSERT must give them a value.
 READ_COLUMNS = {
     "sqlite": """
@@ -53,8 +70,10 @@ def find_mismatch() -> str:
         for model in config.get_models(include_auto_created=True)
         if model._meta.can_migrate(db) and router.allow_migrate_model(db.alias, model)
     ]
-    columns = _read_columns(db, [model._meta.db_table for model in models])
+    columns = _read_columns(db, [*FORMER_TABLES, *(model._meta.db_table for model in models)])
     problems: dict[str, str] = {}
+    if former := sorted(columns.keys() & set(FORMER_TABLES)):
+        return _refuse(db, f"it has the table {former[0]}")
     for model in models:
         if problem := _compare(model, columns.get(model._meta.db_table, {})):
             problems.setdefault(model._meta.app_label, problem)
@@ -63,10 +82,12 @@ def find_mismatch() -> str:
         unapplied = {label for label, name in loader.graph.nodes.keys() - loader.applied_migrations.keys()}
         for label in unapplied | loader.unmigrated_apps:
             problems.pop(label, None)
-    if not problems:
-        return ""
+    return _refuse(db, next(iter(problems.values()))) if problems else ""
+
+
+def _refuse(db: BaseDatabaseWrapper, difference: str) -> str:
     return (
-        f"The database {db.alias!r} was made by an earlier commit ({next(iter(problems.values()))}): move it aside, "
+        f"The database {db.alias!r} was made by an earlier commit ({difference}): move it aside, "
         "which is the folder var/ at the site, and run manage.py migrate."
     )
 

@@ -78,7 +78,8 @@ class Extension(PageHooks, AppConfig):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.default = True
+        # A base class of several extensions says that it is none itself.
+        cls.default = cls.__dict__.get("default", True)
 
     def duties(self, process: Upkeep) -> Iterable[Duty]:
         """Return what processes that last must do every so often, besides the duties of the core.
@@ -220,6 +221,8 @@ class Extension(PageHooks, AppConfig):
 
     def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
         """Stop what executes jobs elsewhere. Called after the commit of a cancellation; it waits for nothing.
+
+        It must raise nothing.
 
         ``ended``
             Jobs that are cancelled.

@@ -126,7 +126,8 @@ class JobSection:
     The methods are called where the job is read, outside of a transaction, with a job that the reader may see.
 
     ``name``
-        The part of the page of a job, whose block is ``notifications_`` and the name, and the key in ``--json``.
+        The key in ``--json``. ``question``, ``steps`` and ``output`` have a block of their own on the page of a job,
+        ``notifications_`` and the name; all others are in the block ``notifications_sections``.
     ``page_template``, ``admin_template``
         What is included there, with the context of the page and of the section; "" shows nothing.
     ``is_in_pane``

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.utils.module_loading import module_has_submodule
 
 from notifications import conf
@@ -172,11 +173,19 @@ def make_hub_parts(hub: Any) -> dict[str, HubPart]:
 
 
 def load() -> None:
-    """Read the hooks and settings of the installed extensions. Called once, when the app is ready."""
+    """Read the hooks and settings of the installed extensions. Called when the app is ready."""
     hooks.__init__(extensions())  # type: ignore[misc]
     conf.SETTINGS = conf.CORE_SETTINGS | {
         key: setting for each in hooks.extensions for key, setting in each.settings.items()
     }
+
+
+def _load_again(*, setting: str, **kwargs: Any) -> None:
+    if setting == "INSTALLED_APPS":  # Django has other configurations of apps now, or the former ones again.
+        load()
+
+
+setting_changed.connect(_load_again)
 
 
 def extensions() -> list[Extension]:

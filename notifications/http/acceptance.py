@@ -93,7 +93,8 @@ def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], TaskResult]) 
         job, is_replay = enqueue_once(request, enqueue, values)
         headers: dict[str, str] = {}
         for label, value in values.items():
-            headers |= hooks.headers_of_accepted[label](value, job)
+            if headers_of_accepted := hooks.headers_of_accepted.get(label):
+                headers |= headers_of_accepted(value, job)
     except Problem as problem:
         return problem.response()
     except TooManyJobs as exc:

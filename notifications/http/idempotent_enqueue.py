@@ -80,7 +80,8 @@ def _enqueue(
         if key:
             key.store_on(job)
         for label, value in values.items():
-            hooks.on_accepted[label](value, job)
+            if on_accepted := hooks.on_accepted.get(label):
+                on_accepted(value, job)
         return job, False
 
 

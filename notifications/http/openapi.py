@@ -13,6 +13,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 from django.conf import settings
@@ -64,7 +65,7 @@ def make_document(server: str) -> dict[str, Any]:
 def _is_installed(server: str, path: str) -> bool:
     """Return whether the app of this path is installed: the core answers 404 for all others below the API."""
     prefix = f"/{server.removeprefix(get_script_prefix())}"
-    return resolve(prefix + re.sub(r"{\w+}", str(UUID(int=0)), path)).func is not api_views.not_found
+    return resolve(unquote(prefix) + re.sub(r"{\w+}", str(UUID(int=0)), path)).func is not api_views.not_found
 
 
 @cache

@@ -32,6 +32,9 @@ from notifications.realtime.reader import number_if_needed
 from notifications.states import describe_state
 from notifications.streams import pages
 
+#: Sections that have a place of their own on the page of a job.
+NAMED_SECTIONS = ("question", "steps", "output")
+
 
 def page_view(view: View) -> View:
     """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``."""
@@ -77,13 +80,14 @@ def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> di
     ``in_pane``
         It is shown with a notification.
 
-    ``sections`` are the templates of these by their names.
+    ``sections`` are the templates of these by their names, ``other_sections`` those for which no block stands.
     """
     sections = [section for section in hooks.job_sections if section.page_template]
     shown = [section for section in sections if section.is_in_pane or not in_pane]
     of_sections = [section.page_context(job, request) for section in shown]
     return {
         "sections": {section.name: section.page_template for section in shown},
+        "other_sections": [section.page_template for section in shown if section.name not in NAMED_SECTIONS],
         "job": job,
         "state": describe_state(job),
         "elapsed": describe_elapsed(job),

@@ -219,7 +219,7 @@ class Job(models.Model):
     idempotency_expires_at = MomentField(null=True, blank=True)
     concurrency_key = models.CharField(max_length=200, blank=True, default="")
     batch = models.UUIDField(null=True, blank=True)
-    #: The name of the schedule that has enqueued the job, which notifies of its end: see ``schedules/runs.py``.
+    #: The name of the schedule that has enqueued the job, which notifies of its end: see ``contrib/schedules/runs.py``.
     schedule = models.CharField(
         _("schedule"), max_length=100, blank=True, default="", db_default="", editable=False
     )

@@ -128,9 +128,9 @@ def _prune_chunk(pruned: Pruned, before: datetime) -> int:
         # The jobs of a batch are deleted after it: a batch counts its jobs when it ends, also after a retry.
         old = old.filter(~Exists(Job.objects.using(database()).filter(id=OuterRef("batch"))))
     # In the order of the index: any other would sort all old rows.
-    ids = sorted(old.order_by(pruned.column).values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    ids = sorted(old.order_by(pruned.column).values_list("pk", flat=True)[:MAX_ROWS_PER_TRANSACTION])
     if model not in NUMBERED:
-        return int(model.objects.using(database()).filter(id__in=ids).delete()[0])
+        return int(model._default_manager.using(database()).filter(pk__in=ids).delete()[0])
     rows = _lock(old, ids)
     if not rows:
         return 0

@@ -72,6 +72,7 @@ def test_the_present_schema_costs_one_query(db):
         ("ALTER TABLE notifications_worker ADD COLUMN note integer", ""),
         ("ALTER TABLE notifications_worker ADD COLUMN note integer NOT NULL DEFAULT 0", ""),
         ("DROP TABLE notifications_queue", "there is no table notifications_queue"),
+        ("CREATE TABLE notifications_delivery (id integer)", "it has the table notifications_delivery"),
     ],
 )
 def test_what_differs(db, statement, problem):

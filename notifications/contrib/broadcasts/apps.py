@@ -66,12 +66,16 @@ class Broadcasts(Extension):
     ) -> Sequence[type[SimpleListFilter]]:
         from notifications.contrib.broadcasts.admin.links import BroadcastFilter
 
-        return [BroadcastFilter] if model_admin.opts.label == "notifications.Notification" else []
+        return (
+            [BroadcastFilter]
+            if model_admin.opts.concrete_model._meta.label == "notifications.Notification"
+            else []
+        )
 
     def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
         from notifications.contrib.broadcasts.admin.links import links_to_composer
 
-        is_shown = model_admin.opts.label == "notifications.Notification"
+        is_shown = model_admin.opts.concrete_model._meta.label == "notifications.Notification"
         return links_to_composer(model_admin, request) if is_shown else []
 
     def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:

@@ -158,16 +158,18 @@ class Operations(Extension):
     ) -> Sequence[type[SimpleListFilter]]:
         from notifications.contrib.operations.admin import job_filters, notification_filters
 
-        if model_admin.opts.label == "notifications.Job":
+        label = model_admin.opts.concrete_model._meta.label
+        if label == "notifications.Job":
             return job_filters.permitted_filters(request)
-        return notification_filters.FILTERS if model_admin.opts.label == "notifications.Notification" else ()
+        return notification_filters.FILTERS if label == "notifications.Notification" else ()
 
     def action_for_all(
         self, model_admin: ModelAdmin[Any], request: HttpRequest, name: str
     ) -> Callable[[], HttpResponse | None] | None:
         from notifications.contrib.operations.admin import bulk_changes
 
-        if model_admin.opts.label != "notifications.Job" or name not in bulk_changes.CHANGES:
+        label = model_admin.opts.concrete_model._meta.label
+        if label != "notifications.Job" or name not in bulk_changes.CHANGES:
             return None
         return partial(bulk_changes.respond, model_admin, request, bulk_changes.CHANGES[name])
 

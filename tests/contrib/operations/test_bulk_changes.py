@@ -5,7 +5,10 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.apps import apps
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.test.utils import isolate_apps
 from django.utils import timezone
 
 from notifications.admin.jobs import JobAdmin
@@ -22,6 +25,23 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/notifications/job/"
 TASK = "notifications.contrib.operations.admin.bulk_changes.change_matching_jobs"
+
+
+@isolate_apps("notifications")
+@pytest.mark.parametrize(("name", "is_changed"), [("cancel_jobs", True), ("export_jobs", False)])
+def test_the_admin_of_a_proxy_of_jobs(rf, admin_user, name, is_changed):
+    """It asks as well, and has the same filters."""
+
+    class MailJob(Job):
+        class Meta:
+            proxy = True
+            app_label = "notifications"
+
+    request = rf.get(LIST)
+    request.user = admin_user
+    operations = apps.get_app_config("notifications_operations")
+    assert bool(operations.action_for_all(JobAdmin(MailJob, admin.site), request, name)) is is_changed
+    assert operations.list_filters(JobAdmin(MailJob, admin.site), request)
 
 
 @pytest.fixture

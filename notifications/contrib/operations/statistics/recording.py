@@ -1,8 +1,8 @@
 """Count the ends of jobs and attempts, in the transaction that records them.
 
-The hooks of ``extension.py`` call this. So the sums of the statistics are exactly the jobs that
-ended, whichever process is killed when. Each database connection adds to rows of its own for a minute, so no writer
-waits for another one; ``roll_up.py`` merges the rows afterwards.
+The hooks of ``apps.py`` call this. So the sums of the statistics are exactly the jobs that ended, whichever process is
+killed when. Each database connection adds to rows of its own for a minute, so no writer waits for another one;
+``roll_up.py`` merges the rows afterwards.
 """
 
 from __future__ import annotations
