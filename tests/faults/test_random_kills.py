@@ -23,8 +23,8 @@ MOMENTS = (
     f"before {INSERT.format('job')}",
     f"after {INSERT.format('job')}",
     f"after {INSERT.format('stream')}",
-    f"before {INSERT.format('jobstatistics')}",
-    f"after {INSERT.format('jobstatistics')}",
+    f"before {INSERT.format('operations_jobstatistics')}",
+    f"after {INSERT.format('operations_jobstatistics')}",
 )
 #: Rounds between two checks that every job ends.
 ROUNDS_PER_CHECK = 50

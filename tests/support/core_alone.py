@@ -17,8 +17,18 @@ OTHER_FOLDERS = {
     *("asyncsite", "browser", "conformance", "contrib", "docs", "engines", "faults", "hosts", "model"),
     *("packaging", "typing"),
 }
-#: Files with a test that needs an optional app without importing it.
-NEEDS_APPS = set()
+#: Files with a test that needs an optional app or the site without importing it.
+NEEDS_APPS = {
+    "admin/test_job_list.py",
+    "http/test_background_requests.py",
+    "http/test_database_failures.py",
+    "http/test_inbox_page.py",
+    "http/test_withdrawn_credentials.py",
+    "jobs/claiming/test_concurrency.py",
+    "jobs/test_django_contract.py",
+    "streams/test_retention.py",
+    "test_conf.py",
+}
 USE = re.compile(r"\b(notifications\.contrib|tests\.contrib|asyncsite)\b")
 
 
@@ -34,12 +44,13 @@ def is_of_core(path):
 
 
 def is_left_out(path):
-    """Return whether a file is not collected in this run."""
+    """Return whether a file or folder is not collected in this run."""
+    is_core_alone = os.environ.get("DJANGO_SETTINGS_MODULE") == "tests.core_settings"
+    if path.is_dir():
+        return is_core_alone and path.parent == TESTS and path.name in OTHER_FOLDERS
     if not path.name.startswith("test_"):
         return False
-    if os.environ.get("DJANGO_SETTINGS_MODULE") == "tests.core_settings":
-        return not is_of_core(path)
-    return os.environ.get("CORE_TESTS") == "0" and is_of_core(path)
+    return not is_of_core(path) if is_core_alone else os.environ.get("CORE_TESTS") == "0" and is_of_core(path)
 
 
 def host_urls():
