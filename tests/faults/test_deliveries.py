@@ -48,16 +48,16 @@ MOMENTS = (
     f"SIGKILL before {{}}x {INSERT.format('job')}",
     f"SIGKILL after {{}}x {INSERT.format('job')}",
     f"SIGKILL after {{}}x {OUTCOME}",
-    "SIGKILL after 1x " + INSERT.format("digest"),
+    "SIGKILL after 1x " + INSERT.format("deliveries_digest"),
     f"SIGKILL after 1x {CLOSE}",
-    "SIGKILL before 1x " + INSERT.format("delivery"),
-    "SIGKILL after 1x " + INSERT.format("delivery"),
+    "SIGKILL before 1x " + INSERT.format("deliveries_delivery"),
+    "SIGKILL after 1x " + INSERT.format("deliveries_delivery"),
 )
 #: How many of them the short form takes, other ones by each seed.
 SHORT_MOMENTS = 7
 #: Of the server, which creates the notifications. It dies at no statement of its own start.
 SERVER_MOMENTS = tuple(
-    f"{moment} {{}}x {INSERT.format('delivery')}"
+    f"{moment} {{}}x {INSERT.format('deliveries_delivery')}"
     for moment in ("SIGKILL before", "SIGKILL after", "KILL_AFTER_COMMIT after")
 )
 #: Seconds that a worker, and a server, lives at most.

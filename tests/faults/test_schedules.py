@@ -141,7 +141,7 @@ class LatenessRun:
 
     def freeze_with_locks(self):
         """Freeze a worker for 20 s that has locked schedules that are due."""
-        worker = self.start_worker(fault=f"SIGSTOP after {INSERT.format('tick')}")
+        worker = self.start_worker(fault=f"SIGSTOP after {INSERT.format('schedules_tick')}")
         worker.wait_until(lambda: is_stopped(worker.pid), what="the worker to freeze")
         time.sleep(FREEZE_SECONDS)
         worker.popen.send_signal(signal.SIGCONT)
