@@ -7,6 +7,7 @@ from uuid import UUID
 
 import django
 from django.contrib import admin, messages
+from django.contrib.admin.exceptions import NotRegistered
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -16,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.filters import UserFilter
-from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, set_users
+from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin
 from notifications.admin.timelines import moment
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.devices import of_user
@@ -42,15 +43,22 @@ class DeliveryAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return False
 
     def resend_view(self, request: HttpRequest, id: UUID) -> HttpResponse:
-        """Ask whether a delivery is to be sent again, and with a POST send it."""
-        if not request.user.has_perm("notifications.view_notification") or not may_resend(request):
+        """Ask whether a delivery is to be sent again, and with a POST send it.
+
+        Only of a notification that the admin of notifications shows: that of a project may show some rows only.
+        """
+        try:
+            notification_admin = self.admin_site.get_model_admin(Notification)
+        except NotRegistered as exc:
+            raise Http404("The admin site has no notifications.") from exc
+        if not notification_admin.has_view_permission(request) or not may_resend(request):
             raise PermissionDenied
         delivery = Delivery.objects.using(database()).filter(pk=id).first()
-        rows = Notification.objects.using(database())
-        row = delivery and rows.filter(pk=delivery.notification).first()
+        row = delivery and notification_admin.get_object(request, str(delivery.notification))
         if delivery is None or row is None:
             raise Http404("The delivery does not exist.")
-        set_users([row], "user")
+        if not notification_admin.has_view_permission(request, row):
+            raise PermissionDenied
         url = reverse(f"{self.admin_site.name}:notifications_notification_change", args=[row.pk])
         if request.method == "POST":
             self._resend(request, row, delivery)

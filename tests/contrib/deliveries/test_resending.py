@@ -5,10 +5,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.core import mail
 from django.utils import timezone
 
+from notifications.admin import NotificationAdmin
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, preferences, sending
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
@@ -246,3 +248,45 @@ def test_delivery_that_does_not_exist(sent, admin_client):
     wrong = address_of(delivery).replace(str(delivery.id), str(delivery.notification))
     assert admin_client.post(wrong).status_code == 404
     assert Job.objects.count() == 1
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """register(admin_class) registers another admin of notifications, or with None none."""
+
+    def replace(admin_class):
+        monkeypatch.delitem(site._registry, Notification)
+        if admin_class is not None:
+            monkeypatch.setitem(site._registry, Notification, admin_class(Notification, site))
+
+    return replace
+
+
+class AdminOfOthers(NotificationAdmin):
+    """Shows the notifications of one customer only."""
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).exclude(user__username="ada")
+
+
+class AdminOfNobody(NotificationAdmin):
+    def has_view_permission(self, request, obj=None):
+        return False
+
+
+class AdminOfNoRow(NotificationAdmin):
+    def has_view_permission(self, request, obj=None):
+        return obj is None
+
+
+@pytest.mark.parametrize(
+    ("admin_class", "status"), [(AdminOfOthers, 404), (AdminOfNobody, 403), (AdminOfNoRow, 403), (None, 404)]
+)
+def test_notification_that_its_admin_does_not_show(sent, admin_client, register, admin_class, status):
+    """A project limits what staff see by an admin of its own, and the page of a resend has the same limit."""
+    delivery = sent()
+    register(admin_class)
+    for method in (admin_client.get, admin_client.post):
+        response = method(address_of(delivery))
+        assert response.status_code == status and "ada@users.example" not in response.text
+    assert Job.objects.count() == 1 and not LogEntry.objects.exists()
