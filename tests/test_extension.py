@@ -47,6 +47,7 @@ from notifications.models import (
     Wait,
     Worker,
 )
+from notifications.moved import describe_remedy
 from notifications.serializers import serialize_job
 from notifications.streams import inbox, purging, snoozing
 from notifications.streams.retention import prune
@@ -580,7 +581,7 @@ def test_a_filter_in_place_of_one_of_the_core(user, admin_client, recorder):
 
 
 def test_an_action_for_all_rows(admin_client, recorder, monkeypatch):
-    """Not one for rows of the page, and only if a function is returned: else the action is done itself."""
+    """Not one for rows of the page. Without a function it is refused, and the message names the app to install."""
     monkeypatch.setattr(extension.hooks, "action_for_all", [recorder.action_for_all])
     jobs = [tasks.noop.enqueue().id for _ in range(2)]
     form = {"action": "cancel_jobs", "_selected_action": jobs[:1]}
@@ -592,8 +593,11 @@ def test_an_action_for_all_rows(admin_client, recorder, monkeypatch):
     assert ("action_for_all cancel_jobs", 0, False) in recorder.calls
     assert [str(job.pk) for job in Job.objects.filter(state="cancelled")] == jobs[:1]
     del recorder.returned["action"]
-    admin_client.post("/admin/notifications/job/", form)
-    assert Job.objects.filter(state="cancelled").count() == 2
+    for action in ("cancel_jobs", "reschedule_jobs"):
+        page = admin_client.post("/admin/notifications/job/", {**form, "action": action}, follow=True)
+        *_, message = page.context["messages"]
+        assert describe_remedy("operations") in str(message)
+    assert [str(job.pk) for job in Job.objects.filter(state="cancelled")] == jobs[:1]
 
 
 def test_an_app_that_is_required():

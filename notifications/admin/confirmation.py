@@ -64,10 +64,16 @@ def ask(
     count: int,
     *,
     is_partial: bool = False,
+    is_for_all: bool = False,
     form: RescheduleForm | None = None,
 ) -> TemplateResponse:
-    """Return the page that asks whether to change so many jobs, and when they are to run."""
-    is_for_all = request.POST.get("select_across") == "1"
+    """Return the page that asks whether to change so many jobs, and when they are to run.
+
+    ``is_partial``
+        Whether there may be more of them.
+    ``is_for_all``
+        Whether they are all that the filters find, which a job changes in the background.
+    """
     selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
     context = {
         **model_admin.admin_site.each_context(request),

@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
+from notifications.moved import describe_remedy
 from notifications.problems import log_database_error
 
 
@@ -114,7 +115,10 @@ def list_url(model_admin: Any, request: HttpRequest, model: type[Model]) -> str:
 
 
 def can_be_for_all(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an action to be done by an extension if it is for all rows: see ``Extension.action_for_all``."""
+    """Decorate an action to be done by an extension if it is for all rows: see ``Extension.action_for_all``.
+
+    Without an extension that does it, it is refused: all rows may be too many for a request.
+    """
 
     @wraps(action)
     def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
@@ -122,6 +126,12 @@ def can_be_for_all(action: Callable[..., Any]) -> Callable[..., Any]:
             for hook in hooks.action_for_all:
                 if function := hook(self, request, action.__name__):
                     return function()
+            text = _(
+                "No job was changed. Select jobs of the page: to change all jobs that match needs another app. "
+                "%(remedy)s"
+            )
+            self.message_user(request, text % {"remedy": describe_remedy("operations")}, messages.ERROR)
+            return None
         return action(self, request, queryset)
 
     return wrapped

@@ -73,10 +73,11 @@ class PageHooks:
     def action_for_all(
         self, model_admin: ModelAdmin[Any], request: HttpRequest, name: str
     ) -> Callable[[], HttpResponse | None] | None:
-        """Return what is called in place of an action of an admin's list, None for the action itself.
+        """Return what is called in place of an action of an admin's list, None to leave it to other extensions.
 
         Called for actions of the core that a user has chosen for all rows that the filters find, not only for those of
-        the page. One user: actions of jobs, which operations do in a job.
+        the page. An action that all extensions leave is refused. One user: actions of jobs, which operations do in a
+        job.
         """
         return None
 

@@ -74,6 +74,7 @@ for query in ("created=hour", "state__exact=x", "worker=x", "priority=0"):
 def change(action, **form):
     response = client.post(jobs, {"action": action, "_selected_action": [failed, queued], **form})
     assert response.status_code == 302 or "Reschedule" in response.text
+    assert "done in the background" not in response.text
 
 
 change("reschedule_jobs")
@@ -84,6 +85,8 @@ assert Job.objects.get(id=failed).state == "queued"
 change("run_jobs_now")
 assert Job.objects.get(id=queued).run_after is None
 change("cancel_jobs", select_across="1")
+assert {job.state for job in Job.objects.all()} == {"queued"}
+change("cancel_jobs")
 assert {job.state for job in Job.objects.all()} == {"cancelled"}
 
 assert client.get("/notifications/metrics/").status_code == 404

@@ -65,7 +65,7 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
         return None
     form = read_form(request) if change == "reschedule" else None
     if "confirmed" not in request.POST or (form and not form.is_valid()):
-        return ask(model_admin, request, change, count, is_partial=is_partial, form=form)
+        return ask(model_admin, request, change, count, is_partial=is_partial, is_for_all=True, form=form)
     known_count = None if is_partial else count
     run_at = form.cleaned_data["run_at"] if form else None
     return begin(model_admin, request, change, conditions, known_count, run_at=run_at)
