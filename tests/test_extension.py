@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from prometheus_client.core import GaugeMetricFamily
 
 from notifications import api, extension, paths, testing, times, upkeep
-from notifications.admin import filters
+from notifications.admin import NotificationAdmin, filters
 from notifications.contrib.operations.alerts import episodes, evaluation
 from notifications.contrib.operations.alerts.links import subject_url
 from notifications.contrib.operations.metrics import exposition
@@ -578,6 +578,18 @@ def test_a_filter_in_place_of_one_of_the_core(user, admin_client, recorder):
     Notification.objects.filter(title="Hidden").delete()
     page = admin_client.get(f"{pages}?level=loud")
     assert [row.title for row in page.context["cl"].result_list] == ["New"]
+
+
+def test_a_filter_of_a_project_is_kept(user, admin_client, recorder, monkeypatch):
+    """The extension's filter of the same parameter is left out: it would be shown, and have no effect."""
+
+    class ProjectLevelFilter(filters.LevelFilter):
+        title = "importance"
+
+    monkeypatch.setattr(NotificationAdmin, "list_filter", (filters.UserFilter, ProjectLevelFilter))
+    page = admin_client.get("/admin/notifications/notification/?level=error")
+    assert page.status_code == 200
+    assert "By importance" in page.text and "By loudness" not in page.text
 
 
 def test_an_action_for_all_rows(admin_client, recorder, monkeypatch):

@@ -100,8 +100,18 @@ class ExtensibleListMixin:
     def get_list_filter(self, request: HttpRequest) -> Any:
         added = [spec for hook in hooks.list_filters for spec in hook(self, request)]
         names = {spec.parameter_name for spec in added}
-        own = super().get_list_filter(request)  # type: ignore[misc]
-        return [*(spec for spec in own if getattr(spec, "parameter_name", None) not in names), *added]
+        own = [
+            spec
+            for spec in super().get_list_filter(request)  # type: ignore[misc]
+            if not _is_of_core(spec) or spec.parameter_name not in names
+        ]
+        # Of two filters with one parameter only the first gets its value. A project's own filter stays.
+        taken = {getattr(spec, "parameter_name", None) for spec in own}
+        return [*own, *(spec for spec in added if spec.parameter_name not in taken)]
+
+
+def _is_of_core(spec: Any) -> bool:
+    return getattr(spec, "__module__", "") == "notifications.admin.filters"
 
 
 def list_url(model_admin: Any, request: HttpRequest, model: type[Model]) -> str:

@@ -61,7 +61,8 @@ class PageHooks:
     ) -> Sequence[type[SimpleListFilter]]:
         """Return filters that an admin's list of the core shows after its own.
 
-        A filter takes the place of one of the core with the same ``parameter_name``. One that is a ``KeysetFilter``
+        A filter takes the place of one of the core with the same ``parameter_name``, and is left out if a project's
+        subclass of the admin has a filter of its own with it. One that is a ``KeysetFilter``
         (``admin/filters.py``) may say which rows are read: of a long table the list does not count or sort all.
         """
         return ()

@@ -11,6 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.test.utils import isolate_apps
 from django.utils import timezone
 
+from notifications.admin.filters import StateFilter
 from notifications.admin.jobs import JobAdmin
 from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations import matching
@@ -42,6 +43,10 @@ def test_the_admin_of_a_proxy_of_jobs(rf, admin_user, name, is_changed):
     operations = apps.get_app_config("notifications_operations")
     assert bool(operations.action_for_all(JobAdmin(MailJob, admin.site), request, name)) is is_changed
     assert operations.list_filters(JobAdmin(MailJob, admin.site), request)
+
+
+class ProjectStateFilter(StateFilter):
+    """A filter of a project with the parameter of one of the list."""
 
 
 @pytest.fixture
@@ -232,6 +237,16 @@ def test_filter_that_a_job_cannot_carry_is_refused(staff, change_all, monkeypatc
     tasks.noop.enqueue()
     [text] = said(change_all("cancel_jobs", "?priority=0", confirm=True))
     assert text.startswith("All jobs that match cannot be changed with the filter “priority”.")
+    assert Job.objects.count() == 1
+
+
+def test_filter_of_a_project_in_place_of_one_of_the_list_is_refused(staff, change_all, monkeypatch):
+    """It has taken the parameter, and the filter of the list that would be a condition of the job has no value."""
+    tasks.noop.enqueue()
+    for own in ("state", ProjectStateFilter):
+        monkeypatch.setattr(JobAdmin, "list_filter", (own,))
+        [text] = said(change_all("cancel_jobs", "?state__exact=failed", confirm=True))
+        assert text.startswith("All jobs that match cannot be changed with the filter “state__exact”.")
     assert Job.objects.count() == 1
 
 

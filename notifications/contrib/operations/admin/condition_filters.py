@@ -18,6 +18,13 @@ class JobListFilter(FormFilter):
         """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
         raise NotImplementedError
 
+    def own_parameters(self) -> set[str]:
+        """Return the parameters of the page's address that this filter has taken.
+
+        A filter before it in the list may have taken one of the same name, so that this one has no value.
+        """
+        return set(self.used_parameters)
+
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         try:
             return JobFilter(**self.condition()).apply(queryset)
@@ -35,7 +42,7 @@ def read_filter(changelist: Any) -> JobFilter:
 
 
 def other_parameters(changelist: Any) -> list[str]:
-    """Return the names of parameters of a list that are not those of filters of this module."""
+    """Return the names of parameters of a list that no filter of this module has taken."""
     specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
-    known = {name for spec in specs for name in spec.expected_parameters()}
+    known = {name for spec in specs for name in spec.own_parameters()}
     return sorted(set(changelist.get_filters_params()) - known)

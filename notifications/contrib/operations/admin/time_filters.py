@@ -44,6 +44,9 @@ class CreatedFilter(JobListFilter):
     def expected_parameters(self) -> list[str]:
         return [self.parameter_name, f"{self.parameter_name}_from", f"{self.parameter_name}_until"]
 
+    def own_parameters(self) -> set[str]:
+        return super().own_parameters() | set(self.range)
+
     def choices(self, changelist: Any) -> Any:
         without_range = changelist.get_query_string(remove=self.expected_parameters())
         for choice in super().choices(changelist):
