@@ -13,6 +13,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.live_jobs import count_states, has_state_counts
+from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
+from notifications.db.transactions import database
 from notifications.models import Job, Notification
 
 
@@ -86,6 +88,28 @@ class UserFilter(FormFilter):
         return users.values_list("pk", flat=True).first()
 
 
+class JobOwnerFilter(UserFilter):
+    """Filters jobs by the name of their user. Those of a user with few are looked up by their ids."""
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None or not self.value():
+            return rows, slices_of
+        if (key := self.user_key()) is None:
+            return rows, None  # no rows, while jobs without an owner may be many
+        jobs = Job.objects.using(database()).filter(user_id=key)
+        return _narrow_by_ids(rows, slices_of, NEWEST_FIRST.sort(jobs))
+
+
+class NotificationUserFilter(UserFilter):
+    """Filters notifications by the name of their user. Those of one with few are looked up by their ids."""
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None or not self.value():
+            return rows, slices_of
+        notes = Notification.objects.using(database()).filter(user_id=self.user_key())
+        return _narrow_by_ids(rows, slices_of, notes.order_by("user_id", "seq"))
+
+
 class LinkedFilter(KeysetFilter):
     """Filters by a value of the column ``parameter_name``. It is shown when a link has chosen one."""
 
@@ -114,7 +138,15 @@ class LinkedWorkerFilter(LinkedFilter):
 
 
 class LinkedBatchFilter(LinkedFilter):
+    """Filters the jobs of a batch. Those of one with few are looked up by their ids."""
+
     title, parameter_name = _("batch"), "batch"
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None or not self.value():
+            return rows, slices_of
+        jobs = Job.objects.using(database()).filter(batch=self.value())
+        return _narrow_by_ids(rows, slices_of, jobs.order_by("batch", "state"))
 
 
 class StateFilter(KeysetFilter):
@@ -168,3 +200,12 @@ class ReadFilter(admin.SimpleListFilter):
         if self.value() not in conditions:
             raise IncorrectLookupParameters
         return queryset.filter(**conditions[self.value()])
+
+
+def _narrow_by_ids(rows: Any, slices_of: Any, found: Any) -> tuple[Any, Any]:
+    """Return those of ``rows`` that were found, by their ids, and no slices; both unchanged if too many were found.
+
+    ``found`` is a queryset in the order of the index that yields it.
+    """
+    ids = list(found.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
+    return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)

@@ -67,7 +67,7 @@ class JobAdmin(
     list_display_links = None
     list_filter = (
         filters.StateFilter,
-        filters.UserFilter,
+        filters.JobOwnerFilter,
         filters.LinkedTaskFilter,
         filters.LinkedQueueFilter,
         filters.LinkedWorkerFilter,

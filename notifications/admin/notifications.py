@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.filters import LevelFilter, ReadFilter, UserFilter
+from notifications.admin.filters import LevelFilter, NotificationUserFilter, ReadFilter
 from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
 from notifications.admin.paging import KeysetMixin
 from notifications.admin.timelines import lines_of_events
@@ -21,7 +21,7 @@ from notifications.streams.timeline import read_timeline
 @admin.register(Notification)
 class NotificationAdmin(ExtensibleListMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
-    list_filter = (ReadFilter, LevelFilter, UserFilter)
+    list_filter = (ReadFilter, LevelFilter, NotificationUserFilter)
     list_defer = ("body", "data")
     search_fields = ("=id", "title", "=key")
     ordering = ("-id",)

@@ -26,6 +26,8 @@ MAX_ROWS_CHECKED = 2_000
 ROWS_PER_CHECK = 900
 #: Rows that may enter a slice while it is read without the last rows of it being passed over.
 ROWS_ENTERING = 250
+#: The ids that are read to look few rows up by them, where the index that finds them has another order.
+MAX_IDS_READ = 1_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

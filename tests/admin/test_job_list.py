@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from notifications import extension
 from notifications.admin import live_jobs, paging
+from notifications.api import notify
 from notifications.db import keyset
+from notifications.ids import uuid7
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
 
@@ -243,3 +246,35 @@ def test_a_job_that_succeeded_in_part(get):
     page = get()
     assert "9 of 70 failed" in page
     assert '<span class="state" data-state="succeeded">Finished</span><br>' in page
+
+
+@pytest.mark.parametrize("query", ["?batch={batch}", "?user=ada"])
+@pytest.mark.parametrize("ids_read", [2, 1_000])
+def test_few_jobs_are_looked_up_by_their_ids(get, short_pages, user, monkeypatch, query, ids_read):
+    """With the core alone too. More than the limit are searched for in the slices of all jobs."""
+    monkeypatch.setattr(extension.hooks, "list_filters", [])
+    monkeypatch.setattr("notifications.admin.filters.MAX_IDS_READ", ids_read)
+    batch = uuid7()
+    for number in range(3):
+        make_job(f"part {number}", minutes=number, batch=batch, user=user)
+    for number in range(20):
+        make_job(f"{number}", minutes=10 + number)
+    page = get(query.format(batch=batch))
+    if ids_read == 2:
+        assert titles(page) == [] and "Nothing found so far." in page
+    else:
+        assert titles(page) == ["part 2", "part 1", "part 0"] and "3 jobs" in page
+    for nothing in (f"?batch={uuid7()}", "?user=nobody-of-this-name"):
+        assert "0 jobs" in get(nothing)
+
+
+def test_few_notifications_are_looked_up_by_their_ids(admin_client, user, other_user, monkeypatch):
+    """With the core alone too."""
+    monkeypatch.setattr(extension.hooks, "list_filters", [])
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 2)
+    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 2)
+    notify(user, "Old")
+    for number in range(5):
+        notify(other_user, f"{number}")
+    page = admin_client.get("/admin/notifications/notification/?user=ada").text
+    assert titles(page) == ["Old"]

@@ -72,7 +72,7 @@ SHOWN = {
 def test_filters(admin_client, notes, monkeypatch, rows_per_slice, ids_read):
     """However small the slices are that are read, and however many notifications a user has."""
     monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
-    monkeypatch.setattr("notifications.contrib.operations.admin.notification_filters.MAX_IDS_READ", ids_read)
+    monkeypatch.setattr("notifications.admin.filters.MAX_IDS_READ", ids_read)
     with collect_offenders() as offenders:
         for query, expected in SHOWN.items():
             with offenders.row(query):

@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce, Concat
 from django.db.models.lookups import Exact
 
 from notifications import times
-from notifications.db.keyset import NEWEST_FIRST
+from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import connection, database
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
@@ -22,8 +22,6 @@ from notifications.jobs.searching import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 
-#: The ids that are read to look few jobs up by them, where the index that finds them has another order.
-MAX_IDS_READ = 1_000
 ENGINE_PREFIX = "engine:"
 
 

@@ -11,9 +11,8 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.filters import UserFilter
+from notifications.admin.filters import NotificationUserFilter
 from notifications.contrib.operations.admin.time_filters import CreatedFilter
-from notifications.contrib.operations.matching import MAX_IDS_READ
 from notifications.db.transactions import database
 from notifications.models import Notification
 
@@ -65,24 +64,8 @@ class NotificationCreatedFilter(CreatedFilter):
         return ids
 
 
-class NotificationUserFilter(UserFilter):
-    """Filters notifications by the name of their user. Those of one with few are looked up by their ids."""
-
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        if slices_of is None or not self.value() or (ids := _read_ids(self.user_key())) is None:
-            return rows, slices_of
-        return rows.filter(pk__in=ids), None
-
-
-#: The filters, in their order.
+#: The filters, in their order. That of the user, the core's, comes last here.
 FILTERS = (NotificationCreatedFilter, CategoryFilter, NotificationUserFilter)
-
-
-def _read_ids(user: Any) -> list[Any] | None:
-    """Return the ids of the notifications of a user (key), None if they are more than ``MAX_IDS_READ``."""
-    rows = Notification.objects.using(database()).filter(user_id=user).order_by("user_id", "seq")
-    ids = list(rows.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
-    return ids if len(ids) <= MAX_IDS_READ else None
 
 
 def first_id(moment: Any) -> UUID:
