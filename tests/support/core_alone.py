@@ -20,6 +20,8 @@ OTHER_FOLDERS = {
 #: Files with a test that needs an optional app or the site without importing it.
 NEEDS_APPS = {
     "admin/test_job_list.py",
+    "data/test_crowd.py",
+    "db/test_deadlines.py",
     "http/test_background_requests.py",
     "http/test_database_failures.py",
     "http/test_inbox_page.py",
