@@ -33,7 +33,7 @@ CELERY_TIMEOUT_SECONDS = 600
 #: Faults of one round at most, beside the worker that dies, and seconds before each.
 MAX_FAULTS, MAX_PAUSE_SECONDS = 2, 2.0
 #: Statements at which a worker dies: of a suspension with its notifications, and of the step after the answer.
-STATEMENTS = [r"state='waiting', waiting=", *map(INSERT.format, ("wait", "notification", "step"))]
+STATEMENTS = [r"state='waiting', waiting=", *map(INSERT.format, ("wait", "notification", "steps_step"))]
 WAITS = "SELECT id, job, how, value FROM notifications_wait"
 OPEN_WAITS = f"{WAITS} WHERE ended_at IS NULL"
 TRACEBACKS = "SELECT traceback FROM notifications_attempt WHERE traceback <> ''"
