@@ -123,6 +123,8 @@ NIGHTLY = {
         "contrib/themes/test_themes.py::test_the_bell_is_in_the_header[jazzmin]",
         "contrib/themes/test_themes.py::test_the_bell_is_in_the_header[wagtail]",
         "contrib/webhooks/test_callbacks.py::test_calls_at_the_same_moment",
+        "docs/test_moving_data.py::test_from_sqlite_to_postgresql",
+        "outbound/test_pools.py::test_2_000_event_loops",
         "contrib/broadcasts/test_not_installed.py::test_it_is_installed_by_one_line",
         "contrib/operations/test_not_installed.py::test_it_is_installed_by_one_line",
         "contrib/output/test_not_installed.py::test_it_is_installed_by_one_line",
@@ -220,6 +222,7 @@ NIGHTLY = {
         "worker/test_signal_queue.py::test_a_receiver_that_hangs_delays_no_job[started]",
     ],
     "nightly_on_postgres": [
+        "contrib/webhooks/test_callbacks.py::test_calls_at_the_same_moment",
         "admin/test_custom_site.py::*",
         "admin/test_job_page.py::*",
         "admin/test_large_tables.py::test_seeded_*",
