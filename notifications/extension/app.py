@@ -197,9 +197,10 @@ class Extension(PageHooks, AppConfig):
         """
 
     def on_workers_lost(self, workers: Sequence[Worker], now: datetime) -> None:
-        """Store that workers were lost, whose rows are deleted here because their leases are over.
+        """Store that workers were lost, whose leases are over.
 
-        Called inside the transaction that deletes the rows, once for a worker. One user: alerts.
+        Called inside the transaction that deletes their rows, of a bounded number of workers; a process beside this one
+        may have deleted some of them. One user: alerts.
         """
 
     def last(self, tx: RecordedTransaction) -> None:

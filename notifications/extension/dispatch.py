@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -38,10 +37,6 @@ class Dispatch:
 
     def send_after_commit(self, jobs: Iterable[Job]) -> None:
         """Have new jobs dispatched to their engines after the commit of the current transaction."""
-
-    def take_back(self, ids: Collection[UUID]) -> set[UUID]:
-        """Have jobs that this process could not claim dispatched again. Return the ids whose rows are locked."""
-        return set()
 
     def move_to_engines(self) -> int:
         """Move queued jobs whose backend has gained an engine. Return how many.

@@ -61,7 +61,7 @@ class Hooks:
         }
         #: By their dotted paths.
         self.own_tasks = {path: task for each in self.extensions for path, task in each.own_tasks.items()}
-        self.runners = {name: label for each in extensions for name, label in each.runners.items()}
+        self.runners = {name: label for each in self.extensions for name, label in each.runners.items()}
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         self.job_sections = [section for each in self.extensions for section in each.job_sections]
         #: By ``kind``.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from notifications.contrib.engines import (
     configured_engines,
@@ -37,9 +36,6 @@ class EngineDispatch(Dispatch):
 
     def send_after_commit(self, jobs: Iterable[Job]) -> None:
         senders.send_after_commit(jobs)
-
-    def take_back(self, ids: Collection[UUID]) -> set[UUID]:
-        return dispatching.take_back(ids)
 
     def move_to_engines(self) -> int:
         return dispatching.move_to_engines()

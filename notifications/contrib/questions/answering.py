@@ -123,7 +123,7 @@ def check_value(wait: AskedQuestion, value: Any) -> Any:
 def find_question(job: UUID, id: UUID, user: Any) -> AskedQuestion:
     """Return a question that a user may answer, or might if it had not ended. Raises ``QuestionNotFound``."""
     wait = _read_question(job, id)
-    if wait is None or not may_answer(wait.asked, user):
+    if wait is None or not may_answer(wait.addressees, user):
         raise QuestionNotFound
     return wait
 
@@ -135,7 +135,7 @@ def find_open_question(job: UUID, user: Any) -> AskedQuestion | None:
     and result: a job may ask about what it has written.
     """
     rows = AskedQuestion.objects.using(database()).filter(job=job, ended_at=None).order_by("id")
-    return next((question for question in rows if may_answer(question.asked, user)), None)
+    return next((question for question in rows if may_answer(question.addressees, user)), None)
 
 
 def name_of(user: Any) -> str:
@@ -173,4 +173,4 @@ def _read_question(job: UUID, id: UUID) -> AskedQuestion | None:
 def _may_still_answer(wait: AskedQuestion, user: Any) -> bool:
     """Return whether a user may answer now: since the user was read, a form may have been validated for a long time."""
     present = read_user(user.pk)
-    return present is not None and may_answer(wait.asked, present)
+    return present is not None and may_answer(wait.addressees, present)

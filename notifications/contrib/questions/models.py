@@ -43,10 +43,10 @@ class AskedQuestion(Wait):
         self.remind_at = self.next_reminder(now)
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def addressees(self) -> dict[str, Any]:
         """Whom it asks, as ``addressees.describe_asked()`` returns it. It does not change."""
-        asked: dict[str, Any] = json.loads(self.details)["asked"]
-        return asked
+        addressees: dict[str, Any] = json.loads(self.details)["asked"]
+        return addressees
 
     def next_reminder(self, now: datetime) -> datetime | None:
         """Return when those who are asked are reminded after ``now``, None for never."""

@@ -85,7 +85,7 @@ def update_addressees(after: Position | None = None) -> Position | None:
     rows = rows.filter(is_later, created_at__gte=created_at)  # a range of the index
     waits = list(rows.order_by("created_at", "id")[:MAX_QUESTIONS_PER_CHECK])
     # Most questions ask their owners: these users are read at once.
-    active = read_active({key for wait in waits for key in wait.asked.get("users", ())})
+    active = read_active({key for wait in waits for key in wait.addressees.get("users", ())})
 
     @cache
     def find(asked: str) -> list[Any]:
@@ -94,7 +94,7 @@ def update_addressees(after: Position | None = None) -> Position | None:
     prepare_hooks()
     for wait in waits:
         current = set(json.loads(wait.details)["to"])
-        if current and current == active & set(wait.asked.get("users", ())):
+        if current and current == active & set(wait.addressees.get("users", ())):
             continue
         users = _find_users(wait, lambda asked: find(json.dumps(asked)))
         if users is None or current == set(map(str, users)):
@@ -111,7 +111,7 @@ def _find_users(
 
     Those who are asked and may answer stay. Others are added up to ``MAX_ADDRESSEES``.
     """
-    asked, current = wait.asked, json.loads(wait.details)["to"]
+    asked, current = wait.addressees, json.loads(wait.details)["to"]
     try:
         try:
             found = {str(key): key for key in find(asked)}

@@ -150,7 +150,7 @@ def _log_answer_of_staff(user: Any, question: AskedQuestion) -> None:
         question=question.title, answer=end["label"] or gettext("the form")
     )
     try:
-        if is_asked(question.asked, user):  # since less than five minutes: no notification was sent yet
+        if is_asked(question.addressees, user):  # since less than five minutes: no notification was sent yet
             return
         job = Job.objects.using(database()).only("id", "title").get(id=question.job)
         LogEntry.objects.log_actions(user.pk, [job], CHANGE, text)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar
@@ -12,13 +12,23 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
-from notifications import serializers, times
+from notifications import moved, serializers, times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Job, Worker
+
+#: Options in place of ids that the app of operations adds.
+FILTERS = ("--state", "--queue", "--task", "--user", "--finished-since")
+
+
+class RefusedFilter(Action):
+    """An option that needs the app of operations, which is not installed."""
+
+    def __call__(self, parser: ArgumentParser, *args: Any) -> None:
+        parser.error(f"{args[-1]} is an option of an optional app. {moved.describe_remedy('operations')}")
 
 
 class JobVerb(ManagementCommand):
@@ -33,6 +43,7 @@ class ChangeCommand(JobVerb):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("ids", nargs="+", type=job_id, metavar="ID")
+        parser.add_argument(*FILTERS, action=RefusedFilter, dest="filters", help=SUPPRESS)
 
     def fail_for(self, ids: set[UUID], rule: str) -> None:
         """Raise CommandError with the states of these jobs, if there are any."""

@@ -2,9 +2,6 @@
 
 import sys
 
-import pytest
-
-from tests.docs.project import Project
 from tests.support.processes import run
 
 LINE = 'Add "notifications.contrib.deliveries" to INSTALLED_APPS, and run manage.py migrate.'
@@ -76,20 +73,6 @@ for module in ("models", "sending", "admin", "urls"):
 print_error(lambda: testing.send_deliveries())
 assert not [model for model in apps.get_models() if FEATURE.search(model.__name__)]
 """
-
-
-@pytest.fixture
-def project(tmp_path):
-    """The project of the quick start."""
-    project = Project(tmp_path)
-    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
-    (project.folder / "mysite/urls.py").write_text(
-        "from django.contrib import admin\n"
-        "from django.urls import include, path\n"
-        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
-    )
-    yield project
-    project.close()
 
 
 def test_nothing_shows_it(project):

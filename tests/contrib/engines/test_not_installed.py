@@ -3,10 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
-from tests.docs.project import Project
-
 USE = """
 import sys
 from django.contrib.auth.models import User
@@ -50,20 +46,6 @@ print(*Job.objects.values_list("executor", flat=True))
 TASKS = """
 TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": [], "OPTIONS": {"engine": "x.y"}}}
 """
-
-
-@pytest.fixture
-def project(tmp_path):
-    """The project of the quick start."""
-    project = Project(tmp_path)
-    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
-    (project.folder / "mysite/urls.py").write_text(
-        "from django.contrib import admin\n"
-        "from django.urls import include, path\n"
-        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
-    )
-    yield project
-    project.close()
 
 
 def test_jobs_run_without_it(project):

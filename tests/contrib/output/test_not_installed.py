@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from tests.docs.project import Project
 from tests.support.processes import run
 
 LINE = 'Add "notifications.contrib.output" to INSTALLED_APPS, and run manage.py migrate.'
@@ -75,18 +74,10 @@ except Exception as exc:
 
 
 @pytest.fixture
-def project(tmp_path):
-    """The project of the quick start, with tasks."""
-    project = Project(tmp_path)
-    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
+def project(project):
+    """It has tasks, too."""
     (project.folder / "mysite/tasks.py").write_text(TASKS)
-    (project.folder / "mysite/urls.py").write_text(
-        "from django.contrib import admin\n"
-        "from django.urls import include, path\n"
-        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
-    )
-    yield project
-    project.close()
+    return project
 
 
 def test_nothing_shows_it(project):

@@ -2,9 +2,6 @@
 
 import sys
 
-import pytest
-
-from tests.docs.project import Project
 from tests.support.processes import run
 
 USE = """
@@ -105,20 +102,6 @@ else:
     print(Job.objects.get().result, [str(each) for each in Permission.objects.filter(codename="answer_question")])
 """
 LINE = 'Add "notifications.contrib.questions" to INSTALLED_APPS, and run manage.py migrate.'
-
-
-@pytest.fixture
-def project(tmp_path):
-    """The project of the quick start."""
-    project = Project(tmp_path)
-    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
-    (project.folder / "mysite/urls.py").write_text(
-        "from django.contrib import admin\n"
-        "from django.urls import include, path\n"
-        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
-    )
-    yield project
-    project.close()
 
 
 def test_nothing_shows_it(project):

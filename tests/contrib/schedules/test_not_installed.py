@@ -2,9 +2,6 @@
 
 import sys
 
-import pytest
-
-from tests.docs.project import Project
 from tests.support.processes import run
 
 USE = """
@@ -53,20 +50,6 @@ for module in ("models", "ticks", "admin"):
         print(exc)
 assert not [model for model in apps.get_models() if model.__name__ == "Schedule"]
 """
-
-
-@pytest.fixture
-def project(tmp_path):
-    """The project of the quick start."""
-    project = Project(tmp_path)
-    project.add_settings('ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
-    (project.folder / "mysite/urls.py").write_text(
-        "from django.contrib import admin\n"
-        "from django.urls import include, path\n"
-        'urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("notifications.urls"))]\n'
-    )
-    yield project
-    project.close()
 
 
 def test_nothing_shows_it(project):
