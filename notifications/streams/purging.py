@@ -36,7 +36,7 @@ from notifications.streams.numbering import lock_clause
 MAX_STREAMS_PER_CHUNK = 500
 #: Users whose rows one transaction deletes at most.
 MAX_USERS_PER_TRANSACTION = 100
-#: Rows that belong to jobs or notifications, such as waits, that one transaction deletes before it deletes these.
+#: Rows of extensions that belong to jobs or notifications, and that one transaction deletes before it deletes these.
 MAX_BELONGINGS_PER_CHUNK = 1_000
 
 
@@ -170,16 +170,15 @@ def delete_belongings(model: Any, ids: Sequence[Any]) -> int:
     ``ids``
         As the database stores them.
     """
-    limit = MAX_BELONGINGS_PER_CHUNK
-    if model is Notification:
-        is_more_left = any(hook(ids, limit) for hook in hooks.delete_of_notifications)
-    else:
-        is_more_left = (
-            any(hook(ids, limit) for hook in hooks.delete_of_jobs)
-            or delete_rows(Attempt, "job_id", ids, limit) == limit
-            or delete_rows(Wait, "job", ids, limit) == limit
-        )
-    return limit if is_more_left else 0
+    of_extensions = hooks.delete_of_jobs if model is Job else hooks.delete_of_notifications
+    if any(hook(ids, MAX_BELONGINGS_PER_CHUNK) for hook in of_extensions):
+        return MAX_BELONGINGS_PER_CHUNK
+    if model is Job:
+        # Not before their jobs: one that waits without a wait would be queued again.
+        with connection().cursor() as cursor:
+            _delete(cursor, Attempt, "job_id", ids)
+            _delete(cursor, Wait, "job", ids)
+    return 0
 
 
 def find_deleted_users() -> Iterator[list[Any]]:
