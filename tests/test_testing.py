@@ -28,8 +28,8 @@ from notifications.testing import (
     run_jobs,
     run_until_idle,
 )
+from tests.contrib.engines import recording_engine
 from tests.contrib.questions import question_tasks
-from tests.engines import recording_engine
 from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks
 
 
@@ -116,7 +116,7 @@ class RunJobsTests(TestCase):
     def test_jobs_of_engines(self):
         """They run without a broker: those that were dispatched, and those that wait for that."""
         backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
-        engine = {"OPTIONS": {"engine": "tests.engines.recording_engine"}}
+        engine = {"OPTIONS": {"engine": "tests.contrib.engines.recording_engine"}}
         recording_engine.dispatched.clear()
         with self.settings(TASKS={"default": backend | engine}):
             tasks.noop.enqueue()

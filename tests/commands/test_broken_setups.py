@@ -22,7 +22,7 @@ from notifications.management.diagnosis import configuration, database
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
 from notifications.worker import lease
-from tests.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
+from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.support.site import ROOT

@@ -55,8 +55,8 @@ def test_it_runs_jobs_until_a_signal(site, signal_method):
 
 def test_it_hands_jobs_over_to_engines(site):
     """So that a site without an ASGI server has a process that does."""
-    site.environment |= {"TEST_ENGINE": "tests.engines.recording_engine"}
-    with driver(site, "tests.engines.actions") as project:
+    site.environment |= {"TEST_ENGINE": "tests.contrib.engines.recording_engine"}
+    with driver(site, "tests.contrib.engines.actions") as project:
         (id,) = project.call("enqueue", task="noop", delay=0.1)
         assert project.call("rows", ids=[id])[0]["executor"] == "engine"
         site.start_worker()

@@ -137,7 +137,9 @@ def warn_of_unserved_jobs_of_engines(user):
     """Of a backend whose engine has no process."""
     for executor in ("engine", "handed"):
         job(user, executor=executor)
-    options = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.engines.idle_engine"}}}
+    options = {
+        "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.contrib.engines.idle_engine"}}
+    }
     with override_settings(TASKS=options):
         unserved.warn_of_unserved_jobs()
 

@@ -16,7 +16,7 @@ from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
 from notifications.signals import rung
 from notifications.worker.worker import JobWorker
-from tests.engines import recording_engine
+from tests.contrib.engines import recording_engine
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
 
@@ -36,7 +36,7 @@ def short_join_idle(monkeypatch):
 def with_engine(settings):
     """Jobs of the backend "default" belong to an engine, those of "builtin" to the built-in worker."""
     backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
-    engine = {"OPTIONS": {"engine": "tests.engines.recording_engine"}}
+    engine = {"OPTIONS": {"engine": "tests.contrib.engines.recording_engine"}}
     settings.TASKS = {"default": backend | engine, "builtin": backend}
     recording_engine.dispatched.clear()
     recording_engine.revoked.clear()

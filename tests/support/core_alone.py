@@ -14,7 +14,7 @@ from django.apps import apps
 TESTS = Path(__file__).resolve().parent.parent
 #: Folders of tests with other subjects, or whose processes have settings of their own.
 OTHER_FOLDERS = {
-    *("asyncsite", "browser", "conformance", "contrib", "docs", "engines", "faults", "hosts", "model"),
+    *("asyncsite", "browser", "conformance", "contrib", "docs", "faults", "hosts", "model"),
     *("packaging", "typing"),
 }
 #: Files with a test that needs an optional app or the site without importing it.

@@ -18,7 +18,7 @@ from notifications.streams import marking, marking_all, retention
 from notifications.testing import run_jobs
 from notifications.worker import maintenance
 from notifications.worker.lease import Lease
-from tests.engines.conftest import idle_engine  # noqa: F401 (fixture)
+from tests.contrib.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engines.contract import EngineContract, ended, states
+from tests.contrib.engines.contract import EngineContract, ended, states
 from tests.support.celery_worker import require_prefork
 from tests.support.waiting import wait_until
 

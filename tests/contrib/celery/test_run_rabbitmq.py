@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engines.contract import EngineContract, ended
+from tests.contrib.engines.contract import EngineContract, ended
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications.extension import hooks
 from notifications.models import Job
-from tests.engines.conftest import engine_process, idle_engine  # noqa: F401 (fixtures)
+from tests.contrib.engines.conftest import engine_process, idle_engine  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (fixture)
 

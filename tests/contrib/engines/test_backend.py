@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.engines.contract import EngineContract, ended
+from tests.contrib.engines.contract import EngineContract, ended
 from tests.support.waiting import wait_until
 
 pytest.importorskip("django_tasks_db", reason="django-tasks-db is not installed (see requirements-dev.txt).")

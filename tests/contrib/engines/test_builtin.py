@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engines.contract import EngineContract
+from tests.contrib.engines.contract import EngineContract
 
 
 @pytest.mark.smoke

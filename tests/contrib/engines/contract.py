@@ -18,7 +18,7 @@ class EngineContract:
         site = sites.make()
         try:
             cls.start(site, request)
-            with driver(site, "tests.engines.actions") as started:
+            with driver(site, "tests.contrib.engines.actions") as started:
                 started.site = site
                 yield started
         finally:

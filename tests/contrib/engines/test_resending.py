@@ -7,7 +7,7 @@ import pytest
 from notifications.contrib.engines import dispatching, resending
 from notifications.models import Job
 from notifications.testing import clock
-from tests.engines.engine_jobs import claim, enqueue, executor_of, finish, make_older
+from tests.contrib.engines.engine_jobs import claim, enqueue, executor_of, finish, make_older
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -188,7 +188,7 @@ def test_engine_that_refuses_some_jobs_is_not_away(sending, monkeypatch, caplog)
     ("engine", "message"),
     [
         ("nowhere.engine", "cannot be imported"),
-        ("tests.engines.tasks", "cannot be imported"),
+        ("tests.contrib.engines.tasks", "cannot be imported"),
         (7, "must be a dotted path"),
     ],
 )

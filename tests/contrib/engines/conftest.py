@@ -19,7 +19,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     worker,
 )
 
-IDLE_ENGINE = "tests.engines.idle_engine"
+IDLE_ENGINE = "tests.contrib.engines.idle_engine"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from django.utils import timezone
 from notifications.contrib.engines import unserved
 from notifications.jobs.claiming import queues, unserved_queues
 from notifications.models import Job
-from tests.engines.conftest import wait_long
+from tests.contrib.engines.conftest import wait_long
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -18,8 +18,8 @@ from notifications.jobs.declaring.policies import DEFAULT_POLICY, policy_of
 from notifications.jobs.transitions import claims, executor_moves, manual, queueing, recording
 from notifications.models import Job
 from notifications.testing import clock
-from tests.engines import tasks as engine_tasks
-from tests.engines.engine_jobs import claim, enqueue, executor_of, finish
+from tests.contrib.engines import tasks as engine_tasks
+from tests.contrib.engines.engine_jobs import claim, enqueue, executor_of, finish
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 

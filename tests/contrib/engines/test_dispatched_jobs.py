@@ -15,7 +15,7 @@ from notifications.ids import uuid7
 from notifications.models import Job
 from notifications.worker import record_loop
 from notifications.worker import worker as worker_module
-from tests.engines import tasks as engine_tasks
+from tests.contrib.engines import tasks as engine_tasks
 from tests.jobs import tasks
 from tests.jobs.conftest import until_state
 from tests.support.waiting import wait_until

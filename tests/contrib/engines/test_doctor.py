@@ -12,7 +12,7 @@ from notifications.contrib.engines import findings as engines
 from notifications.jobs.claiming import queues
 from notifications.models import Job
 from tests.commands.test_doctor import diagnose
-from tests.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
+from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (fixture)
 from tests.support.network import Proxy
@@ -38,7 +38,7 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
     assert 30 <= figures.pop("oldest_handed_over_seconds") < 90
     assert figures == {
         "backend": "default",
-        "engine": "tests.engines.idle_engine",
+        "engine": "tests.contrib.engines.idle_engine",
         "answers": True,
         "processes": 2,
         "running": 3,
@@ -158,7 +158,7 @@ def test_celery(site, redis):
     assert {findings[name]["state"] for name in ("workers", "engine", "round trip")} == {"ok"}
 
     site.python("from tests.jobs.tasks import noop; noop.using(queue_name='reports').enqueue()")
-    site.python("from tests.engines.conftest import wait_long; wait_long()")
+    site.python("from tests.contrib.engines.conftest import wait_long; wait_long()")
     finding = site.start("doctor", "manage.py", "notifications", "doctor", "--json")
     finding.wait_until(lambda: not finding.running, what="the checks to end")
     engine = read(finding.output)["engine"]
