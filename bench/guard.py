@@ -26,8 +26,10 @@ page
 CPU time is that of the processes of the app, on SQLite and, where it is installed, on PostgreSQL, without the database
 server. A figure is the median of the ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent
 above 1 and the turns agree: on a busy machine, where ratios of equal trees scatter around 1, so many of them are above
-1 by chance in one of 200 runs at most. Latencies, rates and the time of a start scatter too much, and are only printed.
-Both trees run the benchmarks of this one. It takes about 175 s on a machine with two free cores.
+1 by chance in one of 200 runs at most. The turns of two processes have their memory layout in common: four runs with
+the same two trees found 1.01 to 1.09 for notify() on PostgreSQL. So what looks dearer is measured once more, by new
+processes on new databases, and fails if it is dearer again. Latencies, rates and the time of a start scatter too much,
+and are only printed. Both trees run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
 
 ``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
 names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. While a change of
@@ -53,6 +55,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from bench.guard_jobs import (
@@ -79,6 +82,21 @@ MEASURES = (
     *("statements", "jobs", "notify", "questions", "observed"),
     *("writers", "push", "messages", "reconnect", "startup", "page"),
 )
+#: The measures whose figures scatter, by words of the names of these.
+SCATTERING = {
+    "of notify()": "notify",
+    "of CPU a job": "jobs",
+    "to enqueue": "jobs",
+    "a question": "questions",
+    "an observed task": "observed",
+    "a writer waits": "writers",
+    "a push": "push",
+    "a message": "messages",
+    "a reconnect": "reconnect",
+}
+DATABASES = ("SQLite", "PostgreSQL")
+#: Pairs of values, of the base and of this tree, by the name of the figure.
+Figures = dict[str, list[tuple[float, float]]]
 #: The start of the name of a figure that is an exact number: one more is dearer.
 EXACT = "SQL statements of"
 PAGES = ("/notifications/",)
@@ -105,16 +123,37 @@ def main() -> None:
     # The order of sets and dictionaries would differ from process to process, and with it their cost.
     os.environ["PYTHONHASHSEED"] = "0"
     start = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(checked_out(base))
-        figures = compare(folder, stack, set(arguments.only))
+    messages = git("log", "--format=%B", f"{base}..HEAD")
+    with checked_out(base) as folder:
+        dearer = find_dearer(
+            partial(compare, folder), set(arguments.only), 1 + arguments.tolerance / 100, messages
+        )
     print(
         f"{TREE.name} against {git('describe', '--tags', '--always', base)}, {time.monotonic() - start:.0f} s"
     )
-    dearer = report(figures, 1 + arguments.tolerance / 100)
-    dearer = without_meant(dearer, git("log", "--format=%B", f"{base}..HEAD"))
     if dearer:
         sys.exit(f"Dearer than {base} by more than {arguments.tolerance:g} %: {', '.join(dearer)}")
+
+
+def find_dearer(
+    compare: Callable[[set[str], set[str]], Figures], only: set[str], limit: float, messages: str
+) -> list[str]:
+    """Return the names of what is above ``limit``: at once if it is a number of things, else in two comparisons."""
+    found = without_meant(report(compare(only, set(DATABASES)), limit), messages)
+    doubtful = {name: measure for name in found if (measure := measure_of(name))}
+    if not doubtful:
+        return found
+    print("Measured once more, by new processes:")
+    # What names no database is measured on the first.
+    ends = {name.rpartition(", ")[2] for name in doubtful}
+    databases = {end if end in DATABASES else DATABASES[0] for end in ends}
+    again = report(compare(set(doubtful.values()), databases), limit)
+    return [name for name in found if name not in doubtful or name in again]
+
+
+def measure_of(name: str) -> str:
+    """Return the measure of a figure whose turns scatter, else an empty string."""
+    return next((measure for words, measure in SCATTERING.items() if words in name), "")
 
 
 def find_base() -> str:
@@ -154,57 +193,60 @@ def checked_out(revision: str) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def compare(base: Path, stack: contextlib.ExitStack, only: set[str]) -> dict[str, list[tuple[float, float]]]:
-    """Return pairs of values, of the base and of this tree, by the name of the figure."""
-    data = Path(tempfile.mkdtemp(prefix="bench-guard-data-"))
-    data.chmod(0o755)
-    stack.callback(shutil.rmtree, data)
-    places = Places(data)
-    stack.callback(places.end)
-    databases = {"SQLite": places.sqlite}
-    with contextlib.suppress(TestSkipped):
-        places.postgres()
-        databases["PostgreSQL"] = places.postgres
-    figures: dict[str, list[tuple[float, float]]] = {}
-    for name, place in databases.items():
-        is_first = name == "SQLite"  # What does not depend on the database is measured once.
-        with contextlib.ExitStack() as sides:
-            queues = [this_app(name, place()) for _ in range(2)]
-            for queue, folder in zip(queues, (base, TREE), strict=True):
-                queue.folder = folder
-                sides.callback(queue.end)
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(lambda queue: queue.call("prepare"), queues))
-                if "statements" in only:  # first, while no job waits and no question is open
-                    before, now = pool.map(lambda queue: queue.call("count_statements").value, queues)
-                    for way in before:
-                        figures[f"{EXACT} {way}, {name}"] = [(before[way], now[way])]
-            if "notify" in only:
-                alternate([notify_turn(queue) for queue in queues], NOTIFY_SECONDS, figures, run_at_once)
-            if "jobs" in only:
-                with contextlib.ExitStack() as workers:
-                    turns = [job_turn(queue, workers.enter_context(queue.working())) for queue in queues]
-                    alternate(turns, JOBS_SECONDS, figures)
-            if only & ({"push", "messages", "reconnect", "startup"} if is_first else {"messages"}):
-                measure_sockets(queues, only if is_first else {"messages"}, figures)
-            if "startup" in only and is_first:
-                measure_startup(queues, figures)
-            if "page" in only and is_first:
-                for page in PAGES:
-                    weights = [queue.call("weigh", page).value for queue in queues]
-                    figures[f"bytes of {page} with its files"] = [(weights[0], weights[1])]
-            if only & {"writers", "questions"} and is_first:
-                with contextlib.ExitStack() as processes:
-                    workers = [processes.enter_context(queue.working()) for queue in queues]
-                    if "writers" in only:
-                        turns = [writer_turn(queue, processes) for queue in queues]
-                        alternate(turns, WRITERS_SECONDS, figures)
-                    if "questions" in only:
-                        turns = list(map(question_turn, queues, workers))
-                        alternate(turns, QUESTIONS_SECONDS, figures, run_at_once)
-            if "observed" in only and is_first:  # last: its worker runs until the process ends
-                alternate([observed_turn(queue) for queue in queues], OBSERVED_SECONDS, figures, run_at_once)
+def compare(base: Path, only: set[str], databases: set[str]) -> Figures:
+    """Measure both trees on these databases, without those that are not installed."""
+    figures: Figures = {}
+    with contextlib.ExitStack() as stack:
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-guard-data-")))
+        data.chmod(0o755)
+        places = Places(data)
+        stack.callback(places.end)
+        if "SQLite" in databases:
+            compare_on("SQLite", places.sqlite, base, only, figures)
+        if "PostgreSQL" in databases:
+            with contextlib.suppress(TestSkipped):
+                compare_on("PostgreSQL", places.postgres, base, only, figures)
     return figures
+
+
+def compare_on(name: str, place: Callable[[], str], base: Path, only: set[str], figures: Figures) -> None:
+    is_first = name == "SQLite"  # What does not depend on the database is measured once.
+    with contextlib.ExitStack() as sides:
+        queues = [this_app(name, place()) for _ in range(2)]
+        for queue, folder in zip(queues, (base, TREE), strict=True):
+            queue.folder = folder
+            sides.callback(queue.end)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda queue: queue.call("prepare"), queues))
+            if "statements" in only:  # first, while no job waits and no question is open
+                before, now = pool.map(lambda queue: queue.call("count_statements").value, queues)
+                for way in before:
+                    figures[f"{EXACT} {way}, {name}"] = [(before[way], now[way])]
+        if "notify" in only:
+            alternate([notify_turn(queue) for queue in queues], NOTIFY_SECONDS, figures, run_at_once)
+        if "jobs" in only:
+            with contextlib.ExitStack() as workers:
+                turns = [job_turn(queue, workers.enter_context(queue.working())) for queue in queues]
+                alternate(turns, JOBS_SECONDS, figures)
+        if only & ({"push", "messages", "reconnect", "startup"} if is_first else {"messages"}):
+            measure_sockets(queues, only if is_first else {"messages"}, figures)
+        if "startup" in only and is_first:
+            measure_startup(queues, figures)
+        if "page" in only and is_first:
+            for page in PAGES:
+                weights = [queue.call("weigh", page).value for queue in queues]
+                figures[f"bytes of {page} with its files"] = [(weights[0], weights[1])]
+        if only & {"writers", "questions"} and is_first:
+            with contextlib.ExitStack() as processes:
+                workers = [processes.enter_context(queue.working()) for queue in queues]
+                if "writers" in only:
+                    turns = [writer_turn(queue, processes) for queue in queues]
+                    alternate(turns, WRITERS_SECONDS, figures)
+                if "questions" in only:
+                    turns = list(map(question_turn, queues, workers))
+                    alternate(turns, QUESTIONS_SECONDS, figures, run_at_once)
+        if "observed" in only and is_first:  # last: its worker runs until the process ends
+            alternate([observed_turn(queue) for queue in queues], OBSERVED_SECONDS, figures, run_at_once)
 
 
 def run_by_turns(first: Turn, second: Turn) -> list[dict[str, float]]:
@@ -223,7 +265,7 @@ def run_at_once(first: Turn, second: Turn) -> list[dict[str, float]]:
 def alternate(
     turns: list[Turn],
     seconds: float,
-    figures: dict[str, list[tuple[float, float]]],
+    figures: Figures,
     run: Callable[[Turn, Turn], list[dict[str, float]]] = run_by_turns,
 ) -> None:
     """Run turns of both sides, in alternating order; the first of each is a warm-up."""
@@ -245,9 +287,7 @@ def is_settled(figures: list[list[tuple[float, float]]]) -> bool:
     return all(statistics.median(now / before for before, now in pairs) <= SETTLED_RATIO for pairs in figures)
 
 
-def measure_sockets(
-    queues: list[Queue], only: set[str], figures: dict[str, list[tuple[float, float]]]
-) -> None:
+def measure_sockets(queues: list[Queue], only: set[str], figures: Figures) -> None:
     with contextlib.ExitStack() as stack:
         sides = [Sockets(queue, stack) for queue in queues]
         if "push" in only:
@@ -263,7 +303,7 @@ def measure_sockets(
             figures["modules of the server"] = [(before, now)]
 
 
-def measure_startup(queues: list[Queue], figures: dict[str, list[tuple[float, float]]]) -> None:
+def measure_startup(queues: list[Queue], figures: Figures) -> None:
     for name, command in (("django.setup()", []), ("manage.py check", ["check"])):
         pairs = [[start_up(queue, command) for queue in queues] for _ in range(STARTUP_TURNS + 1)]
         (modules_before, _), (modules, _) = pairs[0]
@@ -286,7 +326,7 @@ def start_up(queue: Queue, command: list[str]) -> tuple[float, float]:
     return modules, milliseconds
 
 
-def report(figures: dict[str, list[tuple[float, float]]], limit: float) -> list[str]:
+def report(figures: Figures, limit: float) -> list[str]:
     """Print a table of the figures, and return the names of those that are above ``limit``."""
     dearer = []
     for name, pairs in figures.items():

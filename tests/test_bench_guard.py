@@ -10,25 +10,25 @@ from bench import guard
 pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 
 
-def find_dearer(*ratios):
+def judge(*ratios):
     return guard.report({"a job": [(100.0, 100.0 * ratio) for ratio in ratios]}, 1.05)
 
 
 def test_a_cost_that_grew_fails():
-    assert find_dearer(1.06, 1.09, 1.08, 1.2, 1.07, 1.08, 1.02, 1.09) == ["a job"]
+    assert judge(1.06, 1.09, 1.08, 1.2, 1.07, 1.08, 1.02, 1.09) == ["a job"]
 
 
 def test_a_cost_within_the_tolerance_passes():
-    assert find_dearer(1.04, 1.05, 1.04, 1.05, 1.04, 1.03, 1.04, 1.04) == []
+    assert judge(1.04, 1.05, 1.04, 1.05, 1.04, 1.03, 1.04, 1.04) == []
 
 
 def test_ratios_that_scatter_around_1_pass():
-    assert find_dearer(0.8, 1.3, 1.2, 0.9, 1.1, 1.4, 0.95, 1.1) == []
+    assert judge(0.8, 1.3, 1.2, 0.9, 1.1, 1.4, 0.95, 1.1) == []
 
 
 def test_a_weight_that_is_measured_once_fails():
-    assert find_dearer(1.06) == ["a job"]
-    assert find_dearer(1.04) == []
+    assert judge(1.06) == ["a job"]
+    assert judge(1.04) == []
 
 
 def test_one_statement_more_fails():
@@ -60,6 +60,43 @@ def test_a_figure_that_is_not_judged_neither_fails_nor_takes_more_turns():
     guard.alternate([lambda: {latency: 5.0}, lambda: {latency: 10.0}], 60, figures)
     assert len(figures[latency]) == guard.MIN_TURNS
     assert guard.report(figures, 1.05) == []
+
+
+@pytest.mark.parametrize(("second", "is_dearer"), [(1.09, True), (0.99, False)])
+@pytest.mark.parametrize(
+    "name", ["µs of CPU of notify(), PostgreSQL", "µs of CPU a push", "ms that a writer waits, longest 5 %"]
+)
+def test_what_looks_dearer_is_measured_once_more_by_new_processes(name, second, is_dearer):
+    """Equal trees differ by the memory layout of their processes."""
+    compared = []
+
+    def compare(only, databases):
+        compared.append((only, databases))
+        return {name: [(100.0, 100.0 * (1.08 if len(compared) == 1 else second))] * 8}
+
+    dearer = guard.find_dearer(compare, {"jobs", "notify", "push"}, 1.05, "")
+    assert dearer == [name] * is_dearer
+    database = "PostgreSQL" if "PostgreSQL" in name else "SQLite"
+    assert compared == [
+        ({"jobs", "notify", "push"}, set(guard.DATABASES)),
+        ({guard.measure_of(name)}, {database}),
+    ]
+
+
+def test_numbers_of_things_are_measured_once():
+    names = [
+        f"{guard.EXACT} sync, SQLite",
+        "modules of the server",
+        "bytes of /notifications/ with its files",
+    ]
+    figures = {name: [(30.0, 33.0)] for name in names}
+    calls = []
+    assert guard.find_dearer(lambda *args: calls.append(args) or figures, set(), 1.05, "") == names
+    assert len(calls) == 1
+
+
+def test_each_scattering_figure_has_its_measure():
+    assert set(guard.SCATTERING.values()) == set(guard.MEASURES) - {"statements", "startup", "page"}
 
 
 @pytest.fixture
