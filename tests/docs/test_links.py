@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from notifications.extension import Extension
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, tables, without_code
 
 OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
@@ -50,14 +51,17 @@ def test_every_page_is_in_a_table_of_contents():
 
 @pytest.mark.parametrize("page", [DOCS / "explanation/architecture.md", ROOT / "CONTRIBUTING.md"], ids=name)
 def test_paths_in_the_text_exist(page):
-    """Folders and files of the repository or of the package, those of tests in commands too."""
-    quoted = " ".join(re.findall(r"`([^`\n]+)`", without_code(page)))
-    paths = [path for path in re.findall(r"[\w./-]+", quoted) if re.search(r"\w/|\.(py|md)$", path)]
-    assert paths
-    folders = ("", "realtime", "engines", "jobs", "operations")
-    bases = [ROOT, *(ROOT / "notifications" / folder for folder in folders)]
-    missing = [path for path in paths if path[0] != "/" and not any((base / path).exists() for base in bases)]
-    assert missing == ["application/problem"] * ("application/problem+json" in quoted)
+    """Folders and files of the repository, of the package, or of a folder that the same line names."""
+    found, missing = 0, []
+    for line in without_code(page).splitlines():
+        quoted = " ".join(re.findall(r"`([^`]+)`", line)).replace("application/problem+json", "")
+        paths = re.findall(r"(?<![\w/])[\w.-]+(?:/[\w.-]*)+|\b\w+\.(?:py|md|js|css|html)\b", quoted)
+        bases = [ROOT, ROOT / "notifications"]
+        bases += [base / path for base in bases for path in paths if path.endswith("/")]
+        found += len(paths)
+        missing += [path for path in paths if not any((base / path).exists() for base in bases)]
+    assert found
+    assert missing == []
 
 
 def test_rows_of_tables_have_the_cells_of_the_header():
@@ -80,3 +84,11 @@ def test_the_table_of_folders_names_every_package():
     named = {path.split("/")[0] for first, *_ in rows for path in re.findall(r"`([\w/]+)/`", first)}
     app = ROOT / "notifications"
     assert named == {path.relative_to(app).parts[0] for path in app.glob("*/**/*.py")}
+
+
+def test_the_table_of_hooks_names_every_hook():
+    """Those of pages by the name of their module."""
+    [table] = [table for table in tables(DOCS / "explanation/architecture.md") if "hooks" in table[0]]
+    named = set(re.findall(r"\w+", " ".join(hooks for _, hooks, *_ in table)))
+    hooks = {name for name in vars(Extension) if not name.startswith("_")} - {"default"}
+    assert hooks - named == set()
