@@ -9,13 +9,13 @@ from typing import Any, Unpack
 
 import aiohttp
 
-from . import events
 from .attempts import send_with_redirects
 from .body import Form, iter_chunks
 from .call import Call
 from .exchange import Exchange
 from .request import Headers, RequestOptions, build_request
 from .response import Response
+from .telemetry import reported
 
 
 async def request(
@@ -62,7 +62,7 @@ async def request(
         *(method, url, json, data, headers, params, deadline, max_bytes, retries, guard, idempotency_key),
         follow_redirects=follow_redirects,
     )
-    with events.reported(call), call:
+    with reported(call), call:
         return (await send_with_redirects(call, built, read_body=True)).to_response()
 
 
@@ -81,7 +81,7 @@ async def stream(method: str, url: str, **options: Unpack[RequestOptions]) -> As
     """
     with_defaults: RequestOptions = {"deadline": 60.0, "max_bytes": 1_000_000_000, **options}
     call, built = build_request(method, url, **with_defaults)
-    with events.reported(call), call:
+    with reported(call), call:
         exchange = await send_with_redirects(call, built, read_body=False)
         try:
             yield ResponseStream(call, exchange)

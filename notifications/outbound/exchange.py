@@ -10,18 +10,17 @@ from typing import Any
 import aiohttp
 from django.utils.translation import gettext
 
+from notifications.conf import settings
 from notifications.context import caller_key, running_attempt
 
 from . import telemetry
 from .body import read
 from .call import Call
 from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
-from .config import get_config
 from .errors import BadResponse, OutboundError
 from .guard import Forbidden, ForbiddenAddress, check_target
 from .pools import get_pool
-from .redirects import REDIRECT_STATUSES
-from .request import Request
+from .request import REDIRECT_STATUSES, Request
 from .response import Response
 from .slots import slots
 
@@ -161,7 +160,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
 
     Raises OutboundError.
     """
-    origin, per_host, caller = request.target.origin, get_config().per_host, caller_key()
+    origin, per_host, caller = request.target.origin, settings.OUTBOUND_PER_HOST, caller_key()
     try:
         is_guarded = call.guard and not check_target(request.target)
         origin_circuits = circuits.get(origin)

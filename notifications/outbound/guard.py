@@ -16,8 +16,9 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext, gettext_lazy
 from yarl import URL
 
+from notifications.conf import settings
+
 from .addresses import describe_reserved
-from .config import OutboundConfig, get_config
 
 MAX_URL_CHARACTERS = 8000  # RFC 9110, section 4.1: recipients should support at least this length.
 
@@ -127,30 +128,16 @@ def join_location(base: Target, location: str) -> Target:
 
 def check_target(target: Target) -> bool:
     """Return whether the allow list permits a target; raise Forbidden if neither it nor the other rules do."""
-    config = get_config()
-    is_allowed = _is_allow_listed(target, config)
-    if not is_allowed:
-        _refuse_forbidden(target, config)
-    return is_allowed
-
-
-def _is_allow_listed(target: Target, config: OutboundConfig) -> bool:
-    """Return whether ``OUTBOUND_ALLOW`` has the host and port that are written in the URL.
-
-    A name that resolves to an address in the list is not permitted by it.
-    """
-    allowed = config.allow and _allowed_endpoints(config.allow)
-    return bool(allowed) and (target.host, target.port) in allowed
-
-
-def _refuse_forbidden(target: Target, config: OutboundConfig) -> None:
-    """Raise Forbidden for a port that is not open to calls, and for an address or a name that is never public."""
-    if target.port not in config.ports:
+    # The host and port that are written in the URL: a name that resolves to an address in the list is not permitted.
+    if (target.host, target.port) in _allowed_endpoints(tuple(settings.OUTBOUND_ALLOW)):
+        return True
+    if target.port not in settings.OUTBOUND_PORTS:
         raise Forbidden(gettext("its port is not allowed"))
     if target.endpoint.is_ip_address and describe_reserved(target.host):
         raise Forbidden(NOT_PUBLIC)
     if target.host == "localhost" or target.host.endswith(".localhost"):  # RFC 6761, section 6.3
         raise Forbidden(NOT_PUBLIC)
+    return False
 
 
 @lru_cache(maxsize=4096)

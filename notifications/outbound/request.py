@@ -1,22 +1,25 @@
-"""The request that a call sends, built and validated from the arguments of ``outbound.request``."""
+"""The request that a call sends, and the one that a redirect leads to."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple, TypedDict
+from uuid import uuid4, uuid5
 
+from django.utils.translation import gettext
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import __version__
+from notifications.context import running_attempt, running_step
 from notifications.tracing.trace_context import outbound_headers
 
-from . import idempotency
 from .body import Form, encode
 from .call import Call
 from .decompression import ACCEPT_ENCODING
-from .guard import Forbidden, Target, parse
+from .guard import Forbidden, Target, join_location, parse
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -24,6 +27,16 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 #: Methods that change nothing (section 9.2.1), for which a step sends no key.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: By it a server recognizes a request that it has already received
+#: (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/).
+HEADER = "Idempotency-Key"
+
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+# The only headers that are sent to another origin. A list of headers to remove would not do: besides Authorization and
+# Cookie, APIs put keys into headers of their own, whose names cannot be known. Trace headers are not sent either.
+CROSS_ORIGIN_HEADERS = frozenset(
+    {"accept", "accept-encoding", "accept-language", "content-language", "content-type", "user-agent"}
+)
 
 _DEFAULT_HEADERS = CIMultiDictProxy(
     CIMultiDict(
@@ -67,7 +80,7 @@ class Request(NamedTuple):
     @property
     def is_idempotent(self) -> bool:
         """Whether sending the request twice has the same effect as sending it once."""
-        has_key = idempotency.HEADER in self.headers and not self.has_key_of_step
+        has_key = HEADER in self.headers and not self.has_key_of_step
         return has_key or self.method in IDEMPOTENT_METHODS
 
     def with_header(self, name: str, value: str) -> Request:
@@ -114,14 +127,10 @@ def build_request(
     call.host = target.url.raw_authority
     request = Request(method=method, target=target, headers=_build_headers(headers, content_type), body=body)
     if idempotency_key is not False:
-        key = idempotency.make_key(idempotency_key, method, str(target.url), body)
-        return call, request.with_header(idempotency.HEADER, key)
-    if (
-        method not in SAFE_METHODS
-        and idempotency.HEADER not in request.headers
-        and (key_of_step := idempotency.make_key_of_step())
-    ):
-        request = request.with_header(idempotency.HEADER, key_of_step)._replace(has_key_of_step=True)
+        key = make_key(idempotency_key, method, str(target.url), body)
+        return call, request.with_header(HEADER, key)
+    if method not in SAFE_METHODS and HEADER not in request.headers and (key_of_step := make_key_of_step()):
+        request = request.with_header(HEADER, key_of_step)._replace(has_key_of_step=True)
     return call, request
 
 
@@ -155,3 +164,63 @@ def _build_headers(headers: Headers | None, content_type: str) -> CIMultiDictPro
     if content_type:
         merged.setdefault("Content-Type", content_type)
     return CIMultiDictProxy(merged)
+
+
+def make_key(option: str | bool, method: str, url: str, body: bytes | None) -> str:
+    """Return ``option`` if it is a valid key, or a generated key if it is True; raise ValueError otherwise.
+
+    In a job the generated key is derived from the job and the request, so that another attempt at the job sends
+    the same key. Equal requests of one attempt are numbered, so that each has a key of its own.
+    """
+    if option is not True:
+        if not isinstance(option, str) or not re.fullmatch(r"[\x21-\x7e]{1,200}", option):
+            raise ValueError(
+                f"idempotency_key is {option!r}. It must be True or 1 to 200 visible ASCII characters."
+            )
+        return option
+    if key := make_key_of_step():
+        return key
+    attempt = running_attempt()
+    if attempt is None:
+        return str(uuid4())
+    request = f"{method} {url} {sha256(body or b'').hexdigest()}"
+    attempt.request_counts[request] += 1
+    return str(uuid5(attempt.job_id, f"{request} {attempt.request_counts[request]}"))
+
+
+def make_key_of_step() -> str | None:
+    """Return the key of the next call in a step of a job, None outside of a step.
+
+    It is derived from the job, the name of the step and the number of the call in it, and not from the request, which
+    may hold a time.
+    """
+    step = running_step()
+    if step is None:
+        return None
+    step.requests += 1
+    return str(uuid5(step.job_id, f"step {step.name}\0{step.requests}"))
+
+
+def follow(request: Request, status: int, location: str) -> Request:
+    """Return the request that a redirect leads to (RFC 9110, section 15.4); raise Forbidden for a URL that is refused.
+
+    303 becomes GET, and so does POST after 301 and 302; the body and the headers about it are then dropped.
+    To another origin (scheme, host, port) only CROSS_ORIGIN_HEADERS are sent. https never leads to http.
+    """
+    target = join_location(request.target, location)
+    if request.target.url.scheme == "https" and target.url.scheme == "http":
+        raise Forbidden(gettext("it would leave https for http"))
+    headers = CIMultiDict(request.headers)
+    if target.origin != request.target.origin:
+        _keep_only(headers, {name for name in headers if name.lower() in CROSS_ORIGIN_HEADERS})
+    request = request._replace(target=target)
+    becomes_get = status == 303 and request.method != "HEAD"
+    if becomes_get or (status in (301, 302) and request.method == "POST"):
+        _keep_only(headers, {name for name in headers if not name.lower().startswith("content-")})
+        request = request._replace(method="GET", body=None)
+    return request._replace(headers=CIMultiDictProxy(headers))
+
+
+def _keep_only(headers: CIMultiDict[str], names: set[str]) -> None:
+    for name in set(headers) - names:
+        headers.popall(name, None)

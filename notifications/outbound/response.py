@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -12,7 +16,21 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from .errors import BadResponse, BadStatus, Unavailable
-from .retries import RETRY_STATUSES, parse_retry_after
+
+#: Statuses after which the same request may succeed.
+RETRY_STATUSES = frozenset({429, 502, 503, 504})
+
+
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds from now that Retry-After gives as a number or a date; None without a valid one."""
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value, re.ASCII):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value[:64])
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,8 +7,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import outbound
 from notifications.outbound.guard import Forbidden, parse
-from notifications.outbound.redirects import follow
-from notifications.outbound.request import Request
+from notifications.outbound.request import Request, follow
 
 from .upstream import Upstream
 

@@ -14,7 +14,8 @@ from notifications import outbound
 from notifications.api import policy, task
 from notifications.context import enter_attempt, entered_step
 from notifications.models import Attempt, Job
-from notifications.outbound import retries
+from notifications.outbound import attempts
+from notifications.outbound.response import parse_retry_after
 from notifications.signals import outbound_ended, outbound_retrying, outbound_started
 from notifications.testing import run_jobs
 
@@ -24,7 +25,7 @@ from .upstream import CannedServer
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch):
     """Retry without delay, except for Retry-After."""
-    monkeypatch.setattr(retries, "INITIAL_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(attempts, "INITIAL_DELAY_SECONDS", 0.001)
 
 
 @pytest.mark.parametrize("failure", ["429", "502", "503", "504", "cut", "half"])
@@ -163,7 +164,7 @@ async def test_retry_after_beyond_the_deadline(upstream, wait):
 )
 def test_parse_retry_after(header, seconds):
     """Retry-After (RFC 9110, section 10.2.3) is seconds or a date; other values are ignored."""
-    found = retries.parse_retry_after({"Retry-After": header})
+    found = parse_retry_after({"Retry-After": header})
     if seconds == math.inf:
         assert found > 1e11
     else:
@@ -172,15 +173,15 @@ def test_parse_retry_after(header, seconds):
 
 def test_retry_delay(monkeypatch):
     """Full jitter: the maximum doubles with each retry, up to half of the time left."""
-    monkeypatch.setattr(retries, "INITIAL_DELAY_SECONDS", 0.5)
+    monkeypatch.setattr(attempts, "INITIAL_DELAY_SECONDS", 0.5)
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
-    assert [retries.retry_delay(retry, None, 1000) for retry in (1, 2, 3, 6)] == [0.5, 1, 2, 10]
-    assert retries.retry_delay(3, None, 1) == 0.5
-    assert retries.retry_delay(1, 4, 10) == 4.5
-    assert retries.retry_delay(1, 4, 4.5) == 4.25
-    assert retries.retry_delay(1, 4, 4) is None
+    assert [attempts.retry_delay(retry, None, 1000) for retry in (1, 2, 3, 6)] == [0.5, 1, 2, 10]
+    assert attempts.retry_delay(3, None, 1) == 0.5
+    assert attempts.retry_delay(1, 4, 10) == 4.5
+    assert attempts.retry_delay(1, 4, 4.5) == 4.25
+    assert attempts.retry_delay(1, 4, 4) is None
     monkeypatch.setattr(random, "uniform", lambda low, high: low)
-    assert [retries.retry_delay(1, retry_after, 10) for retry_after in (None, 4)] == [0, 4]
+    assert [attempts.retry_delay(1, retry_after, 10) for retry_after in (None, 4)] == [0, 4]
 
 
 @task
