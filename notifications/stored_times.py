@@ -15,8 +15,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from notifications import times
 from notifications.conf import settings
-from notifications.db.clock import MAX_LEASES, database_now
-from notifications.db.stored_time import StoredTime
+from notifications.db.clock import MAX_LEASES, StoredTime, database_now
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
 from notifications.extension import hooks
 from notifications.jobs.results import loaded_policy_at

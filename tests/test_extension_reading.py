@@ -17,7 +17,7 @@ from django.urls import include, path
 
 from notifications import api, checks, conf, extension, moved, stored_times, testing, times
 from notifications.contrib.broadcasts.apps import Broadcasts
-from notifications.db.stored_time import StoredTime
+from notifications.db.clock import StoredTime
 from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
 from notifications.jobs import step_list
 from notifications.jobs.step_list import StoredStep, read_steps

@@ -165,7 +165,7 @@ LATE_IMPORTS = {
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (10, BEFORE_MODELS),
     "jobs/durable_calls.py": (1, BEFORE_MODELS),
-    "jobs/enqueueing/owners.py": (2, BEFORE_MODELS),
+    "jobs/enqueueing/owners.py": (1, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/pauses.py": (2, BEFORE_MODELS),
     "management/commands/run_jobs.py": (2, "The supervisor of worker processes loads no worker."),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.contrib.admin import SimpleListFilter
     from django.http import HttpResponse
 
-    from notifications.db.stored_time import StoredTime
+    from notifications.db.clock import StoredTime
     from notifications.jobs.declaring.policies import Policy
     from notifications.models import Job, Notification, Worker
     from notifications.upkeep import Upkeep

@@ -16,8 +16,8 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import IsNull
 
 from notifications import streams, times
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.locks import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.extension import RecordedTransaction, hooks
 from notifications.models import Notification

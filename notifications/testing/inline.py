@@ -126,8 +126,8 @@ class InlineRun:
         import asyncio
 
         from notifications.jobs.transitions import notify_functions
+        from notifications.worker.claim_loop import prepare_claimed_jobs
         from notifications.worker.execution import Execution
-        from notifications.worker.preparation import prepare_claimed_jobs
 
         await sync_to_async(prepare_claimed_jobs)([claimed])
         run = Execution(

@@ -1,19 +1,26 @@
-"""Claim jobs for what a worker has free."""
+"""Claim jobs for what a worker has free, and prepare them for their execution."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
 
-from notifications.db.transactions import call_after_write
+from notifications.compat import should_send, task_backends, task_started
+from notifications.db import project_code, signal_queue
+from notifications.db.transactions import call_after_write, database
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
 from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
-from notifications.jobs.transitions import batch_completion, claims
+from notifications.jobs.insertion import signals_of
+from notifications.jobs.transitions import batch_completion, claims, running
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
@@ -23,7 +30,6 @@ from notifications.worker.capacity import (
     exhausted_executors,
     subtract,
 )
-from notifications.worker.preparation import prepare_claimed_jobs, read_timeouts
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
@@ -174,3 +180,59 @@ class ClaimLoop:
             return 0
         self._last_over_limit_claim = now
         return min(limit, 1)
+
+
+def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float]) -> None:
+    """Add to ``timeouts`` the seconds of tasks that are not in it, and set the deadlines of their jobs."""
+    if new_paths := {job.task_path for job in jobs} - timeouts.keys():
+        new_timeouts = {path: results.policy_at(path).timeout for path in new_paths}
+        timeouts |= new_timeouts
+        running.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)
+
+
+def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
+    """Set ``owner`` and ``task_result`` of claimed jobs, and send ``task_started`` for each.
+
+    A TaskResult is made only for a task that takes it, or for a receiver: it costs as much as the rest of a small job.
+    On a worker the signals go through its signal queue, so a task may begin before a receiver is called.
+    """
+    batch_owners = read_batch_owners(claimed.row for claimed in jobs)
+    has_receivers = should_send(task_started)
+    started: list[tuple[Any, Any]] = []
+    for claimed in jobs:
+        job = claimed.row
+        if job.id in batch_owners:
+            claimed.owner = batch_owners[job.id]
+        try:
+            if not has_receivers and not results.find_task(job.task_path).takes_context:
+                continue
+            claimed.task_result = results.task_result(job, attempts=None if job.attempt > 1 else [])
+            started.append((type(task_backends[job.backend]), claimed.task_result))
+        except (ImportError, ImproperlyConfigured, ValueError):
+            continue  # the execution requeues a job of an unknown task, and fails one with damaged arguments
+    if has_receivers and started:
+        signal_queue.send_later(lambda: _send_task_started(started), jobs=len(started))
+
+
+def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
+    for backend, result in started:
+        with signals_of(result.task.module_path):
+            project_code.send(task_started, "task_started", backend, task_result=result)
+
+
+def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
+    """Map the id of each job without a user to the owner of the nearest enclosing batch that has one, else None."""
+    unowned = [job for job in jobs if job.batch is not None and job.user_id is None]
+    owners: dict[Any, Any] = {}
+    wanted = {job.batch for job in unowned}
+    while wanted:
+        rows = Job.objects.using(database()).filter(pk__in=wanted).values_list("id", "user_id", "batch")
+        owners |= {id: (user, outer) for id, user, outer in rows}
+        wanted = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
+    found: dict[UUID, Any] = {}
+    for job in unowned:
+        user, outer = owners.get(job.batch, (None, None))
+        while user is None and outer in owners:
+            user, outer = owners[outer]
+        found[job.id] = user
+    return found

@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
@@ -273,23 +273,3 @@ def _is_suspension(exc: BaseException) -> bool:
     if isinstance(exc, BaseExceptionGroup):
         return all(map(_is_suspension, exc.exceptions))
     return isinstance(exc, JobSuspended)
-
-
-@contextmanager
-def release_slot(execution: Execution | None, future: Future[Any], id: UUID) -> Iterator[None]:
-    """Free the slot of a job, and the thread of a sync task, inside the block, which waits for the job with this id."""
-    if execution is None:
-        yield
-        return
-    execution.joined_jobs[future] = id
-    if execution.is_over or (execution.is_cancelling and execution.thread_call):
-        future.cancel()
-    execution.on_join(execution)
-    try:
-        if execution.sync_threads and execution.thread_call:
-            with execution.sync_threads.release_thread(execution.thread_call):
-                yield
-        else:
-            yield
-    finally:
-        execution.joined_jobs.pop(future, None)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from notifications.context import current_execution
+from notifications.context import (
+    current_execution,
+)
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs.job_context import refuse_on_event_loop
 from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
-from notifications.worker.execution import Execution, release_slot
+from notifications.worker.execution import Execution
 
 
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
@@ -125,3 +128,23 @@ def _close_connections() -> None:
     for db in connections.all(initialized_only=True):
         if not db.in_atomic_block and db.autocommit:
             db.close()
+
+
+@contextmanager
+def release_slot(execution: Execution | None, future: Future[Any], id: UUID) -> Iterator[None]:
+    """Free the slot of a job, and the thread of a sync task, inside the block, which waits for the job with this id."""
+    if execution is None:
+        yield
+        return
+    execution.joined_jobs[future] = id
+    if execution.is_over or (execution.is_cancelling and execution.thread_call):
+        future.cancel()
+    execution.on_join(execution)
+    try:
+        if execution.sync_threads and execution.thread_call:
+            with execution.sync_threads.release_thread(execution.thread_call):
+                yield
+        else:
+            yield
+    finally:
+        execution.joined_jobs.pop(future, None)

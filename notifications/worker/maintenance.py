@@ -49,7 +49,7 @@ class Maintenance:
     async def prepare_hooks(self) -> None:
         """Let extensions import tasks of the project, which may take seconds, before the first outcome is recorded."""
         with suppress(NoThread):  # then the first outcome imports them
-            await self._call_project(prepare_hooks)
+            await asyncio.wrap_future(self._upkeep.project_threads.submit(prepare_hooks))
 
     async def run_duties(self) -> None:
         """Once a second, do what is due. What has more to do goes on with one chunk after another in between.
@@ -119,9 +119,6 @@ class Maintenance:
     def reap_dead_neighbors(self) -> int:
         """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
         return reaping.reap_jobs(find_dead_neighbors(), expired=False)
-
-    async def _call_project(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.wrap_future(self._upkeep.project_threads.submit(function))
 
 
 def _log_unavailable(text: str, exc: BaseException) -> None:

@@ -13,7 +13,7 @@ from notifications.db.signal_queue import SignalQueue
 from notifications.db.transactions import connection
 from notifications.worker import loops
 from notifications.worker.capacity import Executions
-from notifications.worker.run_limit import RunLimit
+from notifications.worker.loops import RunLimit
 from notifications.worker.writer import Writer
 
 T = TypeVar("T")

@@ -17,16 +17,14 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import executor_moves, queueing
 from notifications.models import Job, Worker
 from notifications.worker import loops
-from notifications.worker.cancel_loop import CancelLoop
-from notifications.worker.claim_check_loop import ClaimCheckLoop
 from notifications.worker.claim_loop import ClaimLoop
 from notifications.worker.execution import Execution
 from notifications.worker.job_runner import JobRunner
 from notifications.worker.lease import Lease
+from notifications.worker.loops import RunLimit
 from notifications.worker.maintenance import Maintenance
-from notifications.worker.progress_loop import ProgressLoop
 from notifications.worker.record_loop import RecordLoop
-from notifications.worker.run_limit import RunLimit
+from notifications.worker.running_jobs import CancelLoop, ClaimCheckLoop, ProgressLoop
 from notifications.worker.state import WorkerState
 from notifications.worker.subtasks import is_subtask, make_task
 from notifications.worker.watchdog import Watchdog

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections
 
-from notifications.db import answer_timer, deadlines
+from notifications.db import deadlines
 from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
 from notifications.db.threads import DaemonExecutor
 from tests.support.site import ROOT
@@ -183,12 +183,12 @@ def test_a_descriptor_that_is_used_again_is_left_alone():
     ours, others = socket.socketpair()
     with ours, others:
         connection = mock.Mock(fileno=mock.Mock(side_effect=[others.fileno(), -1]))
-        wait = answer_timer._Wait(connection, 0)
-        answer_timer._shut_down(wait)
+        wait = deadlines._Wait(connection, 0)
+        deadlines._shut_down(wait)
         others.send(b"still open")
         assert ours.recv(100) == b"still open" and not wait.is_given_up
         connection.fileno = others.fileno
-        answer_timer._shut_down(wait)
+        deadlines._shut_down(wait)
         assert ours.recv(100) == b"" and wait.is_given_up
 
 

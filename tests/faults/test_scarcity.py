@@ -56,9 +56,9 @@ def short_intervals(monkeypatch):
     """Shorten the intervals of retries from seconds to a tenth of a second."""
     for name in (
         *(
-            "worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
+            "worker.running_jobs.CLAIM_CHECK_INTERVAL_SECONDS",
             "worker.claim_loop.POLL_INTERVAL_SECONDS",
-            "worker.cancel_loop.POLL_INTERVAL_SECONDS",
+            "worker.running_jobs.CANCEL_POLL_INTERVAL_SECONDS",
             "worker.loops.RETRY_INTERVAL_SECONDS",
             "worker.maintenance.ROUND_INTERVAL_SECONDS",
         ),

@@ -19,8 +19,8 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
 def short_intervals(monkeypatch):
     """Run the loops of workers ten times a second."""
     for name in (
-        "cancel_loop.POLL_INTERVAL_SECONDS",
-        "claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
+        "running_jobs.CANCEL_POLL_INTERVAL_SECONDS",
+        "running_jobs.CLAIM_CHECK_INTERVAL_SECONDS",
         "claim_loop.POLL_INTERVAL_SECONDS",
         "loops.RETRY_INTERVAL_SECONDS",
         "maintenance.ROUND_INTERVAL_SECONDS",

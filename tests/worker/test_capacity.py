@@ -15,7 +15,8 @@ from notifications.worker.capacity import (
     Executions,
     exhausted_executors,
 )
-from notifications.worker.execution import Execution, release_slot
+from notifications.worker.execution import Execution
+from notifications.worker.joining import release_slot
 
 pytestmark = pytest.mark.any_database
 

@@ -155,7 +155,7 @@ def claimed_as_async(result):
 
 def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(start_worker, monkeypatch, gate):
     monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
-    monkeypatch.setattr("notifications.worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("notifications.worker.running_jobs.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
     monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 0.1)
     start_worker()
     first, second = tasks.hold_sync.enqueue("first"), tasks.short_sync.enqueue(0.05)

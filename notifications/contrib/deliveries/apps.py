@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
     from django.http import HttpRequest
 
-    from notifications.db.stored_time import StoredTime
+    from notifications.db.clock import StoredTime
     from notifications.models import Job, Notification
     from notifications.upkeep import Duty, Upkeep
 

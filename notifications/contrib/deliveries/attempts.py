@@ -51,7 +51,7 @@ from notifications.contrib.deliveries.storing import (
     update,
 )
 from notifications.db import bulk
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import (
     database,
     fair_atomic,

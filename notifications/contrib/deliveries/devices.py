@@ -10,7 +10,7 @@ from uuid import UUID
 
 from notifications import times
 from notifications.contrib.deliveries.models import PushSubscription
-from notifications.db.locks import lock_name
+from notifications.db.bulk import lock_name
 from notifications.db.transactions import database, retrying_atomic
 
 #: Devices that one user can have.

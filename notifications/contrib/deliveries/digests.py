@@ -28,8 +28,8 @@ from notifications.contrib.deliveries.models import Delivery, Digest, EmailThrot
 from notifications.contrib.deliveries.preferences import zone_of
 from notifications.db import bulk
 from notifications.db.adapters import adapter
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.jobs.group_names import describe_group
 from notifications.models import Job, Notification

@@ -14,7 +14,7 @@ from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Dig
 from notifications.contrib.deliveries.preferences import MAX_PAUSE
 from notifications.contrib.deliveries.rules import MAX_DELAY
 from notifications.contrib.deliveries.sending import deliver_digest
-from notifications.db.stored_time import StoredTime
+from notifications.db.clock import StoredTime
 from notifications.management.diagnosis.finding import OK, WARNING, Finding
 from notifications.models import Job
 

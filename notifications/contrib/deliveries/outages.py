@@ -10,8 +10,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from notifications.contrib.deliveries.models import ChannelOutage
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 
 #: Time-outs in a row after which a channel rests, and seconds from the last one to the next try.

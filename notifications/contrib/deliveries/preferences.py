@@ -19,8 +19,8 @@ from django.db.models import Q
 from notifications import times
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.db import bulk
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     connection,

@@ -20,7 +20,7 @@ from notifications.conf import WrongDeclaration, settings
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
 from notifications.db import bulk
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
 from notifications.models import Notification
 from notifications.streams.categories import Choice

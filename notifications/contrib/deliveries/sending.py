@@ -40,8 +40,8 @@ from notifications.contrib.deliveries.emails import build_email, check_site_url
 from notifications.contrib.deliveries.models import Delivery, Digest, PushSubscription
 from notifications.contrib.deliveries.pushes import PushRequest, make_request
 from notifications.contrib.deliveries.storing import end, fail, postpone, postpone_paused
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
 from notifications.jobs.claiming.executors import EMAIL, SENDER

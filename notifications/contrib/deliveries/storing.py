@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from notifications import times, validators
 from notifications.contrib.deliveries.models import Delivery, Reader
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic, retrying_atomic
 
 State: Any = Delivery.State

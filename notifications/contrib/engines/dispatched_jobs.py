@@ -23,7 +23,7 @@ from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
 from notifications.worker.capacity import MAX_WAITING_PER_SLOT
-from notifications.worker.preparation import prepare_claimed_jobs, read_timeouts
+from notifications.worker.claim_loop import prepare_claimed_jobs, read_timeouts
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")

@@ -15,8 +15,8 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications.contrib.engines.interface import HandedJob
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, estimated_database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.concurrency import RunningLimits

@@ -22,8 +22,8 @@ from django.db.models import F, Q
 
 from notifications.contrib.engines import dispatching
 from notifications.contrib.engines.activity import Activity, read_activity
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import BackendQueue
 from notifications.jobs.claiming.executors import DISPATCHED

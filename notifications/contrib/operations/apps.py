@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from notifications.contrib.operations.statistics.recording import StatisticsBuffer
-    from notifications.db.stored_time import StoredTime
+    from notifications.db.clock import StoredTime
     from notifications.jobs.outcomes import Outcome
     from notifications.models import Worker
     from notifications.upkeep import Upkeep
@@ -145,7 +145,7 @@ class Operations(Extension):
 
     def stored_times(self, now: datetime) -> Iterable[StoredTime]:
         from notifications.contrib.operations.models import Alert, AlertState
-        from notifications.db.stored_time import StoredTime
+        from notifications.db.clock import StoredTime
 
         return [
             StoredTime(model=AlertState, name="no_worker_since"),

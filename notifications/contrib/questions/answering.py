@@ -13,8 +13,8 @@ from django.contrib.auth import get_user_model
 from notifications.contrib.questions import answer_forms
 from notifications.contrib.questions.addressees import may_answer
 from notifications.contrib.questions.models import AskedQuestion
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.insertion import prepare_hooks
 from notifications.jobs.transitions.retrying import limit_lock_wait

@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 
 from notifications import paths, serializers, validators
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.insertion import insert_rows, wake_workers

@@ -27,8 +27,8 @@ from notifications.contrib.questions.addressees import (
 )
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import change_addressees
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, fair_atomic
 from notifications.jobs.insertion import prepare_hooks
 from notifications.jobs.transitions.waiting import number, update_waiting_jobs

@@ -12,7 +12,7 @@ from notifications.contrib.schedules.declarations import declared_schedules, wro
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.schedules.tasks import find_wrong_tasks
 from notifications.contrib.schedules.users import find_problem
-from notifications.db.stored_time import StoredTime
+from notifications.db.clock import StoredTime
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 
 

@@ -17,8 +17,8 @@ from uuid import UUID
 
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import bulk
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.models import Job
 from notifications.states import ACTIVE

@@ -23,8 +23,8 @@ from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tic
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import find_wrong_tasks
 from notifications.db import bulk
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import is_unavailable
 

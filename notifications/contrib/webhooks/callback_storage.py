@@ -14,8 +14,8 @@ from uuid import UUID
 
 from django.utils.crypto import salted_hmac
 
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.jobs.transitions.waiting import end_waits

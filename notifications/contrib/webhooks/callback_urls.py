@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 from notifications.conf import settings
 from notifications.contrib.webhooks.handlers import load_handlers
 from notifications.contrib.webhooks.models import JobCallback
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
 from notifications.models import Job
 from notifications.problems import Problem

@@ -18,7 +18,7 @@ from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK, load_h
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.sending import Reason
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP, new_secret
-from notifications.db.locks import lock_name, lock_query
+from notifications.db.bulk import lock_name, lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import NotificationsError
 from notifications.ids import uuid7

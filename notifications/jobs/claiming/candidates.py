@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db import bulk
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries
 from notifications.jobs.claiming.claim_queries import Query

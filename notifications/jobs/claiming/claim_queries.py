@@ -42,8 +42,8 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
+from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now_sql
-from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, Capacities
 

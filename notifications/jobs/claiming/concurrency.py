@@ -14,8 +14,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from notifications import times
+from notifications.db.bulk import lock_number
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_number
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
 from notifications.jobs.claiming import claim_queries

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
 from notifications import context
-from notifications.db.transactions import database
 
 
 def owner_key(owner: Any = None) -> Any:
@@ -24,23 +21,3 @@ def owner_key(owner: Any = None) -> Any:
                 raise ValueError(f"The owner of a job is one user, not {len(keys)}: {user!r}.")
             return keys[0]
     return None
-
-
-def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
-    """Map the id of each job without a user to the owner of the nearest enclosing batch that has one, else None."""
-    from notifications.models import Job
-
-    unowned = [job for job in jobs if job.batch is not None and job.user_id is None]
-    owners: dict[Any, Any] = {}
-    wanted = {job.batch for job in unowned}
-    while wanted:
-        rows = Job.objects.using(database()).filter(pk__in=wanted).values_list("id", "user_id", "batch")
-        owners |= {id: (user, outer) for id, user, outer in rows}
-        wanted = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
-    found: dict[UUID, Any] = {}
-    for job in unowned:
-        user, outer = owners.get(job.batch, (None, None))
-        while user is None and outer in owners:
-            user, outer = owners[outer]
-        found[job.id] = user
-    return found

@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
 from notifications import streams, times
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy

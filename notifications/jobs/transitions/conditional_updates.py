@@ -15,8 +15,8 @@ from uuid import UUID
 from notifications import times
 from notifications.db import bulk, clock
 from notifications.db.adapters import adapter
+from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_sql
 from notifications.db.transactions import connection, execute_many
 from notifications.models import Job
 from notifications.states import States, sql_list

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from notifications import streams
 from notifications.compat import task_backends
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, fair_atomic
 from notifications.extension import hooks
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs, read_ids

@@ -12,8 +12,8 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
+from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import (
     connection,
     database,

@@ -12,8 +12,8 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.conf import settings
+from notifications.db.bulk import lock_query
 from notifications.db.clock import MAX_LEASES, database_now, database_now_sql, is_lease_over
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.jobs import outcomes

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications import streams, times
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     connection,

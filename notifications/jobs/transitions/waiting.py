@@ -16,8 +16,8 @@ from uuid import UUID
 
 from notifications import serializers, streams
 from notifications.db import bulk
+from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.locks import lock_query, lock_sql
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind
 from notifications.jobs.claiming import candidates

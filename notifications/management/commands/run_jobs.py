@@ -23,7 +23,7 @@ from notifications.extension import hooks
 from notifications.jobs.claiming.queues import check_queue_name
 from notifications.management.management_command import ManagementCommand
 from notifications.management.worker_processes import Supervisor
-from notifications.worker.run_limit import RunLimit
+from notifications.worker.loops import RunLimit
 from notifications.worker.watchdog import restart_when_stuck
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from notifications.contrib.engines import dispatching, resending
 from notifications.contrib.engines.interface import dispatched_job
+from notifications.db.bulk import lock_number
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_number
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, queues

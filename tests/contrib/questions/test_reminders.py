@@ -12,7 +12,7 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.questions import answering, question_notifications, reminders
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
-from notifications.db.locks import lock_query
+from notifications.db.bulk import lock_query
 from notifications.jobs.transitions import manual, waiting
 from notifications.models import Job, Notification, Stream
 from notifications.testing import clock, run_jobs

@@ -15,8 +15,8 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications import streams
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes

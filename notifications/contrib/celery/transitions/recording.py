@@ -13,8 +13,8 @@ from notifications import streams
 from notifications.contrib.celery.transitions.changes import requeue_guesses
 from notifications.contrib.celery.transitions.starts import START_COLUMNS, ObservedAttempt, write_starts
 from notifications.db import bulk
+from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now
-from notifications.db.locks import lock_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import RecordedTransaction

@@ -10,7 +10,7 @@ from notifications.extension import list_apps
 from notifications.models import Job
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs
-from notifications.worker import claim_check_loop
+from notifications.worker import running_jobs
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import declare  # noqa: F401 (fixture)
 from tests.data.rows import job
@@ -75,7 +75,7 @@ def test_those_of_others_stay(handled, receiver, other_user):
 
 def test_running_ones(declare, user, start_worker, monkeypatch):  # noqa: F811
     """A worker stops them within seconds."""
-    monkeypatch.setattr(claim_check_loop, "CLAIM_CHECK_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(running_jobs, "CLAIM_CHECK_INTERVAL_SECONDS", 0.2)
     declare({"notification.created": ["hold"]})
     start_worker()
     notify(user, SECRET)

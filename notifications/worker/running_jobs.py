@@ -1,4 +1,4 @@
-"""Check that the claims in the database and the jobs that run here are the same."""
+"""The loops beside the jobs that run: store their progress, cancel them, and check their claims."""
 
 from __future__ import annotations
 
@@ -9,12 +9,86 @@ from collections.abc import Callable, Sequence
 from notifications.db.threads import DaemonExecutor
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.transitions import queueing, running
+from notifications.jobs.transitions import manual, queueing, running
+from notifications.worker import loops
+from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
 
+#: Seconds between two writes of progress. However often a task reports, its row is written once in this time.
+PROGRESS_INTERVAL_SECONDS = 0.5
+#: Seconds until requests of cancellations are read again if no ring comes.
+CANCEL_POLL_INTERVAL_SECONDS = 1.0
+#: Seconds at least between two reads, however often the queue rings.
+MIN_CANCEL_READ_INTERVAL_SECONDS = 0.25
 CLAIM_CHECK_INTERVAL_SECONDS = 5.0
+
+
+class ProgressLoop:
+    """Stores the progress of all jobs that reported any, in one transaction each interval."""
+
+    def __init__(self, state: WorkerState) -> None:
+        self._state = state
+        self._reports: dict[Claim, Execution] = {}
+        self._has_reports = asyncio.Event()
+
+    def add(self, execution: Execution) -> None:
+        """Note that a job reported progress, from any thread."""
+        self._reports[claim_of(execution.job)] = execution
+        if not self._has_reports.is_set():
+            self._state.call_in_loop(self._has_reports.set)
+
+    async def run(self) -> None:
+        """Store progress for ever."""
+        while True:
+            await self._has_reports.wait()
+            self._has_reports.clear()
+            # Taken out one by one, because other threads add to the dict meanwhile.
+            reported = [self._reports.pop(claim) for claim in list(self._reports)]
+            jobs = [
+                execution.job for execution in reported if claim_of(execution.job) in self._state.executions
+            ]
+            try:
+                await self._state.writer.run(running.store_progress, jobs)
+            except UNAVAILABLE as exc:
+                logger.warning(
+                    "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
+                )
+                for execution in reported:
+                    self._reports.setdefault(claim_of(execution.job), execution)
+                self._has_reports.set()
+            await asyncio.sleep(PROGRESS_INTERVAL_SECONDS)
+
+
+class CancelLoop:
+    """Reads the requested cancellations of a worker's jobs, and cancels their executions."""
+
+    def __init__(self, state: WorkerState) -> None:
+        self._state = state
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Read the requests now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Cancel jobs for ever."""
+        while True:
+            await loops.wait_for(self._wake, CANCEL_POLL_INTERVAL_SECONDS)
+            self._wake.clear()
+            if not self._state.executions:
+                continue
+            try:
+                requests = await self._state.writer.run(manual.cancellations_requested, self._state.worker)
+            except UNAVAILABLE as exc:
+                logger.warning("Could not read cancellation requests: %s", exc)
+                requests = []
+            for id, fence, by_other in requests:
+                if execution := self._state.executions.get((id, fence)):
+                    execution.job.cancelled_by_other = by_other
+                    execution.cancel()
+            await asyncio.sleep(MIN_CANCEL_READ_INTERVAL_SECONDS)
 
 
 class ClaimCheckLoop:
