@@ -116,17 +116,17 @@ def favicon(request):
 
 def create_from_json(request):
     try:
-        wanted = parse_report(request.body)
+        requested = parse_report(request.body)
     except InvalidJson as error:
         return problem_response(400, str(error))
     except InvalidValues as error:
         return problem_response(422, str(error), errors=error.errors)
-    return create_report(request, wanted)
+    return create_report(request, requested)
 
 
 def create_from_form(request, form):
-    wanted = ReportRequest(urls=form.cleaned_data["urls"], title=form.cleaned_data["title"])
-    response = create_report(request, wanted)
+    requested = ReportRequest(urls=form.cleaned_data["urls"], title=form.cleaned_data["title"])
+    response = create_report(request, requested)
     if response.status_code < 400 or wants_json(request):
         return response
     # A limit is reached, or the database is busy: the form keeps what the user has typed.
@@ -137,10 +137,10 @@ def create_from_form(request, form):
     return page
 
 
-def create_report(request, wanted):
+def create_report(request, requested):
     def enqueue():
         count_request(request.user)
-        return enqueue_report(request.user, wanted.urls, title=wanted.title)
+        return enqueue_report(request.user, requested.urls, title=requested.title)
 
     try:
         return accepted(request, enqueue)

@@ -39,13 +39,13 @@ class JobExecutor(TextChoices):
 
     ASYNC = "async", _("Async")
     SYNC = "sync", _("Sync")
-    QUARANTINED = "suspect", _("Quarantined")
+    QUARANTINED = "quarantined", _("Quarantined")
     SENDER = "sender", _("Sender")
     EMAIL = "email", _("E-mail")
     ENGINE = "engine", _("For an engine")
-    DISPATCHED = "handed", _("Dispatched to an engine")
-    ENGINE_QUARANTINED = "isolated", _("Quarantined")
-    ENGINE_SENDER = "sending", _("Sender, for an engine")
+    DISPATCHED = "dispatched", _("Dispatched to an engine")
+    ENGINE_QUARANTINED = "engine_quarantined", _("Quarantined")
+    ENGINE_SENDER = "engine_sender", _("Sender, for an engine")
     OBSERVED = "observed", _("Observed")
 
 

@@ -463,7 +463,12 @@ def test_times_that_the_database_computes_with_naive_times(user, naive, far):  #
 
 
 @pytest.mark.parametrize(
-    "values", [{"executor": "handed"}, {"executor": "isolated"}, {"executor": "isolated", "attempt": 2}]
+    "values",
+    [
+        {"executor": "dispatched"},
+        {"executor": "engine_quarantined"},
+        {"executor": "engine_quarantined", "attempt": 2},
+    ],
 )
 def test_next_dispatch_of_a_job(far, values):
     """Its id would not be sent again. A job that was tried again keeps the time of that."""

@@ -256,9 +256,9 @@ class JobAdmin(
         if job.dispatch_count <= max(job.attempt, 1):
             return self.runs_on(job)
         words = {"engine": self.runs_on(job), "times": self.dispatches(job)}
-        return _("%(engine)s, handed over %(times)s") % words
+        return _("%(engine)s, dispatched %(times)s") % words
 
-    @admin.display(description=_("handed over"))
+    @admin.display(description=_("dispatched"))
     def dispatches(self, job: Job) -> str:
         if not job.dispatch_count:
             return "-"
@@ -271,7 +271,7 @@ class JobAdmin(
             return "-"
         return str(formats.date_format(template_localtime(job.dispatched_at), "DATETIME_FORMAT"))
 
-    @admin.display(description=_("handed over again"))
+    @admin.display(description=_("dispatched again"))
     def next_dispatch(self, job: Job) -> str:
         """Return when the id of a queued job is dispatched again, unless a process of the engine claims it."""
         if not _is_in_engine(job) or job.next_dispatch_at is None:

@@ -89,7 +89,11 @@ class Order:
 
     def after(self, rows: Any, position: RowPosition | None, *, inclusive: bool = False) -> Any:
         """Return the rows that follow a position, with ``inclusive`` the row at it too; all rows for None."""
-        return rows if position is None else rows.filter(self._beyond(position, self.is_ascending, inclusive))
+        return (
+            rows
+            if position is None
+            else rows.filter(self._after_position(position, self.is_ascending, inclusive))
+        )
 
     def read(self, rows: Any, limit: int, *, among: Any = None) -> list[RowPosition]:
         """Return the positions of the first rows, with ``among`` of those that are in this queryset too."""
@@ -103,7 +107,7 @@ class Order:
         values = self.sort(rows).values_list(*self.fields)[number - 1 : number]
         return next((RowPosition(tuple(row)) for row in values), None)
 
-    def _beyond(self, position: RowPosition, upwards: bool, inclusive: bool) -> Q:
+    def _after_position(self, position: RowPosition, upwards: bool, inclusive: bool) -> Q:
         direction = "gt" if upwards else "lt"
         equal = "e" if inclusive else ""
         *firsts, last = self.fields
@@ -152,14 +156,14 @@ def read_page(
     size = min(ROWS_PER_SLICE, most)
     for _ in range(most // size):
         remaining = order.after(slices_of, after)
-        wanted = limit + 1 - len(found)
+        needed = limit + 1 - len(found)
         if keep is None:
-            read, end = _read_slice(rows, order, remaining, size, wanted)
+            read, end = _read_slice(rows, order, remaining, size, needed)
         else:
             read, end = _read_slice(rows, order, remaining, size, size + ROWS_ENTERING)
-            read = _first_kept(read, keep, wanted)
+            read = _first_kept(read, keep, needed)
         while is_complete and len(found) + len(read) <= limit and _has_grown(order, remaining, size, end):
-            read, end = _read_slice(rows, order, remaining, size, wanted)
+            read, end = _read_slice(rows, order, remaining, size, needed)
         found += read
         if len(found) > limit:
             return Page(positions=found[:limit], has_more=True)
@@ -185,16 +189,16 @@ def _read_slice(
 
 
 def _first_kept(
-    positions: list[RowPosition], keep: Callable[[list[Any]], Collection[Any]], wanted: int
+    positions: list[RowPosition], keep: Callable[[list[Any]], Collection[Any]], needed: int
 ) -> list[RowPosition]:
     kept: list[RowPosition] = []
     for start in range(0, len(positions), ROWS_PER_CHECK):
         part = positions[start : start + ROWS_PER_CHECK]
         ids = keep([position.values[-1] for position in part])
         kept += [position for position in part if position.values[-1] in ids]
-        if len(kept) >= wanted:
+        if len(kept) >= needed:
             break
-    return kept[:wanted]
+    return kept[:needed]
 
 
 def _has_grown(order: Order, remaining: Any, size: int, end: RowPosition | None) -> bool:

@@ -210,8 +210,8 @@ def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
     before = lock_time.seconds
     result = retrying_atomic(work)
     if result or more_follows:
-        held = lock_time.seconds - before
-        pause = min(max(MIN_LOCK_PAUSE_SECONDS, held), MAX_PAUSE_SECONDS)
+        locked_seconds = lock_time.seconds - before
+        pause = min(max(MIN_LOCK_PAUSE_SECONDS, locked_seconds), MAX_PAUSE_SECONDS)
         lock_time.free_until = lock_time.until + pause
     return result
 

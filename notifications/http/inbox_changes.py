@@ -25,13 +25,13 @@ SNOOZE_TIMES = {
     "monday": gettext_lazy("Monday, 8:00"),
 }
 
-_SOME = re.compile(rf"({'|'.join(VERBS)}|{SNOOZE})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
+_ROWS_CHANGED = re.compile(rf"({'|'.join(VERBS)}|{SNOOZE})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
 _ALL = re.compile(r"(read|archive)-all-(\d{1,9})-(\d{1,17})-(\d{1,16})-(\d{1,16})-([01])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SomeChanged:
+class RowsChanged:
     """Named notifications were changed by ``verb``: those of the ``ids``."""
 
     verb: str
@@ -73,14 +73,14 @@ class AllChanged:
         return f"{self.verb}-all-{self.count}-{microseconds}-{self.after}-{self.up_to}-{int(self.is_pending)}"
 
 
-Change = SomeChanged | AllChanged
+Change = RowsChanged | AllChanged
 
 
 def parse(text: str) -> Change | None:
     """Return the change that a parameter describes, None if it is not valid."""
-    if match := _SOME.fullmatch(text):
+    if match := _ROWS_CHANGED.fullmatch(text):
         ids = tuple(UUID(hex) for hex in match[2].split("-")[1:])
-        return SomeChanged(verb=match[1], ids=ids)
+        return RowsChanged(verb=match[1], ids=ids)
     if not (match := _ALL.fullmatch(text)):
         return None
     count, microseconds, after, up_to, is_pending = map(int, match.groups()[1:])

@@ -16,7 +16,7 @@ from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.browsers import describe_browser
-from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, SomeChanged
+from notifications.http.inbox_changes import MAX_IDS, AllChanged, Change, RowsChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
 from notifications.http.inbox_rows import InboxRow, group_by_day, read_actions, read_rows
 from notifications.http.page_views import describe_job, page_view, text_response
@@ -158,7 +158,7 @@ def mark(request: HttpRequest) -> HttpResponse:
     elif ids:
         parsed = [parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
-        change = SomeChanged(verb=verb, ids=tuple(marked.changed))
+        change = RowsChanged(verb=verb, ids=tuple(marked.changed))
     mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
     return redirect(request, query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
 

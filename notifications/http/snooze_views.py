@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 from notifications import times
 from notifications.extension import hooks
 from notifications.http import inbox_changes, inbox_query
-from notifications.http.inbox_changes import MAX_IDS, SNOOZE, SNOOZE_TIMES, SomeChanged
+from notifications.http.inbox_changes import MAX_IDS, SNOOZE, SNOOZE_TIMES, RowsChanged
 from notifications.http.inbox_query import parse_position
 from notifications.http.inbox_views import PART, parse_uuid, redirect
 from notifications.http.page_views import page_view, text_response
@@ -54,7 +54,7 @@ def snooze(request: HttpRequest) -> HttpResponse:
         return redirect(request, query, inbox_changes.WRONG_TIME)
     if in_place:
         return HttpResponse(status=204)
-    return redirect(request, query, SomeChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
+    return redirect(request, query, RowsChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
 
 
 def _parse_until(until: str, local_time: str, zone: ZoneInfo) -> datetime:

@@ -121,8 +121,8 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     if _is_retried(job, policy, type(exc)):
         return _retry(job, policy, exc, Attempt.Outcome.FAILED)
     with _language(job):  # the message may be a lazy translation
-        told = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
-    return failure(job, policy, "task-failed", exc, told or None)
+        text = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
+    return failure(job, policy, "task-failed", exc, text or None)
 
 
 def timed_out(job: Job, policy: Policy) -> Outcome:

@@ -45,7 +45,7 @@ def describe_pace(job: Any) -> str:
     per_second = current / elapsed
     seconds_left = (total - current) / per_second
     return gettext("{rate}, {time}").format(
-        rate=_describe_rate(per_second), time=_describe_rest(seconds_left)
+        rate=_describe_rate(per_second), time=_describe_time_left(seconds_left)
     )
 
 
@@ -59,7 +59,7 @@ def _describe_rate(per_second: float) -> str:
     return gettext("{count} per minute").format(count=_round(per_second * 60))
 
 
-def _describe_rest(seconds: float) -> str:
+def _describe_time_left(seconds: float) -> str:
     if seconds < 60:
         return gettext("about {count} s left").format(count=_round(max(1, round(seconds))))
     if seconds < 3600:

@@ -47,10 +47,10 @@ def find_members(groups: Sequence[str], *, staff: bool) -> list[Any]:
                 raise CommandError(
                     f"There is no group {', '.join(unknown)}. Check the spelling. Nothing was sent."
                 )
-        wanted = Q(groups__name__in=groups) if groups else Q()
+        condition = Q(groups__name__in=groups) if groups else Q()
         if staff:
-            wanted |= Q(is_staff=True)
-        rows = users._default_manager.filter(wanted, is_active=True)
+            condition |= Q(is_staff=True)
+        rows = users._default_manager.filter(condition, is_active=True)
         return list(rows.order_by("pk").values_list("pk", flat=True).distinct())
     except (FieldDoesNotExist, FieldError) as exc:
         raise CommandError(f"The user model has no such users: {exc}. Nothing was sent.") from exc

@@ -168,21 +168,15 @@ class Job(models.Model):
     kwargs = models.TextField(_("keyword arguments"), default="{}")
     backend = models.CharField(_("backend"), max_length=100)
     queue_name = models.CharField(_("queue"), max_length=100)
-    # The columns and their words have earlier names, because versions that know only those run during a rolling deploy.
-    # The default in the database is for rows that such a version inserts.
     executor = models.CharField(
-        db_column="lane", max_length=10, choices=Executor, default="sync", db_default="sync", editable=False
+        max_length=20, choices=Executor, default="sync", db_default="sync", editable=False
     )
     #: While the job is dispatched to its engine (DISPATCHED, ENGINE_QUARANTINED): when its id is dispatched again.
-    next_dispatch_at = MomentField(db_column="hand_over_at", null=True, blank=True, editable=False)
+    next_dispatch_at = MomentField(null=True, blank=True, editable=False)
     #: Since when its engine has its id, which may be lost. NULL: it could not be sent yet.
-    dispatched_at = MomentField(
-        _("handed over since"), db_column="handed_over_at", null=True, blank=True, editable=False
-    )
+    dispatched_at = MomentField(_("dispatched since"), null=True, blank=True, editable=False)
     #: How often its id was dispatched to an engine.
-    dispatch_count = models.PositiveIntegerField(
-        _("handed over"), db_column="handovers", default=0, db_default=0, editable=False
-    )
+    dispatch_count = models.PositiveIntegerField(_("dispatched"), default=0, db_default=0, editable=False)
     priority = models.SmallIntegerField(_("priority"), default=0)
     run_after = MomentField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
@@ -260,7 +254,7 @@ class Job(models.Model):
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
-            _job_index("handed", "next_dispatch_at", "id", state="queued", executor="handed"),
+            _job_index("dispatched", "next_dispatch_at", "id", state="queued", executor="dispatched"),
             _job_index("expiry", "expires_at", "id", state="queued", executor="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),

@@ -110,11 +110,11 @@ class Fanout:
                 return
             self._is_reading = True
         try:
-            self._read_pool.submit(self._read_in_thread).add_done_callback(self._hand_over)
+            self._read_pool.submit(self._read_in_thread).add_done_callback(self._finish_read)
         except RuntimeError as exc:
             failed: Future[Any] = Future()
             failed.set_exception(exc)
-            self._hand_over(failed)
+            self._finish_read(failed)
 
     def _read_in_thread(self) -> tuple[ReadResult, int]:
         started = spans.start_time()
@@ -124,7 +124,7 @@ class Fanout:
         request = self._build_request(changed | {subscriber.user for subscriber in behind}, behind)
         return read_changes(request), started
 
-    def _hand_over(self, read: Future[tuple[ReadResult, int]]) -> None:
+    def _finish_read(self, read: Future[tuple[ReadResult, int]]) -> None:
         # The loop may have been closed without close(); the next hub of this process then ends this one.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._handle_read, read)

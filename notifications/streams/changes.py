@@ -44,7 +44,7 @@ MAX_RANGES_PER_QUERY = 200
 
 #: The columns that an item shows, without arguments and results of jobs, which can be large.
 JOB_COLUMNS = (
-    *("id", "user_id", "seq", "version", "task_path", "state", "lane", "attempt", "max_attempts"),
+    *("id", "user_id", "seq", "version", "task_path", "state", "executor", "attempt", "max_attempts"),
     *("progress_current", "progress_total", "progress_message", "error", "title", "url"),
     *("created_at", "started_at", "finished_at", "run_after", "waiting"),
 )

@@ -131,14 +131,14 @@ def mark(
     return change_rows(mark)
 
 
-def change_rows(mark: Mark, save_rest: Callable[[Mark], object] | None = None) -> Marked:
+def change_rows(mark: Mark, save_remaining: Callable[[Mark], object] | None = None) -> Marked:
     """Change rows, within the bounds of ``mark()``.
 
-    ``save_rest``
+    ``save_remaining``
         Called with what this has not changed within ``REQUEST_SECONDS``, its only bound then, so that a duty changes
         it. That includes rows that are locked elsewhere, for which this does not wait.
     """
-    waits = save_rest is None
+    waits = save_remaining is None
     max_rows, seconds = (MAX_MARKED_ROWS, math.inf) if waits else (math.inf, REQUEST_SECONDS)
     # SQLite has one lock for all writers; PostgreSQL locks only these rows.
     has_one_chunk = waits and connection().vendor == "postgresql"
@@ -161,8 +161,8 @@ def change_rows(mark: Mark, save_rest: Callable[[Mark], object] | None = None) -
     has_more = position < mark.up_to
     if may_be_unnumbered:
         streams.number([mark.user], more_follows=has_more)
-    if save_rest and has_more:
-        save_rest(replace(mark, after=position))
+    if save_remaining and has_more:
+        save_remaining(replace(mark, after=position))
     return Marked(moment=mark.moment, changed=changed, next=position if has_more else None)
 
 

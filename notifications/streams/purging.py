@@ -102,10 +102,10 @@ def delete_rows(model: Any, column: str, keys: Sequence[Any], limit: int = MAX_R
     """
     condition, params = bulk.where_in(model, column, keys)
     table, key = model._meta.db_table, model._meta.pk.column
-    some = f"(SELECT {key} FROM {table} WHERE {condition} LIMIT {limit})"
+    selected = f"(SELECT {key} FROM {table} WHERE {condition} LIMIT {limit})"
     db = connection()
     # PostgreSQL would join the table with a subquery, and read all of it.
-    chosen = f"= ANY(ARRAY{some})" if db.vendor == "postgresql" else f"IN {some}"
+    chosen = f"= ANY(ARRAY{selected})" if db.vendor == "postgresql" else f"IN {selected}"
     with db.cursor() as cursor:
         cursor.execute(f"DELETE FROM {table} WHERE {key} {chosen}", params)
         return int(cursor.rowcount)

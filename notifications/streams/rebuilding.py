@@ -39,10 +39,10 @@ def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
         "WHERE p.position > coalesce(s.head, 0)",
     ]
     limit = "" if max_rows is None else f"ORDER BY user_id LIMIT {max_rows}"
-    some_streams = f"(SELECT user_id, head, seen FROM notifications_stream {limit}) s"
+    sampled_streams = f"(SELECT user_id, head, seen FROM notifications_stream {limit}) s"
     # Each move of ``seen`` has a mark, of which the oldest are pruned first.
     wrong.append(
-        f"SELECT user_id FROM {some_streams} "
+        f"SELECT user_id FROM {sampled_streams} "
         "WHERE seen <> (SELECT max(up_to) FROM notifications_seenmark m WHERE m.user_id = s.user_id)"
     )
     if max_rows is not None:
@@ -52,7 +52,7 @@ def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
             for table in TABLES
         ]
         wrong += [
-            f"SELECT user_id FROM {some_streams} "
+            f"SELECT user_id FROM {sampled_streams} "
             f"WHERE head < (SELECT max(o.seq) FROM {table} o WHERE o.user_id = s.user_id)"
             for table in TABLES
         ]

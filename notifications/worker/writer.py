@@ -48,8 +48,8 @@ class Writer:
         self._executor = DaemonExecutor(1, "notifications-writer")
         self._data_version: int | None = None
         self._other_process_wrote_at = 0.0
-        self._held_seconds = 0.0
-        self._held_since_quiet = 0.0
+        self._locked_seconds = 0.0
+        self._locked_since_quiet = 0.0
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Return what a call returns. It does not wait for the pause that follows the call."""
@@ -63,11 +63,11 @@ class Writer:
 
     def _call(self, function: Callable[..., T], *args: Any) -> T:
         if time.monotonic() - lock_time.until > QUIET_SECONDS:
-            self._held_since_quiet = 0.0
+            self._locked_since_quiet = 0.0
         limit_this_thread()
         deferred.calls = []
         signal_queue.use_on_this_thread(self._signals)
-        held_before = lock_time.seconds
+        locked_before = lock_time.seconds
         try:
             return function(*args)
         except Exception:
@@ -79,8 +79,8 @@ class Writer:
             # Kept whatever CONN_MAX_AGE says. A new connection for each call would cost more than the call, and only
             # one that stays open sees through data_version that another process wrote.
             connection().close_at = None
-            self._held_seconds = lock_time.seconds - held_before
-            self._held_since_quiet += self._held_seconds
+            self._locked_seconds = lock_time.seconds - locked_before
+            self._locked_since_quiet += self._locked_seconds
 
     def _pause(self) -> None:
         reset_queries()  # with DEBUG Django keeps the last 9,000 queries, with all results of each group
@@ -91,7 +91,7 @@ class Writer:
             except Exception as exc:  # the pause that follows is for all
                 logger.warning("A deferred call of the writer failed: %s", exc)
         db = connection()
-        if db.vendor != "sqlite" or self._held_since_quiet < BURST_SECONDS:
+        if db.vendor != "sqlite" or self._locked_since_quiet < BURST_SECONDS:
             return
         with db.cursor() as cursor:
             cursor.execute("PRAGMA data_version")
@@ -102,6 +102,6 @@ class Writer:
         if now - self._other_process_wrote_at > NO_WRITERS_AFTER_SECONDS:
             pause = MIN_PAUSE_WITHOUT_WRITERS_SECONDS
         else:
-            pause = min(max(MIN_PAUSE_SECONDS, self._held_seconds), MAX_PAUSE_SECONDS)
+            pause = min(max(MIN_PAUSE_SECONDS, self._locked_seconds), MAX_PAUSE_SECONDS)
         # The deferred calls have left the lock free already.
         time.sleep(max(0.0, lock_time.until + pause - now))

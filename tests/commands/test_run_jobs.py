@@ -60,13 +60,13 @@ def test_it_hands_jobs_over_to_engines(site):
         (id,) = project.call("enqueue", task="noop", delay=0.1)
         assert project.call("rows", ids=[id])[0]["executor"] == "engine"
         site.start_worker()
-        wait_until(lambda: project.call("rows", ids=[id])[0]["executor"] == "handed", what="the dispatch")
+        wait_until(lambda: project.call("rows", ids=[id])[0]["executor"] == "dispatched", what="the dispatch")
 
 
 @pytest.mark.django_db(transaction=True)
 def test_until_idle_runs_the_backlog_of_a_removed_engine(capsys):
     """The jobs are moved before the worker finds that it has none."""
-    for executor in ("engine", "handed"):
+    for executor in ("engine", "dispatched"):
         Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
     call_command("run_jobs", "--until-idle")
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}

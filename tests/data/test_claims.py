@@ -27,7 +27,7 @@ def test_locked_jobs_are_skipped(on_postgresql, open_connection, key):
     assert [claimed.pk for claimed in claim_rows(uuid7(), 3)] == locked[:3]
 
 
-@pytest.mark.parametrize("executors", [{"sync": 2}, {"async": 2, "sync": 1, "suspect": 1}])
+@pytest.mark.parametrize("executors", [{"sync": 2}, {"async": 2, "sync": 1, "quarantined": 1}])
 @pytest.mark.parametrize("query", ["of queues", "of all queues"])
 def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, query, executors):
     """A claim locks only the jobs it takes, so that others can claim the rest at the same time."""
@@ -62,7 +62,7 @@ def test_locked_jobs_of_an_executor_are_skipped(on_postgresql, open_connection, 
     other_connection = open_connection()
     other_connection.begin()
     other_connection.do(lambda: list(Job.objects.filter(pk__in=jobs[:3]).select_for_update(no_key=True)))
-    claimed = claim_rows(uuid7(), 10, executors={"async": 10, "sync": 2, "suspect": 1})
+    claimed = claim_rows(uuid7(), 10, executors={"async": 10, "sync": 2, "quarantined": 1})
     assert [row.pk for row in claimed] == jobs[3:5]
 
 

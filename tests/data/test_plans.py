@@ -119,14 +119,14 @@ def warn_of_unserved_jobs(user):
 
 def hand_jobs_over(user):
     """Some are dispatched and one is claimed; some wait for a key."""
-    dispatched = [job(user, executor="handed", next_dispatch_at=timezone.now()) for _ in range(3)]
+    dispatched = [job(user, executor="dispatched", next_dispatch_at=timezone.now()) for _ in range(3)]
     for _ in range(2):
         job(user, executor="engine", concurrency_key="a")
     dispatching.dispatch_due_jobs()
     resending.dispatch_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
-    job(user, executor="isolated")
+    job(user, executor="engine_quarantined")
     quarantine.dispatch_quarantined_jobs()
-    job(user, executor="sending")
+    job(user, executor="engine_sender")
     own_senders.dispatch_sender_jobs()
     claims.claim_dispatched_jobs(uuid7(), [dispatched[0].pk])
     dispatching.take_back([dispatched[1].pk])
@@ -135,7 +135,7 @@ def hand_jobs_over(user):
 
 def warn_of_unserved_jobs_of_engines(user):
     """Of a backend whose engine has no process."""
-    for executor in ("engine", "handed"):
+    for executor in ("engine", "dispatched"):
         job(user, executor=executor)
     options = {
         "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.contrib.engines.idle_engine"}}

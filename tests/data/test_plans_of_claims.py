@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.database_law, pytest.mark.tables("job")]
 LOOKUP_PATTERNS = {
     "sqlite": [
         r"SEARCH notifications_job USING INDEX notifications_job_queued "
-        r"\(queue_name=\? AND lane=\? AND run_after<\?\)"
+        r"\(queue_name=\? AND executor=\? AND run_after<\?\)"
     ],
     "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(run_after <="],
 }
@@ -94,7 +94,7 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, h
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])
 @pytest.mark.parametrize(
-    ("queued_executor", "claimed_executor"), [("sync", "async"), ("async", "sync"), ("suspect", "async")]
+    ("queued_executor", "claimed_executor"), [("sync", "async"), ("async", "sync"), ("quarantined", "async")]
 )
 def test_claim_does_not_read_other_executors(
     filled_tables, monkeypatch, queued_executor, claimed_executor, held_back

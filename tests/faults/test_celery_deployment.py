@@ -104,7 +104,7 @@ def test_clients_are_told_once_and_in_order(deployment):
         f"({count / (done - started):.0f} jobs/s), received after {received - started:.1f} s"
     )
     totals = deployment.rows(
-        "SELECT count(*), count(DISTINCT job), sum(handovers), max(attempt) "
+        "SELECT count(*), count(DISTINCT job), sum(dispatch_count), max(attempt) "
         "FROM notifications_notification JOIN notifications_job ON notifications_job.id = job"
     )
     print(f"Dispatches: {totals[0][2]}, attempts at most: {totals[0][3]}")

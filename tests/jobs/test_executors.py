@@ -87,7 +87,7 @@ class TestWorkers:
         late, *_ = until_done(last, *backlog)
         assert late.started_at > job.started_at
 
-    @pytest.mark.parametrize("executor", ["sync", "suspect"])
+    @pytest.mark.parametrize("executor", ["sync", "quarantined"])
     def test_async_jobs_that_are_stored_in_another_executor(self, start_worker, two_threads, executor):
         """As after an update that changes a task. The worker goes by the task's function, not by what is stored."""
         jobs = enqueue(tasks.hold if executor == "sync" else tasks.noop, 30)
@@ -148,7 +148,7 @@ class TestClaims:
                     options.pop("concurrency_key", None)
         if restriction == "queue":
             queues.pause("reports")
-        jobs = claim(20, **{"async": 20, "sync": 3, "suspect": 1})
+        jobs = claim(20, **{"async": 20, "sync": 3, "quarantined": 1})
         assert Counter(job.executor for job in jobs) == {"sync": 3, "async": 17}
         assert (
             max(Counter(job.concurrency_key for job in jobs if job.concurrency_key).values(), default=0) <= 1
@@ -159,7 +159,7 @@ class TestClaims:
     def test_a_manual_retry(self):
         """It moves the job to the executor of its task, also when the job was quarantined."""
         result = tasks.noop.enqueue()
-        for executor in ("sync", "suspect"):
+        for executor in ("sync", "quarantined"):
             Job.objects.update(executor=executor, state="failed")
             manual.retry([uuid.UUID(result.id)])
             assert Job.objects.get(id=result.id).executor == "async"
@@ -201,7 +201,7 @@ class TestQuarantined:
             lambda job: queueing.requeue_unknown_task(ClaimedJob(job)),
         ):
             (job,) = claim_rows(uuid.uuid4(), 1)
-            assert job.executor == "suspect"
+            assert job.executor == "quarantined"
             requeue(job)
             Job.objects.update(run_after=None)
         (job,) = claim_rows(uuid.uuid4(), 1)
@@ -236,14 +236,14 @@ class TestQuarantined:
         start_worker(concurrency=2)
         assert {job.state for job in until_done(*parents)} == {"succeeded"}
         assert {job.executor for job in Job.objects.filter(id__in=[parent.id for parent in parents])} == {
-            "suspect"
+            "quarantined"
         }
 
     def test_claims_of_quarantined_jobs(self, lose):
         """They are claimed in the order of age among other jobs, up to the limit."""
         quarantined = lose(tasks.noop, 3)
         others = enqueue(tasks.noop, 3)
-        executors = {"async": 9, "sync": 9, "suspect": 1}
+        executors = {"async": 9, "sync": 9, "quarantined": 1}
         assert [str(job.id) for job in claim(9, **executors)] == [
             quarantined[0].id,
             *(job.id for job in others),

@@ -175,7 +175,7 @@ def begin_alert():
         task_path="tests.jobs.tasks.noop",
         backend="default",
         queue_name="elsewhere",
-        executor="suspect",
+        executor="quarantined",
         title="Waits",
         created_at=timezone.now(),
         queued_at=timezone.now() - timedelta(hours=1),

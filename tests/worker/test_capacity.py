@@ -59,15 +59,15 @@ def start(executions, executor="async"):
 
 def test_each_executor_loses_what_runs_in_it(executions, capacity):
     start(executions)
-    assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1, **SENDERS}
+    assert capacity.free() == {"async": 9, "sync": 3, "quarantined": 1, **SENDERS}
     sync = start(executions, "sync")
-    assert capacity.free() == {"async": 8, "sync": 2, "suspect": 1, **SENDERS}
-    quarantined = start(executions, "suspect")
+    assert capacity.free() == {"async": 8, "sync": 2, "quarantined": 1, **SENDERS}
+    quarantined = start(executions, "quarantined")
     assert capacity.free() == {"async": 7, "sync": 2, **SENDERS}
     executions.remove(claim_of(quarantined.job))
     executions.remove(claim_of(sync.job))
     executions.remove(claim_of(sync.job))
-    assert capacity.free() == {"async": 9, "sync": 3, "suspect": 1, **SENDERS}
+    assert capacity.free() == {"async": 9, "sync": 3, "quarantined": 1, **SENDERS}
 
 
 def test_senders_take_nothing_of_the_projects_jobs(executions):
@@ -76,13 +76,13 @@ def test_senders_take_nothing_of_the_projects_jobs(executions):
     for _ in range(MAX_SENDERS):
         start(executions, "sender")
     emails = [start(executions, "email") for _ in range(MAX_EMAIL_THREADS)]
-    assert capacity.free() == {"async": 1, "sync": 1, "suspect": 1}
+    assert capacity.free() == {"async": 1, "sync": 1, "quarantined": 1}
     executions.remove(claim_of(emails[0].job))
     start(executions)
     assert capacity.free() == {"email": 1}
-    assert exhausted_executors(capacity.free(), []) == {"async", "sync", "suspect", "sender"}
+    assert exhausted_executors(capacity.free(), []) == {"async", "sync", "quarantined", "sender"}
     assert exhausted_executors(capacity.free(), [emails[0].job]) == {
-        *("async", "sync", "suspect"),
+        *("async", "sync", "quarantined"),
         *("sender", "email"),
     }
 
@@ -90,12 +90,12 @@ def test_senders_take_nothing_of_the_projects_jobs(executions):
 def test_a_job_that_waits_for_another_one_takes_no_place(executions, capacity):
     execution, other = start(executions, "sync"), uuid7()
     with release_slot(execution, Future(), other):
-        assert capacity.free() == {"async": 10, "sync": 3, "suspect": 1, **SENDERS}
+        assert capacity.free() == {"async": 10, "sync": 3, "quarantined": 1, **SENDERS}
         assert executions.joined_jobs() == {other}
         with release_slot(execution, Future(), uuid7()):
             assert len(executions.joined_jobs()) == 2
         assert capacity.free()["async"] == 10
-    assert capacity.free() == {"async": 9, "sync": 2, "suspect": 1, **SENDERS}
+    assert capacity.free() == {"async": 9, "sync": 2, "quarantined": 1, **SENDERS}
     assert executions.joined_jobs() == set()
 
 

@@ -179,7 +179,7 @@ def test_a_worker_takes_over_the_jobs_of_an_engine_that_was_removed(start_worker
     """At its start, and those that processes with the earlier settings have enqueued since."""
     monkeypatch.setattr("notifications.duties.MOVE_INTERVAL_SECONDS", 0.1)
     results = [tasks.noop.enqueue()]
-    Job.objects.update(executor="handed", dispatch_count=1, next_dispatch_at=timezone.now())
+    Job.objects.update(executor="dispatched", dispatch_count=1, next_dispatch_at=timezone.now())
     start_worker()
     until_done(*results)
     with transaction.atomic():

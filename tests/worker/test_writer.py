@@ -130,7 +130,7 @@ def test_the_pause_outlasts_the_tries_of_a_busy_writer(writer, monkeypatch):
     clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=pauses.append)
     monkeypatch.setattr("notifications.worker.writer.time", clock)
     monkeypatch.setattr(lock_time, "until", 100.0)
-    writer._held_since_quiet = BURST_SECONDS
+    writer._locked_since_quiet = BURST_SECONDS
     writer._pause()
     assert pauses == [pytest.approx(0.0065)]
     writer._other_process_wrote_at = 0.0

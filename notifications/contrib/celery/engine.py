@@ -18,7 +18,7 @@ from notifications.contrib.celery.connections import (
     broker_url,
     new_connection,
 )
-from notifications.contrib.engines.interface import Engine, HandedJob, JobsRefused
+from notifications.contrib.engines.interface import DispatchedJob, Engine, JobsRefused
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
@@ -71,9 +71,9 @@ class CeleryEngine(Engine):
         command = f"celery -A {app.main or 'PROJECT'} worker"
         return f"Start one: {command}" + (f" -Q {celery_queue(app, queue)}" if queue else "")
 
-    def hand_over(self, jobs: Sequence[HandedJob]) -> None:
+    def dispatch(self, jobs: Sequence[DispatchedJob]) -> None:
         app = celery_app()
-        refused: list[tuple[HandedJob, Exception]] = []
+        refused: list[tuple[DispatchedJob, Exception]] = []
         for job in jobs:
             try:
                 self._send(app, job)
@@ -92,7 +92,7 @@ class CeleryEngine(Engine):
                 f"{len(refused)} jobs were refused, first job {job.id} of queue {job.queue_name}: {cause!r}"
             ) from cause
 
-    def revoke(self, jobs: Sequence[HandedJob]) -> None:
+    def revoke(self, jobs: Sequence[DispatchedJob]) -> None:
         broadcast(celery_app(), "revoke", {"task_id": [job.message_id for job in jobs]})
 
     def check(self) -> list[Any]:
@@ -128,7 +128,7 @@ class CeleryEngine(Engine):
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
             return f"The broker answers: {connection.as_uri()}"
 
-    def _send(self, app: Any, job: HandedJob) -> None:
+    def _send(self, app: Any, job: DispatchedJob) -> None:
         # Celery kills the process of a task that exceeds its time limit. The worker ends a task at its timeout, so that
         # is for sync tasks that do not end. An async one shares its process with others.
         time_limit = None if job.is_async else job.timeout.total_seconds() + DEADLINE_MARGIN_SECONDS

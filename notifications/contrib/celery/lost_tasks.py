@@ -34,7 +34,7 @@ from notifications.worker.lease import Lease, find_dead_neighbors
 logger = logging.getLogger("notifications.jobs")
 
 #: Jobs of each kind that one look is about.
-MAX_JOBS_PER_LOOK = 100
+MAX_JOBS_PER_ROUND = 100
 #: Seconds after ``expires_at`` at which a queued job ends: its start may be about to be recorded.
 EXPIRY_MARGIN = timedelta(seconds=5)
 #: How often a task is terminated whose cancellation was requested where this worker did not hear of it.
@@ -81,12 +81,12 @@ class LostTasks:
             live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
             lost |= ~Q(worker__in=live.values_list("id", flat=True))
         rows = _running().filter(lost).exclude(worker=self._lease.worker)
-        return list(rows.order_by("worker", "id")[:MAX_JOBS_PER_LOOK])
+        return list(rows.order_by("worker", "id")[:MAX_JOBS_PER_ROUND])
 
     def _end_all(self, find: Callable[[Job], Outcome | None], jobs: Iterable[Job]) -> None:
         """End jobs. An error, as of a result that cannot be read, keeps no other waiting."""
         ends = []
-        for job in list(jobs)[:MAX_JOBS_PER_LOOK]:
+        for job in list(jobs)[:MAX_JOBS_PER_ROUND]:
             try:
                 if end := find(job):
                     ends.append(end)
@@ -147,7 +147,7 @@ def _expired() -> Iterable[Job]:
     rows = Job.objects.using(database()).filter(executor=Job.Executor.OBSERVED, state=Job.State.QUEUED)
     return list(
         rows.filter(expires_at__lt=database_now() - EXPIRY_MARGIN).order_by("expires_at", "id")[
-            :MAX_JOBS_PER_LOOK
+            :MAX_JOBS_PER_ROUND
         ]
     )
 

@@ -177,15 +177,18 @@ def send_open(
 
 def _pause() -> None:
     """Suspend the job, without counting the attempt, each time in another wait of it. Raises ``JobSuspended``."""
-    pause(f"e-mail rests at {times.now():%Y-%m-%d %H:%M:%S.%f}", timedelta(seconds=outages.REST_SECONDS))
+    pause(
+        f"e-mail is suspended at {times.now():%Y-%m-%d %H:%M:%S.%f}",
+        timedelta(seconds=outages.SUSPENSION_SECONDS),
+    )
 
 
 def open_deliveries(context: Any, *, is_digest: bool = False, is_resend: bool = False) -> Opened | None:
     """Return those deliveries of the job that are still open, the attempt stored; None if there are none.
 
     They are of one user. One that has another job meanwhile is left to that job. Many are decided in several
-    transactions, those of the newest notifications, which the message shows, in the last one. While their channel rests
-    they are left to the duty; a digest waits for it, because the next one may be a week away.
+    transactions, those of the newest notifications, which the message shows, in the last one. While their channel is
+    suspended they are left to the duty; a digest waits for it, because the next one may be a week away.
 
     Raises ``JobSuspended``.
     """
@@ -231,12 +234,12 @@ def record_answer(opened: Opened, exc: Exception | None = None) -> str:
 
     Raises ``TemporaryError`` and ``DeliveryError``.
     """
-    rests = retry_while_unavailable(partial(_record_outage, opened, exc))
-    return retry_while_unavailable(partial(_record, opened, exc, rests))
+    is_suspended = retry_while_unavailable(partial(_record_outage, opened, exc))
+    return retry_while_unavailable(partial(_record, opened, exc, is_suspended))
 
 
 def _record_outage(opened: Opened, exc: Exception | None) -> bool:
-    """Store whether the server has answered. Return whether its channel rests now."""
+    """Store whether the server has answered. Return whether its channel is suspended now."""
     channel = opened.newest[-1].delivery.channel
     if channel == Delivery.Channel.EMAIL and exc is not None and is_timeout(exc):
         return outages.add_timeout(channel)
@@ -245,7 +248,7 @@ def _record_outage(opened: Opened, exc: Exception | None) -> bool:
     return False
 
 
-def _record(opened: Opened, exc: Exception | None, rests: bool) -> str:
+def _record(opened: Opened, exc: Exception | None, is_suspended: bool) -> str:
     ids, job = opened.ids, opened.job
     if exc is None:
         end(ids, State.SENT)
@@ -258,10 +261,10 @@ def _record(opened: Opened, exc: Exception | None, rests: bool) -> str:
     error = storable(describe_error(exc))
     if is_certain(exc):  # of this attempt: an earlier one may still have sent it
         update(deliveries, opened.never_attempted, attempted_at=None)
-    if rests and opened.is_digest:
+    if is_suspended and opened.is_digest:
         store(ids, of_job=job, error=error)
         _pause()
-    if rests and not opened.is_resend:  # which has its retries
+    if is_suspended and not opened.is_resend:  # which has its retries
         store(ids, of_job=job, error=error, state=State.PENDING, due_at=times.now(), job=None)
         return str(State.PENDING)
     if may_pass(exc):

@@ -27,7 +27,7 @@ def find_email(timeout: float) -> Iterable[Finding]:
 def check_email() -> Finding:
     """Check that the mail server has answered."""
     outage = outages.read(str(Delivery.Channel.EMAIL))
-    if outage is None or outage.rests_until is None:
+    if outage is None or outage.suspended_until is None:
         return Finding(check="e-mail", state=OK, message="The mail server answers, or no message was sent.")
     return Finding(
         check="e-mail",
@@ -65,5 +65,5 @@ def list_stored_times(now: datetime) -> Iterator[StoredTime]:
         longest=max(MAX_DELAY, MAX_PAUSE),
     )
     yield StoredTime(
-        model=ChannelOutage, name="rests_until", longest=timedelta(seconds=outages.MAX_TRY_SECONDS)
+        model=ChannelOutage, name="suspended_until", longest=timedelta(seconds=outages.MAX_TRY_SECONDS)
     )

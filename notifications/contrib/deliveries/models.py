@@ -105,7 +105,7 @@ class ChannelOutage(models.Model):
     #: Time-outs since the last answer.
     timeouts = models.PositiveIntegerField(default=0)
     #: Until when nothing is sent; None: fewer messages than it takes have timed out.
-    rests_until = MomentField(null=True, blank=True)
+    suspended_until = MomentField(null=True, blank=True)
 
     class Meta:
         default_permissions = ()

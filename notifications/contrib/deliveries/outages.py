@@ -1,8 +1,9 @@
 """Outages of a channel: while its server does not answer, one message at a time finds out when it does.
 
 Messages that wait for time-outs would occupy all threads for e-mails, and each would use up its attempts. After
-``MAX_TIMEOUTS`` time-outs in a row, over all processes, the channel rests: deliveries stay pending without an attempt,
-and once in ``REST_SECONDS`` one message is tried. Any answer ends the outage, also one that refuses a message.
+``MAX_TIMEOUTS`` time-outs in a row, over all processes, the channel is suspended: deliveries stay pending without an
+attempt, and once in ``SUSPENSION_SECONDS`` one message is tried. Any answer ends the outage, also one that refuses a
+message.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 
-#: Time-outs in a row after which a channel rests, and seconds from the last one to the next try.
-MAX_TIMEOUTS, REST_SECONDS = 3, 60
+#: Time-outs in a row after which a channel is suspended, and seconds from the last one to the next try.
+MAX_TIMEOUTS, SUSPENSION_SECONDS = 3, 60
 #: Seconds after which a try that has not ended, because its process was killed, is followed by another one.
 MAX_TRY_SECONDS = 150
 
@@ -26,20 +27,20 @@ def read(channel: str) -> ChannelOutage | None:
 
 
 def may_try(outage: ChannelOutage | None) -> bool:
-    """Return whether a message may be tried. Where the channel rests, this is so for the first caller in a while."""
-    if outage is None or outage.rests_until is None:
+    """Return whether a message may be tried. In a suspended channel, this is so for the first caller in a while."""
+    if outage is None or outage.suspended_until is None:
         return True
     now = database_now()
-    if outage.rests_until > now:
+    if outage.suspended_until > now:
         return False
     rows = ChannelOutage.objects.using(database()).filter(
-        channel=outage.channel, rests_until=outage.rests_until
+        channel=outage.channel, suspended_until=outage.suspended_until
     )
-    return retrying_atomic(lambda: rows.update(rests_until=now + timedelta(seconds=MAX_TRY_SECONDS))) > 0
+    return retrying_atomic(lambda: rows.update(suspended_until=now + timedelta(seconds=MAX_TRY_SECONDS))) > 0
 
 
 def add_timeout(channel: str) -> bool:
-    """Store that a server has not answered in time. Return whether the channel rests now."""
+    """Store that a server has not answered in time. Return whether the channel is suspended now."""
 
     def write() -> bool:
         rows = ChannelOutage.objects.using(database())
@@ -47,9 +48,9 @@ def add_timeout(channel: str) -> bool:
         row = lock_query(rows.filter(channel=channel), skip_locked=False).get()
         row.timeouts += 1
         if row.timeouts >= MAX_TIMEOUTS:
-            row.rests_until = database_now() + timedelta(seconds=REST_SECONDS)
-        row.save(using=database(), update_fields=["timeouts", "rests_until"])
-        return row.rests_until is not None
+            row.suspended_until = database_now() + timedelta(seconds=SUSPENSION_SECONDS)
+        row.save(using=database(), update_fields=["timeouts", "suspended_until"])
+        return row.suspended_until is not None
 
     return retrying_atomic(write)
 

@@ -90,11 +90,11 @@ def enqueue_due() -> bool:
 
 
 def _enqueue_due(channel: str) -> bool:
-    places, rests_until = MAX_PER_CHUNK, None
+    places, suspended_until = MAX_PER_CHUNK, None
     outage = outages.read(channel)
-    if outage and (rests_until := outage.rests_until):
+    if outage and (suspended_until := outage.suspended_until):
         # The first job that begins is the next try. The others wait for its answer; digests get their members.
-        places = 1 if rests_until <= database_now() else 0
+        places = 1 if suspended_until <= database_now() else 0
     due = Delivery.objects.using(database()).filter(
         state=State.PENDING, channel=channel, due_at__lte=database_now()
     )
@@ -113,7 +113,7 @@ def _enqueue_due(channel: str) -> bool:
         rows = list(lock_query(due.filter(id__in=ids).order_by("id")))
         facts = read_facts(rows)
         inserted: list[UUID] = []
-        throttled, resting, paused, skipped = [], [], [], defaultdict(list)
+        throttled, suspended, paused, skipped = [], [], [], defaultdict(list)
         members = []
         for row in rows:
             known = facts[row.id]
@@ -132,12 +132,15 @@ def _enqueue_due(channel: str) -> bool:
             elif len(inserted) < places:
                 inserted.append(row.id)
             else:
-                resting.append(row.id)
+                suspended.append(row.id)
         for reason, ids_of_reason in skipped.items():
             end(ids_of_reason, State.SKIPPED, reason=reason)
         postpone_paused(paused)
-        if rests_until and resting:
-            postpone(resting, max(rests_until, database_now() + timedelta(seconds=outages.REST_SECONDS)))
+        if suspended_until and suspended:
+            postpone(
+                suspended,
+                max(suspended_until, database_now() + timedelta(seconds=outages.SUSPENSION_SECONDS)),
+            )
         _insert_jobs([jobs[id] for id in inserted])
         digests.queue_deliveries({id: jobs[id].id for id in inserted})
         _insert_jobs(digests.throttle(throttled, jobs, messages))

@@ -4,7 +4,7 @@ Without the option ``engine`` in ``TASKS`` that is the built-in worker, which cl
 is another system that only learns the ids of committed jobs. The row stays the truth: a process of the engine claims
 it, runs it and records its outcome exactly as the built-in worker does.
 
-interface         what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
+interface         what an engine is: ``dispatch(jobs)``, ``revoke(ids)``, ``check()``
 dispatch          what the core calls
 senders           the threads that send the ids of this process
 dispatch_loop     the loop that dispatches what waited, and what was lost

@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 
 from notifications.compat import TaskResultDoesNotExist, task_backends
 from notifications.contrib.engines.backend_task import run_job
-from notifications.contrib.engines.interface import Engine, HandedJob, JobsRefused
+from notifications.contrib.engines.interface import DispatchedJob, Engine, JobsRefused
 from notifications.db.threads import check_connections
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import has_job_tasks
@@ -47,7 +47,7 @@ class BackendEngine(Engine):
         of_queue = f" that takes its queue {_queue_name(task_backends[self.name], queue)}" if queue else ""
         return f"Start a worker of {self.label}{of_queue}."
 
-    def hand_over(self, jobs: Sequence[HandedJob]) -> None:
+    def dispatch(self, jobs: Sequence[DispatchedJob]) -> None:
         check_connections()  # the backend may store its tasks in a database
         backend = task_backends[self.name]
         error: Exception | None = None
@@ -90,7 +90,7 @@ class BackendEngine(Engine):
             *self._check_rq(backend),
         ]
 
-    def _task(self, backend: Any, job: HandedJob) -> Any:
+    def _task(self, backend: Any, job: DispatchedJob) -> Any:
         return backend.task_class(
             func=run_job.func,
             priority=job.priority if backend.supports_priority else 0,

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from notifications.contrib.engines.interface import HandedJob
+from notifications.contrib.engines.interface import DispatchedJob
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, estimated_database_now
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
@@ -97,7 +97,7 @@ def dispatch_due_jobs() -> list[Job]:
     return retrying_atomic(write)
 
 
-def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
+def postpone_unsent(unsent: Iterable[DispatchedJob]) -> None:
     """Have jobs that could not be sent to their engine dispatched again after the first interval.
 
     The failed dispatch does not count, because the intervals would grow with the length of an outage, and the jobs
@@ -116,7 +116,7 @@ def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
             if job.dispatch_count <= job.attempt:
                 job.dispatched_at = None
         conditional_update(
-            "hand_over_at=%s, handovers=%s, handed_over_at=%s",
+            "next_dispatch_at=%s, dispatch_count=%s, dispatched_at=%s",
             [((_next_dispatch(now, job), job.dispatch_count, job.dispatched_at), job) for job in jobs],
             state="queued",
         )
@@ -150,7 +150,7 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
             )
 
         conditional_update(
-            "lane=%s, hand_over_at=%s, handed_over_at=NULL",
+            "executor=%s, next_dispatch_at=%s, dispatched_at=NULL",
             [(changes(job), job) for job in jobs],
             state="queued",
         )
@@ -177,7 +177,7 @@ def _next_dispatch(now: datetime, job: Job) -> datetime:
 def mark_dispatched(jobs: Sequence[Job], now: datetime) -> None:
     """Store that the ids of jobs are sent now. Inside a transaction that holds the rows locked."""
     conditional_update(
-        f"lane='{DISPATCHED}', hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
+        f"executor='{DISPATCHED}', next_dispatch_at=%s, dispatched_at=%s, dispatch_count=dispatch_count+1",
         [((_next_dispatch(now, job), job.dispatched_at), job) for job in jobs],
         state="queued",
     )
@@ -189,7 +189,7 @@ def mark_sent(jobs: Sequence[Job], now: datetime) -> None:
     Inside a transaction that holds the rows locked.
     """
     conditional_update(
-        "hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
+        "next_dispatch_at=%s, dispatched_at=%s, dispatch_count=dispatch_count+1",
         [((job.next_dispatch_at, now), job) for job in jobs],
         state="queued",
     )

@@ -38,7 +38,7 @@ class DrainedQueues:
     def occupy_slot(self) -> Iterator[None]:
         """Occupy a slot while the engine waits for a job in this process."""
         with self._lock:
-            self._look()
+            self._find_drained()
             self._calls += 1
             if self._calls >= self._slots:
                 self._free_since = None
@@ -65,12 +65,12 @@ class DrainedQueues:
         A slow broker may look like a drained queue. So that is asked again before more is sent than one round sends.
         """
         with self._lock:
-            self._look()
+            self._find_drained()
             drained, self._drained_at = self._drained_at, {}
         now = time.monotonic()
         return {queue: now - drained_at for queue, drained_at in drained.items()}
 
-    def _look(self) -> None:
+    def _find_drained(self) -> None:
         now = time.monotonic()
         if self._free_since is not None and now - self._free_since >= FREE_SECONDS:
             for queue, served_at in self._served_at.items():

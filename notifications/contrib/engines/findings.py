@@ -80,21 +80,21 @@ class Waiting:
     dispatched: int
     repeatedly: int
     #: Of both: jobs whose process was lost, of which a process runs one at a time.
-    isolated: int
+    quarantined: int
     due: int
     #: Since the oldest due job was due, and since the oldest job in the engine was dispatched.
     oldest_seconds: float
     oldest_dispatched_seconds: float
 
     def __str__(self) -> str:
-        text = f"{self.to_be_dispatched} jobs wait to be handed over, {self.dispatched} are handed over"
+        text = f"{self.to_be_dispatched} jobs wait to be dispatched, {self.dispatched} are dispatched"
         details = [f"{self.repeatedly} more than once"] if self.repeatedly else []
         if self.oldest_dispatched_seconds:
             details.append(f"the first {self.oldest_dispatched_seconds:.0f} s ago")
         if details:
             text += f" ({', '.join(details)})"
-        if self.isolated:
-            text += f", {self.isolated} run one at a time in a process, because theirs was lost"
+        if self.quarantined:
+            text += f", {self.quarantined} run one at a time in a process, because theirs was lost"
         return text + (f", the oldest waits for {self.oldest_seconds:.0f} s." if self.due else ".")
 
 
@@ -136,12 +136,12 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
         "backend": alias,
         "engine": task_backends.settings[alias]["OPTIONS"]["engine"],
         "waiting": waiting.to_be_dispatched,
-        "handed_over": waiting.dispatched,
-        "handed_over_repeatedly": waiting.repeatedly,
-        "isolated": waiting.isolated,
+        "dispatched": waiting.dispatched,
+        "dispatched_repeatedly": waiting.repeatedly,
+        "quarantined": waiting.quarantined,
         "due": waiting.due,
         "oldest_waits_seconds": waiting.oldest_seconds,
-        "oldest_handed_over_seconds": waiting.oldest_dispatched_seconds,
+        "oldest_dispatched_seconds": waiting.oldest_dispatched_seconds,
     }
     if isinstance(ping, ImproperlyConfigured):
         return Finding(
@@ -168,7 +168,7 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
             check="engine",
             state=ERROR,
             message=f"{message}it does not answer: {ping.problem}. {waiting}",
-            remedy="Start its broker, or correct the address. Queued jobs are kept, and handed over when it answers.",
+            remedy="Start its broker, or correct the address. Queued jobs are kept, and dispatched when it answers.",
             figures=figures,
         )
     is_known = bool(counts["processes"]) or engine.has_idle_processes() is not None
@@ -211,7 +211,7 @@ def count_waiting(alias: str) -> Waiting:
         dispatched=Count("id", filter=dispatched),
         dispatched_since=Min("dispatched_at", filter=dispatched),
         repeatedly=Count("id", filter=dispatched & Q(dispatch_count__gt=F("attempt") + 1)),
-        isolated=Count("id", filter=Q(executor=ENGINE_QUARANTINED)),
+        quarantined=Count("id", filter=Q(executor=ENGINE_QUARANTINED)),
     )
     queued = due.model.objects.using(due.db).filter(
         Q(executor=ENGINE) | Q(executor__in=KEPT_EXECUTORS, dispatched_at=None), state="queued", backend=alias
@@ -220,7 +220,7 @@ def count_waiting(alias: str) -> Waiting:
         to_be_dispatched=keyset.count_rows(queued, MAX_COUNTED),
         dispatched=found["dispatched"],
         repeatedly=found["repeatedly"],
-        isolated=found["isolated"],
+        quarantined=found["quarantined"],
         due=found["due"],
         oldest_seconds=_seconds_since(found["since"], times.now()),
         oldest_dispatched_seconds=_seconds_since(found["dispatched_since"], now),

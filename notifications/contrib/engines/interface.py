@@ -15,7 +15,7 @@ from notifications.models import Job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HandedJob:
+class DispatchedJob:
     """What an engine learns of a job that it is to run.
 
     ``fence``
@@ -46,7 +46,7 @@ class HandedJob:
 
 
 class JobsRefused(Exception):
-    """Raised by ``Engine.hand_over()``: the engine can be reached, and does not take some of the jobs.
+    """Raised by ``Engine.dispatch()``: the engine can be reached, and does not take some of the jobs.
 
     They are dispatched again after intervals that are twice as long each time.
     """
@@ -93,7 +93,7 @@ class Engine(ABC):
         return f"Start a process of {self.label}" + (f" that takes the queue {queue}." if queue else ".")
 
     @abstractmethod
-    def hand_over(self, jobs: Sequence[HandedJob]) -> None:
+    def dispatch(self, jobs: Sequence[DispatchedJob]) -> None:
         """Have a process of the engine call ``engines.process.run(id)`` for each of these committed jobs.
 
         Called on a thread of its own, so that it may block, but not for ever. Raises ``JobsRefused``, or any other
@@ -101,7 +101,7 @@ class Engine(ABC):
         return.
         """
 
-    def revoke(self, jobs: Sequence[HandedJob]) -> None:  # noqa: B027 (optional)
+    def revoke(self, jobs: Sequence[DispatchedJob]) -> None:  # noqa: B027 (optional)
         """Drop jobs that were cancelled, where the engine can. If it does not, their ids have no effect."""
 
     def check(self) -> list[Any]:
@@ -113,9 +113,9 @@ class Engine(ABC):
         return ""
 
 
-def dispatched_job(job: Job) -> HandedJob:
+def dispatched_job(job: Job) -> DispatchedJob:
     """Return what an engine learns of a job."""
-    return HandedJob(
+    return DispatchedJob(
         id=job.id,
         fence=job.fence,
         task_path=job.task_path,

@@ -49,7 +49,7 @@ def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> D
     id = id if isinstance(id, UUID) else UUID(id)
     end = DispatchedJobEnd.STOPPED if _is_stopping else start(engine).run_dispatched_job(id, wait_for)
     if end == DispatchedJobEnd.STOPPED:
-        _hand_back(id)
+        _take_back(id)
     return end
 
 
@@ -120,7 +120,7 @@ def stop(grace: float) -> None:
         thread.join(grace + STOP_MARGIN_SECONDS)
 
 
-def _hand_back(id: UUID) -> None:
+def _take_back(id: UUID) -> None:
     """Have another process given a job that this one did not claim, sooner than a lost id."""
     try:
         dispatching.take_back([id])

@@ -93,7 +93,7 @@ def _quarantined_jobs(queues: Collection[str], backend: str, limit: int) -> Quer
     now, now_param = database_now_sql()
     names = ", ".join(["%s"] * len(queues))
     sql = (
-        f"SELECT id {queued_jobs()} AND queue_name IN ({names}) AND lane = '{ENGINE_QUARANTINED}' AND backend = %s "
+        f"SELECT id {queued_jobs()} AND queue_name IN ({names}) AND executor = '{ENGINE_QUARANTINED}' AND backend = %s "
         f"AND (run_after IS NULL OR run_after <= {now}) ORDER BY priority DESC, id LIMIT {limit}"
     )
     return sql, [*queues, backend, now_param]

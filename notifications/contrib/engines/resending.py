@@ -90,7 +90,7 @@ def dispatch_again(
             job.dispatched_at = job.dispatched_at or now
         dispatching.mark_dispatched(sent, now)
         conditional_update(
-            "hand_over_at=%s",
+            "next_dispatch_at=%s",
             [((dispatching.next_dispatch(now),), job) for job in unsent],
             state="queued",
         )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from notifications.compat import is_test_runner
 from notifications.contrib.engines import dispatching, engine_of
-from notifications.contrib.engines.interface import HandedJob, JobsRefused, dispatched_job
+from notifications.contrib.engines.interface import DispatchedJob, JobsRefused, dispatched_job
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import on_commit_merged
@@ -88,7 +88,7 @@ class _Sender:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
-        self._items: queue.SimpleQueue[tuple[bool, HandedJob]] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[tuple[bool, DispatchedJob]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread = SupervisedThread(
             f"notifications-engine-{alias}", self._send_group, idle_seconds=lambda: self.IDLE_SECONDS
@@ -122,7 +122,7 @@ class _Sender:
             return None
         dispatched = [job for is_revoked, job in group if not is_revoked]
         try:
-            self._call("hand_over", dispatched)
+            self._call("dispatch", dispatched)
             dispatched = []
             self._call("revoke", [job for is_revoked, job in group if is_revoked])
         except Exception as exc:
@@ -135,7 +135,7 @@ class _Sender:
             self._unsent -= len(group)
         return 0.0
 
-    def _call(self, verb: str, jobs: list[HandedJob]) -> None:
+    def _call(self, verb: str, jobs: list[DispatchedJob]) -> None:
         """Call the engine. Raises what it raises if it cannot be reached."""
         if not jobs:
             return
@@ -168,14 +168,14 @@ class _Sender:
             )
         self._has_warned = True
 
-    def _take(self, limit: int) -> list[tuple[bool, HandedJob]]:
-        taken: list[tuple[bool, HandedJob]] = []
+    def _take(self, limit: int) -> list[tuple[bool, DispatchedJob]]:
+        taken: list[tuple[bool, DispatchedJob]] = []
         with contextlib.suppress(queue.Empty):
             while len(taken) < limit:
                 taken.append(self._items.get_nowait())
         return taken
 
-    def _postpone(self, jobs: Sequence[HandedJob]) -> None:
+    def _postpone(self, jobs: Sequence[DispatchedJob]) -> None:
         """Have jobs that were not sent dispatched again soon."""
         try:
             check_connections()

@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 #: Seconds between two rounds, unless a schedule is due before.
 ROUND_INTERVAL_SECONDS = 1.0
-#: Seconds until the next round while other processes hold schedules that are due. They may be killed in it.
-HELD_RETRY_SECONDS = 0.1
+#: Seconds until the next round while other processes have locked schedules that are due. They may be killed in it.
+LOCKED_RETRY_SECONDS = 0.1
 #: Schedules that are due, of which one round prepares the calls.
 MAX_PREPARED_PER_ROUND = 100
 #: When the timing of a schedule changes, ticks of the new one that are older are not due. During a rolling deployment
@@ -257,13 +257,13 @@ def _record_due_ticks(
             has_claimed = True
             for name in claimed:
                 del prepared[name]
-        pause = HELD_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
+        pause = LOCKED_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
     except Exception as exc:
         if is_unavailable(exc):
             raise
         for name, found in prepared.items():
-            alone = partial(_claim, {name: found}, now)
-            if isolate(name, partial(retrying_atomic, alone, idle_seconds=runs.MAX_IDLE_SECONDS)):
+            claim_one = partial(_claim, {name: found}, now)
+            if isolate(name, partial(retrying_atomic, claim_one, idle_seconds=runs.MAX_IDLE_SECONDS)):
                 has_claimed = True
         pause = ROUND_INTERVAL_SECONDS
     return 0 if has_claimed and len(due) > MAX_PREPARED_PER_ROUND else pause

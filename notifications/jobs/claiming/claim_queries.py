@@ -7,11 +7,11 @@ list of queues or keys, and reads the first rows of each from an index that begi
 
 Partial indexes, each with the queued jobs only::
 
-    notifications_job_ready    (lane, priority DESC, id)            WHERE state = 'queued' AND run_after IS NULL
+    notifications_job_ready    (executor, priority DESC, id)    WHERE state = 'queued' AND run_after IS NULL
     notifications_job_delayed  (run_after, id)                  WHERE state = 'queued' AND run_after IS NOT NULL
-    notifications_job_queued   (queue_name, lane, run_after, priority DESC, id)
+    notifications_job_queued   (queue_name, executor, run_after, priority DESC, id)
                                                                 WHERE state LIKE 'queued%'
-    notifications_job_keyed    (queue_name, lane, concurrency_key, run_after, priority DESC, id)
+    notifications_job_keyed    (queue_name, executor, concurrency_key, run_after, priority DESC, id)
                                                                 WHERE state LIKE '%queued'
 
 Which of them a query may use is decided by how it spells that a job is queued: a planner takes a partial index only if
@@ -73,7 +73,7 @@ def due_queues(queues: Collection[str], executors: Collection[str]) -> Query:
     first one with. A key is NULL if there is no such job. Without ``queues``, all queues that have jobs are enumerated.
     """
     now, now_param = database_now_sql()
-    first_key = f"SELECT concurrency_key {queued_jobs()} AND queue_name = name AND lane = open_executor"
+    first_key = f"SELECT concurrency_key {queued_jobs()} AND queue_name = name AND executor = open_executor"
     names = _names(queues) if queues else names_of_all_queues()
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(executors)}
@@ -98,14 +98,14 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
     """
     params = [now_param]
     if limited_queues:
-        of_name = f"{queued_jobs()} AND queue_name = name AND lane = open_executor"
+        of_name = f"{queued_jobs()} AND queue_name = name AND executor = open_executor"
         condition += f""" AND NOT EXISTS (
             WITH {values_of_executors(executors)}
             SELECT 1 FROM unnest(%s::text[]) AS name, executors
             WHERE (SELECT true {of_name} AND run_after IS NULL {_BY_INDEX} 1)
         )"""
         params.append(list(limited_queues))
-    jobs = f"{_ALL_QUEUED} AND lane = open_executor AND run_after IS NULL"
+    jobs = f"{_ALL_QUEUED} AND executor = open_executor AND run_after IS NULL"
     firsts = f"""
         SELECT open_executor, first.* FROM executors, LATERAL (SELECT id, priority {jobs} {_BY_PRIORITY} most) AS first
     """
@@ -138,7 +138,7 @@ def first_jobs_of_queues(
         if closed_keys:
             ctes += _open_keys(executor, closed_keys)
             params += closed_keys
-            jobs = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{executor}' AND concurrency_key"
+            jobs = f"{queued_jobs('keyed')} AND queue_name = name AND executor = '{executor}' AND concurrency_key"
             free = f"free_{executor}"
             delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
@@ -146,7 +146,7 @@ def first_jobs_of_queues(
                 _first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
             ]
         else:
-            jobs = f"{queued_jobs()} AND queue_name = name AND lane = '{executor}'"
+            jobs = f"{queued_jobs()} AND queue_name = name AND executor = '{executor}'"
             parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
         found = f"SELECT id, priority FROM ({' UNION ALL '.join(parts)}) AS found {_BY_PRIORITY} {rows}"
         ctes.append(f"found_{executor} AS ({found})")
@@ -183,7 +183,7 @@ def dispatched_jobs(ids: Collection[UUID]) -> Query:
     # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
     sql = f"""
         SELECT id, concurrency_key FROM notifications_job
-        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ('{ENGINE}', '{DISPATCHED}', '{ENGINE_SENDER}')
+        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND executor IN ('{ENGINE}', '{DISPATCHED}', '{ENGINE_SENDER}')
             AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({PAUSED_QUEUES})
         ORDER BY id{lock_sql()}"""
     return sql, [list(ids), now_param]
@@ -209,8 +209,8 @@ def limited_dispatched_jobs(
     Its rows, at most ``limit``, are key, queue, task path, backend, and whether the job was dispatched after
     ``fresh_since``, which is a time as the database takes it.
     """
-    columns = "SELECT concurrency_key, queue_name, task_path, backend, handed_over_at > %s"
-    of_queues = "{} AND queue_name IN ({}) AND lane = 'handed'"
+    columns = "SELECT concurrency_key, queue_name, task_path, backend, dispatched_at > %s"
+    of_queues = "{} AND queue_name IN ({}) AND executor = 'dispatched'"
 
     def dispatched(index: str, names: Collection[str]) -> str:
         return of_queues.format(queued_jobs(index), _placeholders(names))
@@ -282,7 +282,9 @@ def names_of_all_queues() -> str:
 
 def _open_keys(each: str, closed_keys: Collection[str]) -> list[str]:
     """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and the open ones."""
-    next_key = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{each}' AND concurrency_key > key"
+    next_key = (
+        f"{queued_jobs('keyed')} AND queue_name = name AND executor = '{each}' AND concurrency_key > key"
+    )
     is_open = f"key <> '' AND key NOT IN ({_placeholders(closed_keys)})"
     return [
         f"""keys_{each} (name, key) AS (

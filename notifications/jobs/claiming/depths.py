@@ -100,9 +100,9 @@ def read_running() -> dict[str, RunningJobs]:
     """Return the running jobs of each queue. Batches are not counted."""
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT queue_name, count(*), min(started_at), min(CASE WHEN lane <> 'observed' THEN deadline END), "
-            "count(CASE WHEN lane = 'observed' THEN 1 END) FROM ("
-            "SELECT queue_name, started_at, lane, deadline FROM notifications_job "
+            "SELECT queue_name, count(*), min(started_at), min(CASE WHEN executor <> 'observed' THEN deadline END), "
+            "count(CASE WHEN executor = 'observed' THEN 1 END) FROM ("
+            "SELECT queue_name, started_at, executor, deadline FROM notifications_job "
             f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running GROUP BY queue_name"
         )
         return {
@@ -142,7 +142,7 @@ def _statements_before() -> list[tuple[str, list[Any]]]:
 
 def _depths_query(executors: Collection[str], is_paused: bool | None) -> tuple[str, list[Any]]:
     now, now_param = database_now_sql()
-    jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_executor"
+    jobs = f"{queued_jobs()} AND queue_name = name AND executor = open_executor"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
     lowest = (

@@ -44,8 +44,8 @@ CLAIM_ASSIGNMENTS = (
 #: A job that runs is not DISPATCHED: if it is queued again, it waits to be dispatched again.
 DISPATCHED_CLAIM_ASSIGNMENTS = (
     *CLAIM_ASSIGNMENTS,
-    f"lane = CASE lane WHEN '{DISPATCHED}' THEN '{ENGINE}' ELSE lane END",
-    "hand_over_at = NULL",
+    f"executor = CASE executor WHEN '{DISPATCHED}' THEN '{ENGINE}' ELSE executor END",
+    "next_dispatch_at = NULL",
 )
 
 

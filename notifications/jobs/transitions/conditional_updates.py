@@ -85,7 +85,7 @@ def conditional_update(
 
     is_running = state == Job.State.RUNNING
     is_same = "IS" if db.vendor == "sqlite" else "IS NOT DISTINCT FROM"
-    same_worker = f" AND (worker {is_same} %s OR lane='{Job.Executor.OBSERVED}')" if is_running else ""
+    same_worker = f" AND (worker {is_same} %s OR executor='{Job.Executor.OBSERVED}')" if is_running else ""
     with db.cursor() as cursor:
         cursor.executemany(
             f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'{same_worker}",

@@ -55,7 +55,7 @@ def _jobs_of_backends(executors: Collection[str], has_engine_now: bool, limit: i
     aliases = [alias for alias in task_backends.settings if has_engine(alias)] or [""]
     names, executor_params = (", ".join(["%s"] * len(names)) for names in (aliases, executors))
     condition = f"backend {'IN' if has_engine_now else 'NOT IN'} ({names})"
-    sql = f"SELECT id {queued_jobs()} AND lane IN ({executor_params}) AND {condition} LIMIT {limit}"
+    sql = f"SELECT id {queued_jobs()} AND executor IN ({executor_params}) AND {condition} LIMIT {limit}"
     return sql, [*executors, *aliases]
 
 
@@ -64,6 +64,6 @@ def _move(ids: Collection[UUID], executors: Collection[str]) -> int:
     rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, executor__in=executors)
     jobs = list(lock_query(rows.order_by("id")))
     moves = [((first_executor(job.task_path, job.backend),), job) for job in jobs]
-    conditional_update("lane=%s, hand_over_at=NULL, handed_over_at=NULL", moves, state="queued")
+    conditional_update("executor=%s, next_dispatch_at=NULL, dispatched_at=NULL", moves, state="queued")
     streams.ring((), queue=bool(jobs))
     return len(jobs)

@@ -82,9 +82,9 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     fail_if_unknown_after = _fail_if_unknown_after(claimed.row, now)
     if fail_if_unknown_after < now:
         return False
-    again_at = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
+    run_after = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
     assignments = "attempt=attempt-1, deadline=NULL, run_after=%s, fail_if_unknown_after=%s"
-    requeue([claimed.row], assignments, (again_at, fail_if_unknown_after))
+    requeue([claimed.row], assignments, (run_after, fail_if_unknown_after))
     return True
 
 
@@ -106,8 +106,8 @@ def requeue_without_thread(job: Job) -> None:
     """Queue a sync job again for which this worker has no thread: another worker may. The attempt does not count."""
     assert job.started_at, "The job was not claimed."
     # By the clock of the claim, so that a time that was stored while the clock was wrong is found by started_at.
-    again_at = job.started_at + timedelta(seconds=REQUEUE_DELAY_SECONDS)
-    requeue([job], "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, run_after=%s", (again_at,))
+    run_after = job.started_at + timedelta(seconds=REQUEUE_DELAY_SECONDS)
+    requeue([job], "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, run_after=%s", (run_after,))
 
 
 def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
@@ -123,7 +123,7 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         if job.executor != Job.Executor.OBSERVED:
             job.executor = first_executor(job.task_path, job.backend)
     conditional_update(
-        "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
+        "state='queued', run_after=%s, executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
         "version=version+1, progress_current=NULL, progress_total=NULL, progress_message=''",
         [((outcome.job.run_after, outcome.job.executor), outcome.job) for outcome in group],
     )

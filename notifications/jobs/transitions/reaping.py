@@ -75,7 +75,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
             for job in requeued
         ]
         conditional_update(
-            "state='queued', lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1",
+            "state='queued', executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1",
             [((executor,), job) for executor, job in zip(executors, requeued, strict=True)],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))

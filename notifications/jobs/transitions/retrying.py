@@ -90,7 +90,7 @@ def _queue_again(
             active_limit.raise_if_exceeded(user, count)
     for state in map(str, RETRYABLE):
         update_locked_rows(
-            ("max_attempts", "lane", "queued_at"),
+            ("max_attempts", "executor", "queued_at"),
             [
                 ((job.attempt + attempts, executor, now), job)
                 for job in jobs

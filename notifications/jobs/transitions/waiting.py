@@ -74,7 +74,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
     progress = ", ".join(f"{column}=%s" for column in PROGRESS_COLUMNS)
     changes = (
-        f"lane=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1, {progress}"
+        f"executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1, {progress}"
     )
     conditional_update(
         f"state='waiting', waiting=%s, {changes}",

@@ -19,7 +19,18 @@ from notifications.streams.changes import ITEM_COLUMNS
 CHUNK_SIZE = 500
 #: Columns for which there is no harmless value: a job whose state was lost would run again.
 KEPT_COLUMNS = {
-    *("id", "user_id", "seq", "raised", "version", "task_path", "state", "lane", "attempt", "max_attempts"),
+    *(
+        "id",
+        "user_id",
+        "seq",
+        "raised",
+        "version",
+        "task_path",
+        "state",
+        "executor",
+        "attempt",
+        "max_attempts",
+    ),
 }
 
 

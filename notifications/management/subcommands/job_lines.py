@@ -27,8 +27,8 @@ def item(job: Job) -> dict[str, Any]:
         "concurrency_key": job.concurrency_key,
         "worker": job.worker and str(job.worker),
         "engine": hooks.dispatch.label_of(job.backend) if job.executor in ENGINE_EXECUTORS else None,
-        "handovers": job.dispatch_count,
-        "handed_over_at": serializers.format_time(job.dispatched_at),
+        "dispatch_count": job.dispatch_count,
+        "dispatched_at": serializers.format_time(job.dispatched_at),
         "queued_at": serializers.format_time(job.queued_at),
         "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
     }

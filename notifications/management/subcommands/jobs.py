@@ -136,7 +136,7 @@ class ShowCommand(ManagementCommand):
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
             "Runs on": runner_of(job) if job.executor in ENGINE_EXECUTORS else "",
-            "Handed over": dispatches(job),
+            "Dispatched": dispatches(job),
             "Worker": job.worker,
             "Queued": serializers.format_time(job.queued_at),
             "Not before": None if job.done else serializers.format_time(job.run_after),

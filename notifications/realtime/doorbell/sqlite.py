@@ -206,7 +206,7 @@ class SqliteListener:
 
         Without those of observed tasks, for which rings are stored. It may return older ones too.
         """
-        sql = "SELECT rowid, id, user_id, lane FROM notifications_job"
+        sql = "SELECT rowid, id, user_id, executor FROM notifications_job"
         newest = f"{sql} WHERE rowid >= ? ORDER BY rowid DESC LIMIT {MAX_NEW_JOBS}"
         rows = execute(newest, [self._last_job[0]]).fetchall()[::-1]
         if rows and rows[0][:2] == self._last_job:

@@ -11,7 +11,7 @@ kombu = pytest.importorskip("kombu", reason="Celery is not installed (pip instal
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.contrib.celery.engine import CeleryEngine, celery_priority, celery_queue  # noqa: E402
-from notifications.contrib.engines.interface import HandedJob, JobsRefused  # noqa: E402
+from notifications.contrib.engines.interface import DispatchedJob, JobsRefused  # noqa: E402
 
 
 def app(**conf):
@@ -53,7 +53,7 @@ def test_greenlets_are_refused(pool):
 
 def dispatched(queue_name="default", **fields):
     fields = {"is_async": False, "priority": 0, "fence": 0, "timeout": timedelta(seconds=5)} | fields
-    return HandedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name=queue_name, **fields)
+    return DispatchedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name=queue_name, **fields)
 
 
 @pytest.fixture
@@ -79,16 +79,16 @@ def test_refused_job_does_not_stop_the_others(engine):
     made, configured = engine
     before = count_messages(configured)
     with pytest.raises(JobsRefused, match=r"^1 jobs were refused, first job .* of queue nowhere"):
-        made.hand_over([dispatched("nowhere"), dispatched(), dispatched()])
+        made.dispatch([dispatched("nowhere"), dispatched(), dispatched()])
     assert count_messages(configured) == before + 2
 
 
 def test_fork_uses_a_connection_of_its_own(engine, monkeypatch):
     made, _ = engine
-    made.hand_over([dispatched()])
+    made.dispatch([dispatched()])
     parent = made._connection
     monkeypatch.setattr("os.getpid", lambda: -1)
-    made.hand_over([dispatched()])
+    made.dispatch([dispatched()])
     assert made._connection is not parent
     assert parent.connected
 
@@ -98,5 +98,5 @@ def test_time_limit_is_for_sync_tasks(engine, monkeypatch):
     made, configured = engine
     sent = []
     monkeypatch.setattr(configured, "send_task", lambda *args, **options: sent.append(options["time_limit"]))
-    made.hand_over([dispatched(), dispatched(is_async=True)])
+    made.dispatch([dispatched(), dispatched(is_async=True)])
     assert sent == [65, None]

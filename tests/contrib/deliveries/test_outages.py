@@ -58,7 +58,7 @@ def assert_connections(silent, count):
 
 def end_rest():
     past = timezone.now() - timedelta(seconds=1)
-    ChannelOutage.objects.update(rests_until=past)
+    ChannelOutage.objects.update(suspended_until=past)
     Delivery.objects.filter(state="pending").update(due_at=past)
 
 
@@ -66,12 +66,12 @@ def states():
     return sorted(Delivery.objects.values_list("state", flat=True))
 
 
-def test_no_attempt_is_made_while_it_rests(made_due, silent):
+def test_no_attempt_is_made_while_it_is_suspended(made_due, silent):
     """The first three wait for their time-outs, the others stay pending, and get no job any more."""
     made_due(6)
     enqueue_and_run()
     assert_connections(silent, outages.MAX_TIMEOUTS)
-    # The third has found that e-mail rests: its attempt is not counted either.
+    # The third has found that e-mail is suspended: its attempt is not counted either.
     assert states() == ["pending"] * 4 + ["queued"] * 2
     assert Job.objects.filter(state="queued", attempt=1).count() == 2
     made_due(1)
@@ -89,7 +89,7 @@ def test_one_message_is_tried_after_a_rest(made_due, silent):
     end_rest()
     enqueue_and_run()
     assert_connections(silent, outages.MAX_TIMEOUTS + 1)
-    assert ChannelOutage.objects.get().rests_until > timezone.now()
+    assert ChannelOutage.objects.get().suspended_until > timezone.now()
     silent.answer()
     end_rest()
     enqueue_and_run()  # the one that is tried
@@ -122,7 +122,7 @@ def test_answers_in_between_start_the_count_anew(made_due, monkeypatch):
     monkeypatch.setattr(attempts, "send_email", send)
     made_due(5)
     enqueue_and_run()
-    assert ChannelOutage.objects.get().rests_until is None and not results
+    assert ChannelOutage.objects.get().suspended_until is None and not results
 
 
 def test_two_processes_try_one_message(made_due, silent):
@@ -153,7 +153,7 @@ def test_a_digest_waits_for_the_end_of_a_rest(user, configure, made_due, silent)
     assert states() == ["sent"] and not ChannelOutage.objects.exists()
 
 
-def test_push_goes_on_while_email_rests(user, service):
+def test_push_goes_on_while_email_is_suspended(user, service):
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")
     service.add_device(user)
@@ -222,8 +222,8 @@ def test_a_timeout_of_a_template_is_none_of_the_server(made_due, silent, monkeyp
     assert not ChannelOutage.objects.exists()
 
 
-def test_digests_get_their_members_while_email_rests(configure, user, made_due, silent):
-    """They would be in the next window otherwise, a week later. What rests does not keep them waiting."""
+def test_digests_get_their_members_while_email_is_suspended(configure, user, made_due, silent):
+    """They would be in the next window otherwise, a week later. What is suspended does not keep them waiting."""
     configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "weekly"}}})
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")

@@ -20,7 +20,7 @@ class IdleEngine(Engine):
     def process_name(self):
         return "idle"
 
-    def hand_over(self, jobs):
+    def dispatch(self, jobs):
         pass
 
     def has_idle_processes(self):

@@ -7,7 +7,7 @@ dispatched, revoked = [], []
 
 
 class RecordingEngine(Engine):
-    def hand_over(self, jobs):
+    def dispatch(self, jobs):
         dispatched.extend(jobs)
 
     def revoke(self, jobs):

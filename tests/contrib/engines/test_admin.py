@@ -41,7 +41,7 @@ def test_engine_and_dispatch_are_columns(idle_engine, engine_process, admin_clie
     Job.objects.filter(id=builtin).update(executor="async", dispatch_count=0)
     Job.objects.filter(id=observed).update(executor="observed", dispatch_count=0, state="running")
     assert cells(admin_client, "state_cell") == ["Running", "Queued", "Queued", "Queued in Idle"]
-    idle = ["Idle", "Idle, handed over 2 times"]
+    idle = ["Idle", "Idle, dispatched 2 times"]
     assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
 
 
@@ -49,7 +49,7 @@ def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F
     """A job whose process was lost says that it is quarantined, and since when its engine has its id."""
     engine_process()
     ids = [tasks.noop.enqueue().id for _ in range(2)]
-    Job.objects.update(executor="isolated", dispatched_at=None)
+    Job.objects.update(executor="engine_quarantined", dispatched_at=None)
     Job.objects.filter(id=ids[1]).update(dispatched_at=timezone.now() - timedelta(minutes=5, seconds=30))
     assert cells(admin_client, "runner") == ["Idle (Quarantined)"] * 2
     assert cells(admin_client, "state_cell") == ["Queued in Idle for 5\xa0minutes", "Queued"]

@@ -6,7 +6,7 @@ import pytest
 
 from notifications.compat import BaseTaskBackend, TaskResultDoesNotExist, task_backends
 from notifications.contrib.engines import engine_of
-from notifications.contrib.engines.interface import HandedJob, JobsRefused
+from notifications.contrib.engines.interface import DispatchedJob, JobsRefused
 from notifications.ids import uuid7
 
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
@@ -37,7 +37,7 @@ def engine(settings, transactional_db):
 
 def dispatched():
     fields = {"is_async": False, "priority": 0, "fence": 0, "timeout": timedelta(seconds=5)}
-    return HandedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name="default", **fields)
+    return DispatchedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name="default", **fields)
 
 
 def test_backend_answers(engine):
@@ -58,10 +58,10 @@ def test_backend_without_results_is_not_asked(engine, monkeypatch):
 
 def test_backend_that_takes_no_job_is_away(engine):
     with pytest.raises(ConnectionError):
-        engine.hand_over([dispatched(), dispatched()])
+        engine.dispatch([dispatched(), dispatched()])
 
 
 def test_backend_that_takes_some_jobs_has_refused_the_others(engine, monkeypatch):
     monkeypatch.setattr(task_backends["other"], "accepted", 1)
     with pytest.raises(JobsRefused, match=r"^1 jobs could not be enqueued"):
-        engine.hand_over([dispatched(), dispatched()])
+        engine.dispatch([dispatched(), dispatched()])

@@ -95,9 +95,7 @@ def test_engine_that_does_not_answer_delays_nobody(sending, settings, monkeypatc
     """Neither the caller nor another engine; and an engine that fails gets the next jobs."""
     settings.TASKS = {**settings.TASKS, "hanging": settings.TASKS["default"]}
     answers = threading.Event()
-    monkeypatch.setattr(
-        engines.engine_of("hanging"), "hand_over", lambda jobs: answers.wait(60), raising=True
-    )
+    monkeypatch.setattr(engines.engine_of("hanging"), "dispatch", lambda jobs: answers.wait(60), raising=True)
     try:
         tasks.noop.using(backend="hanging").enqueue()
         id = tasks.noop.enqueue().id
@@ -115,7 +113,7 @@ def test_failure_of_an_engine_is_logged_once(sending, caplog, monkeypatch):
         calls.append(jobs)
         raise ConnectionError("No broker.")
 
-    monkeypatch.setattr(engine, "hand_over", fail)
+    monkeypatch.setattr(engine, "dispatch", fail)
     tasks.noop.enqueue()
     wait_until(lambda: len(calls) == 1, what="the first call")
     wait_for_idle_senders()
@@ -137,7 +135,7 @@ def test_jobs_behind_a_failed_call_are_not_tried_one_after_another(sending, monk
         may_fail.wait(60)
         raise TimeoutError("The broker does not answer.")
 
-    monkeypatch.setattr(engines.engine_of("default"), "hand_over", fail)
+    monkeypatch.setattr(engines.engine_of("default"), "dispatch", fail)
     monkeypatch.setattr(senders, "MAX_JOBS_PER_CALL", 1)
     tasks.noop.enqueue()
     assert is_called.wait(60)
@@ -158,7 +156,7 @@ def test_engine_that_is_reached_again(sending, monkeypatch):
         raise ConnectionError("No broker.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "hand_over", fail)
+        patch.setattr(engine, "dispatch", fail)
         tasks.noop.enqueue()
         wait_until(senders.unreachable_backends, what="the failure")
         wait_for_idle_senders()
@@ -175,7 +173,7 @@ def test_engine_that_refuses_some_jobs_is_not_away(sending, monkeypatch, caplog)
         calls.append(jobs)
         raise JobsRefused("1 jobs were refused.")
 
-    monkeypatch.setattr(engines.engine_of("default"), "hand_over", refuse)
+    monkeypatch.setattr(engines.engine_of("default"), "dispatch", refuse)
     tasks.noop.enqueue()
     wait_until(lambda: calls, what="the call")
     wait_for_idle_senders()

@@ -63,7 +63,7 @@ def test_quarantined_jobs_run_one_after_another(start_worker, callers, monkeypat
         enqueue(task, *([1, 600] if task is tasks.busy else [])),
         *(enqueue(tasks.noop) for _ in range(4)),
     ]
-    Job.objects.update(executor="isolated", dispatched_at=None, next_dispatch_at=None)
+    Job.objects.update(executor="engine_quarantined", dispatched_at=None, next_dispatch_at=None)
     sent, started = [], Future()
 
     def send(jobs):

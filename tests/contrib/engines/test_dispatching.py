@@ -32,7 +32,7 @@ pytestmark = [
 def test_new_job_is_dispatched_at_its_commit():
     """It needs no second statement, and no built-in worker claims it."""
     job = enqueue()
-    assert (job.executor, job.dispatch_count) == ("handed", 1)
+    assert (job.executor, job.dispatch_count) == ("dispatched", 1)
     assert claim_rows(uuid7(), 10) == []
     assert [row.pk for row in claim(job)] == [job.pk]
     job.refresh_from_db()
@@ -129,7 +129,7 @@ def test_job_for_later_waits_in_the_database():
     assert dispatching.dispatch_due_jobs() == []
     clock.advance(timedelta(seconds=61))
     assert [row.pk for row in dispatching.dispatch_due_jobs()] == [job.pk]
-    assert executor_of(job) == "handed"
+    assert executor_of(job) == "dispatched"
 
 
 def test_jobs_of_a_key_are_dispatched_one_by_one():
@@ -152,7 +152,7 @@ def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
     clock.advance(timedelta(seconds=16))
     resending.dispatch_again()
     fresh = enqueue(engine_tasks.one_at_a_time, backend="other", concurrency_key="another")
-    Job.objects.filter(pk=fresh.pk).update(executor="handed", dispatched_at=database_now())
+    Job.objects.filter(pk=fresh.pk).update(executor="dispatched", dispatched_at=database_now())
     assert [row.pk for row in dispatching.dispatch_due_jobs()] == [other.pk]
     assert executor_of(waiting) == "engine"
     builtin = enqueue(engine_tasks.one_at_a_time, backend="builtin")
@@ -167,7 +167,7 @@ def test_busy_engine_keeps_its_part_of_a_limit():
     enqueue(engine_tasks.one_at_a_time)
     clock.advance(timedelta(seconds=16))
     assert dispatching.dispatch_due_jobs() == []
-    assert executor_of(first) == "handed"
+    assert executor_of(first) == "dispatched"
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database.")
@@ -209,7 +209,7 @@ def test_limit_of_a_queue_holds(settings):
 
 def test_queue_that_is_paused_between_the_query_and_the_lock(monkeypatch):
     job = enqueue()
-    names = candidates.claimable_queues((), ("handed",))
+    names = candidates.claimable_queues((), ("dispatched",))
     assert set(names) == {"default"}
     queues.pause("default")
     monkeypatch.setattr(candidates, "claimable_queues", lambda queues, executors: names)
@@ -231,7 +231,7 @@ def test_job_of_a_queue_that_was_paused_is_taken_back():
 def test_dispatched_job_that_is_rescheduled():
     """Its engine gets its id again when it is due: the one that it has is of no use before."""
     job = enqueue()
-    assert executor_of(job) == "handed"
+    assert executor_of(job) == "dispatched"
     manual.reschedule([job.pk], timezone.now() + timedelta(days=1))
     assert claim(job) == []
     dispatching.take_back([job.pk])

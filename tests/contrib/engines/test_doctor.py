@@ -35,7 +35,7 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
     assert findings["workers"]["state"] == "ok"
     figures = findings["engine"]["figures"]
     assert 60 <= figures.pop("oldest_waits_seconds") < 120
-    assert 30 <= figures.pop("oldest_handed_over_seconds") < 90
+    assert 30 <= figures.pop("oldest_dispatched_seconds") < 90
     assert figures == {
         "backend": "default",
         "engine": "tests.contrib.engines.idle_engine",
@@ -43,14 +43,14 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
         "processes": 2,
         "running": 3,
         "waiting": 1,
-        "handed_over": 3,
-        "handed_over_repeatedly": 2,
-        "isolated": 0,
+        "dispatched": 3,
+        "dispatched_repeatedly": 2,
+        "quarantined": 0,
         "due": 3,
         "untaken_queues": [],
     }
     assert "2 live processes, 3 jobs running. 1 jobs wait" in findings["engine"]["message"]
-    assert "3 are handed over (2 more than once, the first " in findings["engine"]["message"]
+    assert "3 are dispatched (2 more than once, the first " in findings["engine"]["message"]
 
 
 def test_quarantined_jobs_are_counted(idle_engine, engine_process):  # noqa: F811
@@ -58,12 +58,14 @@ def test_quarantined_jobs_are_counted(idle_engine, engine_process):  # noqa: F81
     engine_process()
     for dispatched_at in (None, None, timezone.now() - timedelta(seconds=30)):
         id = tasks.noop.using(queue_name="reports").enqueue().id
-        Job.objects.filter(id=id).update(executor="isolated", dispatched_at=dispatched_at, dispatch_count=3)
+        Job.objects.filter(id=id).update(
+            executor="engine_quarantined", dispatched_at=dispatched_at, dispatch_count=3
+        )
     wait_long()
     idle_engine.taken = {"default"}
     found = diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]
     figures = found["figures"]
-    assert (figures["waiting"], figures["handed_over"], figures["isolated"], figures["due"]) == (2, 1, 3, 3)
+    assert (figures["waiting"], figures["dispatched"], figures["quarantined"], figures["due"]) == (2, 1, 3, 3)
     assert figures["untaken_queues"] == ["reports"]
     assert "3 run one at a time in a process, because theirs was lost" in found["message"]
 

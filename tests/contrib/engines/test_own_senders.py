@@ -30,11 +30,11 @@ def test_they_wait_until_there_is_room(engine_process):
     engine_process()
     enqueue(own_senders.MAX_PER_PROCESS + 3)
     tasks.noop.enqueue()
-    assert set(Job.objects.values_list("executor", flat=True)) == {"sending", "handed"}
+    assert set(Job.objects.values_list("executor", flat=True)) == {"engine_sender", "dispatched"}
     sent = dispatch()
     assert len(sent) == own_senders.MAX_PER_PROCESS and dispatch() == []
     claimed, _ = claims.claim_dispatched_jobs(uuid7(), [job.id for job in sent[:5]])
-    assert len(claimed) == 5 and {each.row.executor for each in claimed} == {"sending"}
+    assert len(claimed) == 5 and {each.row.executor for each in claimed} == {"engine_sender"}
     assert dispatch() == []
     Job.objects.filter(id__in=[each.row.id for each in claimed[:2]]).update(state="succeeded", worker=None)
     assert len(dispatch()) == 2

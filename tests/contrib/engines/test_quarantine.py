@@ -41,7 +41,7 @@ def claim(ids, **options):
 
 def test_jobs_of_a_lost_process_are_quarantined(lost_jobs):
     lost_jobs(2)
-    assert executors() == [("isolated", "queued")] * 2
+    assert executors() == [("engine_quarantined", "queued")] * 2
     assert dispatching.dispatch_due_jobs() == []
 
 
@@ -53,7 +53,11 @@ def test_one_is_claimed_at_a_time(lost_jobs, run_after):
     new = Job.objects.get(pk=tasks.noop.enqueue().id)
     assert sorted(claim([*ids, new.pk])) == [ids[0], new.pk]
     assert claim([ids[1]], max_quarantined=0) == []
-    assert executors() == [("isolated", "running"), ("isolated", "queued"), ("engine", "running")]
+    assert executors() == [
+        ("engine_quarantined", "running"),
+        ("engine_quarantined", "queued"),
+        ("engine", "running"),
+    ]
 
 
 def test_no_more_are_dispatched_than_there_are_processes(lost_jobs, live_worker):
@@ -74,7 +78,7 @@ def test_an_id_that_another_quarantined_job_keeps_from_running_is_sent_again_soo
     assert dispatching.take_back([id]) == set()
     assert quarantine.dispatch_quarantined_jobs() == []
     job = Job.objects.get(id=id)
-    assert (job.executor, job.state) == ("isolated", "queued")
+    assert (job.executor, job.state) == ("engine_quarantined", "queued")
     assert job.next_dispatch_at - timezone.now() < timedelta(seconds=38)
     Job.objects.update(next_dispatch_at=timezone.now() - timedelta(seconds=9))
     assert [job.id for job in quarantine.dispatch_quarantined_jobs()] == [id]
@@ -135,7 +139,7 @@ def test_a_released_quarantined_job_stays_quarantined(lost_jobs):
     (id,) = lost_jobs(1)
     claim([id])
     queueing.release([Job.objects.get(id=id)])
-    assert executors() == [("isolated", "queued")]
+    assert executors() == [("engine_quarantined", "queued")]
 
 
 def test_a_quarantined_job_whose_attempt_ends_is_none_any_more(lost_jobs):

@@ -171,4 +171,4 @@ def test_engine_is_not_overtaken_by_another_one(other_engine, monkeypatch):
     claim(enqueue(backend="other"))
     clock.advance(timedelta(seconds=5))
     assert resending.dispatch_again() == []
-    assert executor_of(job) == "handed"
+    assert executor_of(job) == "dispatched"

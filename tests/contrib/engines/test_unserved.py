@@ -41,7 +41,7 @@ def test_with_a_process(job, engine_process):
     assert unserved_jobs() == []
 
 
-@pytest.mark.parametrize("executor", ["engine", "handed"])
+@pytest.mark.parametrize("executor", ["engine", "dispatched"])
 def test_jobs_in_both_executors_are_found(job, executor):
     """Those that wait to be dispatched and those that were."""
     Job.objects.update(executor=executor)

@@ -85,7 +85,7 @@ def test_rounds_of_several_processes_enqueue_once(schedules, jobs):
     schedules.now = row.next_tick
     declared = ticks.declared_schedules()
     assert ticks._record_due_ticks([row], declared, schedules.now) == ticks.ROUND_INTERVAL_SECONDS
-    assert ticks._record_due_ticks([row], declared, schedules.now) == ticks.HELD_RETRY_SECONDS
+    assert ticks._record_due_ticks([row], declared, schedules.now) == ticks.LOCKED_RETRY_SECONDS
     assert len(jobs()) == 1 and schedules.ticks() == [("enqueued", 1)]
 
 

@@ -50,7 +50,7 @@ def test_jobs_move_in_several_transactions(monkeypatch):
 
 
 def test_jobs_of_a_backend_that_is_removed_move(settings):
-    enqueue_for_engine("handed")
+    enqueue_for_engine("dispatched")
     settings.TASKS = {"other": settings.TASKS["default"]}
     assert executor_moves.move_to_configured_executors() == 1
     assert Job.objects.get().executor == "async"

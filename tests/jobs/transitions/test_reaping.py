@@ -39,7 +39,7 @@ class TestReap:
         assert reaping.reap_jobs() == 1
         row = stored(job)
         assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == ("queued", None, 1, 1, None)
-        assert (row.version, row.executor, row.fail_if_unknown_after) == (3, "suspect", None)
+        assert (row.version, row.executor, row.fail_if_unknown_after) == (3, "quarantined", None)
         (attempt,) = Attempt.objects.all()
         assert (attempt.number, attempt.outcome, attempt.worker) == (1, "lost", job.worker)
         assert not Worker.objects.exists()
@@ -49,8 +49,8 @@ class TestReap:
         ("path", "executor"),
         [
             *((path, "async") for path, task in hooks.own_tasks.items() if task.is_harmless),
-            ("notifications.contrib.deliveries.sending.deliver", "suspect"),
-            ("notifications.contrib.deliveries.sending.deliver_digest", "suspect"),
+            ("notifications.contrib.deliveries.sending.deliver", "quarantined"),
+            ("notifications.contrib.deliveries.sending.deliver_digest", "quarantined"),
         ],
     )
     def test_tasks_that_call_no_code_of_the_project_are_not_quarantined(self, live_worker, path, executor):
@@ -146,7 +146,7 @@ class TestReap:
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
         assert reaping.reap_jobs([dead], expired=False) == 1
         assert [stored(job).state for job in jobs] == ["running", "queued", "running"]
-        assert stored(jobs[1]).executor == "suspect"
+        assert stored(jobs[1]).executor == "quarantined"
         assert set(Worker.objects.values_list("id", flat=True)) == {expired, dead, other}
 
     def test_the_row_of_a_dead_worker_is_kept_until_its_lease_is_over(self, live_worker):

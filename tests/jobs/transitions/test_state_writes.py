@@ -146,7 +146,7 @@ def test_each_way_to_write_is_found(line):
     [
         "state = row['state']",
         "Job.objects.filter(state='queued').values_list('id', 'state')",
-        "cursor.execute(\"SELECT id FROM notifications_job WHERE state = 'queued' AND lane = %s\")",
+        "cursor.execute(\"SELECT id FROM notifications_job WHERE state = 'queued' AND executor = %s\")",
         "Queue.objects.update_or_create(name=name)",
     ],
 )

@@ -114,7 +114,7 @@ def test_job_that_no_worker_takes(calls, as_other_process, user):
     enqueue(user, "observed")
     wait_until_read()
     assert not calls
-    enqueue(user, "handed")
+    enqueue(user, "dispatched")
     wait_until(lambda: calls)
     assert calls == [({user.pk}, False)]
 

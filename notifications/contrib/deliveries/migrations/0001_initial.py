@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("channel", models.CharField(max_length=10, primary_key=True, serialize=False)),
                 ("timeouts", models.PositiveIntegerField(default=0)),
-                ("rests_until", models.DateTimeField(blank=True, null=True)),
+                ("suspended_until", models.DateTimeField(blank=True, null=True)),
             ],
             options={
                 "default_permissions": (),

@@ -433,7 +433,7 @@ def test_engine(with_engine, user, declare):
     waits, dispatched = handlers_jobs().get(), tasks.noop.enqueue()
     assert waits.executor == "engine", "It has a concurrency key."
     manual.cancel([UUID(dispatched.id)])
-    assert handlers_jobs("handle_too").get().executor == "handed"
+    assert handlers_jobs("handle_too").get().executor == "dispatched"
 
 
 def test_task_enqueued_is_sent_after_the_commit(user, declare):

@@ -59,7 +59,7 @@ def read_failures(since: datetime) -> Failures:
     """Return the jobs that failed since a time and were not retried, grouped, in one query."""
     sql = f"""
         SELECT task_path, coalesce(exception_class_path, ''), coalesce(location, ''),
-            count(*), count(CASE WHEN lane <> 'observed' THEN 1 END), min(finished_at), max(finished_at),
+            count(*), count(CASE WHEN executor <> 'observed' THEN 1 END), min(finished_at), max(finished_at),
             EXISTS ({failed_jobs_sql("1", 1)} OFFSET {MAX_FAILED_READ})
         FROM ({_failed_jobs(MAX_FAILED_READ)}) AS failed {_JOIN_ATTEMPT}
         GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3
@@ -93,7 +93,7 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
     ``group``
         The values of ``COLUMNS``; empty for the jobs of all groups.
     """
-    conditions = ["lane <> 'observed'", *(f"coalesce({COLUMNS[name]}, '') = %s" for name in group)]
+    conditions = ["executor <> 'observed'", *(f"coalesce({COLUMNS[name]}, '') = %s" for name in group)]
     sql = f"""
         SELECT count(*), count(CASE WHEN {" AND ".join(conditions)} THEN 1 END)
         FROM ({_failed_jobs(MAX_FAILED_READ + 1)}) AS failed {_JOIN_ATTEMPT}
@@ -105,7 +105,7 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
 
 
 def _failed_jobs(limit: int) -> str:
-    return failed_jobs_sql("id, task_path, lane, attempt, finished_at", limit)
+    return failed_jobs_sql("id, task_path, executor, attempt, finished_at", limit)
 
 
 #: The attempt that ended the job.
