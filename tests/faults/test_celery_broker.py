@@ -69,7 +69,7 @@ def test_jobs_of_an_outage_run_after_it(celery_site, fault):
     restored = time.monotonic()
     celery_site.wait_until_all_done([*ids, enqueue(site)])
     print(
-        f"{fault} for {AWAY_SECONDS} s: {len(ids)} jobs, of which the worker handed over {len(is_run_by_others)}; "
+        f"{fault} for {AWAY_SECONDS} s: {len(ids)} jobs, of which the worker dispatched {len(is_run_by_others)}; "
         f"all done {time.monotonic() - restored:.1f} s later"
     )
     celery_site.wait_until_done()

@@ -41,7 +41,7 @@ def test_jobs_run_soon_after_their_messages_were_lost(postgres_site, flushes):
         seconds = time.monotonic() - flushed
         dispatch_count = Counter(row["dispatch_count"] for row in celery_site.driver.call("rows", ids=ids))
         print(
-            f"{left} of {count} jobs were left; all done {seconds:.1f} s later; handed over: {dict(dispatch_count)}"
+            f"{left} of {count} jobs were left; all done {seconds:.1f} s later; dispatched: {dict(dispatch_count)}"
         )
         celery_site.assert_invariants()
         assert seconds < MAX_SECONDS + left * TASK_SECONDS / 2
