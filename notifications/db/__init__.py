@@ -1,1 +1,11 @@
-"""The two databases, SQLite and PostgreSQL: transactions, threads with connections, and rows in bulk."""
+"""The two databases, SQLite and PostgreSQL.
+
+transactions               the app's own transactions, and callbacks after the commit of a caller's
+bulk, adapters, user_keys  many rows, values and keys of users in raw SQL
+keyset                     pages of long tables
+clock                      the database's clock, and stored times that a wrong one has made
+threads, supervised        threads with connections, and one that is started again when it is needed
+deadlines, unavailable     connections that do not answer, and errors that pass
+project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads
+schema                     whether the tables are those of the installed models
+"""

@@ -4,6 +4,13 @@
 
 No foreign key has a constraint in the database: a host that locks or deletes a user must neither block, nor be blocked
 by, the streams of that user. Rows of a deleted user are purged after the commit.
+
+streams           streams, marks that they were seen, rings, the epoch
+waits, attempts   what jobs wait for; attempts that did not succeed
+workers, duties   workers, server processes, paused queues; when each duty was last run
+pending_marks     changes of a whole inbox that go on in the background
+announced_states  what users were last notified of
+users, levels     keys of users; levels of notifications
 """
 
 from __future__ import annotations

@@ -9,6 +9,15 @@ server is failing, and reaches only the public internet unless ``guard=False`` o
 All errors are subclasses of ``OutboundError``. Their text can be shown to users.
 """
 
+# Modules:
+#
+# client                                  the functions of this package
+# call, attempts, exchange                a call with its deadline, its attempts, and one request of it
+# guard, addresses, resolver, connector   what may be called: URLs, addresses, names, sockets
+# circuits, slots, pools                  circuit breakers, limits of calls that run at once, connections
+# request, body, decompression, response  what is sent and received
+# errors, telemetry, overview             errors, spans, the state of this process's calls
+
 from notifications.tracing.trace_context import tracing
 
 from .client import ResponseStream, delete, get, head, patch, post, put, request, stream

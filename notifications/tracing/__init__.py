@@ -1,1 +1,5 @@
-"""Traces: what is passed on from a request to its jobs and their calls, and spans for OpenTelemetry."""
+"""Traces, from a request to its jobs and their calls.
+
+trace_context  what is passed on: headers of W3C Trace Context
+spans          spans of jobs and notifications for OpenTelemetry
+"""

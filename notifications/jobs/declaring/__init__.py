@@ -1,1 +1,6 @@
-"""What a project declares: tasks with their policies, and observed tasks of other systems."""
+"""What a project declares: tasks with their policies.
+
+tasks                      the class of tasks, with the options of ``.using()``
+policies, policy_settings  ``@policy``, and policies in the settings for tasks of other packages
+own_tasks                  the tasks of this app
+"""

@@ -1,5 +1,16 @@
 """Where a job changes its state.
 
+queueing                          to queued: new jobs, retries, releases
+claims                            queued to running
+finishing, recording, attempts    to an end: signals and batches; the transaction; attempts that did not succeed
+notify_functions                  calls ``notify`` functions before that transaction
+waiting                           to waiting, and back to queued
+reaping                           running jobs of lost workers
+manual, retrying                  by hand: cancel, reschedule, retry
+batch_completion, batch_outcomes  batches
+running, executor_moves           changes that leave the state: progress, deadlines, executors
+conditional_updates               the UPDATE that they share
+
 Only ``contrib/celery/transitions/`` does so too, for tasks that this app does not execute. ``contrib/engines/``
 changes the executors of queued jobs and the times of their dispatches.
 
@@ -7,6 +18,5 @@ Each change is an UPDATE conditional on the job's id, its fence and the state th
 frozen past its lease changes nothing; each raises ``version``. Locks are taken in one order: job rows by id,
 notification rows by id, then streams.
 
-``notifications.states.CHANGES`` lists the changes with the module of each. Changes that leave the state are in
-``running``, such as that of the progress, and in ``executor_moves``.
+``notifications.states.CHANGES`` lists the changes with the module of each.
 """

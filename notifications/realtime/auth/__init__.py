@@ -1,1 +1,7 @@
-"""Who is at a connection, and whether still: sessions, the Origin header, sign-outs."""
+"""Who is at a connection, and whether still.
+
+handshakes, sessions                 the user of a WebSocket, in batches, by Django's sessions
+origin                               from which pages a WebSocket is opened
+page_user                            whether the page was rendered for this user
+session_checker, credential_checker  close the connections of users who have signed out, or whose token is refused
+"""

@@ -10,4 +10,8 @@ An adapter for another server has up to four parts:
 - a check at the start that the names it uses exist and behave as expected, or one line in the log (``fallbacks``).
 
 ``asgi.py`` installs limits and shutdown, ``transports/consumers.py`` asks for a writer.
+
+daphne, daphne_protocols, daphne_writer  Daphne: shutdown, limits, writer
+uvicorn, uvicorn_http, uvicorn_websocket, uvicorn_writer  the same for uvicorn
+request_limits, websocket_frames, overload, fallbacks  what both use
 """

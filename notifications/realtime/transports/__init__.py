@@ -1,1 +1,6 @@
-"""The ways to a client: the WebSocket, Server-Sent Events, and long polls. Each is a subscriber of the hub."""
+"""The ways to a client. Each is a subscriber of the hub.
+
+consumers, websocket, incoming  the WebSocket: handshake, flow control, frames of clients
+sse                             Server-Sent Events
+poll                            long polls
+"""
