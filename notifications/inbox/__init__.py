@@ -1,0 +1,8 @@
+"""The pages on which users read notifications, and what the bell in other pages shows. They work without JavaScript.
+
+pages, forms   the inbox and the page of one notification; the forms of both, which change notifications
+query          what their URLs say: which list is shown, and what a form has changed
+lists, rows    what they list, and what is shown of each notification and group
+categories     what notifications are about, as the project declares it
+bell           what ``{% notifications %}`` renders
+"""
